@@ -1,0 +1,43 @@
+# make demo: a divided network on digits, in minutes.   make test: what must hold.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: demo test test-slow lint bench goldens clean
+
+demo: $(VENV)/runtime
+	$(RUN) train.py --flagfile=configs/quickstart.flags
+
+test: $(VENV)/development
+	$(RUN) -m pytest -m "not slow and not gpu"
+
+test-slow: $(VENV)/development
+	$(RUN) -m pytest -m "slow"
+
+lint: $(VENV)/development
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+bench: $(VENV)/runtime
+	$(RUN) -m benchmarks.views
+	$(RUN) -m benchmarks.train_step --model=wrn_16_8 --splits=1,2,4 --batch_size=64
+
+goldens: $(VENV)/development
+	$(RUN) -m tests.models.write_goldens
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; (3, 11) <= v < (3, 14) or sys.exit("dico_tf needs Python 3.11 to 3.13 (Keras 3.15 does), this is %d.%d: run make with PYTHON=python3.11" % v[:2])'
+	$(PYTHON) -m venv $(VENV)
+
+# A stamp appears only after pip has finished, so that an interrupted set-up is done again.
+$(VENV)/runtime: requirements.txt constraints.txt | $(VENV)/bin/python
+	$(RUN) -m pip install --disable-pip-version-check -q -r requirements.txt
+	touch $@
+
+$(VENV)/development: requirements-dev.txt $(VENV)/runtime
+	$(RUN) -m pip install --disable-pip-version-check -q -r requirements-dev.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV)

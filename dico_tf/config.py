@@ -1,0 +1,216 @@
+"""Everything a run is told, as frozen values; every contradiction is reported at once."""
+
+import dataclasses
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+from dico_tf.errors import UserError
+
+FORMAT = 1
+
+
+def option(default: Any, help: str, choices: tuple[str, ...] = ()) -> Any:
+    """A field with the words its flag needs."""
+    return dataclasses.field(default=default, metadata={"help": help, "choices": choices})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Data:
+    dataset: str = option(
+        "cifar10", "digits, cifar10, cifar100, any TFDS image set, or folder:DIR for your own pictures"
+    )
+    data_dir: str = option("", "folder that holds prepared TFDS data (default: TFDS's own)")
+    image_size: int = option(0, "side of the square images in pixels; 0 = the data set's own")
+    classes: int = option(0, "number of classes; 0 = the data set's own")
+    validation: int = option(
+        5000, "images carved from train by seed (at most a tenth); 0 = none, needs --select=test"
+    )
+    skip_unreadable: bool = option(False, "leave out image files that cannot be read, instead of stopping")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Network:
+    model: str = option("wrn_28_10", "preset of the whole network, e.g. wrn_28_10 or resnet_110")
+    splits: int = option(1, "S, the number of branches the whole is divided into")
+    division: str = option("published", "rule that picks the branches' widths", ("published",))
+    init_from: str = option("", "start from the weights of this run's folder (a new head where classes differ)")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Views:
+    views: tuple[str, ...] = option(("crop+flip",), "policy of every branch, or one per branch, comma separated")
+    same_views: bool = option(False, "every branch sees the same view")
+    mixup: float = option(0.0, "alpha of mixup's Beta distribution; 0 = off")
+    cutmix: float = option(0.0, "alpha of CutMix's Beta distribution; 0 = off")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Cotraining:
+    method: str = option("dico", "way of co-training", ("dico",))
+    training: str = option("together", "branches learn together, or each as if alone", ("together", "independent"))
+    agreement: str = option("js", "agreement loss between the branches", ("js", "kl", "none"))
+    agreement_weight: float = option(0.5, "weight of the agreement loss after its warm-up")
+    agreement_warmup_epochs: int = option(0, "epochs over which the weight grows from 0.005")
+    label_smoothing: float = option(0.0, "share of the target spread evenly over the classes")
+    average: str = option("logits", "how the ensemble combines the branches", ("logits", "probs", "max"))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Optimisation:
+    batch_size: int = option(128, "images per step, over all replicas and machines")
+    accumulation: int = option(1, "pieces a batch passes in, to save memory")
+    epochs: int = option(300, "passes over the training images")
+    max_steps: int = option(0, "stop after this many steps; 0 = off")
+    optimizer: str = option("sgd", "sgd (Nesterov, coupled L2) or adamw (decoupled)", ("sgd", "adamw"))
+    lr: float = option(0.1, "learning rate after the warm-up")
+    momentum: float = option(0.9, "momentum of sgd")
+    schedule: str = option("cosine", "course of the learning rate after the warm-up", ("cosine", "step", "constant"))
+    warmup_epochs: int = option(0, "epochs of linear warm-up of the learning rate")
+    warmup_lr: float = option(0.005, "learning rate the warm-up starts from")
+    min_lr: float = option(1e-4, "floor of the cosine schedule")
+    step_epochs: tuple[int, ...] = option((), "epochs at which the step schedule falls (default: 30, 60 and 90%)")
+    step_factor: float = option(0.1, "factor of each fall of the step schedule")
+    weight_decay: float = option(-1.0, "weight decay of the whole; -1 = the published one of the preset")
+    weight_decay_division: str = option("none", "rule that divides weight decay", ("none", "linear", "exp"))
+    clip_norm: float = option(0.0, "largest gradient norm of each branch; 0 = off")
+    ema: float = option(0.0, "decay of the weights' moving average, e.g. 0.999; 0 = off")
+    evaluate_ema: bool = option(False, "select, evaluate and export the averaged weights")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Machine:
+    precision: str = option(
+        "float32", "numbers the network computes with", ("float32", "mixed_bfloat16", "mixed_float16")
+    )
+    strategy: str = option(
+        "auto", "devices to train on", ("auto", "one", "mirrored", "multi_worker")
+    )
+    sync_batch_norm: bool = option(False, "batch statistics over all replicas")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+    workdir: str = option("", "folder of the run; training again in it continues")
+    seed: int = option(0, "seed of weights, order, views and mixing")
+    save_every: int = option(0, "steps between checkpoints; 0 = at the end of each epoch only")
+    keep: int = option(2, "checkpoints kept beside the best")
+    select: str = option("validation", "split that chooses the best epoch", ("validation", "test"))
+    evaluation_batch_size: int = option(250, "images per step when evaluating")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    data: Data = Data()
+    network: Network = Network()
+    views: Views = Views()
+    cotraining: Cotraining = Cotraining()
+    optimisation: Optimisation = Optimisation()
+    machine: Machine = Machine()
+    run: Run = Run()
+
+    def __post_init__(self) -> None:
+        faults = list(_faults(self))
+        if faults:
+            raise UserError("\n".join(faults))
+
+
+def _unit(name: str, value: float) -> Iterator[str]:
+    if not 0 <= value < 1:
+        yield f"--{name}={value:g} must be at least 0 and below 1"
+
+
+def _faults(config: Config) -> Iterator[str]:
+    yield from _choice_faults(config)
+    yield from _number_faults(config)
+    yield from _contradictions(config)
+
+
+def _choice_faults(config: Config) -> Iterator[str]:
+    for section, field in fields():
+        value, choices = getattr(getattr(config, section), field.name), field.metadata["choices"]
+        if choices and value not in choices:
+            yield f"--{field.name}={value} is none of {', '.join(choices)}"
+
+
+_AT_LEAST = {
+    "image_size": 0, "classes": 0, "validation": 0, "splits": 1, "mixup": 0, "cutmix": 0, "agreement_weight": 0,
+    "agreement_warmup_epochs": 0, "batch_size": 1, "accumulation": 1, "epochs": 1, "max_steps": 0, "lr": 0,
+    "warmup_epochs": 0, "warmup_lr": 0, "min_lr": 0, "clip_norm": 0, "seed": 0, "save_every": 0, "keep": 1,
+    "evaluation_batch_size": 1,
+}  # fmt: skip
+
+
+def _number_faults(config: Config) -> Iterator[str]:
+    for section, field in fields():
+        value = getattr(getattr(config, section), field.name)
+        if isinstance(value, float) and value != value:
+            yield f"--{field.name}={value} is not a number"
+        if field.name in _AT_LEAST and value < _AT_LEAST[field.name]:
+            yield f"--{field.name}={value:g} must be at least {_AT_LEAST[field.name]}"
+    yield from _unit("label_smoothing", config.cotraining.label_smoothing)
+    yield from _unit("ema", config.optimisation.ema)
+    yield from _unit("momentum", config.optimisation.momentum)
+    if config.optimisation.weight_decay < 0 and config.optimisation.weight_decay != -1:
+        yield f"--weight_decay={config.optimisation.weight_decay:g} must be at least 0 (or -1: the published one)"
+    if config.run.seed >= 2**31:
+        yield f"--seed={config.run.seed} must be below {2**31}"
+
+
+def _contradictions(config: Config) -> Iterator[str]:
+    data, network, views, cotraining = config.data, config.network, config.views, config.cotraining
+    optimisation, run = config.optimisation, config.run
+    if len(views.views) not in (1, network.splits):
+        yield f"--views names {len(views.views)} policies for {network.splits} branches: give one, or one per branch"
+    if views.same_views and len(set(views.views)) > 1:
+        yield "--same_views contradicts different --views per branch: give one policy"
+    if views.same_views and cotraining.training == "independent":
+        yield "--same_views contradicts --training=independent, where each branch has its own order of images"
+    if data.validation == 0 and run.select == "validation":
+        yield "--validation=0 leaves nothing for --select=validation: give --select=test, or carve some images"
+    if optimisation.batch_size % optimisation.accumulation:
+        yield (
+            f"--batch_size={optimisation.batch_size} does not divide into "
+            f"--accumulation={optimisation.accumulation} equal pieces"
+        )
+    if optimisation.warmup_epochs >= optimisation.epochs and optimisation.warmup_epochs:
+        yield (
+            f"--warmup_epochs={optimisation.warmup_epochs} must be below --epochs={optimisation.epochs}"
+        )
+    if optimisation.evaluate_ema and not optimisation.ema:
+        yield "--evaluate_ema needs averaged weights: give --ema, e.g. --ema=0.999"
+    if optimisation.step_epochs and optimisation.schedule != "step":
+        yield f"--step_epochs contradicts --schedule={optimisation.schedule}: give --schedule=step"
+
+
+SECTIONS: dict[str, type] = {field.name: type(field.default) for field in dataclasses.fields(Config)}
+
+
+def fields(*sections: str) -> Iterator[tuple[str, dataclasses.Field]]:
+    """Every (section, field), of the sections named or of all."""
+    for name in sections or SECTIONS:
+        for field in dataclasses.fields(SECTIONS[name]):
+            yield name, field
+
+
+def from_values(values: dict[str, Any]) -> Config:
+    """A Config from a flat {field: value}."""
+    owner = {field.name: section for section, field in fields()}
+    parts: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+    for name, value in values.items():
+        parts[owner[name]][name] = value
+    return Config(**{section: SECTIONS[section](**part) for section, part in parts.items()})
+
+
+def to_values(config: Config) -> dict[str, Any]:
+    """The flat {field: value} of a Config."""
+    return {field.name: getattr(getattr(config, section), field.name) for section, field in fields()}
+
+
+def from_json(values: dict[str, Any]) -> Config:
+    """The Config that a run's config.json holds under "config"."""
+    kinds = {field.name: typing.get_origin(field.type) for _, field in fields()}
+    unknown = sorted(set(values) - set(kinds))
+    if unknown:
+        raise UserError(f"the run was made by another version: its config has {', '.join(unknown)}, unknown here")
+    return from_values({name: tuple(v) if kinds[name] is tuple else v for name, v in values.items()})

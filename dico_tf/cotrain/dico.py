@@ -1,0 +1,239 @@
+"""S branches of a divided network, co-trained on their own views of the same images."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from dico_tf.cotrain import gradients as grads
+from dico_tf.cotrain.batch import Batch, unpack
+from dico_tf.cotrain.losses import AGREEMENTS, AVERAGES, Agreement, cross_entropy, smooth
+from dico_tf.cotrain.scores import Scores
+from dico_tf.errors import UserError
+from dico_tf.layers.image import Normalisation
+from dico_tf.models.menu import PRESETS
+from dico_tf.registry import suggestion
+from dico_tf.views.mixing import Mixing
+from dico_tf.views.views import Views
+
+
+class Epochs(keras.callbacks.Callback):
+    """Tells the model which epoch it is in and numbers images from 0 again."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.model.begin_epoch(epoch)
+
+
+def _choice(name: str, value: str, choices: Sequence[str]) -> str:
+    if value not in choices:
+        raise UserError(f"{name}={value!r}: {suggestion(value, choices)}")
+    return value
+
+
+@keras.saving.register_keras_serializable("dico_tf")
+class DiCo(keras.Model):
+    """logits [B, S, C] from raw images [B, H, W, 3]; weight_decay is a branch's own, coupled (L2)."""
+
+    def __init__(
+        self,
+        model: str,
+        splits: int = 1,
+        *,
+        classes: int,
+        image_size: int = 32,
+        views: Sequence[str] = ("crop+flip",),
+        same_views: bool = False,
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
+        training: str = "together",
+        agreement: str = "js",
+        agreement_weight: float = 0.5,
+        agreement_warmup_epochs: int = 0,
+        label_smoothing: float = 0.0,
+        average: str = "logits",
+        weight_decay: float = 0.0,
+        clip_norm: float = 0.0,
+        accumulation: int = 1,
+        sync_batch_norm: bool = False,
+        mean: Sequence[float] = Normalisation().mean,
+        std: Sequence[float] = Normalisation().std,
+        seed: int = 0,
+        **options,
+    ):
+        super().__init__(**options)
+        views = (views,) if isinstance(views, str) else tuple(views)
+        _choice("training", training, ("together", "independent"))
+        _choice("agreement", agreement, (*AGREEMENTS, "none"))
+        _choice("average", average, AVERAGES)
+        self._settings = {
+            "model": model, "splits": splits, "classes": classes, "image_size": image_size, "views": views,
+            "same_views": same_views, "mixup": mixup, "cutmix": cutmix, "training": training, "agreement": agreement,
+            "agreement_weight": agreement_weight, "agreement_warmup_epochs": agreement_warmup_epochs,
+            "label_smoothing": label_smoothing, "average": average, "weight_decay": weight_decay,
+            "clip_norm": clip_norm, "accumulation": accumulation, "sync_batch_norm": sync_batch_norm,
+            "mean": tuple(mean), "std": tuple(std), "seed": seed,
+        }  # fmt: skip
+        self.splits, self.classes, self.average = splits, classes, average
+        self.independent = training == "independent"
+        self.label_smoothing, self.accumulation = label_smoothing, accumulation
+        self.weight_decay, self.clip_norm = weight_decay, clip_norm
+        fill = tuple(255.0 * m for m in mean)
+        self.views = Views(views, splits, seed, fill, same=same_views)
+        self.mixing = Mixing(mixup, cutmix, seed)
+        self.agreement = Agreement("none" if self.independent else agreement, agreement_weight, agreement_warmup_epochs)
+        self.branches = self._build_branches(model, image_size, Normalisation(mean=tuple(mean), std=tuple(std)))
+        for layer in (layer for branch in self.branches for layer in branch.layers):
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.synchronized = sync_batch_norm
+        self.epoch, self.step, self.seen = (self._counter(name) for name in ("epoch", "step", "seen"))
+        self.scores = Scores(splits, average)
+        self.built = True
+
+    def _build_branches(self, model: str, image_size: int, normalisation: Normalisation) -> list[keras.Model]:
+        preset = PRESETS[model].divided(self.splits)
+        before = keras.config.dtype_policy()
+        keras.config.set_dtype_policy(self.dtype_policy)
+        try:
+            branches = [preset.build(image_size, self.classes, normalisation) for _ in range(self.splits)]
+        finally:
+            keras.config.set_dtype_policy(before)
+        for s, branch in enumerate(branches):
+            branch.name = f"branch_{s}"
+        return branches
+
+    def _counter(self, name: str):
+        return self.add_weight(
+            shape=(), dtype="int64", initializer="zeros", trainable=False, name=name, aggregation="only_first_replica"
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), **self._settings}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        return cls(**config)
+
+    @property
+    def metrics(self):
+        return self.scores.metrics
+
+    @property
+    def branch_variables(self) -> list:
+        """Trainable variables, branch after branch: the optimizer's order."""
+        return [v for branch in self.branches for v in branch.trainable_variables]
+
+    def begin_epoch(self, epoch: int) -> None:
+        self.epoch.assign(epoch)
+        self.seen.assign(0)
+
+    def compile(self, optimizer="sgd", **options):
+        """Takes Keras' options but for loss and metrics, which are DiCo's own."""
+        refused = [n for n in ("loss", "metrics", "weighted_metrics", "loss_weights") if options.get(n) is not None]
+        if refused:
+            raise UserError(f"DiCo brings its own loss and metrics: leave out {', '.join(refused)}")
+        super().compile(optimizer=optimizer, **{"jit_compile": False, **options})  # XLA has no dynamic groups of views
+
+    def fit(self, x=None, y=None, *, callbacks=None, **options):
+        if y is not None and not isinstance(x, dict):
+            x = {"image": x, "index": np.arange(len(x))}
+        callbacks = [] if callbacks is None else callbacks
+        if isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks.append(Epochs())
+        else:
+            callbacks = [*(callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]), Epochs()]
+        return super().fit(x, y, callbacks=callbacks, **options)
+
+    def call(self, inputs, training=False):
+        images = inputs["image"] if isinstance(inputs, dict) else inputs
+        return keras.ops.stack([branch(images, training=training) for branch in self.branches], axis=1)
+
+    def train_step(self, data):
+        batch = self._numbered(unpack(data))
+        views, targets = self._inputs(batch)
+        goals = [smooth(t, self.label_smoothing) for t in targets]
+        variables = self.branch_variables
+        logits, gradients = grads.in_pieces(self._learn, [*views, *goals], self.accumulation, variables)
+        self.optimizer.apply(self._decayed(gradients), variables)
+        self._score(logits, targets, goals, batch.shared)
+        self.step.assign_add(1)
+        self.seen.assign_add(_global_size(batch))
+        return self.get_metrics_result()
+
+    def test_step(self, data):
+        batch = unpack(data)
+        logits = self(batch.image, training=False)
+        targets = [tf.one_hot(batch.label, self.classes)] * self.splits
+        self._score(logits, targets, targets, True)
+        return self.get_metrics_result()
+
+    def _numbered(self, batch: Batch) -> Batch:
+        if batch.index is not None:
+            return batch
+        size = tf.shape(batch.label, tf.int64)[0]
+        replica = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.int64)
+        return Batch(batch.image, batch.label, self.seen + replica * size + tf.range(size))
+
+    def _inputs(self, batch: Batch) -> tuple[list, list]:
+        """S views [B, H, W, 3] and S mixed targets [B, C]."""
+        if batch.shared and not self.independent:
+            views = self.views(batch.image, batch.index, self.epoch)
+            views, targets = self.mixing(views, tf.one_hot(batch.label, self.classes), self.step)
+            return views, [targets] * self.splits
+        views, targets = [], []
+        for s in range(self.splits):
+            own = batch.of(s)
+            view = self.views.view(own.image, own.index, self.epoch, s)
+            (view,), target = self.mixing([view], tf.one_hot(own.label, self.classes), self.step, branch=s)
+            views.append(view)
+            targets.append(target)
+        return views, targets
+
+    def _learn(self, *inputs):
+        """Views and goals of one piece -> its logits [B, S, C] and gradients over the global batch."""
+        views, goals = inputs[: self.splits], inputs[self.splits :]
+        replicas = tf.distribute.get_replica_context().num_replicas_in_sync
+        with tf.GradientTape() as tape:
+            logits = tf.stack([b(v, training=True) for b, v in zip(self.branches, views, strict=True)], axis=1)
+            _, _, total = self._losses(logits, goals)
+            size = tf.cast(tf.size(total), tf.float32)
+            objective = tf.reduce_sum(total) / (size * self.accumulation * replicas)
+            objective = self.optimizer.scale_loss(objective)
+        return logits, tape.gradient(objective, self.branch_variables)
+
+    def _losses(self, logits, goals):
+        """Cross-entropies [B, S], agreement [B], and their sum [B]."""
+        losses = tf.stack([cross_entropy(logits[:, s], goal) for s, goal in enumerate(goals)], axis=1)
+        agreement = self.agreement(logits)
+        total = tf.reduce_sum(losses, axis=1) + self.agreement.weight(self.epoch) * agreement
+        return losses, agreement, total
+
+    def _decayed(self, gradients: list) -> list:
+        """Clipped per branch, then with the branch's L2."""
+        scale = self.optimizer.scale_loss(1.0)  # of mixed_float16; 1 otherwise
+        if self.clip_norm:
+            gradients = grads.across_replicas(gradients)
+            gradients = self._clipped(gradients, self.clip_norm * scale)
+        if not self.weight_decay:
+            return gradients
+        decay = self.weight_decay * scale / tf.distribute.get_replica_context().num_replicas_in_sync
+        variables = self.branch_variables
+        return grads.with_decay(gradients, variables, decay, [grads.decays(v) for v in variables])
+
+    def _clipped(self, gradients: list, limit) -> list:
+        """Every branch's gradients to the limit; they stand over R here, and so does the limit."""
+        replicas = tf.distribute.get_replica_context().num_replicas_in_sync
+        clipped, size = [], len(self.branches[0].trainable_variables)
+        for first in range(0, len(gradients), size):
+            clipped += grads.clipped(gradients[first : first + size], limit / replicas)
+        return clipped
+
+    def _score(self, logits, targets, goals, shared: bool) -> None:
+        losses, agreement, total = self._losses(logits, goals)
+        self.scores.update(logits, targets, losses, agreement, total, shared)
+
+
+def _global_size(batch: Batch):
+    replicas = tf.distribute.get_replica_context().num_replicas_in_sync
+    return tf.shape(batch.label, tf.int64)[0] * replicas

@@ -1,0 +1,76 @@
+"""What branches are told to minimise, one value per image, in log space and float32."""
+
+import math
+
+from keras import ops
+
+
+def cross_entropy(logits, targets):
+    """-sum_c t log softmax(z): logits [..., C], soft targets [..., C] -> [...]."""
+    return -ops.sum(targets * ops.log_softmax(ops.cast(logits, "float32")), axis=-1)
+
+
+def smooth(targets, share: float):
+    """(1 - share) t + share / C."""
+    return (1 - share) * targets + share / targets.shape[-1]
+
+
+def jensen_shannon(logits):
+    """H(mean_s p_s) - mean_s H(p_s): logits [B, S, C] -> [B]; gradients flow through everything."""
+    log_p = ops.log_softmax(ops.cast(logits, "float32"))
+    log_mean = ops.logsumexp(log_p, axis=1) - math.log(logits.shape[1])  # [B, C]
+    entropy_of_mean = -ops.sum(ops.exp(log_mean) * log_mean, axis=-1)
+    mean_of_entropies = -ops.mean(ops.sum(ops.exp(log_p) * log_p, axis=-1), axis=1)
+    return entropy_of_mean - mean_of_entropies
+
+
+def kullback_leibler(logits):
+    """sum_{i, j != i} KL(p_j || p_i) / (S - 1), target p_j held constant: logits [B, S, C] -> [B]."""
+    log_p = ops.log_softmax(ops.cast(logits, "float32"))
+    target = ops.stop_gradient(log_p)
+    pairs = ops.expand_dims(target, 2) - ops.expand_dims(log_p, 1)  # [B, target S, learner S, C]
+    divergence = ops.sum(ops.expand_dims(ops.exp(target), 2) * pairs, axis=(1, 2, 3))
+    return divergence / max(logits.shape[1] - 1, 1)
+
+
+AGREEMENTS = {"js": jensen_shannon, "kl": kullback_leibler}
+
+
+class Agreement:
+    """weight(epoch) * divergence of the branches; the weight grows from 0.005 over the warm-up epochs."""
+
+    START = 0.005
+
+    def __init__(self, kind: str, weight: float = 0.5, warmup_epochs: int = 0):
+        self.kind, self.final, self.warmup_epochs = kind, weight, warmup_epochs
+
+    def active(self, splits: int) -> bool:
+        return self.kind != "none" and splits > 1
+
+    def weight(self, epoch):
+        """max(weight * e / W, 0.005) while e < W, then the weight."""
+        if not self.warmup_epochs:
+            return ops.convert_to_tensor(self.final, "float32")
+        share = ops.cast(epoch, "float32") / self.warmup_epochs
+        return ops.clip(self.final * share, min(self.START, self.final), self.final)
+
+    def __call__(self, logits):
+        """logits [B, S, C] -> [B], unweighted; zero where there is nothing to agree on."""
+        if not self.active(logits.shape[1]):
+            return ops.zeros(ops.shape(logits)[:1], "float32")
+        return AGREEMENTS[self.kind](logits)
+
+
+def combine(logits, average: str):
+    """The ensemble's scores [B, C] from logits [B, S, C]; mean of probabilities stays in log space."""
+    logits = ops.cast(logits, "float32")
+    if average == "logits":
+        return ops.mean(logits, axis=1)
+    if average == "probs":
+        return ops.logsumexp(ops.log_softmax(logits), axis=1) - math.log(logits.shape[1])
+    return ops.max(logits, axis=1)
+
+
+AVERAGES = ("logits", "probs", "max")
+
+__all__ = ["AVERAGES", "Agreement", "combine", "cross_entropy", "jensen_shannon", "kullback_leibler", "smooth"]

@@ -1,0 +1,44 @@
+"""Running means of an epoch: loss, agreement, every branch and the ensemble."""
+
+import keras
+from keras import ops
+
+from dico_tf.cotrain.losses import AVERAGES, combine
+
+
+def accuracy(scores, targets):
+    """The target's share at the top class: scores, targets [B, C] -> [B]."""
+    top = ops.one_hot(ops.argmax(scores, axis=-1), targets.shape[-1], dtype="float32")
+    return ops.sum(top * targets, axis=-1)
+
+
+class Scores:
+    """The metrics of a DiCo; `shared` says that all branches see the same images, so that an ensemble exists."""
+
+    def __init__(self, splits: int, average: str):
+        self.average = average
+        self.loss = keras.metrics.Mean(name="loss")
+        self.agreement = keras.metrics.Mean(name="agreement")
+        self.branch_loss = [keras.metrics.Mean(name=f"branch_{s}_loss") for s in range(splits)]
+        self.branch_accuracy = [keras.metrics.Mean(name=f"branch_{s}_accuracy") for s in range(splits)]
+        self.ensemble = {a: keras.metrics.Mean(name=f"ensemble_{a}_accuracy") for a in AVERAGES}
+        self.chosen = keras.metrics.Mean(name="ensemble_accuracy")
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        branches = [*self.branch_loss, *self.branch_accuracy]
+        return [self.loss, self.agreement, *branches, *self.ensemble.values(), self.chosen]
+
+    def update(self, logits, targets, losses, agreement, total, shared: bool = True) -> None:
+        """logits [B, S, C], targets S times [B, C], losses [B, S], agreement and total [B]."""
+        self.loss.update_state(total)
+        self.agreement.update_state(agreement)
+        for s, target in enumerate(targets):
+            self.branch_loss[s].update_state(losses[:, s])
+            self.branch_accuracy[s].update_state(accuracy(logits[:, s], target))
+        if shared:
+            for average, metric in self.ensemble.items():
+                values = accuracy(combine(logits, average), targets[0])
+                metric.update_state(values)
+                if average == self.average:
+                    self.chosen.update_state(values)

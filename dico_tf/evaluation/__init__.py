@@ -1,0 +1,1 @@
+"""What a run's predictions are worth: metrics, diversity, reports."""

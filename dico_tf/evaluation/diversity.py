@@ -1,0 +1,74 @@
+"""How much the branches differ, which is what an ensemble lives on: logits [N, S, C]."""
+
+import itertools
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from dico_tf.evaluation.averaging import blocks, checked_average, checked_logits, log_sum_exp, softmax
+from dico_tf.evaluation.metrics import checked_labels
+
+AMBIGUITY_SCORES = {"logits": "nll", "probs": "brier", "max": None}  # average -> the score its identity holds for
+
+
+def disagreement(logits: ArrayLike) -> float:
+    """Mean over pairs of branches of the share of images they answer differently; 0 for one branch."""
+    answers = checked_logits(logits, "NSC").argmax(2)  # [N, S]
+    shares = [(answers[:, a] != answers[:, b]).mean() for a, b in _pairs(answers)]
+    return float(np.mean(shares)) if shares else 0.0
+
+
+def q_statistic(logits: ArrayLike, labels: ArrayLike) -> float | None:
+    """Mean over pairs of (N11 N00 - N10 N01) / (N11 N00 + N10 N01), counts of both, none or one being right.
+
+    A pair whose denominator is 0 has no Q and is left out; None where no pair is left.
+    """
+    logits = checked_logits(logits, "NSC")
+    right = logits.argmax(2) == checked_labels(labels, len(logits), logits.shape[2])[:, None]  # [N, S]
+    values = [_yule(right[:, a], right[:, b]) for a, b in _pairs(right)]
+    defined = [value for value in values if value is not None]
+    return float(np.mean(defined)) if defined else None
+
+
+def ambiguity(logits: ArrayLike, average: str = "logits") -> float | None:
+    """mean_s score_s - score of the ensemble, found without labels; never negative.
+
+    logits: NLL,   mean_n [mean_s log sum exp z_s - log sum exp mean_s z_s]
+    probs:  Brier, mean_n mean_s ||p_s - mean_s p_s||^2
+    max:    None, no such identity holds
+    """
+    logits = checked_logits(logits, "NSC")
+    if AMBIGUITY_SCORES[checked_average(average)] is None:
+        return None
+    of_images = _nll_ambiguity if average == "logits" else _brier_ambiguity
+    total = sum(of_images(block).sum() for _, block in blocks(logits))
+    return max(float(total) / len(logits), 0.0)  # equal branches: rounding may leave -1e-16
+
+
+def measure(logits: ArrayLike, labels: ArrayLike, average: str = "logits") -> dict[str, float | str | None]:
+    """All of them by name; `ambiguity_score` says which score `ambiguity` is of."""
+    return {
+        "disagreement": disagreement(logits),
+        "q_statistic": q_statistic(logits, labels),
+        "ambiguity": ambiguity(logits, average),
+        "ambiguity_score": AMBIGUITY_SCORES[average],
+    }
+
+
+def _pairs(columns: np.ndarray) -> itertools.combinations:
+    return itertools.combinations(range(columns.shape[1]), 2)
+
+
+def _yule(a: np.ndarray, b: np.ndarray) -> float | None:
+    same = int((a & b).sum()) * int((~a & ~b).sum())
+    different = int((a & ~b).sum()) * int((~a & b).sum())
+    return (same - different) / (same + different) if same + different else None
+
+
+def _nll_ambiguity(logits: np.ndarray) -> np.ndarray:
+    return log_sum_exp(logits).mean(1) - log_sum_exp(logits.mean(1))  # [N]
+
+
+def _brier_ambiguity(logits: np.ndarray) -> np.ndarray:
+    probabilities = softmax(logits)
+    return np.square(probabilities - probabilities.mean(1, keepdims=True)).sum(2).mean(1)  # [N]

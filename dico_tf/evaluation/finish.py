@@ -1,0 +1,47 @@
+"""What a finished run bought: the whole's budget beside branches and ensemble."""
+
+from pathlib import Path
+from typing import Any
+
+from dico_tf.evaluation.judge import images, judge
+from dico_tf.evaluation.table import table
+from dico_tf.training.assemble import trained_run
+from dico_tf.training.workdir import read_json, write_json
+
+
+def finish(workdir: str | Path) -> str:
+    """Evaluates the selected weights, completes summary.json, and returns the table to show."""
+    run = trained_run(workdir)
+    model, parts = run.network(), images(run)
+    found = {name: judge(run, model, name, parts) for name in ("validation", "test") if name in parts}
+    shown = found.get("test") or found["validation"]
+    summary = read_json(run.workdir / "summary.json")
+    summary["final"] = {
+        "split": shown["split"],
+        "branches": [branch["top1"] for branch in shown["branches"]],
+        "ensemble": shown["ensemble"]["top1"],
+    }
+    write_json(run.workdir / "summary.json", summary)
+    return describe(summary, shown)
+
+
+def describe(summary: dict[str, Any], shown: dict[str, Any]) -> str:
+    """Whole budget, each branch, the ensemble."""
+    splits, params, macs = summary["splits"], summary["params"], summary["macs"]
+    rows = [["whole budget", f"{params['whole']:,}", f"{macs['whole']:,}", None, None]]
+    for s, branch in enumerate(shown["branches"]):
+        rows.append([f"branch_{s}", *_costs(params, macs, splits), *_scores(branch)])
+    rows.append([f"ensemble ({shown['average']})", *_costs(params, macs, 1), *_scores(shown["ensemble"])])
+    headers = ["", "parameters", "multiply-adds", f"{shown['split']} top-1 %", "NLL"]
+    lines = [table(headers, rows, range(1, 5)), "", f"best epoch {summary['best_epoch'] + 1} of {summary['epochs']}"]
+    if summary["selected_on_test"]:
+        lines[-1] += ", chosen on the test images as the papers do: optimistic"
+    return "\n".join([*lines, f"branches disagree on {100 * shown['diversity']['disagreement']:.1f} % of the images"])
+
+
+def _costs(params: dict[str, int], macs: dict[str, int], parts: int) -> list[str]:
+    return [f"{params['branches'] // parts:,}", f"{macs['branches'] // parts:,}"]
+
+
+def _scores(found: dict[str, float]) -> list[str]:
+    return [f"{100 * found['top1']:.2f}", f"{found['nll']:.4f}"]

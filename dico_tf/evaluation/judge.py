@@ -1,0 +1,60 @@
+"""A trained run on one of its splits: predictions and evaluation, written into its folder."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from dico_tf.data import source as sources
+from dico_tf.errors import UserError
+from dico_tf.evaluation import predictions, report
+from dico_tf.training import passes
+from dico_tf.training.assemble import TrainedRun
+from dico_tf.training.progress import Bar
+from dico_tf.training.run import splits
+from dico_tf.training.workdir import write_text
+
+
+def images(run: TrainedRun, data_dir: str = "") -> dict[str, Any]:
+    """The run's splits, which must still be the images it was trained with."""
+    config = run.config
+    data = dataclasses.replace(config.data, data_dir=data_dir or config.data.data_dir)
+    source = sources.load(data, config.run.seed)
+    if source.fingerprint != run.data["fingerprint"]:
+        raise UserError(f"the images of {source.name} are not those {run.workdir} was trained with")
+    return splits(config, source)
+
+
+def judge(run: TrainedRun, model, name: str, parts: dict[str, Any]) -> dict[str, Any]:
+    """evaluation_<split>.json, as written; for test also as evaluation.json and predictions.npz."""
+    if name not in parts:
+        raise UserError(f"--split={name}: {run.data['name']} has no such images; it has {', '.join(parts)}")
+    split, folder = parts[name], run.workdir
+    bar = Bar(f"evaluating {name}", split.size)
+    try:
+        logits = passes.predict(model, split, run.config.run.evaluation_batch_size, bar)
+    finally:
+        bar.close()
+    found = report.evaluate(
+        logits,
+        split.labels,
+        average=run.config.cotraining.average,
+        split=name,
+        select=run.best["select"],
+        weights=run.best["weights"],
+        class_names=run.data["class_names"],
+    )
+    _write(folder, name, logits, split, found)
+    return found
+
+
+def _write(folder: Path, name: str, logits, split, found: dict[str, Any]) -> None:
+    try:
+        predictions.write(folder / f"predictions_{name}.npz", logits, split.labels, split.ids)
+        write_text(folder / f"evaluation_{name}.json", json.dumps(found, indent=1) + "\n")
+        if name == "test":
+            shutil.copyfile(folder / "predictions_test.npz", folder / "predictions.npz")
+            write_text(folder / "evaluation.json", json.dumps(found, indent=1) + "\n")
+    except OSError as error:
+        raise UserError(f"cannot write into {folder}: {error.strerror}") from None

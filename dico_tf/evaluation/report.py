@@ -1,0 +1,55 @@
+"""What `evaluation_<split>.json` holds."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from dico_tf.errors import UserError
+from dico_tf.evaluation import diversity, metrics
+from dico_tf.evaluation.averaging import AVERAGES, checked_average, checked_logits, combine
+
+FORMAT = 1
+SELECTS = ("validation", "test")
+WEIGHTS = ("raw", "ema")
+
+
+def evaluate(
+    logits: ArrayLike,  # [N, S, C]
+    labels: ArrayLike,  # [N]
+    average: str,
+    split: str,
+    select: str,
+    weights: str,
+    class_names: Sequence[str],
+) -> dict[str, Any]:
+    """Every branch and their ensemble, measured; plain JSON values, null for what is undefined."""
+    with np.errstate(over="ignore"):  # to infinity, which is refused below
+        logits = checked_logits(logits, "NSC").astype(np.float32)  # as the predictions file keeps them
+    checked_average(average)
+    _check("select", select, SELECTS)
+    _check("weights", weights, WEIGHTS)
+    if len(class_names) != logits.shape[2]:
+        raise UserError(f"{len(class_names)} class names for logits of {logits.shape[2]} classes")
+    ensembles = {name: combine(logits, name) for name in AVERAGES}
+    ensemble = ensembles[average]
+    return {
+        "format": FORMAT,
+        "split": split,
+        "select": select,
+        "weights": weights,
+        "branches": [metrics.scores(logits[:, branch], labels) for branch in range(logits.shape[1])],
+        "ensemble": metrics.scores(ensemble, labels),
+        "average": average,
+        "averages": {name: metrics.top_k(combined, labels, 1) for name, combined in ensembles.items()},
+        "diversity": diversity.measure(logits, labels, average),
+        "per_class": metrics.per_class_accuracy(ensemble, labels),
+        "confusion": metrics.confusion(ensemble, labels).tolist(),
+        "class_names": [str(name) for name in class_names],
+    }
+
+
+def _check(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise UserError(f"{name} {value!r} is none of {', '.join(choices)}")

@@ -1,0 +1,75 @@
+"""Aligned text tables for the terminal."""
+
+import unicodedata
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+_GAP = "  "
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[Any]], right_aligned: Collection[int] = ()) -> str:
+    """Headers, a rule and rows in aligned columns; None shows as -, columns in `right_aligned` are flush right."""
+    cells = [[_cell(value) for value in row] for row in (headers, *rows)]
+    for row in cells:
+        if len(row) != len(headers):
+            raise ValueError(f"a row has {len(row)} cells under {len(headers)} headers: {row}")
+    widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
+    cells.insert(1, ["-" * width for width in widths])
+    return "\n".join(_line(row, widths, right_aligned) for row in cells)
+
+
+def evaluation_table(evaluation: dict[str, Any]) -> str:
+    """An evaluation as a heading, one row per branch, the ensemble's row, and what they differ in."""
+    named = [(f"branch_{number}", scores) for number, scores in enumerate(evaluation["branches"])]
+    named.append((f"ensemble ({evaluation['average']})", evaluation["ensemble"]))
+    rows = [
+        [name, _percent(s["top1"]), _percent(s["top5"]), _number(s["nll"]), _number(s["brier"]), _percent(s["ece"])]
+        for name, s in named
+    ]
+    headers = ["", "top-1 %", "top-5 %", "NLL", "Brier", "ECE %"]
+    return "\n".join([_heading(evaluation), "", table(headers, rows, range(1, 6)), "", *_footer(evaluation)])
+
+
+def _heading(evaluation: dict[str, Any]) -> str:
+    images = sum(map(sum, evaluation["confusion"]))
+    chosen = "validation" if evaluation["select"] == "validation" else "test itself, as papers do: optimistic"
+    return f"{evaluation['split']}: {images} images, {evaluation['weights']} weights, epoch chosen on {chosen}"
+
+
+def _footer(evaluation: dict[str, Any]) -> list[str]:
+    averages = ", ".join(f"{name} {_percent(top1)}" for name, top1 in evaluation["averages"].items())
+    parts = evaluation["diversity"]
+    score = f" ({parts['ambiguity_score']})" if parts["ambiguity_score"] else ""
+    return [
+        f"ensemble top-1 % by average: {averages}",
+        f"diversity: disagreement {_percent(parts['disagreement'])} %, Q {_number(parts['q_statistic'])}, "
+        f"ambiguity {_number(parts['ambiguity'])}{score}",
+    ]
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.2f}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _cell(value: Any) -> str:
+    return "-" if value is None else str(value)
+
+
+def _width(text: str) -> int:
+    """Columns of a terminal: east Asian letters take two, combining marks none."""
+    return sum(
+        0 if unicodedata.combining(letter) else 2 if unicodedata.east_asian_width(letter) in "WF" else 1
+        for letter in text
+    )
+
+
+def _line(row: list[str], widths: list[int], right_aligned: Collection[int]) -> str:
+    padded = []
+    for column, (text, width) in enumerate(zip(row, widths, strict=True)):
+        blanks = " " * (width - _width(text))
+        padded.append(blanks + text if column in right_aligned else text + blanks)
+    return _GAP.join(padded).rstrip()

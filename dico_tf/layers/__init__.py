@@ -1,0 +1,1 @@
+"""Small serialisable layers, written in keras.ops."""

@@ -1,0 +1,49 @@
+"""Where pixels enter: every network takes raw 0..255 under the name `image` and normalises inside."""
+
+import dataclasses
+
+import keras
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Normalisation:
+    """Channel means and deviations on the 0..1 scale; ImageNet's unless a data set brings its own."""
+
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+
+@keras.saving.register_keras_serializable("dico_tf")
+class Normalise(keras.layers.Layer):
+    """(x / 255 - mean) / std, computed in float32 whatever comes in."""
+
+    def __init__(self, mean, std, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        self.mean, self.std = tuple(mean), tuple(std)
+
+    def call(self, images):
+        scale = [1 / (255 * s) for s in self.std]
+        offset = [m / s for m, s in zip(self.mean, self.std, strict=True)]
+        x = keras.ops.cast(images, "float32") * keras.ops.array(scale, "float32")
+        return keras.ops.cast(x - keras.ops.array(offset, "float32"), self.compute_dtype)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {**super().get_config(), "mean": self.mean, "std": self.std}
+
+
+def entrance(image_size: int, normalisation: Normalisation):
+    """The input tensor [B, H, W, 3] and the normalised images."""
+    image = keras.Input((image_size, image_size, 3), name="image", dtype="float32")
+    return image, Normalise(normalisation.mean, normalisation.std, name="normalise")(image)
+
+
+def head(x, classes: int, dropout: float = 0.0, deviation: float = 1e-3):
+    """Global mean, dropout, dense logits in float32."""
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    if dropout:
+        x = keras.layers.Dropout(dropout, name="dropout")(x)
+    start = keras.initializers.RandomNormal(stddev=deviation)
+    return keras.layers.Dense(classes, kernel_initializer=start, dtype="float32", name="logits")(x)

@@ -1,0 +1,33 @@
+"""Batch normalisation with the published constants, in one fused operation where TensorFlow has it."""
+
+import keras
+
+
+@keras.saving.register_keras_serializable("dico_tf")
+class BatchNorm(keras.layers.BatchNormalization):
+    """(x - mean) / sqrt(var + eps) * gamma + beta; running variance is the unbiased one, as in PyTorch."""
+
+    def call(self, inputs, training=None, mask=None):
+        fused = training and self.trainable and not self.synchronized and keras.backend.backend() == "tensorflow"
+        return self._fused(inputs) if fused else super().call(inputs, training=training, mask=mask)
+
+    def _fused(self, inputs):
+        """One pass over memory for the moments and one for the output; Keras' own takes five."""
+        import tensorflow as tf
+
+        y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=inputs,
+            scale=tf.convert_to_tensor(self.gamma),
+            offset=tf.convert_to_tensor(self.beta),
+            mean=tf.constant([], tf.float32),
+            variance=tf.constant([], tf.float32),
+            epsilon=self.epsilon,
+            is_training=True,
+        )
+        for running, now in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            running.assign(running * self.momentum + now * (1 - self.momentum))
+        return y
+
+
+def batch_norm(x, name: str, gamma: str = "ones"):
+    return BatchNorm(momentum=0.9, epsilon=1e-5, gamma_initializer=gamma, name=name)(x)

@@ -1,0 +1,1 @@
+"""One file per family; the menu finds them by their presets' names."""

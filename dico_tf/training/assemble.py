@@ -1,0 +1,102 @@
+"""The model that a config asks for, and the one that a run's folder holds."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dico_tf.config import Config, from_json
+from dico_tf.cotrain.dico import DiCo
+from dico_tf.data.source import Source
+from dico_tf.divide import weight_decay
+from dico_tf.errors import UserError
+from dico_tf.training import state
+from dico_tf.training.workdir import read_json
+
+
+def facts(source: Source) -> dict[str, Any]:
+    """What a run must remember of its data to be used without them."""
+    return {
+        "name": source.name,
+        "fingerprint": source.fingerprint,
+        "image_size": source.image_size,
+        "class_names": list(source.class_names),
+        "mean": list(source.mean),
+        "std": list(source.std),
+        "sizes": {name: split.size for name, split in source.splits.items()},
+    }
+
+
+def network(config: Config, data: dict[str, Any]) -> DiCo:
+    """A fresh model; coupled decay is the model's, decoupled the optimizer's."""
+    views, cotraining, optimisation = config.views, config.cotraining, config.optimisation
+    return DiCo(
+        config.network.model,
+        config.network.splits,
+        classes=len(data["class_names"]),
+        image_size=data["image_size"],
+        views=views.views,
+        same_views=views.same_views,
+        mixup=views.mixup,
+        cutmix=views.cutmix,
+        training=cotraining.training,
+        agreement=cotraining.agreement,
+        agreement_weight=cotraining.agreement_weight,
+        agreement_warmup_epochs=cotraining.agreement_warmup_epochs,
+        label_smoothing=cotraining.label_smoothing,
+        average=cotraining.average,
+        weight_decay=weight_decay.of_branch(config) if optimisation.optimizer == "sgd" else 0.0,
+        clip_norm=optimisation.clip_norm,
+        accumulation=optimisation.accumulation,
+        sync_batch_norm=config.machine.sync_batch_norm,
+        mean=data["mean"],
+        std=data["std"],
+        seed=config.run.seed,
+        dtype=config.machine.precision,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedRun:
+    """What a run's folder says, and its selected weights."""
+
+    workdir: Path
+    config: Config
+    data: dict[str, Any]
+    best: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+
+    def network(self) -> DiCo:
+        model = network(self.config, self.data)
+        state.assign(state.weights(model), self.arrays, f"{self.workdir}/best")
+        return model
+
+
+def trained_run(workdir: str | Path) -> TrainedRun:
+    """UserError where there is no run, or none that has finished an epoch."""
+    workdir = Path(workdir)
+    record = read_json(workdir / "config.json")
+    best = workdir / "best"
+    if not state.settled(best).exists():
+        raise UserError(f"{workdir} has no best/ yet: its training has not finished an epoch")
+    selected = state.read_facts(best)
+    return TrainedRun(workdir, from_json(record["config"]), record["data"], selected, state.read_part(best, "weights"))
+
+
+def start_from(model: DiCo, workdir: str | Path) -> list[str]:
+    """Another run's selected weights where name and shape agree; the names left fresh, which only heads may be."""
+    run = trained_run(workdir)
+    named = state.weights(model)
+    fitting = {n: run.arrays[n] for n, v in named.items() if n in run.arrays and run.arrays[n].shape == tuple(v.shape)}
+    fresh = [name for name in named if name not in fitting]
+    wrong = [name for name in fresh if not name.split("/")[1].startswith("logits")]
+    if wrong:
+        before = run.config.network
+        raise UserError(
+            f"--init_from={workdir} is {before.model} in {before.splits} branches, which does not fit: "
+            f"{len(wrong)} variables differ, e.g. {wrong[0]}; give the same --model and --splits"
+        )
+    for name, array in fitting.items():
+        named[name].assign(array)
+    return fresh

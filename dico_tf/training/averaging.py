@@ -1,0 +1,60 @@
+"""Evaluating the moving average of the weights, with batch statistics of its own."""
+
+import contextlib
+from collections.abc import Iterable, Iterator
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from dico_tf.training import state
+
+STATISTICS = ("moving_mean", "moving_variance")
+
+
+def _norms(model) -> list[keras.layers.BatchNormalization]:
+    layers = (layer for branch in model.branches for layer in branch.layers)
+    return [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
+
+
+def recalibrate(model, batches: Iterable[dict[str, tf.Tensor]]) -> None:
+    """Running statistics become the mean over the batches of what each batch has."""
+    norms = _norms(model)
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    held = [variable for norm in norms for variable in (norm.moving_mean, norm.moving_variance)]
+
+    @tf.function
+    def pass_(images):
+        model(images, training=True)
+
+    for norm in norms:
+        norm.momentum = 0.0  # a pass then leaves that batch's own statistics behind
+    try:
+        sums, count = [np.zeros(v.shape, np.float64) for v in held], 0
+        for batch in batches:
+            pass_(batch["image"])
+            sums = [total + v.numpy() for total, v in zip(sums, held, strict=True)]
+            count += 1
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+    if count:
+        for variable, total in zip(held, sums, strict=True):
+            variable.assign((total / count).astype(np.float32))
+
+
+@contextlib.contextmanager
+def averaged(model, batches: Iterable[dict[str, tf.Tensor]]) -> Iterator[None]:
+    """Inside, the model holds the averaged weights; afterwards, exactly what it held before."""
+    named = state.weights(model)
+    before = state.read(named)
+    try:
+        for name, average in state.averages(model).items():
+            named[name].assign(average.numpy())
+        recalibrate(model, batches)
+        yield
+    finally:
+        for name, variable in named.items():
+            variable.assign(before[name])

@@ -1,0 +1,63 @@
+"""checkpoints/step_N and best/ of a run: the last K whole ones are kept, a bad one is passed over."""
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from dico_tf.errors import UserError
+from dico_tf.training import state
+
+
+class Checkpoints:
+    def __init__(self, workdir: Path, keep: int, config_hash: str):
+        self.folder, self.best = workdir / "checkpoints", workdir / "best"
+        self.keep, self.config_hash = keep, config_hash
+
+    def steps(self) -> list[int]:
+        """Steps that have a checkpoint, newest first."""
+        if not self.folder.exists():
+            return []
+        found = [re.fullmatch(r"step_(\d+)", path.name) for path in self.folder.iterdir()]
+        return sorted((int(match[1]) for match in found if match), reverse=True)
+
+    def path(self, step: int) -> Path:
+        return self.folder / f"step_{step}"
+
+    def save(self, model, facts: dict[str, Any]) -> Path:
+        step = int(model.step.numpy())
+        parts = {"weights": state.read(state.weights(model)), "progress": state.read(state.progress(model))}
+        state.write_folder(self.path(step), parts, {**facts, "step": step, "config": self.config_hash})
+        for old in self.steps()[self.keep :]:
+            shutil.rmtree(self.path(old), ignore_errors=True)
+        return self.path(step)
+
+    def save_best(self, model, facts: dict[str, Any]) -> None:
+        """The weights that were selected: raw or averaged, as the model holds them now."""
+        facts = {**facts, "step": int(model.step.numpy()), "config": self.config_hash}
+        state.write_folder(self.best, {"weights": state.read(state.weights(model))}, facts)
+
+    def restore(self, model, say: Callable[[str], None]) -> dict[str, Any] | None:
+        """The newest whole checkpoint's facts after its state went into the model; None where there is none."""
+        steps = self.steps()
+        for step in steps:
+            try:
+                return self._load(model, self.path(step))
+            except UserError as error:
+                say(f"checkpoint refused: {error}")
+        if steps:
+            raise UserError(
+                f"none of the {len(steps)} checkpoints in {self.folder} can be used: "
+                "give another --workdir, or move that folder away to start anew"
+            )
+        return None
+
+    def _load(self, model, path: Path) -> dict[str, Any]:
+        facts = state.read_facts(path)
+        if facts["config"] != self.config_hash:
+            raise UserError(f"{path} belongs to a run of another config")
+        weights, progress = state.weights(model), state.progress(model)
+        arrays = {**state.read_part(path, "weights"), **state.read_part(path, "progress")}
+        state.assign({**weights, **progress}, arrays, str(path))
+        return facts

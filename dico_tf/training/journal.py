@@ -1,0 +1,70 @@
+"""metrics.jsonl, one object an epoch, and TensorBoard drawn from it."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dico_tf.training.workdir import write_text
+
+PICTURES = 8
+
+
+class Journal:
+    """Starts from the rows of the checkpoint, so that a continued run has each epoch once."""
+
+    def __init__(self, workdir: Path, rows: list[dict[str, Any]]):
+        self._path, self._board = workdir / "metrics.jsonl", workdir / "tensorboard"
+        self.rows = list(rows)
+        write_text(self._path, "".join(json.dumps(row) + "\n" for row in self.rows))
+        shutil.rmtree(self._board, ignore_errors=True)
+        self._writer = None
+        for row in self.rows:
+            self._draw(row)
+
+    def add(self, row: dict[str, Any]) -> None:
+        self.rows.append(row)
+        with self._path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(row) + "\n")
+        self._draw(row)
+
+    def show_views(self, views: list[np.ndarray], epoch: int) -> None:
+        """What each branch sees of the same first images: a row a branch, S times [B, H, W, 3] in 0..255."""
+        rows = [np.concatenate(list(view[:PICTURES]), axis=1) for view in views]
+        sheet = np.clip(np.concatenate(rows, axis=0), 0, 255).astype(np.uint8)
+        tf, writer = self._open()
+        with writer.as_default():
+            tf.summary.image("views", sheet[None], step=epoch)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def _open(self):
+        import tensorflow as tf
+
+        if self._writer is None:
+            self._writer = tf.summary.create_file_writer(str(self._board))
+        return tf, self._writer
+
+    def _draw(self, row: dict[str, Any]) -> None:
+        tf, writer = self._open()
+        with writer.as_default():
+            for name, value in scalars(row).items():
+                tf.summary.scalar(name, value, step=row["epoch"])
+            writer.flush()
+
+
+def scalars(row: dict[str, Any], prefix: str = "") -> dict[str, float]:
+    """{"branch_accuracy": [a, b]} -> {"branch_accuracy/0": a, "branch_accuracy/1": b}; nested the same way."""
+    flat = {}
+    for name, value in row.items():
+        if isinstance(value, list):
+            value = {str(i): v for i, v in enumerate(value)}
+        if isinstance(value, dict):
+            flat |= scalars(value, f"{prefix}{name}/")
+        elif isinstance(value, (int, float)) and name not in ("format", "epoch"):
+            flat[prefix + name] = value
+    return flat

@@ -1,0 +1,222 @@
+"""Epoch after epoch until the end, a stop, or a fault; continues where the last checkpoint stood."""
+
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from dico_tf.config import Config
+from dico_tf.data.order import plan
+from dico_tf.data.pipeline import evaluation_batches, training_batches
+from dico_tf.data.source import Split
+from dico_tf.errors import UserError
+from dico_tf.training import passes
+from dico_tf.training.averaging import averaged
+from dico_tf.training.checkpoints import Checkpoints
+from dico_tf.training.journal import Journal
+from dico_tf.training.progress import Bar, epoch_line
+from dico_tf.training.strategy import Devices
+
+RECALIBRATION_BATCHES = 20
+
+
+class Stopped(Exception):
+    """Asked to stop by a signal; the state is saved."""
+
+    def __init__(self, message: str, signal_number: int):
+        super().__init__(message)
+        self.signal = signal_number
+
+
+class Loop:
+    def __init__(
+        self,
+        config: Config,
+        devices: Devices,
+        model,
+        train: Split,
+        select: Split,
+        checkpoints: Checkpoints,
+        say: Callable[[str], None],
+    ):
+        self.config, self.devices, self.model, self.train, self.select = config, devices, model, train, select
+        self.checkpoints, self.say = checkpoints, say
+        self.batch_size = config.optimisation.batch_size
+        self.steps_per_epoch = train.size // self.batch_size
+        self.epochs_done, self.best, self.rows, self.seconds = 0, None, [], 0.0
+        self._asked_to_stop = 0.0
+        self._step = passes.train_function(devices, model)
+        self._evaluate = passes.Evaluator(devices, model, config.run.evaluation_batch_size)
+        self.journal: Journal | None = None
+
+    def resume(self) -> None:
+        facts = self.checkpoints.restore(self.model, self.say)
+        if facts:
+            self.epochs_done, self.best, self.rows = facts["epochs_done"], facts["best"], facts["rows"]
+            self.seconds = facts["seconds"]
+            self.say(f"continuing from step {facts['step']}, epoch {self.epochs_done + 1}")
+
+    @property
+    def total_steps(self) -> int:
+        whole = self.config.optimisation.epochs * self.steps_per_epoch
+        return min(whole, self.config.optimisation.max_steps or whole)
+
+    @property
+    def step(self) -> int:
+        return int(self.model.step.numpy())
+
+    def run(self) -> None:
+        """Raises Stopped after a signal, UserError where a loss is not finite."""
+        if self.devices.chief:
+            self.journal = Journal(self.checkpoints.folder.parent, self.rows)
+        before = {number: signal.signal(number, self._ask_to_stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            while self.step < self.total_steps:
+                self._epoch(self.epochs_done)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            if self.journal:
+                self.journal.close()
+
+    def _ask_to_stop(self, number, frame) -> None:
+        if self._asked_to_stop:
+            raise KeyboardInterrupt  # asked twice: at once, without saving
+        self._asked_to_stop = float(number)
+
+    def _epoch(self, epoch: int) -> None:
+        done = self.step - epoch * self.steps_per_epoch
+        if done == 0:
+            self.model.begin_epoch(epoch)
+            self.model.reset_metrics()
+            self.seconds = 0.0
+            self._show_views(epoch)
+        self._steps(epoch, done)
+        if self.step == (epoch + 1) * self.steps_per_epoch:
+            self._finish_epoch(epoch)
+        else:  # --max_steps ended it
+            self._save()
+
+    def _steps(self, epoch: int, done: int) -> None:
+        """What a step reports is read one step late, so that the device need not wait for us."""
+        count = min(self.steps_per_epoch - done, self.total_steps - self.step)
+        step, last, started, before = self.step, (epoch + 1) * self.steps_per_epoch, time.monotonic(), self.seconds
+        report, stop, bar = None, False, self._bar(epoch, done)
+        try:
+            for batch in self._batches(epoch, done, count):
+                earlier, report = report, self._step(batch, tf.constant(self._asked_to_stop))
+                if earlier is not None:
+                    stop = self._read(step, earlier, bar) > 0
+                step += 1
+                self.seconds = before + time.monotonic() - started
+                if step < last and (stop or self._due(step)):
+                    self._read(step, report, bar, images=0)
+                    self._save()
+                    if stop:
+                        raise Stopped(f"stopped at step {step}, saved; the same command continues", self._stop_signal())
+            self._read(step, report, bar)
+        finally:
+            bar.close()
+
+    def _due(self, step: int) -> bool:
+        return bool(self.config.run.save_every) and step % self.config.run.save_every == 0
+
+    def _read(self, step: int, report, bar: Bar, images: int | None = None) -> float:
+        """Shows what a step reported, raises where a loss is not finite; above 0 where someone asked to stop."""
+        values = report.numpy()
+        self._check(step, values[: self.model.splits])
+        shown = {"loss": float(values[:-2].sum()), "ensemble": float(values[-2])}
+        bar.advance(self.batch_size if images is None else images, shown)
+        return float(values[-1])
+
+    def _stop_signal(self) -> int:
+        return int(self._asked_to_stop) or signal.SIGTERM  # 0 where another machine was asked
+
+    def _bar(self, epoch: int, done: int) -> Bar:
+        title = f"epoch {epoch + 1}/{self.config.optimisation.epochs}"
+        return Bar(title, self.steps_per_epoch * self.batch_size, done * self.batch_size)
+
+    def _batches(self, epoch: int, first_step: int, count: int):
+        independent = self.config.cotraining.training == "independent"
+        indices = plan(
+            self.train.size,
+            self.batch_size,
+            self.config.run.seed,
+            epoch,
+            first_step=first_step,
+            worker=self.devices.worker,
+            workers=self.devices.workers,
+            replicas=self.devices.replicas,
+            branches=self.config.network.splits if independent else None,
+        )[:count]
+        return self.devices.distribute(lambda: training_batches(self.train, indices))
+
+    def _check(self, step: int, losses: np.ndarray) -> None:
+        bad = [s for s, loss in enumerate(losses) if not np.isfinite(loss)]
+        if bad:
+            saved = self.checkpoints.steps()
+            kept = f"the checkpoint of step {saved[0]} is intact" if saved else "no checkpoint was written yet"
+            raise UserError(
+                f"the loss of branch {', '.join(map(str, bad))} is not finite at step {step}; {kept}: "
+                "try a lower --lr, a longer --warmup_epochs or --clip_norm, in another --workdir"
+            )
+
+    def _facts(self) -> dict[str, Any]:
+        return {"epochs_done": self.epochs_done, "best": self.best, "rows": self.rows, "seconds": self.seconds}
+
+    def _save(self) -> None:
+        if self.devices.chief:
+            self.checkpoints.save(self.model, self._facts())
+
+    def _finish_epoch(self, epoch: int) -> None:
+        row = self._row(epoch)
+        self.rows = [*self.rows, row]
+        self.epochs_done = epoch + 1
+        self._save()
+        if self.journal:
+            self.journal.add(row)
+        self.say(epoch_line(row, self.config.optimisation.epochs))
+
+    def _row(self, epoch: int) -> dict[str, Any]:
+        shared = self.config.cotraining.training == "together"
+        row = {
+            "format": 1,
+            "epoch": epoch,
+            "step": self.step,
+            "seconds": round(self.seconds, 3),
+            "images_per_second": round(self.steps_per_epoch * self.batch_size / max(self.seconds, 1e-9), 1),
+            "lr": float(self.model.optimizer.learning_rate),
+            **passes.results(self.model, shared),
+        }
+        name = self.config.run.select
+        row[name] = self._evaluate(self.select)
+        self._keep_if_best(epoch, row[name], chosen=not self.config.optimisation.evaluate_ema)
+        if self.config.optimisation.ema:
+            with averaged(self.model, self._recalibration_batches()):
+                row[f"{name}_ema"] = self._evaluate(self.select)
+                self._keep_if_best(epoch, row[f"{name}_ema"], chosen=self.config.optimisation.evaluate_ema)
+        return row
+
+    def _recalibration_batches(self):
+        size = min(self.batch_size, self.train.size)
+        return evaluation_batches(self.train, size).take(RECALIBRATION_BATCHES)
+
+    def _keep_if_best(self, epoch: int, found: dict[str, Any], chosen: bool) -> None:
+        score = found["ensemble_accuracy"]
+        if not chosen or (self.best and score <= self.best["score"]):
+            return
+        weights = "ema" if self.config.optimisation.evaluate_ema else "raw"
+        self.best = {"epoch": epoch, "score": score, "select": self.config.run.select, "weights": weights}
+        if self.devices.chief:
+            self.checkpoints.save_best(self.model, self.best)
+
+    def _show_views(self, epoch: int) -> None:
+        if not self.journal or epoch:
+            return
+        batch = next(iter(evaluation_batches(self.train, 8)))
+        views = self.model.views(batch["image"], batch["index"], tf.constant(epoch, tf.int64))
+        self.journal.show_views([view.numpy() for view in views], epoch)
+

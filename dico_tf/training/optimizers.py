@@ -1,0 +1,53 @@
+"""The optimizers of the recipes."""
+
+import keras
+
+from dico_tf.config import Optimisation
+from dico_tf.cotrain.gradients import decays
+from dico_tf.training.schedules import Schedule
+
+
+@keras.saving.register_keras_serializable("dico_tf")
+class SGD(keras.optimizers.SGD):
+    """v = m v + g; w -= lr (g + m v) with Nesterov, w -= lr v without.
+
+    Keras folds lr into v, which is another path whenever lr changes. L2 comes with the gradient.
+    """
+
+    def update_step(self, gradient, variable, learning_rate):
+        lr = keras.ops.cast(learning_rate, variable.dtype)
+        gradient = keras.ops.cast(gradient, variable.dtype)
+        if not self.momentum:
+            return self.assign_sub(variable, lr * gradient)
+        velocity = self.momentums[self._get_variable_index(variable)]
+        momentum = keras.ops.cast(self.momentum, variable.dtype)
+        latest = momentum * velocity + gradient
+        self.assign(velocity, latest)
+        self.assign_sub(variable, lr * (gradient + momentum * latest if self.nesterov else latest))
+
+
+def schedule(options: Optimisation, steps_per_epoch: int) -> Schedule:
+    return Schedule(
+        options.schedule,
+        options.lr,
+        options.epochs,
+        steps_per_epoch,
+        warmup_epochs=options.warmup_epochs,
+        warmup_lr=options.warmup_lr,
+        min_lr=options.min_lr,
+        step_epochs=options.step_epochs,
+        step_factor=options.step_factor,
+    )
+
+
+def optimizer(options: Optimisation, steps_per_epoch: int, weight_decay: float, variables: list):
+    """Built on the variables; weight_decay is a branch's, and used here only where it is decoupled."""
+    rate = schedule(options, steps_per_epoch)
+    average = {"use_ema": True, "ema_momentum": options.ema} if options.ema else {}
+    if options.optimizer == "adamw":
+        built = keras.optimizers.AdamW(rate, weight_decay=weight_decay, **average)
+        built.exclude_from_weight_decay([v for v in variables if not decays(v)])  # before build, or it is ignored
+    else:
+        built = SGD(rate, momentum=options.momentum, nesterov=True, **average)
+    built.build(variables)
+    return built

@@ -1,0 +1,78 @@
+"""One pass over images under a strategy: the same train_step and test_step that Keras' fit calls."""
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import tensorflow as tf
+
+from dico_tf.data.pipeline import evaluation_batches
+from dico_tf.data.source import Split
+from dico_tf.training.strategy import Devices
+
+
+def train_function(devices: Devices, model) -> Callable:
+    """(batch, stop) -> every replica's and machine's mean of [branch losses..., ensemble accuracy, stop]."""
+    names = [f"branch_{s}_loss" for s in range(model.splits)]
+
+    def on_replica(batch, stop):
+        results = model.train_step(batch)
+        return tf.stack([*(results[name] for name in names), results["ensemble_accuracy"], stop])
+
+    @tf.function(autograph=False)
+    def step(batch, stop):
+        watched = devices.strategy.run(on_replica, (batch, stop))
+        return devices.strategy.reduce(tf.distribute.ReduceOp.MEAN, watched, axis=None)
+
+    return step
+
+
+def results(model, shared: bool = True) -> dict[str, object]:
+    """The running means in the words of metrics.jsonl."""
+    values = {metric.name: float(metric.result()) for metric in model.metrics}
+    return {
+        "loss": values["loss"],
+        "agreement": values["agreement"],
+        "branch_accuracy": [values[f"branch_{s}_accuracy"] for s in range(model.splits)],
+        "ensemble_accuracy": values["ensemble_accuracy"] if shared else None,
+        "ensemble": {a: values[f"ensemble_{a}_accuracy"] for a in model.scores.ensemble} if shared else None,
+    }
+
+
+class Evaluator:
+    """The model's scores on a split, shared out among all replicas; keeps one traced function."""
+
+    def __init__(self, devices: Devices, model, batch_size: int):
+        self._devices, self._model, self._batch_size = devices, model, batch_size
+
+        @tf.function(autograph=False)
+        def step(batch):
+            devices.strategy.run(lambda part: model.test_step(part) and None, (batch,))
+
+        self._step = step
+
+    def __call__(self, split: Split) -> dict[str, object]:
+        self._model.reset_metrics()
+        for batch in self._batches(split):
+            self._step(batch)
+        found = results(self._model)
+        self._model.reset_metrics()
+        return found
+
+    def _batches(self, split: Split) -> Iterable:
+        batches = evaluation_batches(split, self._batch_size)
+        if self._devices.strategy.num_replicas_in_sync == 1:
+            return batches
+        options = tf.data.Options()
+        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+        return self._devices.strategy.experimental_distribute_dataset(batches.with_options(options))
+
+
+def predict(model, split: Split, batch_size: int, bar=None) -> np.ndarray:
+    """logits float32 [N, S, C]."""
+    forward = tf.function(lambda images: model(images, training=False), reduce_retracing=True)
+    found = []
+    for batch in evaluation_batches(split, batch_size):
+        found.append(forward(batch["image"]).numpy())
+        if bar:
+            bar.advance(len(found[-1]), {})
+    return np.concatenate(found)

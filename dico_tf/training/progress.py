@@ -1,0 +1,47 @@
+"""What a person sees while a run goes on."""
+
+import sys
+from typing import Any
+
+from tqdm import tqdm
+
+
+class Bar:
+    """Images done of this epoch, images/s and time left, on standard error."""
+
+    def __init__(self, title: str, images: int, done: int = 0):
+        pause = 0.5 if sys.stderr.isatty() else 30.0  # a log file wants few lines
+        self._bar = tqdm(
+            total=images, initial=done, desc=title, unit="img", unit_scale=True, leave=False, mininterval=pause
+        )
+
+    def advance(self, images: int, shown: dict[str, float]) -> None:
+        self._bar.set_postfix({name: f"{value:.4g}" for name, value in shown.items()}, refresh=False)
+        self._bar.update(images)
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+def percents(values: list[float]) -> str:
+    return " ".join(f"{100 * value:.2f}" for value in values)
+
+
+def scores(row: dict[str, Any]) -> str:
+    together = row["ensemble_accuracy"]
+    text = f"branches {percents(row['branch_accuracy'])}"
+    return text if together is None else f"{text}  ensemble {percents([together])}"
+
+
+def epoch_line(row: dict[str, Any], epochs: int) -> str:
+    parts = [
+        f"epoch {row['epoch'] + 1}/{epochs}",
+        f"lr {row['lr']:.4g}",
+        f"loss {row['loss']:.4f}",
+        f"agreement {row['agreement']:.4f}",
+        f"train {scores(row)}",
+    ]
+    for name in ("validation", "validation_ema", "test", "test_ema"):
+        if name in row:
+            parts.append(f"{name} {scores(row[name])}")
+    return "  ".join([*parts, f"{row['images_per_second']:.0f} img/s"])

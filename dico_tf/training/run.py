@@ -1,0 +1,145 @@
+"""Training from a Config: claim the folder, assemble, loop, say what it bought."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from dico_tf.config import Config
+from dico_tf.data import source as sources
+from dico_tf.data.source import Source, Split
+from dico_tf.data.validation import carve
+from dico_tf.divide import weight_decay
+from dico_tf.errors import UserError
+from dico_tf.models.audit import audit
+from dico_tf.models.menu import PRESETS
+from dico_tf.training import assemble, state, workdir
+from dico_tf.training.checkpoints import Checkpoints
+from dico_tf.training.loop import Loop
+from dico_tf.training.optimizers import optimizer
+from dico_tf.training.strategy import Devices, devices, share
+
+
+def splits(config: Config, source: Source) -> dict[str, Split]:
+    """train and, where there are such images, validation and test; calibration and test never meet."""
+    found = dict(source.splits)
+    if "val" in found:
+        found["validation"] = found.pop("val")
+    elif config.data.validation:
+        found["train"], found["validation"] = carve(found["train"], config.data.validation, config.run.seed)
+    return {name: split for name, split in found.items() if split is not None}
+
+
+def _needed_space(model, config: Config) -> int:
+    """Checkpoints being kept and written, and the best: weights, momenta and averages."""
+    weights = sum(array.nbytes for array in state.read(state.weights(model)).values())
+    progress = sum(array.nbytes for array in state.read(state.progress(model)).values())
+    return (config.run.keep + 1) * (weights + progress) + 2 * weights
+
+
+def _build(config: Config, place: Devices, data: dict[str, Any], steps_per_epoch: int):
+    keras.utils.set_random_seed(config.run.seed)
+    with place.strategy.scope():
+        model = assemble.network(config, data)
+        decay = weight_decay.of_branch(config)
+        model.compile(optimizer(config.optimisation, steps_per_epoch, decay, model.branch_variables))
+        if not model.optimizer.built:  # mixed_float16 wraps it
+            model.optimizer.build(model.branch_variables)
+    return model
+
+
+def train(config: Config, flags_text: str, say: Callable[[str], None]) -> dict[str, Any]:
+    """Trains or continues; the summary, which is also in summary.json. Raises Stopped after a signal."""
+    PRESETS[config.network.model].divided(config.network.splits)  # a bad name is said before data are read
+    folder = Path(config.run.workdir) if config.run.workdir else workdir.default(config)
+    place = devices(config.machine.strategy)
+    share(config.optimisation.batch_size, place)
+    claim = workdir.Claim(folder) if place.chief else None
+    try:
+        return _train(config, flags_text, say, folder, place)
+    finally:
+        if claim:
+            claim.release()
+
+
+def _train(config: Config, flags_text: str, say: Callable[[str], None], folder: Path, place: Devices) -> dict[str, Any]:
+    known = workdir.check_same(folder, config)
+    source = sources.load(config.data, config.run.seed)
+    parts = splits(config, source)
+    if config.run.select not in parts:
+        raise UserError(f"--select={config.run.select}: {source.name} has no such images; it has {', '.join(parts)}")
+    if parts["train"].size < config.optimisation.batch_size:
+        raise UserError(
+            f"--batch_size={config.optimisation.batch_size} is more than the {parts['train'].size} training images"
+        )
+    if known:
+        _check_data(folder, source)
+    data = assemble.facts(source)
+    model = _build(config, place, data, parts["train"].size // config.optimisation.batch_size)
+    workdir.check_space(folder, _needed_space(model, config))
+    checkpoints = Checkpoints(folder, config.run.keep, workdir.config_hash(config))
+    loop = Loop(config, place, model, parts["train"], parts[config.run.select], checkpoints, say)
+    loop.resume()
+    if not loop.step and config.network.init_from:
+        fresh = assemble.start_from(model, config.network.init_from)
+        say(f"weights from {config.network.init_from}" + (f", fresh: {', '.join(fresh)}" if fresh else ""))
+    if place.chief and not known:
+        workdir.write_json(folder / "config.json", workdir.describe(config, data))
+        workdir.write_text(folder / "run.flags", flags_text)
+    say(_opening(config, folder, place, parts))
+    return _loop_and_sum_up(config, loop, folder, place, data)
+
+
+def _loop_and_sum_up(config: Config, loop: Loop, folder: Path, place: Devices, data: dict[str, Any]) -> dict[str, Any]:
+    started, status = time.monotonic(), "stopped"
+    try:
+        loop.run()
+        status = "finished"
+    except UserError:
+        status = "failed"
+        raise
+    finally:
+        summary = _summary(config, loop, data, time.monotonic() - started, status)
+        if place.chief:
+            workdir.write_json(folder / "summary.json", summary)
+    return {**summary, "workdir": str(folder), "chief": place.chief}
+
+
+def _check_data(folder: Path, source: Source) -> None:
+    before = workdir.read_json(folder / "config.json")["data"]["fingerprint"]
+    if before != source.fingerprint:
+        raise UserError(f"the images of {source.name} changed since --workdir={folder} was begun: give another --workdir")
+
+
+def _opening(config: Config, folder: Path, place: Devices, parts: dict[str, Split]) -> str:
+    counts = ", ".join(f"{part.size} {name}" for name, part in parts.items())
+    replicas = place.strategy.num_replicas_in_sync
+    return (
+        f"{config.network.model} in {config.network.splits} branches on {config.data.dataset} ({counts}); "
+        f"{replicas} replica{'s' if replicas > 1 else ''}, {config.machine.precision}; folder {folder}"
+    )
+
+
+def _summary(config: Config, loop: Loop, data: dict[str, Any], seconds: float, status: str) -> dict[str, Any]:
+    report = audit(config, data["image_size"], len(data["class_names"]))
+    best = next((row for row in loop.rows if loop.best and row["epoch"] == loop.best["epoch"]), None)
+    select = config.run.select
+    name = f"{select}_ema" if config.optimisation.evaluate_ema else select
+    final = best and {"branches": best[name]["branch_accuracy"], "ensemble": best[name]["ensemble_accuracy"]}
+    return {
+        "model": config.network.model,
+        "splits": config.network.splits,
+        "params": {"whole": report["whole_params"], "branches": report["total_params"]},
+        "macs": {"whole": report["whole_macs"], "branches": report["total_macs"]},
+        "epochs": loop.epochs_done,
+        "steps": loop.step,
+        "seconds": round(sum(row["seconds"] for row in loop.rows), 1),
+        "seconds_of_last_start": round(seconds, 1),
+        "best_epoch": loop.best and loop.best["epoch"],
+        "select": select,
+        "selected_on_test": select == "test",
+        "final": final,
+        "status": status,
+    }

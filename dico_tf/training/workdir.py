@@ -1,0 +1,103 @@
+"""The folder of a run: who may train in it, and what it says about itself."""
+
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from dico_tf import __version__
+from dico_tf.config import FORMAT, Config, from_json, to_values
+from dico_tf.errors import UserError
+
+# What may change between a run and its continuation: where and how often, not what.
+FREE = frozenset({"workdir", "data_dir", "save_every", "keep", "evaluation_batch_size", "max_steps", "strategy"})
+PACKAGES = ("tensorflow", "keras", "keras-cv", "tensorflow-datasets", "numpy")
+
+
+def default(config: Config) -> Path:
+    name = config.data.dataset.replace(":", "_").replace("/", "_")
+    return Path("runs") / f"{name}-{config.network.model}-s{config.network.splits}-seed{config.run.seed}"
+
+
+def config_hash(config: Config) -> str:
+    fixed = {name: value for name, value in to_values(config).items() if name not in FREE}
+    return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    beside = path.with_name(f".{path.name}.writing")
+    with beside.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(beside, path)
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    write_text(path, json.dumps({"format": FORMAT, **value}, indent=1) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist: {path.parent} is not the folder of a run") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
+        raise UserError(f"{path} is not of format {FORMAT}, the one this version reads")
+    return value
+
+
+class Claim:
+    """This process trains in the folder and no other does, until it ends."""
+
+    def __init__(self, folder: Path):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = (folder / ".lock").open("a")
+        except OSError as error:
+            raise UserError(f"cannot write to --workdir={folder}: {error.strerror}") from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(f"another process is training in --workdir={folder}: wait for it, or give another") from None
+
+    def release(self) -> None:
+        self._lock.close()
+
+
+def check_same(folder: Path, config: Config) -> bool:
+    """Whether the folder holds a run; UserError where it is a run of another config."""
+    path = folder / "config.json"
+    if not path.exists():
+        return False
+    before, now = to_values(from_json(read_json(path)["config"])), to_values(config)
+    changed = [f"--{n} was {before[n]}, is {now[n]}" for n in before if n not in FREE and before[n] != now[n]]
+    if changed:
+        raise UserError(
+            f"--workdir={folder} holds a run of another config ({'; '.join(changed)}): "
+            "give another --workdir, or the same flags to continue it"
+        )
+    return True
+
+
+def check_space(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise UserError(
+            f"--workdir={folder} has {free / 1e6:.0f} MB free and the run needs {needed / 1e6:.0f} MB: "
+            "make room, lower --keep, or give another --workdir"
+        )
+
+
+def describe(config: Config, data: dict[str, Any]) -> dict[str, Any]:
+    """config.json: what was asked for, of which data, with which versions."""
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    values = {n: list(v) if isinstance(v, tuple) else v for n, v in to_values(config).items()}
+    return {"config": values, "data": data, "versions": {"dico_tf": __version__, **versions}}

@@ -1,0 +1,42 @@
+"""What dividing a network changes and costs: python divide.py --model=wrn_28_10 --splits=4 --dataset=cifar100"""
+
+import dataclasses
+import json
+
+from dico_tf import config, flags, quiet
+from dico_tf.config import option
+from dico_tf.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Printing:
+    json: bool = option(False, "print one JSON object, on the last line of standard output")
+    all: bool = option(False, "every preset of the data set's layout and every S it has, one line each")
+
+
+ASKED = ("model", "splits", "division", "dataset", "image_size", "classes", "weight_decay", "weight_decay_division")
+SCRIPT = flags.Script(
+    name="divide.py",
+    about="Prints what dividing a preset changes, and what branches and whole cost.",
+    fields=(*flags.pick(*ASKED), *flags.of(Printing)),
+)
+
+
+def main(arguments: list[str]) -> None:
+    values, _ = flags.parse(SCRIPT, arguments)
+    asked = config.from_values({name: values[name] for name in ASKED})
+    if values["all"] and not values["json"]:
+        raise UserError("--all prints JSON lines: give --json with it")
+    quiet.tensorflow()
+    from dico_tf.models import audit
+
+    if values["all"]:
+        for report in audit.every(asked):
+            print(json.dumps(report), flush=True)
+    else:
+        report = audit.one(asked)
+        print(json.dumps(report) if values["json"] else audit.describe(report))
+
+
+if __name__ == "__main__":
+    flags.run(main)

@@ -1,0 +1,37 @@
+"""Score a trained run on one of its splits: python evaluate.py --workdir=W --split=test"""
+
+import dataclasses
+
+from dico_tf import flags, quiet
+from dico_tf.config import option
+from dico_tf.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    split: str = option("test", "images to score: test, validation or train")
+
+
+SCRIPT = flags.Script(
+    name="evaluate.py",
+    about="Writes evaluation_<split>.json and predictions_<split>.npz into the run's folder, and shows them.",
+    fields=(*flags.pick("workdir", "data_dir"), *flags.of(Evaluation)),
+)
+
+
+def main(arguments: list[str]) -> None:
+    values, _ = flags.parse(SCRIPT, arguments)
+    if not values["workdir"]:
+        raise UserError("--workdir is needed: the folder of a trained run")
+    quiet.tensorflow()
+    from dico_tf.evaluation.judge import images, judge
+    from dico_tf.evaluation.table import evaluation_table
+    from dico_tf.training.assemble import trained_run
+
+    run = trained_run(values["workdir"])
+    parts = images(run, values["data_dir"])
+    print(evaluation_table(judge(run, run.network(), values["split"], parts)))
+
+
+if __name__ == "__main__":
+    flags.run(main)

@@ -1,0 +1,39 @@
+import math
+
+import pytest
+
+from dico_tf import config
+from dico_tf.divide import rules, weight_decay
+from dico_tf.errors import UserError
+
+
+def test_root_floors_after_its_offset():
+    assert [rules.root(10, s, 0.4) for s in (1, 2, 4, 8, 16)] == [10, 7, 5, 3, 2]
+    assert [rules.root(8, s, 0.4) for s in (1, 2, 4, 8, 16)] == [8, 6, 4, 3, 2]
+
+
+def test_evenly_refuses_what_leaves_a_rest():
+    assert rules.evenly(64, 4, "groups") == 16
+    with pytest.raises(UserError, match="64 groups do not divide by --splits=3"):
+        rules.evenly(64, 3, "groups")
+
+
+def test_lookup_names_what_is_published():
+    with pytest.raises(UserError, match="no published division by --splits=3; published: 1, 2 and 4"):
+        rules.lookup({1: 16, 2: 12, 4: 8}, 3, "resnet")
+
+
+def test_weight_decay_divides_by_the_three_rules():
+    assert weight_decay.divided(5e-4, 4, "none") == 5e-4
+    assert weight_decay.divided(5e-4, 4, "linear") == 1.25e-4
+    factors = [weight_decay.divided(1.0, s, "exp") for s in (1, 2, 4, 8)]
+    assert factors == pytest.approx([1.0, 0.60653, 0.47237, 0.41686], abs=5e-6)
+    assert weight_decay.divided(1.0, 2, "exp") == math.exp(-0.5)
+
+
+def test_weight_decay_is_the_published_one_unless_given():
+    asked = {"model": "wrn_28_10", "splits": 2, "weight_decay_division": "exp"}
+    assert weight_decay.of_whole(config.from_values(asked)) == 5e-4
+    assert weight_decay.of_whole(config.from_values({"model": "wrn_16_8"})) == 1e-4
+    given = config.from_values({**asked, "weight_decay": 0.01})
+    assert weight_decay.of_branch(given) == pytest.approx(0.01 * math.exp(-0.5))
