@@ -1,6 +1,8 @@
 """Everything a run is told, as frozen values; every contradiction is reported at once."""
 
 import dataclasses
+import itertools
+import math
 import typing
 from collections.abc import Iterator
 from typing import Any
@@ -23,9 +25,7 @@ class Data:
     data_dir: str = option("", "folder that holds prepared TFDS data (default: TFDS's own)")
     image_size: int = option(0, "side of the square images in pixels; 0 = the data set's own")
     classes: int = option(0, "number of classes; 0 = the data set's own")
-    validation: int = option(
-        5000, "images carved from train by seed (at most a tenth); 0 = none, needs --select=test"
-    )
+    validation: int = option(5000, "images carved from train by seed (at most a tenth); 0 = none, needs --select=test")
     skip_unreadable: bool = option(False, "leave out image files that cannot be read, instead of stopping")
 
 
@@ -66,7 +66,10 @@ class Optimisation:
     lr: float = option(0.1, "learning rate after the warm-up")
     momentum: float = option(0.9, "momentum of sgd")
     schedule: str = option("cosine", "course of the learning rate after the warm-up", ("cosine", "step", "constant"))
-    warmup_epochs: int = option(0, "epochs of linear warm-up of the learning rate")
+    warmup_epochs: int = option(
+        0,
+        "epochs of linear warm-up of the learning rate; -1 = the published none: a cosine that starts one epoch in",
+    )
     warmup_lr: float = option(0.005, "learning rate the warm-up starts from")
     min_lr: float = option(1e-4, "floor of the cosine schedule")
     step_epochs: tuple[int, ...] = option((), "epochs at which the step schedule falls (default: 30, 60 and 90%)")
@@ -83,9 +86,7 @@ class Machine:
     precision: str = option(
         "float32", "numbers the network computes with", ("float32", "mixed_bfloat16", "mixed_float16")
     )
-    strategy: str = option(
-        "auto", "devices to train on", ("auto", "one", "mirrored", "multi_worker")
-    )
+    strategy: str = option("auto", "devices to train on", ("auto", "one", "mirrored", "multi_worker"))
     sync_batch_norm: bool = option(False, "batch statistics over all replicas")
 
 
@@ -115,20 +116,47 @@ class Config:
             raise UserError("\n".join(faults))
 
 
-def _unit(name: str, value: float) -> Iterator[str]:
-    if not 0 <= value < 1:
-        yield f"--{name}={value:g} must be at least 0 and below 1"
-
-
 def _faults(config: Config) -> Iterator[str]:
+    """Values of the wrong kind alone where there are any: nothing else can be said of them."""
+    kinds = list(_kind_faults(config))
+    if kinds:
+        yield from kinds
+        return
     yield from _choice_faults(config)
     yield from _number_faults(config)
     yield from _contradictions(config)
 
 
-def _choice_faults(config: Config) -> Iterator[str]:
+def _values(config: Config) -> Iterator[tuple[dataclasses.Field, Any]]:
     for section, field in fields():
-        value, choices = getattr(getattr(config, section), field.name), field.metadata["choices"]
+        yield field, getattr(getattr(config, section), field.name)
+
+
+KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+
+
+def _has_kind(value: Any, kind: type) -> bool:
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+
+
+def _kind_faults(config: Config) -> Iterator[str]:
+    """Flags have their kinds; a config.json may have been edited, and Python may say anything."""
+    for field, value in _values(config):
+        several = typing.get_origin(field.type) is tuple
+        kind = typing.get_args(field.type)[0] if several else field.type
+        if several and not (isinstance(value, tuple) and all(_has_kind(part, kind) for part in value)):
+            yield f"--{field.name}={value!r} is not a list, each {KINDS[kind]}"
+        elif not several and not _has_kind(value, kind):
+            yield f"--{field.name}={value!r} is not {KINDS[kind]}"
+        elif kind is str and any(len(f"{part}.".splitlines()) > 1 for part in (value if several else (value,))):
+            yield f"--{field.name}={value!r} holds a line break"
+
+
+def _choice_faults(config: Config) -> Iterator[str]:
+    for field, value in _values(config):
+        choices = field.metadata["choices"]
         if choices and value not in choices:
             yield f"--{field.name}={value} is none of {', '.join(choices)}"
 
@@ -136,30 +164,34 @@ def _choice_faults(config: Config) -> Iterator[str]:
 _AT_LEAST = {
     "image_size": 0, "classes": 0, "validation": 0, "splits": 1, "mixup": 0, "cutmix": 0, "agreement_weight": 0,
     "agreement_warmup_epochs": 0, "batch_size": 1, "accumulation": 1, "epochs": 1, "max_steps": 0, "lr": 0,
-    "warmup_epochs": 0, "warmup_lr": 0, "min_lr": 0, "clip_norm": 0, "seed": 0, "save_every": 0, "keep": 1,
+    "warmup_epochs": -1, "warmup_lr": 0, "min_lr": 0, "clip_norm": 0, "seed": 0, "save_every": 0, "keep": 1,
     "evaluation_batch_size": 1,
 }  # fmt: skip
+_SHARES = ("label_smoothing", "ema", "momentum")
 
 
 def _number_faults(config: Config) -> Iterator[str]:
-    for section, field in fields():
-        value = getattr(getattr(config, section), field.name)
-        if isinstance(value, float) and value != value:
-            yield f"--{field.name}={value} is not a number"
-        if field.name in _AT_LEAST and value < _AT_LEAST[field.name]:
-            yield f"--{field.name}={value:g} must be at least {_AT_LEAST[field.name]}"
-    yield from _unit("label_smoothing", config.cotraining.label_smoothing)
-    yield from _unit("ema", config.optimisation.ema)
-    yield from _unit("momentum", config.optimisation.momentum)
-    if config.optimisation.weight_decay < 0 and config.optimisation.weight_decay != -1:
-        yield f"--weight_decay={config.optimisation.weight_decay:g} must be at least 0 (or -1: the published one)"
-    if config.run.seed >= 2**31:
-        yield f"--seed={config.run.seed} must be below {2**31}"
+    for field, value in _values(config):
+        name = field.name
+        if field.type is float and not math.isfinite(value):
+            yield f"--{name}={value} is not a finite number"
+        elif name in _AT_LEAST and value < _AT_LEAST[name]:
+            yield f"--{name}={value} must be at least {_AT_LEAST[name]}"
+        elif name in _SHARES and not 0 <= value < 1:
+            yield f"--{name}={value} must be at least 0 and below 1"
+        elif name == "step_factor" and not 0 < value <= 1:
+            yield f"--{name}={value} must be above 0 and at most 1"
+        elif name == "weight_decay" and value < 0 and value != -1:
+            yield f"--{name}={value} must be at least 0 (or -1: the published one)"
+        elif name == "seed" and value >= 2**31:
+            yield f"--{name}={value} must be below {2**31}"
+        elif name == "step_epochs" and any(b <= a for a, b in itertools.pairwise((0, *value))):
+            yield f"--{name}={','.join(map(str, value))} must rise, from at least 1"
 
 
 def _contradictions(config: Config) -> Iterator[str]:
     data, network, views, cotraining = config.data, config.network, config.views, config.cotraining
-    optimisation, run = config.optimisation, config.run
+    run = config.run
     if len(views.views) not in (1, network.splits):
         yield f"--views names {len(views.views)} policies for {network.splits} branches: give one, or one per branch"
     if views.same_views and len(set(views.views)) > 1:
@@ -168,19 +200,24 @@ def _contradictions(config: Config) -> Iterator[str]:
         yield "--same_views contradicts --training=independent, where each branch has its own order of images"
     if data.validation == 0 and run.select == "validation":
         yield "--validation=0 leaves nothing for --select=validation: give --select=test, or carve some images"
-    if optimisation.batch_size % optimisation.accumulation:
-        yield (
-            f"--batch_size={optimisation.batch_size} does not divide into "
-            f"--accumulation={optimisation.accumulation} equal pieces"
-        )
-    if optimisation.warmup_epochs >= optimisation.epochs and optimisation.warmup_epochs:
-        yield (
-            f"--warmup_epochs={optimisation.warmup_epochs} must be below --epochs={optimisation.epochs}"
-        )
-    if optimisation.evaluate_ema and not optimisation.ema:
+    yield from _contradictions_of_optimisation(config.optimisation)
+
+
+def _contradictions_of_optimisation(o: Optimisation) -> Iterator[str]:
+    if o.accumulation > 0 and o.batch_size % o.accumulation:
+        yield f"--batch_size={o.batch_size} does not divide into --accumulation={o.accumulation} equal pieces"
+    if o.warmup_epochs > 0 and o.warmup_epochs >= o.epochs:
+        yield f"--warmup_epochs={o.warmup_epochs} must be below --epochs={o.epochs}"
+    if o.warmup_epochs == -1 and o.schedule != "cosine":
+        yield f"--warmup_epochs=-1 shifts a cosine and contradicts --schedule={o.schedule}: give --warmup_epochs=0"
+    if o.warmup_epochs > 0 and o.warmup_lr > o.lr:
+        yield f"--warmup_lr={o.warmup_lr} is above --lr={o.lr}, which the warm-up rises to: give a smaller one"
+    if o.schedule == "cosine" and o.min_lr > o.lr:
+        yield f"--min_lr={o.min_lr} is above --lr={o.lr}, which the cosine falls from: give a smaller one"
+    if o.evaluate_ema and not o.ema:
         yield "--evaluate_ema needs averaged weights: give --ema, e.g. --ema=0.999"
-    if optimisation.step_epochs and optimisation.schedule != "step":
-        yield f"--step_epochs contradicts --schedule={optimisation.schedule}: give --schedule=step"
+    if o.step_epochs and o.schedule != "step":
+        yield f"--step_epochs contradicts --schedule={o.schedule}: give --schedule=step"
 
 
 SECTIONS: dict[str, type] = {field.name: type(field.default) for field in dataclasses.fields(Config)}
@@ -198,7 +235,7 @@ def from_values(values: dict[str, Any]) -> Config:
     owner = {field.name: section for section, field in fields()}
     parts: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     for name, value in values.items():
-        parts[owner[name]][name] = value
+        parts[owner[name]][name] = tuple(value) if isinstance(value, list) else value
     return Config(**{section: SECTIONS[section](**part) for section, part in parts.items()})
 
 
@@ -209,8 +246,7 @@ def to_values(config: Config) -> dict[str, Any]:
 
 def from_json(values: dict[str, Any]) -> Config:
     """The Config that a run's config.json holds under "config"."""
-    kinds = {field.name: typing.get_origin(field.type) for _, field in fields()}
-    unknown = sorted(set(values) - set(kinds))
+    unknown = sorted(set(values) - {field.name for _, field in fields()})
     if unknown:
         raise UserError(f"the run was made by another version: its config has {', '.join(unknown)}, unknown here")
-    return from_values({name: tuple(v) if kinds[name] is tuple else v for name, v in values.items()})
+    return from_values(values)

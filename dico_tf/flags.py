@@ -5,10 +5,11 @@ A thin parser round absl's: an explicit flag wins over a --flagfile wherever tha
 """
 
 import dataclasses
+import re
 import sys
 import textwrap
 import typing
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from dico_tf.registry import suggestion
 WIDTH = 100
 
 
-class Help(Exception):
+class Help(Exception):  # noqa: N818 - asked for, not an error
     """--help was asked for; the text is the argument."""
 
 
@@ -54,8 +55,8 @@ class _Whole(flags.ArgumentParser):
     """Comma separated whole numbers; nothing for none."""
 
     def parse(self, argument):
-        if isinstance(argument, (tuple, list)):
-            return tuple(argument)
+        if isinstance(argument, tuple):
+            return argument
         try:
             return tuple(int(part) for part in argument.split(",") if part.strip())
         except ValueError:
@@ -66,8 +67,8 @@ class _Words(flags.ArgumentParser):
     """Comma separated words."""
 
     def parse(self, argument):
-        if isinstance(argument, (tuple, list)):
-            return tuple(argument)
+        if isinstance(argument, tuple):
+            return argument
         return tuple(part.strip() for part in argument.split(",") if part.strip())
 
 
@@ -79,90 +80,100 @@ def _define(field: dataclasses.Field, values: flags.FlagValues) -> None:
     elif choices:
         flags.DEFINE_enum(name, default, choices, help, values)
     else:
-        kinds = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
-        kinds[field.type](name, default, help, flag_values=values)
+        define = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float}
+        define.get(field.type, flags.DEFINE_string)(name, default, help, flag_values=values)
+
+
+_HELP = {"--help", "-help", "-h", "--helpfull", "--helpshort"}
+# (where it stands, for messages; the word): ("recipe.flags, line 3: ", "--splits=4")
+_Word = tuple[str, str]
 
 
 def parse(script: Script, arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """({flag: value}, positionals) of the words after the script's name."""
+    """({flag: value}, positionals) of the words after the script's name; every bad flag is reported at once."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    words, rest = arguments[:end], arguments[end + 1 :]
+    if _HELP & set(words):
+        raise Help(help_text(script))
     values = flags.FlagValues()
     for field in script.fields:
         _define(field, values)
-    from_files, explicit = _expand(list(arguments), Path.cwd())
-    words = [*from_files, *explicit]
-    if any(word in ("--help", "-h", "-help", "--helpfull") for word in words):
-        raise Help(help_text(script))
-    _check_names(words, script)
-    try:
-        rest = values([script.name, *words])[1:]
-    except flags.Error as error:
-        raise UserError(str(error)) from None
-    if rest and not script.positionals:
-        hint = "write --flag=value" if not rest[0].startswith("-") else "put flags before --"
-        raise UserError(f"stray argument {rest[0]!r}: {hint}")
-    return {field.name: values[field.name].value for field in script.fields}, rest
+    assignments, positionals = _sort(words, values)
+    faults = [where + fault for where, word in assignments if (fault := _assign(word, values))]
+    if faults:
+        raise UserError("\n".join(faults))
+    positionals += rest
+    if positionals and not script.positionals:
+        raise UserError(f"stray argument {positionals[0]!r}: write --flag=value")
+    return {field.name: values[field.name].value for field in script.fields}, positionals
 
 
-def _expand(words: list[str], folder: Path) -> tuple[list[str], list[str]]:
-    """(words of all flag files, in order; the other words)."""
-    from_files, explicit = [], []
-    while words:
-        word = words.pop(0)
-        if word in ("--flagfile", "-flagfile"):
-            if not words:
-                raise UserError("--flagfile needs a file's name")
-            from_files += _read(words.pop(0), folder, ())
-        elif word.startswith(("--flagfile=", "-flagfile=")):
-            from_files += _read(word.split("=", 1)[1], folder, ())
-        elif word == "--":
-            return from_files, [*explicit, word, *words]
+def _sort(words: Sequence[str], values: flags.FlagValues) -> tuple[list[_Word], list[str]]:
+    """(flags, those of files first so that the explicit win; positionals)."""
+    from_files, explicit, positionals = [], [], []
+    rest = iter(words)
+    for word in rest:
+        name, equals, value = word.lstrip("-").partition("=")
+        if not word.startswith("-") or not name:
+            positionals.append(word)
+            continue
+        if not equals and (name == "flagfile" or (name in values and not values[name].boolean)):
+            equals, value = "=", next(rest, "--")
+            if value.startswith("--"):
+                raise UserError(f"--{name} needs a value: write --{name}=value")
+        if name == "flagfile":
+            from_files += _read(value, Path.cwd(), ())
         else:
-            explicit.append(word)
-    return from_files, explicit
+            explicit.append(("", f"--{name}{equals}{value}"))
+    return from_files + explicit, positionals
 
 
-def _read(name: str, folder: Path, above: tuple[Path, ...]) -> list[str]:
+def _assign(word: str, values: flags.FlagValues) -> str:
+    """Sets what --name=value, --switch or --noswitch says; the fault, or nothing."""
+    name, equals, value = word[2:].partition("=")
+    if name in values and not equals and not values[name].boolean:
+        return f"--{name} needs a value: write --{name}=value"
+    if name not in values:
+        switch = name.removeprefix("no")
+        if switch not in values or not values[switch].boolean:
+            return f"unknown flag --{name}; {suggestion(name, values)} (--help lists all)"
+        if equals:
+            return f"{word}: --{name} takes no value; write --{switch}=true or --{name}"
+    try:
+        values(["", word])
+    except flags.Error as error:
+        kinds = {"int": config.KINDS[int], "float": config.KINDS[float], "bool": config.KINDS[bool]}
+        kind = kinds.get(values[name].flag_type())
+        return f"--{name}={value} is not {kind}" if kind else str(error).removeprefix("flag ")
+    return ""
+
+
+_LINE = re.compile(r"--\w+(=.*)?")
+
+
+def _read(name: str, folder: Path, above: tuple[Path, ...]) -> list[_Word]:
     """The flags of a file; a file named in it is looked for beside it."""
-    path = (folder / name).resolve()
+    try:
+        path = (folder / name).resolve()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(f"--flagfile={name} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if path in above:
         raise UserError(f"--flagfile={name} includes itself")
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--flagfile={name} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     words = []
     for number, line in enumerate(lines, 1):
-        line = line.strip()
+        line, where = line.strip(), f"{name}, line {number}: "
         if not line or line.startswith(("#", "//")):
             continue
-        if not line.startswith("--"):
-            raise UserError(f"{name}, line {number}: {line!r} is not a flag; write --flag=value")
-        if " #" in line or " //" in line:
-            raise UserError(f"{name}, line {number}: {line!r}: a comment needs a line of its own")
         flag, equals, value = line.partition("=")
-        if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
-            value = value[1:-1]
-        words += _read(value, path.parent, (*above, path)) if flag == "--flagfile" else [flag + equals + value]
+        quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
+        if not quoted and (" #" in line or " //" in line):
+            raise UserError(f"{where}{line!r}: a comment needs a line of its own")
+        if not _LINE.fullmatch(line):
+            raise UserError(f"{where}{line!r} is not a flag; write --flag=value")
+        value = value[1:-1] if quoted else value
+        words += _read(value, path.parent, (*above, path)) if flag == "--flagfile" else [(where, flag + equals + value)]
     return words
-
-
-def _check_names(words: Iterable[str], script: Script) -> None:
-    known = {field.name for field in script.fields}
-    switches = {f"no{field.name}" for field in script.fields if field.type is bool}
-    for word in words:
-        if word == "--":
-            return
-        name = word.lstrip("-").split("=", 1)[0]
-        if word.startswith("-") and not _number(word) and name not in known | switches:
-            raise UserError(f"unknown flag --{name}; {suggestion(name, known)} (--help lists all)")
-
-
-def _number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
 
 
 def _written(value: Any) -> str:
@@ -171,20 +182,34 @@ def _written(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
+def _line(name: str, value: Any) -> str:
+    """A line of a flag file, quoted where it would read otherwise."""
+    text = _written(value)
+    if text != text.strip() or text[:1] in ("'", '"') or " #" in text or " //" in text:
+        text = f'"{text}"'
+    return f"--{name}={text}"
+
+
 def flagfile(cfg: config.Config, command: str) -> str:
     """A flag file that repeats the run."""
     values = config.to_values(cfg)
-    lines = [f"--{field.name}={_written(values[field.name])}" for field in every_field()]
-    return "\n".join([f"# {command}", *lines]) + "\n"
+    lines = [f"# {line}" for line in command.splitlines()]
+    return "\n".join([*lines, *(_line(name, value) for name, value in values.items())]) + "\n"
 
 
 def help_text(script: Script) -> str:
-    lines = [script.about, "", f"usage: python {script.name} [--flagfile=FILE] [--flag=value ...] {script.positionals}"]
+    lines = [
+        script.about,
+        "",
+        f"usage: python {script.name} [--flagfile=FILE] [--flag=value ...] {script.positionals}".rstrip(),
+    ]
     for field in script.fields:
         choices = field.metadata["choices"]
-        kind = "|".join(choices) if choices else _kind(field.type)
-        lines += ["", f"  --{field.name}={kind}" if field.type is not bool else f"  --[no]{field.name}"]
-        text = f"{field.metadata['help']} (default: {_written(field.default) or 'none'})"
+        kind = "|".join(choices) or _kind(field.type)
+        lines += ["", f"  --[no]{field.name}" if field.type is bool else f"  --{field.name}={kind}"]
+        text = field.metadata["help"]
+        if field.default or "(default: " not in text:
+            text += f" (default: {_written(field.default) or 'none'})"
         lines += textwrap.wrap(text, WIDTH, initial_indent="      ", subsequent_indent="      ")
     return "\n".join([*lines, "", "An explicit flag wins over a --flagfile."])
 
@@ -192,7 +217,7 @@ def help_text(script: Script) -> str:
 def _kind(kind: Any) -> str:
     if typing.get_origin(kind) is tuple:
         return f"{_kind(typing.get_args(kind)[0])}[,...]"
-    return {int: "N", float: "X", str: "TEXT"}[kind]
+    return {bool: "true|false", int: "N", float: "X", str: "TEXT"}[kind]
 
 
 def run(main: Callable[[list[str]], int | None]) -> None:

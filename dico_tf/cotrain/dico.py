@@ -135,6 +135,11 @@ class DiCo(keras.Model):
             raise UserError(f"DiCo brings its own loss and metrics: leave out {', '.join(refused)}")
         super().compile(optimizer=optimizer, **{"jit_compile": False, **options})  # XLA has no dynamic groups of views
 
+    def compile_from_config(self, config):
+        """A reloaded model goes on with its optimizer's state."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.branch_variables)
+
     def fit(self, x=None, y=None, *, callbacks=None, **options):
         if y is not None and not isinstance(x, dict):
             x = {"image": x, "index": np.arange(len(x))}
@@ -154,7 +159,7 @@ class DiCo(keras.Model):
         views, targets = self._inputs(batch)
         goals = [smooth(t, self.label_smoothing) for t in targets]
         variables = self.branch_variables
-        logits, gradients = grads.in_pieces(self._learn, [*views, *goals], self.accumulation, variables)
+        logits, gradients = grads.in_pieces(self._learn, [*views, *goals], self.accumulation)
         self.optimizer.apply(self._decayed(gradients), variables)
         self._score(logits, targets, goals, batch.shared)
         self.step.assign_add(1)
@@ -196,13 +201,13 @@ class DiCo(keras.Model):
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync
         with tf.GradientTape() as tape:
             logits = tf.stack([b(v, training=True) for b, v in zip(self.branches, views, strict=True)], axis=1)
-            _, _, total = self._losses(logits, goals)
+            _, _, total = self._terms(logits, goals)
             size = tf.cast(tf.size(total), tf.float32)
             objective = tf.reduce_sum(total) / (size * self.accumulation * replicas)
             objective = self.optimizer.scale_loss(objective)
         return logits, tape.gradient(objective, self.branch_variables)
 
-    def _losses(self, logits, goals):
+    def _terms(self, logits, goals):
         """Cross-entropies [B, S], agreement [B], and their sum [B]."""
         losses = tf.stack([cross_entropy(logits[:, s], goal) for s, goal in enumerate(goals)], axis=1)
         agreement = self.agreement(logits)
@@ -230,7 +235,7 @@ class DiCo(keras.Model):
         return clipped
 
     def _score(self, logits, targets, goals, shared: bool) -> None:
-        losses, agreement, total = self._losses(logits, goals)
+        losses, agreement, total = self._terms(logits, goals)
         self.scores.update(logits, targets, losses, agreement, total, shared)
 
 

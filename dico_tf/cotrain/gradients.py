@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
+from dico_tf.errors import UserError
+
 DECAYED = ("kernel", "gamma")  # biases and BN offsets are left alone
 
 
@@ -11,20 +13,30 @@ def decays(variable) -> bool:
     return variable.path.rsplit("/", 1)[-1] in DECAYED
 
 
-def in_pieces(learn: Callable, batches: Sequence[tf.Tensor], pieces: int, variables: Sequence):
-    """learn(*batches) -> (logits, gradients) on one piece after another: logits joined, gradients added."""
-    if pieces == 1:
-        return learn(*batches)
-    size = batches[0].shape[0] // pieces
+def in_pieces(learn: Callable, batches: Sequence[tf.Tensor], pieces: int) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    """learn(*batches) -> (logits, gradients) on one piece after another: logits joined, gradients added.
 
-    def step(i, logits, sums):
-        part = [batch[i * size : (i + 1) * size] for batch in batches]
-        part_logits, gradients = learn(*part)
-        return i + 1, logits.write(i, part_logits), [a + g for a, g in zip(sums, gradients, strict=True)]
+    Unrolled, since synchronised batch normalisation cannot stand inside a loop of the graph; each piece waits for
+    the one before it, or the memory of all would be held at once.
+    """
+    size = _piece(batches[0].shape[0], pieces)
+    parts, sums = [], []
+    for i in range(pieces):
+        part = batches if pieces == 1 else [batch[i * size : (i + 1) * size] for batch in batches]
+        with tf.control_dependencies(sums):
+            logits, gradients = learn(*(tf.identity(p) for p in part))
+        sums = [a + g for a, g in zip(sums, gradients, strict=True)] if sums else gradients
+        parts.append(logits)
+    return tf.concat(parts, axis=0), sums
 
-    start = (0, tf.TensorArray(tf.float32, pieces), [tf.zeros(v.shape, tf.float32) for v in variables])
-    _, logits, gradients = tf.while_loop(lambda i, *_: i < pieces, step, start, parallel_iterations=1)
-    return logits.concat(), gradients
+
+def _piece(batch_size: int | None, pieces: int) -> int:
+    if pieces > 1 and (batch_size is None or batch_size % pieces):
+        raise UserError(
+            f"a replica's batch of {batch_size or 'unknown size'} does not pass in {pieces} equal pieces: "
+            "give batches of a fixed size (drop_remainder=True) that accumulation divides"
+        )
+    return (batch_size or 0) // pieces
 
 
 def across_replicas(gradients: list[tf.Tensor]) -> list[tf.Tensor]:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +49,9 @@ def judge(run: TrainedRun, model, name: str, parts: dict[str, Any]) -> dict[str,
 
 
 def _write(folder: Path, name: str, logits, split, found: dict[str, Any]) -> None:
-    try:
-        predictions.write(folder / f"predictions_{name}.npz", logits, split.labels, split.ids)
-        write_text(folder / f"evaluation_{name}.json", json.dumps(found, indent=1) + "\n")
-        if name == "test":
-            shutil.copyfile(folder / "predictions_test.npz", folder / "predictions.npz")
-            write_text(folder / "evaluation.json", json.dumps(found, indent=1) + "\n")
-    except OSError as error:
-        raise UserError(f"cannot write into {folder}: {error.strerror}") from None
+    for suffix in ("_test", "") if name == "test" else (f"_{name}",):
+        predictions.write(folder / f"predictions{suffix}.npz", logits, split.labels, split.ids)
+        try:
+            write_text(folder / f"evaluation{suffix}.json", json.dumps(found, indent=1) + "\n")
+        except OSError as error:
+            raise UserError(f"cannot write into {folder}: {error.strerror}") from None

@@ -12,7 +12,14 @@ class Bar:
     def __init__(self, title: str, images: int, done: int = 0):
         pause = 0.5 if sys.stderr.isatty() else 30.0  # a log file wants few lines
         self._bar = tqdm(
-            total=images, initial=done, desc=title, unit="img", unit_scale=True, leave=False, mininterval=pause
+            total=images,
+            initial=done,
+            desc=title,
+            unit="img",
+            unit_scale=True,
+            leave=False,
+            mininterval=pause,
+            delay=pause,
         )
 
     def advance(self, images: int, shown: dict[str, float]) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from dico_tf.config import FORMAT
 from dico_tf.errors import UserError
+from dico_tf.training.workdir import read_json
 
 
 def weights(model) -> dict[str, Any]:
@@ -115,15 +116,8 @@ def _checksum(file: Path) -> str:
 def read_facts(path: Path) -> dict[str, Any]:
     """state.json after its files are compared with their checksums; UserError says what is wrong."""
     path = settled(path)
-    try:
-        facts = json.loads((path / "state.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} holds no state.json: not a checkpoint, or half copied") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}/state.json cannot be read: {error}") from None
-    if facts.get("format") != FORMAT:
-        raise UserError(f"{path} has format {facts.get('format')}, this version reads {FORMAT}")
-    for name, checksum in facts["files"].items():
+    facts = read_json(path / "state.json")
+    for name, checksum in facts.get("files", {}).items():
         if not (path / name).exists():
             raise UserError(f"{path}/{name} is missing")
         if _checksum(path / name) != checksum:

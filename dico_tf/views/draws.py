@@ -34,8 +34,9 @@ def _absorb(state: tuple[tf.Tensor, tf.Tensor], word: tf.Tensor) -> tuple[tf.Ten
 def _words(number: Any) -> tuple[tf.Tensor, tf.Tensor]:
     """The low and high 32 bits of an int64."""
     number = tf.cast(number, tf.int64)
-    low = tf.bitwise.bitwise_and(number, tf.constant(_MASK, tf.int64))
-    high = tf.bitwise.bitwise_and(tf.bitwise.right_shift(number, tf.constant(32, tf.int64)), tf.constant(_MASK, tf.int64))
+    mask, half = tf.constant(_MASK, tf.int64), tf.constant(32, tf.int64)
+    low = tf.bitwise.bitwise_and(number, mask)
+    high = tf.bitwise.bitwise_and(tf.bitwise.right_shift(number, half), mask)
     return tf.cast(low, tf.uint32), tf.cast(high, tf.uint32)
 
 

@@ -1,0 +1,109 @@
+"""A folder of one's own pictures."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from dico_tf.config import Data
+from dico_tf.data import pictures
+from dico_tf.data.layout import Listing, counted, listing, several
+from dico_tf.data.source import Source, Split
+from dico_tf.data.validation import stratified
+from dico_tf.errors import UserError
+
+DEFAULT_SIZE, LARGEST_OWN_SIZE = 224, 256  # pixels
+IN_MEMORY = 2**30  # bytes up to which all pictures are decoded once
+TEST_SHARE = 0.2
+
+
+def load(data: Data, seed: int) -> Source:
+    """Checks every file; pictures of up to 1 GiB are kept decoded, more are decoded when asked for."""
+    place = data.dataset.removeprefix("folder").removeprefix(":")
+    if not place:
+        raise UserError(f"--dataset={data.dataset} names no folder: give --dataset=folder:DIR")
+    root = Path(place).expanduser()
+    found = listing(root)
+    names = tuple(next(iter(found.values())))
+    sizes = _check_files(root, found, data.skip_unreadable)
+    size = data.image_size or _own_size(set(sizes))
+    splits = {part: _split(root, classes, size) for part, classes in found.items()}
+    splits = _with_test(splits, seed)
+    if sum(split.size for split in splits.values()) * size * size * 3 <= IN_MEMORY:
+        splits = {part: _in_memory(split, part, data.skip_unreadable) for part, split in splits.items()}
+    return Source(name=f"folder:{root.resolve().name}", class_names=names, image_size=size, splits=splits)
+
+
+def _split(root: Path, classes: dict[str, list[str]], size: int) -> Split:
+    paths = [path for members in classes.values() for path in members]
+    return Split(
+        paths=np.asarray(paths, np.str_),
+        labels=np.repeat(np.arange(len(classes)), [len(members) for members in classes.values()]),
+        ids=[Path(path).relative_to(root).as_posix() for path in paths],
+        image_size=size,
+    )
+
+
+def _with_test(splits: dict[str, Split], seed: int) -> dict[str, Split]:
+    """Where there is no test folder, a fifth of every class is drawn by seed."""
+    if "test" in splits:
+        return splits
+    whole = splits.pop("train" if "train" in splits else "")
+    kept, drawn = stratified(whole.labels, TEST_SHARE, seed)
+    if not len(drawn):
+        raise UserError(f"{whole.size} pictures in {whole.size} classes leave none for a test: give two of each class")
+    return {"train": whole.subset(kept), **splits, "test": whole.subset(drawn)}
+
+
+def _check_files(root: Path, found: Listing, skip: bool) -> list[tuple[int, int]]:
+    """(width, height) of every readable picture; what cannot be read is named, and with `skip` taken out."""
+    paths = [path for classes in found.values() for members in classes.values() for path in members]
+    seen = pictures.pool().map(lambda path: pictures.tried(pictures.check, path), paths)
+    results = dict(zip(paths, pictures.progress(seen, len(paths), "checking pictures"), strict=True))
+    faults = {path: error for path, error in results.items() if isinstance(error, Exception)}
+    if faults:
+        _report(faults, skip)
+        for classes in found.values():
+            for name, members in classes.items():
+                classes[name] = [path for path in members if path not in faults]
+        empty = [str(root / part / name) for part in found for name, members in found[part].items() if not members]
+        if empty:
+            raise UserError(f"no picture of {counted(len(empty), 'class', 'classes')} can be read\n{several(empty)}")
+    return [size for path, size in results.items() if path not in faults]
+
+
+def _report(faults: dict[str, Exception], skip: bool) -> None:
+    lines = several([f"{path}: {_reason(path, error)}" for path, error in faults.items()])
+    text = f"{counted(len(faults), 'picture', 'pictures')} cannot be read"
+    if not skip:
+        raise UserError(f"{text}: repair or remove them, or leave them out with --skip_unreadable\n{lines}")
+    logging.getLogger(__name__).warning("%s, left out\n%s", text, lines)
+
+
+def _reason(path: str, error: Exception) -> str:
+    if Path(path).stat().st_size == 0:
+        return "the file is empty"
+    return str(error).replace(f"'{path}'", "it").replace(path, "it")
+
+
+def _own_size(sizes: set[tuple[int, int]]) -> int:
+    """The side of small squares that are all alike, else 224."""
+    (width, height), *others = sizes
+    return width if not others and width == height <= LARGEST_OWN_SIZE else DEFAULT_SIZE
+
+
+def _in_memory(split: Split, part: str, skip: bool) -> Split:
+    size = split.image_size
+    images = np.empty((split.size, size, size, 3), np.uint8)
+    decoded = pictures.pool().map(lambda path: pictures.tried(pictures.decode, path, size), split.paths.tolist())
+    faults = {}
+    for n, picture in enumerate(pictures.progress(decoded, split.size, f"decoding {part} pictures")):
+        if isinstance(picture, Exception):
+            faults[n] = picture
+        else:
+            images[n] = picture
+    whole = Split(images=images, labels=split.labels, ids=split.ids)
+    if not faults:
+        return whole
+    _report({str(split.paths[n]): error for n, error in faults.items()}, skip)
+    return whole.subset(np.setdiff1d(np.arange(split.size), list(faults)))

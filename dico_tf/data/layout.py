@@ -1,0 +1,99 @@
+"""DIR/{train,val,test}/CLASS/* or DIR/CLASS/*: what is where, and what is wrong with it."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from dico_tf.data.pictures import EXTENSIONS
+from dico_tf.errors import UserError
+
+PARTS = ("train", "val", "test")
+_MEANT = {
+    "train": "train",
+    "val": "val",
+    "test": "test",
+    "training": "train",
+    "validation": "val",
+    "valid": "val",
+    "dev": "val",
+    "testing": "test",
+}
+_NAMED = 10  # faults named in a message; the rest is counted
+Listing = dict[str, dict[str, list[str]]]  # part -> class -> paths; the only part of DIR/CLASS is ""
+
+
+def listing(root: Path) -> Listing:
+    """Every picture file, parts and classes and files sorted by name."""
+    if not root.is_dir():
+        raise UserError(f"--dataset=folder:{root}: there is no such folder")
+    names = _folders(root)
+    if set(names) & set(PARTS):
+        _check_parts(root, names)
+        found = {part: _classes(root / part) for part in PARTS if part in names}
+    else:
+        found = {"": _classes(root)}
+    _check(root, found)
+    return found
+
+
+def counted(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
+
+
+def several(faults: Sequence[str]) -> str:
+    """The first ten, one a line, and how many more."""
+    more = [f"and {len(faults) - _NAMED} more"] if len(faults) > _NAMED else []
+    return "\n".join(f"  {line}" for line in (*faults[:_NAMED], *more))
+
+
+def _folders(folder: Path) -> list[str]:
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _pictures(folder: Path) -> list[str]:
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if entry.is_file() and not entry.name.startswith(".")]
+    return [str(folder / name) for name in sorted(names) if name.lower().endswith(EXTENSIONS)]
+
+
+def _classes(folder: Path) -> dict[str, list[str]]:
+    return {name: _pictures(folder / name) for name in _folders(folder)}
+
+
+def _check_parts(root: Path, names: list[str]) -> None:
+    if "train" not in names:
+        raise UserError(f"{root} holds {', '.join(n for n in names if n in PARTS)} but no train: add train/CLASS/*")
+    for name in names:
+        meant = _MEANT.get(name.lower(), name)
+        if meant in PARTS and meant not in names:
+            raise UserError(f"{root} holds {name}, which is none of {', '.join(PARTS)}: call it {meant}")
+
+
+def _check(root: Path, found: Listing) -> None:
+    for part, classes in found.items():
+        folder = root / part
+        if not classes:
+            loose = len(_pictures(folder))
+            holds = f"{counted(loose, 'picture', 'pictures')} but no folder per class" if loose else "no pictures"
+            raise UserError(f"{folder} holds {holds}: lay them out as {folder}/CLASS/*.jpg")
+    _check_same_classes(root, found)
+    first, classes = next(iter(found.items()))
+    if len(classes) < 2:
+        raise UserError(f"{root / first} holds one class only, {next(iter(classes))}: at least two are needed")
+    empty = [f"{root / part / name}" for part in found for name, paths in found[part].items() if not paths]
+    if empty:
+        raise UserError(
+            f"{counted(len(empty), 'class', 'classes')} of {root} without pictures ({' '.join(EXTENSIONS)}) "
+            f"of their own: fill or remove their folders\n{several(empty)}"
+        )
+
+
+def _check_same_classes(root: Path, found: Listing) -> None:
+    known = set(found.get("train", next(iter(found.values()))))
+    faults = []
+    for part, classes in found.items():
+        faults += [f"{part} lacks {name}" for name in sorted(known - set(classes))]
+        faults += [f"{part} has {name}, which train has not" for name in sorted(set(classes) - known)]
+    if faults:
+        raise UserError(f"the classes of {root} differ between its parts\n{several(faults)}")

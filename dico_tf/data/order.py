@@ -1,0 +1,63 @@
+"""In which order images pass: a pure function of seed and epoch, so that any step can be repeated. NumPy only."""
+
+import numpy as np
+
+from dico_tf.errors import UserError
+
+_ORDER, _HELD_OUT = 1, 2  # what a draw is for: no two uses share a stream
+
+
+def _shuffled(size: int, *words: int) -> np.ndarray:
+    """Raw bits of Philox are the same in every release of NumPy; what Generator makes of them need not be."""
+    bits = np.random.Philox(np.random.SeedSequence(words)).random_raw(size)
+    return np.argsort(bits, kind="stable").astype(np.int64)
+
+
+def order(size: int, seed: int, epoch: int, branch: int | None = None) -> np.ndarray:
+    """int64 permutation [size] of an epoch; with a branch, of that branch alone."""
+    return _shuffled(size, _ORDER, seed, epoch, 0 if branch is None else branch + 1, 1)
+
+
+def shuffled(size: int, seed: int, part: int = 0) -> np.ndarray:
+    """int64 permutation [size] that decides what is held out; independent of every epoch's order."""
+    return _shuffled(size, _HELD_OUT, seed, part, 1)
+
+
+def plan(
+    size: int,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    *,
+    first_step: int = 0,
+    worker: int = 0,
+    workers: int = 1,
+    replicas: int = 1,
+    branches: int | None = None,
+) -> np.ndarray:
+    """int64 [steps, replicas, batch_size / (workers replicas)(, branches)]: what this worker's replicas are to take.
+
+    Step t is rows t B .. (t + 1) B of the order; every worker, and within it every replica, has a contiguous share.
+    The incomplete last batch is dropped.
+    """
+    _check(size, batch_size, workers, replicas)
+    if not (0 <= worker < workers and first_step >= 0):
+        raise ValueError(f"worker {worker} of {workers}, first step {first_step}")
+    if branches is None:
+        rows = order(size, seed, epoch)
+    else:
+        rows = np.stack([order(size, seed, epoch, branch) for branch in range(branches)], axis=-1)  # [N, S]
+    steps = size // batch_size
+    rows = rows[: steps * batch_size].reshape(steps, workers, replicas, -1, *rows.shape[1:])
+    return np.ascontiguousarray(rows[first_step:, worker])
+
+
+def _check(size: int, batch_size: int, workers: int, replicas: int) -> None:
+    if batch_size > size:
+        raise UserError(f"--batch_size={batch_size} is more than the {size} training images: give at most {size}")
+    total = workers * replicas
+    if batch_size % total:
+        machines = f" ({workers} machines with {replicas} each)" if workers > 1 else ""
+        raise UserError(
+            f"--batch_size={batch_size} does not divide among {total} replicas{machines}: give a multiple of {total}"
+        )

@@ -1,0 +1,120 @@
+"""What a data set is to the rest of the program, and the menu of kinds it may be of."""
+
+import dataclasses
+import functools
+import hashlib
+import importlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from dico_tf.config import Data
+from dico_tf.data import pictures
+from dico_tf.errors import UserError
+from dico_tf.registry import Registry
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of RGB in 0..1
+
+# kind -> module with `load(data, seed) -> Source`; imported when chosen, so that no kind costs another's packages
+SOURCES: Registry[str] = Registry("kind of data set")
+SOURCES.add("digits", "dico_tf.data.digits")
+SOURCES.add("folder", "dico_tf.data.folder")
+SOURCES.add("tfds", "dico_tf.data.tfds")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Split:
+    """Labelled images: in memory (or memory-mapped), or files that are decoded when asked for."""
+
+    labels: np.ndarray  # int64 [N]
+    ids: np.ndarray  # str [N]
+    images: np.ndarray | None = None  # uint8 [N, H, W, 3]
+    paths: np.ndarray | None = None  # str [N]
+    image_size: int = 0  # pixels; with images it is theirs
+
+    def __post_init__(self) -> None:
+        if (self.images is None) == (self.paths is None):
+            raise ValueError("a split has either images or paths")
+        if self.images is not None:
+            if self.images.dtype != np.uint8 or self.images.ndim != 4 or self.images.shape[-1] != 3:
+                raise ValueError(f"images must be uint8 [N, H, W, 3], not {self.images.dtype} {self.images.shape}")
+            object.__setattr__(self, "image_size", self.images.shape[1])
+        content = self.images if self.images is not None else self.paths
+        object.__setattr__(self, "labels", np.asarray(self.labels, np.int64))
+        object.__setattr__(self, "ids", np.asarray(self.ids, np.str_))
+        if not len(content) == len(self.labels) == len(self.ids):
+            raise ValueError(f"{len(content)} images, {len(self.labels)} labels, {len(self.ids)} ids")
+
+    @property
+    def size(self) -> int:
+        return len(self.labels)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return (self.image_size, self.image_size, 3) if self.images is None else self.images.shape[1:]
+
+    def take(self, positions: np.ndarray) -> np.ndarray:
+        """uint8 [..., H, W, 3] for positions of any shape."""
+        if self.images is not None:
+            return np.take(self.images, positions, axis=0)
+        return pictures.read(self.paths[positions], self.image_size)
+
+    def subset(self, positions: np.ndarray) -> "Split":
+        """The images at these positions, in this order; those in memory are copied."""
+        return Split(
+            labels=self.labels[positions],
+            ids=self.ids[positions],
+            images=None if self.images is None else self.images[positions],
+            paths=None if self.paths is None else self.paths[positions],
+            image_size=self.image_size,
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Source:
+    """A data set: `train`, and where it has them `val` and `test`."""
+
+    name: str
+    class_names: tuple[str, ...]
+    image_size: int
+    splits: Mapping[str, Split]
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Changes with the name, the image size, the classes, and the labels and ids of any split."""
+        digest = hashlib.sha256(repr((self.name, self.image_size, self.class_names)).encode())
+        for name in sorted(self.splits):
+            split = self.splits[name]
+            digest.update(f"\0{name} {split.size}\0".encode())
+            digest.update(split.labels.astype("<i8").tobytes())
+            digest.update("\n".join(split.ids).encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()[:16]
+
+
+def load(data: Data, seed: int) -> Source:
+    """The data set that --dataset names: `digits`, `folder:DIR`, or one of TFDS."""
+    kind = "folder" if data.dataset.startswith("folder:") else data.dataset
+    module = importlib.import_module(SOURCES[kind if kind in SOURCES else "tfds"])
+    found: Source = module.load(data, seed)
+    found = dataclasses.replace(found, class_names=_named(found.class_names, data.classes))
+    _check_labels(found)
+    return found
+
+
+def _named(names: Sequence[str], classes: int) -> tuple[str, ...]:
+    """As many names as --classes asks for."""
+    count = classes or len(names)
+    return (*names[:count], *(f"class_{c}" for c in range(len(names), count)))
+
+
+def _check_labels(source: Source) -> None:
+    classes = len(source.class_names)
+    for name, split in source.splits.items():
+        wrong = np.flatnonzero((split.labels < 0) | (split.labels >= classes))
+        if len(wrong):
+            raise UserError(
+                f"{source.name} has {classes} classes, labels 0 to {classes - 1}, but {len(wrong)} of {split.size} "
+                f"{name} images have others; the first is {split.ids[wrong[0]]} with label {split.labels[wrong[0]]}"
+            )

@@ -1,0 +1,75 @@
+"""What a trained run says about pictures."""
+
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from dico_tf.data import pictures
+from dico_tf.errors import UserError
+from dico_tf.evaluation.averaging import combine, softmax
+from dico_tf.training.assemble import TrainedRun
+
+BATCH = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    picture: str
+    classes: list[tuple[str, float]]  # the likeliest first, with probabilities
+    branches: list[str]  # each branch's own choice
+    disagreement: float  # entropy of the mean minus mean of the entropies, nats
+
+
+def disagreement(probabilities: np.ndarray) -> np.ndarray:
+    """H(mean_s p_s) - mean_s H(p_s): [N, S, C] -> [N]."""
+    return _entropy(probabilities.mean(1)) - _entropy(probabilities).mean(1)
+
+
+def _entropy(p: np.ndarray) -> np.ndarray:
+    return -(p * np.log(np.where(p > 0, p, 1.0))).sum(-1)
+
+
+def answers(run: TrainedRun, names: Sequence[str], top: int, skip_unreadable: bool = False) -> Iterator[Answer]:
+    """One a readable picture, in order; all are looked at before the first is answered."""
+    images, bad = {}, []
+    for name in names:
+        found = pictures.tried(pictures.decode, name, run.data["image_size"])
+        if isinstance(found, Exception):
+            bad.append(f"{name} ({found})")
+        else:
+            images[name] = found
+    if bad and not skip_unreadable:
+        raise UserError(f"cannot read {'; '.join(bad[:10])}: leave them out, or give --skip_unreadable")
+    model, readable = run.network(), list(images)
+    for start in range(0, len(readable), BATCH):
+        part = readable[start : start + BATCH]
+        logits = model.predict_on_batch(np.stack([images[name] for name in part]))
+        yield from _answer(run, part, np.asarray(logits), top)
+
+
+def _answer(run: TrainedRun, names: Sequence[str], logits: np.ndarray, top: int) -> Iterator[Answer]:
+    classes = run.data["class_names"]
+    together = softmax(combine(logits, run.config.cotraining.average))  # [N, C]
+    apart = softmax(logits)  # [N, S, C]
+    for name, p, branches, spread in zip(names, together, apart, disagreement(apart), strict=True):
+        order = np.argsort(-p, kind="stable")[:top]
+        yield Answer(
+            name,
+            [(classes[c], float(p[c])) for c in order],
+            [classes[c] for c in branches.argmax(-1)],
+            max(float(spread), 0.0),
+        )
+
+
+def as_json(answer: Answer) -> str:
+    value: dict[str, Any] = dataclasses.asdict(answer)
+    value["classes"] = [{"class": name, "probability": p} for name, p in answer.classes]
+    return json.dumps({"format": 1, **value})
+
+
+def as_text(answer: Answer) -> str:
+    classes = ", ".join(f"{name} {100 * p:.1f} %" for name, p in answer.classes)
+    return f"{answer.picture}: {classes}; branches say {', '.join(answer.branches)}; disagreement {answer.disagreement:.3f}"

@@ -1,0 +1,74 @@
+"""AutoAugment and RandAugment: which operations each image goes through, and with what values."""
+
+import numpy as np
+import tensorflow as tf
+
+from dico_tf.views import autoaugment, operations
+from dico_tf.views.draws import Draws
+
+_NUMBER = {name: number for number, name in enumerate(operations.NAMES)}
+_SIGNED = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
+
+RANDAUGMENT = (
+    "autocontrast", "equalize", "invert", "rotate", "posterize", "solarize", "solarize_add", "colour", "contrast",
+    "brightness", "sharpness", "shear_x", "shear_y", "translate_x", "translate_y",
+)  # fmt: skip
+
+
+def _where(done: tf.Tensor, operation: tf.Tensor) -> tf.Tensor:
+    return tf.where(done, operation, _NUMBER["identity"])
+
+
+def auto_augment(images: tf.Tensor, table: tuple, draws: Draws, stream: str) -> tf.Tensor:
+    """One of the table's pairs for each image; each half is done with its own probability, signs are drawn."""
+    numbers = tf.constant([[_NUMBER[name] for name, _, _ in pair] for pair in table])  # [25, 2]
+    chances = tf.constant([[chance for _, chance, _ in pair] for pair in table])
+    values = tf.constant([[autoaugment.value(name, level) for name, _, level in pair] for pair in table])  # [25, 2, 2]
+    pair = draws.below(f"{stream} pair", len(table))
+    done = draws.uniform(f"{stream} done", count=2) < tf.gather(chances, pair)  # [B, 2]
+    sign = tf.where(draws.uniform(f"{stream} sign", count=2) < 0.5, -1.0, 1.0)
+    operation = _where(done, tf.gather(numbers, pair))
+    value = tf.gather(values, pair)  # [B, 2, (centre, span)]
+    value = value[..., 0] + sign * value[..., 1]
+    for half in range(2):
+        images = operations.apply(images, operation[:, half], value[:, half], autoaugment.FILL)
+    return images
+
+
+def randaugment_values(level: tf.Tensor) -> dict[str, tf.Tensor]:
+    """The value of every operation at levels 0..10; those with a sign get it elsewhere."""
+    share, none = level / 10.0, tf.zeros_like(level)
+    factor = 0.1 + 1.8 * share
+    return {
+        "autocontrast": none,
+        "equalize": none,
+        "invert": none,
+        "rotate": 30.0 * share,
+        "posterize": tf.floor(4.0 * share),
+        "solarize": tf.floor(256.0 * share),
+        "solarize_add": tf.floor(110.0 * share),
+        "colour": factor,
+        "contrast": factor,
+        "brightness": factor,
+        "sharpness": factor,
+        "shear_x": 0.3 * share,
+        "shear_y": 0.3 * share,
+        "translate_x": 0.45 * share,
+        "translate_y": 0.45 * share,
+    }
+
+
+def rand_augment(images: tf.Tensor, m: float, draws: Draws, stream: str, fill: operations.Fill) -> tf.Tensor:
+    """Two operations drawn with replacement, each done with probability 1/2 at its own level N(m, 1/2) in 0..10."""
+    choice = draws.below(f"{stream} operation", len(RANDAUGMENT), count=2)  # [B, 2]
+    level = tf.clip_by_value(m + 0.5 * draws.normal(f"{stream} level", count=2), 0.0, 10.0)
+    values = randaugment_values(level)
+    value = tf.gather(tf.stack([values[name] for name in RANDAUGMENT], axis=-1), choice, batch_dims=2)
+    signed = tf.gather(tf.constant(np.isin(RANDAUGMENT, _SIGNED)), choice)
+    negative = draws.uniform(f"{stream} sign", count=2) < 0.5
+    value = tf.where(signed & negative, -value, value)
+    operation = tf.gather(tf.constant([_NUMBER[name] for name in RANDAUGMENT]), choice)
+    operation = _where(draws.uniform(f"{stream} done", count=2) < 0.5, operation)
+    for half in range(2):
+        images = operations.apply(images, operation[:, half], value[:, half], fill)
+    return images

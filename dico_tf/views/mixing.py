@@ -1,0 +1,86 @@
+"""Mixup and CutMix: per step one lambda and one order of the batch, shared by all branches."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from dico_tf.views.draws import Draws
+
+_POINTS = 4096  # of the tables; the distribution function is then right to 1e-6
+
+
+def beta_table(alpha: float) -> tuple[np.ndarray, np.ndarray, float]:
+    """(F, s, power): the lower half of Beta(alpha, alpha) as F(x) at x = s^power / 2, F(1/2) = 1/2.
+
+    In s the density is s^(power alpha - 1) (1 - x)^(alpha - 1): finite, as power = max(1/alpha, 1).
+    """
+    power = max(1.0 / alpha, 1.0)
+    fine = np.linspace(0.0, 1.0, 16 * _POINTS + 1)
+    density = fine ** (power * alpha - 1.0) * (1.0 - fine**power / 2) ** (alpha - 1.0)
+    area = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
+    return 0.5 * area[::16] / area[-1], fine[::16], power
+
+
+def beta(uniform: tf.Tensor, alpha: float) -> tf.Tensor:
+    """Beta(alpha, alpha) of draws of U(0, 1): the inverse of the distribution function, by its symmetry about 1/2."""
+    below, s, power = beta_table(alpha)
+    low = tf.minimum(uniform, 1.0 - uniform)
+    below, s = tf.constant(below, tf.float32), tf.constant(s, tf.float32)
+    place = tf.searchsorted(below, tf.reshape(low, [-1]), side="right")
+    place = tf.reshape(tf.clip_by_value(place, 1, _POINTS), tf.shape(low))
+    left, right = tf.gather(below, place - 1), tf.gather(below, place)
+    share = (low - left) / tf.maximum(right - left, 1e-30)
+    x = 0.5 * tf.pow(tf.gather(s, place - 1) * (1.0 - share) + tf.gather(s, place) * share, power)
+    return tf.where(uniform < 0.5, x, 1.0 - x)
+
+
+@keras.saving.register_keras_serializable("dico_tf")
+class Mixing:
+    """w x + (1 - w) x[order], with w = lambda (mixup) or w = 0 in a box and 1 around it (CutMix)."""
+
+    def __init__(self, mixup: float, cutmix: float, seed: int) -> None:
+        self.mixup, self.cutmix, self.seed = mixup, cutmix, seed
+
+    def __call__(
+        self, views: list[tf.Tensor], targets: tf.Tensor, step: Any, branch: int = -1
+    ) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """Views S x [B, H, W, 3], targets [B, C]; `branch` -1 draws for all, another one for itself alone."""
+        if not self.mixup and not self.cutmix:
+            return views, targets
+        weight = self._weight(views[0], Draws.of_step(self.seed, step, branch=branch))  # [H, W, 1]
+        order = Draws.of_step(self.seed, step, tf.range(tf.shape(targets)[0]), branch).permutation("order")
+        share = tf.reduce_mean(weight)
+        # a view handed over several times (the same for all branches) is mixed once
+        mixed = {id(view): weight * view + (1.0 - weight) * tf.gather(view, order) for view in views}
+        return [mixed[id(view)] for view in views], share * targets + (1.0 - share) * tf.gather(targets, order)
+
+    def _weight(self, view: tf.Tensor, draws: Draws) -> tf.Tensor:
+        """[H, W, 1]: what each pixel keeps of its own image."""
+        height, width = tf.shape(view)[1], tf.shape(view)[2]
+        flat = box = None
+        if self.mixup:
+            flat = tf.fill([height, width, 1], beta(draws.uniform("mixup"), self.mixup))
+        if self.cutmix:
+            box = _outside(beta(draws.uniform("cutmix"), self.cutmix), height, width, draws)
+        if flat is None or box is None:
+            return flat if box is None else box
+        return tf.where(draws.uniform("choice") < 0.5, flat, box)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"mixup": self.mixup, "cutmix": self.cutmix, "seed": self.seed}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Mixing":
+        return cls(**config)
+
+
+def _outside(share: tf.Tensor, height: tf.Tensor, width: tf.Tensor, draws: Draws) -> tf.Tensor:
+    """[H, W, 1]: 0 in a box of (1 - share) of the area around a drawn pixel, cut off at the edges, else 1."""
+    inside = []
+    for name, side in (("row", height), ("column", width)):
+        length = tf.cast(tf.sqrt(1.0 - share) * tf.cast(side, tf.float32), tf.int32)
+        start = draws.below(name, side) - length // 2
+        inside.append((tf.range(side) >= start) & (tf.range(side) < start + length))
+    return 1.0 - tf.cast(inside[0][:, None, None] & inside[1][None, :, None], tf.float32)

@@ -1,0 +1,44 @@
+"""Real data where this machine has them, and folders of made-up pictures."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
+    found = Path(os.environ.get("DICO_DATA", beside))
+    if not found.is_dir():
+        pytest.skip(f"no {found}: set DICO_DATA to the folder that holds tfds/cifar10")
+    return found
+
+
+@pytest.fixture
+def picture(tmp_path):
+    """Writes one picture under the test's folder, plain or noise; returns its path."""
+
+    def write(name: str, size=(40, 30), colour=None, mode="RGB", seed=0, **options) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if colour is None:
+            noise = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), np.uint8)
+            image = Image.fromarray(noise).convert(mode)
+        else:
+            image = Image.new(mode, size, colour)
+        image.save(path, **options)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def pets(tmp_path, picture) -> Path:
+    """DIR/CLASS/*: ten cats, twenty dogs."""
+    for kind, count in (("dog", 20), ("cat", 10)):
+        for n in range(count):
+            picture(f"pets/{kind}/{n:02d}.jpg", seed=n)
+    return tmp_path / "pets"

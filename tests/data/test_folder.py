@@ -1,0 +1,235 @@
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dico_tf.config import Data
+from dico_tf.data import folder, pictures
+from dico_tf.data import source as sources
+from dico_tf.errors import UserError
+
+
+def _load(place, seed=0, **options):
+    return sources.load(Data(dataset=f"folder:{place}", **options), seed)
+
+
+def test_classes_are_sorted_by_name_and_a_fifth_of_each_is_drawn_for_the_test(pets):
+    found = _load(pets)
+    assert found.class_names == ("cat", "dog") and found.name == "folder:pets"
+    train, test = found.splits["train"], found.splits["test"]
+    assert np.bincount(train.labels).tolist() == [8, 16] and np.bincount(test.labels).tolist() == [2, 4]
+    assert not set(train.ids) & set(test.ids)
+    assert all(id.startswith(found.class_names[label]) for id, label in zip(train.ids, train.labels, strict=True))
+
+
+def test_the_drawn_split_follows_the_seed(pets):
+    assert _load(pets, 1).fingerprint == _load(pets, 1).fingerprint != _load(pets, 2).fingerprint
+
+
+def test_folders_named_train_val_and_test_are_the_splits(tmp_path, picture):
+    for part, count in (("train", 4), ("val", 2), ("test", 3)):
+        for kind in ("b", "a"):
+            for n in range(count):
+                picture(f"{part}/{kind}/{n}.png", seed=n)
+    found = _load(tmp_path)
+    assert {name: split.size for name, split in found.splits.items()} == {"train": 8, "val": 4, "test": 6}
+    assert found.splits["val"].ids.tolist() == ["val/a/0.png", "val/a/1.png", "val/b/0.png", "val/b/1.png"]
+
+
+def test_a_missing_test_folder_is_drawn_from_train_and_val_stays(tmp_path, picture):
+    for part in ("train", "val"):
+        for kind in ("a", "b"):
+            for n in range(10):
+                picture(f"{part}/{kind}/{n}.png", seed=n)
+    sizes = {name: split.size for name, split in _load(tmp_path).splits.items()}
+    assert sizes == {"train": 16, "val": 20, "test": 4}
+
+
+@pytest.mark.parametrize(
+    ("size", "asked", "given"), [((48, 48), 0, 48), ((40, 30), 0, 224), ((300, 300), 0, 224), ((48, 48), 20, 20)]
+)
+def test_small_squares_keep_their_size_and_the_rest_become_224(tmp_path, picture, size, asked, given):
+    for kind in ("a", "b"):
+        for n in range(2):
+            picture(f"{kind}/{n}.png", size)
+    found = _load(tmp_path, image_size=asked)
+    assert found.image_size == given
+    assert found.splits["train"].images.shape == (2, given, given, 3)
+
+
+def test_pictures_of_every_format_are_read_alike_on_demand_and_at_once(tmp_path, picture, monkeypatch):
+    for kind in ("a", "b"):
+        for n, name in enumerate(["0.jpg", "1.JPEG", "2.png", "3.bmp", "4.GIF", "5.webp"]):
+            picture(f"train/{kind}/{name}", seed=n)
+            picture(f"test/{kind}/{name}", seed=n)
+    kept = _load(tmp_path, image_size=24).splits["train"]
+    monkeypatch.setattr(folder, "IN_MEMORY", 0)
+    asked = _load(tmp_path, image_size=24).splits["train"]
+    assert kept.size == 12 and kept.images is not None and asked.images is None
+    assert np.array_equal(asked.take(np.arange(12).reshape(3, 4)), kept.images.reshape(3, 4, 24, 24, 3))
+
+
+def test_the_centre_is_cut_out_after_the_short_side_is_made_to_fit(tmp_path):
+    stripes = np.zeros((20, 60, 3), np.uint8)
+    stripes[:, 20:40] = (10, 200, 30)
+    Image.fromarray(stripes).save(tmp_path / "wide.png")
+    Image.fromarray(stripes.swapaxes(0, 1)).save(tmp_path / "tall.png")
+    for name in ("wide.png", "tall.png"):
+        found = pictures.decode(str(tmp_path / name), 10)
+        assert found.shape == (10, 10, 3) and (found[1:-1, 1:-1] == (10, 200, 30)).all()
+
+
+def test_grey_transparent_and_deep_pictures_become_rgb(picture, tmp_path):
+    def middle(path):
+        return pictures.decode(str(path), 8)[4, 4].tolist()
+
+    assert middle(picture("grey.png", colour=77, mode="L")) == [77, 77, 77]
+    assert middle(picture("clear.png", colour=(255, 0, 0, 0), mode="RGBA")) == [255, 255, 255]
+    assert middle(picture("half.png", colour=(255, 0, 0, 128), mode="RGBA")) == [255, 127, 127]
+    assert middle(picture("solid.png", colour=(9, 8, 7, 255), mode="RGBA")) == [9, 8, 7]
+    assert middle(picture("palette.gif", colour=(0, 0, 255))) == [0, 0, 255]
+    assert middle(picture("ink.jpg", colour=(0, 0, 0, 0), mode="CMYK")) == [255, 255, 255]
+    Image.fromarray(np.full((9, 9), 77 * 256 + 5, np.uint16)).save(tmp_path / "deep.png")
+    assert middle(tmp_path / "deep.png") == [77, 77, 77]
+
+
+def test_a_photo_that_lies_on_its_side_is_put_upright(tmp_path):
+    photo = np.zeros((40, 80, 3), np.uint8)
+    photo[:, :40] = 255  # white on the left
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned right by 90 degrees: white comes to the top
+    Image.fromarray(photo).save(tmp_path / "turned.jpg", exif=exif, quality=95)
+    path = str(tmp_path / "turned.jpg")
+    assert pictures.check(path) == (40, 80)
+    found = pictures.decode(path, 20)
+    assert found[:8].mean() > 245 and found[-8:].mean() < 10
+
+
+def _damage(place):
+    """A text, an empty file and a photo cut short, all called .jpg."""
+    (place / "cat" / "text.jpg").write_text("no picture")
+    (place / "dog" / "empty.jpg").touch()
+    whole = (place / "dog" / "00.jpg").read_bytes()
+    (place / "dog" / "short.jpg").write_bytes(whole[: len(whole) // 2])
+
+
+def test_pictures_that_cannot_be_read_are_named(pets):
+    _damage(pets)
+    with pytest.raises(UserError, match="3 pictures cannot be read") as caught:
+        _load(pets)
+    message = str(caught.value)
+    assert "--skip_unreadable" in message and "more" not in message
+    for name in (
+        "cat/text.jpg: cannot identify",
+        "dog/empty.jpg: the file is empty",
+        "dog/short.jpg: image file is trun",
+    ):
+        assert f"{pets}/{name}" in message
+
+
+def test_pictures_that_cannot_be_read_are_left_out_when_asked_for(pets, caplog):
+    whole = _load(pets)
+    _damage(pets)
+    found = _load(pets, skip_unreadable=True)
+    assert found.fingerprint == whole.fingerprint
+    assert "3 pictures cannot be read, left out" in caplog.text
+
+
+def test_of_many_unreadable_pictures_ten_are_named_and_all_are_counted(pets):
+    for n in range(20):
+        (pets / "dog" / f"{n:02d}.jpg").write_text("no picture")
+    with pytest.raises(UserError, match=r"^20 pictures") as caught:
+        _load(pets)
+    assert str(caught.value).count("/dog/") == 10 and str(caught.value).endswith("and 10 more")
+    with pytest.raises(UserError, match=r"no picture of 1 class can be read\n.*dog"):
+        _load(pets, skip_unreadable=True)
+
+
+def test_hidden_and_other_files_are_ignored(pets):
+    whole = _load(pets).fingerprint
+    (pets / ".cache").mkdir()
+    (pets / "cat" / ".hidden.jpg").write_text("no picture")
+    (pets / "cat" / "notes.txt").write_text("no picture")
+    (pets / "README.md").write_text("no class")
+    assert _load(pets).fingerprint == whole
+
+
+def _nothing(place):
+    shutil.rmtree(place)
+
+
+def _no_content(place):
+    shutil.rmtree(place)
+    place.mkdir()
+
+
+def _loose(place):
+    for path in place.glob("*/*.jpg"):
+        path.rename(place / f"{path.parent.name}{path.name}")
+    for kind in ("cat", "dog"):
+        (place / kind).rmdir()
+
+
+def _one_class(place):
+    shutil.rmtree(place / "dog")
+
+
+def _empty_class(place):
+    (place / "bird").mkdir()
+
+
+def _in_parts(place):
+    content = list(place.iterdir())
+    for part in ("train", "test"):
+        for kind in content:
+            shutil.copytree(kind, place / part / kind.name)
+    for kind in content:
+        shutil.rmtree(kind)
+
+
+def _other_classes(place):
+    _in_parts(place)
+    (place / "test" / "cat").rename(place / "test" / "wolf")
+
+
+def _only_test(place):
+    _in_parts(place)
+    shutil.rmtree(place / "train")
+
+
+def _misnamed_part(place):
+    _in_parts(place)
+    (place / "validation").mkdir()
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (_nothing, r"--dataset=folder:.*pets: there is no such folder"),
+        (_no_content, r"pets holds no pictures: lay them out as .*pets/CLASS/\*\.jpg"),
+        (_loose, r"pets holds 30 pictures but no folder per class"),
+        (_one_class, r"one class only, cat: at least two"),
+        (_empty_class, r"(?s)1 class of .*pets without pictures.*pets/bird"),
+        (_other_classes, r"(?s)differ between its parts.*test lacks cat.*test has wolf, which train has not"),
+        (_only_test, r"holds test but no train"),
+        (_misnamed_part, r"holds validation, which is none of train, val, test: call it val"),
+    ],
+)
+def test_a_folder_laid_out_otherwise_is_refused_with_what_is_wrong(pets, harm, message):
+    harm(pets)
+    with pytest.raises(UserError, match=message):
+        _load(pets)
+
+
+def test_a_folder_that_is_not_named_is_asked_for():
+    with pytest.raises(UserError, match="give --dataset=folder:DIR"):
+        _load("")
+
+
+def test_a_picture_that_vanishes_during_a_run_is_named(pets, monkeypatch):
+    monkeypatch.setattr(folder, "IN_MEMORY", 0)
+    split = _load(pets).splits["train"]
+    (pets / split.ids[3]).unlink()
+    with pytest.raises(UserError, match=str(split.ids[3])):
+        split.take(np.arange(5))

@@ -1,0 +1,125 @@
+"""The scripts as a user starts them: each test here costs a process."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from dico_tf import config
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = ("train.py", "divide.py", "evaluate.py", "predict.py")
+HEAVY = {"tensorflow", "keras", "keras_cv", "tensorflow_datasets", "numpy"}
+
+
+class Ended(NamedTuple):
+    status: int
+    out: str
+    err: str
+    loaded: set[str]
+
+
+def run(*words: str) -> Ended:
+    """`python SCRIPT ...` as on a user's screen; the interpreter itself tells which modules it loads."""
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    command = [sys.executable, "-X", "importtime", *words]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    lines = done.stderr.splitlines()
+    loaded = {line.rsplit("|", 1)[1].strip().split(".")[0] for line in lines if line.startswith("import time:")}
+    err = "\n".join(line for line in lines if not line.startswith("import time:"))
+    return Ended(done.returncode, done.stdout, err, loaded)
+
+
+def mistake(*words: str, light: bool = True) -> str:
+    """The message of a user's mistake: status 2, nothing on standard output, no traceback."""
+    ended = run(*words)
+    assert (ended.status, ended.out) == (2, ""), ended
+    assert "Traceback" not in ended.err
+    assert "dico_tf" in ended.loaded and not (light and ended.loaded & HEAVY)
+    assert ended.err.startswith(f"{words[0]}: ")
+    return ended.err.removeprefix(f"{words[0]}: ")
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_answers_without_loading_a_framework(script):
+    ended = run(script, "--help")
+    assert (ended.status, ended.err) == (0, "")
+    assert f"usage: python {script} [--flagfile=FILE] [--flag=value ...]" in ended.out
+    assert "dico_tf" in ended.loaded and not ended.loaded & HEAVY
+
+
+def test_the_help_of_train_lists_every_flag():
+    out = run("train.py", "--help").out
+    for _, field in config.fields():
+        assert f"  --[no]{field.name}\n" in out or f"  --{field.name}=" in out
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_an_unknown_flag_is_one_line_and_status_2(script):
+    message = mistake(script, "--spilts=4")
+    assert message.startswith("unknown flag --spilts; ") and "\n" not in message
+
+
+@pytest.mark.parametrize("script", ["train.py", "divide.py", "evaluate.py"])
+def test_a_stray_word_is_refused(script):
+    assert mistake(script, "splits=4") == "stray argument 'splits=4': write --flag=value"
+
+
+def test_contradictions_come_together_and_before_anything_is_loaded():
+    lines = mistake("train.py", "--validation=0", "--evaluate_ema", "--lr=0.2").split("\n")
+    assert len(lines) == 2
+    assert lines[0].startswith("--validation=0 leaves nothing") and lines[1].startswith("--evaluate_ema needs")
+
+
+def test_an_explicit_flag_wins_over_a_shipped_recipe():
+    message = mistake("train.py", "--epochs=5", "--flagfile=configs/cifar10.flags")
+    assert message == "--warmup_epochs=20 must be below --epochs=5"
+
+
+def test_divide_checks_its_flags_before_anything_is_loaded():
+    assert mistake("divide.py", "--splits=0", "--weight_decay=-3").count("\n") == 1
+    assert mistake("divide.py", "--all") == "--all prints JSON lines: give --json with it"
+
+
+@pytest.mark.parametrize("script", ["evaluate.py", "predict.py"])
+def test_a_run_must_be_named(script):
+    assert mistake(script) == "--workdir is needed: the folder of a trained run"
+
+
+def test_predict_needs_pictures_and_a_class_to_show():
+    assert mistake("predict.py", "--workdir=w").startswith("no picture given")
+    assert mistake("predict.py", "a.png", "--workdir=w", "--top=0") == "--top=0 must be at least 1"
+
+
+def test_evaluate_says_what_is_no_run(tmp_path):
+    assert f"{tmp_path} is not the folder of a run" in mistake("evaluate.py", f"--workdir={tmp_path}", light=False)
+
+
+def test_an_unknown_model_has_a_suggestion():
+    message = mistake("divide.py", "--model=wrn_28_1", light=False)
+    assert message.startswith("unknown model 'wrn_28_1'; did you mean wrn_28_10")
+
+
+def test_a_network_is_not_divided_by_a_number_it_has_no_rule_for():
+    message = mistake("divide.py", "--model=resnet_110", "--splits=3", light=False)
+    assert "--splits=3" in message and "published: 1, 2, 4, 8 and 16" in message
+
+
+def test_divide_prints_one_json_object_last():
+    words = ["--model=wrn_28_10", "--splits=4", "--dataset=cifar100", "--weight_decay_division=linear", "--json"]
+    ended = run("divide.py", *words)
+    assert (ended.status, ended.err) == (0, "")
+    report = json.loads(ended.out.splitlines()[-1])
+    assert set(report) == {
+        "format", "model", "splits", "division", "dataset", "image_size", "classes", "changes", "branches",
+        "total_params", "total_macs", "whole_params", "whole_macs", "weight_decay", "regularisation",
+    }  # fmt: skip
+    assert (report["format"], report["model"], report["splits"], report["classes"]) == (1, "wrn_28_10", 4, 100)
+    assert report["changes"] == {"width": [10, 5]}
+    assert [set(branch) for branch in report["branches"]] == [{"params", "macs"}] * 4
+    assert report["total_params"] == sum(branch["params"] for branch in report["branches"])
+    assert report["weight_decay"] == {"whole": 5e-4, "branch": 1.25e-4, "rule": "linear"}

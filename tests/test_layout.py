@@ -1,0 +1,216 @@
+"""The house keeps its order: who imports whom, what stays light, and what is pinned."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+GROUND = {"", "config", "errors", "flags", "quiet", "registry"}
+ROOMS = (
+    "data", "views", "divide", "layers", "models", "cotrain", "training", "evaluation", "committee", "export", "edge",
+)  # fmt: skip
+PACKAGE = sorted((ROOT / "dico_tf").rglob("*.py"))
+SCRIPTS = sorted(ROOT.glob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+BENCHMARKS = sorted((ROOT / "benchmarks").rglob("*.py"))
+HEAVY = {"tensorflow", "keras", "keras_cv", "tensorflow_datasets", "jax", "torch"}
+MEASURES = ("__init__", "averaging", "diversity", "metrics", "predictions", "report", "table")
+NUMPY_ONLY = [
+    path
+    for path in PACKAGE
+    if path.parent.name in ("dico_tf", "divide", "committee", "edge")
+    or (path.parent.name == "evaluation" and path.stem in MEASURES)
+]
+PORTABLE = [
+    path for path in PACKAGE if path.parent.name in ("layers", "models") or path.parts[-2:] == ("cotrain", "losses.py")
+]
+
+
+def label(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def within(node: ast.AST) -> Iterator[ast.AST]:
+    """What runs when a module is imported: not the bodies of functions."""
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield child
+            yield from within(child)
+
+
+def imports(source: str, *, lazy: bool = True) -> set[str]:
+    """Dotted names a module imports; `from a import b` counts as a.b. Without `lazy`, only those made at import."""
+    tree = ast.parse(source)
+    names: set[str] = set()
+    for node in ast.walk(tree) if lazy else within(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f"{'.' * node.level}{node.module or ''}.{alias.name}" for alias in node.names}
+    return names
+
+
+def tops(path: Path, *, lazy: bool = True) -> set[str]:
+    return {name.split(".")[0] for name in imports(path.read_text(encoding="utf-8"), lazy=lazy)}
+
+
+def room(name: str) -> str:
+    """dico_tf.models.menu.PRESETS -> models; dico_tf.__version__ -> the ground."""
+    parts = name.split(".")
+    return parts[1] if len(parts) > 1 and parts[1] != "__version__" else ""
+
+
+def out_of_order(home: str, source: str) -> list[str]:
+    """Imports by which the room `home` reaches a later room, or a relative one, which hides where it goes."""
+    wrong = []
+    for name in sorted(imports(source)):
+        if name.startswith("."):
+            wrong.append(name)
+        elif name.split(".")[0] == "dico_tf":
+            there = room(name)
+            later = there in ROOMS and (home in GROUND or ROOMS.index(there) > ROOMS.index(home))
+            if later or there == "flags" or there not in GROUND | set(ROOMS):
+                wrong.append(name)
+    return wrong
+
+
+def home(path: Path) -> str:
+    parts = path.relative_to(ROOT / "dico_tf").with_suffix("").parts
+    return "" if parts == ("__init__",) else parts[0]
+
+
+def test_every_room_has_its_place_in_the_order():
+    assert {home(path) for path in PACKAGE} <= GROUND | set(ROOMS)
+
+
+@pytest.mark.parametrize("path", PACKAGE, ids=label)
+def test_a_module_imports_no_later_room(path):
+    assert out_of_order(home(path), path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("home", "source", "wrong"),
+    [
+        ("data", "from dico_tf.views import draws", ["dico_tf.views.draws"]),
+        ("models", "def f():\n    import dico_tf.cotrain.dico", ["dico_tf.cotrain.dico"]),
+        ("config", "from dico_tf import registry, models", ["dico_tf.models"]),
+        ("models", "from .menu import PRESETS", [".menu.PRESETS"]),
+        ("training", "from dico_tf.flags import parse", ["dico_tf.flags.parse"]),
+        ("training", "import dico_tf.elsewhere", ["dico_tf.elsewhere"]),
+        ("training", "from dico_tf import __version__, config\nimport dico_tf.cotrain.dico", []),
+        ("evaluation", "from dico_tf.evaluation import report\nfrom dico_tf.training import run", []),
+    ],
+)
+def test_the_check_of_the_order_sees_what_it_should(home, source, wrong):
+    assert out_of_order(home, source) == wrong
+
+
+def test_imports_within_functions_are_told_from_those_of_the_module():
+    source = "import a\nif x:\n    import b.c\nclass D:\n    from e import f\n    def g(self):\n        import h"
+    assert imports(source, lazy=False) == {"a", "b.c", "e.f"}
+    assert imports(source) == {"a", "b.c", "e.f", "h"}
+
+
+def test_the_words_of_flags_are_known_to_one_module():
+    everywhere = [*PACKAGE, *SCRIPTS, *BENCHMARKS]
+    assert [label(path) for path in everywhere if "absl" in tops(path)] == ["dico_tf/flags.py"]
+    names = {name for name in imports((ROOT / "dico_tf/flags.py").read_text()) if name.startswith("dico_tf")}
+    assert {room(name) for name in names} == {"config", "errors", "registry"}
+
+
+def test_keras_cv_is_imported_by_exactly_one_module():
+    users = [label(path) for path in [*PACKAGE, *SCRIPTS] if "keras_cv" in tops(path)]
+    assert len(users) == 1 and users[0].startswith("dico_tf/views/"), users
+
+
+@pytest.mark.parametrize("path", NUMPY_ONLY, ids=label)
+def test_what_runs_without_a_network_imports_no_framework(path):
+    assert not tops(path, lazy=False) & HEAVY
+
+
+def test_what_runs_without_a_network_loads_none_by_way_of_others():
+    names = [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in NUMPY_ONLY]
+    assert "dico_tf.flags" in names and "dico_tf.divide.rules" in names and "dico_tf.evaluation.report" in names
+    code = f"import sys, {', '.join(names)}; sys.stdout.write(' '.join({HEAVY!r} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("path", PORTABLE, ids=label)
+def test_layers_models_and_losses_are_not_bound_to_tensorflow(path):
+    assert "tensorflow" not in tops(path, lazy=False)
+
+
+def test_the_losses_are_among_what_is_not_bound_to_tensorflow():
+    assert "dico_tf/cotrain/losses.py" in map(label, PORTABLE) and "dico_tf/models/wrn.py" in map(label, PORTABLE)
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=label)
+def test_a_script_is_light_until_its_flags_are_read(path):
+    names = imports(path.read_text(encoding="utf-8"), lazy=False)
+    ours = {room(name) for name in names if name.startswith("dico_tf")}
+    assert ours <= GROUND - {""} and "flags" in ours
+    assert {name.split(".")[0] for name in names} - {"dico_tf"} <= sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("path", PACKAGE, ids=label)
+def test_the_package_neither_prints_nor_asserts(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        assert not isinstance(node, ast.Assert), f"line {node.lineno}: raise an error that says what would do"
+        called = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id
+        assert called != "print", f"line {node.lineno}: what is said to people is the scripts' to say"
+
+
+def test_files_are_named_after_what_they_hold():
+    nothing = {"util", "utils", "helper", "helpers", "common", "misc", "base", "manager"}
+    for path in [*PACKAGE, *SCRIPTS, *TESTS, *BENCHMARKS]:
+        words = {part.removeprefix("test_") for part in path.relative_to(ROOT).with_suffix("").parts}
+        assert not words & nothing, label(path)
+
+
+def test_files_are_short():
+    long = {
+        label(p): n for p in [*PACKAGE, *SCRIPTS, *TESTS, *BENCHMARKS] if (n := len(p.read_bytes().splitlines())) > 350
+    }
+    assert long == {}
+
+
+def test_every_folder_of_the_package_is_packaged():
+    folders = {path.parent for path in PACKAGE}
+    assert [label(folder) for folder in sorted(folders) if not (folder / "__init__.py").exists()] == []
+
+
+def pins(name: str) -> dict[str, str]:
+    """{package: version}; every line must pin one exactly."""
+    found: dict[str, str] = {}
+    for line in (ROOT / name).read_text(encoding="utf-8").splitlines():
+        if line.strip() and not line.startswith(("#", "-c ", "-r ")):
+            match = re.fullmatch(r"([A-Za-z0-9._-]+)==(\d[0-9A-Za-z.]*)", line)
+            assert match, f"{name}: {line!r} pins nothing exactly"
+            package = re.sub(r"[-_.]+", "-", match[1]).lower()
+            assert package not in found, f"{name}: {package} stands twice"
+            found[package] = match[2]
+    return found
+
+
+def test_what_runs_is_pinned_exactly():
+    needed = {"tensorflow", "keras", "keras-cv", "tensorflow-datasets", "importlib-resources", "absl-py", "numpy"}
+    assert needed <= pins("requirements.txt").keys()
+    assert pins("requirements-dev.txt").keys() == {"pytest", "ruff"}
+
+
+def test_constraints_agree_with_requirements():
+    assert "-c constraints.txt" in (ROOT / "requirements.txt").read_text().splitlines()
+    assert pins("requirements.txt").items() <= pins("constraints.txt").items()
+
+
+def test_every_package_imported_is_required():
+    """A package that arrives only with another may leave with it."""
+    names = {"PIL": "pillow", "sklearn": "scikit-learn", "keras_cv": "keras-cv", "absl": "absl-py"}
+    used = set().union(*(tops(path) for path in [*PACKAGE, *SCRIPTS])) - set(sys.stdlib_module_names) - {"dico_tf"}
+    assert {names.get(name, name.replace("_", "-")) for name in used} <= pins("requirements.txt").keys()

@@ -1,0 +1,94 @@
+"""The same global batch gives the same weights on one device, two replicas, and two real processes."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dico_tf.errors import UserError
+from dico_tf.training import strategy
+
+ROOT = Path(__file__).parents[2]
+
+
+def _start(how: str, out: Path, *settings: str, **environment: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "tests.training.three_steps", how, str(out), *settings]
+    return subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, stderr=subprocess.PIPE, text=True)
+
+
+def _finish(*processes: subprocess.Popen) -> None:
+    try:
+        for process in processes:
+            _, errors = process.communicate(timeout=240)
+            assert process.returncode == 0, errors[-3000:]
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def _ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+def _same(one: Path, other: Path, tolerance: float) -> None:
+    a, b = np.load(one), np.load(other)
+    assert set(a.files) == set(b.files) and len(a.files) > 100
+    worst = max((float(np.abs(a[name].astype(np.float64) - b[name]).max()), name) for name in a.files)
+    assert worst[0] <= tolerance, worst
+
+
+@pytest.fixture(scope="module")
+def one_device(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("one") / "one.npz"
+    _finish(_start("one", out))
+    return out
+
+
+def test_two_replicas_learn_what_one_device_learns(one_device, tmp_path):
+    _finish(_start("mirrored", tmp_path / "two.npz"))
+    _same(one_device, tmp_path / "two.npz", 1e-5)
+
+
+def test_two_machines_learn_what_one_device_learns(one_device, tmp_path):
+    workers = [f"127.0.0.1:{port}" for port in _ports(2)]
+    processes = []
+    for index in range(2):
+        config = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
+        processes.append(_start("machine", tmp_path / f"{index}.npz", TF_CONFIG=json.dumps(config)))
+    _finish(*processes)
+    _same(one_device, tmp_path / "0.npz", 1e-5)
+    assert not (tmp_path / "1.npz").exists(), "only the chief writes"
+
+
+def test_clipping_sees_the_global_batch_on_two_replicas(tmp_path):
+    _finish(_start("one", tmp_path / "one.npz", "clip_norm=0.5"))
+    _finish(_start("mirrored", tmp_path / "two.npz", "clip_norm=0.5"))
+    _same(tmp_path / "one.npz", tmp_path / "two.npz", 1e-5)
+
+
+def test_a_batch_that_does_not_divide_among_replicas_is_refused():
+    place = strategy.Devices(type("Three", (), {"num_replicas_in_sync": 3})())
+    with pytest.raises(UserError, match="--batch_size=128 does not divide among 3 replicas"):
+        strategy.share(128, place)
+
+
+@pytest.mark.parametrize("text", ["{", "{}", '{"cluster": {"worker": 1}}', "[]"])
+def test_a_broken_cluster_description_is_one_message(monkeypatch, text):
+    monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(UserError, match="TF_CONFIG is not a cluster description"):
+        strategy.cluster()
+
+
+def test_several_workers_are_asked_for_by_name(monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    with pytest.raises(UserError, match="needs TF_CONFIG to name at least two workers"):
+        strategy.devices("multi_worker")

@@ -1,0 +1,84 @@
+"""Learning rates as tabled, and the update rules against PyTorch's."""
+
+import keras
+import numpy as np
+import pytest
+
+from dico_tf.config import Optimisation
+from dico_tf.cotrain.gradients import decays, with_decay
+from dico_tf.training.optimizers import SGD, optimizer
+from dico_tf.training.schedules import Schedule
+
+N = 390  # steps per epoch
+
+
+@pytest.mark.parametrize(
+    ("epoch", "lr"), [(0, 0.005), (10, 0.0525), (20, 0.1), (160, 0.05), (230, 0.014645), (300, 1e-4)]
+)
+def test_cosine_with_warmup_is_as_tabled(epoch, lr):
+    schedule = Schedule("cosine", 0.1, 300, N, warmup_epochs=20)
+    assert float(schedule(epoch * N)) == pytest.approx(lr, abs=1e-6)
+
+
+def test_cosine_without_warmup_starts_at_its_height():
+    schedule = Schedule("cosine", 0.1, 10, N)
+    assert [float(schedule(e * N)) for e in (0, 5, 10)] == pytest.approx([0.1, 0.05, 1e-4], abs=1e-6)
+
+
+def test_the_published_none_starts_one_epoch_in():
+    schedule = Schedule("cosine", 0.2, 1800, N, warmup_epochs=-1)
+    expected = [0.1 * (1 + np.cos(np.pi * (e + 1) / 1801)) for e in (0, 900, 1700)]
+    assert [float(schedule(e * N)) for e in (0, 900, 1700)] == pytest.approx(expected, rel=1e-5)
+
+
+def test_steps_fall_at_their_epochs():
+    schedule = Schedule("step", 0.1, 100, N, step_epochs=(30, 60), step_factor=0.2)
+    rates = [float(schedule(step)) for step in (0, 30 * N - 1, 30 * N, 60 * N)]
+    assert rates == pytest.approx([0.1, 0.1, 0.02, 0.004])
+
+
+def test_a_schedule_survives_its_config():
+    schedule = Schedule("step", 0.1, 100, N, warmup_epochs=5, step_epochs=(30,))
+    again = Schedule.from_config(schedule.get_config())
+    assert [float(again(s)) for s in (0, 1000, 20000)] == [float(schedule(s)) for s in (0, 1000, 20000)]
+
+
+def _steps(nesterov: bool, rates: list[float]) -> float:
+    """w = 1, gradient 1, decay 0.1, momentum 0.9: as in the fact that tells three decays apart."""
+    w = keras.Variable(1.0, name="kernel")
+    sgd = SGD(0.1, momentum=0.9, nesterov=nesterov)
+    sgd.build([w])
+    for rate in rates:
+        sgd.learning_rate = rate
+        sgd.apply(with_decay([keras.ops.ones(())], [w], 0.1, [True]))
+    return float(w)
+
+
+def test_coupled_decay_is_pytorchs_and_not_keras():
+    assert _steps(False, [0.1] * 5) == pytest.approx(-0.4120, abs=5e-5)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_momentum_does_not_remember_old_learning_rates(nesterov):
+    rates, w, v = [0.1, 0.1, 0.01, 0.05], 1.0, 0.0
+    for rate in rates:
+        g = 1 + 0.1 * w
+        v = 0.9 * v + g
+        w -= rate * (g + 0.9 * v if nesterov else v)
+    assert _steps(nesterov, rates) == pytest.approx(w, abs=1e-6)
+
+
+def test_biases_and_offsets_do_not_decay():
+    layers = [keras.layers.Dense(2), keras.layers.BatchNormalization()]
+    for layer in layers:
+        layer.build((None, 3))
+    names = [(v.name, decays(v)) for layer in layers for v in layer.trainable_variables]
+    assert names == [("kernel", True), ("bias", False), ("gamma", True), ("beta", False)]
+
+
+def test_adamw_decays_kernels_only():
+    kernel, bias = keras.Variable([1.0], name="kernel"), keras.Variable([1.0], name="bias")
+    options = Optimisation(optimizer="adamw", lr=0.1, schedule="constant")
+    adamw = optimizer(options, 10, weight_decay=0.5, variables=[kernel, bias])
+    adamw.apply([keras.ops.zeros((1,)), keras.ops.zeros((1,))], [kernel, bias])
+    assert float(kernel[0]) == pytest.approx(0.95) and float(bias[0]) == 1.0

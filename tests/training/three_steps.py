@@ -1,0 +1,73 @@
+"""Three real steps on one device, on two replicas, or as one of two machines; writes weights and scores.
+
+python -m tests.training.three_steps one|mirrored|machine OUT.npz [setting=value ...]
+"""
+
+import ast
+import sys
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from dico_tf.cotrain import DiCo
+from dico_tf.data.order import plan
+from dico_tf.data.pipeline import training_batches
+from dico_tf.data.source import Split
+from dico_tf.training import passes, state
+from dico_tf.training.optimizers import SGD
+from dico_tf.training.strategy import devices
+
+STRATEGIES = {"one": "one", "mirrored": "mirrored", "machine": "multi_worker"}
+SETTINGS = {"views": ("crop+flip",), "weight_decay": 1e-2, "sync_batch_norm": True, "seed": 3}
+
+
+def images() -> Split:
+    draw = np.random.default_rng(0)
+    return Split(
+        images=draw.integers(0, 256, (96, 32, 32, 3), np.uint8),
+        labels=draw.integers(0, 10, 96),
+        ids=np.arange(96).astype(str),
+    )
+
+
+def awake(model) -> None:
+    """Last gammas start at zero, which would leave half of the network out of three steps."""
+    for variable in model.branch_variables:
+        if variable.name == "gamma":
+            variable.assign(np.ones(variable.shape))
+
+
+def main(how: str, out: str, settings: dict) -> None:
+    if how == "mirrored":
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    place = devices(STRATEGIES[how])
+    keras.utils.set_random_seed(7)
+    with place.strategy.scope():
+        model = DiCo("wrn_tiny", 2, classes=10, **{**SETTINGS, **settings})
+        awake(model)
+        model.compile(SGD(0.1, momentum=0.9, nesterov=True, use_ema=True, ema_momentum=0.9))
+        if not model.optimizer.built:
+            model.optimizer.build(model.branch_variables)
+    split = images()
+    indices = plan(96, 32, 3, 0, worker=place.worker, workers=place.workers, replicas=place.replicas)
+    step, stop = passes.train_function(place, model), tf.constant(0.0)
+    model.begin_epoch(0)
+    for batch in place.distribute(lambda: training_batches(split, indices)):
+        step(batch, stop)
+    scores = passes.results(model)  # every machine takes part in the sum
+    validation = passes.Evaluator(place, model, 20)(split)
+    if place.chief:
+        found = {
+            **state.read(state.weights(model)),
+            **{f"ema/{name}": a.numpy() for name, a in state.averages(model).items()},
+        }
+        summed = {"scores": [scores["loss"], scores["agreement"], *scores["branch_accuracy"]]}
+        summed["validation"] = [validation["loss"], *validation["branch_accuracy"], validation["ensemble_accuracy"]]
+        np.savez(out, **found, **summed)
+
+
+if __name__ == "__main__":
+    pairs = (word.split("=", 1) for word in sys.argv[3:])
+    main(sys.argv[1], sys.argv[2], {name: ast.literal_eval(value) for name, value in pairs})
