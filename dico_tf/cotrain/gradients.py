@@ -55,6 +55,4 @@ def clipped(gradients: list[tf.Tensor], limit) -> list[tf.Tensor]:
 
 def with_decay(gradients: Sequence[tf.Tensor], variables: Sequence, decay, masked: Sequence[bool]) -> list[tf.Tensor]:
     """Coupled L2: g + decay * w, before any momentum."""
-    return [
-        g + tf.cast(decay, g.dtype) * v if m else g for g, v, m in zip(gradients, variables, masked, strict=True)
-    ]
+    return [g + tf.cast(decay, g.dtype) * v if m else g for g, v, m in zip(gradients, variables, masked, strict=True)]

@@ -72,4 +72,5 @@ def as_json(answer: Answer) -> str:
 
 def as_text(answer: Answer) -> str:
     classes = ", ".join(f"{name} {100 * p:.1f} %" for name, p in answer.classes)
-    return f"{answer.picture}: {classes}; branches say {', '.join(answer.branches)}; disagreement {answer.disagreement:.3f}"
+    branches = ", ".join(answer.branches)
+    return f"{answer.picture}: {classes}; branches say {branches}; disagreement {answer.disagreement:.3f}"

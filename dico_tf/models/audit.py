@@ -75,7 +75,7 @@ def every(config: Config) -> Iterator[dict[str, Any]]:
     layout = "cifar" if image_size <= CIFAR_LARGEST else "imagenet"
     for name in PRESETS:
         family = PRESETS[name].family
-        for splits in family.SPLITS if family.LAYOUT == layout else ():
+        for splits in family.SPLITS if layout == family.LAYOUT else ():
             network = dataclasses.replace(config.network, model=name, splits=splits)
             yield one(dataclasses.replace(config, network=network))
 

@@ -26,9 +26,7 @@ class Preset:
         spec = self.family.divide(self.spec, splits) if splits > 1 else self.spec
         return dataclasses.replace(self, spec=spec)
 
-    def build(
-        self, image_size: int, classes: int, normalisation: Normalisation = Normalisation()
-    ) -> keras.Model:
+    def build(self, image_size: int, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
         return self.family.build(self.spec, image_size, classes, normalisation)
 
 

@@ -23,7 +23,7 @@ from dico_tf.training.strategy import Devices
 RECALIBRATION_BATCHES = 20
 
 
-class Stopped(Exception):
+class Stopped(Exception):  # noqa: N818 - not an error
     """Asked to stop by a signal; the state is saved."""
 
     def __init__(self, message: str, signal_number: int):
@@ -219,4 +219,3 @@ class Loop:
         batch = next(iter(evaluation_batches(self.train, 8)))
         views = self.model.views(batch["image"], batch["index"], tf.constant(epoch, tf.int64))
         self.journal.show_views([view.numpy() for view in views], epoch)
-

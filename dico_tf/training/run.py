@@ -110,7 +110,9 @@ def _loop_and_sum_up(config: Config, loop: Loop, folder: Path, place: Devices, d
 def _check_data(folder: Path, source: Source) -> None:
     before = workdir.read_json(folder / "config.json")["data"]["fingerprint"]
     if before != source.fingerprint:
-        raise UserError(f"the images of {source.name} changed since --workdir={folder} was begun: give another --workdir")
+        raise UserError(
+            f"the images of {source.name} changed since --workdir={folder} was begun: give another --workdir"
+        )
 
 
 def _opening(config: Config, folder: Path, place: Devices, parts: dict[str, Split]) -> str:

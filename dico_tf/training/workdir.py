@@ -66,7 +66,9 @@ class Claim:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise UserError(f"another process is training in --workdir={folder}: wait for it, or give another") from None
+            raise UserError(
+                f"another process is training in --workdir={folder}: wait for it, or give another"
+            ) from None
 
     def release(self) -> None:
         self._lock.close()

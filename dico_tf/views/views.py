@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from dico_tf.views import autoaugment, operations
+from dico_tf.views import autoaugment, keras_cv_operations, operations
 from dico_tf.views.chains import auto_augment, rand_augment
 from dico_tf.views.draws import Draws
 from dico_tf.views.frames import COVERS, MOVES, Frame
@@ -33,6 +33,7 @@ class Views:
     ) -> None:
         self.policies, self.splits, self.seed, self.fill, self.same = tuple(policies), splits, seed, tuple(fill), same
         self._pieces = parse_all(self.policies, splits)
+        keras_cv_operations.layers()  # here, where variables may be made, and not inside a step
 
     def __call__(self, images: tf.Tensor, index: tf.Tensor, epoch: Any) -> list[tf.Tensor]:
         """S x float32 [B, H, W, 3] in 0..255; with `same`, S times branch 0's."""

@@ -41,7 +41,9 @@ def test_agreement_is_the_published_value(loss, branches, value):
 
 def test_smoothed_cross_entropy_is_the_published_value():
     targets = smooth(tf.one_hot([2, 0], 3), 0.1)
-    assert float(tf.reduce_mean(cross_entropy(tf.constant(A, tf.float32), targets))) == pytest.approx(0.803109, abs=1e-6)
+    assert float(tf.reduce_mean(cross_entropy(tf.constant(A, tf.float32), targets))) == pytest.approx(
+        0.803109, abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("loss", [jensen_shannon, kullback_leibler])
@@ -91,7 +93,9 @@ def test_jensen_shannon_pulls_both_branches_by_its_true_gradient():
     assert gradient == pytest.approx(numeric, abs=1e-4)
 
 
-@pytest.mark.parametrize(("epoch", "weight"), [(0, 0.005), (1, 0.0125), (20, 0.25), (39, 0.4875), (40, 0.5), (300, 0.5)])
+@pytest.mark.parametrize(
+    ("epoch", "weight"), [(0, 0.005), (1, 0.0125), (20, 0.25), (39, 0.4875), (40, 0.5), (300, 0.5)]
+)
 def test_the_weight_grows_over_the_warmup(epoch, weight):
     assert float(Agreement("js", 0.5, 40).weight(tf.constant(epoch, tf.int64))) == pytest.approx(weight, abs=1e-7)
 

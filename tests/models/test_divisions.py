@@ -8,7 +8,7 @@ from dico_tf import config
 from dico_tf.errors import UserError
 from dico_tf.models import audit
 from dico_tf.models.menu import PRESETS
-from tests.models.write_goldens import PATH, entry, entries
+from tests.models.write_goldens import PATH, entries, entry
 
 # model, S: total parameters and multiply-adds (G) on CIFAR-100, then parameters on CIFAR-10 where published
 PUBLISHED = [

@@ -14,7 +14,10 @@ from dico_tf.errors import UserError
 from dico_tf.training import journal, state, workdir
 
 ROOT = Path(__file__).parents[2]
-ARRAYS = {"branch_0/stem_conv/kernel": np.arange(12.0).reshape(3, 4), "branch_0/dropout/seed": np.array([1, 2], np.uint32)}
+ARRAYS = {
+    "branch_0/stem_conv/kernel": np.arange(12.0).reshape(3, 4),
+    "branch_0/dropout/seed": np.array([1, 2], np.uint32),
+}
 
 
 class Held:
@@ -96,7 +99,9 @@ def test_nothing_is_assigned_where_one_array_does_not_fit():
     with pytest.raises(UserError, match=r"is of another network: branch_0/dropout/seed is \(3,\), not \(2,\)"):
         state.assign(held, wrong, "best")
     with pytest.raises(UserError, match="stem_conv/kernel is missing; branch_1/x is foreign"):
-        state.assign(held, {"branch_0/dropout/seed": ARRAYS["branch_0/dropout/seed"], "branch_1/x": np.zeros(1)}, "best")
+        state.assign(
+            held, {"branch_0/dropout/seed": ARRAYS["branch_0/dropout/seed"], "branch_1/x": np.zeros(1)}, "best"
+        )
     assert not any(h.value.any() for h in held.values())
     state.assign(held, ARRAYS, "best")
     assert held["branch_0/stem_conv/kernel"].value.sum() == 66
@@ -130,8 +135,15 @@ def _scalar(event) -> float:
 
 
 def test_a_folder_another_process_trains_in_is_refused(tmp_path):
-    hold = f"import sys, time; sys.path.insert(0, {str(ROOT)!r}); from pathlib import Path\n"
-    hold += f"from dico_tf.training.workdir import Claim; c = Claim(Path({str(tmp_path)!r})); print('held', flush=True); time.sleep(60)"
+    hold = f"""
+import sys, time
+sys.path.insert(0, {str(ROOT)!r})
+from pathlib import Path
+from dico_tf.training.workdir import Claim
+claim = Claim(Path({str(tmp_path)!r}))
+print("held", flush=True)
+time.sleep(60)
+"""
     with subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout.readline() == "held\n"
         with pytest.raises(UserError, match="another process is training in"):

@@ -13,9 +13,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 RECIPE = [
-    "--dataset=digits", "--model=wrn_tiny", "--splits=2", "--views=crop+flip,crop+cutout", "--mixup=0.2", "--ema=0.9",
-    "--batch_size=64", "--epochs=2", "--validation=100", "--warmup_epochs=1", "--lr=0.05", "--agreement_warmup_epochs=2",
-    "--evaluate_ema", "--save_every=3", "--keep=2",
+    "--dataset=digits", "--model=wrn_tiny", "--splits=2", "--views=crop+flip,crop+cutout", "--mixup=0.2",
+    "--batch_size=64", "--epochs=2", "--validation=100", "--warmup_epochs=1", "--lr=0.05",
+    "--agreement_warmup_epochs=2", "--ema=0.9", "--evaluate_ema", "--save_every=3", "--keep=2",
 ]  # fmt: skip
 
 
@@ -79,7 +79,9 @@ def test_a_killed_run_continues_bit_identically(unharmed, tmp_path):
     _identical(unharmed / last, folder / last, "weights", "progress")
     _identical(unharmed / "best", folder / "best", "weights")
     assert _rows(folder) == _rows(unharmed)
-    assert np.array_equal(np.load(folder / "predictions.npz")["logits"], np.load(unharmed / "predictions.npz")["logits"])
+    assert np.array_equal(
+        np.load(folder / "predictions.npz")["logits"], np.load(unharmed / "predictions.npz")["logits"]
+    )
 
 
 def test_sigterm_saves_and_stops(unharmed, tmp_path):

@@ -31,13 +31,6 @@ def images() -> Split:
     )
 
 
-def awake(model) -> None:
-    """Last gammas start at zero, which would leave half of the network out of three steps."""
-    for variable in model.branch_variables:
-        if variable.name == "gamma":
-            variable.assign(np.ones(variable.shape))
-
-
 def main(how: str, out: str, settings: dict) -> None:
     if how == "mirrored":
         cpu = tf.config.list_physical_devices("CPU")[0]
@@ -46,7 +39,6 @@ def main(how: str, out: str, settings: dict) -> None:
     keras.utils.set_random_seed(7)
     with place.strategy.scope():
         model = DiCo("wrn_tiny", 2, classes=10, **{**SETTINGS, **settings})
-        awake(model)
         model.compile(SGD(0.1, momentum=0.9, nesterov=True, use_ema=True, ema_momentum=0.9))
         if not model.optimizer.built:
             model.optimizer.build(model.branch_variables)
