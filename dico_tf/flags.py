@@ -5,6 +5,7 @@ A thin parser round absl's: an explicit flag wins over a --flagfile wherever tha
 """
 
 import dataclasses
+import os
 import re
 import sys
 import textwrap
@@ -234,4 +235,7 @@ def run(main: Callable[[list[str]], int | None]) -> None:
     except KeyboardInterrupt:
         sys.stderr.write(f"{name}: interrupted\n")
         status = 130
+    except BrokenPipeError:  # whoever read us, e.g. head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 141
     sys.exit(status)

@@ -1,5 +1,6 @@
 """Epoch after epoch until the end, a stop, or a fault; continues where the last checkpoint stood."""
 
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -76,6 +77,11 @@ class Loop:
         try:
             while self.step < self.total_steps:
                 self._epoch(self.epochs_done)
+        except tf.errors.OpError as error:  # TensorFlow wraps what reading a picture raised
+            told = re.search(r"UserError: (.*)", str(error))
+            if told is None:
+                raise
+            raise UserError(told[1]) from None
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)

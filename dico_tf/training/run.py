@@ -20,6 +20,7 @@ from dico_tf.training.checkpoints import Checkpoints
 from dico_tf.training.loop import Loop
 from dico_tf.training.optimizers import optimizer
 from dico_tf.training.strategy import Devices, devices, share
+from dico_tf.views.policies import parse_all
 
 
 def splits(config: Config, source: Source) -> dict[str, Split]:
@@ -52,7 +53,8 @@ def _build(config: Config, place: Devices, data: dict[str, Any], steps_per_epoch
 
 def train(config: Config, flags_text: str, say: Callable[[str], None]) -> dict[str, Any]:
     """Trains or continues; the summary, which is also in summary.json. Raises Stopped after a signal."""
-    PRESETS[config.network.model].divided(config.network.splits)  # a bad name is said before data are read
+    PRESETS[config.network.model].divided(config.network.splits)  # bad names are said before data are read
+    parse_all(config.views.views, config.network.splits)
     folder = Path(config.run.workdir) if config.run.workdir else workdir.default(config)
     place = devices(config.machine.strategy)
     share(config.optimisation.batch_size, place)

@@ -186,6 +186,27 @@ def test_independent_branches_take_an_order_each():
         assert same(held(own, s), held(alone, s))
 
 
+def test_an_order_each_needs_numbers_and_independent_training():
+    orders = np.stack([np.arange(COUNT), np.arange(COUNT)[::-1]], axis=1)
+    data = batch(orders)
+    with pytest.raises(UserError, match="training='independent'"):
+        step(dico(), data)
+    with pytest.raises(UserError, match=r"index \[B, S\]"):
+        step(dico(training="independent"), {"image": data["image"], "label": data["label"]})
+
+
+@pytest.mark.parametrize("eager", [True, False])
+def test_single_batches_count_on(eager):
+    model = dico(splits=1, eager=eager, **AUGMENTED)
+    for part in (slice(0, 4), slice(4, 8)):
+        found = model.train_on_batch(IMAGES[part], LABELS[part], return_dict=True)
+    assert np.isfinite(found["loss"]) and int(model.seen) == COUNT
+    whole = dico(splits=1, **AUGMENTED)
+    whole.fit(IMAGES, LABELS, batch_size=4, shuffle=False, verbose=0)
+    np.testing.assert_allclose(move(held(model), held(whole)), 0, atol=1e-4)
+    assert np.isfinite(model.test_on_batch(IMAGES, LABELS)).all()
+
+
 def test_a_batch_may_pass_in_pieces():
     halves = {n: tf.concat([x, x], 0) for n, x in batch(slice(0, 4)).items()}
     found = []
