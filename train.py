@@ -26,7 +26,9 @@ def main(arguments: list[str]) -> int:
     except Stopped as stop:
         print(f"train.py: {stop}", file=sys.stderr)
         return 128 + stop.signal
-    if summary["chief"]:
+    if summary["chief"] and summary["best_epoch"] is None:
+        print(f"--max_steps ended it at step {summary['steps']}, before an epoch was: nothing to evaluate yet")
+    elif summary["chief"]:
         print(finish(summary["workdir"]))
     return 0
 

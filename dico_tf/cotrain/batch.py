@@ -39,9 +39,12 @@ def unpack(data: Any) -> Batch:
         inputs, index = inputs["image"], inputs.get("index")
     if labels is None:
         raise UserError("a step needs labels: give fit(images, labels), or batches of image, label and index")
-    labels = tf.cast(labels, tf.int64)
+    inputs, labels = tf.convert_to_tensor(inputs), tf.cast(labels, tf.int64)  # run eagerly, Keras hands over NumPy's
     if inputs.shape.rank == 4 and labels.shape.rank == 2:
         if labels.shape[1] != 1:
             raise UserError(f"labels are class numbers [B], not {labels.shape}: take the argmax of one-hot labels")
         labels = labels[:, 0]  # as keras.datasets deliver them
-    return Batch(inputs, labels, None if index is None else tf.cast(index, tf.int64))
+    batch = Batch(inputs, labels, None if index is None else tf.cast(index, tf.int64))
+    if not batch.shared and (batch.index is None or batch.index.shape.rank != 2):
+        raise UserError("a batch with an order per branch needs the images' numbers: give index [B, S]")
+    return batch

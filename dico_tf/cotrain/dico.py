@@ -67,6 +67,9 @@ class DiCo(keras.Model):
         _choice("training", training, ("together", "independent"))
         _choice("agreement", agreement, (*AGREEMENTS, "none"))
         _choice("average", average, AVERAGES)
+        for name, value in (("splits", splits), ("classes", classes), ("accumulation", accumulation)):
+            if value < 1:
+                raise UserError(f"{name}={value} must be at least 1")
         self._settings = {
             "model": model, "splits": splits, "classes": classes, "image_size": image_size, "views": views,
             "same_views": same_views, "mixup": mixup, "cutmix": cutmix, "training": training, "agreement": agreement,
@@ -130,7 +133,7 @@ class DiCo(keras.Model):
 
     def compile(self, optimizer="sgd", **options):
         """Takes Keras' options but for loss and metrics, which are DiCo's own."""
-        refused = [n for n in ("loss", "metrics", "weighted_metrics", "loss_weights") if options.get(n) is not None]
+        refused = [n for n in ("loss", "metrics", "weighted_metrics", "loss_weights") if options.get(n)]
         if refused:
             raise UserError(f"DiCo brings its own loss and metrics: leave out {', '.join(refused)}")
         super().compile(optimizer=optimizer, **{"jit_compile": False, **options})  # XLA has no dynamic groups of views
@@ -143,6 +146,10 @@ class DiCo(keras.Model):
     def fit(self, x=None, y=None, *, callbacks=None, **options):
         if y is not None and not isinstance(x, dict):
             x = {"image": x, "index": np.arange(len(x))}
+        if isinstance(y, np.ndarray) and y.size and not 0 <= y.min() <= y.max() < self.classes:
+            raise UserError(
+                f"labels run from {y.min()} to {y.max()}: {self.classes} classes are 0 to {self.classes - 1}"
+            )
         callbacks = [] if callbacks is None else callbacks
         if isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks.append(Epochs())
@@ -186,6 +193,8 @@ class DiCo(keras.Model):
             views = self.views(batch.image, batch.index, self.epoch)
             views, targets = self.mixing(views, tf.one_hot(batch.label, self.classes), self.step)
             return views, [targets] * self.splits
+        if not self.independent:
+            raise UserError("a batch with an order per branch has nothing to agree on: give training='independent'")
         views, targets = [], []
         for s in range(self.splits):
             own = batch.of(s)

@@ -87,15 +87,15 @@ def trained_run(workdir: str | Path) -> TrainedRun:
 def start_from(model: DiCo, workdir: str | Path) -> list[str]:
     """Another run's selected weights where name and shape agree; the names left fresh, which only heads may be."""
     run = trained_run(workdir)
-    named = state.weights(model)
+    before, named = run.config.network, state.weights(model)
     fitting = {n: run.arrays[n] for n, v in named.items() if n in run.arrays and run.arrays[n].shape == tuple(v.shape)}
     fresh = [name for name in named if name not in fitting]
     wrong = [name for name in fresh if not name.split("/")[1].startswith("logits")]
-    if wrong:
-        before = run.config.network
+    if wrong or before.splits != model.splits:
+        differ = f": {len(wrong)} variables differ, e.g. {wrong[0]}" if wrong else f" {model.splits}"
         raise UserError(
-            f"--init_from={workdir} is {before.model} in {before.splits} branches, which does not fit: "
-            f"{len(wrong)} variables differ, e.g. {wrong[0]}; give the same --model and --splits"
+            f"--init_from={workdir} is {before.model} in {before.splits} branches, which does not fit{differ}; "
+            "give the same --model and --splits"
         )
     for name, array in fitting.items():
         named[name].assign(array)

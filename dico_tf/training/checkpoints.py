@@ -11,9 +11,11 @@ from dico_tf.training import state
 
 
 class Checkpoints:
-    def __init__(self, workdir: Path, keep: int, config_hash: str):
+    """Every machine reads the state, since running means are summed over machines; only the chief writes it."""
+
+    def __init__(self, workdir: Path, keep: int, config_hash: str, chief: bool = True):
         self.folder, self.best = workdir / "checkpoints", workdir / "best"
-        self.keep, self.config_hash = keep, config_hash
+        self.keep, self.config_hash, self.chief = keep, config_hash, chief
 
     def steps(self) -> list[int]:
         """Steps that have a checkpoint, newest first."""
@@ -25,18 +27,21 @@ class Checkpoints:
     def path(self, step: int) -> Path:
         return self.folder / f"step_{step}"
 
-    def save(self, model, facts: dict[str, Any]) -> Path:
+    def save(self, model, facts: dict[str, Any]) -> None:
         step = int(model.step.numpy())
         parts = {"weights": state.read(state.weights(model)), "progress": state.read(state.progress(model))}
+        if not self.chief:
+            return
         state.write_folder(self.path(step), parts, {**facts, "step": step, "config": self.config_hash})
         for old in self.steps()[self.keep :]:
             shutil.rmtree(self.path(old), ignore_errors=True)
-        return self.path(step)
 
     def save_best(self, model, facts: dict[str, Any]) -> None:
         """The weights that were selected: raw or averaged, as the model holds them now."""
-        facts = {**facts, "step": int(model.step.numpy()), "config": self.config_hash}
-        state.write_folder(self.best, {"weights": state.read(state.weights(model))}, facts)
+        arrays = state.read(state.weights(model))
+        if self.chief:
+            facts = {**facts, "step": int(model.step.numpy()), "config": self.config_hash}
+            state.write_folder(self.best, {"weights": arrays}, facts)
 
     def restore(self, model, say: Callable[[str], None]) -> dict[str, Any] | None:
         """The newest whole checkpoint's facts after its state went into the model; None where there is none."""

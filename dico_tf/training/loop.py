@@ -59,6 +59,18 @@ class Loop:
             self.epochs_done, self.best, self.rows = facts["epochs_done"], facts["best"], facts["rows"]
             self.seconds = facts["seconds"]
             self.say(f"continuing from step {facts['step']}, epoch {self.epochs_done + 1}")
+        if self.devices.workers > 1:
+            self._check_machines()
+
+    def _check_machines(self) -> None:
+        """Every machine must have found the same checkpoint: the mean step is each one's own."""
+        strategy, own = self.devices.strategy, float(self.step)
+        mean = float(strategy.reduce(tf.distribute.ReduceOp.MEAN, strategy.run(lambda: tf.constant(own)), axis=None))
+        if mean != own:
+            raise UserError(
+                f"--workdir={self.checkpoints.folder.parent}: machines found different checkpoints, "
+                f"this one step {own:.0f}: give a folder that all machines share"
+            )
 
     @property
     def total_steps(self) -> int:
@@ -174,8 +186,7 @@ class Loop:
         return {"epochs_done": self.epochs_done, "best": self.best, "rows": self.rows, "seconds": self.seconds}
 
     def _save(self) -> None:
-        if self.devices.chief:
-            self.checkpoints.save(self.model, self._facts())
+        self.checkpoints.save(self.model, self._facts())
 
     def _finish_epoch(self, epoch: int) -> None:
         row = self._row(epoch)
@@ -216,8 +227,7 @@ class Loop:
             return
         weights = "ema" if self.config.optimisation.evaluate_ema else "raw"
         self.best = {"epoch": epoch, "score": score, "select": self.config.run.select, "weights": weights}
-        if self.devices.chief:
-            self.checkpoints.save_best(self.model, self.best)
+        self.checkpoints.save_best(self.model, self.best)
 
     def _show_views(self, epoch: int) -> None:
         if not self.journal or epoch:

@@ -62,9 +62,7 @@ class Evaluator:
         batches = evaluation_batches(split, self._batch_size)
         if self._devices.strategy.num_replicas_in_sync == 1:
             return batches
-        options = tf.data.Options()
-        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-        return self._devices.strategy.experimental_distribute_dataset(batches.with_options(options))
+        return self._devices.distribute_evenly(batches)
 
 
 def predict(model, split: Split, batch_size: int, bar=None) -> np.ndarray:

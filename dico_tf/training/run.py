@@ -35,8 +35,7 @@ def splits(config: Config, source: Source) -> dict[str, Split]:
 
 def _needed_space(model, config: Config) -> int:
     """Checkpoints being kept and written, and the best: weights, momenta and averages."""
-    weights = sum(array.nbytes for array in state.read(state.weights(model)).values())
-    progress = sum(array.nbytes for array in state.read(state.progress(model)).values())
+    weights, progress = state.size(state.weights(model)), state.size(state.progress(model))
     return (config.run.keep + 1) * (weights + progress) + 2 * weights
 
 
@@ -80,14 +79,15 @@ def _train(config: Config, flags_text: str, say: Callable[[str], None], folder: 
         _check_data(folder, source)
     data = assemble.facts(source)
     model = _build(config, place, data, parts["train"].size // config.optimisation.batch_size)
-    workdir.check_space(folder, _needed_space(model, config))
-    checkpoints = Checkpoints(folder, config.run.keep, workdir.config_hash(config))
+    if place.chief:
+        workdir.check_space(folder, _needed_space(model, config))
+    checkpoints = Checkpoints(folder, config.run.keep, workdir.config_hash(config), place.chief)
     loop = Loop(config, place, model, parts["train"], parts[config.run.select], checkpoints, say)
     loop.resume()
     if not loop.step and config.network.init_from:
         fresh = assemble.start_from(model, config.network.init_from)
         say(f"weights from {config.network.init_from}" + (f", fresh: {', '.join(fresh)}" if fresh else ""))
-    if place.chief and not known:
+    if place.chief:  # of a run that continues, too: what is free may have changed
         workdir.write_json(folder / "config.json", workdir.describe(config, data))
         workdir.write_text(folder / "run.flags", flags_text)
     say(_opening(config, folder, place, parts))

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Mapping
@@ -46,6 +47,11 @@ def averages(model) -> dict[str, Any]:
 
 def read(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return {name: np.asarray(variable.numpy()) for name, variable in variables.items()}
+
+
+def size(variables: Mapping[str, Any]) -> int:
+    """Bytes, without reading a value."""
+    return sum(math.prod(v.shape) * np.dtype(v.dtype).itemsize for v in variables.values())
 
 
 def assign(variables: Mapping[str, Any], arrays: Mapping[str, np.ndarray], origin: str) -> None:

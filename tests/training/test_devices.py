@@ -92,3 +92,26 @@ def test_several_workers_are_asked_for_by_name(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     with pytest.raises(UserError, match="needs TF_CONFIG to name at least two workers"):
         strategy.devices("multi_worker")
+
+
+def test_two_machines_train_by_the_same_command_and_only_the_chief_writes(tmp_path):
+    workers = [f"127.0.0.1:{port}" for port in _ports(2)]
+    command = [sys.executable, "train.py", "--dataset=digits", "--model=wrn_tiny", "--splits=2", "--epochs=1"]
+    command += ["--batch_size=64", "--views=crop", "--ema=0.9", "--save_every=8", f"--workdir={tmp_path / 'run'}"]
+    processes = []
+    for index in range(2):
+        config = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
+        environment = {**os.environ, "TF_CONFIG": json.dumps(config)}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        processes.append(subprocess.Popen(command, cwd=ROOT, env=environment, **pipes))
+    try:
+        said = [process.communicate(timeout=240) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], said
+    assert "2 replicas" in said[0][0] and "whole budget" in said[0][0]
+    assert "whole budget" not in said[1][0]
+    rows = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert len(rows) == 1 and "validation_ema" in json.loads(rows[0])
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "finished"

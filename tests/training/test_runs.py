@@ -276,3 +276,13 @@ def test_max_steps_within_the_first_epoch_is_no_mistake(days, here, tmp_path):
     status, out, err = here("train", f"--dataset=folder:{days}", *PICTURES, *words)
     assert (status, _json(tmp_path / "summary.json")["steps"]) == (0, 2), err
     assert "step 2" in out and (tmp_path / "checkpoints" / "step_2").exists()
+
+
+def test_a_continued_run_is_repeated_with_the_steps_it_took_in_the_end(days, here, tmp_path):
+    words = [f"--dataset=folder:{days}", *PICTURES, "--epochs=2", f"--workdir={tmp_path}"]
+    assert here("train", *words, "--max_steps=6")[0] == 0
+    status, out, _ = here("train", *words)
+    assert status == 0 and "continuing from step 6" in out
+    assert (_json(tmp_path / "summary.json")["steps"], len(_rows(tmp_path))) == (10, 2)
+    assert "--max_steps=0" in (tmp_path / "run.flags").read_text().splitlines()
+    assert _json(tmp_path / "config.json")["config"]["max_steps"] == 0
