@@ -1,6 +1,6 @@
 """One pass over images under a strategy: the same train_step and test_step that Keras' fit calls."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -39,10 +39,14 @@ def results(model, shared: bool = True) -> dict[str, object]:
 
 
 class Evaluator:
-    """The model's scores on a split, shared out among all replicas; keeps one traced function."""
+    """The model's scores on a split; keeps one traced function.
+
+    Every replica scores every batch, which leaves the means as they are: shares would not come out even, and a
+    replica with an empty share fails in convolution.
+    """
 
     def __init__(self, devices: Devices, model, batch_size: int):
-        self._devices, self._model, self._batch_size = devices, model, batch_size
+        self._model, self._batch_size = model, batch_size
 
         @tf.function(autograph=False)
         def step(batch):
@@ -52,17 +56,11 @@ class Evaluator:
 
     def __call__(self, split: Split) -> dict[str, object]:
         self._model.reset_metrics()
-        for batch in self._batches(split):
+        for batch in evaluation_batches(split, self._batch_size):
             self._step(batch)
         found = results(self._model)
         self._model.reset_metrics()
         return found
-
-    def _batches(self, split: Split) -> Iterable:
-        batches = evaluation_batches(split, self._batch_size)
-        if self._devices.strategy.num_replicas_in_sync == 1:
-            return batches
-        return self._devices.distribute_evenly(batches)
 
 
 def predict(model, split: Split, batch_size: int, bar=None) -> np.ndarray:

@@ -33,10 +33,6 @@ class Devices:
             return make()
         return self.strategy.distribute_datasets_from_function(lambda _: make())
 
-    def distribute_evenly(self, batches: tf.data.Dataset):
-        """Each machine takes its turn of the batches, each replica its part of a batch."""
-        return self.strategy.experimental_distribute_dataset(batches.shard(self.workers, self.worker))
-
 
 def cluster() -> dict:
     """TF_CONFIG, checked; {} without one or for one worker."""
