@@ -65,7 +65,7 @@ class Evaluator:
 
 def predict(model, split: Split, batch_size: int, bar=None) -> np.ndarray:
     """logits float32 [N, S, C]."""
-    forward = tf.function(lambda images: model(images, training=False), reduce_retracing=True)
+    forward = tf.function(lambda images: model(images, training=False), reduce_retracing=True, autograph=False)
     found = []
     for batch in evaluation_batches(split, batch_size):
         found.append(forward(batch["image"]).numpy())
