@@ -1,0 +1,78 @@
+"""What README and docs tell people to type: flags that exist, files that exist, code that runs."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import divide
+import evaluate
+import predict
+import train
+from benchmarks import layouts, study_cifar10, train_step
+from dico_tf import config, flags
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SCRIPTS = {"train.py": train, "evaluate.py": evaluate, "predict.py": predict, "divide.py": divide}
+MODULES = {"train_step": train_step, "study_cifar10": study_cifar10, "layouts": layouts}
+
+
+def _commands() -> list[tuple[str, str, list[str]]]:
+    """(page, script, words) of every command line of ours, in blocks and in passing."""
+    found = []
+    for page in PAGES:
+        text = page.read_text().replace("\\\n", " ")
+        for match in re.finditer(r"python (-m benchmarks\.)?(\w+)(\.py)?((?: +[^\s`|&)]+)*)", text):
+            name = match[2] if match[1] else f"{match[2]}{match[3] or ''}"
+            if name in SCRIPTS or name in MODULES:
+                words = shlex.split(match[4].split(" #")[0].split("  ")[0])
+                found.append((page.name, name, [w for w in words if w.startswith("--")]))
+    return found
+
+
+COMMANDS = _commands()
+
+
+def test_the_pages_show_every_script():
+    assert {name for _, name, _ in COMMANDS} >= {*SCRIPTS, "train_step"}
+
+
+@pytest.mark.parametrize(
+    ("page", "name", "words"), COMMANDS, ids=[f"{p}-{n}-{i}" for i, (p, n, _) in enumerate(COMMANDS)]
+)
+def test_a_command_of_the_documents_has_flags_that_exist(page, name, words, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    script = {**SCRIPTS, **MODULES}[name].SCRIPT
+    words = [word.rstrip(".,;:") for word in words if "..." not in word and not word.startswith("--flagfile=W")]
+    try:
+        values, _ = flags.parse(script, words)
+    except flags.Help:
+        return
+    if name == "train.py":
+        config.from_values(values)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.flags")), ids=lambda path: path.name)
+def test_a_recipe_is_a_config_without_contradictions(path):
+    values, _ = flags.parse(train.SCRIPT, [f"--flagfile={path}"])
+    assert config.from_values(values).data.dataset
+    assert f"python train.py --flagfile=configs/{path.name}" in path.read_text()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+def test_the_code_of_the_readme_runs(tmp_path):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert blocks
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n" + "\n".join(blocks)
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr[-2000:]
