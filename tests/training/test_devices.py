@@ -58,6 +58,18 @@ def test_two_replicas_learn_what_one_device_learns(one_device, tmp_path):
     _same(one_device, tmp_path / "two.npz", 1e-5)
 
 
+def test_keras_fit_on_two_replicas_is_our_own_loop(one_device, tmp_path):
+    """But for one thing: Keras' fit ends by putting the moving average into the weights."""
+    _finish(_start("fit", tmp_path / "fit.npz"))
+    a, b = np.load(one_device), np.load(tmp_path / "fit.npz")
+    pairs = {name: (a[f"ema/{name}"] if f"ema/{name}" in a else a[name]) for name in a if "/" in name}
+    pairs = {name: expected for name, expected in pairs.items() if not name.startswith("ema/")}
+    assert len(pairs) > 90
+    worst = max((float(np.abs(b[name].astype(np.float64) - expected).max()), name) for name, expected in pairs.items())
+    assert worst[0] <= 1e-5, worst
+    assert b["scores"] == pytest.approx(a["scores"], abs=1e-5)
+
+
 def test_two_machines_learn_what_one_device_learns(one_device, tmp_path):
     workers = [f"127.0.0.1:{port}" for port in _ports(2)]
     processes = []

@@ -1,6 +1,6 @@
 """Three real steps on one device, on two replicas, or as one of two machines; writes weights and scores.
 
-python -m tests.training.three_steps one|mirrored|machine OUT.npz [setting=value ...]
+python -m tests.training.three_steps one|mirrored|fit|machine OUT.npz [setting=value ...]
 """
 
 import ast
@@ -18,7 +18,7 @@ from dico_tf.training import passes, state
 from dico_tf.training.optimizers import SGD
 from dico_tf.training.strategy import devices
 
-STRATEGIES = {"one": "one", "mirrored": "mirrored", "machine": "multi_worker"}
+STRATEGIES = {"one": "one", "mirrored": "mirrored", "fit": "mirrored", "machine": "multi_worker"}
 SETTINGS = {"views": ("crop+flip",), "weight_decay": 1e-2, "sync_batch_norm": True, "seed": 3}
 
 
@@ -31,8 +31,16 @@ def images() -> Split:
     )
 
 
+def own_loop(place, model, split: Split) -> None:
+    indices = plan(96, 32, 3, 0, worker=place.worker, workers=place.workers, replicas=place.replicas)
+    step, stop = passes.train_function(place, model), tf.constant(0.0)
+    model.begin_epoch(0)
+    for batch in place.distribute(lambda: training_batches(split, indices)):
+        step(batch, stop)
+
+
 def main(how: str, out: str, settings: dict) -> None:
-    if how == "mirrored":
+    if STRATEGIES[how] == "mirrored":
         cpu = tf.config.list_physical_devices("CPU")[0]
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
     place = devices(STRATEGIES[how])
@@ -43,11 +51,10 @@ def main(how: str, out: str, settings: dict) -> None:
         if not model.optimizer.built:
             model.optimizer.build(model.branch_variables)
     split = images()
-    indices = plan(96, 32, 3, 0, worker=place.worker, workers=place.workers, replicas=place.replicas)
-    step, stop = passes.train_function(place, model), tf.constant(0.0)
-    model.begin_epoch(0)
-    for batch in place.distribute(lambda: training_batches(split, indices)):
-        step(batch, stop)
+    if how == "fit":
+        model.fit(training_batches(split, plan(96, 32, 3, 0)), epochs=1, shuffle=False, verbose=0)
+    else:
+        own_loop(place, model, split)
     scores = passes.results(model)  # every machine takes part in the sum
     validation = passes.Evaluator(place, model, 20)(split)
     if place.chief:
