@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 GROUND = {"", "config", "errors", "flags", "quiet", "registry"}
 ROOMS = (
-    "data", "views", "divide", "layers", "models", "cotrain", "training", "evaluation", "committee", "export", "edge",
+    "data", "views", "layers", "divide", "models", "cotrain", "training", "evaluation", "committee", "export", "edge",
 )  # fmt: skip
 PACKAGE = sorted((ROOT / "dico_tf").rglob("*.py"))
 SCRIPTS = sorted(ROOT.glob("*.py"))
@@ -27,7 +27,9 @@ NUMPY_ONLY = [
     or (path.parent.name == "evaluation" and path.stem in MEASURES)
 ]
 PORTABLE = [
-    path for path in PACKAGE if path.parent.name in ("layers", "models") or path.parts[-2:] == ("cotrain", "losses.py")
+    path
+    for path in PACKAGE
+    if path.parent.name in ("layers", "models", "networks") or path.parts[-2:] == ("cotrain", "losses.py")
 ]
 
 

@@ -4,22 +4,40 @@ import math
 
 import keras
 
-CHANNELS = -1
+
+@keras.saving.register_keras_serializable("dico_tf")
+class GroupedConvolution(keras.layers.Conv2D):
+    """Conv2D with groups as one TensorFlow operation; Keras compiles them by XLA, slow on CPUs and refused by servers."""
+
+    def convolution_op(self, inputs, kernel):
+        if keras.backend.backend() != "tensorflow" or self.data_format != "channels_last":
+            return super().convolution_op(inputs, kernel)
+        import tensorflow as tf
+
+        return tf.nn.conv2d(inputs, kernel, self.strides, self.padding.upper(), dilations=self.dilation_rate)
 
 
-def convolution(x, filters: int, kernel: int, name: str, stride: int = 1):
-    """kernel x kernel, no bias, (kernel - 1) / 2 zeros on every side also where it strides; N(0, 2 / (k k out))."""
-    padding = "same"
-    if stride > 1 and kernel > 1:  # TensorFlow's "same" would pad the far sides only
-        x = keras.layers.ZeroPadding2D((kernel - 1) // 2, name=f"{name}_pad")(x)
-        padding = "valid"
-    deviation = math.sqrt(2 / (kernel * kernel * filters))
-    return keras.layers.Conv2D(
+def padded(x, kernel: int, stride: int, name: str):
+    """(images, padding): (kernel - 1) / 2 zeros on every side also where a layer strides.
+
+    TensorFlow's own "same" would pad the far sides only.
+    """
+    if stride == 1 or kernel == 1:
+        return x, "same"
+    return keras.layers.ZeroPadding2D((kernel - 1) // 2, name=f"{name}_pad")(x), "valid"
+
+
+def convolution(x, filters: int, kernel: int, name: str, stride: int = 1, groups: int = 1, **options):
+    """kernel x kernel, no bias unless asked for; starts at N(0, 2 / (kernel kernel filters))."""
+    x, padding = padded(x, kernel, stride, name)
+    kind = GroupedConvolution if groups > 1 else keras.layers.Conv2D
+    start = keras.initializers.RandomNormal(stddev=math.sqrt(2 / (kernel * kernel * filters)))
+    return kind(
         filters,
         kernel,
         strides=stride,
         padding=padding,
-        use_bias=False,
-        kernel_initializer=keras.initializers.RandomNormal(stddev=deviation),
+        groups=groups,
         name=name,
+        **{"use_bias": False, "kernel_initializer": start, **options},
     )(x)

@@ -10,7 +10,7 @@ import keras
 from dico_tf.config import FORMAT, Config
 from dico_tf.data.shapes import CIFAR_LARGEST, shape
 from dico_tf.divide import weight_decay
-from dico_tf.models.cost import Cost, cost
+from dico_tf.divide.networks.cost import Cost, cost
 from dico_tf.models.menu import PRESETS, Preset
 
 REGULARISERS = ("dropout",)

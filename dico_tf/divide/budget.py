@@ -1,0 +1,62 @@
+"""A budget solver: the scale of a network's widths at which its cost comes nearest a target."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Hashable
+from typing import Any
+
+_ENOUGH = 0.002  # relative distance at which the search stops
+_FINEST = 1e-4  # relative width of the bracket below which no grid of channels has another point
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """The legal point, its scale, its cost, and how far that is from the target: cost / target - 1."""
+
+    point: Any
+    scale: float
+    cost: float
+    distance: float
+
+
+def solve(propose: Callable[[float], Hashable], cost: Callable[[Any], float], target: float) -> Found:
+    """The point `propose(scale)`, 0 < scale <= 1, whose cost is nearest the target.
+
+    Points grow with the scale in steps, the cost roughly with its square: a secant in the root of the cost, which
+    halves the bracket wherever the secant stalls.
+    """
+    costs: dict[Hashable, float] = {}
+
+    def at(scale: float) -> Found:
+        point = propose(scale)
+        if point not in costs:
+            costs[point] = cost(point)
+        return Found(point, scale, costs[point], costs[point] / target - 1)
+
+    low, high = at(_FINEST), at(1.0)
+    best = min(low, high, key=_distance)
+    halve = False
+    while low.cost < target < high.cost and high.scale - low.scale > _FINEST * high.scale and _distance(best) > _ENOUGH:
+        middle = at(_between(low, high, target, halve))
+        halve = not halve
+        best = min(best, middle, key=_distance)
+        low, high = (middle, high) if middle.cost <= target else (low, middle)
+    return best
+
+
+def _distance(found: Found) -> float:
+    return abs(found.distance)
+
+
+def _between(low: Found, high: Found, target: float, halve: bool) -> float:
+    """Where the root of the cost would reach the target's, kept inside the bracket; or its middle."""
+    share = 0.5
+    if not halve:
+        rise = math.sqrt(high.cost) - math.sqrt(low.cost)
+        share = min(max((math.sqrt(target) - math.sqrt(low.cost)) / rise, 0.02), 0.98)
+    return low.scale + share * (high.scale - low.scale)
+
+
+def grid(width: float, step: int = 4) -> int:
+    """The nearest multiple of `step` channels, at least one step."""
+    return max(step, step * round(width / step))

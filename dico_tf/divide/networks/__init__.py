@@ -1,0 +1,1 @@
+"""Keras networks: what they cost, and how any of them is divided."""

@@ -1,0 +1,41 @@
+"""The nearest point of a grid, whatever the course of the cost."""
+
+import pytest
+
+from dico_tf.divide.budget import grid, solve
+
+
+def widths(scale: float) -> tuple[int, ...]:
+    return tuple(grid(scale * width) for width in (64, 128, 256, 512))
+
+
+def cost(point: tuple[int, ...]) -> int:
+    return sum(9 * a * b for a, b in zip((3, *point), point, strict=False)) + 10 * point[-1]
+
+
+@pytest.mark.parametrize("splits", range(2, 33))
+def test_the_nearest_point_of_the_path_is_found(splits):
+    target = cost(widths(1.0)) / splits
+    every = {widths(n / 20_000) for n in range(1, 20_001)}
+    nearest = min(abs(cost(point) / target - 1) for point in every)
+    found = solve(widths, cost, target)
+    assert abs(found.distance) <= max(nearest, 0.002)
+    assert found.cost == cost(found.point) == pytest.approx(target * (1 + found.distance))
+    assert found.point == widths(found.scale)
+
+
+def test_a_search_asks_for_few_costs():
+    asked = []
+    solve(widths, lambda point: asked.append(point) or cost(point), cost(widths(1.0)) / 3)
+    assert len(asked) <= 12 and len(asked) == len(set(asked))
+
+
+def test_a_target_out_of_reach_gives_the_end_of_the_path():
+    assert solve(widths, cost, 1.0).point == (4, 4, 4, 4)
+    assert solve(widths, cost, 1e12).point == widths(1.0)
+    assert solve(widths, cost, cost(widths(1.0))).distance == 0
+
+
+@pytest.mark.parametrize(("width", "legal"), [(0.1, 4), (5.9, 4), (6.1, 8), (64, 64), (45.25, 44)])
+def test_a_width_goes_to_the_nearest_multiple_of_four(width, legal):
+    assert grid(width) == legal
