@@ -3,8 +3,8 @@
 import keras
 import pytest
 
-from dico_tf.models import audit
 from dico_tf.divide.networks.cost import cost
+from dico_tf.models import audit
 from dico_tf.models.menu import PRESETS
 
 
