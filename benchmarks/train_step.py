@@ -132,10 +132,9 @@ def measure(asked: Measurement, splits: int) -> dict:
 
 
 def _macs(model: str, splits: int) -> int:
-    from dico_tf.models.audit import count
     from dico_tf.models.menu import PRESETS
 
-    return splits * count(PRESETS[model].divided(splits), 32, 10).macs
+    return splits * PRESETS[model].divided(splits).cost(32, 10).macs
 
 
 def main(arguments: list[str]) -> None:

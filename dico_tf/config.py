@@ -33,7 +33,11 @@ class Data:
 class Network:
     model: str = option("wrn_28_10", "preset of the whole network, e.g. wrn_28_10 or resnet_110")
     splits: int = option(1, "S, the number of branches the whole is divided into")
-    division: str = option("published", "rule that picks the branches' widths", ("published",))
+    division: str = option(
+        "published",
+        "how the branches' widths are found: the published rule, or the whole's params or macs for S branches",
+        ("published", "params", "macs"),
+    )
     init_from: str = option("", "start from the weights of this run's folder (a new head where classes differ)")
 
 

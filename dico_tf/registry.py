@@ -44,3 +44,6 @@ class Registry(Generic[T]):
 
     def __len__(self) -> int:
         return len(self._things)
+
+    def values(self) -> Iterator[T]:
+        return iter(self._things.values())

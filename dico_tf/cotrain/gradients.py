@@ -6,11 +6,12 @@ import tensorflow as tf
 
 from dico_tf.errors import UserError
 
-DECAYED = ("kernel", "gamma")  # biases and BN offsets are left alone
+DECAYED = ("kernel", "depthwise_kernel", "pointwise_kernel", "gamma")  # biases and BN offsets are left alone
 
 
 def decays(variable) -> bool:
-    return variable.path.rsplit("/", 1)[-1] in DECAYED
+    """Kernels and gammas, but for the gammas of families that leave them alone."""
+    return variable.path.rsplit("/", 1)[-1] in DECAYED and getattr(variable, "decays", True)
 
 
 def in_pieces(learn: Callable, batches: Sequence[tf.Tensor], pieces: int) -> tuple[tf.Tensor, list[tf.Tensor]]:

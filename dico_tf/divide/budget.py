@@ -55,8 +55,3 @@ def _between(low: Found, high: Found, target: float, halve: bool) -> float:
         rise = math.sqrt(high.cost) - math.sqrt(low.cost)
         share = min(max((math.sqrt(target) - math.sqrt(low.cost)) / rise, 0.02), 0.98)
     return low.scale + share * (high.scale - low.scale)
-
-
-def grid(width: float, step: int = 4) -> int:
-    """The nearest multiple of `step` channels, at least one step."""
-    return max(step, step * round(width / step))

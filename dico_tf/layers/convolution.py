@@ -41,3 +41,13 @@ def convolution(x, filters: int, kernel: int, name: str, stride: int = 1, groups
         name=name,
         **{"use_bias": False, "kernel_initializer": start, **options},
     )(x)
+
+
+def depthwise(x, kernel: int, name: str, stride: int = 1):
+    """kernel x kernel on each channel by itself, no bias; starts at N(0, 2 / (kernel kernel channels))."""
+    channels = x.shape[-1]
+    x, padding = padded(x, kernel, stride, name)
+    start = keras.initializers.RandomNormal(stddev=math.sqrt(2 / (kernel * kernel * channels)))
+    return keras.layers.DepthwiseConv2D(
+        kernel, strides=stride, padding=padding, use_bias=False, depthwise_initializer=start, name=name
+    )(x)

@@ -40,10 +40,18 @@ def entrance(image_size: int, normalisation: Normalisation):
     return image, Normalise(normalisation.mean, normalisation.std, name="normalise")(image)
 
 
-def head(x, classes: int, dropout: float = 0.0, deviation: float = 1e-3):
-    """Global mean, dropout, dense logits in float32."""
+def head(x, classes: int, dropout: float = 0.0, start=None, bias_start="zeros"):
+    """Global mean, dropout, dense logits in float32; starts at N(0, 1e-6) with bias 0 unless said."""
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
     if dropout:
         x = keras.layers.Dropout(dropout, name="dropout")(x)
-    start = keras.initializers.RandomNormal(stddev=deviation)
-    return keras.layers.Dense(classes, kernel_initializer=start, dtype="float32", name="logits")(x)
+    start = start or keras.initializers.RandomNormal(stddev=1e-3)
+    dense = keras.layers.Dense(
+        classes, kernel_initializer=start, bias_initializer=bias_start, dtype="float32", name="logits"
+    )
+    return dense(x)
+
+
+def uniform(limit: float):
+    """U(-limit, limit)."""
+    return keras.initializers.RandomUniform(-limit, limit)

@@ -5,7 +5,19 @@ import keras
 
 @keras.saving.register_keras_serializable("dico_tf")
 class BatchNorm(keras.layers.BatchNormalization):
-    """(x - mean) / sqrt(var + eps) * gamma + beta; running variance is the unbiased one, as in PyTorch."""
+    """(x - mean) / sqrt(var + eps) * gamma + beta; running variance is the unbiased one, as in PyTorch.
+
+    `decay_gamma` says whether weight decay takes gamma with the kernels.
+    """
+
+    def __init__(self, decay_gamma: bool = True, **options):
+        super().__init__(**options)
+        self.decay_gamma = decay_gamma
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        if self.gamma is not None:
+            self.gamma.decays = self.decay_gamma
 
     def call(self, inputs, training=None, mask=None):
         fused = training and self.trainable and not self.synchronized and keras.backend.backend() == "tensorflow"
@@ -28,6 +40,10 @@ class BatchNorm(keras.layers.BatchNormalization):
             running.assign(running * self.momentum + now * (1 - self.momentum))
         return y
 
+    def get_config(self):
+        return {**super().get_config(), "decay_gamma": self.decay_gamma}
 
-def batch_norm(x, name: str, gamma: str = "ones"):
-    return BatchNorm(momentum=0.9, epsilon=1e-5, gamma_initializer=gamma, name=name)(x)
+
+def batch_norm(x, name: str, gamma: str = "ones", **options):
+    options = {"momentum": 0.9, "epsilon": 1e-5, **options}
+    return BatchNorm(gamma_initializer=gamma, name=name, **options)(x)

@@ -1,33 +1,15 @@
 """What dividing a preset changes and costs, as one JSON object and as text for people."""
 
-import concurrent.futures
 import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-import keras
-
 from dico_tf.config import FORMAT, Config
 from dico_tf.data.shapes import CIFAR_LARGEST, shape
 from dico_tf.divide import weight_decay
-from dico_tf.divide.networks.cost import Cost, cost
-from dico_tf.models.menu import PRESETS, Preset
+from dico_tf.models.menu import PRESETS
 
-REGULARISERS = ("dropout",)
-
-
-def count(preset: Preset, image_size: int, classes: int) -> Cost:
-    """Counted without making a weight, now or later.
-
-    Keras notes, per thread, which variables a stateless scope left to be made; the note goes with the thread.
-    """
-    with concurrent.futures.ThreadPoolExecutor(1) as thread:
-        return thread.submit(_count, preset, image_size, classes).result()
-
-
-def _count(preset: Preset, image_size: int, classes: int) -> Cost:
-    with keras.StatelessScope(initialize_variables=False):
-        return cost(preset.build(image_size, classes))
+REGULARISERS = ("dropout", "shake_drop", "drop_path", "drop_block")
 
 
 def _pairs(whole: Any, branch: Any, names: list[str]) -> dict[str, list]:
@@ -36,32 +18,32 @@ def _pairs(whole: Any, branch: Any, names: list[str]) -> dict[str, list]:
 
 def audit(config: Config, image_size: int, classes: int) -> dict[str, Any]:
     """The object `divide.py --json` prints."""
-    splits, preset = config.network.splits, PRESETS[config.network.model]
-    divided = preset.divided(splits)
-    whole, branch = (count(p, image_size, classes) for p in (preset, divided))
+    splits, division, preset = config.network.splits, config.network.division, PRESETS[config.network.model]
+    divided = preset.divided(splits, division, image_size, classes)
+    whole, branch = (p.cost(image_size, classes) for p in (preset, divided))
     names = [field.name for field in dataclasses.fields(preset.spec)]
     return {
         "format": FORMAT,
         "model": preset.name,
         "splits": splits,
-        "division": config.network.division,
+        "division": division,
         "dataset": config.data.dataset,
         "image_size": image_size,
         "classes": classes,
         "changes": _pairs(preset.spec, divided.spec, [n for n in names if n not in REGULARISERS]),
-        "branches": [dataclasses.asdict(branch) for _ in range(splits)],
+        "branches": [{"params": branch.params, "macs": branch.macs} for _ in range(splits)],
         "total_params": splits * branch.params,
         "total_macs": splits * branch.macs,
         "whole_params": whole.params,
         "whole_macs": whole.macs,
-        "weight_decay": _weight_decay(config),
+        "weight_decay": _weight_decay(config, image_size),
         "regularisation": _pairs(preset.spec, divided.spec, [n for n in names if n in REGULARISERS]),
     }
 
 
-def _weight_decay(config: Config) -> dict[str, Any]:
-    rule, whole = config.optimisation.weight_decay_division, weight_decay.of_whole(config)
-    return {"whole": whole, "branch": weight_decay.of_branch(config), "rule": rule}
+def _weight_decay(config: Config, image_size: int) -> dict[str, Any]:
+    whole, branch = weight_decay.of_whole(config, image_size), weight_decay.of_branch(config, image_size)
+    return {"whole": whole, "branch": branch, "rule": config.optimisation.weight_decay_division}
 
 
 def one(config: Config) -> dict[str, Any]:
@@ -73,10 +55,9 @@ def every(config: Config) -> Iterator[dict[str, Any]]:
     """Each preset of the data set's layout, by each S it has."""
     image_size, _ = shape(config.data.dataset, config.data.image_size, config.data.classes)
     layout = "cifar" if image_size <= CIFAR_LARGEST else "imagenet"
-    for name in PRESETS:
-        family = PRESETS[name].family
-        for splits in family.SPLITS if layout == family.LAYOUT else ():
-            network = dataclasses.replace(config.network, model=name, splits=splits)
+    for preset in PRESETS.values():
+        for splits in preset.spec.splits if layout == preset.layout(image_size) else ():
+            network = dataclasses.replace(config.network, model=preset.name, splits=splits)
             yield one(dataclasses.replace(config, network=network))
 
 

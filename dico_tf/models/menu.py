@@ -1,33 +1,82 @@
 """Every preset by its paper's name. A new family is one file and one line here."""
 
 import dataclasses
+import functools
 from types import ModuleType
 from typing import Any
 
 import keras
 
+from dico_tf.data.shapes import CIFAR_LARGEST
+from dico_tf.divide import budget
+from dico_tf.divide.networks.cost import Cost, counted
+from dico_tf.errors import UserError
 from dico_tf.layers.image import Normalisation
-from dico_tf.models import resnet, wrn
+from dico_tf.models import (
+    densenet,
+    efficientnet,
+    pyramidnet,
+    resnet,
+    resnexst,
+    resnext,
+    se_resnet,
+    shake_shake,
+    wrn,
+)
 from dico_tf.registry import Registry
 
-FAMILIES = (resnet, wrn)
+FAMILIES = (resnet, wrn, resnext, se_resnet, densenet, pyramidnet, shake_shake, resnexst, efficientnet)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Preset:
-    """A family (its module: Spec, divide, build, LAYOUT, SPLITS) and the whole network's Spec."""
+    """A family and a Spec of it.
+
+    A family is a module: Spec (with layout and splits), PRESETS, divide (as published), regularised and narrow (the two
+    halves of a division by budget), and build.
+    """
 
     name: str
     family: ModuleType
     spec: Any
 
-    def divided(self, splits: int) -> "Preset":
-        """The branch of S; S = 1 changes nothing."""
-        spec = self.family.divide(self.spec, splits) if splits > 1 else self.spec
-        return dataclasses.replace(self, spec=spec)
+    def layout(self, image_size: int) -> str:
+        return self.spec.layout or ("cifar" if image_size <= CIFAR_LARGEST else "imagenet")
+
+    def divided(self, splits: int, division: str = "published", image_size: int = 0, classes: int = 0) -> "Preset":
+        """The branch of S; S = 1 changes nothing. A division by budget counts at this image size and these classes."""
+        if splits == 1:
+            return self
+        if division == "published":
+            return dataclasses.replace(self, spec=self.family.divide(self.spec, splits))
+        return _within_budget(self, splits, division, image_size, classes)
 
     def build(self, image_size: int, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
         return self.family.build(self.spec, image_size, classes, normalisation)
+
+    def cost(self, image_size: int, classes: int) -> Cost:
+        return _cost(self, image_size, classes)
+
+
+@functools.lru_cache(1024)
+def _cost(preset: Preset, image_size: int, classes: int) -> Cost:
+    return counted(lambda: preset.build(image_size, classes))
+
+
+@functools.lru_cache(256)
+def _within_budget(whole: Preset, splits: int, division: str, image_size: int, classes: int) -> Preset:
+    """The family's narrowing whose S branches come nearest the whole's params or macs."""
+    if not image_size or not classes:
+        raise UserError(f"--division={division} needs the image size and the number of classes")
+    regularised = whole.family.regularised(whole.spec, splits)
+
+    def narrowed(scale: float) -> Preset:
+        return dataclasses.replace(whole, spec=whole.family.narrow(regularised, round(scale, 4)))
+
+    def cost(preset: Preset) -> int:
+        return getattr(preset.cost(image_size, classes), division)
+
+    return budget.solve(narrowed, cost, cost(whole) / splits).point
 
 
 PRESETS: Registry[Preset] = Registry("model")

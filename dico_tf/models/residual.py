@@ -1,19 +1,53 @@
-"""Residual blocks that ResNet and WRN share: post-activation, the last gamma of a branch starts at zero."""
+"""Stems, shortcuts and post-activation blocks that the ResNet-like families share."""
+
+from collections.abc import Sequence
 
 import keras
 
+from dico_tf.divide.rules import multiple
 from dico_tf.layers.convolution import convolution
 from dico_tf.layers.normalisation import batch_norm
+
+BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3), 200: (3, 24, 36, 3)}  # of ImageNet nets
+
+
+def layout(blocks: Sequence[int]) -> str:
+    """Three stages are a CIFAR net, four an ImageNet one."""
+    return "cifar" if len(blocks) == 3 else "imagenet"
+
+
+def widths(width: float, count: int, step: int) -> list[int]:
+    """width * 2^i for each stage, in multiples of `step` channels."""
+    return [multiple(width * 2**i, step) for i in range(count)]
 
 
 def relu(x, name: str):
     return keras.layers.Activation("relu", name=name)(x)
 
 
-def stem(x, width: int):
+def stem(x, width: int, name: str = "stem", stride: int = 1):
     """3x3 -> width, BN, ReLU."""
-    x = convolution(x, width, 3, "stem_conv")
-    return relu(batch_norm(x, "stem_norm"), "stem_relu")
+    x = convolution(x, width, 3, f"{name}_conv", stride)
+    return relu(batch_norm(x, f"{name}_norm"), f"{name}_relu")
+
+
+def deep_stem(x, width: int, last: int):
+    """3x3 stride 2 -> width, 3x3 -> width, 3x3 -> last, each with BN and ReLU."""
+    x = stem(x, width, "stem1", stride=2)
+    return stem(stem(x, width, "stem2"), last, "stem3")
+
+
+def widening_stem(x, width: int):
+    """The deep stem to twice the width; 3x3 maximum, stride 2, one pixel of border on every side."""
+    x = deep_stem(x, width, 2 * width)
+    x = keras.layers.ZeroPadding2D(1, name="stem_pool_pad")(x)  # zeros never win over what has passed a ReLU
+    return keras.layers.MaxPooling2D(3, 2, name="stem_pool")(x)
+
+
+def pooled_without_border(x):
+    """3x3 maximum, stride 2; a last window that sticks out counts what it has."""
+    sticks_out = x.shape[1] % 2 == 0
+    return keras.layers.MaxPooling2D(3, 2, padding="same" if sticks_out else "valid", name="stem_pool")(x)
 
 
 def shortcut(x, width: int, stride: int, name: str):
@@ -36,22 +70,32 @@ def basic(x, planes: int, stride: int, name: str):
     return relu(y, f"{name}_relu2")
 
 
-def bottleneck(x, planes: int, stride: int, name: str):
-    """relu(shortcut + BN(1x1(relu(BN(3x3(relu(BN(1x1))))))), four times as wide at its end."""
-    y = convolution(x, planes, 1, f"{name}_conv1")
-    y = relu(batch_norm(y, f"{name}_norm1"), f"{name}_relu1")
-    y = convolution(y, planes, 3, f"{name}_conv2", stride)
-    y = relu(batch_norm(y, f"{name}_norm2"), f"{name}_relu2")
+def middle(planes: int, base_width: float, groups: int) -> int:
+    """Width of a bottleneck's 3x3: floor(planes * base_width / 64) * groups, at least 1 per group."""
+    return max(int(planes * base_width / 64), 1) * groups
+
+
+def bottleneck(
+    x, planes: int, stride: int, name: str, *, base_width: float = 64, groups: int = 1, gamma="zeros",
+    norm=batch_norm, finish=None,
+):  # fmt: skip
+    """relu(shortcut + finish(BN(1x1(relu(BN(3x3(relu(BN(1x1)))))))), four times as wide as planes at its end."""
+    m = middle(planes, base_width, groups)
+    y = convolution(x, m, 1, f"{name}_conv1")
+    y = relu(norm(y, f"{name}_norm1"), f"{name}_relu1")
+    y = convolution(y, m, 3, f"{name}_conv2", stride, groups)
+    y = relu(norm(y, f"{name}_norm2"), f"{name}_relu2")
     y = convolution(y, 4 * planes, 1, f"{name}_conv3")
-    y = batch_norm(y, f"{name}_norm3", gamma="zeros")
+    y = norm(y, f"{name}_norm3", gamma=gamma)
+    y = finish(y, name) if finish else y
     y = keras.layers.Add(name=f"{name}_add")([shortcut(x, 4 * planes, stride, name), y])
     return relu(y, f"{name}_relu3")
 
 
-def stages(x, block, planes: int, blocks: tuple[int, ...]):
-    """Stage i has planes * 2^i and, but for the first, begins with stride 2."""
+def stages(x, block, planes: Sequence[int], blocks: Sequence[int]):
+    """Every stage but the first begins with stride 2."""
     for i, count in enumerate(blocks):
         for j in range(count):
             stride = 2 if i and not j else 1
-            x = block(x, planes * 2**i, stride, f"stage{i + 1}_block{j + 1}")
+            x = block(x, planes[i], stride, f"stage{i + 1}_block{j + 1}")
     return x

@@ -1,45 +1,77 @@
-"""CIFAR ResNet: bottleneck nets of depth 9n + 2 (He et al. 2015)."""
+"""ResNet of bottlenecks (He et al. 2015): three stages for CIFAR, four behind a deep stem for ImageNet."""
 
 import dataclasses
 
 import keras
 
-from dico_tf.divide.rules import lookup
+from dico_tf.divide.rules import lookup, multiple
 from dico_tf.errors import UserError
 from dico_tf.layers.image import Normalisation, entrance, head
-from dico_tf.models.residual import bottleneck, stages, stem
+from dico_tf.models import residual
+from dico_tf.models.residual import BLOCKS
 
-LAYOUT = "cifar"
-WIDTHS = {1: 16, 2: 12, 4: 8, 8: 6, 16: 4}
-SPLITS = tuple(WIDTHS)
+WIDTHS = {  # of the stem, by S
+    "cifar": {1: 16, 2: 12, 4: 8, 8: 6, 16: 4},
+    "imagenet": {1: 64, 2: 44, 4: 32, 8: 24},
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Spec:
-    depth: int  # 9n + 2
-    width: int = 16  # of the stem; stages are 4, 8, 16 times as wide
+    blocks: tuple[int, ...]  # of each stage
+    width: float = 16  # of the stem; stages end 4, 8, 16 (, 32) times as wide
+    grid: int = 1  # widths are multiples of it
+    dropout: float = 0.0  # before the dense layer only
 
-    def __post_init__(self):
-        if (self.depth - 2) % 9:
-            raise UserError(f"a CIFAR ResNet's depth is 9n + 2, which {self.depth} is not; e.g. 20, 56, 110, 164")
+    @property
+    def layout(self) -> str:
+        return residual.layout(self.blocks)
+
+    @property
+    def splits(self) -> tuple[int, ...]:
+        return tuple(WIDTHS[self.layout])
+
+
+def cifar(depth: int) -> tuple[int, ...]:
+    """Blocks of a CIFAR net of depth 9n + 2."""
+    if (depth - 2) % 9 or depth < 11:
+        raise UserError(f"a CIFAR ResNet's depth is 9n + 2, which {depth} is not; e.g. 20, 56, 110, 164")
+    return ((depth - 2) // 9,) * 3
 
 
 PRESETS = {
-    "resnet_tiny": Spec(depth=11),
-    "resnet_20": Spec(depth=20),
-    "resnet_56": Spec(depth=56),
-    "resnet_110": Spec(depth=110),
-    "resnet_164": Spec(depth=164),
+    "resnet_tiny": Spec(blocks=cifar(11)),
+    "resnet_20": Spec(blocks=cifar(20)),
+    "resnet_56": Spec(blocks=cifar(56)),
+    "resnet_110": Spec(blocks=cifar(110)),
+    "resnet_164": Spec(blocks=cifar(164)),
+    "resnet_50": Spec(blocks=BLOCKS[50], width=64),
+    "resnet_101": Spec(blocks=BLOCKS[101], width=64, dropout=0.1),
+    "resnet_152": Spec(blocks=BLOCKS[152], width=64),
+    "resnet_200": Spec(blocks=BLOCKS[200], width=64),
 }
 
 
+def regularised(spec: Spec, splits: int) -> Spec:
+    """dropout -> dropout / S."""
+    return dataclasses.replace(spec, dropout=spec.dropout / splits)
+
+
 def divide(spec: Spec, splits: int) -> Spec:
-    """Stem 16 -> 12, 8, 6, 4."""
-    return dataclasses.replace(spec, width=lookup(WIDTHS, splits, f"resnet of depth {spec.depth}"))
+    """Stem 16 -> 12, 8, 6, 4; for ImageNet 64 -> 44, 32, 24."""
+    width = lookup(WIDTHS[spec.layout], splits, f"a ResNet of {sum(spec.blocks)} blocks")
+    return dataclasses.replace(regularised(spec, splits), width=width)
+
+
+def narrow(spec: Spec, scale: float) -> Spec:
+    return dataclasses.replace(spec, width=spec.width * scale, grid=4)
 
 
 def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
     image, x = entrance(image_size, normalisation)
-    blocks = (spec.depth - 2) // 9
-    x = stages(stem(x, spec.width), bottleneck, spec.width, (blocks,) * 3)
-    return keras.Model(image, head(x, classes), name="resnet")
+    width = multiple(spec.width, spec.grid)
+    entered = residual.stem if spec.layout == "cifar" else residual.widening_stem
+    x = entered(x, width)
+    planes = residual.widths(spec.width, len(spec.blocks), spec.grid)
+    x = residual.stages(x, residual.bottleneck, planes, spec.blocks)
+    return keras.Model(image, head(x, classes, spec.dropout), name="resnet")

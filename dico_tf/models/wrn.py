@@ -1,27 +1,37 @@
 """Wide residual networks WRN-d-k (Zagoruyko and Komodakis 2016), post-activation."""
 
 import dataclasses
+import functools
 
 import keras
 
-from dico_tf.divide.rules import root
+from dico_tf.divide.rules import multiple, published, root
 from dico_tf.errors import UserError
 from dico_tf.layers.image import Normalisation, entrance, head
-from dico_tf.models.residual import basic, stages, stem
+from dico_tf.models import residual
+from dico_tf.models.residual import BLOCKS
 
-LAYOUT = "cifar"
-SPLITS = (1, 2, 4, 8, 16)
+_GRID = 4  # channels; published widths are on it
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Spec:
-    depth: int  # 6n + 4
-    width: int  # k: stages are 16k, 32k, 64k wide
+    depth: int  # 6n + 4; 50: the bottlenecks of ResNet-50, for ImageNet
+    width: float  # k: stages are k, 2k, 4k stems wide; for ImageNet the middle of the bottlenecks is k times as wide
+    stem: float = 16
     dropout: float = 0.0  # before the dense layer only
 
     def __post_init__(self):
-        if (self.depth - 4) % 6:
-            raise UserError(f"a WRN's depth is 6n + 4, which {self.depth} is not; e.g. 10, 16, 28, 40")
+        if self.layout == "cifar" and (self.depth - 4) % 6:
+            raise UserError(f"a WRN's depth is 6n + 4, which {self.depth} is not; e.g. 10, 16, 28, 40, or 50")
+
+    @property
+    def layout(self) -> str:
+        return "imagenet" if self.depth in BLOCKS else "cifar"
+
+    @property
+    def splits(self) -> tuple[int, ...]:
+        return (1, 2, 4, 8, 16) if self.layout == "cifar" else (1, 2)
 
 
 PRESETS = {
@@ -34,16 +44,38 @@ PRESETS = {
     "wrn_16_8": Spec(depth=16, width=8),
     "wrn_28_10": Spec(depth=28, width=10),
     "wrn_40_10": Spec(depth=40, width=10, dropout=0.1),
+    "wrn_50_2": Spec(depth=50, width=2, stem=64),
+    "wrn_50_3": Spec(depth=50, width=3, stem=64),
 }
 
 
+def regularised(spec: Spec, splits: int) -> Spec:
+    """dropout -> dropout / S."""
+    return dataclasses.replace(spec, dropout=spec.dropout / splits)
+
+
 def divide(spec: Spec, splits: int) -> Spec:
-    """k -> floor(k / sqrt(S) + 0.4), at least 1; dropout -> dropout / S."""
-    return dataclasses.replace(spec, width=max(root(spec.width, splits, 0.4), 1), dropout=spec.dropout / splits)
+    """k -> floor(k / sqrt(S) + 0.4), at least 1; the stem stays."""
+    published(spec.splits, splits, f"WRN-{spec.depth}-{spec.width:g}")
+    return dataclasses.replace(regularised(spec, splits), width=max(root(spec.width, splits, 0.4), 1))
+
+
+def narrow(spec: Spec, scale: float) -> Spec:
+    """k, or for ImageNet the stem, with which all widths go."""
+    if spec.layout == "cifar":
+        return dataclasses.replace(spec, width=spec.width * scale)
+    return dataclasses.replace(spec, stem=spec.stem * scale)
 
 
 def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
     image, x = entrance(image_size, normalisation)
-    blocks = (spec.depth - 4) // 6
-    x = stages(stem(x, 16), basic, 16 * spec.width, (blocks,) * 3)
+    width = multiple(spec.stem, _GRID)
+    if spec.layout == "cifar":
+        blocks = ((spec.depth - 4) // 6,) * 3
+        x = residual.stem(x, width)
+        x = residual.stages(x, residual.basic, residual.widths(spec.stem * spec.width, 3, _GRID), blocks)
+    else:
+        x = residual.widening_stem(x, width)
+        block = functools.partial(residual.bottleneck, base_width=64 * spec.width)
+        x = residual.stages(x, block, residual.widths(spec.stem, 4, _GRID), BLOCKS[spec.depth])
     return keras.Model(image, head(x, classes, spec.dropout), name="wrn")

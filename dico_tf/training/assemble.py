@@ -46,7 +46,7 @@ def network(config: Config, data: dict[str, Any]) -> DiCo:
         agreement_warmup_epochs=cotraining.agreement_warmup_epochs,
         label_smoothing=cotraining.label_smoothing,
         average=cotraining.average,
-        weight_decay=weight_decay.of_branch(config) if optimisation.optimizer == "sgd" else 0.0,
+        weight_decay=weight_decay.of_branch(config, data["image_size"]) if optimisation.optimizer == "sgd" else 0.0,
         clip_norm=optimisation.clip_norm,
         accumulation=optimisation.accumulation,
         sync_batch_norm=config.machine.sync_batch_norm,

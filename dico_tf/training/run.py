@@ -43,7 +43,7 @@ def _build(config: Config, place: Devices, data: dict[str, Any], steps_per_epoch
     keras.utils.set_random_seed(config.run.seed)
     with place.strategy.scope():
         model = assemble.network(config, data)
-        decay = weight_decay.of_branch(config)
+        decay = weight_decay.of_branch(config, data["image_size"])
         model.compile(optimizer(config.optimisation, steps_per_epoch, decay, model.branch_variables))
         if not model.optimizer.built:  # mixed_float16 wraps it
             model.optimizer.build(model.branch_variables)

@@ -2,11 +2,12 @@
 
 import pytest
 
-from dico_tf.divide.budget import grid, solve
+from dico_tf.divide.budget import solve
+from dico_tf.divide.rules import multiple
 
 
 def widths(scale: float) -> tuple[int, ...]:
-    return tuple(grid(scale * width) for width in (64, 128, 256, 512))
+    return tuple(multiple(scale * width, 4) for width in (64, 128, 256, 512))
 
 
 def cost(point: tuple[int, ...]) -> int:
@@ -38,4 +39,4 @@ def test_a_target_out_of_reach_gives_the_end_of_the_path():
 
 @pytest.mark.parametrize(("width", "legal"), [(0.1, 4), (5.9, 4), (6.1, 8), (64, 64), (45.25, 44)])
 def test_a_width_goes_to_the_nearest_multiple_of_four(width, legal):
-    assert grid(width) == legal
+    assert multiple(width, 4) == legal

@@ -14,8 +14,11 @@ def test_root_floors_after_its_offset():
 
 def test_evenly_refuses_what_leaves_a_rest():
     assert rules.evenly(64, 4, "groups") == 16
-    with pytest.raises(UserError, match="64 groups do not divide by --splits=3"):
-        rules.evenly(64, 3, "groups")
+    message = "groups=8 cannot be divided evenly into 3 branches; use 2, 4 or 8, or --division=params"
+    with pytest.raises(UserError, match=message):
+        rules.evenly(8, 3, "groups")
+    with pytest.raises(UserError, match="groups=1 cannot be divided evenly into 2 branches; use --division=params"):
+        rules.evenly(1, 2, "groups")
 
 
 def test_lookup_names_what_is_published():
@@ -31,9 +34,16 @@ def test_weight_decay_divides_by_the_three_rules():
     assert weight_decay.divided(1.0, 2, "exp") == math.exp(-0.5)
 
 
-def test_weight_decay_is_the_published_one_unless_given():
-    asked = {"model": "wrn_28_10", "splits": 2, "weight_decay_division": "exp"}
-    assert weight_decay.of_whole(config.from_values(asked)) == 5e-4
-    assert weight_decay.of_whole(config.from_values({"model": "wrn_16_8"})) == 1e-4
+@pytest.mark.parametrize(
+    ("model", "image_size", "decay"),
+    [
+        ("wrn_28_10", 32, 5e-4), ("wrn_16_8", 32, 1e-4), ("resnext_29_8x64d", 32, 5e-4), ("se_resnet_164", 32, 1e-4),
+        ("efficientnet_b0", 32, 1e-4), ("efficientnet_b3", 32, 5e-4), ("efficientnet_b3", 224, 1e-5),
+        ("efficientnet_b7", 320, 1e-5), ("resnet_50", 224, 5e-5), ("resnext_101_64x4d", 224, 1e-4),
+    ],
+)  # fmt: skip
+def test_weight_decay_is_the_published_one_unless_given(model, image_size, decay):
+    asked = {"model": model, "splits": 2, "weight_decay_division": "exp"}
+    assert weight_decay.of_whole(config.from_values(asked), image_size) == decay
     given = config.from_values({**asked, "weight_decay": 0.01})
-    assert weight_decay.of_branch(given) == pytest.approx(0.01 * math.exp(-0.5))
+    assert weight_decay.of_branch(given, image_size) == pytest.approx(0.01 * math.exp(-0.5))

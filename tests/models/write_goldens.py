@@ -10,26 +10,27 @@ from dico_tf.models import audit
 from dico_tf.models.menu import PRESETS
 
 PATH = Path(__file__).parents[1] / "goldens" / "divisions.json"
-DATASETS = {"cifar": "cifar100", "imagenet": "imagenet2012"}
+SHAPES = {"cifar100": (32, 100), "imagenet2012": (224, 1000)}
 
 
-def entries() -> Iterator[tuple[str, int]]:
-    """Every preset by every S it has."""
-    for name in PRESETS:
-        for splits in PRESETS[name].family.SPLITS:
-            yield name, splits
+def entries() -> Iterator[tuple[str, str, int]]:
+    """Every preset with the data sets of its layout, by each S it has."""
+    for preset in PRESETS.values():
+        for dataset, (image_size, _) in SHAPES.items():
+            if preset.layout(image_size) == ("cifar" if dataset == "cifar100" else "imagenet"):
+                yield from ((preset.name, dataset, splits) for splits in preset.spec.splits)
 
 
-def entry(model: str, splits: int) -> dict[str, Any]:
+def entry(model: str, dataset: str, splits: int) -> dict[str, Any]:
     """What is golden of an audit: what changed, and what a branch costs."""
-    dataset = DATASETS[PRESETS[model].family.LAYOUT]
     report = audit.one(config.from_values({"model": model, "splits": splits, "dataset": dataset}))
     kept = ("model", "splits", "dataset", "changes", "regularisation")
-    return {**{name: report[name] for name in kept}, **report["branches"][0]}
+    found = {**{name: report[name] for name in kept}, **report["branches"][0]}
+    return json.loads(json.dumps(found))
 
 
 def main() -> None:
-    lines = ",\n".join(json.dumps(entry(model, splits)) for model, splits in entries())
+    lines = ",\n".join(json.dumps(entry(*which)) for which in entries())
     PATH.write_text(f'{{"format": 1, "divisions": [\n{lines}\n]}}\n')
 
 

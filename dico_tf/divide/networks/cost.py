@@ -1,5 +1,6 @@
 """Parameters and multiply-adds of a built Keras network, per image."""
 
+import concurrent.futures
 import dataclasses
 import math
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import keras
 class Cost:
     params: int  # trainable
     macs: int  # multiply-adds of convolutions and dense layers; what papers print as FLOPs
+    running: int = 0  # running statistics of normalisations, which some papers count as parameters
 
 
 def _convolution(layer) -> int:
@@ -42,4 +44,19 @@ def multiply_adds(layer) -> int:
 
 def cost(model: keras.Model) -> Cost:
     params = sum(math.prod(v.shape) for v in model.trainable_variables)
-    return Cost(params=params, macs=multiply_adds(model))
+    running = sum(math.prod(v.shape) for v in model.non_trainable_variables if v.name.startswith("moving_"))
+    return Cost(params=params, macs=multiply_adds(model), running=running)
+
+
+def counted(build: Callable[[], keras.Model]) -> Cost:
+    """The cost of what `build` builds, without making a weight, now or later.
+
+    Keras notes, per thread, which variables a stateless scope left to be made; the note goes with the thread.
+    """
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        return thread.submit(_counted, build).result()
+
+
+def _counted(build: Callable[[], keras.Model]) -> Cost:
+    with keras.StatelessScope(initialize_variables=False):
+        return cost(build())

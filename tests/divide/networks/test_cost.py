@@ -3,8 +3,7 @@
 import keras
 import pytest
 
-from dico_tf.divide.networks.cost import cost
-from dico_tf.models import audit
+from dico_tf.divide.networks.cost import cost, counted
 from dico_tf.models.menu import PRESETS
 
 
@@ -33,14 +32,16 @@ def test_counting_makes_no_weights(monkeypatch):
     made = []
     start = keras.initializers.RandomNormal.__call__
     monkeypatch.setattr(keras.initializers.RandomNormal, "__call__", lambda *a, **k: made.append(a) or start(*a, **k))
-    audit.count(PRESETS["wrn_tiny"], 32, 10)
+    counted(lambda: PRESETS["wrn_tiny"].build(32, 10))
     keras.Sequential([keras.Input((4,)), keras.layers.ReLU()])  # would make what a scope left behind
     assert not made
 
 
 def test_a_count_is_what_a_built_network_has():
     model = PRESETS["wrn_tiny"].build(32, 10)
-    assert audit.count(PRESETS["wrn_tiny"], 32, 10).params == sum(v.numpy().size for v in model.trainable_variables)
+    assert counted(lambda: PRESETS["wrn_tiny"].build(32, 10)).params == sum(
+        v.numpy().size for v in model.trainable_variables
+    )
 
 
 def test_a_network_inside_a_network_is_counted():

@@ -1,0 +1,57 @@
+"""What drops whole parts of a residual branch while training."""
+
+import keras
+from keras import ops
+
+
+class _Drop(keras.layers.Layer):
+    def __init__(self, rate: float, seed: int | None = None, **options):
+        super().__init__(**options)
+        self.rate, self.seed = rate, seed
+        self.draws = keras.random.SeedGenerator(seed)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {**super().get_config(), "rate": self.rate, "seed": self.seed}
+
+
+@keras.saving.register_keras_serializable("dico_tf")
+class DropPath(_Drop):
+    """Stochastic depth: x / (1 - rate) or, with probability `rate` for each sample by itself, 0."""
+
+    def call(self, x, training=False):
+        if not training or not self.rate:
+            return x
+        shape = (ops.shape(x)[0], *[1] * (len(x.shape) - 1))
+        kept = keras.random.uniform(shape, dtype="float32", seed=self.draws) >= self.rate
+        return ops.where(kept, x / (1 - self.rate), ops.zeros((), x.dtype))
+
+
+@keras.saving.register_keras_serializable("dico_tf")
+class DropBlock(_Drop):
+    """Squares of `size` pixels of each channel become 0 (Ghiasi et al. 2018), the rest is scaled up to match.
+
+    A pixel starts a square with probability rate / size^2 * H W / ((H - size + 1) (W - size + 1)).
+    """
+
+    def __init__(self, rate: float, size: int, **options):
+        super().__init__(rate, **options)
+        self.size = size
+
+    def call(self, x, training=False):
+        if not training or not self.rate:
+            return x
+        batch, height, width, channels = ops.shape(x)
+        size = min(self.size, height, width)
+        rows, columns = height - size + 1, width - size + 1
+        start = self.rate / size**2 * height * width / (rows * columns)
+        hit = keras.random.uniform((batch, rows, columns, channels), dtype="float32", seed=self.draws) < start
+        margin = size - 1
+        hit = ops.pad(ops.cast(hit, "float32"), ((0, 0), (margin, margin), (margin, margin), (0, 0)))
+        kept = 1 - ops.max_pool(hit, size, strides=1, padding="valid")
+        return x * ops.cast(kept / ops.maximum(ops.mean(kept), 1e-6), x.dtype)
+
+    def get_config(self):
+        return {**super().get_config(), "size": self.size}

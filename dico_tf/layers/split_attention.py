@@ -1,0 +1,62 @@
+"""Split attention of radix 2 (Zhang et al. 2020): two convolutions' outputs, weighed against each other."""
+
+import keras
+from keras import ops
+
+from dico_tf.layers.convolution import convolution
+from dico_tf.layers.normalisation import batch_norm
+
+RADIX = 2
+
+
+@keras.saving.register_keras_serializable("dico_tf")
+class Halves(keras.layers.Layer):
+    """The sum of the halves of the channels [B, H, W, 2m] -> [B, H, W, m]."""
+
+    def call(self, x):
+        return sum(ops.split(x, RADIX, axis=-1))
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], input_shape[-1] // RADIX)
+
+
+@keras.saving.register_keras_serializable("dico_tf")
+class WeighedHalves(keras.layers.Layer):
+    """Halves of x [B, H, W, 2m] weighed by a softmax between them, of scores [B, 1, 1, groups x 2 x m / groups]."""
+
+    def __init__(self, groups: int, **options):
+        super().__init__(**options)
+        self.groups = groups
+
+    def call(self, inputs):
+        x, scores = inputs
+        width = x.shape[-1] // RADIX
+        scores = ops.reshape(scores, (-1, self.groups, RADIX, width // self.groups))
+        weights = ops.transpose(ops.softmax(scores, axis=2), (0, 2, 1, 3))
+        weights = ops.reshape(weights, (-1, 1, 1, RADIX * width))
+        return sum(ops.split(x * weights, RADIX, axis=-1))
+
+    def compute_output_shape(self, input_shape):
+        shape = input_shape[0]
+        return (*shape[:-1], shape[-1] // RADIX)
+
+    def get_config(self):
+        return {**super().get_config(), "groups": self.groups}
+
+
+def split_attention(x, width: int, groups: int, name: str):
+    """3x3 -> 2m in 2 groups, BN, ReLU; halves weighed by W2 relu(BN(W1 mean(sum of halves)))."""
+    x = convolution(x, RADIX * width, 3, f"{name}_conv", groups=RADIX * groups)
+    x = keras.layers.Activation("relu", name=f"{name}_relu")(batch_norm(x, f"{name}_norm"))
+    y = Halves(name=f"{name}_sum")(x)
+    y = keras.layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_pool")(y)
+    y = convolution(y, squeezed(width, groups), 1, f"{name}_reduce", groups=groups, use_bias=True)
+    y = keras.layers.Activation("relu", name=f"{name}_reduce_relu")(batch_norm(y, f"{name}_reduce_norm"))
+    y = convolution(y, RADIX * width, 1, f"{name}_expand", groups=groups, use_bias=True)
+    return WeighedHalves(groups, name=f"{name}_weigh")([x, y])
+
+
+def squeezed(width: int, groups: int) -> int:
+    """A quarter of the 2m channels, at least 32, in whole groups."""
+    least = max(RADIX * width // 4, 32)
+    return -(-least // groups) * groups

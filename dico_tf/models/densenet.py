@@ -1,0 +1,105 @@
+"""DenseNet-BC for CIFAR (Huang et al. 2017): three dense blocks, each transition halves the channels."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Iterator
+
+import keras
+
+from dico_tf.divide.rules import multiple, published
+from dico_tf.errors import UserError
+from dico_tf.layers import convolution as convolutions
+from dico_tf.layers.image import Normalisation, entrance, head, uniform
+from dico_tf.layers.normalisation import batch_norm
+from dico_tf.layers.shake import ShakeDrop
+from dico_tf.models.residual import relu
+
+norm = functools.partial(batch_norm, decay_gamma=False)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Spec:
+    depth: int  # 6n + 4
+    growth: float  # channels that every layer adds, on the average
+    grid: int = 1  # widths are multiples of it
+    shake_drop: float = 0.0  # of the last layer; rises from the first
+
+    layout = "cifar"
+    splits = (1, 2, 4, 8, 16)
+
+    def __post_init__(self):
+        if (self.depth - 4) % 6:
+            raise UserError(f"a DenseNet-BC's depth is 6n + 4, which {self.depth} is not; e.g. 40, 100, 190")
+
+    @property
+    def layers(self) -> int:
+        """Of each of the three blocks."""
+        return (self.depth - 4) // 6
+
+
+PRESETS = {
+    "densenet_tiny": Spec(depth=16, growth=8),
+    "densenet_190_k40": Spec(depth=190, growth=40),
+}
+
+
+def regularised(spec: Spec, splits: int) -> Spec:
+    """ShakeDrop's rate -> rate / sqrt(S)."""
+    return dataclasses.replace(spec, shake_drop=spec.shake_drop / math.sqrt(splits))
+
+
+def divide(spec: Spec, splits: int) -> Spec:
+    """g -> floor(2g / sqrt(S)) floor-divided by 2: 40 -> 28, 20, 14, 10."""
+    published(spec.splits, splits, f"DenseNet-{spec.depth}")
+    growth = max(math.floor(2 * spec.growth / math.sqrt(splits)) // 2, 1)
+    return dataclasses.replace(regularised(spec, splits), growth=growth)
+
+
+def narrow(spec: Spec, scale: float) -> Spec:
+    return dataclasses.replace(spec, growth=spec.growth * scale, grid=4)
+
+
+def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
+    image, x = entrance(image_size, normalisation)
+    x = convolution(x, multiple(2 * spec.growth, spec.grid), 3, "stem_conv")
+    x = relu(norm(x, "stem_norm"), "stem_relu")
+    rates = iter([spec.shake_drop * (i + 1) / (3 * spec.layers) for i in range(3 * spec.layers)])
+    for block in range(1, 4):
+        for layer, growth in enumerate(growths(spec), 1):
+            x = dense_layer(x, growth, f"block{block}_layer{layer}", next(rates))
+        if block < 3:
+            x = transition(x, x.shape[-1] // 2 // spec.grid * spec.grid, f"transition{block}")
+    x = relu(norm(x, "final_norm"), "final_relu")
+    start = uniform(1 / math.sqrt(x.shape[-1]))
+    return keras.Model(image, head(x, classes, start=start), name="densenet")
+
+
+def growths(spec: Spec) -> Iterator[int]:
+    """What each layer of a block adds, so that the sums lie on the grid: 28.5 by 4 is 28, 28, 32, 24, 32 ..."""
+    so_far = 0
+    for i in range(1, spec.layers + 1):
+        total = max(spec.grid * round(spec.growth * i / spec.grid), so_far + spec.grid)
+        yield total - so_far
+        so_far = total
+
+
+def convolution(x, filters: int, kernel: int, name: str):
+    """Starts at N(0, 2 / fan in)."""
+    start = keras.initializers.RandomNormal(stddev=math.sqrt(2 / (kernel * kernel * x.shape[-1])))
+    return convolutions.convolution(x, filters, kernel, name, kernel_initializer=start)
+
+
+def dense_layer(x, growth: int, name: str, rate: float):
+    """x and, beside it, 3x3(relu(BN(1x1(relu(BN(x)))))), the 1x1 four times as wide."""
+    y = convolution(relu(norm(x, f"{name}_norm1"), f"{name}_relu1"), 4 * growth, 1, f"{name}_conv1")
+    y = convolution(relu(norm(y, f"{name}_norm2"), f"{name}_relu2"), growth, 3, f"{name}_conv2")
+    if rate:
+        y = ShakeDrop(rate, name=f"{name}_shake")(y)
+    return keras.layers.Concatenate(name=f"{name}_concat")([x, y])
+
+
+def transition(x, width: int, name: str):
+    """BN, ReLU, 1x1, 2x2 average."""
+    x = convolution(relu(norm(x, f"{name}_norm"), f"{name}_relu"), width, 1, f"{name}_conv")
+    return keras.layers.AveragePooling2D(2, name=f"{name}_pool")(x)

@@ -1,0 +1,98 @@
+"""PyramidNet of bottlenecks (Han et al. 2017) with ShakeDrop, for CIFAR: every block a little wider."""
+
+import dataclasses
+import itertools
+import math
+
+import keras
+
+from dico_tf.divide.rules import multiple, published
+from dico_tf.errors import UserError
+from dico_tf.layers.channels import ZeroChannels
+from dico_tf.layers.convolution import convolution
+from dico_tf.layers.image import Normalisation, entrance, head, uniform
+from dico_tf.layers.normalisation import batch_norm
+from dico_tf.layers.shake import ShakeDrop
+from dico_tf.models.residual import relu
+
+STEM = 16
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Spec:
+    depth: int  # 9n + 2
+    alpha: float  # planes that all blocks together add to the stem's 16
+    shake_drop: float = 0.5  # of the last block; rises from the first
+    grid: int = 1  # planes are multiples of it
+
+    layout = "cifar"
+    splits = (1, 2, 4, 8, 16)
+
+    def __post_init__(self):
+        if (self.depth - 2) % 9:
+            raise UserError(f"a PyramidNet's depth is 9n + 2, which {self.depth} is not; e.g. 110, 164, 272")
+
+    @property
+    def blocks(self) -> int:
+        """Of each of the three stages."""
+        return (self.depth - 2) // 9
+
+    @property
+    def planes(self) -> list[int]:
+        """Of each block: 16 + alpha i / (3n), rounded."""
+        steps = itertools.repeat(self.alpha / (3 * self.blocks), 3 * self.blocks)
+        return [multiple(width, self.grid) for width in itertools.accumulate(steps, initial=STEM)][1:]
+
+
+PRESETS = {
+    "pyramidnet_tiny": Spec(depth=11, alpha=24),
+    "pyramidnet_164_a270": Spec(depth=164, alpha=270),
+    "pyramidnet_272_a200": Spec(depth=272, alpha=200),
+}
+
+
+def regularised(spec: Spec, splits: int) -> Spec:
+    """ShakeDrop's rate -> rate / sqrt(S)."""
+    return dataclasses.replace(spec, shake_drop=spec.shake_drop / math.sqrt(splits))
+
+
+def divide(spec: Spec, splits: int) -> Spec:
+    """alpha -> alpha / sqrt(S); the stem stays."""
+    published(spec.splits, splits, f"PyramidNet-{spec.depth}")
+    return dataclasses.replace(regularised(spec, splits), alpha=spec.alpha / math.sqrt(splits))
+
+
+def narrow(spec: Spec, scale: float) -> Spec:
+    return dataclasses.replace(spec, alpha=spec.alpha * scale, grid=4)
+
+
+def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
+    image, x = entrance(image_size, normalisation)
+    x = batch_norm(convolution(x, STEM, 3, "stem_conv"), "stem_norm")
+    for i, planes in enumerate(spec.planes):
+        stage, block = divmod(i, spec.blocks)
+        stride = 2 if stage and not block else 1
+        rate = spec.shake_drop * (i + 1) / len(spec.planes)
+        x = bottleneck(x, planes, stride, f"stage{stage + 1}_block{block + 1}", rate)
+    x = relu(batch_norm(x, "final_norm"), "final_relu")
+    start = uniform(1 / math.sqrt(x.shape[-1]))
+    return keras.Model(image, head(x, classes, start=start, bias_start=start), name="pyramidnet")
+
+
+def bottleneck(x, planes: int, stride: int, name: str, rate: float):
+    """shortcut + ShakeDrop(BN(1x1(relu(BN(3x3(relu(BN(1x1(BN(x)))))))))."""
+    y = convolution(batch_norm(x, f"{name}_norm1"), planes, 1, f"{name}_conv1")
+    y = convolution(relu(batch_norm(y, f"{name}_norm2"), f"{name}_relu1"), planes, 3, f"{name}_conv2", stride)
+    y = convolution(relu(batch_norm(y, f"{name}_norm3"), f"{name}_relu2"), 4 * planes, 1, f"{name}_conv3")
+    y = batch_norm(y, f"{name}_norm4")
+    if rate:
+        y = ShakeDrop(rate, name=f"{name}_shake")(y)
+    return keras.layers.Add(name=f"{name}_add")([_shortcut(x, 4 * planes, stride, name), y])
+
+
+def _shortcut(x, width: int, stride: int, name: str):
+    """[2x2 average pool,] zeros for the channels that are missing."""
+    if stride > 1:
+        x = keras.layers.AveragePooling2D(stride, padding="same", name=f"{name}_shortcut_pool")(x)
+    missing = width - x.shape[-1]
+    return ZeroChannels(missing, name=f"{name}_shortcut_zeros")(x) if missing else x

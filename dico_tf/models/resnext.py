@@ -1,0 +1,63 @@
+"""ResNeXt (Xie et al. 2017): bottlenecks whose 3x3 runs in groups; dividing takes groups away."""
+
+import dataclasses
+import functools
+
+import keras
+
+from dico_tf.divide.rules import evenly
+from dico_tf.layers.image import Normalisation, entrance, head
+from dico_tf.models import residual
+from dico_tf.models.groups import dividing, narrowed
+from dico_tf.models.residual import BLOCKS
+
+_GRID = 4  # channels; published widths are on it
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Spec:
+    blocks: tuple[int, ...]  # of each stage
+    groups: int
+    base_width: float  # of a group, where the stage's planes are 64
+    width: float = 64  # of the stem; stages end 4, 8, 16 (, 32) times as wide
+
+    @property
+    def layout(self) -> str:
+        return residual.layout(self.blocks)
+
+    @property
+    def splits(self) -> tuple[int, ...]:
+        return dividing(self.groups)
+
+
+PRESETS = {
+    "resnext_tiny": Spec(blocks=(1, 1, 1), groups=4, base_width=16, width=16),
+    "resnext_29_8x64d": Spec(blocks=(3, 3, 3), groups=8, base_width=64),
+    "resnext_29_16x64d": Spec(blocks=(3, 3, 3), groups=16, base_width=64),
+    "resnext_50_32x4d": Spec(blocks=BLOCKS[50], groups=32, base_width=4),
+    "resnext_101_32x4d": Spec(blocks=BLOCKS[101], groups=32, base_width=4),
+    "resnext_101_64x4d": Spec(blocks=BLOCKS[101], groups=64, base_width=4),
+}
+
+
+def regularised(spec: Spec, splits: int) -> Spec:
+    return spec
+
+
+def divide(spec: Spec, splits: int) -> Spec:
+    """groups -> groups / S; nothing else changes."""
+    return dataclasses.replace(spec, groups=evenly(spec.groups, splits, "groups"))
+
+
+def narrow(spec: Spec, scale: float) -> Spec:
+    return narrowed(spec, scale)
+
+
+def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
+    image, x = entrance(image_size, normalisation)
+    planes = residual.widths(spec.width, len(spec.blocks), _GRID)
+    entered = residual.stem if spec.layout == "cifar" else residual.widening_stem
+    x = entered(x, planes[0])
+    block = functools.partial(residual.bottleneck, base_width=spec.base_width, groups=spec.groups)
+    x = residual.stages(x, block, planes, spec.blocks)
+    return keras.Model(image, head(x, classes), name="resnext")

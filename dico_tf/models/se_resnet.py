@@ -1,0 +1,142 @@
+"""ResNet, ResNeXt and SENet-154 with squeeze and excitation (Hu et al. 2018)."""
+
+import dataclasses
+import functools
+import itertools
+import math
+
+import keras
+
+from dico_tf.divide.rules import evenly, lookup, multiple
+from dico_tf.layers.convolution import convolution
+from dico_tf.layers.drops import DropBlock, DropPath
+from dico_tf.layers.image import Normalisation, entrance, head
+from dico_tf.layers.normalisation import batch_norm
+from dico_tf.layers.squeeze_excite import squeeze_excite
+from dico_tf.models import residual
+from dico_tf.models.groups import dividing, narrowed
+from dico_tf.models.residual import BLOCKS, relu
+
+WIDTHS = {  # of the stem, by S, where there are no groups
+    "cifar": {1: 16, 2: 12, 4: 8},
+    "imagenet": {1: 64, 2: 44, 4: 32, 8: 24},
+}
+REDUCTION = {"cifar": 4, "imagenet": 16}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Spec:
+    blocks: tuple[int, ...]  # of each stage
+    width: float = 16  # of the stem
+    grid: int = 1  # widths are multiples of it
+    groups: int = 1
+    base_width: float = 64  # of a group, where the stage's planes are 64
+    stem: str = "even"  # even: w, w, w; widening: w, w, 2w
+    block: str = "bottleneck"  # or senet: its first 1x1 half as wide, its striding shortcut 3x3
+    dropout: float = 0.0  # before the dense layer
+    drop_path: float = 0.0  # of the last block; rises from the first
+    drop_block: float = 0.0  # in stages 3 and 4
+
+    @property
+    def layout(self) -> str:
+        return residual.layout(self.blocks)
+
+    @property
+    def splits(self) -> tuple[int, ...]:
+        return tuple(WIDTHS[self.layout]) if self.groups == 1 else dividing(self.groups)
+
+
+def _imagenet(blocks: tuple[int, ...], **options) -> Spec:
+    return Spec(blocks=blocks, width=64, dropout=0.2, **options)
+
+
+PRESETS = {
+    "se_resnet_tiny": Spec(blocks=(1, 1, 1)),
+    "se_resnet_110": Spec(blocks=(12, 12, 12)),
+    "se_resnet_164": Spec(blocks=(18, 18, 18)),
+    "se_resnet_50": _imagenet(BLOCKS[50]),
+    "se_resnet_101": _imagenet(BLOCKS[101]),
+    "se_resnet_152": _imagenet(BLOCKS[152]),
+    "se_resnext_101_64x4d": _imagenet(BLOCKS[101], groups=64, base_width=4),
+    "se_resnext_101_64x4d_b": _imagenet(BLOCKS[101], groups=64, base_width=4, stem="widening"),
+    "senet_154": _imagenet(BLOCKS[152], groups=64, base_width=4, stem="widening", block="senet"),
+}
+
+
+def regularised(spec: Spec, splits: int) -> Spec:
+    """Every rate -> rate / sqrt(S)."""
+    rates = {name: getattr(spec, name) / math.sqrt(splits) for name in ("dropout", "drop_path", "drop_block")}
+    return dataclasses.replace(spec, **rates)
+
+
+def divide(spec: Spec, splits: int) -> Spec:
+    """groups -> groups / S; without groups stem 16 -> 12, 8, for ImageNet 64 -> 44, 32, 24."""
+    spec = regularised(spec, splits)
+    if spec.groups > 1:
+        return dataclasses.replace(spec, groups=evenly(spec.groups, splits, "groups"))
+    width = lookup(WIDTHS[spec.layout], splits, f"an SE-ResNet of {sum(spec.blocks)} blocks")
+    return dataclasses.replace(spec, width=width)
+
+
+def narrow(spec: Spec, scale: float) -> Spec:
+    spec = dataclasses.replace(spec, grid=4)
+    return narrowed(spec, scale) if spec.groups > 1 else dataclasses.replace(spec, width=spec.width * scale)
+
+
+def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
+    image, x = entrance(image_size, normalisation)
+    width = multiple(spec.width, spec.grid)
+    if spec.layout == "cifar":
+        x = residual.stem(x, width)
+    else:
+        x = residual.deep_stem(x, width, 2 * width if spec.stem == "widening" else width)
+        x = residual.pooled_without_border(x)
+    build_block = {"bottleneck": residual.bottleneck, "senet": _senet}[spec.block]
+    block = functools.partial(
+        build_block,
+        base_width=spec.base_width,
+        groups=spec.groups,
+        gamma="ones",
+        norm=_norm(spec, image_size),
+        finish=_finish(spec),
+    )
+    x = residual.stages(x, block, residual.widths(spec.width, len(spec.blocks), spec.grid), spec.blocks)
+    return keras.Model(image, head(x, classes, spec.dropout), name="se_resnet")
+
+
+def _finish(spec: Spec):
+    """Squeeze and excitation, then drop path of rate p i / (n + 1) at block i of n."""
+    numbers = itertools.count(1)
+
+    def finish(y, name: str):
+        y = squeeze_excite(y, y.shape[-1] // REDUCTION[spec.layout], f"{name}_se")
+        rate = spec.drop_path * next(numbers) / (sum(spec.blocks) + 1)
+        return DropPath(rate, name=f"{name}_drop_path")(y) if rate else y
+
+    return finish
+
+
+def _norm(spec: Spec, image_size: int):
+    """BN, and after it DropBlock in stages 3 and 4 with squares of 3 pixels at 224."""
+
+    def norm(x, name: str, **options):
+        x = batch_norm(x, name, **options)
+        if not spec.drop_block or not name.startswith(("stage3", "stage4")):
+            return x
+        return DropBlock(spec.drop_block, max(3 * image_size // 224, 1), name=f"{name}_drop_block")(x)
+
+    return norm
+
+
+def _senet(x, planes: int, stride: int, name: str, *, base_width: float, groups: int, gamma: str, norm, finish):
+    """As a bottleneck, but 1x1 to half the middle, and a 3x3 shortcut where it strides."""
+    m = residual.middle(planes, base_width, groups)
+    half = max(m // 2 // groups, 1) * groups
+    y = relu(norm(convolution(x, half, 1, f"{name}_conv1"), f"{name}_norm1"), f"{name}_relu1")
+    y = relu(norm(convolution(y, m, 3, f"{name}_conv2", stride, groups), f"{name}_norm2"), f"{name}_relu2")
+    y = finish(norm(convolution(y, 4 * planes, 1, f"{name}_conv3"), f"{name}_norm3", gamma=gamma), name)
+    if stride > 1:
+        x = batch_norm(convolution(x, 4 * planes, 3, f"{name}_shortcut_conv", stride), f"{name}_shortcut_norm")
+    else:
+        x = residual.shortcut(x, 4 * planes, 1, name)
+    return relu(keras.layers.Add(name=f"{name}_add")([x, y]), f"{name}_relu3")
