@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
 _ENOUGH = 0.004  # relative distance at which the search stops
@@ -41,6 +41,23 @@ def solve(propose: Callable[[float], Hashable], cost: Callable[[Any], float], ta
         low, high = (middle, high) if middle.cost <= target else (low, middle)
         halve = not halve
     return best
+
+
+def refine(
+    found: Found,
+    neighbours: Callable[[Any], Iterable[Hashable]],
+    cost: Callable[[Any], float],
+    target: float,
+    tolerance: float,
+) -> Found:
+    """Steps to the best neighbour while that comes nearer, until within the tolerance."""
+    while abs(found.distance) > tolerance:
+        near = [Found(point, found.scale, paid := cost(point), paid / target - 1) for point in neighbours(found.point)]
+        best = min(near, key=lambda f: abs(f.distance), default=found)
+        if abs(best.distance) >= abs(found.distance):
+            break
+        found = best
+    return found
 
 
 def _between(low: Found, high: Found, target: float, halve: bool) -> float:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import itertools
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
@@ -27,7 +29,6 @@ from dico_tf.registry import Registry
 
 FAMILIES = (resnet, wrn, resnext, se_resnet, densenet, pyramidnet, shake_shake, resnexst, efficientnet)
 TOLERANCE = 0.02  # of a budget
-TILTS = (0.0, -0.1, 0.1, -0.2, 0.2, -0.3, 0.3)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,31 +68,33 @@ def _cost(preset: Preset, image_size: int, classes: int) -> Cost:
 
 @functools.lru_cache(256)
 def _within_budget(whole: Preset, splits: int, division: str, image_size: int, classes: int) -> Preset:
-    """The family's narrowing whose S branches come nearest the whole's params or macs, untilted if that is near."""
+    """The family's narrowing whose S branches come nearest the whole's params or macs."""
     if not image_size or not classes:
         raise UserError(f"--division={division} needs the image size and the number of classes")
 
     def cost(preset: Preset) -> int:
         return getattr(preset.cost(image_size, classes), division)
 
-    found: list[budget.Found] = []
-    for spec in _tilted(whole.family.regularised(whole.spec, splits)):
-        path = functools.partial(_narrowed, whole, spec)
-        found.append(budget.solve(path, cost, cost(whole) / splits))
-        if abs(found[-1].distance) <= TOLERANCE:
-            return found[-1].point
-    return min(found, key=lambda f: abs(f.distance)).point
+    spec = whole.family.regularised(whole.spec, splits)
+    target = cost(whole) / splits
+    found = budget.solve(lambda scale: _with(whole, whole.family.narrow(spec, scale)), cost, target)
+    return budget.refine(found, _neighbours, cost, target, TOLERANCE).point
 
 
-def _tilted(spec: Any) -> list[Any]:
-    """Itself, and its variants whose stages grow a little less or more, which the grid of channels rounds otherwise."""
-    if not hasattr(spec, "tilt"):
-        return [spec]
-    return [dataclasses.replace(spec, tilt=tilt) for tilt in TILTS]
+def _with(preset: Preset, spec: Any) -> Preset:
+    return dataclasses.replace(preset, spec=spec)
 
 
-def _narrowed(whole: Preset, spec: Any, scale: float) -> Preset:
-    return dataclasses.replace(whole, spec=whole.family.narrow(spec, scale))
+def _neighbours(preset: Preset) -> Iterator[Preset]:
+    """One stage four channels wider or narrower, or one wider and another narrower.
+
+    Only families whose stages have widths of their own have any.
+    """
+    planes = preset.family.stages(preset.spec) if hasattr(preset.family, "stages") else []
+    for steps in itertools.product((0, -4, 4), repeat=len(planes)):
+        chosen = tuple(width + step for width, step in zip(planes, steps, strict=True))
+        if 0 < sum(map(abs, steps)) <= 8 and abs(sum(steps)) < 8 and min(chosen) > 0:
+            yield _with(preset, dataclasses.replace(preset.spec, planes=chosen))
 
 
 PRESETS: Registry[Preset] = Registry("model")

@@ -21,7 +21,7 @@ class Spec:
     blocks: tuple[int, ...]  # of each stage
     width: float = 16  # of the stem; stages end 4, 8, 16 (, 32) times as wide
     grid: int = 1  # widths are multiples of it
-    tilt: float = 0.0  # stages grow by 2 + tilt; a budget may need it
+    planes: tuple[int, ...] = ()  # of each stage, where a budget chose them one by one
     dropout: float = 0.0  # before the dense layer only
 
     @property
@@ -68,11 +68,15 @@ def narrow(spec: Spec, scale: float) -> Spec:
     return dataclasses.replace(spec, width=residual.narrower(spec.width, scale), grid=4)
 
 
+def stages(spec: Spec) -> list[int]:
+    """Planes of each stage."""
+    return residual.widths(spec.width, len(spec.blocks), spec.grid, spec.planes)
+
+
 def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
     image, x = entrance(image_size, normalisation)
     width = multiple(spec.width, spec.grid)
     entered = residual.stem if spec.layout == "cifar" else residual.widening_stem
     x = entered(x, width)
-    planes = residual.widths(spec.width, len(spec.blocks), spec.grid, spec.tilt)
-    x = residual.stages(x, residual.bottleneck, planes, spec.blocks)
+    x = residual.stages(x, residual.bottleneck, stages(spec), spec.blocks)
     return keras.Model(image, head(x, classes, spec.dropout), name="resnet")

@@ -5,7 +5,7 @@ import functools
 
 import keras
 
-from dico_tf.divide.rules import evenly
+from dico_tf.divide.rules import evenly, multiple
 from dico_tf.layers.convolution import convolution
 from dico_tf.layers.image import Normalisation, entrance, head
 from dico_tf.layers.normalisation import batch_norm
@@ -23,7 +23,7 @@ class Spec:
     groups: int
     base_width: float  # of a group, where the stage's planes are 64
     width: float = 64  # of the stem
-    tilt: float = 0.0  # stages grow by 2 + tilt; a budget may need it
+    planes: tuple[int, ...] = ()  # of each stage, where a budget chose them one by one
 
     layout = "imagenet"
 
@@ -54,12 +54,17 @@ def narrow(spec: Spec, scale: float) -> Spec:
     return narrowed(spec, scale)
 
 
+def stages(spec: Spec) -> list[int]:
+    """Planes of each stage."""
+    return residual.widths(spec.width, len(spec.blocks), _GRID, spec.planes)
+
+
 def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
     image, x = entrance(image_size, normalisation)
-    planes = residual.widths(spec.width, len(spec.blocks), _GRID, spec.tilt)
-    x = residual.pooled_without_border(residual.deep_stem(x, planes[0], 2 * planes[0]))
+    width = multiple(spec.width, _GRID)
+    x = residual.pooled_without_border(residual.deep_stem(x, width, 2 * width))
     block = functools.partial(bottleneck, base_width=spec.base_width, groups=spec.groups)
-    x = residual.stages(x, block, planes, spec.blocks)
+    x = residual.stages(x, block, stages(spec), spec.blocks)
     return keras.Model(image, head(x, classes), name="resnexst")
 
 

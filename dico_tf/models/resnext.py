@@ -5,7 +5,7 @@ import functools
 
 import keras
 
-from dico_tf.divide.rules import evenly
+from dico_tf.divide.rules import evenly, multiple
 from dico_tf.layers.image import Normalisation, entrance, head
 from dico_tf.models import residual
 from dico_tf.models.groups import dividing, narrowed
@@ -20,7 +20,7 @@ class Spec:
     groups: int
     base_width: float  # of a group, where the stage's planes are 64
     width: float = 64  # of the stem; stages end 4, 8, 16 (, 32) times as wide
-    tilt: float = 0.0  # stages grow by 2 + tilt; a budget may need it
+    planes: tuple[int, ...] = ()  # of each stage, where a budget chose them one by one
 
     @property
     def layout(self) -> str:
@@ -54,11 +54,15 @@ def narrow(spec: Spec, scale: float) -> Spec:
     return narrowed(spec, scale)
 
 
+def stages(spec: Spec) -> list[int]:
+    """Planes of each stage."""
+    return residual.widths(spec.width, len(spec.blocks), _GRID, spec.planes)
+
+
 def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
     image, x = entrance(image_size, normalisation)
-    planes = residual.widths(spec.width, len(spec.blocks), _GRID, spec.tilt)
     entered = residual.stem if spec.layout == "cifar" else residual.widening_stem
-    x = entered(x, planes[0])
+    x = entered(x, multiple(spec.width, _GRID))
     block = functools.partial(residual.bottleneck, base_width=spec.base_width, groups=spec.groups)
-    x = residual.stages(x, block, planes, spec.blocks)
+    x = residual.stages(x, block, stages(spec), spec.blocks)
     return keras.Model(image, head(x, classes), name="resnext")

@@ -29,7 +29,7 @@ class Spec:
     blocks: tuple[int, ...]  # of each stage
     width: float = 16  # of the stem
     grid: int = 1  # widths are multiples of it
-    tilt: float = 0.0  # stages grow by 2 + tilt; a budget may need it
+    planes: tuple[int, ...] = ()  # of each stage, where a budget chose them one by one
     groups: int = 1
     base_width: float = 64  # of a group, where the stage's planes are 64
     stem: str = "even"  # even: w, w, w; widening: w, w, 2w
@@ -88,6 +88,11 @@ def narrow(spec: Spec, scale: float) -> Spec:
     )
 
 
+def stages(spec: Spec) -> list[int]:
+    """Planes of each stage."""
+    return residual.widths(spec.width, len(spec.blocks), spec.grid, spec.planes)
+
+
 def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
     image, x = entrance(image_size, normalisation)
     width = multiple(spec.width, spec.grid)
@@ -105,7 +110,7 @@ def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisatio
         norm=_norm(spec, image_size),
         finish=_finish(spec),
     )
-    x = residual.stages(x, block, residual.widths(spec.width, len(spec.blocks), spec.grid, spec.tilt), spec.blocks)
+    x = residual.stages(x, block, stages(spec), spec.blocks)
     return keras.Model(image, head(x, classes, spec.dropout), name="se_resnet")
 
 

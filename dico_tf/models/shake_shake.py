@@ -27,7 +27,7 @@ class Spec:
     width: float  # of the first stage; 2 and 4 times as wide in the others
     blocks: int = 4  # of each stage
     grid: int = 1  # widths are multiples of it
-    tilt: float = 0.0  # stages grow by 2 + tilt; a budget may need it
+    planes: tuple[int, ...] = ()  # of each stage, where a budget chose them one by one
 
     layout = "cifar"
 
@@ -58,12 +58,16 @@ def narrow(spec: Spec, scale: float) -> Spec:
     return dataclasses.replace(spec, width=residual.narrower(spec.width, scale), grid=4)
 
 
+def stages(spec: Spec) -> list[int]:
+    """Planes of each stage."""
+    return residual.widths(spec.width, 3, spec.grid, spec.planes)
+
+
 def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
     image, x = entrance(image_size, normalisation)
     x = convolution(x, STEM, 3, "stem_conv", use_bias=True, bias_initializer=uniform(1 / math.sqrt(27)))
     x = batch_norm(x, "stem_norm")
-    planes = residual.widths(spec.width, 3, spec.grid, spec.tilt)
-    x = relu(residual.stages(x, block, planes, (spec.blocks,) * 3), "final_relu")
+    x = relu(residual.stages(x, block, stages(spec), (spec.blocks,) * 3), "final_relu")
     return keras.Model(image, head(x, classes), name="shake_shake")
 
 

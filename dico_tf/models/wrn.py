@@ -20,7 +20,7 @@ class Spec:
     width: float  # k: stages are k, 2k, 4k stems wide; for ImageNet the middle of the bottlenecks is k times as wide
     stem: float = 16
     dropout: float = 0.0  # before the dense layer only
-    tilt: float = 0.0  # stages grow by 2 + tilt; a budget may need it
+    planes: tuple[int, ...] = ()  # of each stage, where a budget chose them one by one
 
     def __post_init__(self):
         if self.layout == "cifar" and (self.depth - 4) % 6:
@@ -68,15 +68,22 @@ def narrow(spec: Spec, scale: float) -> Spec:
     return dataclasses.replace(spec, stem=residual.narrower(spec.stem, scale))
 
 
+def stages(spec: Spec) -> list[int]:
+    """Planes of each stage."""
+    if spec.layout == "cifar":
+        return residual.widths(spec.stem * spec.width, 3, _GRID, spec.planes)
+    return residual.widths(spec.stem, 4, _GRID, spec.planes)
+
+
 def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
     image, x = entrance(image_size, normalisation)
     width = multiple(spec.stem, _GRID)
     if spec.layout == "cifar":
         blocks = ((spec.depth - 4) // 6,) * 3
         x = residual.stem(x, width)
-        x = residual.stages(x, residual.basic, residual.widths(spec.stem * spec.width, 3, _GRID, spec.tilt), blocks)
+        x = residual.stages(x, residual.basic, stages(spec), blocks)
     else:
         x = residual.widening_stem(x, width)
         block = functools.partial(residual.bottleneck, base_width=64 * spec.width)
-        x = residual.stages(x, block, residual.widths(spec.stem, 4, _GRID, spec.tilt), BLOCKS[spec.depth])
+        x = residual.stages(x, block, stages(spec), BLOCKS[spec.depth])
     return keras.Model(image, head(x, classes, spec.dropout), name="wrn")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dico_tf.divide.budget import solve
+from dico_tf.divide.budget import refine, solve
 from dico_tf.divide.rules import multiple
 
 
@@ -40,3 +40,15 @@ def test_a_target_out_of_reach_gives_the_end_of_the_path():
 @pytest.mark.parametrize(("width", "legal"), [(0.1, 4), (5.9, 4), (6.1, 8), (64, 64), (45.25, 44)])
 def test_a_width_goes_to_the_nearest_multiple_of_four(width, legal):
     assert multiple(width, 4) == legal
+
+
+def test_single_steps_reach_what_the_path_passes_by():
+    def neighbours(point):
+        return [(*point[:i], w, *point[i + 1 :]) for i in range(4) for w in (point[i] - 4, point[i] + 4) if w > 0]
+
+    target = cost(widths(1.0)) / 30
+    found = solve(widths, cost, target)
+    assert abs(found.distance) > 0.03
+    nearer = refine(found, neighbours, cost, target, 0.02)
+    assert abs(nearer.distance) <= 0.02 and cost(nearer.point) == nearer.cost
+    assert refine(nearer, lambda point: [], cost, target, 0.0) == nearer

@@ -216,10 +216,18 @@ def test_widths_of_a_budget_lie_on_the_grid_and_groups_are_whole():
 
 
 def test_what_a_grid_cannot_meet_comes_with_its_distance():
-    asked = {"model": "resnet_tiny", "splits": 32, "dataset": "cifar10", "division": "params"}
+    asked = {"model": "wrn_tiny", "splits": 32, "dataset": "cifar100", "division": "params"}
     report = audit.one(config.from_values(asked))
-    assert report["distance"] > 0.02
+    assert abs(report["distance"]) > 0.02
     assert f"by params, {100 * report['distance']:+.2f}% from the whole's" in audit.describe(report)
+
+
+def test_stages_step_by_themselves_where_the_path_passes_the_budget():
+    asked = {"model": "resnet_20", "splits": 8, "dataset": "cifar100", "division": "params"}
+    report = audit.one(config.from_values(asked))
+    whole, branch = report["changes"]["planes"]
+    assert abs(report["distance"]) <= 0.02 and whole == [16, 32, 64]
+    assert all(width % 4 == 0 for width in branch)
 
 
 def test_the_table_stands_beside_the_published_figures():
