@@ -11,6 +11,7 @@ from dico_tf.cotrain.dico import DiCo  # noqa: E402
 from dico_tf.errors import UserError  # noqa: E402
 from dico_tf.models import resnet, resnexst, resnext, se_resnet, shake_shake, torch_weights, wrn  # noqa: E402
 from dico_tf.models.menu import PRESETS, Preset  # noqa: E402
+from dico_tf.training import assemble  # noqa: E402
 from tests.models.torch_networks import residual, shake  # noqa: E402
 from tests.models.torch_networks.counterparts import counterpart  # noqa: E402
 from tests.models.torch_networks.parts import Divided, Normalised, Registration, shuffled  # noqa: E402
@@ -113,6 +114,19 @@ def test_a_shortcut_that_never_runs_is_not_guessed_without_its_name(tmp_path):
     branch = _small("shake", shake_shake, width=32, blocks=2).build(32, 5)
     with pytest.raises(UserError, match=r"branch 0: stage1_block2 does not fit|stage2_block1 does not fit"):
         torch_weights.carry(torch_weights.read(_saved([network], tmp_path / "shake.pth.tar")), [branch])
+
+
+def test_a_run_begins_with_a_checkpoint_and_a_fresh_head(tmp_path):
+    network = shuffled(residual.cifar_resnet(11, 16, 100), 1)
+    path = _saved([network], tmp_path / "published.pth.tar")
+    model = DiCo("resnet_tiny", 1, classes=5)
+    head = model.branches[0].get_layer("logits").kernel.numpy()
+    assert assemble.start_from(model, path).fresh == ["branch_0/logits/kernel", "branch_0/logits/bias"]
+    assert np.array_equal(model.branches[0].get_layer("logits").kernel, head)
+    stem = model.branches[0].get_layer("stem_conv").kernel.numpy()
+    assert np.array_equal(stem.transpose(3, 2, 0, 1), network.stem[0].weight.detach())
+    with pytest.raises(UserError, match=r"logits does not fit.*wanted logits 5x256.* found fc 100x256"):
+        torch_weights.load(model, path)
 
 
 def _fault(path, model=None) -> str:

@@ -227,7 +227,7 @@ def test_other_classes_get_a_fresh_head_and_nothing_else_does(averaged, digits):
     assert f"weights from {digits}, fresh: {', '.join(heads)}" in shown
     run, before = assemble.trained_run(folder), assemble.trained_run(digits)
     model = run.network()
-    assert assemble.start_from(model, digits) == heads
+    assert assemble.start_from(model, digits).fresh == heads
     found = state.read(state.weights(model))
     assert [n for n in found if n not in heads and not np.array_equal(found[n], before.arrays[n])] == []
 
