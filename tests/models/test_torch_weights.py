@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 
 from dico_tf.cotrain.dico import DiCo  # noqa: E402
 from dico_tf.errors import UserError  # noqa: E402
-from dico_tf.models import resnet, resnexst, resnext, se_resnet, shake_shake, torch_weights, wrn  # noqa: E402
+from dico_tf.models import efficientnet, resnet, resnexst, resnext, se_resnet, shake_shake, torch_weights, wrn  # noqa: E402
 from dico_tf.models.menu import PRESETS, Preset  # noqa: E402
 from dico_tf.training import assemble  # noqa: E402
 from tests.models.torch_networks import residual, shake  # noqa: E402
@@ -33,14 +33,19 @@ PRESETS_HERE = [
     _small("se_resnet_of_four_stages", se_resnet, blocks=(1, 1, 1, 1), width=64, dropout=0.2),
     _small("se_resnext_even", se_resnet, blocks=(1, 2, 1, 1), width=16, groups=4, base_width=16),
     _small("se_resnext_widening", se_resnet, blocks=(1, 1, 1, 1), width=16, groups=4, base_width=16, stem="widening"),
+    _small("senet", se_resnet, blocks=(1, 2, 1, 1), width=16, groups=4, base_width=16, stem="widening", block="senet"),
+    _small("efficientnet_with_identities", efficientnet, width=0.25, depth=0.5),
     _small("resnexst_of_four_groups", resnexst, blocks=(2, 2, 1, 1), groups=4, base_width=32, width=16),
     _small("shake_with_identities", shake_shake, width=32, blocks=2),
 ]
 THRICE = [f"{family}_tiny" for family in ("resnet", "wrn", "resnext", "se_resnet", "shake", "resnexst")]
 THRICE += ["resnet_with_identities", "shake_with_identities"]
+LARGE = 68  # pixels: a pool's last window sticks out, maps become odd
+SIZES = {"cifar": (32,), "imagenet": (LARGE,), "": (32, LARGE)}
 CASES = [
-    pytest.param(preset, how, id=f"{preset.name}-{how.place}-{how.shortcut}")
+    pytest.param(preset, size, how, id=f"{preset.name}-{size}-{how.place}-{how.shortcut}")
     for preset in PRESETS_HERE
+    for size in SIZES[preset.spec.layout]
     for how in (HOWS if preset.name in THRICE else HOWS[:1])
 ]
 
@@ -67,11 +72,10 @@ def _assert_same(ours, theirs) -> None:
     np.testing.assert_allclose(ours, theirs, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("preset", "how"), CASES)
-def test_carried_weights_give_the_same_logits(preset, how, tmp_path):
-    networks = [shuffled(counterpart(preset, 2, 7, how), seed) for seed in (1, 2)]
+@pytest.mark.parametrize(("preset", "size", "how"), CASES)
+def test_carried_weights_give_the_same_logits(preset, size, how, tmp_path):
+    networks = [shuffled(counterpart(preset, 2, size, 7, how), seed) for seed in (1, 2)]
     path = _saved(networks, tmp_path / "published.pth.tar")
-    size = 68 if preset.layout(32) == "imagenet" else 32  # 68: a pool's last window sticks out, maps become odd
     branches = [preset.divided(2).build(size, 7) for _ in range(2)]
     carried = torch_weights.carry(torch_weights.read(path), branches)
     assert carried == torch_weights.Carried([], [])

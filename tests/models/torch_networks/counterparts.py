@@ -7,10 +7,12 @@ from tests.models.torch_networks import densenet, efficientnet, pyramidnet, resi
 from tests.models.torch_networks.parts import Registration
 
 
-def counterpart(preset: Preset, splits: int, classes: int, how: Registration = Registration()) -> nn.Module:
-    """Of the preset `preset` divided by `splits`; EfficientNet with CIFAR strides."""
-    family = preset.family.__name__.rsplit(".", 1)[1]
-    return _BUILDERS[family](preset.divided(splits).spec, splits, classes, how)
+def counterpart(preset: Preset, splits: int, size: int, classes: int, how: Registration = Registration()) -> nn.Module:
+    """Of the preset divided by `splits`, for images of size x size."""
+    spec, family = preset.divided(splits).spec, preset.family.__name__.rsplit(".", 1)[1]
+    if family == "efficientnet":
+        return _efficientnet(spec, splits, preset.layout(size), classes)
+    return _BUILDERS[family](spec, classes, how)
 
 
 def _residual(spec, classes: int, pool: str, width: int, last: int, blocks=None, **options) -> nn.Module:
@@ -20,51 +22,52 @@ def _residual(spec, classes: int, pool: str, width: int, last: int, blocks=None,
     return residual.imagenet(blocks, width, last, pool, classes, **options)
 
 
-def _resnet(spec, splits, classes, how):
+def _resnet(spec, classes, how):
     return _residual(spec, classes, "padded", spec.width, 2 * spec.width, how=how)
 
 
-def _wrn(spec, splits, classes, how):
+def _wrn(spec, classes, how):
     if spec.depth == 50:
         options = {"base_width": 64 * spec.width, "blocks": (3, 4, 6, 3), "how": how}
         return _residual(spec, classes, "padded", spec.stem, 2 * spec.stem, **options)
     return residual.cifar_wrn(spec.depth, spec.width, classes, how=how)
 
 
-def _resnext(spec, splits, classes, how):
+def _resnext(spec, classes, how):
     options = {"groups": spec.groups, "base_width": spec.base_width, "how": how}
     return _residual(spec, classes, "padded", spec.width, 2 * spec.width, **options)
 
 
-def _se_resnet(spec, splits, classes, how):
+def _se_resnet(spec, classes, how):
     reduction = 4 if len(spec.blocks) == 3 else 16
     last = 2 * spec.width if spec.stem == "widening" else spec.width
     options = {"groups": spec.groups, "base_width": spec.base_width, "reduction": reduction, "how": how}
+    options["senet"] = spec.block == "senet"
     return _residual(spec, classes, "ceil", spec.width, last, **options)
 
 
-def _densenet(spec, splits, classes, how):
+def _densenet(spec, classes, how):
     return densenet.network(spec.depth, spec.growth, classes)
 
 
-def _pyramidnet(spec, splits, classes, how):
+def _pyramidnet(spec, classes, how):
     return pyramidnet.network(spec.depth, spec.alpha, 1, classes, spec.shake_drop)
 
 
-def _shake_shake(spec, splits, classes, how):
+def _shake_shake(spec, classes, how):
     return shake.network(6 * spec.blocks + 2, spec.width, classes, how=how)
 
 
-def _resnexst(spec, splits, classes, how):
+def _resnexst(spec, classes, how):
     options = {"groups": spec.groups, "base_width": spec.base_width, "split": True, "how": how}
     return _residual(spec, classes, "ceil", spec.width, 2 * spec.width, **options)
 
 
-def _efficientnet(spec, splits, classes, how):
-    return efficientnet.network(efficientnet.published(spec.width, spec.depth, splits, "cifar"), classes)
+def _efficientnet(spec, splits, layout, classes):
+    return efficientnet.network(efficientnet.published(spec.width, spec.depth, splits, layout), classes)
 
 
 _BUILDERS = {
     "resnet": _resnet, "wrn": _wrn, "resnext": _resnext, "se_resnet": _se_resnet, "densenet": _densenet,
-    "pyramidnet": _pyramidnet, "shake_shake": _shake_shake, "resnexst": _resnexst, "efficientnet": _efficientnet,
+    "pyramidnet": _pyramidnet, "shake_shake": _shake_shake, "resnexst": _resnexst,
 }  # fmt: skip

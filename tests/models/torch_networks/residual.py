@@ -50,20 +50,28 @@ def basic(inputs: int, planes: int, stride: int, how: Registration) -> Residual:
 def bottleneck(
     inputs: int, planes: int, stride: int, how: Registration, *,
     base_width: int = 64, groups: int = 1, reduction: int = 0, split: bool = False, pool: bool = False,
+    senet: bool = False,
 ) -> Residual:  # fmt: skip
-    """1x1 -> m, 3x3 -> m, 1x1 -> 4p[, SE]; with `split` the 3x3 splits its attention and a mean pool strides."""
+    """1x1 -> m, 3x3 -> m, 1x1 -> 4p[, SE]; with `split` the 3x3 splits its attention and a mean pool strides.
+
+    SENet-154 (Hu et al. 2018, section 6): the first 1x1 -> m / 2, and 3x3 in a shortcut that strides.
+    """
     m = math.floor(planes * base_width / 64) * groups
-    path = {"conv1": conv(inputs, m, 1), "bn1": norm(m), "relu1": nn.ReLU()}
+    first = m // 2 if senet else m
+    path = {"conv1": conv(inputs, first, 1), "bn1": norm(first), "relu1": nn.ReLU()}
     if split:
         path["conv2"] = SplitAttention(m, m, groups)
         if pool:
             path["pool"] = nn.AvgPool2d(3, stride, padding=1, count_include_pad=True)
     else:
-        path |= {"conv2": conv(m, m, 3, stride, groups), "bn2": norm(m), "relu2": nn.ReLU()}
+        path |= {"conv2": conv(first, m, 3, stride, groups), "bn2": norm(m), "relu2": nn.ReLU()}
     path |= {"conv3": conv(m, 4 * planes, 1), "bn3": norm(4 * planes)}
     if reduction:
         path["se"] = SqueezeExcite(4 * planes, 4 * planes // reduction)
-    return Residual(path, pooled_shortcut(inputs, 4 * planes, stride), how)
+    shortcut = pooled_shortcut(inputs, 4 * planes, stride)
+    if senet and stride > 1:
+        shortcut = nn.Sequential(conv(inputs, 4 * planes, 3, stride), norm(4 * planes))
+    return Residual(path, shortcut, how)
 
 
 def stem(widths: tuple[int, ...], pool: str) -> nn.Sequential:
