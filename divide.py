@@ -5,13 +5,12 @@ import json
 
 from dico_tf import config, flags, quiet
 from dico_tf.config import option
-from dico_tf.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Printing:
     json: bool = option(False, "print one JSON object, on the last line of standard output")
-    all: bool = option(False, "every preset of the data set's layout and every S it has, one line each")
+    all: bool = option(False, "every preset of the data set's layout and every S it has, beside the published figures")
 
 
 ASKED = ("model", "splits", "division", "dataset", "image_size", "classes", "weight_decay", "weight_decay_division")
@@ -25,14 +24,13 @@ SCRIPT = flags.Script(
 def main(arguments: list[str]) -> None:
     values, _ = flags.parse(SCRIPT, arguments)
     asked = config.from_values({name: values[name] for name in ASKED})
-    if values["all"] and not values["json"]:
-        raise UserError("--all prints JSON lines: give --json with it")
     quiet.tensorflow()
     from dico_tf.models import audit
 
     if values["all"]:
-        for report in audit.every(asked):
-            print(json.dumps(report), flush=True)
+        lines = (json.dumps(report) for report in audit.every(asked)) if values["json"] else audit.table(asked)
+        for line in lines:
+            print(line, flush=True)
     else:
         report = audit.one(asked)
         print(json.dumps(report) if values["json"] else audit.describe(report))

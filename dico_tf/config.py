@@ -10,6 +10,7 @@ from typing import Any
 from dico_tf.errors import UserError
 
 FORMAT = 1
+DIVISIONS = ("published", "params", "macs")
 
 
 def option(default: Any, help: str, choices: tuple[str, ...] = ()) -> Any:
@@ -36,7 +37,7 @@ class Network:
     division: str = option(
         "published",
         "how the branches' widths are found: the published rule, or the whole's params or macs for S branches",
-        ("published", "params", "macs"),
+        DIVISIONS,
     )
     init_from: str = option(
         "", "start from the weights of this run's folder or PyTorch file (a new head where classes differ)"

@@ -7,13 +7,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from dico_tf.config import DIVISIONS
 from dico_tf.cotrain import gradients as grads
 from dico_tf.cotrain.batch import Batch, unpack
 from dico_tf.cotrain.losses import AGREEMENTS, AVERAGES, Agreement, cross_entropy, smooth
 from dico_tf.cotrain.scores import Scores
 from dico_tf.errors import UserError
 from dico_tf.layers.image import Normalisation
-from dico_tf.models.menu import PRESETS
+from dico_tf.models.menu import PRESETS, Preset
 from dico_tf.registry import suggestion
 from dico_tf.views.mixing import Mixing
 from dico_tf.views.views import Views
@@ -41,6 +42,7 @@ class DiCo(keras.Model):
         model: str,
         splits: int = 1,
         *,
+        division: str = "published",
         classes: int,
         image_size: int = 32,
         views: Sequence[str] = ("crop+flip",),
@@ -64,6 +66,7 @@ class DiCo(keras.Model):
     ):
         super().__init__(**options)
         views = (views,) if isinstance(views, str) else tuple(views)
+        _choice("division", division, DIVISIONS)
         _choice("training", training, ("together", "independent"))
         _choice("agreement", agreement, (*AGREEMENTS, "none"))
         _choice("average", average, AVERAGES)
@@ -71,12 +74,12 @@ class DiCo(keras.Model):
             if value < 1:
                 raise UserError(f"{name}={value} must be at least 1")
         self._settings = {
-            "model": model, "splits": splits, "classes": classes, "image_size": image_size, "views": views,
-            "same_views": same_views, "mixup": mixup, "cutmix": cutmix, "training": training, "agreement": agreement,
-            "agreement_weight": agreement_weight, "agreement_warmup_epochs": agreement_warmup_epochs,
-            "label_smoothing": label_smoothing, "average": average, "weight_decay": weight_decay,
-            "clip_norm": clip_norm, "accumulation": accumulation, "sync_batch_norm": sync_batch_norm,
-            "mean": tuple(mean), "std": tuple(std), "seed": seed,
+            "model": model, "splits": splits, "division": division, "classes": classes, "image_size": image_size,
+            "views": views, "same_views": same_views, "mixup": mixup, "cutmix": cutmix, "training": training,
+            "agreement": agreement, "agreement_weight": agreement_weight,
+            "agreement_warmup_epochs": agreement_warmup_epochs, "label_smoothing": label_smoothing,
+            "average": average, "weight_decay": weight_decay, "clip_norm": clip_norm, "accumulation": accumulation,
+            "sync_batch_norm": sync_batch_norm, "mean": tuple(mean), "std": tuple(std), "seed": seed,
         }  # fmt: skip
         self.splits, self.classes, self.average = splits, classes, average
         self.independent = training == "independent"
@@ -86,7 +89,7 @@ class DiCo(keras.Model):
         self.views = Views(views, splits, seed, fill, same=same_views)
         self.mixing = Mixing(mixup, cutmix, seed)
         self.agreement = Agreement("none" if self.independent else agreement, agreement_weight, agreement_warmup_epochs)
-        self.branches = self._build_branches(model, image_size, Normalisation(mean=tuple(mean), std=tuple(std)))
+        self.branches = self._build_branches(PRESETS[model].divided(splits, division, image_size, classes))
         for layer in (layer for branch in self.branches for layer in branch.layers):
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.synchronized = sync_batch_norm
@@ -94,12 +97,12 @@ class DiCo(keras.Model):
         self.scores = Scores(splits, average)
         self.built = True
 
-    def _build_branches(self, model: str, image_size: int, normalisation: Normalisation) -> list[keras.Model]:
-        preset = PRESETS[model].divided(self.splits)
-        before = keras.config.dtype_policy()
+    def _build_branches(self, preset: Preset) -> list[keras.Model]:
+        settings, before = self._settings, keras.config.dtype_policy()
+        normalisation = Normalisation(mean=settings["mean"], std=settings["std"])
         keras.config.set_dtype_policy(self.dtype_policy)
         try:
-            branches = [preset.build(image_size, self.classes, normalisation) for _ in range(self.splits)]
+            branches = [preset.build(settings["image_size"], self.classes, normalisation) for _ in range(self.splits)]
         finally:
             keras.config.set_dtype_policy(before)
         for s, branch in enumerate(branches):

@@ -5,13 +5,13 @@ import math
 from collections.abc import Callable, Hashable
 from typing import Any
 
-_ENOUGH = 0.002  # relative distance at which the search stops
-_FINEST = 1e-4  # relative width of the bracket below which no grid of channels has another point
+_ENOUGH = 0.004  # relative distance at which the search stops
+_FINEST = 1e-3  # relative width of the bracket below which no grid of channels has another point
 
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """The legal point, its scale, its cost, and how far that is from the target: cost / target - 1."""
+    """A legal point, its scale, its cost, and how far that is from the target: cost / target - 1."""
 
     point: Any
     scale: float
@@ -23,7 +23,7 @@ def solve(propose: Callable[[float], Hashable], cost: Callable[[Any], float], ta
     """The point `propose(scale)`, 0 < scale <= 1, whose cost is nearest the target.
 
     Points grow with the scale in steps, the cost roughly with its square: a secant in the root of the cost, which
-    halves the bracket wherever the secant stalls.
+    halves the bracket every second time, until the bracket is as narrow as no grid of channels.
     """
     costs: dict[Hashable, float] = {}
 
@@ -33,19 +33,14 @@ def solve(propose: Callable[[float], Hashable], cost: Callable[[Any], float], ta
             costs[point] = cost(point)
         return Found(point, scale, costs[point], costs[point] / target - 1)
 
-    low, high = at(_FINEST), at(1.0)
-    best = min(low, high, key=_distance)
-    halve = False
-    while low.cost < target < high.cost and high.scale - low.scale > _FINEST * high.scale and _distance(best) > _ENOUGH:
+    low, high = Found(None, 0.0, 0.0, -1.0), at(1.0)
+    best, halve = high, False
+    while high.cost > target and abs(best.distance) > _ENOUGH and high.scale - low.scale > _FINEST * high.scale:
         middle = at(_between(low, high, target, halve))
-        halve = not halve
-        best = min(best, middle, key=_distance)
+        best = min(best, middle, key=lambda found: abs(found.distance))
         low, high = (middle, high) if middle.cost <= target else (low, middle)
+        halve = not halve
     return best
-
-
-def _distance(found: Found) -> float:
-    return abs(found.distance)
 
 
 def _between(low: Found, high: Found, target: float, halve: bool) -> float:

@@ -35,8 +35,8 @@ def published(known, splits: int, what: str) -> None:
         )
 
 
-def multiple(width: float, step: int) -> int:
-    """The nearest multiple of `step` channels, at least one step."""
+def multiple(width: float, step: float) -> float:
+    """The nearest multiple of `step`, at least one step."""
     return max(step, step * round(width / step))
 
 

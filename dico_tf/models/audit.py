@@ -7,6 +7,8 @@ from typing import Any
 from dico_tf.config import FORMAT, Config
 from dico_tf.data.shapes import CIFAR_LARGEST, shape
 from dico_tf.divide import weight_decay
+from dico_tf.divide.networks.cost import Cost
+from dico_tf.models import published
 from dico_tf.models.menu import PRESETS
 
 REGULARISERS = ("dropout", "shake_drop", "drop_path", "drop_block")
@@ -27,6 +29,7 @@ def audit(config: Config, image_size: int, classes: int) -> dict[str, Any]:
         "model": preset.name,
         "splits": splits,
         "division": division,
+        "distance": _distance(splits, division, whole, branch),
         "dataset": config.data.dataset,
         "image_size": image_size,
         "classes": classes,
@@ -39,6 +42,13 @@ def audit(config: Config, image_size: int, classes: int) -> dict[str, Any]:
         "weight_decay": _weight_decay(config, image_size),
         "regularisation": _pairs(preset.spec, divided.spec, [n for n in names if n in REGULARISERS]),
     }
+
+
+def _distance(splits: int, division: str, whole: Cost, branch: Cost) -> float | None:
+    """How far S branches are from the budget, as a share of it; a published rule has none."""
+    if division == "published":
+        return None
+    return splits * getattr(branch, division) / getattr(whole, division) - 1
 
 
 def _weight_decay(config: Config, image_size: int) -> dict[str, Any]:
@@ -65,6 +75,12 @@ def _share(part: int, whole: int) -> str:
     return f"{100 * part / whole:.1f}%"
 
 
+def _by(report: dict[str, Any]) -> str:
+    if report["division"] == "published":
+        return "published rule"
+    return f"by {report['division']}, {100 * report['distance']:+.2f}% from the whole's"
+
+
 def describe(report: dict[str, Any]) -> str:
     """The audit as lines to read."""
     r = report
@@ -77,9 +93,9 @@ def describe(report: dict[str, Any]) -> str:
         ("the whole", r["whole_params"], r["whole_macs"]),
     ]
     lines = [
-        f"{r['model']} divided by {r['splits']} ({r['division']} rule), "
+        f"{r['model']} divided by {r['splits']} ({_by(r)}), "
         f"{r['dataset']}: {r['image_size']}x{r['image_size']} pixels, {r['classes']} classes",
-        *(f"  {name}: {before:g} -> {after:g}" for name, (before, after) in changes.items()),
+        *(f"  {name}: {_words(before)} -> {_words(after)}" for name, (before, after) in changes.items()),
         f"  weight decay: {decay['whole']:g} -> {decay['branch']:g} (rule: {decay['rule']})",
         "",
         f"  {'':22}{'parameters':>14}{'of whole':>10}{'multiply-adds':>18}{'of whole':>10}",
@@ -90,3 +106,43 @@ def describe(report: dict[str, Any]) -> str:
             f"{macs:>18,}{_share(macs, r['whole_macs']):>10}"
         )
     return "\n".join([*lines, "", "Multiply-adds of convolutions and dense layers, per image; papers call them FLOPs."])
+
+
+COLUMNS = ("network", 24), ("S", 2), ("changes", 62), ("parameters", 11), ("published", 9), ("G", 6), ("published", 9)
+
+
+def table(config: Config) -> Iterator[str]:
+    """`every` as lines of a Markdown table, beside the figures that are published for the data set."""
+    yield _line([name for name, _ in COLUMNS], "error %")
+    yield _line(["-" * width for _, width in COLUMNS], "-------")
+    for report in every(config):
+        *cells, error = _cells(report)
+        yield _line(cells, error)
+
+
+def _line(cells: list[str], last: str) -> str:
+    words = ("network", "changes")
+    sides = ["<" if name in words else ">" for name, _ in COLUMNS]
+    padded = [f"{cell:{side}{width}}" for cell, side, (_, width) in zip(cells, sides, COLUMNS, strict=True)]
+    return f"| {' | '.join(padded)} | {last:>7} |"
+
+
+def _cells(report: dict[str, Any]) -> list[str]:
+    row = published.find(report["dataset"], report["model"], report["splits"])
+    same_size = row and row.image_size == report["image_size"]
+    changes = {**report["changes"], **report["regularisation"]}
+    return [
+        report["model"],
+        str(report["splits"]),
+        "; ".join(f"{name} {_words(before)} -> {_words(after)}" for name, (before, after) in changes.items()),
+        f"{report['total_params']:,}",
+        f"{row.mparams:g} M" if row and row.mparams else "",
+        f"{report['total_macs'] / 1e9:.3f}",
+        f"{row.gmacs:g}" if row and same_size and row.gmacs else "",
+        f"{row.error:.2f}" if row else "",
+    ]
+
+
+def _words(value: Any) -> str:
+    """A number in four digits; a tuple of channels by its first and last."""
+    return f"{value[0]}..{value[-1]}" if isinstance(value, list | tuple) else f"{value:.4g}"

@@ -57,7 +57,7 @@ def divide(spec: Spec, splits: int) -> Spec:
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
-    return dataclasses.replace(spec, growth=spec.growth * scale, grid=4)
+    return dataclasses.replace(spec, growth=multiple(spec.growth * scale, 1 / 16), grid=4)
 
 
 def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:

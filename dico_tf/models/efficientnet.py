@@ -7,7 +7,7 @@ import math
 import keras
 
 from dico_tf.data.shapes import CIFAR_LARGEST
-from dico_tf.divide.rules import published
+from dico_tf.divide.rules import multiple, published
 from dico_tf.layers.convolution import convolution, depthwise
 from dico_tf.layers.image import Normalisation, entrance, head, uniform
 from dico_tf.layers.normalisation import batch_norm
@@ -72,7 +72,7 @@ def divide(spec: Spec, splits: int) -> Spec:
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
-    return dataclasses.replace(spec, width=spec.width * scale, divisor=4)
+    return dataclasses.replace(spec, width=multiple(spec.width * scale, 1 / 256), divisor=4)
 
 
 def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:

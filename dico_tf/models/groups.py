@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Any
 
+from dico_tf.models.residual import narrower
+
 
 def dividing(groups: int) -> tuple[int, ...]:
     """The published numbers of branches that leave whole groups."""
@@ -14,4 +16,4 @@ def narrowed(spec: Any, scale: float) -> Any:
     groups = max(round(spec.groups * scale), 1)
     # planes shrink by the scale, so a group stays as wide where base_width grows by its inverse
     base_width = spec.base_width * spec.groups / groups
-    return dataclasses.replace(spec, width=spec.width * scale, groups=groups, base_width=base_width)
+    return dataclasses.replace(spec, width=narrower(spec.width, scale), groups=groups, base_width=base_width)

@@ -26,6 +26,8 @@ from dico_tf.models import (
 from dico_tf.registry import Registry
 
 FAMILIES = (resnet, wrn, resnext, se_resnet, densenet, pyramidnet, shake_shake, resnexst, efficientnet)
+TOLERANCE = 0.02  # of a budget
+TILTS = (0.0, -0.1, 0.1, -0.2, 0.2, -0.3, 0.3)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,18 +67,31 @@ def _cost(preset: Preset, image_size: int, classes: int) -> Cost:
 
 @functools.lru_cache(256)
 def _within_budget(whole: Preset, splits: int, division: str, image_size: int, classes: int) -> Preset:
-    """The family's narrowing whose S branches come nearest the whole's params or macs."""
+    """The family's narrowing whose S branches come nearest the whole's params or macs, untilted if that is near."""
     if not image_size or not classes:
         raise UserError(f"--division={division} needs the image size and the number of classes")
-    regularised = whole.family.regularised(whole.spec, splits)
-
-    def narrowed(scale: float) -> Preset:
-        return dataclasses.replace(whole, spec=whole.family.narrow(regularised, round(scale, 4)))
 
     def cost(preset: Preset) -> int:
         return getattr(preset.cost(image_size, classes), division)
 
-    return budget.solve(narrowed, cost, cost(whole) / splits).point
+    found: list[budget.Found] = []
+    for spec in _tilted(whole.family.regularised(whole.spec, splits)):
+        path = functools.partial(_narrowed, whole, spec)
+        found.append(budget.solve(path, cost, cost(whole) / splits))
+        if abs(found[-1].distance) <= TOLERANCE:
+            return found[-1].point
+    return min(found, key=lambda f: abs(f.distance)).point
+
+
+def _tilted(spec: Any) -> list[Any]:
+    """Itself, and its variants whose stages grow a little less or more, which the grid of channels rounds otherwise."""
+    if not hasattr(spec, "tilt"):
+        return [spec]
+    return [dataclasses.replace(spec, tilt=tilt) for tilt in TILTS]
+
+
+def _narrowed(whole: Preset, spec: Any, scale: float) -> Preset:
+    return dataclasses.replace(whole, spec=whole.family.narrow(spec, scale))
 
 
 PRESETS: Registry[Preset] = Registry("model")

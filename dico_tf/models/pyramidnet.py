@@ -63,7 +63,7 @@ def divide(spec: Spec, splits: int) -> Spec:
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
-    return dataclasses.replace(spec, alpha=spec.alpha * scale, grid=4)
+    return dataclasses.replace(spec, alpha=multiple(spec.alpha * scale, 1 / 2), grid=4)
 
 
 def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:

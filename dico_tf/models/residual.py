@@ -16,9 +16,14 @@ def layout(blocks: Sequence[int]) -> str:
     return "cifar" if len(blocks) == 3 else "imagenet"
 
 
-def widths(width: float, count: int, step: int) -> list[int]:
-    """width * 2^i for each stage, in multiples of `step` channels."""
-    return [multiple(width * 2**i, step) for i in range(count)]
+def widths(width: float, count: int, step: int, tilt: float) -> list[int]:
+    """width * (2 + tilt)^i for each stage, in multiples of `step` channels."""
+    return [multiple(width * (2 + tilt) ** i, step) for i in range(count)]
+
+
+def narrower(width: float, scale: float) -> float:
+    """width * scale, in steps below which no stage rounds to another multiple of 4 channels."""
+    return multiple(width * scale, 1 / 8)
 
 
 def relu(x, name: str):

@@ -21,6 +21,7 @@ class Spec:
     blocks: tuple[int, ...]  # of each stage
     width: float = 16  # of the stem; stages end 4, 8, 16 (, 32) times as wide
     grid: int = 1  # widths are multiples of it
+    tilt: float = 0.0  # stages grow by 2 + tilt; a budget may need it
     dropout: float = 0.0  # before the dense layer only
 
     @property
@@ -64,7 +65,7 @@ def divide(spec: Spec, splits: int) -> Spec:
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
-    return dataclasses.replace(spec, width=spec.width * scale, grid=4)
+    return dataclasses.replace(spec, width=residual.narrower(spec.width, scale), grid=4)
 
 
 def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
@@ -72,6 +73,6 @@ def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisatio
     width = multiple(spec.width, spec.grid)
     entered = residual.stem if spec.layout == "cifar" else residual.widening_stem
     x = entered(x, width)
-    planes = residual.widths(spec.width, len(spec.blocks), spec.grid)
+    planes = residual.widths(spec.width, len(spec.blocks), spec.grid, spec.tilt)
     x = residual.stages(x, residual.bottleneck, planes, spec.blocks)
     return keras.Model(image, head(x, classes, spec.dropout), name="resnet")

@@ -23,6 +23,7 @@ class Spec:
     groups: int
     base_width: float  # of a group, where the stage's planes are 64
     width: float = 64  # of the stem
+    tilt: float = 0.0  # stages grow by 2 + tilt; a budget may need it
 
     layout = "imagenet"
 
@@ -55,7 +56,7 @@ def narrow(spec: Spec, scale: float) -> Spec:
 
 def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
     image, x = entrance(image_size, normalisation)
-    planes = residual.widths(spec.width, len(spec.blocks), _GRID)
+    planes = residual.widths(spec.width, len(spec.blocks), _GRID, spec.tilt)
     x = residual.pooled_without_border(residual.deep_stem(x, planes[0], 2 * planes[0]))
     block = functools.partial(bottleneck, base_width=spec.base_width, groups=spec.groups)
     x = residual.stages(x, block, planes, spec.blocks)

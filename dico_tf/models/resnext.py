@@ -20,6 +20,7 @@ class Spec:
     groups: int
     base_width: float  # of a group, where the stage's planes are 64
     width: float = 64  # of the stem; stages end 4, 8, 16 (, 32) times as wide
+    tilt: float = 0.0  # stages grow by 2 + tilt; a budget may need it
 
     @property
     def layout(self) -> str:
@@ -55,7 +56,7 @@ def narrow(spec: Spec, scale: float) -> Spec:
 
 def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
     image, x = entrance(image_size, normalisation)
-    planes = residual.widths(spec.width, len(spec.blocks), _GRID)
+    planes = residual.widths(spec.width, len(spec.blocks), _GRID, spec.tilt)
     entered = residual.stem if spec.layout == "cifar" else residual.widening_stem
     x = entered(x, planes[0])
     block = functools.partial(residual.bottleneck, base_width=spec.base_width, groups=spec.groups)

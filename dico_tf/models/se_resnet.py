@@ -29,6 +29,7 @@ class Spec:
     blocks: tuple[int, ...]  # of each stage
     width: float = 16  # of the stem
     grid: int = 1  # widths are multiples of it
+    tilt: float = 0.0  # stages grow by 2 + tilt; a budget may need it
     groups: int = 1
     base_width: float = 64  # of a group, where the stage's planes are 64
     stem: str = "even"  # even: w, w, w; widening: w, w, 2w
@@ -80,7 +81,11 @@ def divide(spec: Spec, splits: int) -> Spec:
 
 def narrow(spec: Spec, scale: float) -> Spec:
     spec = dataclasses.replace(spec, grid=4)
-    return narrowed(spec, scale) if spec.groups > 1 else dataclasses.replace(spec, width=spec.width * scale)
+    return (
+        narrowed(spec, scale)
+        if spec.groups > 1
+        else dataclasses.replace(spec, width=residual.narrower(spec.width, scale))
+    )
 
 
 def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
@@ -100,7 +105,7 @@ def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisatio
         norm=_norm(spec, image_size),
         finish=_finish(spec),
     )
-    x = residual.stages(x, block, residual.widths(spec.width, len(spec.blocks), spec.grid), spec.blocks)
+    x = residual.stages(x, block, residual.widths(spec.width, len(spec.blocks), spec.grid, spec.tilt), spec.blocks)
     return keras.Model(image, head(x, classes, spec.dropout), name="se_resnet")
 
 

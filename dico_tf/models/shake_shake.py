@@ -27,6 +27,7 @@ class Spec:
     width: float  # of the first stage; 2 and 4 times as wide in the others
     blocks: int = 4  # of each stage
     grid: int = 1  # widths are multiples of it
+    tilt: float = 0.0  # stages grow by 2 + tilt; a budget may need it
 
     layout = "cifar"
 
@@ -54,14 +55,14 @@ def divide(spec: Spec, splits: int) -> Spec:
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
-    return dataclasses.replace(spec, width=spec.width * scale, grid=4)
+    return dataclasses.replace(spec, width=residual.narrower(spec.width, scale), grid=4)
 
 
 def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
     image, x = entrance(image_size, normalisation)
     x = convolution(x, STEM, 3, "stem_conv", use_bias=True, bias_initializer=uniform(1 / math.sqrt(27)))
     x = batch_norm(x, "stem_norm")
-    planes = residual.widths(spec.width, 3, spec.grid)
+    planes = residual.widths(spec.width, 3, spec.grid, spec.tilt)
     x = relu(residual.stages(x, block, planes, (spec.blocks,) * 3), "final_relu")
     return keras.Model(image, head(x, classes), name="shake_shake")
 

@@ -20,6 +20,7 @@ class Spec:
     width: float  # k: stages are k, 2k, 4k stems wide; for ImageNet the middle of the bottlenecks is k times as wide
     stem: float = 16
     dropout: float = 0.0  # before the dense layer only
+    tilt: float = 0.0  # stages grow by 2 + tilt; a budget may need it
 
     def __post_init__(self):
         if self.layout == "cifar" and (self.depth - 4) % 6:
@@ -63,8 +64,8 @@ def divide(spec: Spec, splits: int) -> Spec:
 def narrow(spec: Spec, scale: float) -> Spec:
     """k, or for ImageNet the stem, with which all widths go."""
     if spec.layout == "cifar":
-        return dataclasses.replace(spec, width=spec.width * scale)
-    return dataclasses.replace(spec, stem=spec.stem * scale)
+        return dataclasses.replace(spec, width=residual.narrower(spec.stem * spec.width, scale) / spec.stem)
+    return dataclasses.replace(spec, stem=residual.narrower(spec.stem, scale))
 
 
 def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
@@ -73,9 +74,9 @@ def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisatio
     if spec.layout == "cifar":
         blocks = ((spec.depth - 4) // 6,) * 3
         x = residual.stem(x, width)
-        x = residual.stages(x, residual.basic, residual.widths(spec.stem * spec.width, 3, _GRID), blocks)
+        x = residual.stages(x, residual.basic, residual.widths(spec.stem * spec.width, 3, _GRID, spec.tilt), blocks)
     else:
         x = residual.widening_stem(x, width)
         block = functools.partial(residual.bottleneck, base_width=64 * spec.width)
-        x = residual.stages(x, block, residual.widths(spec.stem, 4, _GRID), BLOCKS[spec.depth])
+        x = residual.stages(x, block, residual.widths(spec.stem, 4, _GRID, spec.tilt), BLOCKS[spec.depth])
     return keras.Model(image, head(x, classes, spec.dropout), name="wrn")

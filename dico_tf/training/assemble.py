@@ -36,6 +36,7 @@ def network(config: Config, data: dict[str, Any]) -> DiCo:
     return DiCo(
         config.network.model,
         config.network.splits,
+        division=config.network.division,
         classes=len(data["class_names"]),
         image_size=data["image_size"],
         views=views.views,

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from dico_tf.config import Config
+from dico_tf.config import Config, Network
 from dico_tf.data import source as sources
 from dico_tf.data.source import Source, Split
 from dico_tf.data.validation import carve
@@ -50,9 +50,16 @@ def _build(config: Config, place: Devices, data: dict[str, Any], steps_per_epoch
     return model
 
 
+def _check_division(network: Network) -> None:
+    """Says what cannot be before data are read."""
+    preset = PRESETS[network.model]
+    if network.division == "published":
+        preset.divided(network.splits)
+
+
 def train(config: Config, flags_text: str, say: Callable[[str], None]) -> dict[str, Any]:
     """Trains or continues; the summary, which is also in summary.json. Raises Stopped after a signal."""
-    PRESETS[config.network.model].divided(config.network.splits)  # bad names are said before data are read
+    _check_division(config.network)
     parse_all(config.views.views, config.network.splits)
     folder = Path(config.run.workdir) if config.run.workdir else workdir.default(config)
     place = devices(config.machine.strategy)

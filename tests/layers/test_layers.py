@@ -3,10 +3,14 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from dico_tf.layers.convolution import convolution
+from dico_tf.layers.convolution import GroupedConvolution, convolution
+from dico_tf.layers.drops import DropBlock, DropPath
 from dico_tf.layers.image import Normalisation, Normalise
 from dico_tf.layers.normalisation import BatchNorm
+from dico_tf.layers.shake import ShakeDrop, ShakeShake
+from dico_tf.layers.split_attention import WeighedHalves, squeezed
 
 X = np.random.default_rng(0).normal(3, 2, (8, 5, 5, 4)).astype(np.float32)
 
@@ -55,3 +59,139 @@ def test_pixels_are_normalised_inside_whatever_their_type():
     expected = (pixels / 255 - Normalisation().mean) / Normalisation().std
     assert np.asarray(layer(pixels)) == pytest.approx(expected, abs=1e-5)
     assert np.asarray(layer(pixels.astype(np.float32))) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize(("groups", "stride"), [(2, 1), (4, 2), (8, 1)])
+def test_a_grouped_convolution_is_one_of_each_group(groups, stride):
+    x = np.random.default_rng(3).normal(size=(2, 6, 6, 8)).astype(np.float32)
+    layer = GroupedConvolution(16, 3, strides=stride, padding="same", groups=groups)
+    y, kernel = np.asarray(layer(x)), np.asarray(layer.kernel)
+    for g, (part, own) in enumerate(zip(np.split(x, groups, -1), np.split(kernel, groups, -1), strict=True)):
+        single = keras.layers.Conv2D(16 // groups, 3, strides=stride, padding="same", use_bias=False)
+        single.build(part.shape)
+        single.kernel.assign(own)
+        assert y[..., g * 16 // groups : (g + 1) * 16 // groups] == pytest.approx(np.asarray(single(part)), abs=1e-5)
+
+
+def test_a_grouped_convolution_is_keras_own_forward_and_backward():
+    x = tf.constant(np.random.default_rng(4).normal(size=(2, 5, 5, 8)).astype(np.float32))
+    ours = GroupedConvolution(8, 3, padding="same", groups=4)
+    theirs = keras.layers.Conv2D(8, 3, padding="same", groups=4)
+    gradients = []
+    for layer in (ours, theirs):
+        layer.build(x.shape)
+        layer.set_weights(ours.get_weights())
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss = tf.reduce_sum(layer(x) ** 2)
+        gradients.append(tape.gradient(loss, [x, layer.kernel]))
+    for own, keras_own in zip(*gradients, strict=True):
+        assert np.asarray(own) == pytest.approx(np.asarray(keras_own), rel=1e-4, abs=1e-4)
+
+
+def test_no_xla_is_traced_into_a_grouped_convolution():
+    graph = tf.function(GroupedConvolution(8, 3, groups=4)).get_concrete_function(tf.TensorSpec((None, 5, 5, 8)))
+    definition = graph.graph.as_graph_def()
+    assert not list(definition.library.function)
+    assert sum(node.op == "Conv2D" for node in definition.node) == 1
+
+
+def test_a_gamma_says_whether_weight_decay_takes_it():
+    for decays in (True, False):
+        norm = BatchNorm(decay_gamma=decays)
+        norm.build((None, 4))
+        assert norm.gamma.decays is decays
+        assert BatchNorm.from_config(norm.get_config()).decay_gamma is decays
+
+
+def _pulled(layer, x, repeats: int):
+    """Outputs and gradients [repeats, ...] of a layer in training."""
+    outputs, gradients = [], []
+    for _ in range(repeats):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x, training=True)
+        outputs.append(y)
+        gradients.append(tape.gradient(y, x))
+    return np.stack(outputs), np.stack(gradients)
+
+
+def _uniform(values: np.ndarray, low: float, high: float) -> bool:
+    """Largest distance between the empirical distribution and U(low, high), at the 0.1 % level of Kolmogorov."""
+    ranks = np.arange(1, values.size + 1) / values.size
+    distance = np.abs(np.sort((values.ravel() - low) / (high - low)) - ranks).max()
+    return distance < 1.95 / np.sqrt(values.size)
+
+
+def test_shake_drop_passes_or_shakes_the_whole_batch_and_its_gradient():
+    keras.utils.set_random_seed(5)
+    x = tf.ones((16, 2, 2, 3))
+    outputs, gradients = _pulled(ShakeDrop(0.4), x, 400)
+    assert (np.ptp(outputs, axis=(2, 3, 4)) < 1e-6).all(), "one factor per sample"
+    forward, backward = outputs[:, :, 0, 0, 0], gradients[:, :, 0, 0, 0]
+    passed = np.isclose(forward, 1, atol=1e-6).all(axis=1)
+    assert abs(passed.mean() - 0.6) < 4 * np.sqrt(0.24 / 400)
+    assert (backward[passed] == 1).all()
+    assert _uniform(forward[~passed], -1, 1) and _uniform(backward[~passed], 0, 1)
+    assert abs(np.corrcoef(forward[~passed].ravel(), backward[~passed].ravel())[0, 1]) < 0.08
+    assert np.asarray(ShakeDrop(0.4)(x)) == pytest.approx(0.6)
+
+
+def test_shake_shake_mixes_by_one_number_forward_and_another_backward():
+    keras.utils.set_random_seed(6)
+    layer = ShakeShake()
+    first, second = tf.fill((16, 2, 2, 3), 3.0), tf.fill((16, 2, 2, 3), 1.0)
+    mixes, pulls = [], []
+    for _ in range(300):
+        with tf.GradientTape() as tape:
+            tape.watch([first, second])
+            y = layer([first, second], training=True)
+        mixes.append((y[:, 0, 0, 0] - 1) / 2)
+        pulls.append([g[:, 0, 0, 0] for g in tape.gradient(y, [first, second])])
+    mixes, pulls = np.stack(mixes), np.stack(pulls)  # [300, 16], [300, 2, 16]
+    assert _uniform(mixes, 0, 1) and _uniform(pulls[:, 0], 0, 1)
+    assert pulls.sum(axis=1) == pytest.approx(1, abs=1e-6)
+    assert abs(np.corrcoef(mixes.ravel(), pulls[:, 0].ravel())[0, 1]) < 0.08
+    assert np.asarray(layer([first, second])) == pytest.approx(2)
+
+
+def test_drop_path_drops_samples_one_by_one_and_keeps_the_mean():
+    keras.utils.set_random_seed(7)
+    outputs, gradients = _pulled(DropPath(0.25), tf.ones((32, 2, 2, 3)), 200)
+    assert np.isin(outputs, np.float32([0, 1 / 0.75])).all() and np.array_equal(outputs, gradients)
+    assert (np.ptp(outputs, axis=(2, 3, 4)) == 0).all() and np.ptp(outputs, axis=1).any()
+    assert outputs.mean() == pytest.approx(1, abs=4 * np.sqrt(1 / 3 / 6400))
+    assert np.array_equal(DropPath(0.25)(X), X)
+
+
+def test_drop_block_drops_whole_squares_at_its_rate():
+    keras.utils.set_random_seed(8)
+    outputs, _ = _pulled(DropBlock(0.1, 3), tf.ones((16, 14, 14, 8)), 20)
+    dropped = outputs == 0
+    assert dropped.mean() == pytest.approx(0.1, abs=0.012), "squares that overlap drop a little less"
+    assert outputs.mean(axis=(1, 2, 3, 4)) == pytest.approx(1, abs=1e-4)
+    shifts = [(i, j) for i in range(3) for j in range(3)]
+    squares = np.logical_and.reduce([dropped[:, :, i : i + 12, j : j + 12] for i, j in shifts])
+    covered = np.zeros_like(dropped)
+    for i, j in shifts:
+        covered[:, :, i : i + 12, j : j + 12] |= squares
+    assert np.array_equal(covered, dropped), "whatever is dropped is a union of whole squares"
+    assert np.array_equal(DropBlock(0.1, 3)(X), X)
+
+
+def test_split_attention_weighs_each_channel_of_the_halves_against_its_twin():
+    draw = np.random.default_rng(9)
+    x, scores = draw.normal(size=(2, 3, 3, 8)), draw.normal(size=(2, 1, 1, 8))
+    found = np.asarray(WeighedHalves(2)([x.astype(np.float32), scores.astype(np.float32)]))
+    scores = scores.reshape(2, 2, 2, 2)  # [B, groups, radix, m / groups]
+    for group in range(2):
+        for c in range(2):
+            pair = np.exp(scores[:, group, :, c])
+            weight = (pair / pair.sum(axis=1, keepdims=True))[:, :, None, None]
+            channel = 2 * group + c
+            mixed = weight[:, 0] * x[..., channel] + weight[:, 1] * x[..., 4 + channel]
+            assert found[..., channel] == pytest.approx(mixed, abs=1e-6)
+
+
+def test_squeezed_widths_leave_whole_groups():
+    assert [squeezed(64, 4), squeezed(256, 4), squeezed(60, 3)] == [32, 128, 33]

@@ -181,3 +181,50 @@ def test_an_unknown_model_is_answered_with_a_suggestion():
 def test_a_data_set_without_a_known_shape_asks_for_one():
     with pytest.raises(UserError, match="give --image_size and --classes"):
         audit.one(config.from_values({"dataset": "mine"}))
+
+
+BUDGETS = [
+    ("wrn_10_4", 3), ("wrn_16_8", 32), ("resnet_56", 3), ("resnext_29_8x64d", 5), ("densenet_190_k40", 7),
+    ("pyramidnet_164_a270", 3), ("shake_26_2x96d", 6), ("efficientnet_b0", 7),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("division", ["params", "macs"])
+@pytest.mark.parametrize(("model", "splits"), BUDGETS)
+def test_any_number_of_branches_meets_a_budget(model, splits, division):
+    asked = {"model": model, "splits": splits, "dataset": "cifar100", "division": division}
+    report = audit.one(config.from_values(asked))
+    assert report[f"total_{division}"] / report[f"whole_{division}"] - 1 == pytest.approx(report["distance"])
+    assert abs(report["distance"]) <= 0.02
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.__name__.rsplit(".", 1)[1])
+def test_a_budget_divides_regularisation_as_the_published_rule_does(family):
+    preset = next(p for p in PRESETS.values() if p.family is family and not p.name.endswith("_tiny"))
+    by_rule, by_budget = preset.divided(2).spec, family.narrow(family.regularised(preset.spec, 2), 0.7)
+    for name in audit.REGULARISERS:
+        assert getattr(by_rule, name, 0) == getattr(by_budget, name, 0)
+
+
+def test_widths_of_a_budget_lie_on_the_grid_and_groups_are_whole():
+    branch = PRESETS["resnext_29_8x64d"].divided(3, "params", 32, 10).build(32, 10)
+    for layer in branch.layers:
+        if hasattr(layer, "filters") and layer.name.endswith("conv3"):
+            assert layer.filters % 4 == 0
+        if getattr(layer, "groups", 1) > 1:
+            assert layer.filters % layer.groups == layer.input.shape[-1] % layer.groups == 0
+
+
+def test_what_a_grid_cannot_meet_comes_with_its_distance():
+    asked = {"model": "resnet_tiny", "splits": 32, "dataset": "cifar10", "division": "params"}
+    report = audit.one(config.from_values(asked))
+    assert report["distance"] > 0.02
+    assert f"by params, {100 * report['distance']:+.2f}% from the whole's" in audit.describe(report)
+
+
+def test_the_table_stands_beside_the_published_figures():
+    lines = audit.table(config.from_values({"dataset": "cifar100"}))
+    head, rule = next(lines), next(lines)
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for _, line in zip(range(20), lines, strict=False)]
+    assert {len(line) for line in (head, rule)} == {len(head)}
+    assert ["resnet_110", "2", "width 16 -> 12", "1,333,472", "1.33 M", "0.189", "0.2", "18.32"] in rows
