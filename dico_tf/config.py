@@ -39,7 +39,9 @@ class Network:
         "how the branches' widths are found: the published rule, or the whole's params or macs for S branches",
         DIVISIONS,
     )
-    init_from: str = option("", "start from the weights of this run's folder (a new head where classes differ)")
+    init_from: str = option(
+        "", "start from the weights of this run's folder or PyTorch file (a new head where classes differ)"
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,8 @@ from dico_tf.cotrain.dico import DiCo
 from dico_tf.data.source import Source
 from dico_tf.divide import weight_decay
 from dico_tf.errors import UserError
+from dico_tf.models import torch_weights
+from dico_tf.models.torch_weights import Carried
 from dico_tf.training import state
 from dico_tf.training.workdir import read_json
 
@@ -85,7 +87,14 @@ def trained_run(workdir: str | Path) -> TrainedRun:
     return TrainedRun(workdir, from_json(record["config"]), record["data"], selected, state.read_part(best, "weights"))
 
 
-def start_from(model: DiCo, workdir: str | Path) -> list[str]:
+def start_from(model: DiCo, origin: str | Path) -> Carried:
+    """The weights of a run's folder or of a PyTorch checkpoint; only heads may stay fresh."""
+    if torch_weights.holds_weights(origin):
+        return torch_weights.load(model, origin, classes="any")
+    return Carried(fresh=_start_from_run(model, origin), unused=[])
+
+
+def _start_from_run(model: DiCo, workdir: str | Path) -> list[str]:
     """Another run's selected weights where name and shape agree; the names left fresh, which only heads may be."""
     run = trained_run(workdir)
     before, named = run.config.network, state.weights(model)

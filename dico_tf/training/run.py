@@ -92,8 +92,10 @@ def _train(config: Config, flags_text: str, say: Callable[[str], None], folder: 
     loop = Loop(config, place, model, parts["train"], parts[config.run.select], checkpoints, say)
     loop.resume()
     if not loop.step and config.network.init_from:
-        fresh = assemble.start_from(model, config.network.init_from)
-        say(f"weights from {config.network.init_from}" + (f", fresh: {', '.join(fresh)}" if fresh else ""))
+        carried = assemble.start_from(model, config.network.init_from)
+        remarks = {"fresh": carried.fresh, "never run and left out": carried.unused}
+        said = [f"{what}: {', '.join(names)}" for what, names in remarks.items() if names]
+        say(", ".join([f"weights from {config.network.init_from}", *said]))
     if place.chief:  # of a run that continues, too: what is free may have changed
         workdir.write_json(folder / "config.json", workdir.describe(config, data))
         workdir.write_text(folder / "run.flags", flags_text)

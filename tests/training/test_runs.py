@@ -15,6 +15,7 @@ from PIL import Image
 from dico_tf import flags
 from dico_tf.config import from_json, from_values, to_values
 from dico_tf.evaluation import predictions
+from dico_tf.models.torch_weights import Carried
 from dico_tf.training import assemble, state
 
 ROOT = Path(__file__).parents[2]
@@ -227,7 +228,7 @@ def test_other_classes_get_a_fresh_head_and_nothing_else_does(averaged, digits):
     assert f"weights from {digits}, fresh: {', '.join(heads)}" in shown
     run, before = assemble.trained_run(folder), assemble.trained_run(digits)
     model = run.network()
-    assert assemble.start_from(model, digits) == heads
+    assert assemble.start_from(model, digits).fresh == heads
     found = state.read(state.weights(model))
     assert [n for n in found if n not in heads and not np.array_equal(found[n], before.arrays[n])] == []
 
@@ -235,7 +236,7 @@ def test_other_classes_get_a_fresh_head_and_nothing_else_does(averaged, digits):
 def test_the_same_classes_start_from_the_same_weights(digits):
     run = assemble.trained_run(digits)
     model = assemble.network(run.config, run.data)
-    assert assemble.start_from(model, digits) == []
+    assert assemble.start_from(model, digits) == Carried(fresh=[], unused=[])
     found = state.read(state.weights(model))
     assert found.keys() == run.arrays.keys()
     assert [n for n in found if not np.array_equal(found[n], run.arrays[n])] == []

@@ -1,0 +1,205 @@
+"""Carries the weights of the published PyTorch networks into ours, layer by layer."""
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from dico_tf.errors import UserError
+from dico_tf.models import weight_matching
+from dico_tf.models.weight_matching import Entry
+
+SUFFIXES = (".pth", ".pt", ".tar")
+Arrays = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Carried:
+    """What was not carried: our variables that stay fresh, and the checkpoint's layers that never run."""
+
+    fresh: list[str]
+    unused: list[str]
+
+
+def holds_weights(path: str | Path) -> bool:
+    """Whether the path is to a checkpoint's file, there or not, rather than to a folder."""
+    path = Path(path)
+    return path.is_file() or (path.suffix in SUFFIXES and not path.is_dir())
+
+
+def load(model: Any, path: str | Path, classes: str = "same") -> Carried:
+    """The checkpoint's weights into a DiCo of as many branches; classes="any" leaves a head of others fresh."""
+    checkpoint = read(path)
+    try:
+        return carry(checkpoint, model.branches, classes)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def read(path: str | Path) -> list[Arrays]:
+    """A checkpoint's tensors, branch by branch, under their names within the branch.
+
+    Takes a state dict, by itself or under "state_dict"; names may begin with module., and with models.0., models.1.
+    """
+    try:
+        return by_branch(_state_dict(_loaded(Path(path))))
+    except UserError as error:
+        raise UserError(f"{path} {error}") from None
+
+
+def _loaded(path: Path) -> Any:
+    try:
+        import torch
+    except ImportError:
+        raise UserError("is read by PyTorch, which is not installed: pip install torch") from None
+    if not path.is_file():
+        raise UserError("does not exist, or is no file")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds, by what is wrong with a file
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(
+            f"cannot be read as tensors alone ({reason}). Files that hold Python objects can run code and are refused: "
+            "if you trust it, open it in PyTorch and save its state dict: torch.save(checkpoint['state_dict'], FILE)"
+        ) from None
+
+
+def _state_dict(loaded: Any) -> Arrays:
+    if isinstance(loaded, Mapping) and "state_dict" in loaded:
+        loaded = loaded["state_dict"]
+    if not isinstance(loaded, Mapping):
+        kind = type(loaded).__name__
+        raise UserError(f"holds a {kind}, not a state dict: save one with torch.save(model.state_dict(), FILE)")
+    arrays = {name: _array(name, v) for name, v in loaded.items() if not str(name).endswith("num_batches_tracked")}
+    if not arrays:
+        raise UserError("holds no weights")
+    return arrays
+
+
+def _array(name: Any, value: Any) -> np.ndarray:
+    import torch
+
+    if not isinstance(name, str) or not isinstance(value, torch.Tensor) or not value.is_floating_point():
+        kind = value.dtype if isinstance(value, torch.Tensor) else type(value).__name__
+        raise UserError(
+            f"holds {name!r} of kind {kind}, which is no weight: "
+            "save the state dict by itself with torch.save(model.state_dict(), FILE)"
+        )
+    return value.detach().float().numpy()
+
+
+def by_branch(arrays: Arrays) -> list[Arrays]:
+    """One of each models.<s>., or one in all where no name begins so; a module. before all is left out."""
+    if all(name.startswith("module.") for name in arrays):
+        arrays = {name.removeprefix("module."): array for name, array in arrays.items()}
+    branches: dict[int, Arrays] = {}
+    for name, array in arrays.items():
+        match = re.fullmatch(r"models\.(\d+)\.(.+)", name)
+        s, inner = (int(match[1]), match[2]) if match else (-1, name)
+        branches.setdefault(s, {})[inner] = array
+    found = sorted(branches)
+    if found != list(range(len(found))) and found != [-1]:
+        names = [f"models.{s}." if s >= 0 else next(iter(branches[s])) for s in found]
+        raise UserError(f"holds {', '.join(names)}: wanted models.0., models.1. and so on for all, or for none")
+    return [branches[s] for s in found]
+
+
+def carry(checkpoint: Sequence[Mapping[str, np.ndarray]], branches: Sequence[Any], classes: str = "same") -> Carried:
+    """The arrays of `read` into as many Keras models, all or nothing; how layers are matched is in weight_matching."""
+    if classes not in ("same", "any"):
+        raise UserError(f"classes={classes!r} is neither same nor any")
+    if len(checkpoint) != len(branches):
+        raise UserError(
+            f"the checkpoint holds {len(checkpoint)} branches and the network {len(branches)}: "
+            f"give --splits={len(checkpoint)}"
+        )
+    plans = [_plan(s, *both, classes) for s, both in enumerate(zip(checkpoint, branches, strict=True))]
+    for plan in plans:
+        for variable, array in plan.values:
+            variable.assign(array)
+    names = [name for plan in plans for name in plan.fresh], [name for plan in plans for name in plan.unused]
+    return Carried(*names)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    values: list[tuple[Any, np.ndarray]]
+    fresh: list[str]
+    unused: list[str]
+
+
+def _plan(s: int, arrays: Mapping[str, np.ndarray], branch: Any, classes: str) -> _Plan:
+    """What goes where in branch s, and nothing done yet."""
+    layers = {layer.name: layer for layer in branch.layers if layer.weights}
+    try:
+        ours, theirs, fresh = [_ours(layer) for layer in layers.values()], entries(arrays), []
+        if classes == "any" and theirs and _other_classes(ours[-1], theirs[-1]):
+            head = layers[ours[-1].name]
+            fresh = [f"branch_{s}/{head.name}/{variable.name}" for variable in head.weights]
+            ours, theirs = ours[:-1], theirs[:-1]
+        matched = weight_matching.match(weight_matching.blocks(ours), theirs)
+    except UserError as error:
+        raise UserError(f"branch {s}: {error}; give the --model, --splits and classes it was trained with") from None
+    values = []
+    for our, their in matched.pairs:
+        values += _values(layers[our.name], their.name, arrays)
+    return _Plan(values, fresh, [f"models.{s}.{entry.name}" for entry in matched.unused])
+
+
+def _other_classes(our: Entry, their: Entry) -> bool:
+    return our.kind == their.kind == "matrix" and our.shape[1:] == their.shape[1:] and our.shape[0] != their.shape[0]
+
+
+_MATRIX = ("weight", "bias")
+_NORM = ("weight", "bias", "running_mean", "running_var")
+
+
+def entries(arrays: Mapping[str, np.ndarray]) -> list[Entry]:
+    """The checkpoint's layers as they were written down; UserError names what is no layer of these families."""
+    layers: dict[str, dict[str, tuple[int, ...]]] = {}
+    for key, array in arrays.items():
+        name, _, part = key.rpartition(".")
+        layers.setdefault(name, {})[part] = array.shape
+    return [_theirs(name, shapes) for name, shapes in layers.items()]
+
+
+def _theirs(name: str, shapes: dict[str, tuple[int, ...]]) -> Entry:
+    weight, others = shapes.get("weight", ()), {shape for part, shape in shapes.items() if part != "weight"}
+    if len(weight) in (2, 4) and shapes.keys() <= set(_MATRIX) and others <= {weight[:1]}:
+        return Entry(name, "matrix", (*weight, 1, 1)[:4], "bias" in shapes)
+    if len(weight) == 1 and shapes.keys() == set(_NORM) and others == {weight}:
+        return Entry(name, "norm", weight)
+    held = ", ".join(f"{name}.{part} {'x'.join(map(str, shape))}".lstrip(".") for part, shape in shapes.items())
+    raise UserError(f"{held} is no convolution, dense layer or batch normalisation")
+
+
+def _ours(layer: Any) -> Entry:
+    if isinstance(layer, keras.layers.BatchNormalization):
+        return Entry(layer.name, "norm", tuple(layer.gamma.shape))
+    bias = getattr(layer, "bias", None) is not None
+    match layer:
+        case keras.layers.Dense():
+            return Entry(layer.name, "matrix", (*layer.kernel.shape[::-1], 1, 1), bias)
+        case keras.layers.DepthwiseConv2D():
+            height, width, channels, each = layer.kernel.shape
+            return Entry(layer.name, "matrix", (channels, each, height, width), bias)
+        case keras.layers.Conv2D():
+            height, width, inputs, outputs = layer.kernel.shape
+            return Entry(layer.name, "matrix", (outputs, inputs, height, width), bias)
+    raise UserError(f"{layer.name}, a {type(layer).__name__}, is no layer of the published PyTorch networks")
+
+
+def _values(layer: Any, name: str, arrays: Mapping[str, np.ndarray]) -> list[tuple[Any, np.ndarray]]:
+    """Our variables of a layer and theirs of the same, turned the Keras way."""
+    if isinstance(layer, keras.layers.BatchNormalization):
+        variables = (layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance)
+        return [(variable, arrays[f"{name}.{part}"]) for variable, part in zip(variables, _NORM, strict=True)]
+    weight = arrays[f"{name}.weight"]
+    weight = weight.reshape((*weight.shape, 1, 1)[:4])  # [out, in / groups, height, width]
+    axes = (2, 3, 0, 1) if isinstance(layer, keras.layers.DepthwiseConv2D) else (2, 3, 1, 0)
+    kernel = weight.transpose(axes).reshape(layer.kernel.shape)
+    return [(layer.kernel, kernel)] + ([(layer.bias, arrays[f"{name}.bias"])] if layer.bias is not None else [])
