@@ -1,0 +1,91 @@
+"""Every recipe in configs/: whole, in the words of what is published, and able to train."""
+
+import dataclasses
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import train
+from dico_tf import config, flags
+from dico_tf.models import audit
+from dico_tf.models.menu import PRESETS
+from dico_tf.models.published import ROWS
+from dico_tf.training import assemble
+from dico_tf.training.optimizers import optimizer
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+RECIPES = sorted(path.stem for path in CONFIGS.glob("*.flags"))
+DRAW = np.random.default_rng(0)
+
+
+def read(stem: str, *more: str) -> config.Config:
+    return config.from_values(flags.parse(train.SCRIPT, [f"--flagfile={CONFIGS / stem}.flags", *more])[0])
+
+
+def shape(asked: config.Config) -> tuple[str, str, int]:
+    return asked.data.dataset, asked.network.model, asked.optimisation.epochs
+
+
+def test_every_published_row_has_a_recipe_whose_header_says_its_error():
+    texts: dict = {}
+    for stem in RECIPES:
+        texts.setdefault(shape(read(stem)), []).append((CONFIGS / f"{stem}.flags").read_text())
+    for row in ROWS:
+        headers = texts.get((row.dataset, row.model, row.epochs), [])
+        assert any(f"{row.error:.2f} % (S={row.splits})" in header for header in headers), row
+
+
+@pytest.mark.parametrize("stem", RECIPES)
+def test_a_recipe_says_how_it_is_called_and_whether_it_was_run(stem):
+    header = [line for line in (CONFIGS / f"{stem}.flags").read_text().splitlines() if line.startswith("#")]
+    assert f"python train.py --flagfile=configs/{stem}.flags" in " ".join(header)
+    assert stem == "quickstart" or "Not run here" in " ".join(header) or "Measured by" in " ".join(header)
+
+
+@pytest.mark.parametrize("stem", [stem for stem in RECIPES if stem != "quickstart"])
+def test_a_recipe_divides_its_network(stem):
+    report = audit.one(read(stem))
+    assert report["branches"][0]["params"] <= report["whole_params"]
+    assert len(report["branches"]) == report["splits"]
+
+
+def _distinct() -> list[str]:
+    """Recipes that together show every family and all kinds of views; the others trace what these do."""
+    seen, chosen = set(), []
+    for stem in RECIPES:
+        asked = read(stem)
+        new = {PRESETS[asked.network.model].family.__name__, asked.views} - seen
+        seen |= new
+        chosen += [stem] if new else []
+    return chosen
+
+
+def _train_two_steps(stem: str) -> None:
+    asked = read(stem)
+    family = PRESETS[asked.network.model].family
+    tiny = next(p.name for p in PRESETS.values() if p.family is family and p.name.endswith("_tiny"))
+    splits = min(asked.network.splits, 2)
+    asked = dataclasses.replace(asked, network=dataclasses.replace(asked.network, model=tiny, splits=splits))
+    facts = {"class_names": list("abc"), "image_size": 32, "mean": (0.5,) * 3, "std": (0.25,) * 3}
+    model = assemble.network(asked, facts)
+    model.compile(optimizer(asked.optimisation, 2, 1e-4, model.branch_variables))
+    before = [variable.numpy() for variable in model.branch_variables]
+    images = DRAW.integers(0, 256, (8, 32, 32, 3)).astype(np.uint8)
+    history = model.fit(images, DRAW.integers(0, 3, 8), batch_size=4, epochs=1, verbose=0)
+    assert np.isfinite(history.history["loss"]).all()
+    assert int(model.step) == 2
+    assert any((old != new.numpy()).any() for old, new in zip(before, model.branch_variables, strict=True))
+    keras.utils.clear_session()
+
+
+@pytest.mark.parametrize("stem", _distinct())
+def test_a_recipe_trains_its_tiny_sibling(stem):
+    _train_two_steps(stem)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stem", sorted(set(RECIPES) - set(_distinct())))
+def test_every_other_recipe_trains_its_tiny_sibling_too(stem):
+    _train_two_steps(stem)
