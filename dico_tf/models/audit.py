@@ -1,33 +1,22 @@
 """What dividing a preset changes and costs, as one JSON object and as text for people."""
 
-import concurrent.futures
 import dataclasses
 from collections.abc import Iterator
 from typing import Any
-
-import keras
 
 from dico_tf.config import FORMAT, Config
 from dico_tf.data.shapes import CIFAR_LARGEST, shape
 from dico_tf.divide import weight_decay
 from dico_tf.divide.networks.cost import Cost, cost
+from dico_tf.divide.networks.graph import weightless
 from dico_tf.models.menu import PRESETS, Preset
 
 REGULARISERS = ("dropout",)
 
 
 def count(preset: Preset, image_size: int, classes: int) -> Cost:
-    """Counted without making a weight, now or later.
-
-    Keras notes, per thread, which variables a stateless scope left to be made; the note goes with the thread.
-    """
-    with concurrent.futures.ThreadPoolExecutor(1) as thread:
-        return thread.submit(_count, preset, image_size, classes).result()
-
-
-def _count(preset: Preset, image_size: int, classes: int) -> Cost:
-    with keras.StatelessScope(initialize_variables=False):
-        return cost(preset.build(image_size, classes))
+    """Counted without making a weight."""
+    return weightless(lambda: cost(preset.build(image_size, classes)))
 
 
 def _pairs(whole: Any, branch: Any, names: list[str]) -> dict[str, list]:
