@@ -1,0 +1,51 @@
+"""What every division of a network must keep."""
+
+import keras
+import numpy as np
+
+from dico_tf.divide.networks.cost import cost
+from dico_tf.divide.networks.plan import Plan, plan
+from dico_tf.divide.networks.price import Prices
+
+
+def random_inputs(model: keras.Model, batch: int = 2) -> list[np.ndarray]:
+    draw = np.random.default_rng(0)
+    shapes = [(batch, *(size or 5 for size in x.shape[1:])) for x in model.inputs]
+    wholes = [x.dtype.startswith("int") for x in model.inputs]
+    return [
+        draw.integers(0, 5, s).astype("int32") if whole else draw.normal(size=s).astype("float32")
+        for s, whole in zip(shapes, wholes, strict=True)
+    ]
+
+
+def shapes(model: keras.Model) -> list[tuple]:
+    return [x.shape for x in model.outputs]
+
+
+def gradients(model: keras.Model) -> list:
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        answers = keras.tree.flatten(model(random_inputs(model), training=True))
+        loss = sum(tf.reduce_sum(tf.cast(answer, "float32") ** 2) for answer in answers)
+    return tape.gradient(loss, model.trainable_variables)
+
+
+def divided(model: keras.Model, splits: int = 2, budget: str = "params", **options) -> tuple[Plan, keras.Model]:
+    """The plan and one branch, which answers, learns everywhere, and costs what was foretold."""
+    found = plan(model, splits, budget, **options)
+    branch = found.build("branch")
+    assert cost(branch) == found.branch == Prices(found.network)(found.widths)
+    assert branch.output_names == model.output_names and branch.name == "branch"
+    assert [(x.name, x.shape, x.dtype) for x in branch.inputs] == [(x.name, x.shape, x.dtype) for x in model.inputs]
+    given = random_inputs(branch)
+    for answer, x in zip(keras.tree.flatten(branch(given)), branch.outputs, strict=True):
+        assert answer.shape[1:] == tuple(b or a for a, b in zip(answer.shape, x.shape, strict=True))[1:]
+        assert np.isfinite(answer).all()
+    assert not [v.path for v, g in zip(branch.trainable_variables, gradients(branch), strict=True) if g is None]
+    return found, branch
+
+
+def sizes(branch: keras.Model, *names: str) -> list[int]:
+    """Last axes of the named layers' outputs."""
+    return [branch.get_layer(name).output.shape[-1] for name in names]
