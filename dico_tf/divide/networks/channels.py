@@ -150,12 +150,10 @@ def analyse(model: keras.Model) -> Network:
         if getattr(operation, "weights", None):
             _alike(first.setdefault(operation, step), step)
         outputs = rule_of(operation)(step)
-        outputs = (outputs,) if isinstance(outputs, Axes) else tuple(outputs)
+        outputs = (outputs,) if isinstance(outputs, Axes) else outputs
+        outputs = tuple(_as_far_as_known(x, shape) for x, shape in zip(outputs, step.shapes, strict=True))
         if [x.shape for x in outputs] != step.shapes:
-            raise UserError(
-                f"the rule of {type(operation).__name__} {operation.name!r} gives {[x.shape for x in outputs]}, "
-                f"the layer {step.shapes}"
-            )
+            step.refuse(f"its rule tells of {[x.shape for x in outputs]} where it gives {step.shapes}")
         axes.update(zip(map(id, call.outputs), outputs, strict=True))
         traced.append(Traced(call, args, kwargs, outputs))
     outputs = [axes[id(x)] for x in model.outputs]
@@ -167,6 +165,12 @@ def analyse(model: keras.Model) -> Network:
 
 def _replaced(known: dict[int, Axes], given: Any) -> Any:
     return keras.tree.map_structure(lambda x: known.get(id(x), x), given)
+
+
+def _as_far_as_known(axes: Axes, shape: tuple[int | None, ...]) -> Axes:
+    """Some sizes Keras leaves open that a rule knows, and the other way round."""
+    pairs = zip(axes.axes, shape, strict=False)
+    return Axes(tuple(axis if axis.free or axis.size == size else fixed(size) for axis, size in pairs))
 
 
 def _alike(first: Step, now: Step) -> None:

@@ -136,7 +136,7 @@ def copied(operation: Any, changes: dict[str, Any], kind: type | None = None) ->
         if changes.keys() <= {"name"} and not isinstance(operation, keras.layers.Layer):
             return operation  # without state: one serves every graph
         raise cannot_copy(operation, error) from error
-    if isinstance(operation, keras.layers.Layer):
+    if "trainable" in config:
         config["trainable"] = True
     if isinstance(operation, keras.layers.Normalization):
         config |= _statistics(operation)

@@ -89,8 +89,9 @@ def multi_head(step: Step):
     key = step.width("key_dim")
     step.set(value_dim=key) if layer.value_dim == layer.key_dim else step.width("value_dim")
     out = query
-    if layer.output_shape is not None:
-        given = layer.output_shape if isinstance(layer.output_shape, tuple | list) else (layer.output_shape,)
+    given = step.config["output_shape"]
+    if given is not None:
+        given = given if isinstance(given, tuple | list) else (given,)
         if len(given) > 1:
             step.refuse(f"its output_shape {tuple(given)} has more than one axis")
         width = step.width("output width", given[0])
@@ -103,7 +104,10 @@ def multi_head(step: Step):
 def grouped_query(step: Step):
     """As many heads, each narrower."""
     step.width("head_dim")
-    return _with_scores(step, step.argument("query", 0))
+    query, *others = step.inputs
+    for other in others:
+        join(query[-1], other[-1])  # Keras asks for it
+    return _with_scores(step, query)
 
 
 def _with_scores(step: Step, out: Axes) -> list[Axes]:

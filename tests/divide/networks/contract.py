@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from dico_tf.divide.networks.cost import cost
+from dico_tf.divide.networks.graph import functional
 from dico_tf.divide.networks.plan import Plan, plan
 from dico_tf.divide.networks.price import Prices
 
@@ -18,8 +19,10 @@ def random_inputs(model: keras.Model, batch: int = 2) -> list[np.ndarray]:
     ]
 
 
-def shapes(model: keras.Model) -> list[tuple]:
-    return [x.shape for x in model.outputs]
+def entrances(model: keras.Model) -> dict[str, tuple]:
+    model = functional(model)
+    layers = [layer for layer in model.layers if isinstance(layer, keras.layers.InputLayer)]
+    return {layer.name: (layer.batch_shape, layer.dtype) for layer in layers}
 
 
 def gradients(model: keras.Model) -> list:
@@ -32,18 +35,23 @@ def gradients(model: keras.Model) -> list:
 
 
 def divided(model: keras.Model, splits: int = 2, budget: str = "params", **options) -> tuple[Plan, keras.Model]:
-    """The plan and one branch, which answers, learns everywhere, and costs what was foretold."""
+    """The plan, and one branch that keeps the contract."""
     found = plan(model, splits, budget, **options)
+    return found, checked(found, model)
+
+
+def checked(found: Plan, model: keras.Model) -> keras.Model:
+    """A branch which answers, learns everywhere, and costs what was foretold."""
     branch = found.build("branch")
     assert cost(branch) == found.branch == Prices(found.network)(found.widths)
-    assert branch.output_names == model.output_names and branch.name == "branch"
-    assert [(x.name, x.shape, x.dtype) for x in branch.inputs] == [(x.name, x.shape, x.dtype) for x in model.inputs]
+    assert branch.output_names == functional(model).output_names and branch.name == "branch"
+    assert entrances(branch) == entrances(model)
     given = random_inputs(branch)
     for answer, x in zip(keras.tree.flatten(branch(given)), branch.outputs, strict=True):
-        assert answer.shape[1:] == tuple(b or a for a, b in zip(answer.shape, x.shape, strict=True))[1:]
+        assert [n for n, size in zip(answer.shape, x.shape, strict=True) if size not in (None, n)] == []
         assert np.isfinite(answer).all()
     assert not [v.path for v, g in zip(branch.trainable_variables, gradients(branch), strict=True) if g is None]
-    return found, branch
+    return branch
 
 
 def sizes(branch: keras.Model, *names: str) -> list[int]:
