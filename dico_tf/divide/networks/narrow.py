@@ -66,40 +66,41 @@ def build(network: Network, widths: Mapping[Width, int], splits: int, name: str,
 
     def answer(call: Call, args: tuple, kwargs: dict[str, Any]) -> Any:
         operation = call.operation
+        if isinstance(linear.get(operation), keras.layers.Layer):
+            return linear[operation](args[0])
         if operation not in made:
-            made[operation] = (
-                linear[operation]
-                if isinstance(linear.get(operation), keras.layers.Layer)
-                else remade(
-                    network, operation, widths, {**divided_rates(operation, splits), **linear.get(operation, {})}
-                )
-            )
+            changes = {**divided_rates(operation, splits), **linear.get(operation, {})}
+            made[operation] = remade(network, operation, widths, changes)
         if _takes_key(operation):
             args, kwargs = (args[0], settled_settings(network, operation, widths)["key"]), {}
-        return _called(made[operation], args, kwargs, expected[id(call.outputs[0])], widths)
+        answer = called(made[operation], args, kwargs)
+        return _foretold(operation, answer, expected[id(call.outputs[0])], widths)
 
     model = replay(network.model, answer, name)
     return _in_float32(model) if logits else model
 
 
-def _called(operation: Any, args: tuple, kwargs: dict, outputs: tuple[Axes, ...], widths: Mapping[Width, int]) -> Any:
-    """The answer at the branch's widths, which must be as wide as its rule foretold."""
+def called(operation: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
     try:
-        answer = operation(*args, **kwargs)
+        return operation(*args, **kwargs)
     except Exception as error:  # whatever a layer's own code raises
         raise _unfit(operation, str(error)) from error
+
+
+def _foretold(operation: Any, answer: Any, outputs: tuple[Axes, ...], widths: Mapping[Width, int]) -> Any:
+    """The answer, which must be as wide as the rule said."""
     shapes = [x.shape for x in keras.tree.flatten(answer)]
-    foretold = [tuple(axis.value(widths) for axis in x.axes) for x in outputs]
-    if shapes != foretold:
-        raise _unfit(operation, f"it gives {shapes} where {foretold} was expected")
+    expected = [tuple(axis.value(widths) for axis in x.axes) for x in outputs]
+    if shapes != expected:
+        raise _unfit(operation, f"it gives {shapes} where {expected} was expected")
     return answer
 
 
 def _unfit(operation: Any, why: str) -> UserError:
     kind = type(operation).__name__
     return UserError(
-        f"{kind} {operation.name!r} does not work at the widths of a branch: {why}; "
-        f"say with @narrows({kind}) how it is narrowed, see {PAGE}"
+        f"{kind} {operation.name!r} does not work at the widths of a branch: {why}\n"
+        f"Say with @narrows({kind}) how it is narrowed, see {PAGE}"
     )
 
 

@@ -8,7 +8,7 @@ import keras
 
 from dico_tf.divide.networks.channels import Axes, Network, Traced
 from dico_tf.divide.networks.cost import Cost, counter, multiply_adds, total
-from dico_tf.divide.networks.narrow import remade, settled, settled_settings
+from dico_tf.divide.networks.narrow import called, remade, settled, settled_settings
 from dico_tf.divide.networks.widths import Width
 
 
@@ -42,7 +42,7 @@ class Prices:
             return 0, multiply_adds(operation, shapes, output)
         layer = remade(self._network, operation, widths, {})
         args, kwargs = keras.tree.map_structure(lambda x: _symbol(x, widths), (step.args, step.kwargs))
-        layer(*args, **kwargs)
+        called(layer, args, kwargs)
         params = sum(math.prod(variable.shape) for variable in layer.trainable_variables)
         return params, multiply_adds(layer, shapes, output)
 

@@ -1,7 +1,9 @@
 """The widths at which a network costs what it should."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from dico_tf.divide.budget import Found, solve
 from dico_tf.divide.networks.widths import Width
@@ -9,12 +11,15 @@ from dico_tf.divide.networks.widths import Width
 Point = tuple[int, ...]
 Price = Callable[[Point], float]
 
+_FEW = 4096  # points: all are priced
+_PAIRED = 12  # widths: their pairs are tried
+
 
 def search(widths: Sequence[Width], price: Price, target: float, tolerance: float) -> Found:
     """The first within `tolerance` of the target, else the nearest, of these:
 
     all widths at one scale on a grid of 4 channels; some of them a step wider than the rest; both on a grid of single
-    channels; and single channels added or taken while that comes nearer.
+    channels; all points there are, if they are few, else those a channel away while that comes nearer.
     """
     best: Found | None = None
     for fine in (False, True):
@@ -53,18 +58,36 @@ def _mixed(found: Found, scaled: Callable[[float], Point], price: Price, target:
 
 
 def _walked(found: Found, widths: Sequence[Width], price: Price, target: float, tolerance: float) -> Found:
-    """The best of all points a channel away, then of those, until none is nearer."""
+    """Of few points the most even one within the tolerance, or the nearest. Of many, the best of the neighbours, then
+    of its neighbours, until none is nearer.
+    """
+    sizes = [width.size for width in widths]
+
+    def priced(points: Iterable[Point]) -> Iterator[Found]:
+        for point in points:
+            cost = price(point)
+            yield Found(point, found.scale, cost, cost / target - 1)
+
+    def uneven(other: Found) -> tuple[float, float]:
+        shares = [math.log(now / (size * found.scale)) for now, size in zip(other.point, sizes, strict=True)]
+        return max(_distance(other), tolerance), sum(map(abs, shares))
+
+    if math.prod(sizes) <= _FEW:
+        return min(priced(itertools.product(*(range(1, size + 1) for size in sizes))), key=uneven, default=found)
     while _distance(found) > tolerance:
-        near = [
-            (*found.point[:n], size + step, *found.point[n + 1 :])
-            for n, size in enumerate(found.point)
-            for step in (-1, 1)
-            if 1 <= size + step <= widths[n].size
-        ]
-        costs = [(point, price(point)) for point in near]
-        points = [Found(point, found.scale, cost, cost / target - 1) for point, cost in costs]
-        best = min(points, key=_distance, default=found)
+        best = min(priced(_neighbours(found.point, sizes)), key=_distance, default=found)
         if _distance(best) >= _distance(found):
             break
         found = best
     return found
+
+
+def _neighbours(point: Point, sizes: Sequence[int]) -> Iterator[Point]:
+    """A channel more or less in one width; where they are not many, in two of them."""
+    places = range(len(point))
+    moved = [(n, step) for n in places for step in (-1, 1)]
+    pairs = itertools.combinations(moved, 2) if len(point) <= _PAIRED else ()
+    for moves in (*((move,) for move in moved), *pairs):
+        new = [size + sum(step for n, step in moves if n == place) for place, size in zip(places, point, strict=True)]
+        if all(1 <= now <= size for now, size in zip(new, sizes, strict=True)):
+            yield tuple(new)
