@@ -7,7 +7,7 @@ import keras
 
 @keras.saving.register_keras_serializable("dico_tf")
 class GroupedConvolution(keras.layers.Conv2D):
-    """Conv2D whose groups are one TensorFlow operation; Keras has XLA compile them: slow on CPUs, refused by servers."""
+    """Conv2D whose groups are one TensorFlow operation; Keras has XLA compile them: slow on CPUs, refused by servers"""
 
     def convolution_op(self, inputs, kernel):
         if keras.backend.backend() != "tensorflow" or self.data_format != "channels_last":

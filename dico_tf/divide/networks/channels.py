@@ -133,7 +133,7 @@ class Network:
     traced: list[Traced]
     settings: dict[Any, dict[str, Any]]  # operation: {config key: value}
     widths: list[Width]  # free ones, in the order in which the network has them
-    heads: dict[str, Axis]  # last axes of the outputs whose width a new head could have
+    heads: list[Axis]  # last axes of the outputs whose width a new head could have
 
 
 def analyse(model: keras.Model) -> Network:
@@ -157,7 +157,7 @@ def analyse(model: keras.Model) -> Network:
         axes.update(zip(map(id, call.outputs), outputs, strict=True))
         traced.append(Traced(call, args, kwargs, outputs))
     outputs = [axes[id(x)] for x in model.outputs]
-    heads = {name: x[-1] for name, x in zip(model.output_names, outputs, strict=True) if _head(x)}
+    heads = [x[-1] for x in outputs if _head(x)]
     for axis in (axis for x in outputs for axis in x.axes):
         freeze(axis)
     return Network(model, traced, settings, _free(traced, own), heads)

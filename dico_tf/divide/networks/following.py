@@ -22,7 +22,7 @@ def layer(step: Step):
 
 @narrows(keras.Operation)
 def operation(step: Step):
-    return OPERATIONS.get(type(step.operation).__name__, follow)(step)
+    return untouched(step) or OPERATIONS.get(type(step.operation).__name__, follow)(step)
 
 
 def untouched(step: Step) -> list[Axes] | None:

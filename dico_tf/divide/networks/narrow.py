@@ -71,7 +71,7 @@ def build(network: Network, widths: Mapping[Width, int], splits: int, name: str,
         if operation not in made:
             changes = {**divided_rates(operation, splits), **linear.get(operation, {})}
             made[operation] = remade(network, operation, widths, changes)
-        if _takes_key(operation):
+        if _takes_key(operation) and network.settings[operation]:
             args, kwargs = (args[0], settled_settings(network, operation, widths)["key"]), {}
         answer = called(made[operation], args, kwargs)
         return _foretold(operation, answer, expected[id(call.outputs[0])], widths)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from dico_tf.divide.networks.channels import Axes, Step, constant
+from dico_tf.divide.networks.channels import Axes, Step
 from dico_tf.divide.networks.cost import labels
 from dico_tf.divide.networks.reshaping import reshaped
 from dico_tf.divide.networks.widths import Axis, cut, fixed, join, side_by_side
@@ -30,8 +30,7 @@ def reshape(step: Step) -> Axes:
     axes = reshaped(x.axes[1:], shape[1:])
     if axes is None:
         step.refuse(f"widths do not fit from {x.shape} into {shape}")
-    if x.free:
-        step.set(newshape=(-1, *sizes(axes)))
+    step.set(newshape=(-1, *sizes(axes)))
     return Axes((x[0], *axes))
 
 
@@ -91,7 +90,7 @@ def concatenate(step: Step) -> Axes:
 def split(step: Step) -> list[Axes]:
     """Pieces as wide as they come out; the cuts move with the widths."""
     x, axis = step.inputs[0], step.operation.axis
-    if not x[axis].free:
+    if not x[axis].free:  # other axes may be
         return [x.but(axis, fixed(shape[axis])) for shape in step.shapes]
     pieces = cut(x[axis], [shape[axis] for shape in step.shapes])
     step.set(indices_or_sections=tuple(side_by_side(pieces[:n]) for n in range(1, len(pieces))))
@@ -159,7 +158,5 @@ def einsum(step: Step) -> Axes:
 
 
 @named("BroadcastTo", "Tile", "Repeat", "Stack")
-def rearranged(step: Step) -> list[Axes]:
-    if any(x.free for x in step.inputs):
-        step.refuse("it copies axes that narrow")
-    return [constant(shape) for shape in step.shapes]
+def copies(step: Step):
+    step.refuse("it copies axes that narrow")

@@ -24,12 +24,12 @@ MOST = 32
 class Plan:
     """What `divide_model` builds, and what it costs."""
 
-    network: Network
+    network: Network = dataclasses.field(repr=False)
     splits: int
     budget: str
     tolerance: float
     scale: float  # of widths, before they went to a grid
-    widths: Mapping[Width, int]
+    widths: Mapping[Width, int] = dataclasses.field(repr=False)
     changes: dict[str, list[int]]  # "layer and n more": [width of the whole, of the branch]
     regularisation: dict[str, list[float]]  # the same of drop rates
     whole: Cost
@@ -128,7 +128,7 @@ def _head(network: Network, classes: int | None) -> dict[Width, int]:
             f"{network.model.name!r} cannot have a head for {classes} classes: its outputs are {found}; give a model "
             "whose outputs end in layers of as many filters or units as there are classes"
         )
-    return {axis.roots()[0][0]: classes for axis in network.heads.values()}
+    return {axis.roots()[0][0]: classes for axis in network.heads}
 
 
 def _changes(network: Network, widths: Mapping[Width, int]) -> dict[str, list[int]]:

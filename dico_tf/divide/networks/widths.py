@@ -82,8 +82,10 @@ def side_by_side(axes: Sequence[Axis]) -> Axis:
 def _roots(segments: Sequence[tuple[Width, int]]) -> list[tuple[Width, int]]:
     found: list[tuple[Width, int]] = []
     for width, times in segments:
-        inner = [(width, times)] if width.parts is None else _roots(width.parts)
+        inner = [(width, times)]
         if width.parts is not None:
+            width.parts = tuple(_roots(width.parts))  # the next to ask has a shorter way
+            inner = list(width.parts)
             inner = [(inner[0][0], inner[0][1] * times)] if len(inner) == 1 else inner * times
         for root, count in inner:
             if found and found[-1][0] is root:

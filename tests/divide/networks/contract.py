@@ -9,14 +9,15 @@ from dico_tf.divide.networks.plan import Plan, plan
 from dico_tf.divide.networks.price import Prices
 
 
-def random_inputs(model: keras.Model, batch: int = 2) -> list[np.ndarray]:
+def random_inputs(model: keras.Model, batch: int = 2):
     draw = np.random.default_rng(0)
     shapes = [(batch, *(size or 5 for size in x.shape[1:])) for x in model.inputs]
     wholes = [x.dtype.startswith("int") for x in model.inputs]
-    return [
+    given = [
         draw.integers(0, 5, s).astype("int32") if whole else draw.normal(size=s).astype("float32")
         for s, whole in zip(shapes, wholes, strict=True)
     ]
+    return keras.tree.pack_sequence_as(model.input, given)
 
 
 def entrances(model: keras.Model) -> dict[str, tuple]:
@@ -46,8 +47,7 @@ def checked(found: Plan, model: keras.Model) -> keras.Model:
     assert cost(branch) == found.branch == Prices(found.network)(found.widths)
     assert branch.output_names == functional(model).output_names and branch.name == "branch"
     assert entrances(branch) == entrances(model)
-    given = random_inputs(branch)
-    for answer, x in zip(keras.tree.flatten(branch(given)), branch.outputs, strict=True):
+    for answer, x in zip(keras.tree.flatten(branch(random_inputs(branch))), branch.outputs, strict=True):
         assert [n for n, size in zip(answer.shape, x.shape, strict=True) if size not in (None, n)] == []
         assert np.isfinite(answer).all()
     assert not [v.path for v, g in zip(branch.trainable_variables, gradients(branch), strict=True) if g is None]

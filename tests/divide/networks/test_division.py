@@ -92,6 +92,14 @@ def test_dividing_leaves_the_model_as_it_was():
     assert all(np.array_equal(a, b.numpy()) for a, b in zip(before[0], whole.weights, strict=True))
 
 
+def test_a_model_from_a_file_is_divided_like_the_one_that_was_saved(tmp_path):
+    whole = small(24, 32)
+    whole.compile("adam", "sparse_categorical_crossentropy")
+    whole.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert plan(loaded, 2).changes == plan(whole, 2).changes
+
+
 def test_what_is_no_width_stays():
     policy = keras.mixed_precision.DTypePolicy("mixed_bfloat16")
     start = keras.initializers.RandomNormal(stddev=0.02)
