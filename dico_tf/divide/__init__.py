@@ -1,0 +1,17 @@
+"""Division: rules and budgets, which need no framework; of Keras networks, which is imported when it is asked for."""
+
+from typing import Any
+
+_OF_KERAS = {
+    "divide_model": "dico_tf.divide.networks.division",
+    "plan": "dico_tf.divide.networks.plan",
+    "narrows": "dico_tf.divide.networks.channels",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _OF_KERAS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_OF_KERAS[name]), name)

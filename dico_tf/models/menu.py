@@ -11,7 +11,8 @@ import keras
 
 from dico_tf.data.shapes import CIFAR_LARGEST
 from dico_tf.divide import budget
-from dico_tf.divide.networks.cost import Cost, counted
+from dico_tf.divide.networks.cost import Cost, cost
+from dico_tf.divide.networks.graph import weightless
 from dico_tf.errors import UserError
 from dico_tf.layers.image import Normalisation
 from dico_tf.models import (
@@ -63,7 +64,7 @@ class Preset:
 
 @functools.lru_cache(1024)
 def _cost(preset: Preset, image_size: int, classes: int) -> Cost:
-    return counted(lambda: preset.build(image_size, classes))
+    return weightless(lambda: cost(preset.build(image_size, classes)))
 
 
 @functools.lru_cache(256)
@@ -72,13 +73,13 @@ def _within_budget(whole: Preset, splits: int, division: str, image_size: int, c
     if not image_size or not classes:
         raise UserError(f"--division={division} needs the image size and the number of classes")
 
-    def cost(preset: Preset) -> int:
+    def paid(preset: Preset) -> int:
         return getattr(preset.cost(image_size, classes), division)
 
     spec = whole.family.regularised(whole.spec, splits)
-    target = cost(whole) / splits
-    found = budget.solve(lambda scale: _with(whole, whole.family.narrow(spec, scale)), cost, target)
-    return budget.refine(found, _neighbours, cost, target, TOLERANCE).point
+    target = paid(whole) / splits
+    found = budget.solve(lambda scale: _with(whole, whole.family.narrow(spec, scale)), paid, target)
+    return budget.refine(found, _neighbours, paid, target, TOLERANCE).point
 
 
 def _with(preset: Preset, spec: Any) -> Preset:

@@ -1,62 +1,166 @@
 """Parameters and multiply-adds of a built Keras network, per image."""
 
-import concurrent.futures
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
+
+from dico_tf.divide.networks.graph import calls, flat, nested, weightless
+
+Shape = tuple[int | None, ...]
+COUNTERS: dict[type, Callable[[Any, Sequence[Shape], Shape], int]] = {}
+OPERATIONS = {"Matmul", "Einsum"}  # of keras.ops that multiply two tensors
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cost:
-    params: int  # trainable
-    macs: int  # multiply-adds of convolutions and dense layers; what papers print as FLOPs
-    running: int = 0  # running statistics of normalisations, which some papers count as parameters
+    """Multiply-adds of convolutions, dense layers and attention are what papers call FLOPs; None if a size is open."""
+
+    params: int  # trainable, each once
+    macs: int | None
+    running: int = dataclasses.field(
+        default=0, compare=False
+    )  # running statistics of normalisations, which some papers count as parameters
 
 
-def _convolution(layer) -> int:
+def counts(*kinds: type):
+    def register(counter):
+        COUNTERS.update(dict.fromkeys(kinds, counter))
+        return counter
+
+    return register
+
+
+def _positions(layer, shape: Shape) -> int:
+    return math.prod(shape[1:-1] if layer.data_format == "channels_last" else shape[2:])
+
+
+@counts(*(getattr(keras.layers, f"{kind}Conv{n}D") for kind, dims in (("", "123"), ("Depthwise", "12")) for n in dims))
+def _convolution(layer, inputs, output) -> int:
     """out positions x kernel x (in / groups) x out channels, i.e. positions x kernel entries."""
-    positions = math.prod(layer.output.shape[1:-1])
-    return positions * math.prod(layer.kernel.shape)
+    return _positions(layer, output) * math.prod(layer.kernel.shape)
 
 
-def _dense(layer) -> int:
-    positions = math.prod(layer.output.shape[1:-1])
-    return positions * math.prod(layer.kernel.shape)
+@counts(*(getattr(keras.layers, f"Conv{n}DTranspose") for n in "123"))
+def _transposed(layer, inputs, output) -> int:
+    """Every input position meets every entry of the kernel."""
+    return _positions(layer, inputs[0]) * math.prod(layer.kernel.shape)
 
 
-COUNTERS: dict[type, Callable] = {
-    keras.layers.Conv2D: _convolution,
-    keras.layers.DepthwiseConv2D: _convolution,
-    keras.layers.Dense: _dense,
-}
+@counts(keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
+def _separable(layer, inputs, output) -> int:
+    kernels = (layer.depthwise_kernel, layer.pointwise_kernel)
+    return _positions(layer, output) * sum(math.prod(kernel.shape) for kernel in kernels)
 
 
-def multiply_adds(layer) -> int:
-    if isinstance(layer, keras.Model):
-        return sum(multiply_adds(inner) for inner in layer.layers)
-    for kind, counter in COUNTERS.items():
-        if isinstance(layer, kind):
-            return counter(layer)
-    return 0
+@counts(keras.layers.Dense)
+def _dense(layer, inputs, output) -> int:
+    return math.prod(output[1:-1]) * math.prod(layer.kernel.shape)
+
+
+def labels(equation: str, shapes: Sequence[Shape]) -> tuple[list[str], str]:
+    """Subscripts of the operands and of the result, with capitals in the place of an ellipsis."""
+    left, right = equation.replace(" ", "").split("->")
+    operands = left.split(",")
+    ellipsis = ""
+    for operand, shape in zip(operands, shapes, strict=False):
+        if "..." in operand:
+            ellipsis = "ABCDEFGH"[: len(shape) - len(operand) + 3]
+    return [operand.replace("...", ellipsis) for operand in operands], right.replace("...", ellipsis)
+
+
+def _einsum(equation: str, shapes: Sequence[Shape], output: Shape) -> int:
+    """The product of all sizes named in the equation, but for the images'."""
+    operands, result = labels(equation, shapes)
+    sizes = {}
+    for operand, shape in zip((*operands, result), (*shapes, output), strict=True):
+        sizes |= dict(zip(operand, shape, strict=True))
+    return math.prod(size for label, size in sizes.items() if label != result[0])
+
+
+@counts(keras.layers.EinsumDense)
+def _einsum_dense(layer, inputs, output) -> int:
+    return _einsum(layer.equation, (inputs[0], layer.kernel.shape), output)
+
+
+def _attention(queries: int, keys: int, heads: int, key_heads: int, key: int, value: int, wide: Sequence[int]) -> int:
+    """Projections of queries, keys, values and results, and the two products between positions."""
+    query_in, key_in, value_in, out = wide
+    projections = queries * heads * (query_in * key + value * out) + keys * key_heads * (
+        key_in * key + value_in * value
+    )
+    return projections + queries * keys * heads * (key + value)
+
+
+def _attended(inputs) -> tuple[int, int, list[int]]:
+    """Positions of queries and of keys; widths of query, key and value."""
+    query, value, *rest = inputs
+    key = rest[0] if rest else value
+    return math.prod(query[1:-1]), math.prod(value[1:-1]), [query[-1], key[-1], value[-1]]
+
+
+@counts(keras.layers.MultiHeadAttention)
+def _multi_head(layer, inputs, output) -> int:
+    queries, keys, wide = _attended(inputs)
+    heads = layer.num_heads
+    return _attention(queries, keys, heads, heads, layer.key_dim, layer.value_dim, [*wide, output[-1]])
+
+
+@counts(keras.layers.GroupQueryAttention)
+def _grouped_query(layer, inputs, output) -> int:
+    queries, keys, wide = _attended(inputs)
+    heads, key_heads, depth = layer.num_query_heads, layer.num_key_value_heads, layer.head_dim
+    return _attention(queries, keys, heads, key_heads, depth, depth, [*wide, output[-1]])
+
+
+@counts(keras.layers.Attention)
+def _dot_attention(layer, inputs, output) -> int:
+    queries, keys, (_, key, value) = _attended(inputs)
+    return queries * keys * (key + value)
+
+
+@counts(keras.layers.SimpleRNN, keras.layers.GRU, keras.layers.LSTM)
+def _recurrent(layer, inputs, output) -> int:
+    return inputs[0][1] * sum(math.prod(k.shape) for k in (layer.cell.kernel, layer.cell.recurrent_kernel))
+
+
+def _of_operation(operation, inputs, output) -> int:
+    if type(operation).__name__ == "Einsum":
+        return _einsum(operation.subscripts, inputs, output)
+    return math.prod(output[1:]) * inputs[0][-1]
+
+
+def counter(operation: Any) -> Callable[[Any, Sequence[Shape], Shape], int] | None:
+    """What counts this operation's multiply-adds, or None where it has none."""
+    if isinstance(operation, keras.layers.Layer):
+        return next((COUNTERS[kind] for kind in type(operation).__mro__ if kind in COUNTERS), None)
+    return _of_operation if type(operation).__name__ in OPERATIONS else None
+
+
+def multiply_adds(operation: Any, inputs: Sequence[Shape], output: Shape) -> int | None:
+    """Of one call; None where a size but the batch's is open."""
+    count = counter(operation)
+    if count is None:
+        return 0
+    if None in [size for shape in (*inputs, output) for size in shape[1:]]:
+        return None
+    return count(operation, inputs, output)
+
+
+def total(counts: Sequence[int | None]) -> int | None:
+    return None if None in counts else sum(counts)
+
+
+def _macs(model: keras.Model) -> int | None:
+    shapes = [(c.operation, [x.shape for x in c.inputs], c.outputs[0].shape) for c in calls(model)]
+    return total([multiply_adds(*shape) for shape in shapes])
 
 
 def cost(model: keras.Model) -> Cost:
     params = sum(math.prod(v.shape) for v in model.trainable_variables)
     running = sum(math.prod(v.shape) for v in model.non_trainable_variables if v.name.startswith("moving_"))
-    return Cost(params=params, macs=multiply_adds(model), running=running)
-
-
-def counted(build: Callable[[], keras.Model]) -> Cost:
-    """The cost of what `build` builds, without making a weight, now or later.
-
-    Keras notes, per thread, which variables a stateless scope left to be made; the note goes with the thread.
-    """
-    with concurrent.futures.ThreadPoolExecutor(1) as thread:
-        return thread.submit(_counted, build).result()
-
-
-def _counted(build: Callable[[], keras.Model]) -> Cost:
-    with keras.StatelessScope(initialize_variables=False):
-        return cost(build())
+    # A model within a model knows the sizes it was made with, which its caller's may be other than.
+    macs = _macs(weightless(flat, model) if nested(model) else model)
+    return Cost(params=params, macs=macs, running=running)

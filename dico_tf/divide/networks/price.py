@@ -1,0 +1,69 @@
+"""What a network costs at widths not built yet: each layer is built alone and without weights, equal ones once."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+from dico_tf.divide.networks.channels import Axes, Network, Traced
+from dico_tf.divide.networks.cost import Cost, counter, multiply_adds, total
+from dico_tf.divide.networks.narrow import called, remade, settled, settled_settings
+from dico_tf.divide.networks.widths import Width
+
+
+class Prices:
+    """prices(widths) -> Cost"""
+
+    def __init__(self, network: Network):
+        self._network = network
+        self._priced = [t for t in network.traced if _weights(t.call.operation) or counter(t.call.operation)]
+        self._kinds = {t.call.operation: _kind(t.call.operation) for t in self._priced}
+        self._known: dict[Any, tuple[int, int | None]] = {}
+
+    def __call__(self, widths: Mapping[Width, int]) -> Cost:
+        found = [(step.call.operation, *self._of(step, widths)) for step in self._priced]
+        params = {operation: params for operation, params, _ in found}  # a shared layer has its weights once
+        return Cost(params=sum(params.values()), macs=total([macs for *_, macs in found]))
+
+    def _of(self, step: Traced, widths: Mapping[Width, int]) -> tuple[int, int | None]:
+        operation = step.call.operation
+        shapes = [tuple(axis.value(widths) for axis in x.axes) for x in _tensors(step)]
+        settings = settled_settings(self._network, operation, widths)
+        key = (self._kinds[operation], repr(shapes), repr(settings))
+        if key not in self._known:
+            self._known[key] = self._measured(step, widths, shapes)
+        return self._known[key]
+
+    def _measured(self, step: Traced, widths: Mapping[Width, int], shapes: list) -> tuple[int, int | None]:
+        operation = step.call.operation
+        output = tuple(axis.value(widths) for axis in step.outputs[0].axes)
+        if not _weights(operation):
+            return 0, multiply_adds(operation, shapes, output)
+        layer = remade(self._network, operation, widths, {})
+        args, kwargs = keras.tree.map_structure(lambda x: _symbol(x, widths), (step.args, step.kwargs))
+        called(layer, args, kwargs)
+        params = sum(math.prod(variable.shape) for variable in layer.trainable_variables)
+        return params, multiply_adds(layer, shapes, output)
+
+
+def _weights(operation: Any) -> bool:
+    return bool(getattr(operation, "weights", None))
+
+
+def _kind(operation: Any) -> Any:
+    """Layers of one kind cost the same at the same widths."""
+    if not isinstance(operation, keras.layers.Layer):
+        return operation
+    config = {key: value for key, value in operation.get_config().items() if key != "name"}
+    return type(operation), repr(config)
+
+
+def _tensors(step: Traced) -> list[Axes]:
+    return [x for x in keras.tree.flatten((step.args, step.kwargs)) if isinstance(x, Axes)]
+
+
+def _symbol(value: Any, widths: Mapping[Width, int]) -> Any:
+    if not isinstance(value, Axes):
+        return settled(value, widths)
+    return keras.KerasTensor(tuple(axis.value(widths) for axis in value.axes))

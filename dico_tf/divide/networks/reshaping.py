@@ -1,0 +1,71 @@
+"""What becomes of axes when they are merged, split and put in another order."""
+
+import math
+from collections.abc import Sequence
+
+from dico_tf.divide.networks.widths import Axis, evenly, fixed
+
+
+def merged(axes: Sequence[Axis]) -> Axis | None:
+    """Several axes as one; None where two of them could be narrowed."""
+    if None in [axis.size for axis in axes]:
+        return None if any(axis.free for axis in axes) else fixed(None)
+    free = [n for n, axis in enumerate(axes) if axis.free]
+    if len(free) > 1:
+        return None
+    if not free:
+        return fixed(math.prod(axis.size for axis in axes))
+    before, after = (math.prod(axis.size for axis in part) for part in (axes[: free[0]], axes[free[0] + 1 :]))
+    return axes[free[0]].each(after).repeated(before)
+
+
+def split(axis: Axis, sizes: Sequence[int]) -> list[Axis]:
+    """One axis as several: all keep their sizes but the last, which narrows."""
+    if not axis.free:
+        return [fixed(size) for size in sizes]
+    return [*(fixed(size) for size in sizes[:-1]), evenly(axis, math.prod(sizes[:-1]))]
+
+
+def reshaped(axes: Sequence[Axis], shape: Sequence[int | None]) -> list[Axis] | None:
+    """The same entries in another shape, without the batch; None where widths do not fit into it."""
+    before, after = list(axes), list(shape)
+    head: list[Axis] = []
+    tail: list[Axis] = []
+    while before and after and before[0].size == after[0]:
+        head.append(before.pop(0))
+        after.pop(0)
+    while before and after and before[-1].size == after[-1]:
+        tail.insert(0, before.pop())
+        after.pop()
+    middle = _blocks(before, after)
+    return None if middle is None else head + middle + tail
+
+
+def _blocks(axes: list[Axis], shape: list[int | None]) -> list[Axis] | None:
+    """Block by block, each of as few axes as have the same product before and after."""
+    if not any(axis.free for axis in axes):
+        return [fixed(size) for size in shape]
+    if None in shape or None in [axis.size for axis in axes]:
+        return None
+    if math.prod(axis.size for axis in axes) != math.prod(shape):
+        return None
+    out: list[Axis] = []
+    while axes or shape:
+        i, j = 1 if axes else 0, 1 if shape else 0
+        while (a := math.prod(axis.size for axis in axes[:i])) != (b := math.prod(shape[:j])):
+            i, j = (i + 1, j) if a < b else (i, j + 1)
+        block = _block(axes[:i], shape[:j])
+        if block is None:
+            return None
+        out += block
+        axes, shape = axes[i:], shape[j:]
+    return out
+
+
+def _block(axes: list[Axis], sizes: list[int]) -> list[Axis] | None:
+    """Merged, then split; axes of size one come and go."""
+    one = merged([axis for axis in axes if axis.size != 1])
+    if one is None:
+        return None
+    parts = iter(split(one, [size for size in sizes if size != 1]) if math.prod(sizes) > 1 else [])
+    return [fixed(1) if size == 1 else next(parts) for size in sizes]

@@ -1,0 +1,188 @@
+"""Numbers of channels that may be chosen, and what ties them to each other; no framework."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+from dico_tf.divide.rules import multiple
+
+Segments = tuple[tuple["Width", int], ...]
+
+
+class Width:
+    """A number of channels; free to be chosen, or fixed. Once it is known to be made of others, they are its parts."""
+
+    __slots__ = ("free", "parts", "size", "unit")
+
+    def __init__(self, size: int | None, free: bool, unit: int = 1):
+        self.size, self.free, self.unit = size, free and size != 1, unit
+        self.parts: Segments | None = None
+
+    def narrowed(self, scale: float, fine: bool) -> int:
+        """scale x size on a grid of channels, of which `unit` come at a time.
+
+        The grid has steps of 4 channels; 2 below 16 and 1 below 8, so that rounding changes a width by an eighth at
+        most. Fine, it has single channels and no least number of them.
+        """
+        if scale >= 1:
+            return self.size
+        wish = scale * self.size * self.unit
+        step = 1 if fine or wish < 8 else 2 if wish < 16 else 4
+        least = 1 if fine else math.ceil(min(4, self.size * self.unit / 2) / self.unit)
+        return min(max(multiple(scale * self.size, max(1, step // self.unit)), least), self.size)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Axis:
+    """One axis of a tensor: widths side by side, each so many times."""
+
+    segments: Segments
+
+    def roots(self) -> list[tuple[Width, int]]:
+        """Segments of widths that have no parts, none empty."""
+        return _roots(self.segments)
+
+    @property
+    def size(self) -> int | None:
+        sizes = [(width.size, times) for width, times in self.segments]
+        return None if any(size is None for size, _ in sizes) else sum(size * times for size, times in sizes)
+
+    @property
+    def free(self) -> bool:
+        return any(width.free for width, _ in self.roots())
+
+    def value(self, widths: Mapping[Width, int]) -> int | None:
+        """Its size where `widths` were chosen; None where that is open."""
+        if self.size is None:
+            return None
+        return sum(widths.get(width, width.size) * times for width, times in self.roots())
+
+    def each(self, times: int) -> "Axis":
+        """Every channel so many times."""
+        return Axis(tuple((width, n * times) for width, n in self.roots()))
+
+    def repeated(self, times: int) -> "Axis":
+        """The whole axis so many times."""
+        roots = self.roots()
+        return self.each(times) if len(roots) == 1 else Axis(tuple(roots) * times)
+
+
+def fixed(size: int | None) -> Axis:
+    return Axis(((Width(size, free=False), 1),))
+
+
+def free(size: int) -> Axis:
+    return Axis(((Width(size, free=True), 1),))
+
+
+def side_by_side(axes: Sequence[Axis]) -> Axis:
+    return Axis(tuple(root for axis in axes for root in axis.roots()))
+
+
+def _roots(segments: Sequence[tuple[Width, int]]) -> list[tuple[Width, int]]:
+    found: list[tuple[Width, int]] = []
+    for width, times in segments:
+        inner = [(width, times)]
+        if width.parts is not None:
+            width.parts = tuple(_roots(width.parts))  # the next to ask has a shorter way
+            inner = list(width.parts)
+            inner = [(inner[0][0], inner[0][1] * times)] if len(inner) == 1 else inner * times
+        for root, count in inner:
+            if found and found[-1][0] is root:
+                found[-1] = (root, found[-1][1] + count)
+            else:
+                found.append((root, count))
+    return found
+
+
+def freeze(axis: Axis) -> None:
+    for width, _ in axis.roots():
+        width.free = False
+
+
+def join(one: Axis, other: Axis) -> None:
+    """From now on both have the same size; they must have it in the whole."""
+    if not (one.free or other.free):
+        return
+    if None in (one.size, other.size):
+        freeze(one)
+        freeze(other)
+        return
+    left, right = one.roots(), other.roots()
+    while left and right:
+        (p, m), (q, n) = left[0], right[0]
+        size = min(m, n) * p.size if p is q else min(p.size * m, q.size * n)
+        (head, left), (top, right) = _split(left, size), _split(right, size)
+        head, top = _roots(head), _roots(top)
+        if len(head) == len(top) == 1:
+            _tie(head[0], top[0])
+        else:  # a cut went through a width, whose parts are compared next
+            left, right = head + left, top + right
+        left, right = _roots(left), _roots(right)
+
+
+def _tie(one: tuple[Width, int], other: tuple[Width, int]) -> None:
+    """a, m times, is as long as b, n times: a = (n / g) p and b = (m / g) p."""
+    (a, m), (b, n) = one, other
+    if a is b:
+        return
+    g = math.gcd(m, n)
+    both = Width(a.size * g // n, a.free and b.free, max(a.unit * n, b.unit * m) // g)
+    a.parts, b.parts = ((both, n // g),), ((both, m // g),)
+
+
+def _split(segments: list[tuple[Width, int]], at: int) -> tuple[list, list]:
+    """What comes before and after the first `at` channels; a width the cut goes through falls in two."""
+    head: list[tuple[Width, int]] = []
+    rest = list(segments)
+    while at:
+        width, times = rest.pop(0)
+        whole = min(times, at // width.size)
+        if whole < times:
+            rest.insert(0, (width, times - whole))
+        if whole:
+            head.append((width, whole))
+            at -= whole * width.size
+        else:
+            width.parts = tuple((Width(n, width.free, width.unit), 1) for n in (at, width.size - at))
+            head, rest = _roots(head), _roots(rest)
+    return head, rest
+
+
+def cut(axis: Axis, sizes: Sequence[int]) -> list[Axis]:
+    """Consecutive pieces of these sizes in the whole."""
+    ends = [sum(sizes[: n + 1]) for n in range(len(sizes))]
+    for end in ends:  # first every cut, for a later one may change an earlier piece
+        _split(axis.roots(), end)
+    pieces, rest = [], axis.roots()
+    for size in sizes:
+        head, rest = _split(rest, size)
+        pieces.append(Axis(tuple(head)))
+    return pieces
+
+
+def evenly(axis: Axis, count: int) -> Axis:
+    """One of `count` equal pieces; from now on the axis stays divisible by `count`."""
+    first, *others = cut(axis, [axis.size // count] * count)
+    before = [root for piece in (first, *others) for root, _ in piece.roots()]
+    for piece in others:
+        join(first, piece)
+    roots = first.roots()
+    if len(roots) == 1 and any(root is not roots[0][0] for root in before):
+        roots[0][0].unit *= count
+    return first
+
+
+def groups(axis: Axis, members: int) -> Axis:
+    """The number of groups of so many channels each; from now on the axis consists of whole groups."""
+    roots = axis.roots()
+    if any(width.size * times % members for width, times in roots):
+        freeze(axis)  # a group reaches from one width into the next
+        return fixed(axis.size // members)
+    needed = [(width, members // math.gcd(times, members)) for width, times in roots]
+    split = next(((width, n) for width, n in needed if n > 1), None)
+    if split is None:
+        return Axis(tuple((width, times // members) for width, times in roots))
+    width, n = split
+    width.parts = ((Width(width.size // n, width.free, width.unit * n), n),)
+    return groups(axis, members)
