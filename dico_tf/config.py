@@ -32,7 +32,7 @@ class Data:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Network:
-    model: str = option("wrn_28_10", "preset of the whole network, e.g. wrn_28_10 or resnet_110")
+    model: str = option("wrn_28_10", "preset of the whole network, e.g. wrn_28_10, or a .keras file of your own")
     splits: int = option(1, "S, the number of branches the whole is divided into")
     division: str = option(
         "published",

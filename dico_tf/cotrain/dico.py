@@ -14,7 +14,7 @@ from dico_tf.cotrain.losses import AGREEMENTS, AVERAGES, Agreement, cross_entrop
 from dico_tf.cotrain.scores import Scores
 from dico_tf.errors import UserError
 from dico_tf.layers.image import Normalisation
-from dico_tf.models.menu import PRESETS, Preset
+from dico_tf.models.menu import find
 from dico_tf.registry import suggestion
 from dico_tf.views.mixing import Mixing
 from dico_tf.views.views import Views
@@ -39,7 +39,7 @@ class DiCo(keras.Model):
 
     def __init__(
         self,
-        model: str,
+        model: str | dict[str, Any],
         splits: int = 1,
         *,
         division: str = "published",
@@ -73,10 +73,11 @@ class DiCo(keras.Model):
         for name, value in (("splits", splits), ("classes", classes), ("accumulation", accumulation)):
             if value < 1:
                 raise UserError(f"{name}={value} must be at least 1")
+        network = find(model)
         self._settings = {
-            "model": model, "splits": splits, "division": division, "classes": classes, "image_size": image_size,
-            "views": views, "same_views": same_views, "mixup": mixup, "cutmix": cutmix, "training": training,
-            "agreement": agreement, "agreement_weight": agreement_weight,
+            "model": network.reference, "splits": splits, "division": division, "classes": classes,
+            "image_size": image_size, "views": views, "same_views": same_views, "mixup": mixup, "cutmix": cutmix,
+            "training": training, "agreement": agreement, "agreement_weight": agreement_weight,
             "agreement_warmup_epochs": agreement_warmup_epochs, "label_smoothing": label_smoothing,
             "average": average, "weight_decay": weight_decay, "clip_norm": clip_norm, "accumulation": accumulation,
             "sync_batch_norm": sync_batch_norm, "mean": tuple(mean), "std": tuple(std), "seed": seed,
@@ -89,7 +90,7 @@ class DiCo(keras.Model):
         self.views = Views(views, splits, seed, fill, same=same_views)
         self.mixing = Mixing(mixup, cutmix, seed)
         self.agreement = Agreement("none" if self.independent else agreement, agreement_weight, agreement_warmup_epochs)
-        self.branches = self._build_branches(PRESETS[model].divided(splits, division, image_size, classes))
+        self.branches = self._build_branches(network.divided(splits, division, image_size, classes))
         for layer in (layer for branch in self.branches for layer in branch.layers):
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.synchronized = sync_batch_norm
@@ -97,12 +98,12 @@ class DiCo(keras.Model):
         self.scores = Scores(splits, average)
         self.built = True
 
-    def _build_branches(self, preset: Preset) -> list[keras.Model]:
+    def _build_branches(self, network: Any) -> list[keras.Model]:
         settings, before = self._settings, keras.config.dtype_policy()
         normalisation = Normalisation(mean=settings["mean"], std=settings["std"])
         keras.config.set_dtype_policy(self.dtype_policy)
         try:
-            branches = [preset.build(settings["image_size"], self.classes, normalisation) for _ in range(self.splits)]
+            branches = [network.build(settings["image_size"], self.classes, normalisation) for _ in range(self.splits)]
         finally:
             keras.config.set_dtype_policy(before)
         for s, branch in enumerate(branches):

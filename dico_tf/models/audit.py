@@ -1,7 +1,7 @@
 """What dividing a preset changes and costs, as one JSON object and as text for people."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from dico_tf.config import FORMAT, Config
@@ -9,47 +9,33 @@ from dico_tf.data.shapes import CIFAR_LARGEST, shape
 from dico_tf.divide import weight_decay
 from dico_tf.divide.networks.cost import Cost
 from dico_tf.models import published
-from dico_tf.models.menu import PRESETS, Preset
-
-REGULARISERS = ("dropout", "shake_drop", "drop_path", "drop_block")
+from dico_tf.models.menu import PRESETS, find
 
 
-def _pairs(whole: Any, branch: Any, names: Iterable[str]) -> dict[str, list]:
-    both = {name: [getattr(whole, name, None), getattr(branch, name, None)] for name in names}
-    return {name: pair for name, pair in both.items() if pair[0] != pair[1]}
-
-
-def _changes(whole: Preset, branch: Preset) -> dict[str, list]:
-    """Every field that differs but the regularisers; of planes that a budget chose, the whole's too."""
-    names = [field.name for field in dataclasses.fields(whole.spec) if field.name not in REGULARISERS]
-    changes = _pairs(whole.spec, branch.spec, names)
-    if "planes" in changes:
-        changes["planes"] = [p.family.stages(p.spec) for p in (whole, branch)]
-    return changes
-
-
-def audit(config: Config, image_size: int, classes: int) -> dict[str, Any]:
-    """The object `divide.py --json` prints."""
-    splits, division, preset = config.network.splits, config.network.division, PRESETS[config.network.model]
-    divided = preset.divided(splits, division, image_size, classes)
-    whole, branch = (p.cost(image_size, classes) for p in (preset, divided))
+def audit(config: Config, image_size: int, classes: int, network: Any = None) -> dict[str, Any]:
+    """The object `divide.py --json` prints; of `network` where it is at hand, else of what --model names."""
+    splits, network = config.network.splits, network or find(config.network.model)
+    division = network.division(config.network.division)
+    divided = network.divided(splits, division, image_size, classes)
+    whole, branch = (n.cost(image_size, classes) for n in (network, divided))
+    changes, rates = network.differences(divided)
     return {
         "format": FORMAT,
-        "model": preset.name,
+        "model": network.name,
         "splits": splits,
         "division": division,
         "distance": _distance(splits, division, whole, branch),
         "dataset": config.data.dataset,
         "image_size": image_size,
         "classes": classes,
-        "changes": _changes(preset, divided),
+        "changes": changes,
         "branches": [{"params": branch.params, "macs": branch.macs} for _ in range(splits)],
         "total_params": splits * branch.params,
         "total_macs": splits * branch.macs,
         "whole_params": whole.params,
         "whole_macs": whole.macs,
         "weight_decay": _weight_decay(config, image_size),
-        "regularisation": _pairs(preset.spec, divided.spec, REGULARISERS),
+        "regularisation": rates,
     }
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+import json
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
@@ -18,6 +19,7 @@ from dico_tf.layers.image import Normalisation
 from dico_tf.models import (
     densenet,
     efficientnet,
+    own,
     pyramidnet,
     resnet,
     resnexst,
@@ -29,6 +31,7 @@ from dico_tf.models import (
 from dico_tf.registry import Registry
 
 FAMILIES = (resnet, wrn, resnext, se_resnet, densenet, pyramidnet, shake_shake, resnexst, efficientnet)
+REGULARISERS = ("dropout", "shake_drop", "drop_path", "drop_block")
 TOLERANCE = 0.02  # of a budget
 
 
@@ -43,6 +46,11 @@ class Preset:
     name: str
     family: ModuleType
     spec: Any
+
+    @property
+    def reference(self) -> str:
+        """What finds it again."""
+        return self.name
 
     def layout(self, image_size: int) -> str:
         return self.spec.layout or ("cifar" if image_size <= CIFAR_LARGEST else "imagenet")
@@ -60,6 +68,19 @@ class Preset:
 
     def cost(self, image_size: int, classes: int) -> Cost:
         return _cost(self, image_size, classes)
+
+    def division(self, asked: str) -> str:
+        return asked
+
+    def differences(self, branch: "Preset") -> tuple[dict[str, list], dict[str, list]]:
+        """Fields of the Spec, and rates among them: {name: [whole, branch]}; of planes that a budget chose, both."""
+        names = [field.name for field in dataclasses.fields(self.spec)]
+        both = {name: [getattr(self.spec, name), getattr(branch.spec, name)] for name in names}
+        if both.get("planes", [0, 0])[0] != both.get("planes", [0, 0])[1]:
+            both["planes"] = [self.family.stages(self.spec), branch.family.stages(branch.spec)]
+        changed = {name: pair for name, pair in both.items() if pair[0] != pair[1]}
+        rates = {name: changed.pop(name) for name in REGULARISERS if name in changed}
+        return changed, rates
 
 
 @functools.lru_cache(1024)
@@ -102,3 +123,10 @@ PRESETS: Registry[Preset] = Registry("model")
 for _family in FAMILIES:
     for _name, _spec in _family.PRESETS.items():
         PRESETS.add(_name, Preset(name=_name, family=_family, spec=_spec))
+
+
+def find(model: str | dict[str, Any]) -> Preset | own.Own:
+    """A preset by its name, a network of one's own by its .keras file, or one that `reference` described."""
+    if isinstance(model, dict):
+        return own.Own(name=model["name"], text=json.dumps(model["blueprint"]))
+    return own.load(model) if model.endswith(own.SUFFIX) else PRESETS[model]

@@ -30,11 +30,14 @@ def facts(source: Source) -> dict[str, Any]:
     }
 
 
-def network(config: Config, data: dict[str, Any]) -> DiCo:
-    """A fresh model; coupled decay is the model's, decoupled the optimizer's."""
+def network(config: Config, data: dict[str, Any], reference: str | dict[str, Any] = "") -> DiCo:
+    """A fresh model; coupled decay is the model's, decoupled the optimizer's.
+
+    `reference` stands for a network of one's own, whose file may be gone.
+    """
     views, cotraining, optimisation = config.views, config.cotraining, config.optimisation
     return DiCo(
-        config.network.model,
+        reference or config.network.model,
         config.network.splits,
         division=config.network.division,
         classes=len(data["class_names"]),
@@ -67,11 +70,12 @@ class TrainedRun:
     workdir: Path
     config: Config
     data: dict[str, Any]
+    reference: str | dict[str, Any]
     best: dict[str, Any]
     arrays: dict[str, np.ndarray]
 
     def network(self) -> DiCo:
-        model = network(self.config, self.data)
+        model = network(self.config, self.data, self.reference)
         state.assign(state.weights(model), self.arrays, f"{self.workdir}/best")
         return model
 
@@ -84,7 +88,8 @@ def trained_run(workdir: str | Path) -> TrainedRun:
     if not state.settled(best).exists():
         raise UserError(f"{workdir} has no best/ yet: its training has not finished an epoch")
     selected = state.read_facts(best)
-    return TrainedRun(workdir, from_json(record["config"]), record["data"], selected, state.read_part(best, "weights"))
+    config, arrays = from_json(record["config"]), state.read_part(best, "weights")
+    return TrainedRun(workdir, config, record["data"], record.get("network", ""), selected, arrays)
 
 
 def start_from(model: DiCo, origin: str | Path) -> Carried:

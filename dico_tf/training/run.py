@@ -14,7 +14,7 @@ from dico_tf.data.validation import carve
 from dico_tf.divide import weight_decay
 from dico_tf.errors import UserError
 from dico_tf.models.audit import audit
-from dico_tf.models.menu import PRESETS
+from dico_tf.models.menu import PRESETS, find
 from dico_tf.training import assemble, state, workdir
 from dico_tf.training.checkpoints import Checkpoints
 from dico_tf.training.loop import Loop
@@ -39,10 +39,10 @@ def _needed_space(model, config: Config) -> int:
     return (config.run.keep + 1) * (weights + progress) + 2 * weights
 
 
-def _build(config: Config, place: Devices, data: dict[str, Any], steps_per_epoch: int):
+def _build(config: Config, place: Devices, data: dict[str, Any], reference: Any, steps_per_epoch: int):
     keras.utils.set_random_seed(config.run.seed)
     with place.strategy.scope():
-        model = assemble.network(config, data)
+        model = assemble.network(config, data, reference)
         decay = weight_decay.of_branch(config, data["image_size"])
         model.compile(optimizer(config.optimisation, steps_per_epoch, decay, model.branch_variables))
         if not model.optimizer.built:  # mixed_float16 wraps it
@@ -51,10 +51,15 @@ def _build(config: Config, place: Devices, data: dict[str, Any], steps_per_epoch
 
 
 def _check_division(network: Network) -> None:
-    """Says what cannot be before data are read."""
-    preset = PRESETS[network.model]
-    if network.division == "published":
-        preset.divided(network.splits)
+    """Says what cannot be before data are read; a budget is searched when the image size is known."""
+    if network.model in PRESETS and network.division == "published":
+        PRESETS[network.model].divided(network.splits)
+
+
+def _reference(config: Config, folder: Path, known: bool) -> str | dict[str, Any]:
+    """What finds the network: a run that continues keeps its own, though the file it came from be gone."""
+    kept = workdir.read_json(folder / "config.json").get("network") if known else None
+    return kept or find(config.network.model).reference
 
 
 def train(config: Config, flags_text: str, say: Callable[[str], None]) -> dict[str, Any]:
@@ -74,6 +79,7 @@ def train(config: Config, flags_text: str, say: Callable[[str], None]) -> dict[s
 
 def _train(config: Config, flags_text: str, say: Callable[[str], None], folder: Path, place: Devices) -> dict[str, Any]:
     known = workdir.check_same(folder, config)
+    reference = _reference(config, folder, known)
     source = sources.load(config.data, config.run.seed)
     parts = splits(config, source)
     if config.run.select not in parts:
@@ -85,7 +91,7 @@ def _train(config: Config, flags_text: str, say: Callable[[str], None], folder: 
     if known:
         _check_data(folder, source)
     data = assemble.facts(source)
-    model = _build(config, place, data, parts["train"].size // config.optimisation.batch_size)
+    model = _build(config, place, data, reference, parts["train"].size // config.optimisation.batch_size)
     if place.chief:
         workdir.check_space(folder, _needed_space(model, config))
     checkpoints = Checkpoints(folder, config.run.keep, workdir.config_hash(config), place.chief)
@@ -97,7 +103,7 @@ def _train(config: Config, flags_text: str, say: Callable[[str], None], folder: 
         said = [f"{what}: {', '.join(names)}" for what, names in remarks.items() if names]
         say(", ".join([f"weights from {config.network.init_from}", *said]))
     if place.chief:  # of a run that continues, too: what is free may have changed
-        workdir.write_json(folder / "config.json", workdir.describe(config, data))
+        workdir.write_json(folder / "config.json", workdir.describe(config, data, reference))
         workdir.write_text(folder / "run.flags", flags_text)
     say(_opening(config, folder, place, parts))
     return _loop_and_sum_up(config, loop, folder, place, data)
@@ -136,7 +142,8 @@ def _opening(config: Config, folder: Path, place: Devices, parts: dict[str, Spli
 
 
 def _summary(config: Config, loop: Loop, data: dict[str, Any], seconds: float, status: str) -> dict[str, Any]:
-    report = audit(config, data["image_size"], len(data["class_names"]))
+    network = find(loop.model.get_config()["model"])
+    report = audit(config, data["image_size"], len(data["class_names"]), network)
     best = next((row for row in loop.rows if loop.best and row["epoch"] == loop.best["epoch"]), None)
     select = config.run.select
     name = f"{select}_ema" if config.optimisation.evaluate_ema else select

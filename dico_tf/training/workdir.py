@@ -20,7 +20,7 @@ PACKAGES = ("tensorflow", "keras", "keras-cv", "tensorflow-datasets", "numpy")
 
 def default(config: Config) -> Path:
     name = config.data.dataset.replace(":", "_").replace("/", "_")
-    return Path("runs") / f"{name}-{config.network.model}-s{config.network.splits}-seed{config.run.seed}"
+    return Path("runs") / f"{name}-{Path(config.network.model).name}-s{config.network.splits}-seed{config.run.seed}"
 
 
 def config_hash(config: Config) -> str:
@@ -98,8 +98,8 @@ def check_space(folder: Path, needed: int) -> None:
         )
 
 
-def describe(config: Config, data: dict[str, Any]) -> dict[str, Any]:
-    """config.json: what was asked for, of which data, with which versions."""
+def describe(config: Config, data: dict[str, Any], network: str | dict[str, Any]) -> dict[str, Any]:
+    """config.json: what was asked for, of which data, which network it named, with which versions."""
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     values = {n: list(v) if isinstance(v, tuple) else v for n, v in to_values(config).items()}
-    return {"config": values, "data": data, "versions": {"dico_tf": __version__, **versions}}
+    return {"config": values, "data": data, "network": network, "versions": {"dico_tf": __version__, **versions}}

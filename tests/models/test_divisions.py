@@ -7,7 +7,7 @@ import pytest
 from dico_tf import config
 from dico_tf.errors import UserError
 from dico_tf.models import audit
-from dico_tf.models.menu import FAMILIES, PRESETS
+from dico_tf.models.menu import FAMILIES, PRESETS, REGULARISERS
 from tests.models.write_goldens import PATH, entries, entry
 
 GOLDENS = json.loads(PATH.read_text())["divisions"]
@@ -202,7 +202,7 @@ def test_any_number_of_branches_meets_a_budget(model, splits, division):
 def test_a_budget_divides_regularisation_as_the_published_rule_does(family):
     preset = next(p for p in PRESETS.values() if p.family is family and not p.name.endswith("_tiny"))
     by_rule, by_budget = preset.divided(2).spec, family.narrow(family.regularised(preset.spec, 2), 0.7)
-    for name in audit.REGULARISERS:
+    for name in REGULARISERS:
         assert getattr(by_rule, name, 0) == getattr(by_budget, name, 0)
 
 

@@ -132,7 +132,7 @@ def test_the_summary_says_what_was_bought(digits):
 
 def test_the_config_remembers_flags_data_and_versions(digits):
     record = _json(digits / "config.json")
-    assert set(record) == {"format", "config", "data", "versions"}
+    assert set(record) == {"network", "format", "config", "data", "versions"}
     asked = from_values(flags.parse(importlib.import_module("train").SCRIPT, [*DIGITS, f"--workdir={digits}"])[0])
     assert to_values(from_json(record["config"])) == to_values(asked)
     assert record["data"]["class_names"] == list("0123456789") and record["data"]["fingerprint"]
