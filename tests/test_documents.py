@@ -12,13 +12,13 @@ import divide
 import evaluate
 import predict
 import train
-from benchmarks import layouts, study_cifar10, train_step
+from benchmarks import groups, layouts, study_cifar10, train_step
 from dico_tf import config, flags
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SCRIPTS = {"train.py": train, "evaluate.py": evaluate, "predict.py": predict, "divide.py": divide}
-MODULES = {"train_step": train_step, "study_cifar10": study_cifar10, "layouts": layouts}
+MODULES = {"train_step": train_step, "study_cifar10": study_cifar10, "layouts": layouts, "groups": groups}
 
 
 def _commands() -> list[tuple[str, str, list[str]]]:
@@ -76,3 +76,14 @@ def test_the_code_of_the_readme_runs(tmp_path):
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n" + "\n".join(blocks)
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("dataset", ["cifar100", "imagenet2012"])
+def test_the_tables_of_architectures_are_what_divide_prints(dataset):
+    """The first lines; the rest are goldens."""
+    from dico_tf.models import audit
+
+    page = (ROOT / "docs/architectures.md").read_text()
+    lines = audit.table(config.from_values({"dataset": dataset}))
+    for _, line in zip(range(9), lines, strict=False):
+        assert line in page
