@@ -17,6 +17,22 @@ class GroupedConvolution(keras.layers.Conv2D):
         return tf.nn.conv2d(inputs, kernel, self.strides, self.padding.upper(), dilations=self.dilation_rate)
 
 
+@keras.saving.register_keras_serializable("dico_tf")
+class Pointwise(keras.layers.Conv2D):
+    """A 1x1 Conv2D that trains as a product of matrices, whose gradient takes TensorFlow less time on CPUs."""
+
+    def call(self, inputs, training=False):
+        if not training or keras.backend.backend() != "tensorflow":
+            return super().call(inputs)
+        import tensorflow as tf
+
+        kernel = tf.convert_to_tensor(self.kernel)[0, 0]
+        y = tf.matmul(tf.reshape(inputs, (-1, kernel.shape[0])), kernel)
+        y = tf.reshape(y, tf.concat([tf.shape(inputs)[:-1], [self.filters]], axis=0))
+        y = tf.ensure_shape(y, (*inputs.shape[:-1], self.filters))
+        return tf.nn.bias_add(y, tf.convert_to_tensor(self.bias)) if self.use_bias else y
+
+
 def padded(x, kernel: int, stride: int, name: str):
     """(images, padding): (kernel - 1) / 2 zeros on every side also where a layer strides.
 
@@ -30,7 +46,7 @@ def padded(x, kernel: int, stride: int, name: str):
 def convolution(x, filters: int, kernel: int, name: str, stride: int = 1, groups: int = 1, **options):
     """kernel x kernel, no bias unless asked for; starts at N(0, 2 / (kernel kernel filters))."""
     x, padding = padded(x, kernel, stride, name)
-    kind = GroupedConvolution if groups > 1 else keras.layers.Conv2D
+    kind = GroupedConvolution if groups > 1 else Pointwise if kernel == stride == 1 else keras.layers.Conv2D
     start = keras.initializers.RandomNormal(stddev=math.sqrt(2 / (kernel * kernel * filters)))
     return kind(
         filters,
