@@ -49,7 +49,15 @@ def load(data: Data, seed: int) -> Source:
         splits = {"train": splits["train"].subset(kept), "test": splits["train"].subset(drawn)}
     mean, std = STATISTICS.get(builder.name, (IMAGENET_MEAN, IMAGENET_STD))
     classes = _class_names(builder.info.features[keys.label], splits)
-    return Source(name=name, class_names=classes, image_size=size, splits=splits, mean=mean, std=std)
+    return Source(
+        name=name,
+        class_names=classes,
+        image_size=size,
+        splits=splits,
+        mean=mean,
+        std=std,
+        short_side=pictures.short_side(size),
+    )
 
 
 def _keys(info: Any) -> Keys:

@@ -17,7 +17,7 @@ from dico_tf.errors import UserError
 from dico_tf.training import passes
 from dico_tf.training.averaging import averaged
 from dico_tf.training.checkpoints import Checkpoints
-from dico_tf.training.journal import Journal
+from dico_tf.training.journal import PICTURES, Journal
 from dico_tf.training.progress import Bar, epoch_line
 from dico_tf.training.strategy import Devices
 
@@ -170,7 +170,12 @@ class Loop:
             replicas=self.devices.replicas,
             branches=self.config.network.splits if independent else None,
         )[:count]
-        return self.devices.distribute(lambda: training_batches(self.train, indices))
+        return self.devices.distribute(lambda: training_batches(self.train, indices, self._windows(epoch)))
+
+    def _windows(self, epoch: int):
+        """Where the views of an epoch look in whole pictures; None where none does."""
+        views = self.model.views
+        return (lambda index, sizes: views.windows(index, sizes, epoch)) if views.zooms else None
 
     def _check(self, step: int, losses: np.ndarray) -> None:
         bad = [s for s, loss in enumerate(losses) if not np.isfinite(loss)]
@@ -232,6 +237,7 @@ class Loop:
     def _show_views(self, epoch: int) -> None:
         if not self.journal or epoch:
             return
-        batch = next(iter(evaluation_batches(self.train, 8)))
-        views = self.model.views(batch["image"], batch["index"], tf.constant(epoch, tf.int64))
+        first = np.arange(min(PICTURES, self.train.size))[None, None]
+        batch = next(iter(training_batches(self.train, first, self._windows(epoch))))
+        views = self.model.views(batch["image"], batch["index"], tf.constant(epoch, tf.int64), "window" in batch)
         self.journal.show_views([view.numpy() for view in views], epoch)
