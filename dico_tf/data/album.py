@@ -105,7 +105,7 @@ class Album:
         for number, error in zip(numbers, list(found), strict=True):
             if error is not None:
                 raise UserError(
-                    f"{self.name(number)} could be read when the run began and cannot be now: {error}"
+                    f"cannot read {self.name(number)}: {error}; repair or replace it, then the same command continues"
                 ) from error
 
     def _decoded(self, number: int) -> np.ndarray:

@@ -70,12 +70,6 @@ def square(image: Image.Image, size: int, short: int) -> Image.Image:
     return image.resize((size, size), Image.Resampling.BICUBIC, box=tuple(box.tolist()))
 
 
-def from_array(array: np.ndarray, size: int) -> np.ndarray:
-    """uint8 [h, w, 1, 3 or 4] -> [size, size, 3]."""
-    image = rgb(Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array))
-    return np.asarray(square(image, size, short_side(size)))
-
-
 def window(image: Image.Image, size: int, place: np.ndarray, full: np.ndarray) -> Image.Image:
     """(left, top, right, bottom) in pixels of the picture at its full (width, height); bicubic, antialiased."""
     box = np.minimum(place * np.tile(np.divide(image.size, full), 2), np.tile(image.size, 2))

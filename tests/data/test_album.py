@@ -167,5 +167,5 @@ def test_encoded_pictures_in_memory_serve_as_well():
     np.testing.assert_array_equal(found.squares(np.array([0]))[0], np.asarray(_photo(50, 40))[:, 5:45])
     from dico_tf.errors import UserError
 
-    with pytest.raises(UserError, match="picture 1 of made could be read when the run began and cannot be now"):
+    with pytest.raises(UserError, match=r"cannot read picture 1 of made: .*repair"):
         found.squares(np.array([0, 1]))

@@ -15,6 +15,7 @@ from dico_tf.evaluation.averaging import combine, softmax
 from dico_tf.evaluation.finish import finish
 from dico_tf.training.assemble import trained_run
 from dico_tf.training.run import train
+from tests.data import streets
 
 SIZE = 72  # above 64: evaluation takes the centre of a picture resized to 82
 
@@ -65,6 +66,16 @@ def test_a_stopped_run_that_reads_files_anew_goes_on_as_one_that_kept_its_pictur
     train(part, "", say=lambda line: None)  # in the middle of the second epoch
     continued, want = _trained(config), trained_run(run).arrays
     assert continued.keys() == want.keys()
+    assert [name for name in want if not np.array_equal(continued[name], want[name])] == []
+
+
+def test_a_stopped_run_on_streamed_records_goes_on_as_one_that_was_not(tmp_path, monkeypatch):
+    folder = streets.prepare(tmp_path / "tfds")
+    here = {"dataset": "streets", "data_dir": str(folder), "validation": 3, "epochs": 1}
+    want = _trained(_config(folder, tmp_path / "whole", **here))
+    monkeypatch.setattr(memory, "limit", lambda: 1000)
+    train(_config(folder, tmp_path / "w", **here, max_steps=2), "", say=lambda line: None)
+    continued = _trained(_config(folder, tmp_path / "w", **here))
     assert [name for name in want if not np.array_equal(continued[name], want[name])] == []
 
 
