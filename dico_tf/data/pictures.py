@@ -14,6 +14,7 @@ from dico_tf.data.shapes import CIFAR_LARGEST
 MARGIN = 1.15  # the published test: the short side becomes int(1.15 size) pixels before the centre is cut out
 ENOUGH = 3  # a JPEG is decoded smaller while its sides keep 3 image sizes: of a tenth of its area one remains
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
+_ORIENTATION = 0x0112  # the number of this entry of EXIF
 _JPEG_END, _JPEG_TAIL = b"\xff\xd9", 1024  # bytes of a tail in which a whole JPEG ends; cameras append a little
 
 
@@ -32,13 +33,15 @@ def progress(items: Iterable[Any], total: int | None, title: str, each: int = 1)
 
 def rgb(image: Image.Image) -> Image.Image:
     """Upright, 8 bits, grey repeated, what is transparent on white; of an animation the first frame."""
-    image = ImageOps.exif_transpose(image)
+    image.load()
+    if image.getexif().get(_ORIENTATION, 1) != 1:  # or Pillow would copy it
+        image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16 bits of grey
         image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def short_side(size: int) -> int:
@@ -86,7 +89,7 @@ def decode(file: str | BinaryIO, size: int, short: int) -> np.ndarray:
 def upright_size(image: Image.Image) -> tuple[int, int]:
     """(width, height) once it stands upright."""
     width, height = image.size
-    turned = image.getexif().get(0x0112, 1) >= 5  # EXIF orientation: 5 to 8 lie on their side
+    turned = image.getexif().get(_ORIENTATION, 1) >= 5  # 5 to 8 lie on their side
     return (height, width) if turned else (width, height)
 
 

@@ -51,9 +51,9 @@ def _dataset(
     options.deterministic = True
     # a plan is already this worker's share
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    made = tf.data.Dataset.range(steps).map(
-        lambda n: (cut if windows else squares)(rows(n)), num_parallel_calls=_AT_WORK, deterministic=True
-    )
+    # nothing here needs AutoGraph, which would take longer than the rest of an epoch's beginning
+    make = tf.autograph.experimental.do_not_convert(lambda n: (cut if windows else squares)(rows(n)))
+    made = tf.data.Dataset.range(steps).map(make, num_parallel_calls=_AT_WORK, deterministic=True)
     count = math.prod(made.element_spec["image"].shape[:-3].as_list()) if None not in shape else len(rows_of(0))
     return made.prefetch(_ahead(count * math.prod(split.image_shape))).with_options(options)
 

@@ -50,6 +50,7 @@ class Loop:
         self.epochs_done, self.best, self.rows, self.seconds = 0, None, [], 0.0
         self._asked_to_stop = 0.0
         self._step = passes.train_function(devices, model)
+        self._places = tf.function(model.views.windows, autograph=False)  # drawn up once, not for every epoch
         self._evaluate = passes.Evaluator(devices, model, config.run.evaluation_batch_size)
         self.journal: Journal | None = None
 
@@ -174,8 +175,9 @@ class Loop:
 
     def _windows(self, epoch: int):
         """Where the views of an epoch look in whole pictures; None where none does."""
-        views = self.model.views
-        return (lambda index, sizes: views.windows(index, sizes, epoch)) if views.zooms else None
+        if not self.model.views.zooms:
+            return None
+        return lambda index, sizes: self._places(index, sizes, tf.constant(epoch, tf.int64))
 
     def _check(self, step: int, losses: np.ndarray) -> None:
         bad = [s for s, loss in enumerate(losses) if not np.isfinite(loss)]

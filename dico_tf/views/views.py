@@ -59,14 +59,15 @@ class Views:
 
         An index per branch is [B, S], and sizes [B, S, 2]. A branch that does not zoom has a window without area.
         """
-        each = []
-        for branch, pieces in enumerate(self._pieces[: self._drawn]):
-            own, size = (index, sizes) if index.shape.rank == 1 else (index[:, branch], sizes[:, branch])
-            draws = Draws(self.seed, epoch, own, branch)
-            zoom = _zoom(pieces)
-            place = windows(size, zoom.min_area, draws, _stream(0, zoom)) if zoom else tf.zeros([tf.size(own), 4])
-            each.append(tf.cast(place, tf.float32))
-        return tf.stack(each, axis=1)
+        zooms = [_zoom(pieces) for pieces in self._pieces[: self._drawn]]
+        index, sizes = tf.convert_to_tensor(index), tf.convert_to_tensor(sizes)
+        if index.shape.rank == 1:
+            index, sizes = index[:, None], sizes[:, None]
+        draws = Draws(self.seed, epoch, index, tf.range(self._drawn))  # of all branches at once: [B, S]
+        least = tf.constant([zoom.min_area if zoom else 1.0 for zoom in zooms])
+        sizes = tf.broadcast_to(sizes, [tf.shape(index)[0], self._drawn, 2])
+        places = tf.cast(windows(sizes, least, draws, _stream(0, ResizedCrop())), tf.float32)
+        return places * tf.constant([[float(zoom is not None)] for zoom in zooms])
 
     @property
     def _drawn(self) -> int:

@@ -11,33 +11,33 @@ TRIES = 10  # to draw a window that fits; then the largest in the middle is take
 ASPECTS = (3 / 4, 4 / 3)  # width / height
 
 
-def windows(sizes: tf.Tensor, min_area: float, draws: Draws, stream: str) -> tf.Tensor:
-    """int32 [B, (left, top, right, bottom)] within pictures of sizes [B, (width, height)], in whole pixels.
+def windows(sizes: tf.Tensor, min_area: float | tf.Tensor, draws: Draws, stream: str) -> tf.Tensor:
+    """int32 [..., (left, top, right, bottom)] within pictures of sizes [..., (width, height)], in whole pixels.
 
     Width round(sqrt(a r)) and height round(sqrt(a / r)), a = U(min_area, 1) of the area, r = e^U(ln 3/4, ln 4/3),
     anywhere inside: the first of ten draws that fits (torchvision's rule).
     """
-    side = tf.cast(sizes, tf.float32)[:, None, :]  # [B, 1, 2]
-    area = side[..., 0] * side[..., 1] * draws.uniform(f"{stream} area", min_area, 1.0, count=TRIES)  # [B, 10]
+    side = tf.cast(sizes, tf.float32)[..., None, :]  # [..., 1, 2]
+    least = tf.convert_to_tensor(min_area)[..., None]
+    area = tf.reduce_prod(side, -1) * (least + (1.0 - least) * draws.uniform(f"{stream} area", count=TRIES))
     aspect = tf.exp(draws.uniform(f"{stream} aspect", *map(math.log, ASPECTS), count=TRIES))
-    drawn = tf.round(tf.sqrt(tf.stack([area * aspect, area / aspect], axis=-1)))  # [B, 10, (width, height)]
+    drawn = tf.round(tf.sqrt(tf.stack([area * aspect, area / aspect], axis=-1)))  # [..., 10, (width, height)]
     fits = tf.reduce_all((drawn > 0) & (drawn <= side), axis=-1)
-    first = tf.argmax(tf.cast(fits, tf.int32), axis=1)
-    some = tf.reduce_any(fits, axis=1, keepdims=True)
-    extent = tf.where(some, tf.gather(drawn, first, batch_dims=1), _largest(side[:, 0]))  # [B, 2]
-    extent, side = tf.cast(extent, tf.int32), tf.cast(sizes, tf.int32)
-    room = side - extent
-    place = tf.stack([draws.below(f"{stream} {name}", room[:, n] + 1) for n, name in enumerate(("left", "top"))], 1)
-    place = tf.where(some, place, room // 2)
-    return tf.concat([place, place + extent], axis=1)
+    some = tf.reduce_any(fits, axis=-1)[..., None]
+    first = tf.one_hot(tf.argmax(tf.cast(fits, tf.int32), axis=-1), TRIES)[..., None]
+    extent = tf.where(some, tf.reduce_sum(first * drawn, axis=-2), _largest(side[..., 0, :]))  # [..., 2]
+    extent = tf.cast(extent, tf.int32)
+    room = tf.cast(sizes, tf.int32) - extent
+    place = [draws.below(f"{stream} {name}", room[..., n] + 1) for n, name in enumerate(("left", "top"))]
+    place = tf.where(some, tf.stack(place, axis=-1), room // 2)
+    return tf.concat([place, place + extent], axis=-1)
 
 
 def _largest(side: tf.Tensor) -> tf.Tensor:
-    """The largest extent whose aspect is allowed, [B, 2]."""
-    width, height = side[:, 0], side[:, 1]
-    return tf.stack(
-        [tf.minimum(width, tf.round(height * ASPECTS[1])), tf.minimum(height, tf.round(width / ASPECTS[0]))], axis=1
-    )
+    """The largest extent [..., 2] whose aspect is allowed."""
+    width, height = side[..., 0], side[..., 1]
+    extent = [tf.minimum(width, tf.round(height * ASPECTS[1])), tf.minimum(height, tf.round(width / ASPECTS[0]))]
+    return tf.stack(extent, axis=-1)
 
 
 def resized_crop(images: tf.Tensor, min_area: float, draws: Draws, stream: str) -> tf.Tensor:
