@@ -40,8 +40,8 @@ def _processor() -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
-def interleaved(functions: Mapping[str, Callable[[], Any]], repeats: int = 5, warm_up: int = 1) -> dict[str, float]:
-    """Median seconds of each function; they take turns, so that a disturbance falls on all of them."""
+def turns(functions: Mapping[str, Callable[[], Any]], repeats: int = 5, warm_up: int = 1) -> dict[str, list[float]]:
+    """Seconds of each function's turns; they take them in order, so that a disturbance falls on all of them."""
     if repeats < 5:
         raise ValueError(f"a median of {repeats} repeats says little: take at least 5")
     seconds: dict[str, list[float]] = {name: [] for name in functions}
@@ -51,7 +51,12 @@ def interleaved(functions: Mapping[str, Callable[[], Any]], repeats: int = 5, wa
             function()
             if turn >= warm_up:
                 seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(times) for name, times in seconds.items()}
+    return seconds
+
+
+def interleaved(functions: Mapping[str, Callable[[], Any]], repeats: int = 5, warm_up: int = 1) -> dict[str, float]:
+    """Median seconds of each function's turns."""
+    return {name: statistics.median(times) for name, times in turns(functions, repeats, warm_up).items()}
 
 
 def emit(

@@ -23,8 +23,10 @@ class Data:
     dataset: str = option(
         "cifar10", "digits, cifar10, cifar100, any TFDS image set, or folder:DIR for your own pictures"
     )
-    data_dir: str = option("", "folder that holds prepared TFDS data (default: TFDS's own)")
-    image_size: int = option(0, "side of the square images in pixels; 0 = the data set's own")
+    data_dir: str = option("", "folder that holds prepared TFDS data, of any size (default: TFDS's own)")
+    image_size: int = option(
+        0, "side of the square images in pixels, of the whole centre up to 64; 0 = the data set's own"
+    )
     classes: int = option(0, "number of classes; 0 = the data set's own")
     validation: int = option(5000, "images carved from train by seed (at most a tenth); 0 = none, needs --select=test")
     skip_unreadable: bool = option(False, "leave out image files that cannot be read, instead of stopping")

@@ -12,13 +12,20 @@ import divide
 import evaluate
 import predict
 import train
-from benchmarks import groups, layouts, study_cifar10, train_step
+from benchmarks import groups, input_pipeline, layouts, narrow, study_cifar10, train_step
 from dico_tf import config, flags
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SCRIPTS = {"train.py": train, "evaluate.py": evaluate, "predict.py": predict, "divide.py": divide}
-MODULES = {"train_step": train_step, "study_cifar10": study_cifar10, "layouts": layouts, "groups": groups}
+MODULES = {
+    "groups": groups,
+    "input_pipeline": input_pipeline,
+    "layouts": layouts,
+    "narrow": narrow,
+    "study_cifar10": study_cifar10,
+    "train_step": train_step,
+}
 
 
 def _commands() -> list[tuple[str, str, list[str]]]:

@@ -11,11 +11,15 @@ from dico_tf.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """image [B, H, W, 3], label [B], index [B]; with an order per branch [B, S, H, W, 3], [B, S], [B, S]."""
+    """image [B, H, W, 3], label [B], index [B]; with an order per branch [B, S, H, W, 3], [B, S], [B, S].
+
+    Images that are `cut` show each branch its window of the picture: [B, S, H, W, 3] in any order.
+    """
 
     image: tf.Tensor
     label: tf.Tensor
     index: tf.Tensor | None  # None: number by position
+    cut: bool = False
 
     @property
     def shared(self) -> bool:
@@ -25,15 +29,18 @@ class Batch:
     def of(self, branch: int) -> "Batch":
         if self.shared:
             return self
-        return Batch(self.image[:, branch], self.label[:, branch], self.index[:, branch])
+        return Batch(self.image[:, branch], self.label[:, branch], self.index[:, branch], self.cut)
 
 
 def unpack(data: Any) -> Batch:
-    """{"image", "label", "index"}, (images, labels), or ({"image", "index"}, labels)."""
+    """{"image", "label", "index"}, (images, labels), or ({"image", "index"}, labels).
+
+    With "window" [B, S, 4], the places in the whole pictures, the images are what was cut there.
+    """
     inputs, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
     if weights is not None:
         raise UserError("co-training has no sample weights: leave out sample_weight and class_weight")
-    index = None
+    index, cut = None, isinstance(inputs, dict) and "window" in inputs
     if isinstance(inputs, dict):
         labels = inputs["label"] if labels is None and "label" in inputs else labels
         inputs, index = inputs["image"], inputs.get("index")
@@ -44,7 +51,7 @@ def unpack(data: Any) -> Batch:
         if labels.shape[1] != 1:
             raise UserError(f"labels are class numbers [B], not {labels.shape}: take the argmax of one-hot labels")
         labels = labels[:, 0]  # as keras.datasets deliver them
-    batch = Batch(inputs, labels, None if index is None else tf.cast(index, tf.int64))
+    batch = Batch(inputs, labels, None if index is None else tf.cast(index, tf.int64), cut)
     if not batch.shared and (batch.index is None or batch.index.shape.rank != 2):
         raise UserError("a batch with an order per branch needs the images' numbers: give index [B, S]")
     return batch

@@ -1,5 +1,6 @@
 """S branches of a divided network, co-trained on their own views of the same images."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -189,12 +190,12 @@ class DiCo(keras.Model):
             return batch
         size = tf.shape(batch.label, tf.int64)[0]
         replica = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.int64)
-        return Batch(batch.image, batch.label, self.seen + replica * size + tf.range(size))
+        return dataclasses.replace(batch, index=self.seen + replica * size + tf.range(size))
 
     def _inputs(self, batch: Batch) -> tuple[list, list]:
         """S views [B, H, W, 3] and S mixed targets [B, C]."""
         if batch.shared and not self.independent:
-            views = self.views(batch.image, batch.index, self.epoch)
+            views = self.views(batch.image, batch.index, self.epoch, batch.cut)
             views, targets = self.mixing(views, tf.one_hot(batch.label, self.classes), self.step)
             return views, [targets] * self.splits
         if not self.independent:
@@ -202,7 +203,7 @@ class DiCo(keras.Model):
         views, targets = [], []
         for s in range(self.splits):
             own = batch.of(s)
-            view = self.views.view(own.image, own.index, self.epoch, s)
+            view = self.views.view(own.image, own.index, self.epoch, s, own.cut)
             (view,), target = self.mixing([view], tf.one_hot(own.label, self.classes), self.step, branch=s)
             views.append(view)
             targets.append(target)

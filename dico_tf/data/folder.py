@@ -6,19 +6,19 @@ from pathlib import Path
 import numpy as np
 
 from dico_tf.config import Data
-from dico_tf.data import pictures
+from dico_tf.data import memory, pictures
+from dico_tf.data.album import Album, Files
 from dico_tf.data.layout import Listing, counted, listing, several
 from dico_tf.data.source import Source, Split
 from dico_tf.data.validation import stratified
 from dico_tf.errors import UserError
 
 DEFAULT_SIZE, LARGEST_OWN_SIZE = 224, 256  # pixels
-IN_MEMORY = 2**30  # bytes up to which all pictures are decoded once
 TEST_SHARE = 0.2
 
 
 def load(data: Data, seed: int) -> Source:
-    """Checks every file; pictures of up to 1 GiB are kept decoded, more are decoded when asked for."""
+    """Checks every file; squares of up to 1 GiB are decoded at once, more of them, and windows, when asked for."""
     place = data.dataset.removeprefix("folder").removeprefix(":")
     if not place:
         raise UserError(f"--dataset={data.dataset} names no folder: give --dataset=folder:DIR")
@@ -26,21 +26,32 @@ def load(data: Data, seed: int) -> Source:
     found = listing(root)
     names = tuple(next(iter(found.values())))
     sizes = _check_files(root, found, data.skip_unreadable)
-    size = data.image_size or _own_size(set(sizes))
-    splits = {part: _split(root, classes, size) for part, classes in found.items()}
+    size = data.image_size or _own_size(set(sizes.values()))
+    at_once = len(sizes) * size * size * 3
+    room = memory.Room(memory.limit() - (at_once if at_once <= memory.AT_ONCE else 0))
+    splits = {part: _split(root, classes, size, sizes, room) for part, classes in found.items()}
     splits = _with_test(splits, seed)
-    if sum(split.size for split in splits.values()) * size * size * 3 <= IN_MEMORY:
-        splits = {part: _in_memory(split, part, data.skip_unreadable) for part, split in splits.items()}
-    return Source(name=f"folder:{root.resolve().name}", class_names=names, image_size=size, splits=splits)
-
-
-def _split(root: Path, classes: dict[str, list[str]], size: int) -> Split:
-    paths = [path for members in classes.values() for path in members]
-    return Split(
-        paths=np.asarray(paths, np.str_),
-        labels=np.repeat(np.arange(len(classes)), [len(members) for members in classes.values()]),
-        ids=[Path(path).relative_to(root).as_posix() for path in paths],
+    if at_once <= memory.AT_ONCE:
+        splits = {part: _decoded(split, part, data.skip_unreadable) for part, split in splits.items()}
+    return Source(
+        name=f"folder:{root.resolve().name}",
+        class_names=names,
         image_size=size,
+        splits=splits,
+        short_side=pictures.short_side(size),
+    )
+
+
+def _split(
+    root: Path, classes: dict[str, list[str]], size: int, sizes: dict[str, tuple[int, int]], room: memory.Room
+) -> Split:
+    paths = [path for members in classes.values() for path in members]
+    ids = np.asarray([Path(path).relative_to(root).as_posix() for path in paths], np.str_)
+    found = np.asarray([sizes[path] for path in paths])
+    return Split(
+        labels=np.repeat(np.arange(len(classes)), [len(members) for members in classes.values()]),
+        ids=ids,
+        album=Album(Files(root, ids), found, size, pictures.short_side(size), room),
     )
 
 
@@ -55,7 +66,7 @@ def _with_test(splits: dict[str, Split], seed: int) -> dict[str, Split]:
     return {"train": whole.subset(kept), **splits, "test": whole.subset(drawn)}
 
 
-def _check_files(root: Path, found: Listing, skip: bool) -> list[tuple[int, int]]:
+def _check_files(root: Path, found: Listing, skip: bool) -> dict[str, tuple[int, int]]:
     """(width, height) of every readable picture; what cannot be read is named, and with `skip` taken out."""
     paths = [path for classes in found.values() for members in classes.values() for path in members]
     seen = pictures.pool().map(lambda path: pictures.tried(pictures.check, path), paths)
@@ -69,7 +80,7 @@ def _check_files(root: Path, found: Listing, skip: bool) -> list[tuple[int, int]
         empty = [str(root / part / name) for part in found for name, members in found[part].items() if not members]
         if empty:
             raise UserError(f"no picture of {counted(len(empty), 'class', 'classes')} can be read\n{several(empty)}")
-    return [size for path, size in results.items() if path not in faults]
+    return {path: size for path, size in results.items() if path not in faults}
 
 
 def _report(faults: dict[str, Exception], skip: bool) -> None:
@@ -92,18 +103,9 @@ def _own_size(sizes: set[tuple[int, int]]) -> int:
     return width if not others and width == height <= LARGEST_OWN_SIZE else DEFAULT_SIZE
 
 
-def _in_memory(split: Split, part: str, skip: bool) -> Split:
-    size = split.image_size
-    images = np.empty((split.size, size, size, 3), np.uint8)
-    decoded = pictures.pool().map(lambda path: pictures.tried(pictures.decode, path, size), split.paths.tolist())
-    faults = {}
-    for n, picture in enumerate(pictures.progress(decoded, split.size, f"decoding {part} pictures")):
-        if isinstance(picture, Exception):
-            faults[n] = picture
-        else:
-            images[n] = picture
-    whole = Split(images=images, labels=split.labels, ids=split.ids)
-    if not faults:
-        return whole
-    _report({str(split.paths[n]): error for n, error in faults.items()}, skip)
-    return whole.subset(np.setdiff1d(np.arange(split.size), list(faults)))
+def _decoded(split: Split, part: str, skip: bool) -> Split:
+    images, faults = split.album.decoded(split.numbers, f"decoding {part} pictures")
+    if faults:
+        _report({split.album.name(split.numbers[n]): error for n, error in faults.items()}, skip)
+    found = split.with_squares(images)
+    return found.subset(np.setdiff1d(np.arange(split.size), list(faults))) if faults else found

@@ -1,63 +1,96 @@
-"""Picture files and what they become: upright RGB squares of one size. Pillow only."""
+"""Encoded pictures and what they become: upright RGB squares, or windows, of one size. Pillow only."""
 
 import concurrent.futures
 import functools
 import os
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from dico_tf.errors import UserError
+from dico_tf.data.shapes import CIFAR_LARGEST
 
+MARGIN = 1.15  # the published test: the short side becomes int(1.15 size) pixels before the centre is cut out
+ENOUGH = 3  # a JPEG is decoded smaller while its sides keep 3 image sizes: of a tenth of its area one remains
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
+_ORIENTATION = 0x0112  # the number of this entry of EXIF
 _JPEG_END, _JPEG_TAIL = b"\xff\xd9", 1024  # bytes of a tail in which a whole JPEG ends; cameras append a little
 
 
 @functools.cache
 def pool() -> concurrent.futures.ThreadPoolExecutor:
     """Pillow lets go of the interpreter while it decodes and resizes."""
-    return concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="pictures")
+    return concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="pictures")
 
 
-def progress(items: Iterable[Any], total: int, title: str) -> Iterable[Any]:
-    """A bar on a terminal, for what takes longer than two seconds."""
+def progress(items: Iterable[Any], total: int | None, title: str, each: int = 1) -> Iterable[Any]:
+    """A bar on a terminal, for what takes longer than two seconds; an item stands for `each` pictures."""
     from tqdm import tqdm
 
-    return tqdm(items, total=total, desc=title, unit="img", unit_scale=True, leave=False, delay=2, disable=None)
+    return tqdm(items, total=total, desc=title, unit="img", unit_scale=each, leave=False, delay=2, disable=None)
 
 
 def rgb(image: Image.Image) -> Image.Image:
     """Upright, 8 bits, grey repeated, what is transparent on white; of an animation the first frame."""
-    image = ImageOps.exif_transpose(image)
+    image.load()
+    if image.getexif().get(_ORIENTATION, 1) != 1:  # or Pillow would copy it
+        image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16 bits of grey
         image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def square(image: Image.Image, size: int) -> np.ndarray:
-    """Short side to `size`, bilinear with antialiasing, then the centre: uint8 [size, size, 3]."""
+def short_side(size: int) -> int:
+    """Pixels of the short side of which the centre is cut out; small images have no margin."""
+    return int(MARGIN * size) if size > CIFAR_LARGEST else size
+
+
+def whole(file: str | BinaryIO, least: int) -> Image.Image:
+    """Upright and RGB; a JPEG at the smallest of 1/1, 1/2, 1/4 and 1/8 of which both sides keep `least` pixels."""
+    with Image.open(file) as image:
+        image.draft(None, (least, least))
+        return rgb(image)
+
+
+def square(image: Image.Image, size: int, short: int) -> Image.Image:
+    """The middle size x size of the picture whose short side is `short`; antialiased.
+
+    With a margin as torchvision's Resize, bicubic, and CenterCrop; without one bilinear.
+    """
     width, height = image.size
     side = min(width, height)
-    left, top = (width - side) // 2, (height - side) // 2
-    box = (left, top, left + side, top + side)
-    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=box))
+    if short <= size:
+        left, top = (width - side) // 2, (height - side) // 2
+        box = (left, top, left + side, top + side)
+        return image.resize((size, size), Image.Resampling.BILINEAR, box=box)
+    resized = [int(short * length / side) for length in image.size]  # never made: the box stands for both steps
+    low, scale = np.round((np.array(resized) - size) / 2), np.divide(image.size, resized)
+    box = np.concatenate([low * scale, (low + size) * scale])
+    return image.resize((size, size), Image.Resampling.BICUBIC, box=tuple(box.tolist()))
 
 
-def from_array(array: np.ndarray, size: int) -> np.ndarray:
-    """uint8 [h, w, 1, 3 or 4] -> [size, size, 3]."""
-    return square(rgb(Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)), size)
+def window(image: Image.Image, size: int, place: np.ndarray, full: np.ndarray) -> Image.Image:
+    """(left, top, right, bottom) in pixels of the picture at its full (width, height); bicubic, antialiased."""
+    box = np.minimum(place * np.tile(np.divide(image.size, full), 2), np.tile(image.size, 2))
+    low, high = np.floor(box[:2]), np.ceil(box[2:])
+    part = image.crop((*low.astype(int).tolist(), *high.astype(int).tolist()))  # the filter must not see beyond it
+    return part.resize((size, size), Image.Resampling.BICUBIC, box=tuple((box - np.tile(low, 2)).tolist()))
 
 
-def decode(path: str, size: int) -> np.ndarray:
-    """uint8 [size, size, 3] of one file; raises whatever Pillow raises."""
-    with Image.open(path) as image:
-        image.draft(None, (2 * size, 2 * size))  # a large JPEG is decoded at a half, quarter or eighth
-        return square(rgb(image), size)
+def decode(file: str | BinaryIO, size: int, short: int) -> np.ndarray:
+    """uint8 [size, size, 3] as an evaluation sees it; raises whatever Pillow raises."""
+    return np.asarray(square(whole(file, (2 if short <= size else ENOUGH) * size), size, short))
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """(width, height) once it stands upright."""
+    width, height = image.size
+    turned = image.getexif().get(_ORIENTATION, 1) >= 5  # 5 to 8 lie on their side
+    return (height, width) if turned else (width, height)
 
 
 def check(path: str) -> tuple[int, int]:
@@ -65,9 +98,7 @@ def check(path: str) -> tuple[int, int]:
     with Image.open(path) as image:
         if image.format != "JPEG" or not _ends_as_jpeg(path):  # verify() finds no JPEG that was cut short
             image.load()
-        width, height = image.size
-        turned = image.getexif().get(0x0112, 1) >= 5  # EXIF orientation: 5 to 8 lie on their side
-    return (height, width) if turned else (width, height)
+        return upright_size(image)
 
 
 def _ends_as_jpeg(path: str) -> bool:
@@ -76,18 +107,9 @@ def _ends_as_jpeg(path: str) -> bool:
         return _JPEG_END in file.read()
 
 
-def tried(action: Callable[..., Any], path: str, *rest: Any) -> Any:
+def tried(action: Callable[..., Any], *arguments: Any) -> Any:
     """What the action returns, or the exception it raised: Pillow's readers raise nearly any kind."""
     try:
-        return action(path, *rest)
+        return action(*arguments)
     except Exception as error:
         return error
-
-
-def read(paths: np.ndarray, size: int) -> np.ndarray:
-    """uint8 [..., size, size, 3] for paths of any shape."""
-    found = list(pool().map(lambda path: tried(decode, path, size), paths.ravel().tolist()))
-    for path, picture in zip(paths.ravel(), found, strict=True):
-        if isinstance(picture, Exception):
-            raise UserError(f"{path} could be read when the run began and cannot be now: {picture}")
-    return np.stack(found).reshape(*paths.shape, size, size, 3) if found else np.empty((0, size, size, 3), np.uint8)

@@ -1,18 +1,27 @@
 """Batches for TensorFlow: one element per replica and step; the images stay outside the graph."""
 
+import math
+from collections.abc import Callable
+
 import numpy as np
 import tensorflow as tf
 
 from dico_tf.data.source import Split
 
 _AT_WORK = 2  # elements made at a time; one of picture files keeps all cores busy by itself
-_AHEAD = 4  # elements kept ready
+_AHEAD, _AHEAD_BYTES = 4, 2**29  # elements kept ready: as many, but of large images no more than 512 MiB
+
+Windows = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # index [b(, S)], sizes [b(, S), (w, h)] -> places [b, S, 4]
 
 
-def training_batches(split: Split, indices: np.ndarray) -> tf.data.Dataset:
-    """{image, label, index} for indices [steps, replicas, b(, S)]: the replicas of a step follow one another."""
+def training_batches(split: Split, indices: np.ndarray, windows: Windows | None = None) -> tf.data.Dataset:
+    """{image, label, index} for indices [steps, replicas, b(, S)]: the replicas of a step follow one another.
+
+    With windows, images of an album are cut out of the whole pictures: {image [b, S, H, W, 3], ..., window [b, S, 4]}.
+    """
     rows = np.asarray(indices, np.int64).reshape(-1, *indices.shape[2:])  # [steps * replicas, b(, S)]
-    return _dataset(split, len(rows), lambda n: rows[n], rows.shape[1:])
+    windows = None if split.album is None else windows
+    return _dataset(split, len(rows), lambda n: rows[n], rows.shape[1:], windows)
 
 
 def evaluation_batches(split: Split, batch_size: int) -> tf.data.Dataset:
@@ -21,22 +30,37 @@ def evaluation_batches(split: Split, batch_size: int) -> tf.data.Dataset:
     return _dataset(split, steps, lambda n: np.arange(n * batch_size, min((n + 1) * batch_size, split.size)), (None,))
 
 
-def _dataset(split: Split, steps: int, rows_of, shape: tuple[int | None, ...]) -> tf.data.Dataset:
-    def gather(n):
-        rows = rows_of(int(n))
-        return split.take(rows), split.labels[rows], rows
+def _dataset(
+    split: Split, steps: int, rows_of: Callable[[int], np.ndarray], shape: tuple, windows: Windows | None = None
+) -> tf.data.Dataset:
+    def rows(n):
+        index = tf.ensure_shape(_called(lambda n: rows_of(int(n)), [n], tf.int64), shape)
+        return {"label": tf.ensure_shape(_called(lambda i: split.labels[i], [index], tf.int64), shape), "index": index}
 
-    def element(n):
-        image, label, index = tf.numpy_function(gather, [n], (tf.uint8, tf.int64, tf.int64), stateful=False)
-        return {
-            "image": tf.ensure_shape(image, (*shape, *split.image_shape)),
-            "label": tf.ensure_shape(label, shape),
-            "index": tf.ensure_shape(index, shape),
-        }
+    def squares(batch):
+        image = _called(split.take, [batch["index"]], tf.uint8)
+        return {"image": tf.ensure_shape(image, (*shape, *split.image_shape)), **batch}
+
+    def cut(batch):
+        sizes = tf.ensure_shape(_called(split.picture_sizes, [batch["index"]], tf.int32), (*shape, 2))
+        places = windows(batch["index"], sizes)
+        image = _called(split.windows, [batch["index"], places], tf.uint8)
+        return {"image": tf.ensure_shape(image, (*places.shape[:2], *split.image_shape)), **batch, "window": places}
 
     options = tf.data.Options()
     options.deterministic = True
     # a plan is already this worker's share
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    made = tf.data.Dataset.range(steps).map(element, num_parallel_calls=_AT_WORK, deterministic=True)
-    return made.prefetch(_AHEAD).with_options(options)
+    # nothing here needs AutoGraph, which would take longer than the rest of an epoch's beginning
+    make = tf.autograph.experimental.do_not_convert(lambda n: (cut if windows else squares)(rows(n)))
+    made = tf.data.Dataset.range(steps).map(make, num_parallel_calls=_AT_WORK, deterministic=True)
+    count = math.prod(made.element_spec["image"].shape[:-3].as_list()) if None not in shape else len(rows_of(0))
+    return made.prefetch(_ahead(count * math.prod(split.image_shape))).with_options(options)
+
+
+def _called(function: Callable[..., np.ndarray], inputs: list, kind: tf.DType) -> tf.Tensor:
+    return tf.numpy_function(function, inputs, kind, stateful=False)
+
+
+def _ahead(size: int) -> int:
+    return max(1, min(_AHEAD, _AHEAD_BYTES // max(size, 1)))

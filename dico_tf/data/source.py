@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from dico_tf.config import Data
-from dico_tf.data import pictures
+from dico_tf.data.album import Album
 from dico_tf.errors import UserError
 from dico_tf.registry import Registry
 
@@ -24,26 +24,31 @@ SOURCES.add("tfds", "dico_tf.data.tfds")
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Split:
-    """Labelled images: in memory (or memory-mapped), or files that are decoded when asked for."""
+    """Labelled images: in memory (or memory-mapped), in an album that decodes them when asked for, or both.
+
+    With both, the images are the album's squares. Without an album the images are whole pictures.
+    """
 
     labels: np.ndarray  # int64 [N]
     ids: np.ndarray  # str [N]
     images: np.ndarray | None = None  # uint8 [N, H, W, 3]
-    paths: np.ndarray | None = None  # str [N]
-    image_size: int = 0  # pixels; with images it is theirs
+    album: Album | None = None
+    numbers: np.ndarray | None = None  # int64 [N], of the pictures in the album; all of them in its order if not said
 
     def __post_init__(self) -> None:
-        if (self.images is None) == (self.paths is None):
-            raise ValueError("a split has either images or paths")
-        if self.images is not None:
-            if self.images.dtype != np.uint8 or self.images.ndim != 4 or self.images.shape[-1] != 3:
-                raise ValueError(f"images must be uint8 [N, H, W, 3], not {self.images.dtype} {self.images.shape}")
-            object.__setattr__(self, "image_size", self.images.shape[1])
-        content = self.images if self.images is not None else self.paths
+        if self.images is None and self.album is None:
+            raise ValueError("a split has images, an album, or both")
+        if self.images is not None and (
+            self.images.dtype != np.uint8 or self.images.ndim != 4 or self.images.shape[-1] != 3
+        ):
+            raise ValueError(f"images must be uint8 [N, H, W, 3], not {self.images.dtype} {self.images.shape}")
+        if self.album is not None and self.numbers is None:
+            object.__setattr__(self, "numbers", np.arange(len(self.album.sizes)))
         object.__setattr__(self, "labels", np.asarray(self.labels, np.int64))
         object.__setattr__(self, "ids", np.asarray(self.ids, np.str_))
-        if not len(content) == len(self.labels) == len(self.ids):
-            raise ValueError(f"{len(content)} images, {len(self.labels)} labels, {len(self.ids)} ids")
+        for content in (self.images, self.numbers):
+            if content is not None and not len(content) == len(self.labels) == len(self.ids):
+                raise ValueError(f"{len(content)} images, {len(self.labels)} labels, {len(self.ids)} ids")
 
     @property
     def size(self) -> int:
@@ -51,13 +56,31 @@ class Split:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        return (self.image_size, self.image_size, 3) if self.images is None else self.images.shape[1:]
+        return (self.album.image_size,) * 2 + (3,) if self.images is None else self.images.shape[1:]
+
+    @property
+    def image_size(self) -> int:
+        return self.image_shape[0]
 
     def take(self, positions: np.ndarray) -> np.ndarray:
         """uint8 [..., H, W, 3] for positions of any shape."""
         if self.images is not None:
             return np.take(self.images, positions, axis=0)
-        return pictures.read(self.paths[positions], self.image_size)
+        return self.album.squares(self.numbers[positions])
+
+    def picture_sizes(self, positions: np.ndarray) -> np.ndarray:
+        """int32 [..., (width, height)] of the whole pictures; of an album only."""
+        return self.album.sizes[self.numbers[positions]]
+
+    def windows(self, positions: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """uint8 [B, S, H, W, 3] of positions [B] or [B, S] and places [B, S, 4]; of an album only."""
+        return self.album.windows(self.numbers[positions], places)
+
+    def with_squares(self, images: np.ndarray) -> "Split":
+        """The split with its squares in memory; the album goes where they show its pictures whole."""
+        whole = (self.album.sizes == self.album.short_side).all() and self.album.short_side == self.album.image_size
+        album = {} if whole else {"album": self.album, "numbers": self.numbers}
+        return Split(labels=self.labels, ids=self.ids, images=images, **album)
 
     def subset(self, positions: np.ndarray) -> "Split":
         """The images at these positions, in this order; those in memory are copied."""
@@ -65,8 +88,8 @@ class Split:
             labels=self.labels[positions],
             ids=self.ids[positions],
             images=None if self.images is None else self.images[positions],
-            paths=None if self.paths is None else self.paths[positions],
-            image_size=self.image_size,
+            album=self.album,
+            numbers=None if self.numbers is None else self.numbers[positions],
         )
 
 
@@ -80,11 +103,13 @@ class Source:
     splits: Mapping[str, Split]
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+    short_side: int = 0  # pixels to which pictures are resized before the centre is cut out; 0 = image_size
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Changes with the name, the image size, the classes, and the labels and ids of any split."""
-        digest = hashlib.sha256(repr((self.name, self.image_size, self.class_names)).encode())
+        """Changes with the name, the image size and margin, the classes, and the labels and ids of any split."""
+        margin = (self.short_side,) if self.short_side > self.image_size else ()
+        digest = hashlib.sha256(repr((self.name, self.image_size, *margin, self.class_names)).encode())
         for name in sorted(self.splits):
             split = self.splits[name]
             digest.update(f"\0{name} {split.size}\0".encode())

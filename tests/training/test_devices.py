@@ -127,3 +127,17 @@ def test_two_machines_train_by_the_same_command_and_only_the_chief_writes(tmp_pa
     rows = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert len(rows) == 1 and "validation_ema" in json.loads(rows[0])
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "finished"
+
+
+@pytest.mark.parametrize(
+    ("splits", "environment", "expected"),
+    [("64", {}, "1"), ("1", {}, "0"), ("64", {"TF_NUM_INTRAOP_THREADS": "2"}, "0")],
+)
+def test_branches_enough_for_all_cores_run_side_by_side(splits, environment, expected):
+    code = (
+        "import tensorflow as tf\nfrom dico_tf.training.strategy import share_threads\n"
+        f"share_threads({splits})\nprint(tf.config.threading.get_intra_op_parallelism_threads())"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True)
+    assert done.stdout.strip() == ("0" if (os.cpu_count() or 1) == 1 else expected), done.stderr

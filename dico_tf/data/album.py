@@ -1,0 +1,138 @@
+"""Pictures that are decoded when asked for, by number; what was decoded is kept while there is room."""
+
+import dataclasses
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+import numpy as np
+from PIL import Image
+
+from dico_tf.data import pictures
+from dico_tf.data.memory import Room
+from dico_tf.errors import UserError
+
+_BLOCK = 64  # pictures of a task when all are decoded: of small ones the threads' errands would cost the most
+
+
+class Shelf(Protocol):
+    """Where encoded pictures stand."""
+
+    def open(self, number: int) -> str | BinaryIO: ...
+
+    def name(self, number: int) -> str:
+        """What a person finds the picture by."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Files:
+    root: Path
+    names: Sequence[str]
+
+    def open(self, number: int) -> str:
+        return self.name(number)
+
+    def name(self, number: int) -> str:
+        return str(self.root / str(self.names[number]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Held:
+    """Encoded pictures in memory, of a set whose files know no random access."""
+
+    title: str
+    pictures: Sequence[bytes]
+
+    def open(self, number: int) -> BinaryIO:
+        return io.BytesIO(self.pictures[number])
+
+    def name(self, number: int) -> str:
+        return f"picture {number} of {self.title}"
+
+
+class Album:
+    """uint8 squares as an evaluation sees them, and windows of whole pictures as training does."""
+
+    def __init__(self, shelf: Shelf, sizes: np.ndarray, image_size: int, short_side: int, room: Room) -> None:
+        self._shelf, self._room, self._kept = shelf, room, {}
+        self.sizes, self.image_size, self.short_side = (
+            np.asarray(sizes, np.int32),
+            image_size,
+            short_side,
+        )  # [N, (w, h)]
+
+    def name(self, number: int) -> str:
+        return self._shelf.name(number)
+
+    def squares(self, numbers: np.ndarray) -> np.ndarray:
+        """[..., size, size, 3] for numbers of any shape."""
+        shape = (self.image_size, self.image_size, 3)
+        flat = numbers.ravel().tolist()
+        out = np.empty((len(flat), *shape), np.uint8)
+        self._each(lambda n, place: np.copyto(place, self._square(n)), flat, out)
+        return out.reshape(*numbers.shape, *shape)
+
+    def windows(self, numbers: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """[B, S, size, size, 3] of numbers [B] or [B, S] and places [B, S, (left, top, right, bottom)].
+
+        A place without area is the evaluation's square. Of a picture with several places the file is decoded once.
+        """
+        flat = numbers.ravel().tolist()
+        grouped = places.reshape(len(flat), -1, 4)
+        out = np.empty((*grouped.shape[:2], self.image_size, self.image_size, 3), np.uint8)
+        self._each(self._cut, flat, grouped, out)
+        return out.reshape(*places.shape[:-1], *out.shape[2:])
+
+    def decoded(self, numbers: np.ndarray, title: str) -> tuple[np.ndarray, dict[int, Exception]]:
+        """All squares [N, size, size, 3] at once and, by place, why there is none."""
+        count, size = len(numbers), self.image_size
+        out = np.empty((count, size, size, 3), np.uint8)
+
+        def block(first: int) -> dict[int, Exception]:
+            places = range(first, min(first + _BLOCK, count))
+            found = {p: pictures.tried(lambda p: np.copyto(out[p], self._decoded(int(numbers[p]))), p) for p in places}
+            return {place: error for place, error in found.items() if error is not None}
+
+        done = pictures.pool().map(block, range(0, count, _BLOCK))
+        faults = {}
+        for found in pictures.progress(done, -(-count // _BLOCK), title, _BLOCK):
+            faults |= found
+        return out, faults
+
+    def _each(self, action: Callable[..., Any], numbers: list[int], *rest: Any) -> None:
+        found = pictures.pool().map(lambda *given: pictures.tried(action, *given), numbers, *rest)
+        for number, error in zip(numbers, list(found), strict=True):
+            if error is not None:
+                raise UserError(
+                    f"cannot read {self.name(number)}: {error}; repair or replace it, then the same command continues"
+                ) from error
+
+    def _decoded(self, number: int) -> np.ndarray:
+        return pictures.decode(self._shelf.open(number), self.image_size, self.short_side)
+
+    def _square(self, number: int) -> np.ndarray:
+        found = self._kept.get(("square", number))
+        return self._keep("square", number, self._decoded(number)) if found is None else found
+
+    def _whole(self, number: int) -> Image.Image:
+        found = self._kept.get(("whole", number))
+        if found is not None:
+            return Image.fromarray(found)
+        image = pictures.whole(self._shelf.open(number), pictures.ENOUGH * self.image_size)
+        if self._room.left:
+            self._keep("whole", number, np.asarray(image))
+        return image
+
+    def _keep(self, kind: str, number: int, found: np.ndarray) -> np.ndarray:
+        if self._room.take(found.nbytes):
+            self._kept[kind, number] = found  # two threads that meet here leave the same picture
+        return found
+
+    def _cut(self, number: int, places: np.ndarray, out: np.ndarray) -> None:
+        image = self._whole(number)
+        for n, place in enumerate(places):
+            if place[2] > place[0]:
+                out[n] = pictures.window(image, self.image_size, place, self.sizes[number])
+            else:
+                out[n] = pictures.square(image, self.image_size, self.short_side)

@@ -1,0 +1,79 @@
+"""Reads tf.train.Example as it lies in a file, without touching the pictures in it. No TensorFlow.
+
+Example {Features 1}; Features {entry 1: {key 1, Feature 2}}; Feature {bytes 1 | floats 2 | integers 3: {value 1}}.
+"""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+_VARINT, _BYTES, _FIXED = 0, 2, {1: 8, 5: 4}  # kinds of fields; the last with their lengths
+
+
+class Bytes(Protocol):
+    """bytes, memoryview or mmap."""
+
+    def __getitem__(self, place): ...
+
+
+class Span:
+    """A feature's value: data[start:end]; integers lie in it packed."""
+
+    __slots__ = ("data", "end", "start")
+
+    def __init__(self, data: Bytes, start: int, end: int) -> None:
+        self.data, self.start, self.end = data, start, end
+
+    def bytes(self) -> bytes:
+        return bytes(self.data[self.start : self.end])
+
+    def integer(self) -> int:
+        """The first of them; int64 in two's complement."""
+        value, _ = _varint(self.data, self.start, self.end)
+        return value - 2**64 if value >= 2**63 else value
+
+
+def features(data: Bytes, start: int, end: int) -> dict[str, Span]:
+    """The first value of every feature of the example data[start:end]; ValueError where it is none."""
+    found = {}
+    for _, inner, stop in _fields(data, start, end):
+        for _, at, to in _fields(data, inner, stop):
+            entry = {number: (low, high) for number, low, high in _fields(data, at, to)}
+            if 1 not in entry or 2 not in entry:
+                raise ValueError("a feature without a name or a value")
+            value = next((v for kind in _fields(data, *entry[2]) for v in _fields(data, *kind[1:])), None)
+            if value:
+                low, high = entry[1]
+                found[bytes(data[low:high]).decode()] = Span(data, *value[1:])
+    return found
+
+
+def _fields(data: Bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """(number, start, end) of the fields of the message data[at:end]."""
+    while at < end:
+        tag, at = _varint(data, at, end)
+        kind, start = tag & 7, at
+        if kind == _BYTES:
+            length, start = _varint(data, at, end)
+            at = start + length
+        elif kind == _VARINT:
+            _, at = _varint(data, at, end)
+        elif kind in _FIXED:
+            at += _FIXED[kind]
+        else:
+            raise ValueError(f"a field of kind {kind}")
+        if at > end:
+            raise ValueError("a field longer than what holds it")
+        yield tag >> 3, start, at
+
+
+def _varint(data: Bytes, at: int, end: int) -> tuple[int, int]:
+    """Seven bits a byte, the lowest first: (value, where it ended)."""
+    value = shift = 0
+    while at < end:
+        byte = data[at]
+        at += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, at
+        shift += 7
+    raise ValueError("a number that does not end")

@@ -1,0 +1,209 @@
+"""Pictures in files of many records, each found by file and offset. No TensorFlow.
+
+A TFRecord is its length (uint64), a checksum of that, the data, and a checksum of the data (uint32 each).
+"""
+
+import array
+import dataclasses
+import io
+import mmap
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from dico_tf.data import example, pictures
+from dico_tf.errors import UserError
+
+_HEAD, _TAIL = 12, 4  # bytes before and after a record's data
+
+
+@dataclasses.dataclass(frozen=True)
+class Keys:
+    """Which features are the picture, its class, and (or "") its name."""
+
+    image: str
+    label: str
+    id: str
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Table:
+    """What is known of every picture without decoding it, and where it lies."""
+
+    labels: np.ndarray  # int64 [N]
+    ids: np.ndarray  # str [N], or [0] where pictures have no names
+    sizes: np.ndarray  # int32 [N, (width, height)], upright
+    places: np.ndarray  # int64 [N, (file, first byte, bytes)] of the encoded picture
+
+
+@dataclasses.dataclass(frozen=True)
+class Records:
+    """A shelf: the files are opened for each picture, as there may be more of them than may be open at once."""
+
+    files: Sequence[Path]
+    places: np.ndarray
+
+    def open(self, number: int) -> BinaryIO:
+        file, start, length = self.places[number].tolist()
+        with self.files[file].open("rb") as stream:
+            stream.seek(start)
+            return io.BytesIO(stream.read(length))
+
+    def name(self, number: int) -> str:
+        file, start, _ = self.places[number].tolist()
+        return f"the picture at byte {start} of {self.files[file]}"
+
+
+@dataclasses.dataclass(frozen=True)
+class ArrayRecords:
+    """A shelf whose files find a record by its number themselves."""
+
+    records: Sequence[bytes]
+    keys: Keys
+    title: str
+
+    def open(self, number: int) -> BinaryIO:
+        record = self.records[number]
+        return io.BytesIO(example.features(record, 0, len(record))[self.keys.image].bytes())
+
+    def name(self, number: int) -> str:
+        return f"record {number} of {self.title}"
+
+
+def table(rows: Iterable[tuple], count: int, title: str) -> Table:
+    """Of (label, name, size, place) of every picture."""
+    labels, sizes, places, ids = array.array("q"), array.array("i"), array.array("q"), []
+    for label, name, size, place in pictures.progress(rows, count, f"reading what {title} holds"):
+        labels.append(label)
+        sizes.extend(size)
+        places.extend(place)
+        if name:
+            ids.append(name)
+    if len(labels) != count:
+        raise UserError(f"{title}: the files hold {len(labels)} records and should hold {count}: copy the set again")
+    return Table(
+        np.array(labels, np.int64),
+        np.asarray(ids if len(ids) == count else (), np.str_),
+        np.array(sizes, np.int32).reshape(-1, 2),
+        np.array(places, np.int64).reshape(-1, 3),
+    )
+
+
+def in_files(files: Sequence[Path], keys: Keys, size: tuple[int, int] | None) -> Iterator[tuple]:
+    """Rows of TFRecord files, of which only heads are read; pictures that all have one `size` are not looked at."""
+    for number, path in enumerate(files):
+        for data, start, end in _records(path):
+            try:
+                label, name, image = _row(example.features(data, start, end), keys)
+                found = size or _size(image)
+            except Exception as error:  # Pillow raises nearly any kind
+                raise _damaged(path, start - _HEAD, f"{type(error).__name__}: {error}") from error
+            yield label, name, found, (number, image.start, image.end - image.start)
+
+
+def in_array(records: Sequence[bytes], keys: Keys, size: tuple[int, int] | None, title: str) -> Iterator[tuple]:
+    """Rows of what has random access of its own."""
+    for number in range(len(records)):
+        try:
+            record = records[number]
+            label, name, image = _row(example.features(record, 0, len(record)), keys)
+            found = size or _size(image)
+        except Exception as error:
+            raise UserError(f"record {number} of {title} is damaged ({error}): copy the set again") from error
+        yield label, name, found, (0, number, 0)
+
+
+def _row(found: dict[str, example.Span], keys: Keys) -> tuple[int, str, example.Span]:
+    """Label, name and picture of an example."""
+    missing = [key for key in (keys.image, keys.label) if key not in found]
+    if missing:
+        raise ValueError(f"no feature {' and '.join(missing)} in it")
+    name = found[keys.id].bytes().decode(errors="replace") if keys.id in found else ""
+    return found[keys.label].integer(), name, found[keys.image]
+
+
+def _records(path: Path) -> Iterator[tuple[Any, int, int]]:
+    """(data, start, end) of each record of a file; the length's checksum tells whether it is one."""
+    with path.open("rb") as stream:
+        whole = path.stat().st_size
+        if not whole:
+            return
+        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            at = 0
+            while at < whole:
+                head = data[at : at + _HEAD]
+                if len(head) < _HEAD or struct.unpack("<I", head[8:])[0] != _masked(_crc32c(head[:8])):
+                    raise _damaged(path, at, "no record begins here")
+                start = at + _HEAD
+                end = start + struct.unpack("<Q", head[:8])[0]
+                if end + _TAIL > whole:
+                    raise _damaged(path, at, "the file ends within the record")
+                yield data, start, end
+                at = end + _TAIL
+
+
+def _damaged(path: Path, at: int, why: str) -> UserError:
+    return UserError(
+        f"{path} is damaged at byte {at} ({why}): copy the file again, or remove the set's folder to prepare it anew"
+    )
+
+
+class _Reader(io.RawIOBase):
+    """A span as a file, so that only what is read of a picture comes into memory."""
+
+    def __init__(self, span: example.Span) -> None:
+        self._span, self._at = span, span.start
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        part = self._span.data[self._at : min(self._at + len(buffer), self._span.end)]
+        buffer[: len(part)] = part
+        self._at += len(part)
+        return len(part)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        origin = {io.SEEK_SET: self._span.start, io.SEEK_CUR: self._at, io.SEEK_END: self._span.end}[whence]
+        self._at = max(origin + offset, self._span.start)
+        return self.tell()
+
+    def tell(self) -> int:
+        return self._at - self._span.start
+
+
+def _size(span: example.Span) -> tuple[int, int]:
+    with Image.open(io.BufferedReader(_Reader(span), 4096)) as image:
+        return pictures.upright_size(image)
+
+
+def _crc_table() -> tuple[int, ...]:
+    """Of CRC-32C (Castagnoli), reflected."""
+    found = []
+    for byte in range(256):
+        for _ in range(8):
+            byte = byte >> 1 ^ (0x82F63B78 if byte & 1 else 0)
+        found.append(byte)
+    return tuple(found)
+
+
+_CRC = _crc_table()
+
+
+def _crc32c(data: bytes) -> int:
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = crc >> 8 ^ _CRC[(crc ^ byte) & 255]
+    return crc ^ 0xFFFFFFFF
+
+
+def _masked(crc: int) -> int:
+    """As TFRecord stores it: a checksum of data that holds checksums would be weak."""
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
