@@ -24,7 +24,7 @@ def audit(config: Config, image_size: int, classes: int, network: Any = None) ->
         "model": network.name,
         "splits": splits,
         "division": division,
-        "distance": _distance(splits, division, whole, branch),
+        **_distance(splits, division, whole, branch),
         "dataset": config.data.dataset,
         "image_size": image_size,
         "classes": classes,
@@ -39,11 +39,11 @@ def audit(config: Config, image_size: int, classes: int, network: Any = None) ->
     }
 
 
-def _distance(splits: int, division: str, whole: Cost, branch: Cost) -> float | None:
+def _distance(splits: int, division: str, whole: Cost, branch: Cost) -> dict[str, float]:
     """How far S branches are from the budget, as a share of it; a published rule has none."""
     if division == "published":
-        return None
-    return splits * getattr(branch, division) / getattr(whole, division) - 1
+        return {}
+    return {"distance": splits * getattr(branch, division) / getattr(whole, division) - 1}
 
 
 def _weight_decay(config: Config, image_size: int) -> dict[str, Any]:

@@ -161,7 +161,7 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
 
 def test_a_folder_of_another_config_is_refused_with_what_differs(tmp_path):
     before = config.from_values({"lr": 0.1, "splits": 2})
-    workdir.write_json(tmp_path / "config.json", workdir.describe(before, {}))
+    workdir.write_json(tmp_path / "config.json", workdir.describe(before, {}, "wrn_tiny"))
     assert workdir.check_same(tmp_path, before)
     assert workdir.check_same(tmp_path, config.from_values({"lr": 0.1, "splits": 2, "save_every": 7, "keep": 5}))
     with pytest.raises(UserError, match=r"--lr was 0\.1, is 0\.2"):
