@@ -1,37 +1,19 @@
 """ResNeXSt for ImageNet: grouped bottlenecks with split attention of radix 2, after ResNeSt (Zhang et al. 2020)."""
 
-import dataclasses
 import functools
 
 import keras
 
-from dico_tf.divide.rules import evenly, multiple
+from dico_tf.divide.rules import multiple
 from dico_tf.layers.convolution import convolution
 from dico_tf.layers.image import Normalisation, entrance, head
 from dico_tf.layers.normalisation import batch_norm
 from dico_tf.layers.split_attention import split_attention
 from dico_tf.models import residual
-from dico_tf.models.groups import dividing, narrowed
 from dico_tf.models.residual import BLOCKS, relu
+from dico_tf.models.resnext import GRID, Spec, divide, narrow, regularised, stages
 
-_GRID = 4  # channels; published widths are on it
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Spec:
-    blocks: tuple[int, ...]  # of each stage
-    groups: int
-    base_width: float  # of a group, where the stage's planes are 64
-    width: float = 64  # of the stem
-    planes: tuple[int, ...] = ()  # of each stage, where a budget chose them one by one
-
-    layout = "imagenet"
-
-    @property
-    def splits(self) -> tuple[int, ...]:
-        return dividing(self.groups)
-
-
+__all__ = ["PRESETS", "Spec", "build", "divide", "narrow", "regularised", "stages"]  # divided as ResNeXt is
 PRESETS = {
     "resnexst_tiny": Spec(blocks=(1, 1, 1, 1), groups=2, base_width=32, width=16),
     "resnexst_50_4x16d": Spec(blocks=BLOCKS[50], groups=4, base_width=16),
@@ -41,27 +23,9 @@ PRESETS = {
 }
 
 
-def regularised(spec: Spec, splits: int) -> Spec:
-    return spec
-
-
-def divide(spec: Spec, splits: int) -> Spec:
-    """groups -> groups / S."""
-    return dataclasses.replace(spec, groups=evenly(spec.groups, splits, "groups"))
-
-
-def narrow(spec: Spec, scale: float) -> Spec:
-    return narrowed(spec, scale)
-
-
-def stages(spec: Spec) -> list[int]:
-    """Planes of each stage."""
-    return residual.widths(spec.width, len(spec.blocks), _GRID, spec.planes)
-
-
 def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
     image, x = entrance(image_size, normalisation)
-    width = multiple(spec.width, _GRID)
+    width = multiple(spec.width, GRID)
     x = residual.pooled_without_border(residual.deep_stem(x, width, 2 * width))
     block = functools.partial(bottleneck, base_width=spec.base_width, groups=spec.groups)
     x = residual.stages(x, block, stages(spec), spec.blocks)

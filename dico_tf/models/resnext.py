@@ -11,7 +11,7 @@ from dico_tf.models import residual
 from dico_tf.models.groups import dividing, narrowed
 from dico_tf.models.residual import BLOCKS
 
-_GRID = 4  # channels; published widths are on it
+GRID = 4  # channels; published widths are on it
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,13 +56,13 @@ def narrow(spec: Spec, scale: float) -> Spec:
 
 def stages(spec: Spec) -> list[int]:
     """Planes of each stage."""
-    return residual.widths(spec.width, len(spec.blocks), _GRID, spec.planes)
+    return residual.widths(spec.width, len(spec.blocks), GRID, spec.planes)
 
 
 def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
     image, x = entrance(image_size, normalisation)
     entered = residual.stem if spec.layout == "cifar" else residual.widening_stem
-    x = entered(x, multiple(spec.width, _GRID))
+    x = entered(x, multiple(spec.width, GRID))
     block = functools.partial(residual.bottleneck, base_width=spec.base_width, groups=spec.groups)
     x = residual.stages(x, block, stages(spec), spec.blocks)
     return keras.Model(image, head(x, classes), name="resnext")
