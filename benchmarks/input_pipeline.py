@@ -35,7 +35,7 @@ class Measurement:
     image_size: int = option(224, "side of the views in pixels")
     splits: tuple[int, ...] = option((1, 2), "numbers of branches, each with a window and views of its own")
     pictures: int = option(256, "files")
-    rounds: int = option(3, "times the files pass in each repeat, as one epoch")
+    rounds: int = option(10, "times the files pass in each repeat, as one epoch")
     batch_size: int = option(32, "pictures per batch")
     repeats: int = option(5, "interleaved repeats")
 
