@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 
 
-.PHONY: demo test test-slow lint bench goldens clean
+.PHONY: demo test test-slow lint bench goldens messages clean
 
 demo: $(VENV)/runtime
 	$(RUN) train.py --flagfile=configs/quickstart.flags
@@ -27,6 +27,12 @@ bench: $(VENV)/runtime
 goldens: $(VENV)/development
 	$(RUN) -m tests.models.write_goldens
 
+# With the oldest compiler that has a wheel for Python 3.11: newer runtimes accept what it writes, older ones would not.
+messages:
+	$(PYTHON) -m venv $(VENV)-messages
+	$(VENV)-messages/bin/python -m pip install --disable-pip-version-check -q "setuptools<80" grpcio-tools==1.49.1
+	$(VENV)-messages/bin/python -m grpc_tools.protoc -I. --python_out=. dico_tf/wire/*.proto
+
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; (3, 11) <= v < (3, 14) or sys.exit("dico_tf needs Python 3.11 to 3.13 (Keras 3.15 does), this is %d.%d: run make with PYTHON=python3.11" % v[:2])'
 	$(PYTHON) -m venv $(VENV)
@@ -41,4 +47,4 @@ $(VENV)/development: requirements-dev.txt $(VENV)/runtime
 	touch $@
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(VENV)-messages

@@ -12,9 +12,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 GROUND = {"", "config", "errors", "flags", "quiet", "registry"}
 ROOMS = (
-    "data", "views", "layers", "divide", "models", "cotrain", "training", "evaluation", "committee", "export", "edge",
+    "data", "views", "layers", "divide", "models", "cotrain", "training", "evaluation", "committee", "wire",
+    "export", "edge",
 )  # fmt: skip
-PACKAGE = sorted((ROOT / "dico_tf").rglob("*.py"))
+PACKAGE = sorted(path for path in (ROOT / "dico_tf").rglob("*.py") if not path.stem.endswith("_pb2"))  # made by protoc
 SCRIPTS = sorted(ROOT.glob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 BENCHMARKS = sorted((ROOT / "benchmarks").rglob("*.py"))
@@ -23,7 +24,8 @@ MEASURES = ("__init__", "averaging", "diversity", "metrics", "predictions", "rep
 NUMPY_ONLY = [
     path
     for path in PACKAGE
-    if path.parent.name in ("dico_tf", "divide", "committee", "edge")
+    if path.parent.name in ("dico_tf", "divide", "committee", "wire", "edge")
+    or path.parts[-2:] == ("export", "manifest.py")
     or (path.parent.name == "evaluation" and path.stem in MEASURES)
 ]
 PORTABLE = [
@@ -203,7 +205,13 @@ def pins(name: str) -> dict[str, str]:
 def test_what_runs_is_pinned_exactly():
     needed = {"tensorflow", "keras", "keras-cv", "tensorflow-datasets", "importlib-resources", "absl-py", "numpy"}
     assert needed <= pins("requirements.txt").keys()
-    assert pins("requirements-dev.txt").keys() == {"pytest", "ruff", "ai-edge-litert"}
+    assert pins("requirements-dev.txt").keys() == {"pytest", "ruff", "hypothesis", "tensorflow-serving-api"}
+
+
+def test_the_edge_needs_no_framework():
+    needed = {"numpy", "ai-edge-litert", "grpcio", "protobuf", "absl-py", "pillow"}
+    assert pins("requirements-edge.txt").keys() == needed
+    assert pins("requirements-edge.txt").items() <= pins("requirements.txt").items()
 
 
 def test_constraints_agree_with_requirements():
@@ -213,7 +221,10 @@ def test_constraints_agree_with_requirements():
 
 def test_every_package_imported_is_required():
     """A package that arrives only with another may leave with it."""
-    names = {"PIL": "pillow", "sklearn": "scikit-learn", "keras_cv": "keras-cv", "absl": "absl-py"}
+    names = {
+        "PIL": "pillow", "sklearn": "scikit-learn", "keras_cv": "keras-cv", "absl": "absl-py", "google": "protobuf",
+        "grpc": "grpcio",
+    }  # fmt: skip
     optional = {"torch"}  # asked for by name where a PyTorch checkpoint is read
     used = (
         set().union(*(tops(path) for path in [*PACKAGE, *SCRIPTS]))

@@ -1,0 +1,189 @@
+"""manifest.json, the only description of an export; numpy is not even needed to read it.
+
+An export that was tampered with, half copied, or made by something else is refused when it is loaded.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from dico_tf.errors import UserError
+from dico_tf.registry import suggestion
+
+FORMAT = 1
+KIND = "dico_tf export"
+NAME = "manifest.json"
+SAVED_MODEL = "saved_model"
+LITERT = ("float32", "float16", "dynamic", "int8")  # the safest first
+COMMITTEE = "committee"
+_MEMBER = {
+    "name": str, "kind": str, "files": dict, "input_size": int, "class_names": list, "params": int, "macs": int,
+    "metrics": dict,
+}  # fmt: skip
+_TRIES = 5  # a new export may take the old one's place between reading the manifest and reading a file
+
+
+@dataclasses.dataclass(frozen=True)
+class File:
+    """A file, or a folder of files, of a member; `path` is relative to the manifest."""
+
+    path: str
+    sha256: str
+    bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    folder: Path
+    content: dict[str, Any]
+
+    @property
+    def id(self) -> str:
+        """The same for all exports of the same weights: their answers may be averaged."""
+        return self.content["id"]
+
+    @property
+    def names(self) -> list[str]:
+        return [member["name"] for member in self.content["members"]]
+
+    @property
+    def branches(self) -> list[str]:
+        return self.content[COMMITTEE]["members"]
+
+    @property
+    def average(self) -> str:
+        return self.content[COMMITTEE]["average"]
+
+    def member(self, name: str) -> dict[str, Any]:
+        for member in self.content["members"]:
+            if member["name"] == name:
+                return member
+        raise UserError(f"the export {self.folder} has no member {name!r}; {suggestion(name, self.names)}")
+
+    def formats(self, name: str) -> list[str]:
+        """LiteRT formats of a member, the safest first."""
+        return [kind for kind in LITERT if kind in self.member(name)["files"]]
+
+    def file(self, name: str, kind: str) -> File:
+        files = self.member(name)["files"]
+        if kind not in files:
+            raise UserError(f"the export {self.folder} has no {kind} of {name}; it has {', '.join(files) or 'nothing'}")
+        return File(**{field.name: files[kind][field.name] for field in dataclasses.fields(File)})
+
+    def path(self, name: str, kind: str) -> Path:
+        return self.folder / self.file(name, kind).path
+
+
+def digest(content: dict[str, Any]) -> str:
+    """sha256 of everything but itself."""
+    rest = {key: value for key, value in content.items() if key != "digest"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def text(content: dict[str, Any]) -> str:
+    """As it is written."""
+    content = {"format": FORMAT, "kind": KIND, **content}
+    return json.dumps({**content, "digest": digest(content)}, indent=1) + "\n"
+
+
+def measure(path: Path, below: Path) -> dict[str, Any]:
+    """{path, sha256, bytes} of a file, or of all files in a folder."""
+    sha256, size = checksum(path)
+    return {"path": path.relative_to(below).as_posix(), "sha256": sha256, "bytes": size}
+
+
+def checksum(path: Path) -> tuple[str, int]:
+    """(sha256, bytes) of a file; of a folder: of the names and sums of the files in it."""
+    if not path.is_dir():
+        return _of_file(path)
+    found = {file.relative_to(path).as_posix(): _of_file(file) for file in _files(path)}
+    lines = "".join(f"{sha256}  {name}\n" for name, (sha256, _) in sorted(found.items()))
+    return hashlib.sha256(lines.encode()).hexdigest(), sum(size for _, size in found.values())
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if path.is_file())
+
+
+def _of_file(path: Path) -> tuple[str, int]:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest(), path.stat().st_size
+
+
+def load(path: str | Path) -> Manifest:
+    """The manifest, whose own content is checked; UserError where it is none, or not the one that was written."""
+    path = Path(path)
+    path = path / NAME if path.is_dir() else path
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist: give the {NAME} of an export (export.py writes it)") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is no manifest, or half of one: {error}") from None
+    if fault := _fault(content):
+        raise UserError(f"{path} {fault}")
+    return Manifest(path.parent, content)
+
+
+def _fault(content: Any) -> str:
+    if not isinstance(content, dict) or content.get("kind") != KIND:
+        return "is not the manifest of an export: another program wrote it"
+    if content.get("format") != FORMAT:
+        return f"is of format {content.get('format')!r}, and this version reads {FORMAT}: export again"
+    if content.get("digest") != digest(content):
+        return "is not as it was written: its digest does not fit; export again, or copy it again"
+    names = [member.get("name") for member in content["members"]]
+    for member in content["members"]:
+        wrong = [key for key, kind in _MEMBER.items() if not isinstance(member.get(key), kind)]
+        if wrong:
+            return f"says nothing that can be used about {wrong[0]} of member {member.get('name')!r}: export again"
+        if any(not _inside(file["path"]) for file in member["files"].values()):
+            return f"names a file of {member['name']} outside of the export"
+    strangers = [name for name in content[COMMITTEE]["members"] if name not in names]
+    return f"puts {strangers[0]!r} on the committee, which is no member" if strangers else ""
+
+
+def _inside(path: str) -> bool:
+    pure = PurePosixPath(path)
+    return not pure.is_absolute() and ".." not in pure.parts and bool(pure.parts)
+
+
+def read(path: str | Path, member: str, kind: str) -> tuple[Manifest, bytes]:
+    """The manifest and the bytes of a member's file, which are those that were exported."""
+    for _ in range(_TRIES):
+        manifest = load(path)
+        file = manifest.file(member, kind)
+        content = _bytes(manifest.folder / file.path)
+        if content is not None and hashlib.sha256(content).hexdigest() == file.sha256:
+            return manifest, content
+        if load(path).content == manifest.content:
+            break
+    raise UserError(_refusal(manifest, file.path, "is missing" if content is None else "is not the one exported"))
+
+
+def verify(manifest: Manifest, member: str = "", kind: str = "") -> None:
+    """Every file of the export, of a member, or one alone, is the one that was exported."""
+    for name in [member] if member else manifest.names:
+        for found in [kind] if kind else manifest.member(name)["files"]:
+            file = manifest.file(name, found)
+            path = manifest.folder / file.path
+            if not path.exists():
+                raise UserError(_refusal(manifest, file.path, "is missing"))
+            if checksum(path) != (file.sha256, file.bytes):
+                raise UserError(_refusal(manifest, file.path, "is not the one exported"))
+
+
+def _bytes(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+def _refusal(manifest: Manifest, path: str, fault: str) -> str:
+    return f"{manifest.folder / path} {fault}: the export is half copied or tampered with; copy it again, or export"
