@@ -89,7 +89,7 @@ def decode(file: str | BinaryIO, size: int, short: int) -> np.ndarray:
 def upright_size(image: Image.Image) -> tuple[int, int]:
     """(width, height) once it stands upright."""
     width, height = image.size
-    turned = image.getexif().get(_ORIENTATION, 1) >= 5  # 5 to 8 lie on their side
+    turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)  # these lie on their side; more there are not
     return (height, width) if turned else (width, height)
 
 

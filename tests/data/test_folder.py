@@ -106,6 +106,14 @@ def test_a_photo_that_lies_on_its_side_is_put_upright(tmp_path):
     assert found[:8].mean() > 245 and found[-8:].mean() < 10
 
 
+@pytest.mark.parametrize("orientation", [0, 9, 300])
+def test_an_orientation_there_is_not_leaves_a_photo_as_it_lies(tmp_path, picture, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = str(picture("photo.jpg", size=(40, 30), exif=exif))
+    assert pictures.check(path) == (40, 30) == pictures.whole(path, 30).size
+
+
 def _damage(place):
     """A text, an empty file and a photo cut short, all called .jpg."""
     (place / "cat" / "text.jpg").write_text("no picture")
@@ -203,9 +211,14 @@ def _misnamed_part(place):
     (place / "validation").mkdir()
 
 
+def _circle(place):
+    (place / "fox").symlink_to("fox")
+
+
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
+        (_circle, r"cannot look into .*pets/fox: Too many levels"),
         (_nothing, r"--dataset=folder:.*pets: there is no such folder"),
         (_no_content, r"pets holds no pictures: lay them out as .*pets/CLASS/\*\.jpg"),
         (_loose, r"pets holds 30 pictures but no folder per class"),
