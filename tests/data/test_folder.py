@@ -1,3 +1,4 @@
+import os
 import shutil
 
 import numpy as np
@@ -238,6 +239,12 @@ def test_a_folder_laid_out_otherwise_is_refused_with_what_is_wrong(pets, harm, m
 def test_a_folder_that_is_not_named_is_asked_for():
     with pytest.raises(UserError, match="give --dataset=folder:DIR"):
         _load("")
+
+
+def test_pictures_are_decoded_where_a_system_does_not_say_which_cores_are_ours(pets, monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(pictures, "pool", pictures.pool.__wrapped__)
+    assert _load(pets).splits["train"].size == 24
 
 
 def test_a_picture_that_vanishes_during_a_run_is_named(pets, monkeypatch):
