@@ -176,6 +176,7 @@ _AT_LEAST = {
     "warmup_epochs": -1, "warmup_lr": 0, "min_lr": 0, "clip_norm": 0, "seed": 0, "save_every": 0, "keep": 1,
     "evaluation_batch_size": 1,
 }  # fmt: skip
+SMALLEST = 4  # pixels; of fewer, layers of some networks would have none left
 _SHARES = ("label_smoothing", "ema", "momentum")
 
 
@@ -186,6 +187,8 @@ def _number_faults(config: Config) -> Iterator[str]:
             yield f"--{name}={value} is not a finite number"
         elif name in _AT_LEAST and value < _AT_LEAST[name]:
             yield f"--{name}={value} must be at least {_AT_LEAST[name]}"
+        elif name == "image_size" and 0 < value < SMALLEST:
+            yield f"--{name}={value} must be at least {SMALLEST} (or 0: the data set's own)"
         elif name in _SHARES and not 0 <= value < 1:
             yield f"--{name}={value} must be at least 0 and below 1"
         elif name == "step_factor" and not 0 < value <= 1:

@@ -141,6 +141,11 @@ def test_a_number_is_allowed_down_to_its_bound_and_refused_below(name):
     assert any(line.startswith(f"--{name}={refused} must be ") for line in faults(**{name: refused}))
 
 
+def test_pictures_have_the_pixels_that_every_network_needs():
+    assert from_values({"image_size": 4}).data.image_size == 4
+    assert faults(image_size=3) == ["--image_size=3 must be at least 4 (or 0: the data set's own)"]
+
+
 @pytest.mark.parametrize(
     ("name", "allowed", "refused"),
     [

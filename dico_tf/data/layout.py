@@ -1,7 +1,7 @@
 """DIR/{train,val,test}/CLASS/* or DIR/CLASS/*: what is where, and what is wrong with it."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from dico_tf.data.pictures import EXTENSIONS
@@ -46,15 +46,22 @@ def several(faults: Sequence[str]) -> str:
     return "\n".join(f"  {line}" for line in (*faults[:_NAMED], *more))
 
 
+def _names(folder: Path, kind: Callable[[os.DirEntry], bool]) -> list[str]:
+    """Sorted, of what is of the kind and not hidden."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if not entry.name.startswith(".") and kind(entry))
+    except OSError as error:  # a folder of somebody else, links that lead round in a circle
+        raise UserError(f"cannot look into {error.filename or folder}: {error.strerror}") from None
+
+
 def _folders(folder: Path) -> list[str]:
-    with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    return _names(folder, os.DirEntry.is_dir)
 
 
 def _pictures(folder: Path) -> list[str]:
-    with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if entry.is_file() and not entry.name.startswith(".")]
-    return [str(folder / name) for name in sorted(names) if name.lower().endswith(EXTENSIONS)]
+    names = _names(folder, os.DirEntry.is_file)
+    return [str(folder / name) for name in names if name.lower().endswith(EXTENSIONS)]
 
 
 def _classes(folder: Path) -> dict[str, list[str]]:

@@ -18,10 +18,15 @@ _ORIENTATION = 0x0112  # the number of this entry of EXIF
 _JPEG_END, _JPEG_TAIL = b"\xff\xd9", 1024  # bytes of a tail in which a whole JPEG ends; cameras append a little
 
 
+def cores() -> int:
+    """Those this process may use; macOS does not say which."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @functools.cache
 def pool() -> concurrent.futures.ThreadPoolExecutor:
     """Pillow lets go of the interpreter while it decodes and resizes."""
-    return concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="pictures")
+    return concurrent.futures.ThreadPoolExecutor(cores(), thread_name_prefix="pictures")
 
 
 def progress(items: Iterable[Any], total: int | None, title: str, each: int = 1) -> Iterable[Any]:
@@ -89,7 +94,7 @@ def decode(file: str | BinaryIO, size: int, short: int) -> np.ndarray:
 def upright_size(image: Image.Image) -> tuple[int, int]:
     """(width, height) once it stands upright."""
     width, height = image.size
-    turned = image.getexif().get(_ORIENTATION, 1) >= 5  # 5 to 8 lie on their side
+    turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)  # these lie on their side; more there are not
     return (height, width) if turned else (width, height)
 
 

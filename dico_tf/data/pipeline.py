@@ -1,12 +1,15 @@
 """Batches for TensorFlow: one element per replica and step; the images stay outside the graph."""
 
+import contextlib
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
 
 from dico_tf.data.source import Split
+from dico_tf.errors import UserError
 
 _AT_WORK = 2  # elements made at a time; one of picture files keeps all cores busy by itself
 _AHEAD, _AHEAD_BYTES = 4, 2**29  # elements kept ready: as many, but of large images no more than 512 MiB
@@ -28,6 +31,18 @@ def evaluation_batches(split: Split, batch_size: int) -> tf.data.Dataset:
     """{image, label, index} in the order stored; the last batch may be smaller."""
     steps = -(-split.size // batch_size)
     return _dataset(split, steps, lambda n: np.arange(n * batch_size, min((n + 1) * batch_size, split.size)), (None,))
+
+
+@contextlib.contextmanager
+def plain_faults() -> Iterator[None]:
+    """What reading a picture raised, out of the error that TensorFlow wraps it in."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        told = re.search(r"UserError: (.*)", str(error))
+        if told is None:
+            raise
+        raise UserError(told[1]) from None
 
 
 def _dataset(

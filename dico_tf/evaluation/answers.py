@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -44,6 +45,8 @@ def answers(run: TrainedRun, names: Sequence[str], top: int, skip_unreadable: bo
             images[name] = found
     if bad and not skip_unreadable:
         raise UserError(f"cannot read {'; '.join(bad[:10])}: leave them out, or give --skip_unreadable")
+    if bad:
+        logging.getLogger(__name__).warning("cannot read, left out: %s", "; ".join(bad))
     model, readable = run.network(), list(images)
     for start in range(0, len(readable), BATCH):
         part = readable[start : start + BATCH]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dico_tf.data import source as sources
+from dico_tf.data.pipeline import plain_faults
 from dico_tf.errors import UserError
 from dico_tf.evaluation import predictions, report
 from dico_tf.training import passes
@@ -32,7 +33,8 @@ def judge(run: TrainedRun, model, name: str, parts: dict[str, Any]) -> dict[str,
     split, folder = parts[name], run.workdir
     bar = Bar(f"evaluating {name}", split.size)
     try:
-        logits = passes.predict(model, split, run.config.run.evaluation_batch_size, bar)
+        with plain_faults():
+            logits = passes.predict(model, split, run.config.run.evaluation_batch_size, bar)
     finally:
         bar.close()
     found = report.evaluate(

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,20 @@ def _plan(text: str, name: str, splits: int, budget: str, image_size: int, class
 def _fed(whole: keras.Model, image_size: int) -> keras.Model:
     """The same, fed by raw pictures of this size."""
     image = keras.Input((image_size, image_size, 3), name="image", dtype="float32")
-    return flat(keras.Model(image, whole(image), name=whole.name))
+    try:
+        scores = whole(image)
+    except ValueError as error:  # of Keras, which shows the call and its arguments, too
+        said = next((line for line in str(error).splitlines()[1:] if line.strip()), str(error))
+        raise UserError(
+            f"{whole.name} does not work on pictures of {image_size}x{image_size} pixels: {_plain(said)}\n"
+            "give another --image_size"
+        ) from error
+    return flat(keras.Model(image, scores, name=whole.name))
+
+
+def _plain(text: str) -> str:
+    """Without the codes that make it bold on a terminal."""
+    return re.sub(r"\x1b\[\d*m", "", text)
 
 
 def _check(whole: keras.Model, name: str, image_size: int) -> None:

@@ -1,6 +1,5 @@
 """Epoch after epoch until the end, a stop, or a fault; continues where the last checkpoint stood."""
 
-import re
 import signal
 import time
 from collections.abc import Callable
@@ -11,7 +10,7 @@ import tensorflow as tf
 
 from dico_tf.config import Config
 from dico_tf.data.order import plan
-from dico_tf.data.pipeline import evaluation_batches, training_batches
+from dico_tf.data.pipeline import evaluation_batches, plain_faults, training_batches
 from dico_tf.data.source import Split
 from dico_tf.errors import UserError
 from dico_tf.training import passes
@@ -88,13 +87,9 @@ class Loop:
             self.journal = Journal(self.checkpoints.folder.parent, self.rows)
         before = {number: signal.signal(number, self._ask_to_stop) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
-            while self.step < self.total_steps:
-                self._epoch(self.epochs_done)
-        except tf.errors.OpError as error:  # TensorFlow wraps what reading a picture raised
-            told = re.search(r"UserError: (.*)", str(error))
-            if told is None:
-                raise
-            raise UserError(told[1]) from None
+            with plain_faults():
+                while self.step < self.total_steps:
+                    self._epoch(self.epochs_done)
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)

@@ -92,6 +92,7 @@ def _train(config: Config, flags_text: str, say: Callable[[str], None], folder: 
     if known:
         _check_data(folder, source)
     data = assemble.facts(source)
+    del source  # or what was carved would be in memory twice, as long as the run lasts
     model = _build(config, place, data, reference, parts["train"].size // config.optimisation.batch_size)
     if place.chief:
         workdir.check_space(folder, _needed_space(model, config))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from dico_tf.data import pictures
 from dico_tf.errors import UserError
 
 
@@ -41,7 +42,7 @@ def share_threads(splits: int) -> None:
     Only where branches are enough for all cores; measured on two, it is never slower and up to a sixth faster.
     Left alone is what the user's environment says, and a process in which TensorFlow has begun already.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = pictures.cores()
     asked = {"TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"} & os.environ.keys()
     if splits < cores or cores == 1 or asked or tf.config.list_physical_devices("GPU"):
         return

@@ -101,6 +101,12 @@ def _places(count: int, branches: int) -> np.ndarray:
     return np.concatenate([start, start + draw.integers(10, 40, (count, branches, 2))], -1).astype(np.float32)
 
 
+def test_a_place_without_area_is_that_square_in_small_images_too(photo, album):
+    found = album([photo(130, 130)], 32)  # of which the evaluation decodes half of the sides, and windows all
+    nothing = found.windows(np.array([0]), np.zeros((1, 1, 4), np.float32))[0, 0]
+    np.testing.assert_array_equal(nothing, found.squares(np.array([0]))[0])
+
+
 def test_what_is_kept_changes_nothing_and_is_not_read_again(photo, album):
     paths = [photo(70, 60, f"{n}.jpg", seed=n) for n in range(6)]
     numbers, places = np.arange(6), _places(6, 2)

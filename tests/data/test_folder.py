@@ -1,3 +1,4 @@
+import os
 import shutil
 
 import numpy as np
@@ -106,6 +107,14 @@ def test_a_photo_that_lies_on_its_side_is_put_upright(tmp_path):
     assert found[:8].mean() > 245 and found[-8:].mean() < 10
 
 
+@pytest.mark.parametrize("orientation", [0, 9, 300])
+def test_an_orientation_there_is_not_leaves_a_photo_as_it_lies(tmp_path, picture, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = str(picture("photo.jpg", size=(40, 30), exif=exif))
+    assert pictures.check(path) == (40, 30) == pictures.whole(path, 30).size
+
+
 def _damage(place):
     """A text, an empty file and a photo cut short, all called .jpg."""
     (place / "cat" / "text.jpg").write_text("no picture")
@@ -203,9 +212,14 @@ def _misnamed_part(place):
     (place / "validation").mkdir()
 
 
+def _circle(place):
+    (place / "fox").symlink_to("fox")
+
+
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
+        (_circle, r"cannot look into .*pets/fox: Too many levels"),
         (_nothing, r"--dataset=folder:.*pets: there is no such folder"),
         (_no_content, r"pets holds no pictures: lay them out as .*pets/CLASS/\*\.jpg"),
         (_loose, r"pets holds 30 pictures but no folder per class"),
@@ -225,6 +239,12 @@ def test_a_folder_laid_out_otherwise_is_refused_with_what_is_wrong(pets, harm, m
 def test_a_folder_that_is_not_named_is_asked_for():
     with pytest.raises(UserError, match="give --dataset=folder:DIR"):
         _load("")
+
+
+def test_pictures_are_decoded_where_a_system_does_not_say_which_cores_are_ours(pets, monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(pictures, "pool", pictures.pool.__wrapped__)
+    assert _load(pets).splits["train"].size == 24
 
 
 def test_a_picture_that_vanishes_during_a_run_is_named(pets, monkeypatch):

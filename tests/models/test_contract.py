@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from dico_tf.config import SMALLEST
 from dico_tf.models.menu import PRESETS
 
 TINY = [name for name in PRESETS if name.endswith("_tiny")]
@@ -29,6 +30,11 @@ def test_it_takes_raw_pixels_and_answers_in_float32(name, policy):
     logits = model(IMAGES)
     assert logits.shape == (4, 7) and logits.dtype == "float32"
     assert np.isfinite(logits).all()
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_the_smallest_pictures_leave_every_layer_pixels(name):
+    assert PRESETS[name].divided(2).build(SMALLEST, 7).output_shape == (None, 7)
 
 
 @pytest.mark.parametrize("name", TINY)

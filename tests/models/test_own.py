@@ -100,6 +100,11 @@ def test_a_network_that_is_no_picture_classifier_is_refused(network, message, tm
         find(str(tmp_path / "other.keras")).divided(2, "params", 16, 4)
 
 
+def test_pictures_too_small_for_a_network_of_open_size_are_refused(file):
+    with pytest.raises(UserError, match=r"small does not work on pictures of 2x2 pixels: Computed output size"):
+        find(file).divided(2, "params", 2, 4)
+
+
 def test_a_file_that_is_none_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"none\.keras does not exist"):
         find(str(tmp_path / "none.keras"))

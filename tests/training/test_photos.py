@@ -1,6 +1,8 @@
 """Training on photos of many sizes, whose windows are cut where they are decoded."""
 
 import dataclasses
+import shutil
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +11,15 @@ from PIL import Image
 
 from dico_tf.config import Config, from_values
 from dico_tf.data import memory
+from dico_tf.data import source as sources
+from dico_tf.errors import UserError
 from dico_tf.evaluation import predictions
 from dico_tf.evaluation.answers import answers
 from dico_tf.evaluation.averaging import combine, softmax
 from dico_tf.evaluation.finish import finish
+from dico_tf.evaluation.judge import images, judge
 from dico_tf.training.assemble import trained_run
+from dico_tf.training.loop import Loop
 from dico_tf.training.run import train
 from tests.data import streets
 
@@ -79,6 +85,19 @@ def test_a_stopped_run_on_streamed_records_goes_on_as_one_that_was_not(tmp_path,
     assert [name for name in want if not np.array_equal(continued[name], want[name])] == []
 
 
+def test_images_that_were_carved_are_in_memory_once(photos, tmp_path, monkeypatch):
+    def loaded(*asked):
+        found = load(*asked)
+        whole.append(weakref.ref(found.splits["train"].images))
+        return found
+
+    whole, kept, load = [], [], sources.load
+    monkeypatch.setattr(sources, "load", loaded)
+    monkeypatch.setattr(Loop, "run", lambda loop: kept.append(whole[0]()))
+    train(_config(photos, tmp_path / "w"), "", say=lambda line: None)
+    assert kept == [None]
+
+
 def test_each_branch_in_its_own_order_is_cut_as_well(photos, tmp_path):
     arrays = _trained(_config(photos, tmp_path / "w", training="independent", epochs=1))
     assert all(np.isfinite(array).all() for array in arrays.values())
@@ -101,3 +120,21 @@ def test_a_run_remembers_the_margin_it_was_evaluated_with(photos, run):
     name = str(photos / "dark" / "0.jpg")
     with_margin, without = (next(answers(r, [name], top=2)).classes for r in (trained, squares))
     assert with_margin != without
+
+
+def test_a_picture_that_is_lost_during_a_run_or_before_its_evaluation_is_named(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "AT_ONCE", 0)
+    monkeypatch.setattr(memory, "limit", lambda: 0)
+    config = _config(shutil.copytree(photos, tmp_path / "photos"), tmp_path / "w", epochs=1)
+    _trained(config)
+    trained = trained_run(config.run.workdir)
+    parts = images(trained)
+    lost = tmp_path / "photos" / parts["test"].ids[1]
+    lost.unlink()
+    with pytest.raises(UserError, match=f"cannot read {lost}: "):
+        judge(trained, trained.network(), "test", parts)
+
+    begin = Loop.resume
+    monkeypatch.setattr(Loop, "resume", lambda loop: [begin(loop), shutil.rmtree(tmp_path / "photos")])
+    with pytest.raises(UserError, match=f"cannot read {tmp_path / 'photos'}.*the same command continues"):
+        _trained(_config(tmp_path / "photos", tmp_path / "another", epochs=1))

@@ -205,8 +205,9 @@ def test_predict_names_a_picture_it_cannot_read(averaged, here, tmp_path):
     pictures = [str(tmp_path / name) for name in ("text.png", "noon.png")]
     status, out, err = here("predict", f"--workdir={averaged[0]}", *pictures)
     assert (status, out) == (2, "") and err.startswith(f"predict.py: cannot read {pictures[0]} (")
-    status, out, _ = here("predict", f"--workdir={averaged[0]}", "--skip_unreadable", *pictures)
-    assert status == 0 and out.startswith(f"{pictures[1]}: ") and out.count("\n") == 1
+    done = _run("predict.py", f"--workdir={averaged[0]}", "--skip_unreadable", *pictures)
+    assert done.returncode == 0 and done.stdout.startswith(f"{pictures[1]}: ") and done.stdout.count("\n") == 1
+    assert done.stderr.startswith(f"cannot read, left out: {pictures[0]} (")
 
 
 def test_a_folder_of_pictures_trains_and_its_averaged_weights_are_judged(averaged):
