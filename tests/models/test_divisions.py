@@ -223,8 +223,9 @@ def test_what_a_grid_cannot_meet_comes_with_its_distance():
     assert f"by params, {100 * report['distance']:+.2f}% from the whole's" in audit.describe(report)
 
 
-def test_stages_step_by_themselves_where_the_path_passes_the_budget():
-    asked = {"model": "resnet_20", "splits": 8, "dataset": "cifar100", "division": "params"}
+@pytest.mark.parametrize("division", ["params", "macs"])
+def test_stages_step_by_themselves_where_the_path_passes_the_budget(division):
+    asked = {"model": "resnet_20", "splits": 8, "dataset": "cifar100", "division": division}
     report = audit.one(config.from_values(asked))
     whole, branch = report["changes"]["planes"]
     assert abs(report["distance"]) <= 0.02 and whole == [16, 32, 64]
