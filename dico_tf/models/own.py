@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -68,13 +69,21 @@ class Own:
 def _plan(text: str, name: str, splits: int, budget: str, image_size: int, classes: int) -> Plan:
     whole = read(json.loads(text))
     _check(whole, name, image_size)
-    return plan(weightless(_fed, whole, image_size), splits, budget, classes=classes)
+    return plan(weightless(_fed, whole, name, image_size), splits, budget, classes=classes)
 
 
-def _fed(whole: keras.Model, image_size: int) -> keras.Model:
+def _fed(whole: keras.Model, name: str, image_size: int) -> keras.Model:
     """The same, fed by raw pictures of this size."""
     image = keras.Input((image_size, image_size, 3), name="image", dtype="float32")
-    return flat(keras.Model(image, whole(image), name=whole.name))
+    try:
+        answer = whole(image)
+    except ValueError as error:
+        said = re.search(r"\033\[1m(.+?)\033\[0m", str(error), re.DOTALL)  # Keras prints the reason bold
+        raise UserError(
+            f"{name} cannot take pictures of {image_size}x{image_size} pixels; give another --image_size\n"
+            f"{said[1] if said else error}"
+        ) from error
+    return flat(keras.Model(image, answer, name=whole.name))
 
 
 def _check(whole: keras.Model, name: str, image_size: int) -> None:
@@ -92,6 +101,10 @@ def _check(whole: keras.Model, name: str, image_size: int) -> None:
 
 def load(path: str) -> Own:
     """The architecture in a .keras file; its weights are left where they are."""
+    if not path.endswith(SUFFIX):
+        raise UserError(
+            f"--model={path} is neither a preset nor a {SUFFIX} file; write one: model.save('NAME{SUFFIX}')"
+        )
     if not Path(path).is_file():
         raise UserError(f"--model={path} does not exist; give a preset, or a file that model.save wrote")
     try:
