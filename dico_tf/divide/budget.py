@@ -7,6 +7,7 @@ from typing import Any
 
 _ENOUGH = 0.004  # relative distance at which the search stops
 _FINEST = 1e-3  # relative width of the bracket below which no grid of channels has another point
+_PATIENCE = 8  # points that lead to none nearer, after which the nearest is taken
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +38,7 @@ def solve(propose: Callable[[float], Hashable], cost: Callable[[Any], float], ta
     best, halve = high, False
     while high.cost > target and abs(best.distance) > _ENOUGH and high.scale - low.scale > _FINEST * high.scale:
         middle = at(_between(low, high, target, halve))
-        best = min(best, middle, key=lambda found: abs(found.distance))
+        best = min(best, middle, key=_distance)
         low, high = (middle, high) if middle.cost <= target else (low, middle)
         halve = not halve
     return best
@@ -50,14 +51,25 @@ def refine(
     target: float,
     tolerance: float,
 ) -> Found:
-    """Steps to the best neighbour while that comes nearer, until within the tolerance."""
-    while abs(found.distance) > tolerance:
-        near = [Found(point, found.scale, paid := cost(point), paid / target - 1) for point in neighbours(found.point)]
-        best = min(near, key=lambda f: abs(f.distance), default=found)
-        if abs(best.distance) >= abs(found.distance):
-            break
-        found = best
-    return found
+    """Best first: from the nearest point at hand to its neighbours, until one is within the tolerance, or several in a
+    row led to none nearer.
+    """
+    waiting, seen, best, idle = [found], {found.point}, found, 0
+    while abs(best.distance) > tolerance and waiting and idle < _PATIENCE:
+        here = min(waiting, key=_distance)
+        waiting.remove(here)
+        for point in neighbours(here.point):
+            if point not in seen:
+                seen.add(point)
+                paid = cost(point)
+                waiting.append(Found(point, found.scale, paid, paid / target - 1))
+        nearest = min([best, *waiting], key=_distance)
+        best, idle = nearest, 0 if nearest is not best else idle + 1
+    return best
+
+
+def _distance(found: Found) -> float:
+    return abs(found.distance)
 
 
 def _between(low: Found, high: Found, target: float, halve: bool) -> float:

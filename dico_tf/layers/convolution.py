@@ -30,7 +30,8 @@ class Pointwise(keras.layers.Conv2D):
         y = tf.matmul(tf.reshape(inputs, (-1, kernel.shape[0])), kernel)
         y = tf.reshape(y, tf.concat([tf.shape(inputs)[:-1], [self.filters]], axis=0))
         y = tf.ensure_shape(y, (*inputs.shape[:-1], self.filters))
-        return tf.nn.bias_add(y, tf.convert_to_tensor(self.bias)) if self.use_bias else y
+        y = tf.nn.bias_add(y, tf.convert_to_tensor(self.bias)) if self.use_bias else y
+        return self.activation(y)
 
 
 def padded(x, kernel: int, stride: int, name: str):

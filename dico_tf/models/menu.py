@@ -129,4 +129,6 @@ def find(model: str | dict[str, Any]) -> Preset | own.Own:
     """A preset by its name, a network of one's own by its .keras file, or one that `reference` described."""
     if isinstance(model, dict):
         return own.Own(name=model["name"], text=json.dumps(model["blueprint"]))
-    return own.load(model) if model.endswith(own.SUFFIX) else PRESETS[model]
+    if model not in PRESETS and ("." in model or "/" in model):
+        return own.load(model)
+    return PRESETS[model]

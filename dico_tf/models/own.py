@@ -12,6 +12,7 @@ import keras
 from dico_tf.divide.networks.blueprint import read, written
 from dico_tf.divide.networks.cost import Cost
 from dico_tf.divide.networks.graph import flat, weightless
+from dico_tf.divide.networks.logits import foreign_ending
 from dico_tf.divide.networks.plan import Plan, plan
 from dico_tf.errors import UserError
 from dico_tf.layers.image import Normalisation
@@ -69,26 +70,21 @@ class Own:
 def _plan(text: str, name: str, splits: int, budget: str, image_size: int, classes: int) -> Plan:
     whole = read(json.loads(text))
     _check(whole, name, image_size)
-    return plan(weightless(_fed, whole, image_size), splits, budget, classes=classes)
+    return plan(weightless(_fed, whole, name, image_size), splits, budget, classes=classes)
 
 
-def _fed(whole: keras.Model, image_size: int) -> keras.Model:
+def _fed(whole: keras.Model, name: str, image_size: int) -> keras.Model:
     """The same, fed by raw pictures of this size."""
     image = keras.Input((image_size, image_size, 3), name="image", dtype="float32")
     try:
-        scores = whole(image)
-    except ValueError as error:  # of Keras, which shows the call and its arguments, too
-        said = next((line for line in str(error).splitlines()[1:] if line.strip()), str(error))
+        answer = whole(image)
+    except ValueError as error:
+        said = re.search(r"\033\[1m(.+?)\033\[0m", str(error), re.DOTALL)  # Keras prints the reason bold
         raise UserError(
-            f"{whole.name} does not work on pictures of {image_size}x{image_size} pixels: {_plain(said)}\n"
-            "give another --image_size"
+            f"{name} cannot take pictures of {image_size}x{image_size} pixels; give another --image_size\n"
+            f"{said[1] if said else error}"
         ) from error
-    return flat(keras.Model(image, scores, name=whole.name))
-
-
-def _plain(text: str) -> str:
-    """Without the codes that make it bold on a terminal."""
-    return re.sub(r"\x1b\[\d*m", "", text)
+    return flat(keras.Model(image, answer, name=whole.name))
 
 
 def _check(whole: keras.Model, name: str, image_size: int) -> None:
@@ -102,17 +98,23 @@ def _check(whole: keras.Model, name: str, image_size: int) -> None:
         )
     if len(whole.outputs) != 1 or len(whole.outputs[0].shape) != 2:
         raise UserError(f"{name} answers {[tuple(x.shape) for x in whole.outputs]}: one score per class is needed")
+    if ending := foreign_ending(whole):
+        raise UserError(f"{name} ends in {ending}: classes that exclude one another need softmax at the end, or nothing")
 
 
 def load(path: str) -> Own:
     """The architecture in a .keras file; its weights are left where they are."""
+    if not path.endswith(SUFFIX):
+        raise UserError(
+            f"--model={path} is neither a preset nor a {SUFFIX} file; write one: model.save('NAME{SUFFIX}')"
+        )
     if not Path(path).is_file():
         raise UserError(f"--model={path} does not exist; give a preset, or a file that model.save wrote")
     try:
         whole = keras.saving.load_model(path, compile=False)
     except Exception as error:  # zip, JSON, unknown layers: Keras raises any kind
         raise UserError(
-            f"--model={path} cannot be read: {str(error).splitlines()[0]}\n"
+            f"--model={path} cannot be read: {(str(error) or type(error).__name__).splitlines()[0]}\n"
             "It must be written by model.save in the .keras format; a model with layers of your own is trained from "
             "Python, where they are registered: DiCo(model=path)"
         ) from error

@@ -84,8 +84,8 @@ def block(x, planes: int, stride: int, name: str):
 
 
 def _shortcut(x, planes: int, stride: int, name: str):
-    """Identity, or BN of two 1x1 side by side, the second on the map shifted by a pixel."""
-    if x.shape[-1] == planes:
+    """Identity, or BN of two 1x1 side by side, the second on the map shifted by a pixel, where the shape changes."""
+    if stride == 1 and x.shape[-1] == planes:
         return x
     x = relu(x, f"{name}_shortcut_relu")
     # a 1x1 sees only the pixels its stride lands on

@@ -52,3 +52,15 @@ def test_single_steps_reach_what_the_path_passes_by():
     nearer = refine(found, neighbours, cost, target, 0.02)
     assert abs(nearer.distance) <= 0.02 and cost(nearer.point) == nearer.cost
     assert refine(nearer, lambda point: [], cost, target, 0.0) == nearer
+
+
+def test_steps_lead_past_points_that_are_no_nearer():
+    costs = [10, 9, 8, 12, 20]  # at places 0 to 4: from 0 the way to 4 leads away from 20 first
+    found = refine(
+        solve(lambda scale: 0, costs.__getitem__, 20),
+        lambda n: [m for m in (n - 1, n + 1) if 0 <= m < 5],
+        costs.__getitem__,
+        20,
+        0.02,
+    )
+    assert (found.point, found.distance) == (4, 0)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dico_tf.layers.convolution import GroupedConvolution, convolution
+from dico_tf.layers.convolution import GroupedConvolution, Pointwise, convolution
 from dico_tf.layers.drops import DropBlock, DropPath
 from dico_tf.layers.image import Normalisation, Normalise
 from dico_tf.layers.normalisation import BatchNorm
@@ -59,6 +59,12 @@ def test_pixels_are_normalised_inside_whatever_their_type():
     expected = (pixels / 255 - Normalisation().mean) / Normalisation().std
     assert np.asarray(layer(pixels)) == pytest.approx(expected, abs=1e-5)
     assert np.asarray(layer(pixels.astype(np.float32))) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("activation", [None, "relu"])
+def test_a_convolution_of_one_pixel_answers_in_training_as_it_does_after(activation):
+    layer = Pointwise(6, 1, activation=activation, bias_initializer="random_normal")
+    assert np.asarray(layer(X, training=True)) == pytest.approx(np.asarray(layer(X, training=False)), abs=1e-5)
 
 
 @pytest.mark.parametrize(("groups", "stride"), [(2, 1), (4, 2), (8, 1)])

@@ -1,5 +1,6 @@
 """Counted parameters and multiply-adds of the published rows, the goldens of every preset, and divisions by budget."""
 
+import dataclasses
 import json
 
 import pytest
@@ -222,12 +223,26 @@ def test_what_a_grid_cannot_meet_comes_with_its_distance():
     assert f"by params, {100 * report['distance']:+.2f}% from the whole's" in audit.describe(report)
 
 
-def test_stages_step_by_themselves_where_the_path_passes_the_budget():
-    asked = {"model": "resnet_20", "splits": 8, "dataset": "cifar100", "division": "params"}
+@pytest.mark.parametrize("division", ["params", "macs"])
+def test_stages_step_by_themselves_where_the_path_passes_the_budget(division):
+    asked = {"model": "resnet_20", "splits": 8, "dataset": "cifar100", "division": division}
     report = audit.one(config.from_values(asked))
     whole, branch = report["changes"]["planes"]
     assert abs(report["distance"]) <= 0.02 and whole == [16, 32, 64]
     assert all(width % 4 == 0 for width in branch)
+
+
+@pytest.mark.parametrize("family", [f for f in FAMILIES if hasattr(f, "stages")], ids=lambda f: f.__name__)
+def test_stages_of_one_width_halve_their_maps_all_the_same(family):
+    """A budget may choose them so."""
+    whole = next(p for p in PRESETS.values() if p.family is family and p.name.endswith("_tiny"))
+    even = dataclasses.replace(whole.spec, planes=(16,) * len(family.stages(whole.spec)))
+    sides = {
+        layer.output.shape[1]
+        for layer in family.build(even, 32, 7).layers
+        if layer.name.startswith("stage") and layer.name.endswith("_add")
+    }
+    assert len(sides) == len(even.planes)
 
 
 def test_the_table_stands_beside_the_published_figures():

@@ -1,6 +1,7 @@
 """Parameters and multiply-adds of a built Keras network, per image."""
 
 import dataclasses
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -61,9 +62,14 @@ def _dense(layer, inputs, output) -> int:
 
 
 def labels(equation: str, shapes: Sequence[Shape]) -> tuple[list[str], str]:
-    """Subscripts of the operands and of the result, with capitals in the place of an ellipsis."""
-    left, right = equation.replace(" ", "").split("->")
+    """Subscripts of the operands and of the result, with capitals in the place of an ellipsis.
+
+    A result that is not said has, in order, the labels that occur once.
+    """
+    left, said, right = equation.replace(" ", "").partition("->")
     operands = left.split(",")
+    if not said:
+        right = "..." * ("..." in left) + "".join(x for x in sorted(set(left) - {",", "."}) if left.count(x) == 1)
     ellipsis = ""
     for operand, shape in zip(operands, shapes, strict=False):
         if "..." in operand:
@@ -72,12 +78,12 @@ def labels(equation: str, shapes: Sequence[Shape]) -> tuple[list[str], str]:
 
 
 def _einsum(equation: str, shapes: Sequence[Shape], output: Shape) -> int:
-    """The product of all sizes named in the equation, but for the images'."""
+    """The product of all sizes named in the equation, but for the images', which may be summed over."""
     operands, result = labels(equation, shapes)
     sizes = {}
     for operand, shape in zip((*operands, result), (*shapes, output), strict=True):
         sizes |= dict(zip(operand, shape, strict=True))
-    return math.prod(size for label, size in sizes.items() if label != result[0])
+    return math.prod(size for label, size in sizes.items() if label != result[:1] and size is not None)
 
 
 @counts(keras.layers.EinsumDense)
@@ -85,13 +91,15 @@ def _einsum_dense(layer, inputs, output) -> int:
     return _einsum(layer.equation, (inputs[0], layer.kernel.shape), output)
 
 
-def _attention(queries: int, keys: int, heads: int, key_heads: int, key: int, value: int, wide: Sequence[int]) -> int:
-    """Projections of queries, keys, values and results, and the two products between positions."""
+def _attention(
+    queries: int, keys: int, met: int, heads: int, key_heads: int, key: int, value: int, wide: Sequence[int]
+) -> int:
+    """Projections of queries, keys, values and results, and the two products of a query with each key it meets."""
     query_in, key_in, value_in, out = wide
     projections = queries * heads * (query_in * key + value * out) + keys * key_heads * (
         key_in * key + value_in * value
     )
-    return projections + queries * keys * heads * (key + value)
+    return projections + queries * met * heads * (key + value)
 
 
 def _attended(inputs) -> tuple[int, int, list[int]]:
@@ -104,15 +112,16 @@ def _attended(inputs) -> tuple[int, int, list[int]]:
 @counts(keras.layers.MultiHeadAttention)
 def _multi_head(layer, inputs, output) -> int:
     queries, keys, wide = _attended(inputs)
-    heads = layer.num_heads
-    return _attention(queries, keys, heads, heads, layer.key_dim, layer.value_dim, [*wide, output[-1]])
+    heads, axes = layer.num_heads, layer.attention_axes
+    met = math.prod(inputs[1][axis] for axis in axes)  # keys that a query meets; all, unless axes were chosen
+    return _attention(queries, keys, met, heads, heads, layer.key_dim, layer.value_dim, [*wide, output[-1]])
 
 
 @counts(keras.layers.GroupQueryAttention)
 def _grouped_query(layer, inputs, output) -> int:
     queries, keys, wide = _attended(inputs)
     heads, key_heads, depth = layer.num_query_heads, layer.num_key_value_heads, layer.head_dim
-    return _attention(queries, keys, heads, key_heads, depth, depth, [*wide, output[-1]])
+    return _attention(queries, keys, keys, heads, key_heads, depth, depth, [*wide, output[-1]])
 
 
 @counts(keras.layers.Attention)
@@ -139,6 +148,13 @@ def counter(operation: Any) -> Callable[[Any, Sequence[Shape], Shape], int] | No
     return _of_operation if type(operation).__name__ in OPERATIONS else None
 
 
+def operands(operation: Any, args: tuple, kwargs: dict[str, Any]) -> list[Any]:
+    """Tensors and arrays that a call takes, in the order of its signature; a mask is no operand."""
+    given = inspect.signature(operation.call).bind(*args, **kwargs).arguments
+    leaves = keras.tree.flatten([value for name, value in given.items() if not name.endswith("mask")])
+    return [leaf for leaf in leaves if hasattr(leaf, "shape")]
+
+
 def multiply_adds(operation: Any, inputs: Sequence[Shape], output: Shape) -> int | None:
     """Of one call; None where a size but the batch's is open."""
     count = counter(operation)
@@ -154,8 +170,11 @@ def total(counts: Sequence[int | None]) -> int | None:
 
 
 def _macs(model: keras.Model) -> int | None:
-    shapes = [(c.operation, [x.shape for x in c.inputs], c.outputs[0].shape) for c in calls(model)]
-    return total([multiply_adds(*shape) for shape in shapes])
+    counted = [call for call in calls(model) if counter(call.operation)]
+    shapes = [[tuple(x.shape) for x in operands(c.operation, c.args, c.kwargs)] for c in counted]
+    return total(
+        [multiply_adds(c.operation, given, c.outputs[0].shape) for c, given in zip(counted, shapes, strict=True)]
+    )
 
 
 def cost(model: keras.Model) -> Cost:

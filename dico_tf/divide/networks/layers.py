@@ -8,7 +8,7 @@ from dico_tf.divide.networks.cost import labels
 from dico_tf.divide.networks.following import frozen
 from dico_tf.divide.networks.operations import concatenated, reordered, sizes
 from dico_tf.divide.networks.reshaping import merged, reshaped
-from dico_tf.divide.networks.widths import Axis, evenly, fixed, groups, join
+from dico_tf.divide.networks.widths import Axis, evenly, fixed, freeze, groups, join
 
 K = keras.layers
 
@@ -19,8 +19,11 @@ def channel_axis(layer) -> int:
 
 def image(step: Step, channels: Axis) -> Axes:
     """Positions as in the whole, channels as given."""
-    axes = Axes(tuple(fixed(size) for size in step.shapes[0]))
-    return axes.but(channel_axis(step.operation), channels)
+    x, channel = step.inputs[0], channel_axis(step.operation)
+    for n in range(1, len(x)):
+        if n != channel % len(x):
+            freeze(x[n])
+    return Axes(tuple(fixed(size) for size in step.shapes[0])).but(channel, channels)
 
 
 @narrows(K.Conv1D, K.Conv2D, K.Conv3D)
@@ -104,9 +107,10 @@ def multi_head(step: Step):
 def grouped_query(step: Step):
     """As many heads, each narrower."""
     step.width("head_dim")
-    query, *others = step.inputs
+    query, *others = (step.argument(name, n) for n, name in enumerate(("query", "value", "key")))
     for other in others:
-        join(query[-1], other[-1])  # Keras asks for it
+        if other is not None:
+            join(query[-1], other[-1])  # Keras asks for it
     return _with_scores(step, query)
 
 
@@ -117,7 +121,7 @@ def _with_scores(step: Step, out: Axes) -> list[Axes]:
 @narrows(K.Attention, K.AdditiveAttention)
 def attention(step: Step):
     """Queries and keys are equally wide; what comes out is as wide as the values."""
-    query, value, *rest = step.inputs
+    query, value, *rest = step.argument("inputs", 0)
     join(query[-1], (rest[0] if rest else value)[-1])
     return _with_scores(step, query.but(-1, value[-1]))
 
@@ -127,7 +131,8 @@ def recurrent(step: Step) -> list[Axes]:
     units = step.width("units")
     for state in step.inputs[1:]:
         join(state[-1], units)
-    return [Axes((*(fixed(size) for size in shape[:-1]), units)) for shape in step.shapes]
+    steps = step.inputs[0].axes[1:-1]
+    return [Axes((fixed(shape[0]), *(steps if len(shape) == 3 else ()), units)) for shape in step.shapes]
 
 
 @narrows(K.BatchNormalization, K.LayerNormalization, K.RMSNormalization, K.PReLU)

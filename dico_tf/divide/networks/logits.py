@@ -24,6 +24,19 @@ def without_softmax(model: keras.Model) -> dict[Any, Any]:
     return found
 
 
+def foreign_ending(model: keras.Model) -> str:
+    """The activation at the end that is neither softmax nor none, such as sigmoid; "" where there is none."""
+    makers = {id(tensor): call for call in calls(model) for tensor in call.outputs}
+    for tensor in model.outputs:
+        call: Call | None = makers.get(id(tensor))
+        while call is not None and isinstance(call.operation, PASSES):
+            call = makers.get(id(call.inputs[0]))
+        activation = getattr(call.operation, "activation", None) if call else None
+        if activation not in (None, keras.activations.softmax, keras.activations.linear):
+            return getattr(activation, "__name__", str(activation))
+    return ""
+
+
 def _changes(operation: Any) -> tuple[Any, bool]:
     """What to do about an operation, and whether the one before it may hold a softmax still."""
     softmax = getattr(operation, "activation", None) is keras.activations.softmax

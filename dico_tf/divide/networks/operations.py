@@ -150,6 +150,8 @@ def matmul(step: Step) -> Axes:
 def einsum(step: Step) -> Axes:
     """A label is one size, wherever it stands."""
     operands, result = labels(step.operation.subscripts, [x.shape for x in step.inputs])
+    if len(operands) > len(step.inputs):
+        step.refuse("it multiplies with a constant")
     found: dict[str, Axis] = {}
     for operand, x in zip(operands, step.inputs, strict=True):
         for label, axis in zip(operand, x.axes, strict=True):

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from dico_tf.divide.networks.channels import Axes, Network, Traced
-from dico_tf.divide.networks.cost import Cost, counter, multiply_adds, total
+from dico_tf.divide.networks.cost import Cost, counter, multiply_adds, operands, total
 from dico_tf.divide.networks.narrow import called, remade, settled, settled_settings
 from dico_tf.divide.networks.widths import Width
 
@@ -28,16 +28,17 @@ class Prices:
 
     def _of(self, step: Traced, widths: Mapping[Width, int]) -> tuple[int, int | None]:
         operation = step.call.operation
-        shapes = [tuple(axis.value(widths) for axis in x.axes) for x in _tensors(step)]
+        shapes = [_shape(x, widths) for x in _tensors(step)]
         settings = settled_settings(self._network, operation, widths)
         key = (self._kinds[operation], repr(shapes), repr(settings))
         if key not in self._known:
-            self._known[key] = self._measured(step, widths, shapes)
+            self._known[key] = self._measured(step, widths)
         return self._known[key]
 
-    def _measured(self, step: Traced, widths: Mapping[Width, int], shapes: list) -> tuple[int, int | None]:
-        operation = step.call.operation
-        output = tuple(axis.value(widths) for axis in step.outputs[0].axes)
+    def _measured(self, step: Traced, widths: Mapping[Width, int]) -> tuple[int, int | None]:
+        operation, output = step.call.operation, _shape(step.outputs[0], widths)
+        counted = operands(operation, step.args, step.kwargs) if counter(operation) else []
+        shapes = [_shape(x, widths) for x in counted]
         if not _weights(operation):
             return 0, multiply_adds(operation, shapes, output)
         layer = remade(self._network, operation, widths, {})
@@ -63,7 +64,11 @@ def _tensors(step: Traced) -> list[Axes]:
     return [x for x in keras.tree.flatten((step.args, step.kwargs)) if isinstance(x, Axes)]
 
 
+def _shape(x: Any, widths: Mapping[Width, int]) -> tuple[int | None, ...]:
+    return tuple(axis.value(widths) for axis in x.axes) if isinstance(x, Axes) else tuple(x.shape)
+
+
 def _symbol(value: Any, widths: Mapping[Width, int]) -> Any:
     if not isinstance(value, Axes):
         return settled(value, widths)
-    return keras.KerasTensor(tuple(axis.value(widths) for axis in value.axes))
+    return keras.KerasTensor(_shape(value, widths))

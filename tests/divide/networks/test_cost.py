@@ -1,6 +1,7 @@
 """Multiply-adds against counts worked by hand."""
 
 import keras
+import numpy as np
 import pytest
 from keras import layers
 
@@ -73,6 +74,31 @@ def test_attention_whose_heads_share_keys_costs_fewer_projections():
     found = cost(keras.Model(x, layer(x, x)))
     assert found.macs == 7 * 12 * 4 * (6 + 2 + 2 + 6) + 7 * 7 * 6 * (4 + 4)
     assert found.params == 2 * (12 * 24) + 2 * (12 * 8) + 24 + 8 + 8 + 12
+
+
+def test_a_mask_and_the_order_of_arguments_change_no_count():
+    query, value, key = keras.Input((7, 12)), keras.Input((5, 10)), keras.Input((5, 8))
+    mask = keras.Input((7, 5), dtype="bool")
+    layer = layers.MultiHeadAttention(num_heads=3, key_dim=4, value_dim=2)
+    plain = cost(keras.Model([query, value, key], layer(query, value, key)))
+    masked = layer(key=key, value=value, query=query, attention_mask=mask)
+    assert cost(keras.Model([query, value, key, mask], masked)) == plain
+    found = cost(keras.Model([query, value, mask], layers.MultiHeadAttention(3, 4)(query, value, attention_mask=mask)))
+    assert found == cost(keras.Model([query, value], layers.MultiHeadAttention(3, 4)(query, value)))
+
+
+def test_attention_along_one_axis_meets_the_keys_of_that_axis():
+    x = keras.Input((4, 6, 10))
+    found = cost(keras.Model(x, layers.MultiHeadAttention(3, 5, attention_axes=(2,))(x, x)))
+    assert found.macs == 4 * (24 * 10 * 3 * 5) + 24 * 6 * 3 * (5 + 5)
+
+
+def test_products_with_constants_are_counted():
+    x, constant = keras.Input((7, 4)), np.ones((4, 5), "float32")
+    assert cost(keras.Model(x, keras.ops.matmul(x, constant))).macs == 7 * 4 * 5
+    assert cost(keras.Model(x, keras.ops.matmul(constant.T, keras.ops.swapaxes(x, 1, 2)))).macs == 5 * 4 * 7
+    assert cost(keras.Model(x, keras.ops.einsum("btc,cd->btd", x, constant))).macs == 7 * 4 * 5
+    assert cost(keras.Model(x, keras.ops.einsum("btc,cd", x, constant))).macs == 7 * 4 * 5
 
 
 def test_products_written_as_operations_are_counted():

@@ -275,6 +275,13 @@ def test_a_layer_that_cannot_be_narrowed_is_named(layer, said):
         plan(around(layer), 2)
 
 
+def test_a_product_with_a_constant_is_named():
+    x = keras.Input((8,))
+    y = keras.ops.einsum("bc,cd->bd", layers.Dense(32)(x), np.ones((32, 16), "float32"))
+    with pytest.raises(UserError, match=r"Einsum 'einsum.*' cannot be narrowed: it multiplies with a constant; put it"):
+        plan(keras.Model(x, layers.Dense(3)(y)), 2)
+
+
 def test_code_before_the_first_width_may_stay():
     x = keras.Input((8,))
     y = layers.Dense(3)(layers.Dense(32)(layers.Lambda(lambda v: v / 255)(x)))

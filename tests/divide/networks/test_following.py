@@ -143,6 +143,13 @@ def test_positions_pass_through_pooling_padding_cropping_and_upsampling(image):
     assert sizes(branch, "wide")[0] < 32
 
 
+def test_channels_that_a_convolution_runs_along_keep_their_number(image):
+    x = layers.Reshape((32, 1))(layers.GlobalAveragePooling2D()(conv(conv(image, 48, "before"), 32, "wide", 3)))
+    x = layers.Flatten()(layers.Conv1D(4, 3, name="along")(x))
+    _, branch = divided(keras.Model(image, layers.Dense(5)(x)))
+    assert sizes(branch, "wide") == [32] and sizes(branch, "before")[0] < 48
+
+
 def test_transposed_and_separable_convolutions_have_filters(image):
     x = layers.Conv2DTranspose(24, 3, strides=2, name="up")(image)
     x = layers.SeparableConv2D(40, 3, depth_multiplier=2, name="separable")(x)

@@ -63,6 +63,22 @@ def test_layers_of_dot_products_tie_queries_to_keys():
     assert branch.outputs[1].shape == (None, 6, 6) and branch.get_layer("head").kernel.shape[0] < 20
 
 
+def test_a_mask_ties_no_width():
+    x, mask, kept = keras.Input((6, 10)), keras.Input((6, 6), dtype="bool"), keras.Input((6,), dtype="bool")
+    wide = layers.Dense(32, name="wide")(x)
+    y = layers.GroupQueryAttention(8, 4, 2)(wide, wide, attention_mask=mask)
+    y = layers.Attention()([y, y], mask=[kept, kept])
+    _, branch = divided(keras.Model([x, mask, kept], pooled(y)), 32)
+    assert sizes(branch, "wide")[0] < 6
+
+
+def test_the_steps_of_a_recurrence_may_be_channels_that_narrow():
+    x = keras.Input((10, 8))
+    y = layers.LSTM(12, return_sequences=True, name="steps")(layers.Permute((2, 1))(layers.Dense(32)(x)))
+    _, branch = divided(keras.Model(x, pooled(y)))
+    assert branch.get_layer("steps").output.shape[1] < 32
+
+
 def test_recurrent_layers_narrow_with_their_states():
     words = keras.Input((7,), dtype="int32")
     x = layers.Embedding(50, 24, name="words")(words)
