@@ -38,7 +38,7 @@ def answers(run: TrainedRun, names: Sequence[str], top: int, skip_unreadable: bo
     images, bad = {}, []
     size = run.data["image_size"]
     for name in names:
-        found = pictures.tried(pictures.decode, name, size, run.data.get("short_side", size))
+        found = pictures.tried(pictures.decode, name, size, run.short_side)
         if isinstance(found, Exception):
             bad.append(f"{name} ({found})")
         else:

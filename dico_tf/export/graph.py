@@ -1,40 +1,106 @@
-"""A network as a TensorFlow graph for inference, and the two kinds of files it becomes."""
+"""A branch, or the committee, as a graph for inference: raw pixels or encoded pictures in, answers out."""
 
-from pathlib import Path
+import dataclasses
+from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
 
+from dico_tf.export.decoding import squares
+
+ANSWER = "answer"  # scope of what turns logits into answers, which stays in float32 in every file
+_TINY = 1.2e-38  # about the smallest normal number: the logarithm of 0 is none
+BYTES_FEATURES = ("image_bytes", "image/encoded")  # of a tf.train.Example: ours, and the one common elsewhere
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Member:
+    """One branch; or all of them together, which then also say how far they disagree."""
+
+    name: str
+    networks: Sequence[keras.Model]
+    class_names: Sequence[str]
+    image_size: int
+    short_side: int  # pixels to which pictures are resized before the centre is cut out
+    average: str = "logits"
+
+    @property
+    def committee(self) -> bool:
+        return self.name == "committee"
+
 
 class Servable(tf.Module):
-    """image [B, H, W, 3], raw 0..255 -> {"logits": float32 [B, C]}, batch size free.
+    """image [B, H, W, 3], raw 0..255, or JPEG and PNG strings [B] -> answers, float32 but for class_id; B is free.
 
-    Keras would store every weight twice: so the module holds the variables, and the network hides in a closure.
+    Keras would store every weight twice: so the module holds the variables, and the networks hide in closures.
     """
 
-    def __init__(self, network: keras.Model):
+    def __init__(self, member: Member):
         super().__init__()
-        self.weights = [variable.value for variable in network.variables]
-        signature = tf.TensorSpec((None, *network.inputs[0].shape[1:]), tf.float32, name="image")
+        self.weights = [variable.value for network in member.networks for variable in network.variables]
+        size = member.image_size
+        image = tf.TensorSpec((None, size, size, 3), tf.float32, name="image")
+        image_bytes = tf.TensorSpec((None,), tf.string, name="image_bytes")
+        examples = tf.TensorSpec((None,), tf.string, name="inputs")
 
-        @tf.function(input_signature=[signature], autograph=False)
-        def serve(image):
-            return {"logits": tf.cast(network(image, training=False), tf.float32)}
+        def from_bytes(contents):
+            return answers(member, tf.cast(squares(contents, size, member.short_side), tf.float32))
 
-        self.serve = serve
+        def classify(inputs):
+            found = from_bytes(_encoded(inputs))
+            names = tf.tile(tf.constant(list(member.class_names))[None], [tf.shape(inputs)[0], 1])
+            return {"classes": names, "scores": found["probabilities"]}
+
+        self.serve = _function(lambda image: answers(member, image), image)
+        self.serve_bytes = _function(from_bytes, image_bytes)
+        self.classify = _function(classify, examples)
+
+    @property
+    def signatures(self) -> dict[str, tf.types.experimental.GenericFunction]:
+        return {"serving_default": self.serve, "serving_bytes": self.serve_bytes, "classify": self.classify}
 
 
-def saved_model(network: keras.Model, folder: str | Path) -> None:
-    """Writes a SavedModel with the signature serving_default."""
-    servable = Servable(network)
-    tf.saved_model.save(servable, str(folder), signatures={"serving_default": servable.serve})
+def _function(call, spec: tf.TensorSpec):
+    return tf.function(call, input_signature=[spec], autograph=False)
 
 
-def litert(network: keras.Model, batch: int = 1) -> bytes:
-    """A float32 LiteRT file of built-in operations only, for batches of one size."""
-    servable = Servable(network)
-    shape = (batch, *network.inputs[0].shape[1:])
-    concrete = servable.serve.get_concrete_function(tf.TensorSpec(shape, tf.float32, name="image"))
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], servable)
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    return converter.convert()
+def _encoded(examples: tf.Tensor) -> tf.Tensor:
+    """The picture of each serialized tf.train.Example [B]."""
+    absent = tf.io.FixedLenFeature((), tf.string, "")
+    found = tf.io.parse_example(examples, dict.fromkeys(BYTES_FEATURES, absent))
+    ours, other = (found[name] for name in BYTES_FEATURES)
+    return tf.where(ours == "", other, ours)
+
+
+def answers(member: Member, image: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Names and values of the signature's outputs; branch_probabilities [B, S, C] and disagreement [B] in nats."""
+    apart = [tf.cast(network(image, training=False), tf.float32) for network in member.networks]
+    with tf.name_scope(ANSWER):
+        apart = tf.stack(apart, 1)
+        logits = _COMBINE[member.average](apart)
+        found = {
+            "logits": logits,
+            "probabilities": tf.nn.softmax(logits),
+            "class_id": tf.argmax(logits, -1, output_type=tf.int64),
+        }
+        if member.committee:
+            of_branches = tf.nn.softmax(apart)
+            spread = _entropy(tf.reduce_mean(of_branches, 1)) - tf.reduce_mean(_entropy(of_branches), 1)
+            found |= {"branch_probabilities": of_branches, "disagreement": tf.maximum(spread, 0.0)}
+    return {name: tf.identity(value, name=name) for name, value in found.items()}
+
+
+_COMBINE = {  # [B, S, C] -> [B, C], as evaluation/averaging.py does in numpy
+    "logits": lambda logits: tf.reduce_mean(logits, 1),
+    "probs": lambda logits: _log(tf.reduce_mean(tf.nn.softmax(logits), 1)),
+    "max": lambda logits: tf.reduce_max(logits, 1),
+}
+
+
+def _entropy(p: tf.Tensor) -> tf.Tensor:
+    """-sum p log p over the classes, in nats; 0 log 0 = 0."""
+    return -tf.reduce_sum(p * _log(p), -1)
+
+
+def _log(p: tf.Tensor) -> tf.Tensor:
+    return tf.math.log(tf.maximum(p, _TINY))

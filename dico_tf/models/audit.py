@@ -67,7 +67,7 @@ def every(config: Config) -> Iterator[dict[str, Any]]:
 
 
 def _share(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.1f}%"
+    return f"{100 * part / whole:.1f}%" if whole else "-"
 
 
 def _by(report: dict[str, Any]) -> str:

@@ -99,7 +99,7 @@ def _check(whole: keras.Model, name: str, image_size: int) -> None:
     if len(whole.outputs) != 1 or len(whole.outputs[0].shape) != 2:
         raise UserError(f"{name} answers {[tuple(x.shape) for x in whole.outputs]}: one score per class is needed")
     if ending := foreign_ending(whole):
-        raise UserError(f"{name} ends in {ending}: classes that exclude one another need softmax at the end, or nothing")
+        raise UserError(f"{name} ends in {ending}: classes that exclude one another want softmax there, or nothing")
 
 
 def load(path: str) -> Own:

@@ -10,6 +10,7 @@ from dico_tf.config import Config, from_json
 from dico_tf.cotrain.dico import DiCo
 from dico_tf.data.source import Source
 from dico_tf.divide import weight_decay
+from dico_tf.divide.networks.blueprint import in_float32
 from dico_tf.errors import UserError
 from dico_tf.models import torch_weights
 from dico_tf.models.torch_weights import Carried
@@ -31,11 +32,13 @@ def facts(source: Source) -> dict[str, Any]:
     }
 
 
-def network(config: Config, data: dict[str, Any], reference: str | dict[str, Any] = "") -> DiCo:
+def network(config: Config, data: dict[str, Any], reference: str | dict[str, Any] = "", precision: str = "") -> DiCo:
     """A fresh model; coupled decay is the model's, decoupled the optimizer's.
 
-    `reference` stands for a network of one's own, whose file may be gone.
+    `reference` stands for a network of one's own, whose file may be gone; `precision` for the run's.
     """
+    if precision == "float32":
+        reference = in_float32(reference)
     views, cotraining, optimisation = config.views, config.cotraining, config.optimisation
     return DiCo(
         reference or config.network.model,
@@ -60,7 +63,7 @@ def network(config: Config, data: dict[str, Any], reference: str | dict[str, Any
         mean=data["mean"],
         std=data["std"],
         seed=config.run.seed,
-        dtype=config.machine.precision,
+        dtype=precision or config.machine.precision,
     )
 
 
@@ -75,8 +78,13 @@ class TrainedRun:
     best: dict[str, Any]
     arrays: dict[str, np.ndarray]
 
-    def network(self) -> DiCo:
-        model = network(self.config, self.data, self.reference)
+    @property
+    def short_side(self) -> int:
+        """Pixels to which pictures are resized before the centre is cut out; older runs had no margin."""
+        return self.data.get("short_side", self.data["image_size"])
+
+    def network(self, precision: str = "") -> DiCo:
+        model = network(self.config, self.data, self.reference, precision)
         state.assign(state.weights(model), self.arrays, f"{self.workdir}/best")
         return model
 

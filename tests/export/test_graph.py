@@ -1,12 +1,19 @@
 """What every family's tiny preset, divided by two, must do outside of Keras."""
 
+import tempfile
+from pathlib import Path
+
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
-from dico_tf.export import graph
+from dico_tf.divide.networks import blueprint
+from dico_tf.evaluation.averaging import combine, softmax
+from dico_tf.export import graph, saved_model
 from dico_tf.models.menu import PRESETS
+from tests.export import networks
 
 TINY = [name for name in PRESETS if name.endswith("_tiny")]
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)).astype(np.float32)
@@ -14,46 +21,101 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)).astype(np.flo
 
 @pytest.fixture(scope="module", params=TINY)
 def branch(request):
-    """With statistics and gammas as after some training."""
-    network = PRESETS[request.param].divided(2, "params", 32, 7).build(32, 7)
-    draw = np.random.default_rng(1)
-    for variable in network.variables:
-        if variable.path.rsplit("/", 1)[-1] in ("gamma", "moving_variance", "moving_mean"):
-            variable.assign(variable + draw.uniform(0.1, 0.5, variable.shape))
-    return network
+    return networks.branch(request.param)
 
 
-def test_a_saved_model_answers_without_keras(branch, tmp_path):
-    graph.saved_model(branch, tmp_path / "model")
+@pytest.fixture(scope="module")
+def folder(branch, tmp_path_factory):
+    path = tmp_path_factory.mktemp("saved") / "model"
+    saved_model.write(networks.member(branch), path)
+    return path
+
+
+def test_a_saved_model_answers_without_keras(branch, folder):
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        loaded = tf.compat.v1.saved_model.load(session, ["serve"], str(tmp_path / "model"))
+        loaded = tf.compat.v1.saved_model.load(session, ["serve"], str(folder))
         signature = loaded.signature_def["serving_default"]
         names = {key: tensor.name for key, tensor in (*signature.inputs.items(), *signature.outputs.items())}
         found = session.run(names["logits"], {names["image"]: IMAGES})
-    assert found == pytest.approx(np.asarray(branch(IMAGES)), abs=1e-4)
+    assert found == pytest.approx(np.asarray(branch(IMAGES)), rel=1e-4, abs=1e-4)
 
 
-def test_a_saved_model_holds_every_weight_once_and_no_xla(branch, tmp_path):
-    graph.saved_model(branch, tmp_path / "model")
-    stored = tf.train.load_checkpoint(str(tmp_path / "model/variables/variables")).get_variable_to_shape_map()
+def test_a_saved_model_holds_every_weight_once_and_no_xla(branch, folder):
+    stored = tf.train.load_checkpoint(str(folder / "variables/variables")).get_variable_to_shape_map()
     numbers = sum(int(np.prod(shape)) for name, shape in stored.items() if name != "_CHECKPOINTABLE_OBJECT_GRAPH")
     assert numbers == sum(int(np.prod(v.shape)) for v in branch.variables)
-    assert b"_XlaMustCompile" not in (tmp_path / "model/saved_model.pb").read_bytes()
+    assert b"_XlaMustCompile" not in (folder / "saved_model.pb").read_bytes()
 
 
-def test_a_litert_file_answers_with_its_own_operations(branch, capfd):
-    content = graph.litert(branch)
+def test_a_litert_file_answers_with_its_own_operations(branch):
+    content = networks.litert(branch)
     interpreter = Interpreter(model_content=content, num_threads=1)
     interpreter.allocate_tensors()
     run = interpreter.get_signature_runner("serving_default")
     found = np.concatenate([run(image=image[None])["logits"] for image in IMAGES])
-    assert found == pytest.approx(np.asarray(branch(IMAGES)), abs=1e-3)
+    assert found == pytest.approx(np.asarray(branch(IMAGES)), rel=1e-3, abs=1e-3)
     operations = {details["op_name"] for details in interpreter._get_ops_details()}
     assert not [name for name in operations if name.startswith("Flex")] and "CONV_2D" in operations
 
 
 def test_groups_stay_one_convolution_each():
     network = PRESETS["resnext_tiny"].divided(2).build(32, 7)
-    interpreter = Interpreter(model_content=graph.litert(network))
+    interpreter = Interpreter(model_content=networks.litert(network))
     convolutions = [d for d in interpreter._get_ops_details() if d["op_name"] == "CONV_2D"]
     assert len(convolutions) == sum("conv" in layer.name and hasattr(layer, "kernel") for layer in network.layers)
+
+
+@pytest.mark.parametrize("average", ["logits", "probs", "max"])
+def test_a_committee_averages_as_an_evaluation_does(average):
+    branches = [networks.branch("wrn_tiny", seed) for seed in (1, 2, 3)]
+    found = graph.answers(networks.member(*branches, average=average), tf.constant(IMAGES))
+    apart = np.stack([branch(IMAGES) for branch in branches], 1)
+    expected = combine(apart, average)
+    assert found["logits"].numpy() == pytest.approx(expected, rel=1e-5, abs=1e-5)
+    assert found["probabilities"].numpy() == pytest.approx(softmax(expected), abs=1e-6)
+    assert found["branch_probabilities"].numpy() == pytest.approx(softmax(apart), abs=1e-6)
+    assert found["class_id"].numpy().tolist() == expected.argmax(1).tolist()
+    assert found["class_id"].dtype == tf.int64
+
+
+def test_disagreement_is_what_the_mean_is_more_uncertain_by():
+    branches = [networks.branch("wrn_tiny", seed) for seed in (1, 2)]
+    branches[1].layers[-1].kernel.assign(1e4 * branches[1].layers[-1].kernel)  # a branch that is certain
+    found = graph.answers(networks.member(*branches), tf.constant(IMAGES))
+    p = found["branch_probabilities"].numpy().astype(np.float64)
+
+    def entropy(q):
+        return -(q * np.log(np.where(q > 0, q, 1))).sum(-1)
+
+    expected = entropy(p.mean(1)) - entropy(p).mean(1)
+    assert found["disagreement"].numpy() == pytest.approx(expected, abs=1e-5) and (expected > 0.1).any()
+
+
+def test_a_function_that_keras_would_have_compiled_is_not():
+    image = keras.Input((32, 32, 3), name="image")
+    x = keras.layers.Conv2D(6, 3, groups=3)(image)
+    model = keras.Model(image, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(x)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(saved_model, "_edit", lambda path: None)
+        assert b"_XlaMustCompile" in _written(model)  # or nothing would be taken back below
+    assert b"_XlaMustCompile" not in _written(model)
+
+
+def _written(model) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        saved_model.write(networks.member(model), folder)
+        return (Path(folder) / "saved_model.pb").read_bytes()
+
+
+def test_a_network_of_ones_own_is_read_in_float32():
+    with_policy = keras.Sequential(
+        [
+            keras.Input((32, 32, 3)),
+            keras.layers.Conv2D(4, 3, dtype="mixed_bfloat16"),
+            keras.layers.GlobalAveragePooling2D(dtype="mixed_float16"),
+            keras.layers.Dense(3, dtype="mixed_bfloat16"),
+        ]
+    )
+    found = blueprint.read(blueprint.in_float32(blueprint.written(with_policy)))
+    assert {layer.compute_dtype for layer in with_policy.layers} != {"float32"}
+    assert {layer.compute_dtype for layer in found.layers} == {"float32"}

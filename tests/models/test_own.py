@@ -94,7 +94,7 @@ def test_a_run_goes_on_and_is_evaluated_when_the_file_is_gone(file, tmp_path):
         (lambda: keras.Sequential([keras.Input((None, None, 3)), layers.Conv2D(4, 3)]), "one score per class"),
         (
             lambda: keras.Sequential([small(), layers.Dense(4, activation="sigmoid")]),
-            r"other\.keras ends in sigmoid: .* softmax at the end, or nothing",
+            r"other\.keras ends in sigmoid: .* softmax there, or nothing",
         ),
         (
             lambda: keras.Sequential(

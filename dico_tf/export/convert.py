@@ -1,0 +1,75 @@
+"""One SavedModel made into one LiteRT file, in a process of its own: the converter keeps memory for ever.
+
+python -m dico_tf.export.convert JOB.json, where JOB is {"saved_model", "out", "kind", "batch", "images"}
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from dico_tf.export.graph import ANSWER
+
+SIGNATURE = "serving_default"
+_OUTPUTS = 8  # more than a signature has
+
+
+def converted(saved_model: str, kind: str, batch: int, images: np.ndarray | None = None) -> bytes:
+    """Built-in operations only, batches of one size (0: of any), float32 in and out.
+
+    `images` uint8 [N, H, W, 3] are what int8 is calibrated on.
+    """
+    loaded = tf.saved_model.load(saved_model)
+    serve = loaded.signatures[SIGNATURE]
+    shape = serve.structured_input_signature[1]["image"].shape
+    spec = tf.TensorSpec((batch or None, *shape[1:]), tf.float32, name="image")
+    function = tf.function(lambda image: serve(image=image), autograph=False).get_concrete_function(spec)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], loaded)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    if kind != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if kind == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if kind == "int8":
+        return _int8(converter, _answering(serve), images, batch or 1)
+    return converter.convert()
+
+
+def _int8(converter, answering: list[str], images: np.ndarray, batch: int) -> bytes:
+    """The network in 8 bits; what turns logits into answers in float32, or probabilities would be 1/256 apart."""
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8, tf.lite.OpsSet.TFLITE_BUILTINS]
+    converter.representative_dataset = lambda: _examples(images, batch)
+    selective = tf.lite.experimental.QuantizationDebugger(
+        converter=converter,
+        debug_dataset=lambda: _examples(images[:batch], batch),
+        debug_options=tf.lite.experimental.QuantizationDebugOptions(denylisted_nodes=answering),
+    )
+    return selective.get_nondebug_quantized_model()
+
+
+def _answering(serve) -> list[str]:
+    """Names that the converter may give the operations in the scope `answer`: their own, or those of the outputs."""
+    functions = serve.graph.as_graph_def().library.function
+    own = {node.name for function in functions for node in function.node_def if node.name.startswith(f"{ANSWER}/")}
+    outputs = [f"StatefulPartitionedCall:{n}" for n in range(_OUTPUTS)]
+    return [*sorted(own), *outputs, *(f"{name}{n}" for name in outputs for n in range(_OUTPUTS))]
+
+
+def _examples(images: np.ndarray, batch: int) -> Iterator[list[np.ndarray]]:
+    for start in range(0, len(images) - batch + 1, batch):
+        yield [images[start : start + batch].astype(np.float32)]
+
+
+def main(path: str) -> None:
+    with open(path, encoding="utf-8") as stream:
+        job = json.load(stream)
+    images = np.load(job["images"], allow_pickle=False) if job["images"] else None
+    content = converted(job["saved_model"], job["kind"], job["batch"], images)
+    with open(job["out"], "wb") as stream:
+        stream.write(content)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,93 @@
+"""JPEG and PNG bytes made into pixels within a graph, as data/pictures.py decodes them outside of one."""
+
+import tensorflow as tf
+
+from dico_tf.data.pictures import ENOUGH
+from dico_tf.export.resampling import square
+
+MAX_PIXELS = 100_000_000  # a picture that says it is larger is refused before it is decoded
+_SCALES = (8, 4, 2, 1)  # at which a JPEG can be decoded
+_HEAD = 70_000  # bytes, within which the entry of EXIF lies: a segment of a JPEG has at most 65,535
+_EXIF = tuple(b"Exif\0\0")
+_ORIENTATION = 0x0112
+
+
+def squares(contents: tf.Tensor, size: int, short: int) -> tf.Tensor:
+    """Strings [B] -> uint8 [B, size, size, 3]."""
+    least = (2 if short <= size else ENOUGH) * size
+    one = tf.TensorSpec((size, size, 3), tf.uint8)
+    return tf.map_fn(lambda content: square(decoded(content, least), size, short), contents, fn_output_signature=one)
+
+
+def decoded(content: tf.Tensor, least: int) -> tf.Tensor:
+    """uint8 [h, w, 3], upright, transparency on white; a JPEG at the smallest scale whose sides keep `least` pixels."""
+    return tf.cond(tf.io.is_jpeg(content), lambda: _jpeg(content, least), lambda: _png(content))
+
+
+def _jpeg(content: tf.Tensor, least: int) -> tf.Tensor:
+    shape = tf.io.extract_jpeg_shape(content)
+    with tf.control_dependencies([_small_enough(shape[0], shape[1])]):
+        spare = tf.minimum(shape[0], shape[1]) // least
+    index = tf.reduce_sum(tf.cast(spare < tf.constant(_SCALES[:-1]), tf.int32))
+
+    def at(scale):
+        return lambda: tf.io.decode_jpeg(content, channels=3, ratio=scale, dct_method="INTEGER_ACCURATE")
+
+    image = tf.switch_case(index, [at(scale) for scale in _SCALES])
+    return _upright(image, _orientation(content))
+
+
+def _png(content: tf.Tensor) -> tf.Tensor:
+    header = tf.io.decode_raw(tf.strings.substr(content, 16, 8), tf.int32, little_endian=False, fixed_length=8)
+    with tf.control_dependencies([_small_enough(header[1], header[0])]):
+        image = tf.cast(tf.io.decode_png(content, channels=4), tf.int32)
+    alpha = tf.where(_few_greys(content), 255, image[..., 3:])
+    return tf.cast((image[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
+
+
+def _few_greys(content: tf.Tensor) -> tf.Tensor:
+    """Whether it is a grey PNG of 1, 2 or 4 bits, for which TensorFlow makes up a wrong transparency."""
+    depth, colours = tf.unstack(tf.io.decode_raw(tf.strings.substr(content, 24, 2), tf.uint8, fixed_length=2))
+    return (colours == 0) & (depth < 8)
+
+
+def _small_enough(height: tf.Tensor, width: tf.Tensor) -> tf.Operation:
+    pixels = tf.cast(height, tf.int64) * tf.cast(width, tf.int64)
+    return tf.debugging.assert_less_equal(
+        pixels, tf.constant(MAX_PIXELS, tf.int64), f"a picture of more than {MAX_PIXELS} pixels is refused"
+    )
+
+
+def _orientation(content: tf.Tensor) -> tf.Tensor:
+    """The number 1 to 8 that EXIF gives; 1 where it gives none."""
+    head = tf.io.decode_raw(tf.strings.substr(content, 0, _HEAD), tf.uint8)
+    data = tf.pad(tf.cast(head, tf.int32), [[0, 16]])
+    count = tf.shape(head)[0]
+    marks = tf.reduce_all([data[n : n + count] == byte for n, byte in enumerate(_EXIF)], axis=0)
+    start = tf.cast(tf.argmax(marks), tf.int32) + len(_EXIF)  # of the TIFF header
+    little = _at(data, start) == ord("I")
+
+    def number(place, length):
+        """Unsigned, of `length` bytes in the header's order; place of any shape."""
+        powers = tf.range(length)
+        powers = tf.where(little, powers, length - 1 - powers)
+        parts = [_at(data, place + n) * 256 ** powers[n] for n in range(length)]
+        return tf.add_n(parts)
+
+    table = start + number(start + 4, 4)
+    entries = table + 2 + 12 * tf.range(tf.clip_by_value(number(table, 2), 0, 1024))
+    found = tf.where(number(entries, 2) == _ORIENTATION, number(entries + 8, 2), 0)
+    value = tf.reduce_max(tf.concat([found, [0]], 0))
+    return tf.where(tf.reduce_any(marks) & (value >= 1) & (value <= 8), value, 1)
+
+
+def _at(data: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
+    """0 outside."""
+    return tf.gather(data, tf.clip_by_value(place, 0, tf.shape(data)[0] - 1))
+
+
+def _upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+    """1 stands; 2 is mirrored, 3 upside down, 4 both; 5 to 8 are these with rows and columns exchanged."""
+    image = tf.cond(orientation >= 5, lambda: tf.transpose(image, (1, 0, 2)), lambda: image)
+    image = tf.cond(tf.reduce_any(orientation == [2, 3, 6, 7]), lambda: tf.reverse(image, [1]), lambda: image)
+    return tf.cond(tf.reduce_any(orientation == [3, 4, 7, 8]), lambda: tf.reverse(image, [0]), lambda: image)

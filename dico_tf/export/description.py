@@ -1,0 +1,91 @@
+"""What an export says about itself: the content of its manifest, and the words of its README."""
+
+import hashlib
+import importlib.metadata
+import json
+from typing import Any
+
+from dico_tf import __version__
+from dico_tf.cotrain.dico import DiCo
+from dico_tf.errors import UserError
+from dico_tf.export import card as cards
+from dico_tf.export.graph import Member
+from dico_tf.export.manifest import COMMITTEE
+from dico_tf.export.material import Material
+from dico_tf.models.audit import audit
+from dico_tf.models.menu import find
+from dico_tf.training.assemble import TrainedRun
+from dico_tf.training.workdir import config_hash, read_json
+
+PACKAGES = ("tensorflow", "keras", "ai-edge-litert", "numpy")
+
+
+def member(run: TrainedRun, member: Member) -> dict[str, Any]:
+    """All but files and metrics, which come as they are made."""
+    config, data = run.config, run.data
+    report = audit(config, data["image_size"], len(data["class_names"]), find(run.reference or config.network.model))
+    branches = report["branches"] if member.name == COMMITTEE else report["branches"][:1]
+    return {
+        "name": member.name,
+        "kind": COMMITTEE if member.name == COMMITTEE else "branch",
+        "input_size": member.image_size,
+        "class_names": list(member.class_names),
+        "params": sum(branch["params"] for branch in branches),
+        "macs": sum(branch["macs"] for branch in branches),
+        "files": {},
+        "metrics": {},
+    }
+
+
+def export(run: TrainedRun, model: DiCo, members: list[dict[str, Any]], material: Material) -> dict[str, Any]:
+    data, average = run.data, run.config.cotraining.average
+    names = [entry["name"] for entry in members if entry["name"] != COMMITTEE]
+    return {
+        "id": identity(run, model),
+        "input": {
+            "name": "image", "dtype": "float32", "range": [0, 255],
+            "size": data["image_size"], "short_side": run.short_side,
+        },
+        "members": members,
+        "committee": {"members": names, "average": average, "temperature": 1.0, "cascade": None},
+        "comparison": {
+            "split": material.split,
+            "images": 0 if material.images is None else len(material.images),
+            "calibration": {"images": material.calibration_images, "sha256": material.calibration_sha256},
+        },
+        "source": _source(run),
+        "made_by": {"dico_tf": __version__, **{name: importlib.metadata.version(name) for name in PACKAGES}},
+    }  # fmt: skip
+
+
+def identity(run: TrainedRun, model: DiCo) -> str:
+    """The same for the same weights, classes and preprocessing: answers of such exports may be averaged."""
+    data = run.data
+    seen = [data["image_size"], run.short_side, data["class_names"], data["mean"], data["std"], model.average]
+    digest = hashlib.sha256(json.dumps(seen).encode())
+    for name in sorted(run.arrays):
+        digest.update(f"\0{name}\0".encode() + run.arrays[name].tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _source(run: TrainedRun) -> dict[str, Any]:
+    """The run, without the folders of the machine it was trained on."""
+    config = run.config
+    return {
+        "run": run.workdir.resolve().name,
+        "model": find(run.reference or config.network.model).name,
+        "splits": config.network.splits,
+        "division": config.network.division,
+        "dataset": run.data["name"],
+        "fingerprint": run.data["fingerprint"],
+        "config": config_hash(config),
+        **{name: run.best.get(name) for name in ("epoch", "select", "weights")},
+    }
+
+
+def card(run: TrainedRun, content: dict[str, Any]) -> str:
+    try:
+        test = read_json(run.workdir / "evaluation_test.json")
+    except UserError:
+        test = None
+    return cards.card(content, run.data, test)

@@ -1,0 +1,79 @@
+"""LiteRT files: made in another process, run by LiteRT itself and compared with what the network said."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+
+import dico_tf
+from dico_tf.errors import UserError
+from dico_tf.evaluation import metrics
+from dico_tf.export.convert import SIGNATURE
+
+_WARM = 3  # calls before the first that is timed
+
+
+class Outcome(NamedTuple):
+    logits: np.ndarray  # [N, C]
+    milliseconds: float  # median of a call with one thread, divided by its pictures
+
+
+def convert(saved_model: Path, out: Path, kind: str, batch: int = 1, images: Path | None = None) -> None:
+    """UserError with the converter's reason where the network has an operation that LiteRT does not know."""
+    job = out.with_suffix(".json")
+    asked = {"saved_model": str(saved_model), "out": str(out), "kind": kind, "batch": batch}
+    job.write_text(json.dumps({**asked, "images": str(images) if images else ""}), encoding="utf-8")
+    paths = [str(Path(dico_tf.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    command = [sys.executable, "-m", "dico_tf.export.convert", str(job)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    job.unlink()
+    if done.returncode or not out.exists():
+        raise UserError(f"{out.stem} cannot be converted to LiteRT: {_reason(done.stderr)}")
+
+
+def _reason(text: str) -> str:
+    """The lines of a traceback that say what is wrong."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    named = [line for line in lines if "custom ops:" in line.lower() or "Ops:" in line or "error:" in line]
+    return "; ".join(named[:3] or lines[-1:]) or "the converter was killed; is there memory enough?"
+
+
+def run(path: Path, images: np.ndarray, bar=None) -> Outcome:
+    """Logits of uint8 images [N, H, W, 3], by one thread; the last batch is filled up where batches have one size."""
+    interpreter = Interpreter(model_path=str(path), num_threads=1)
+    call = interpreter.get_signature_runner(SIGNATURE)
+    batch = int(interpreter.get_input_details()[0]["shape_signature"][0])
+    batch = 1 if batch < 1 else batch
+    found, seconds = [], []
+    for start in range(0, len(images), batch):
+        part = images[start : start + batch].astype(np.float32)
+        filled = np.pad(part, ((0, batch - len(part)), (0, 0), (0, 0), (0, 0)))
+        for _ in range(_WARM if not found else 1):
+            begun = time.perf_counter()
+            logits = call(image=filled)["logits"]
+            seconds.append(time.perf_counter() - begun)
+        found.append(logits[: len(part)])
+        if bar:
+            bar.advance(len(part), {})
+    return Outcome(np.concatenate(found), 1000 * float(np.median(seconds[_WARM - 1 :])) / batch)
+
+
+def compared(found: np.ndarray, expected: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """top1, nll and ece of logits [N, C], and how far they are from the network's."""
+    return {
+        **scores(found, labels),
+        "largest_difference": float(abs(found - expected).max()),
+        "same_class": float((found.argmax(1) == expected.argmax(1)).mean()),
+    }
+
+
+def scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    whole = metrics.scores(logits, labels)
+    return {name: whole[name] for name in ("top1", "nll", "ece")}

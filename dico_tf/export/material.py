@@ -1,0 +1,68 @@
+"""The images that conversions are compared on, what the network says of them, and those int8 is calibrated with."""
+
+import dataclasses
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from dico_tf.cotrain.dico import DiCo
+from dico_tf.data.pipeline import plain_faults
+from dico_tf.data.source import Split
+from dico_tf.evaluation import judge
+from dico_tf.training import passes
+from dico_tf.training.assemble import TrainedRun
+from dico_tf.training.progress import Bar
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Material:
+    """Nothing where nothing is converted or compared."""
+
+    split: str = ""
+    images: np.ndarray | None = None  # uint8 [N, H, W, 3]
+    labels: np.ndarray | None = None  # [N]
+    logits: np.ndarray | None = None  # [N, S, C]
+    calibration: Path | None = None  # .npy of uint8 [N, H, W, 3], from train
+    calibration_images: int = 0
+    calibration_sha256: str = ""
+
+    @classmethod
+    def of(cls, run: TrainedRun, model: DiCo, place: Path, data_dir: str, compare: int, calibrate: int) -> "Material":
+        """`compare` images of validation, or of test where there are none; `calibrate` of train."""
+        if not compare and not calibrate:
+            return cls()
+        parts = judge.images(run, data_dir)
+        found = {}
+        if compare:
+            name = "validation" if "validation" in parts else "test"
+            part = _some(parts[name], compare)
+            with plain_faults():
+                images = part.take(np.arange(part.size))
+                found = {"split": name, "images": images, "labels": part.labels, "logits": _logits(run, model, part)}
+        if calibrate:
+            found |= _calibration(_some(parts["train"], calibrate), place)
+        return cls(**found)
+
+
+def _logits(run: TrainedRun, model: DiCo, part: Split) -> np.ndarray:
+    bar = Bar("what the network says", part.size)
+    try:
+        return passes.predict(model, part, run.config.run.evaluation_batch_size, bar)
+    finally:
+        bar.close()
+
+
+def _some(split: Split, count: int) -> Split:
+    """Evenly spread over the split; all of it where it has no more."""
+    count = min(count, split.size)
+    return split.subset(np.linspace(0, split.size - 1, count).round().astype(int))
+
+
+def _calibration(split: Split, place: Path) -> dict[str, object]:
+    with plain_faults():
+        images = split.take(np.arange(split.size))
+    path = place / "calibration.npy"
+    np.save(path, images, allow_pickle=False)
+    sha256 = hashlib.sha256(images.tobytes()).hexdigest()
+    return {"calibration": path, "calibration_images": len(images), "calibration_sha256": sha256}

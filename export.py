@@ -1,0 +1,98 @@
+"""SavedModels, LiteRT files and what TensorFlow Serving needs: python export.py --workdir=W --out=O"""
+
+import dataclasses
+from pathlib import Path
+
+from dico_tf import flags, quiet
+from dico_tf.config import option
+from dico_tf.errors import UserError
+from dico_tf.registry import suggestion
+
+FORMATS = ("saved_model", "tflite")
+QUANTISE = {"none": "float32", "float16": "float16", "dynamic": "dynamic", "int8": "int8"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Export:
+    out: str = option("", "folder of the export; exporting again into it replaces what it shows, all at once")
+    formats: tuple[str, ...] = option(FORMATS, f"{' and '.join(FORMATS)}, or one of them")
+    quantise: tuple[str, ...] = option(
+        ("none",), f"kinds of LiteRT files: {', '.join(QUANTISE)} (int8 is calibrated on training images)"
+    )
+    tflite_batch: int = option(1, "pictures of a LiteRT call; 0 = any number, for which some networks are slower")
+    max_accuracy_drop: float = option(1.0, "points of accuracy that a conversion may lose before it is refused")
+    fallback: bool = option(False, "take the next safer kind where one loses too much, instead of refusing")
+    compare_images: int = option(500, "validation images every conversion is compared on; 0 = none, needs no data")
+    calibration_images: int = option(200, "training images int8 is calibrated on")
+    keep_versions: int = option(2, "versions kept for TensorFlow Serving, the newest included")
+    stable: int = option(0, "serve no version newer than this one: takes a new version back; exports nothing")
+
+
+SCRIPT = flags.Script(
+    name="export.py",
+    about="Writes a trained run's branches and committee as SavedModels and LiteRT files, with manifest.json.",
+    fields=(*flags.pick("workdir", "data_dir"), *flags.of(Export)),
+)
+
+
+def main(arguments: list[str]) -> None:
+    values, _ = flags.parse(SCRIPT, arguments)
+    faults = [*_faults(values)]
+    if faults:
+        raise UserError("\n".join(faults))
+    quiet.tensorflow()
+    out = Path(values["out"])
+    if values["stable"]:
+        from dico_tf.export import tf_serving
+
+        print(f"served at most in version {values['stable']}: {', '.join(tf_serving.roll_back(out, values['stable']))}")
+        return
+    from dico_tf.export.conversions import Conversions
+    from dico_tf.export.run import export
+    from dico_tf.training.assemble import trained_run
+
+    conversions = Conversions(
+        kinds=tuple(dict.fromkeys(QUANTISE[name] for name in values["quantise"])),
+        batch=values["tflite_batch"],
+        max_accuracy_drop=values["max_accuracy_drop"],
+        fallback=values["fallback"],
+    )
+    export(
+        trained_run(values["workdir"]),
+        out,
+        formats=values["formats"],
+        conversions=conversions,
+        compare=values["compare_images"],
+        calibrate=values["calibration_images"],
+        data_dir=values["data_dir"],
+        keep_versions=values["keep_versions"],
+        say=lambda text: print(text, flush=True),
+    )
+    print(f"exported to {out}; see {out / 'README.md'}")
+
+
+def _faults(values: dict):
+    if not values["out"]:
+        yield "--out is needed: the folder to export to"
+    if not values["workdir"] and not values["stable"]:
+        yield "--workdir is needed: the folder of a trained run"
+    for name, known in (("formats", FORMATS), ("quantise", tuple(QUANTISE))):
+        if not values[name]:
+            yield f"--{name} names nothing: give some of {', '.join(known)}"
+        for word in values[name]:
+            if word not in known:
+                yield f"--{name}={word}: {suggestion(word, known)}"
+    least = {
+        "tflite_batch": 0,
+        "max_accuracy_drop": 0,
+        "compare_images": 0,
+        "calibration_images": 1,
+        "keep_versions": 1,
+    }
+    for name, smallest in (least | {"stable": 0}).items():
+        if not values[name] >= smallest:
+            yield f"--{name}={values[name]} must be at least {smallest}"
+
+
+if __name__ == "__main__":
+    flags.run(main)

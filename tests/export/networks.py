@@ -1,0 +1,38 @@
+"""Members and files of tiny networks, for tests of what is made of them."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from dico_tf.export.graph import Member, Servable
+from dico_tf.models.menu import PRESETS
+
+
+def branch(preset: str, seed: int = 1, classes: int = 7) -> keras.Model:
+    """Half of a preset, with statistics, gammas and a head as after some training."""
+    keras.utils.set_random_seed(seed)
+    network = PRESETS[preset].divided(2, "params", 32, classes).build(32, classes)
+    draw = np.random.default_rng(seed)
+    for variable in network.variables:
+        if variable.path.rsplit("/", 1)[-1] in ("gamma", "moving_variance", "moving_mean"):
+            variable.assign(variable + draw.uniform(0.1, 0.5, variable.shape))
+    head = network.layers[-1].kernel
+    head.assign(draw.normal(0, 1, head.shape))
+    return network
+
+
+def member(*networks: keras.Model, name: str = "", average: str = "logits") -> Member:
+    size, classes = networks[0].input_shape[1], networks[0].output_shape[-1]
+    name = name or ("branch_0" if len(networks) == 1 else "committee")
+    names = [f"class_{c}" for c in range(classes)]
+    return Member(name=name, networks=networks, class_names=names, image_size=size, short_side=size, average=average)
+
+
+def litert(network: keras.Model, batch: int = 1) -> bytes:
+    """A float32 LiteRT file, without the way round by a SavedModel."""
+    servable = Servable(member(network))
+    spec = tf.TensorSpec((batch, *network.input_shape[1:]), tf.float32, name="image")
+    concrete = servable.serve.get_concrete_function(spec)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], servable)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    return converter.convert()

@@ -1,0 +1,168 @@
+"""From a trained run to its folder, as a user does it; what is in it answers as the run does."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from ai_edge_litert.interpreter import Interpreter
+
+from dico_tf.errors import UserError
+from dico_tf.evaluation.averaging import combine
+from dico_tf.evaluation.predictions import read
+from dico_tf.export import manifest
+from tests.export.conftest import ALL, script
+
+BRANCH = {"probabilities", "class_id", "logits"}
+COMMITTEE = BRANCH | {"branch_probabilities", "disagreement"}
+
+
+def images(count: int = 100) -> np.ndarray:
+    """The run's validation images."""
+    from dico_tf.config import from_values
+    from dico_tf.data import source
+    from dico_tf.training.run import splits
+
+    config = from_values({"dataset": "digits", "validation": 100, "seed": 3})
+    split = splits(config, source.load(config.data, 3))["validation"]
+    return split.take(np.arange(count))
+
+
+def answer(path, pictures: np.ndarray) -> dict[str, np.ndarray]:
+    """By LiteRT, picture by picture."""
+    call = Interpreter(model_path=str(path), num_threads=1).get_signature_runner("serving_default")
+    found = [call(image=picture[None].astype(np.float32)) for picture in pictures]
+    return {name: np.concatenate([one[name] for one in found]) for name in found[0]}
+
+
+def test_every_file_is_there_and_is_the_one_described(described, exported):
+    assert described.names == ["branch_0", "branch_1", "committee"] and described.branches == ["branch_0", "branch_1"]
+    for name in described.names:
+        assert described.member(name)["files"].keys() == {"saved_model", *manifest.LITERT}
+        assert described.file(name, "saved_model").path == f"saved_model/{name}"
+        for kind in manifest.LITERT:
+            assert described.file(name, kind).path == f"tflite/{name}_{kind}.tflite"
+            assert (exported / "tflite" / f"{name}_{kind}.tflite").is_file()
+    manifest.verify(described)
+    strangers = {"tflite/extra.tflite", "calibration.npy"} & {p.name for p in exported.rglob("*")}
+    assert not strangers and not list(exported.glob(".making*"))
+
+
+def test_the_manifest_says_what_a_device_must_know(described):
+    content, branch = described.content, described.member("branch_0")
+    assert content["input"] == {"name": "image", "dtype": "float32", "range": [0, 255], "size": 32, "short_side": 32}
+    assert branch["input_size"] == 32 and branch["class_names"] == list("0123456789")
+    assert branch["params"] > 0 and described.member("committee")["params"] == 2 * branch["params"]
+    assert described.member("committee")["macs"] == 2 * branch["macs"] > 0
+    assert content["committee"] == {
+        "members": ["branch_0", "branch_1"], "average": "logits", "temperature": 1.0, "cascade": None,
+    }  # fmt: skip
+    assert {"dico_tf", "tensorflow", "keras", "ai-edge-litert"} <= content["made_by"].keys()
+    assert content["comparison"]["split"] == "validation" and content["comparison"]["images"] == 100
+    assert content["comparison"]["calibration"]["images"] == 200
+    assert len(content["comparison"]["calibration"]["sha256"]) == 64
+    assert content["source"]["run"] == "digits" and content["source"]["splits"] == 2
+    assert "/" not in json.dumps({key: content[key] for key in ("source", "made_by", "input")})  # no machine's folders
+
+
+def test_what_each_file_loses_is_measured(described, run):
+    logits = read(run / "predictions_validation.npz")
+    for name in described.names:
+        found = described.member(name)["metrics"]
+        assert found.keys() == {"keras", "saved_model", *manifest.LITERT}
+        for kind in manifest.LITERT:
+            assert found[kind].keys() >= {"top1", "nll", "ece", "largest_difference", "same_class", "milliseconds"}
+            assert found[kind]["milliseconds"] > 0
+        assert found["saved_model"]["largest_difference"] < 1e-4 and found["float32"]["largest_difference"] < 1e-4
+        assert found["float32"]["top1"] == found["keras"]["top1"] > 0.5
+        assert 1e-6 < found["float16"]["largest_difference"] < found["int8"]["largest_difference"]
+    top1 = (combine(logits.logits).argmax(1) == logits.labels).mean()
+    assert described.member("committee")["metrics"]["keras"]["top1"] == pytest.approx(top1, abs=0.03)  # bfloat16's
+    together = described.content["comparison"]["ensemble_of_branches"]
+    assert together.keys() == set(manifest.LITERT) and together["float32"]["largest_difference"] < 1e-4
+    sizes = [described.file("branch_0", kind).bytes for kind in ("float32", "float16", "dynamic")]
+    assert sizes[0] > sizes[1] > sizes[2]
+
+
+@pytest.mark.parametrize("kind", manifest.LITERT)
+def test_a_litert_file_takes_raw_pixels_and_gives_every_output_in_float32(described, kind):
+    pictures = images(20)
+    for name in described.names:
+        path = described.path(name, kind)
+        interpreter = Interpreter(model_path=str(path))
+        entry = interpreter.get_input_details()[0]
+        assert entry["dtype"] is np.float32 and entry["shape_signature"].tolist() == [1, 32, 32, 3]
+        assert not [d["op_name"] for d in interpreter._get_ops_details() if d["op_name"].startswith(("Flex", "CUSTOM"))]
+        found = answer(path, pictures)
+        assert found.keys() == (COMMITTEE if name == "committee" else BRANCH)
+        assert {v.dtype.name for k, v in found.items() if k != "class_id"} == {"float32"}
+        assert found["class_id"].tolist() == found["logits"].argmax(1).tolist()
+        assert found["probabilities"].sum(1) == pytest.approx(np.ones(20), abs=1e-5)  # int8 would round to 1/256
+
+
+def test_the_committees_file_is_the_mean_of_the_branches_files(described):
+    pictures = images(20)
+    branches = [answer(described.path(name, "float32"), pictures) for name in described.branches]
+    found = answer(described.path("committee", "float32"), pictures)
+    assert found["logits"] == pytest.approx(np.mean([b["logits"] for b in branches], 0), abs=1e-5)
+    apart = np.stack([b["probabilities"] for b in branches], 1)
+    assert found["branch_probabilities"] == pytest.approx(apart, abs=1e-6)
+    assert (found["disagreement"] >= 0).all()
+
+
+def test_a_convolutional_branch_is_one_piece_for_the_fast_kernels(described):
+    operations = [
+        d["op_name"] for d in Interpreter(model_path=str(described.path("branch_0", "float32")))._get_ops_details()
+    ]
+    assert operations.count("DELEGATE") == 1
+
+
+def test_the_readme_says_what_how_good_and_whose(exported):
+    text = (exported / "README.md").read_text(encoding="utf-8")
+    for said in ("wrn_tiny in 2 branches", "| committee | int8 |", "CC BY 4.0", "## Limits", "On the test images"):
+        assert said in text
+
+
+def test_the_files_are_the_same_when_they_are_made_again(run, exported, described, tmp_path):
+    script("export.py", f"--workdir={run}", f"--out={tmp_path}", ALL, "--compare_images=0", "--formats=tflite")
+    again = manifest.load(tmp_path)
+    assert again.id == described.id
+    assert not (tmp_path / "saved_model").exists() and not (tmp_path / "tf_serving").exists()
+    for name in described.names:
+        for kind in manifest.LITERT:
+            assert again.file(name, kind).sha256 == described.file(name, kind).sha256, (name, kind)
+        assert again.member(name)["metrics"] == {}  # nothing was compared
+
+
+@pytest.mark.parametrize("harm", ["tflite/branch_1_int8.tflite", "saved_model/committee/saved_model.pb"])
+def test_a_tampered_export_is_refused(exported, tmp_path, harm):
+    copy = tmp_path / "copy"
+    shutil.copytree(exported, copy)
+    manifest.verify(manifest.load(copy))
+    content = bytearray((copy / harm).read_bytes())
+    content[len(content) // 2] ^= 1
+    (copy / harm).write_bytes(content)
+    with pytest.raises(UserError, match="is not the one exported"):
+        manifest.verify(manifest.load(copy))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--quantise=int4"], "--quantise=int4: known: dynamic, float16, int8, none"),
+        (["--formats=onnx"], "--formats=onnx: known: saved_model, tflite"),
+        (["--keep_versions=0"], "--keep_versions=0 must be at least 1"),
+        (["--workdir=nowhere"], "nowhere/config.json does not exist: nowhere is not the folder of a run"),
+        (["--out="], "--out is needed"),
+        (["--max_accuracy_drop=nan"], "--max_accuracy_drop=nan must be at least 0"),
+    ],
+)
+def test_a_users_mistake_is_said_in_a_sentence(run, tmp_path, words, said):
+    assert said in script("export.py", f"--workdir={run}", f"--out={tmp_path / 'o'}", *words, status=2)
+    assert not (tmp_path / "o" / "manifest.json").exists()
+
+
+def test_a_folder_with_other_things_is_left_alone(run, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    told = script("export.py", f"--workdir={run}", f"--out={tmp_path}", status=2)
+    assert "holds other things (thesis.txt)" in told and [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]

@@ -1,0 +1,136 @@
+"""A new export takes the old one's place at once, and a killed exporter leaves the old one as it was."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from dico_tf.errors import UserError
+from dico_tf.export import folder, manifest, tf_serving
+from tests.export.conftest import ROOT, script
+
+
+def write(out: Path, words: str) -> None:
+    """An export whose every file holds the same words, and its version for the server."""
+    with folder.making(out) as place:
+        made = place / "export"
+        (made / "tflite").mkdir(parents=True)
+        (made / "saved_model/branch_0/variables").mkdir(parents=True)
+        for name in ("saved_model.pb", "variables/variables.index", "variables/variables.data"):
+            (made / "saved_model/branch_0" / name).write_text(words)
+        (made / "tflite/branch_0_float32.tflite").write_text(words)
+        (made / "README.md").write_text(words)
+        files = {
+            "saved_model": manifest.measure(made / "saved_model/branch_0", made),
+            "float32": manifest.measure(made / "tflite/branch_0_float32.tflite", made),
+        }
+        member = {"name": "branch_0", "kind": "branch", "input_size": 8, "class_names": ["a"], "params": 1, "macs": 1,
+                  "files": files, "metrics": {}}  # fmt: skip
+        content = {"id": words, "members": [member], "committee": {"members": ["branch_0"], "average": "logits"}}
+        (made / manifest.NAME).write_text(manifest.text(content))
+        shutil.copytree(made / "saved_model/branch_0", place / "staged/branch_0")
+        folder.publish(out, made)
+        tf_serving.publish(out, place / "staged", keep=2)
+
+
+def check(out: Path) -> str:
+    """All of it is of one export, and all the server could find is whole; the words of the export."""
+    found = manifest.load(out)
+    manifest.verify(found)
+    assert (out / "README.md").read_text() == found.id
+    served = out / "tf_serving"
+    for version in tf_serving.versions(served, "branch_0"):
+        files = sorted(path for path in (served / "branch_0" / str(version)).rglob("*") if path.is_file())
+        assert len(files) == 3 and len({path.read_text() for path in files}) == 1
+    if (served / "models.config").exists():
+        for version in (served / "models.config").read_text().split("versions: ")[1:]:
+            assert int(version.split()[0]) in tf_serving.versions(served, "branch_0")
+    return found.id
+
+
+def test_an_export_shows_all_of_it_and_the_next_one_all_of_that(tmp_path):
+    write(tmp_path, "first")
+    assert check(tmp_path) == "first"
+    write(tmp_path, "second")
+    assert check(tmp_path) == "second"
+    assert tf_serving.versions(tmp_path / "tf_serving", "branch_0") == [1, 2]
+    assert sorted(p.name for p in tmp_path.iterdir() if not p.name.startswith(".")) == [
+        "README.md", "manifest.json", "saved_model", "tf_serving", "tflite",
+    ]  # fmt: skip
+    assert len(list(tmp_path.glob(".export-*"))) == 1 and not list(tmp_path.glob(".making-*"))
+
+
+def test_an_exporter_killed_at_any_moment_leaves_an_export(tmp_path):
+    write(tmp_path, "0")
+    moments, seen = random.Random(0), set()
+    for turn in range(40):
+        child = os.fork()
+        if not child:
+            try:
+                for n in range(1000):
+                    write(tmp_path, f"{turn}.{n}")
+            finally:
+                os._exit(1)
+        time.sleep(moments.uniform(0.0, 0.08))
+        os.kill(child, signal.SIGKILL)
+        assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
+        seen.add(check(tmp_path))
+    assert len(seen) > 10  # the kills met exporters at work
+    write(tmp_path, "last")
+    assert check(tmp_path) == "last" and not list(tmp_path.glob(".making-*"))
+
+
+def test_readers_find_one_export_while_others_take_its_place(tmp_path):
+    write(tmp_path, "0")
+    child = os.fork()
+    if not child:
+        try:
+            for n in range(60):
+                write(tmp_path, str(n))
+        finally:
+            os._exit(0)
+    seen = set()
+    while not os.waitpid(child, os.WNOHANG)[0]:
+        found, content = manifest.read(tmp_path, "branch_0", "float32")
+        assert content.decode() == found.id
+        seen.add(found.id)
+    assert len(seen) > 3
+
+
+def test_two_exporters_do_not_meet(tmp_path):
+    with folder.making(tmp_path), pytest.raises(UserError, match=r"another export .* is going on"):
+        write(tmp_path, "other")
+
+
+def test_a_fault_leaves_nothing_behind(tmp_path):
+    write(tmp_path, "first")
+    with pytest.raises(RuntimeError), folder.making(tmp_path) as place:
+        (place / "half").write_text("...")
+        raise RuntimeError
+    assert check(tmp_path) == "first" and not list(tmp_path.glob(".making-*"))
+
+
+def test_export_py_killed_at_work_leaves_the_old_export(run, exported, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(exported, out, symlinks=True)
+    before = (out / "manifest.json").read_bytes()
+    words = [sys.executable, "export.py", f"--workdir={run}", f"--out={out}", "--compare_images=0"]
+    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    while "branch_1" not in process.stdout.readline():
+        assert process.poll() is None
+    process.kill()
+    process.wait()
+    assert list(out.glob(".making-*")) and (out / "manifest.json").read_bytes() == before
+    manifest.verify(manifest.load(out))
+    assert tf_serving.versions(out / "tf_serving", "branch_0") == [1]
+    shown = script(*words[1:], "--formats=saved_model")
+    assert "version 2 in" in shown and not list(out.glob(".making-*")) and not (out / "tflite").exists()
+    assert manifest.load(out).id == json.loads(before)["id"]
+    assert "served at most in version 1" in script("export.py", f"--out={out}", "--stable=1")

@@ -1,0 +1,97 @@
+"""The bundle of TensorFlow Serving: its files parse as the server's own messages, versions come and go whole."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from google.protobuf import text_format
+from tensorflow_serving.apis import prediction_log_pb2
+from tensorflow_serving.config import model_server_config_pb2
+
+from dico_tf.errors import UserError
+from dico_tf.export import tf_serving
+
+
+def bundle(out, names=("branch_0", "committee"), keep=2) -> int:
+    """Publishes a version made of a few bytes."""
+    out.mkdir(exist_ok=True)
+    staged = out / ".staged"
+    for name in names:
+        (staged / name / "variables").mkdir(parents=True)
+        (staged / name / "saved_model.pb").write_bytes(b"graph")
+    return tf_serving.publish(out, staged, keep)
+
+
+def config(out):
+    text = (out / "tf_serving/models.config").read_text(encoding="utf-8")
+    parsed = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
+    return {model.name: model for model in parsed.model_config_list.config}
+
+
+def test_versions_count_up_and_the_newest_is_stable(tmp_path):
+    assert [bundle(tmp_path) for _ in range(3)] == [1, 2, 3]
+    assert tf_serving.versions(tmp_path / "tf_serving", "committee") == [2, 3]
+    for name, model in config(tmp_path).items():
+        assert (model.base_path, model.model_platform) == (f"/models/{name}", "tensorflow")
+        assert list(model.model_version_policy.specific.versions) == [2, 3]
+        assert dict(model.version_labels) == {"stable": 3, "previous": 2}
+    assert config(tmp_path).keys() == {"branch_0", "committee"}
+
+
+def test_a_single_version_has_nothing_previous(tmp_path):
+    bundle(tmp_path)
+    assert dict(config(tmp_path)["committee"].version_labels) == {"stable": 1}
+
+
+def test_the_exports_own_bundle_parses(exported):
+    assert config(exported).keys() == {"branch_0", "branch_1", "committee"}
+    for name, model in config(exported).items():
+        for version in model.model_version_policy.specific.versions:
+            assert (exported / "tf_serving" / name / str(version) / "saved_model.pb").is_file()
+
+
+def test_a_roll_back_serves_nothing_newer(tmp_path):
+    for _ in range(3):
+        bundle(tmp_path, keep=3)
+    assert tf_serving.roll_back(tmp_path, 2) == ["branch_0", "committee"]
+    model = config(tmp_path)["committee"]
+    assert list(model.model_version_policy.specific.versions) == [1, 2]
+    assert dict(model.version_labels) == {"stable": 2, "previous": 1}
+    assert tf_serving.versions(tmp_path / "tf_serving", "committee") == [1, 2, 3]  # nothing is lost
+    assert bundle(tmp_path, keep=3) == 4 and dict(config(tmp_path)["committee"].version_labels)["stable"] == 4
+
+
+def test_a_version_that_is_not_there_cannot_be_rolled_back_to(tmp_path):
+    with pytest.raises(UserError, match="has no tf_serving"):
+        tf_serving.roll_back(tmp_path, 1)
+    bundle(tmp_path)
+    with pytest.raises(UserError, match=r"--stable=7 is no version .* it has 1"):
+        tf_serving.roll_back(tmp_path, 7)
+
+
+def test_batches_have_the_sizes_that_are_warmed_up(tmp_path):
+    bundle(tmp_path)
+    text = (tmp_path / "tf_serving/batching.config").read_text(encoding="utf-8")
+    sizes = [int(line.split(": ")[1]) for line in text.splitlines() if line.startswith("allowed_batch_sizes")]
+    assert sizes == list(tf_serving.SIZES) == sorted(sizes)
+    assert f"max_batch_size {{ value: {sizes[-1]} }}" in text  # the server refuses another last size
+
+
+def test_the_warm_up_is_read_by_the_servers_own_messages(exported):
+    path = exported / "tf_serving/committee/1" / tf_serving.WARM_UP
+    records = [bytes(record.numpy()) for record in tf.data.TFRecordDataset(str(path))]
+    requests = [prediction_log_pb2.PredictionLog.FromString(record).predict_log.request for record in records]
+    assert len(requests) == len(tf_serving.SIZES) + 1 <= 1000
+    for size, request in zip(tf_serving.SIZES, requests, strict=False):
+        assert (request.model_spec.name, request.model_spec.signature_name) == ("committee", "serving_default")
+        image = tf.make_ndarray(request.inputs["image"])
+        assert image.shape == (size, 32, 32, 3) and image.dtype == np.float32
+    assert requests[-1].model_spec.signature_name == "serving_bytes"
+    assert tf.make_ndarray(requests[-1].inputs["image_bytes"])[0][:2] == b"\xff\xd8"
+
+
+def test_a_served_version_is_the_exported_model_and_its_warm_up(exported):
+    served, shown = exported / "tf_serving/branch_0/1", exported / "saved_model/branch_0"
+    own = {path.relative_to(served): path for path in served.rglob("*") if path.is_file()}
+    for path in (path for path in shown.rglob("*") if path.is_file()):
+        assert own.pop(path.relative_to(shown)).samefile(path)  # not twice on the disk
+    assert [str(name) for name in own] == [tf_serving.WARM_UP]
