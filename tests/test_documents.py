@@ -10,18 +10,22 @@ import pytest
 
 import divide
 import evaluate
+import export
 import predict
+import serve
 import train
-from benchmarks import groups, input_pipeline, layouts, narrow, study_cifar10, train_step
+from benchmarks import groups, input_pipeline, latency, layouts, members_lost, narrow, study_cifar10, train_step
 from dico_tf import config, flags
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-SCRIPTS = {"train.py": train, "evaluate.py": evaluate, "predict.py": predict, "divide.py": divide}
+SCRIPTS = {"train.py": train, "evaluate.py": evaluate, "predict.py": predict, "divide.py": divide, "export.py": export}
 MODULES = {
     "groups": groups,
     "input_pipeline": input_pipeline,
+    "latency": latency,
     "layouts": layouts,
+    "members_lost": members_lost,
     "narrow": narrow,
     "study_cifar10": study_cifar10,
     "train_step": train_step,

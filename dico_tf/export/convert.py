@@ -1,6 +1,6 @@
-"""One SavedModel made into one LiteRT file, in a process of its own: the converter keeps memory for ever.
+"""One SavedModel made into LiteRT files, in a process of its own: the converter keeps memory for ever.
 
-python -m dico_tf.export.convert JOB.json, where JOB is {"saved_model", "out", "kind", "batch", "images"}
+python -m dico_tf.export.convert JOB.json, where JOB is {"saved_model", "files": {kind: path}, "batch", "images"}
 """
 
 import json
@@ -66,9 +66,10 @@ def main(path: str) -> None:
     with open(path, encoding="utf-8") as stream:
         job = json.load(stream)
     images = np.load(job["images"], allow_pickle=False) if job["images"] else None
-    content = converted(job["saved_model"], job["kind"], job["batch"], images)
-    with open(job["out"], "wb") as stream:
-        stream.write(content)
+    for kind, out in job["files"].items():
+        content = converted(job["saved_model"], kind, job["batch"], images)
+        with open(out, "wb") as stream:
+            stream.write(content)
 
 
 if __name__ == "__main__":
