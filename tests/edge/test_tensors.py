@@ -107,7 +107,7 @@ GOOD = {"name": "image", "datatype": "FP32", "shape": [2], "data": [1, 2.5]}
         ({"shape": [-2]}, "from 1"), ({"shape": [True, 2]}, "from 1"), ({"shape": "2"}, "from 1"),
         ({"shape": [2**40]}, "from 1"), ({"shape": [2**30, 2**30]}, "elements and has 2"),
         ({"shape": [3]}, "needs 3 elements and has 2"), ({"data": [[1, 2]]}, "not nested as its shape"),
-        ({"shape": [2, 1], "data": [[1], 2]}, "not nested"), 
+        ({"shape": [2, 1], "data": [[1], 2]}, "not nested"),
         ({"data": None}, "has data None"), ({"data": [1, "2"]}, "no FP32"),
         ({"data": [1, True]}, "no FP32"), ({"data": [1, 1e39]}, "beyond FP32"),
         ({"data": [1, 10**400]}, "beyond FP32"),
