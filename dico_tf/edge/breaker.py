@@ -58,8 +58,11 @@ class Breaker:
         self._on_trial = False
 
     def probed(self, ready: bool) -> None:
+        """A probe that fails counts like a request that fails: nobody need ask for a dead address to be found out."""
         if self.rested and ready:
             self.state = State.HALF_OPEN
+        elif self.state is State.CLOSED and not ready:
+            self.failed()
 
     def _open(self) -> None:
         self.state, self._opened = State.OPEN, self._now()

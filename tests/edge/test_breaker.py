@@ -76,6 +76,13 @@ def test_a_trial_that_was_withdrawn_leaves_room_for_another(breaker, clock):
     assert breaker.state is State.HALF_OPEN and breaker.passable
 
 
+def test_probes_that_fail_open_it_without_any_request(breaker):
+    for _ in range(FAILURES):
+        assert breaker.passable
+        breaker.probed(False)
+    assert breaker.state is State.OPEN
+
+
 def test_stragglers_that_fail_while_it_is_open_prolong_nothing(breaker, clock):
     fail(breaker)
     clock.now += REST / 2
