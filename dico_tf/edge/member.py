@@ -8,7 +8,7 @@ import numpy as np
 
 from dico_tf.edge.breaker import Breaker
 from dico_tf.edge.budget import MOST, Budget
-from dico_tf.edge.outcome import Vote, Missing, Outcome, Why
+from dico_tf.edge.outcome import Missing, Outcome, Vote, Why
 
 RETRIES = 0.1  # of the calls; a committee that is down must not be asked twice as often
 PAUSE = 0.02  # seconds before the same address is asked again; doubled each time

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from dico_tf.edge.errors import EdgeError
-from dico_tf.edge.outcome import Vote, Missing, Outcome, Why
+from dico_tf.edge.outcome import Missing, Outcome, Vote, Why
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class Poll:
         return [name for name, missing in self.missing.items() if missing.why is Why.LATE]
 
 
-class BelowQuorum(EdgeError):
+class BelowQuorum(EdgeError):  # noqa: N818 - named for what is the case
     """Too few members answered."""
 
     def __init__(self, poll: Poll, quorum: int):

@@ -107,7 +107,7 @@ def test_below_the_quorum_there_is_a_typed_error_and_no_answer(members, word, wh
 @pytest.mark.parametrize("word", ["slow:2", "hang"])
 def test_a_straggler_is_left_out_by_the_deadline(members, word):
     members[2].does(word)
-    poll, told, took = asked(places(members), quorum=2, seconds=0.25)
+    _poll, told, took = asked(places(members), quorum=2, seconds=0.25)
     assert told.probabilities == pytest.approx(expected(["branch_0", "branch_1"]), abs=1e-6)
     assert (told.late, told.missing) == (["branch_2"], {})
     assert 0.25 <= took < 0.25 + LATE
@@ -115,7 +115,7 @@ def test_a_straggler_is_left_out_by_the_deadline(members, word):
 
 def test_slow_answers_that_come_in_time_are_waited_for(members):
     members[2].does("slow:0.2")
-    poll, told, took = asked(places(members), quorum=1, seconds=5.0)
+    poll, _told, took = asked(places(members), quorum=1, seconds=5.0)
     assert list(poll.answers) == ["branch_0", "branch_1", "branch_2"] and 0.2 <= took < 5
 
 
@@ -173,7 +173,7 @@ def test_nobody_listening_is_unreachable(members):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         there = {**places(members), "branch_9": f"127.0.0.1:{unused.getsockname()[1]}"}
-    poll, told, took = asked(there, quorum=3, seconds=5.0)
+    _poll, told, took = asked(there, quorum=3, seconds=5.0)
     assert told.missing == {"branch_9": "cannot be reached"} and took < 2.5
 
 
@@ -207,7 +207,7 @@ def test_exports_are_mixed_only_where_that_is_allowed(members):
     assert told.probabilities == pytest.approx(expected(list(told.versions)), abs=1e-6)
     for member in members:
         member.does("version")
-    poll, error, _ = asked(places(members), quorum=1)
+    _poll, error, _ = asked(places(members), quorum=1)
     assert isinstance(error, BelowQuorum) and error.code == "UNAVAILABLE" and OTHER in error.sentence
 
 

@@ -5,7 +5,7 @@ import asyncio
 import numpy as np
 import pytest
 
-from dico_tf.edge.outcome import Vote, Missing, Why
+from dico_tf.edge.outcome import Missing, Vote, Why
 from dico_tf.edge.poll import BelowQuorum, ask_all
 from dico_tf.edge.verdict import verdict
 from dico_tf.evaluation.averaging import combine, softmax
