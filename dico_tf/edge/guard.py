@@ -23,7 +23,7 @@ _FORMATS = ("JPEG", "PNG")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Limits:
-    request_bytes: int = 32 * 2**20
+    request_bytes: int = 16 * 2**20
     pixels: int = 25_000_000  # of a picture as it is stored: about 100 MB while it is decoded
     batch: int = 64  # images of one request
     concurrency: int = 64  # requests at once
