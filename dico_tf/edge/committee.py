@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -32,18 +33,16 @@ class Committee:
     def __init__(self, manifest: Manifest, members: Mapping[str, Member], rules: Rules):
         self.manifest, self.members, self.rules = manifest, members, rules
 
-    async def ask(self, image: np.ndarray, left: float | None = None) -> tuple[Poll, Verdict]:
-        """image [B, H, W, 3], seconds the client waits; raises BelowQuorum."""
-        poll = await ask_all(self.members, image, self._deadline(left), self.rules.quorum)
-        return poll, verdict(poll, self.manifest.average)
+    def deadline(self, client: float = math.inf) -> float:
+        """Of what is asked now, on the event loop's clock; `client`: when whoever asked stops waiting."""
+        now = asyncio.get_running_loop().time()
+        share, most = WAY_BACK
+        return min(now + self.rules.seconds, client - min(share * max(client - now, 0.0), most))
 
-    def _deadline(self, left: float | None) -> float:
-        """On the event loop's clock."""
-        seconds = self.rules.seconds
-        if left is not None:
-            share, most = WAY_BACK
-            seconds = min(seconds, left - min(share * left, most))
-        return asyncio.get_running_loop().time() + seconds
+    async def ask(self, image: np.ndarray, deadline: float) -> tuple[Poll, Verdict]:
+        """image [B, H, W, 3]; raises BelowQuorum."""
+        poll = await ask_all(self.members, image, deadline, self.rules.quorum)
+        return poll, verdict(poll, self.manifest.average)
 
     @property
     def replicas(self) -> list[Replica]:

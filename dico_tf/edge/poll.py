@@ -22,7 +22,7 @@ class Asked(Protocol):
 class Poll:
     """In the committee's order, whoever answered first."""
 
-    answers: dict[str, Vote]
+    votes: dict[str, Vote]
     missing: dict[str, Missing]
 
     @property
@@ -34,7 +34,7 @@ class BelowQuorum(EdgeError):  # noqa: N818 - named for what is the case
     """Too few members answered."""
 
     def __init__(self, poll: Poll, quorum: int):
-        count, all = len(poll.answers), len(poll.answers) + len(poll.missing)
+        count, all = len(poll.votes), len(poll.votes) + len(poll.missing)
         reasons = "; ".join(f"{name} {missing.reason}" for name, missing in poll.missing.items())
         super().__init__(_code(poll, quorum), f"{count} of {all} members answered, and {quorum} must: {reasons}")
         self.poll = poll
@@ -44,7 +44,7 @@ def _code(poll: Poll, quorum: int) -> str:
     """What would have made the quorum: more time, or less load, or else members that can be reached."""
     for why, code in ((Why.LATE, "DEADLINE_EXCEEDED"), (Why.BUSY, "RESOURCE_EXHAUSTED")):
         helped = sum(missing.why in (why, Why.DISMISSED) for missing in poll.missing.values())
-        if len(poll.answers) + helped >= quorum:
+        if len(poll.votes) + helped >= quorum:
             return code
     return "UNAVAILABLE"
 
@@ -63,7 +63,7 @@ async def ask_all(members: Mapping[str, Asked], image: np.ndarray, deadline: flo
         {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Vote)},
         {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Missing)},
     )
-    if len(poll.answers) < quorum:
+    if len(poll.votes) < quorum:
         raise BelowQuorum(poll, quorum)
     return poll
 

@@ -21,14 +21,14 @@ class Verdict:
 
 def verdict(poll: Poll, average: str) -> Verdict:
     """The rule `average` over the members that answered, as if the committee had no others."""
-    logits = np.stack([answer.logits for answer in poll.answers.values()], axis=1)  # [B, S, C]
+    logits = np.stack([answer.logits for answer in poll.votes.values()], axis=1)  # [B, S, C]
     combined = combine(logits, average)
     return Verdict(
         combined.astype(np.float32),
         softmax(combined).astype(np.float32),
         combined.argmax(-1),
         np.maximum(disagreement(softmax(logits)), 0.0).astype(np.float32),  # rounding may leave -1e-16
-        {name: answer.export for name, answer in poll.answers.items()},
+        {name: answer.export for name, answer in poll.votes.items()},
         {name: missing.reason for name, missing in poll.missing.items() if name not in poll.late},
         poll.late,
     )

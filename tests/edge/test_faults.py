@@ -46,7 +46,7 @@ def asked(places, image=IMAGE, **rules):
             await convened.probe()
             started = asyncio.get_running_loop().time()
             try:
-                poll, told = await convened.ask(image)
+                poll, told = await convened.ask(image, convened.deadline())
             except BelowQuorum as error:
                 poll, told = error.poll, error
             return poll, told, asyncio.get_running_loop().time() - started
@@ -116,7 +116,7 @@ def test_a_straggler_is_left_out_by_the_deadline(members, word):
 def test_slow_answers_that_come_in_time_are_waited_for(members):
     members[2].does("slow:0.2")
     poll, _told, took = asked(places(members), quorum=1, seconds=5.0)
-    assert list(poll.answers) == ["branch_0", "branch_1", "branch_2"] and 0.2 <= took < 5
+    assert list(poll.votes) == ["branch_0", "branch_1", "branch_2"] and 0.2 <= took < 5
 
 
 def test_a_member_that_was_killed_is_missing_at_once(members):
@@ -125,11 +125,11 @@ def test_a_member_that_was_killed_is_missing_at_once(members):
 
     async def story():
         async with committee(there, quorum=3, seconds=5.0) as convened:
-            _, before = await convened.ask(IMAGE)
+            _, before = await convened.ask(IMAGE, convened.deadline())
             os.kill(victim.child.pid, signal.SIGKILL)
             victim.child.wait()
             started = asyncio.get_running_loop().time()
-            _, after = await convened.ask(IMAGE)
+            _, after = await convened.ask(IMAGE, convened.deadline())
             return before, after, asyncio.get_running_loop().time() - started
 
     try:
@@ -148,16 +148,16 @@ def test_a_stopped_member_is_late_then_left_alone_then_comes_back(members):
             await convened.probe()
             os.kill(members[0].child.pid, signal.SIGSTOP)
             for _ in range(FAILURES):
-                seen.append((await convened.ask(IMAGE))[0].missing.get("branch_0"))
+                seen.append((await convened.ask(IMAGE, convened.deadline()))[0].missing.get("branch_0"))
             await asyncio.sleep(0.01)  # the last one's cancellation is noted a moment after the answer
             started = asyncio.get_running_loop().time()
-            resting, _ = await convened.ask(IMAGE)
+            resting, _ = await convened.ask(IMAGE, convened.deadline())
             took = asyncio.get_running_loop().time() - started
             os.kill(members[0].child.pid, signal.SIGCONT)
             breaker = convened.members["branch_0"].replicas[0].breaker
             while breaker.state is State.OPEN:
                 await asyncio.sleep(0.05)
-            back = [len((await convened.ask(IMAGE, 5.0))[0].answers) for _ in range(2)]
+            back = [len((await convened.ask(IMAGE, convened.deadline()))[0].votes) for _ in range(2)]
             return seen, resting, took, back, breaker.state
 
     try:
@@ -218,7 +218,7 @@ def test_a_client_in_a_hurry_gets_its_answer_in_its_own_time(members):
         async with committee(places(members), quorum=2, seconds=5.0) as convened:
             await convened.probe()
             started = asyncio.get_running_loop().time()
-            _, told = await convened.ask(IMAGE, left=0.3)
+            _, told = await convened.ask(IMAGE, convened.deadline(started + 0.3))
             took = asyncio.get_running_loop().time() - started
             return told.late, took, convened.members["branch_0"].replicas[0].breaker._failures
 
@@ -241,7 +241,7 @@ def test_hedging_cuts_the_tail_within_its_share(members):
                 await convened.probe()
                 for _ in range(200):
                     started = asyncio.get_running_loop().time()
-                    _, told = await convened.ask(IMAGE[:1])
+                    _, told = await convened.ask(IMAGE[:1], convened.deadline())
                     seconds.append(asyncio.get_running_loop().time() - started)
                     assert told.probabilities == pytest.approx(expected(["branch_0"], IMAGE[:1]), abs=1e-6)
                 return sum(s > 0.35 for s in seconds), convened.members["branch_0"].hedged

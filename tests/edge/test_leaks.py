@@ -32,7 +32,7 @@ async def one(convened, number, found):
     image = IMAGES[number % len(IMAGES)]
     started = asyncio.get_running_loop().time()
     try:
-        _, told = await convened.ask(image)
+        _, told = await convened.ask(image, convened.deadline())
         used = tuple(told.versions)
         right = np.allclose(told.probabilities, expected(used, image), atol=1e-6)
     except BelowQuorum as error:
@@ -98,7 +98,7 @@ def test_committees_that_are_closed_leave_nothing():
 
         async def once():
             async with committee({"branch_0": member.address}) as convened:
-                await convened.ask(IMAGES[0])
+                await convened.ask(IMAGES[0], convened.deadline())
 
         async def story():
             await once()

@@ -57,18 +57,18 @@ def poll(members, quorum, deadline=1.0):
 
 def test_all_answer_and_nobody_waits_longer():
     found, took, left = poll(committee(*((0.1 * s, answer(s)) for s in range(4))), quorum=2)
-    assert (list(found.answers), took, left) == ([f"branch_{s}" for s in range(4)], pytest.approx(0.3), 0)
+    assert (list(found.votes), took, left) == ([f"branch_{s}" for s in range(4)], pytest.approx(0.3), 0)
 
 
 def test_they_are_asked_at_once_and_reported_in_the_committees_order():
     found, took, _ = poll(committee((0.3, answer(0)), (0.2, answer(1)), (0.1, answer(2))), quorum=3)
-    assert (list(found.answers), took) == (["branch_0", "branch_1", "branch_2"], pytest.approx(0.3))
+    assert (list(found.votes), took) == (["branch_0", "branch_1", "branch_2"], pytest.approx(0.3))
 
 
 def test_a_straggler_is_left_out_at_the_deadline_and_cancelled():
     members = committee((0.1, answer(0)), (9.0, answer(1)), (0.2, answer(2)))
     found, took, left = poll(members, quorum=2)
-    assert (list(found.answers), found.late, took, left) == (["branch_0", "branch_2"], ["branch_1"], 1.0, 0)
+    assert (list(found.votes), found.late, took, left) == (["branch_0", "branch_2"], ["branch_1"], 1.0, 0)
     assert members["branch_1"].ended == "cancelled"
 
 
@@ -97,7 +97,7 @@ def test_one_member_disagrees_with_nobody():
 
 def test_a_failure_ends_nothing_while_the_quorum_can_be_reached():
     found, took, _ = poll(committee((0.5, answer(0)), (0.1, Missing(Why.UNREACHABLE))), quorum=1)
-    assert (list(found.answers), took) == (["branch_0"], pytest.approx(0.5))
+    assert (list(found.votes), took) == (["branch_0"], pytest.approx(0.5))
     assert verdict(found, "logits").missing == {"branch_1": "cannot be reached"}
 
 

@@ -28,7 +28,7 @@ def story(both, word, image=IMAGE, model="served.branch_1"):
     async def asking():
         async with committee(places, seconds=5.0) as convened:
             await convened.probe()
-            return (await convened.ask(image))[1], convened.present
+            return (await convened.ask(image, convened.deadline()))[1], convened.present
 
     return asyncio.run(asking())
 
