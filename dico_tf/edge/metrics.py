@@ -2,7 +2,7 @@
 
 import bisect
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 TYPE = "text/plain; version=0.0.4; charset=utf-8"
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -12,7 +12,7 @@ class Metrics:
     """All numbers of a process, in the order in which they were made."""
 
     def __init__(self) -> None:
-        self._made: dict[str, Counter | Gauge | Histogram] = {}
+        self._made: dict[str, Counter | Gauge | Info | Histogram] = {}
 
     def counter(self, name: str, help: str, *labels: str) -> "Counter":
         return self._add(Counter(name, help, labels))
@@ -22,6 +22,9 @@ class Metrics:
 
     def histogram(self, name: str, help: str, *labels: str, buckets: Sequence[float] = SECONDS) -> "Histogram":
         return self._add(Histogram(name, help, labels, buckets))
+
+    def info(self, name: str, help: str, labels: Callable[[], Mapping[str, str]]) -> "Info":
+        return self._add(Info(name, help, labels))
 
     def _add(self, metric):
         if metric.name in self._made:
@@ -66,6 +69,19 @@ class Gauge:
 
     def lines(self) -> list[str]:
         return [f"{self.name} {self._value()}"]
+
+
+class Info:
+    """What is so at the moment, in labels."""
+
+    kind = "gauge"
+
+    def __init__(self, name: str, help: str, labels: Callable[[], Mapping[str, str]]):
+        self.name, self.help, self._of_now = name, help, labels
+
+    def lines(self) -> list[str]:
+        labels = self._of_now()
+        return [f"{self.name}{_braces(list(labels), list(labels.values()))} 1"]
 
 
 class Histogram:
