@@ -7,9 +7,13 @@ from dico_tf import flags
 
 VERBS = {
     "worker": "one member of an export answers over gRPC and HTTP",
+    "gateway": "the committee answers, whose members are workers or TensorFlow Serving servers",
+    "local": "a worker for each branch and their gateway, on this machine, for a first look",
 }
 SECTIONS = {  # of dico_tf.edge.options: what each verb is told
     "worker": ("Member", "Door"),
+    "gateway": ("Committee", "Door"),
+    "local": ("Local", "Door"),
 }
 
 

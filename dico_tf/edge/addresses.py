@@ -17,6 +17,10 @@ class Address:
     target: str  # host:port
     served_as: str = ""  # the model's name on a TensorFlow Serving server; a worker has none
 
+    @property
+    def host(self) -> str:
+        return self.target.rpartition(":")[0]
+
     def __str__(self) -> str:
         return f"tfserving://{self.target}/{self.served_as}" if self.served_as else self.target
 

@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -57,10 +57,14 @@ class Committee:
     def ready(self) -> bool:
         return len(self.present) >= self.rules.quorum
 
-    async def watch(self) -> None:
-        """Probes all addresses again and again, until it is cancelled."""
+    async def watch(self, noted: Callable[[bool], None] = lambda ready: None) -> None:
+        """Probes all addresses again and again, until it is cancelled; says when its readiness has changed."""
+        ready = None
         while True:
             await self.probe()
+            if ready != self.ready:
+                ready = self.ready
+                noted(ready)
             await asyncio.sleep(PROBED_EVERY)
 
     async def probe(self) -> None:

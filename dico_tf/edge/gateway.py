@@ -1,133 +1,98 @@
-"""The committee as one model of the Open Inference Protocol: what is asked is checked, asked of all, and told as one."""
+"""The committee, answering as one model: `python serve.py gateway`."""
 
 import asyncio
-import functools
 import json
-from collections.abc import Awaitable, Mapping
+import logging
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import numpy as np
 
 from dico_tf.data import pictures
-from dico_tf.edge import guard, tensors
-from dico_tf.edge.committee import Committee
+from dico_tf.edge import addresses, guard, inputs, options, tensors, tls
+from dico_tf.edge.committee import Committee, Rules, convene
+from dico_tf.edge.door import Door
 from dico_tf.edge.errors import EdgeError, invalid, shown
 from dico_tf.edge.messages import Answer, Asked, Value
 from dico_tf.edge.poll import BelowQuorum, Poll
 from dico_tf.edge.service import Metadata, unknown
 from dico_tf.edge.tally import Tally
 from dico_tf.edge.verdict import Verdict
+from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import softmax
-from dico_tf.export.manifest import COMMITTEE
-from dico_tf.registry import suggestion
+from dico_tf.export import manifest
 
-OUTPUTS = ("probabilities", "class_id", "logits", "disagreement")  # where none are asked for
-BRANCHES, CLASS_NAME = "branch_probabilities", "class_name"  # [B, members used, C] and [B]: only where asked for
-INPUTS = ("image", "image_bytes")
+OUTPUTS = ("logits", "probabilities", "class_id", "disagreement")  # where none are asked for
+BRANCHES, CLASS_NAME = "branch_probabilities", "class_name"  # only where asked for; of the members used
 
 
 class Gateway:
-    name = COMMITTEE
+    """The service of the committee."""
+
+    name = manifest.COMMITTEE
 
     def __init__(self, committee: Committee, limits: guard.Limits, tally: Tally):
         self.committee, self._limits, self._tally = committee, limits, tally
         self._gate = guard.Gate(limits.concurrency)
-        manifest = committee.manifest
-        about = manifest.member(manifest.branches[0])
-        self._id, self._size = manifest.id, about["input_size"]
-        self._short = about.get("short_side", self._size)
-        self._class_names = about["class_names"]
+        found = committee.manifest
+        about = found.member(found.branches[0])
+        self.export, self.size = found.id, about["input_size"]
+        self.short = about.get("short_side", self.size)
+        self.class_names = about["class_names"]
 
-    def metadata(self, model: str, version: str = "") -> Metadata:
+    def metadata(self, model: str, version: str) -> Metadata:
         if model != self.name:
             raise unknown("the model", model, self.name)
-        if version not in ("", self._id):
-            raise unknown("the version", version, self._id)
-        size, classes = self._size, len(self._class_names)
-        members = ",".join(self.committee.members)
-        return Metadata(
-            name=self.name,
-            version=self._id,
-            inputs=(("image", "FP32", (-1, size, size, 3)), ("image_bytes", "BYTES", (-1,))),
-            outputs=(
-                *((name, "FP32", (-1, classes)) for name in ("probabilities", "logits")),
-                ("class_id", "INT64", (-1,)),
-                ("disagreement", "FP32", (-1,)),
-                (BRANCHES, "FP32", (-1, -1, classes)),
-                (CLASS_NAME, "BYTES", (-1,)),
-            ),
-            properties={
-                "class_names": json.dumps(self._class_names),
-                "members": members,
-                "quorum": str(self.committee.rules.quorum),
-                "average": self.committee.manifest.average,
-            },
-            platform="dico_tf_gateway",
-        )
+        if version not in ("", self.export):
+            raise unknown("the version", version, f"{self.export}, the id of the export")
+        classes, found = len(self.class_names), self.committee.manifest
+        shapes = {"logits": (classes,), "probabilities": (classes,), BRANCHES: (-1, classes), "disagreement": ()}
+        outputs = [(name, "FP32", (-1, *shape)) for name, shape in shapes.items()]
+        properties = {
+            "export": self.export, "average": found.average, "input_size": str(self.size),
+            "class_names": json.dumps(self.class_names), "members": ",".join(self.committee.members),
+            "quorum": str(self.committee.rules.quorum),
+        }  # fmt: skip
+        outputs += [("class_id", "INT64", (-1,)), (CLASS_NAME, "BYTES", (-1,))]
+        return Metadata(self.name, self.export, inputs.accepted(self), tuple(outputs), properties, "dico_tf_gateway")
 
     async def infer(self, asked: Asked, deadline: float) -> Answer:
-        deadline = self.committee.deadline(deadline)  # decoding counts
-        self._check(asked)
+        self.metadata(asked.model, asked.version)
+        outputs = _outputs(asked.outputs)
         with self._gate.entered():
+            deadline = self.committee.deadline(deadline)  # decoding counts
             image = await _in_time(self._image(asked.inputs), deadline)
             try:
                 poll, told = await self.committee.ask(image, deadline)
             except BelowQuorum as error:
                 self._tally.count(error.poll)
                 raise
-        self._tally.count(poll)
-        return self._answer(asked, poll, told)
-
-    def _check(self, asked: Asked) -> None:
-        self.metadata(asked.model, asked.version)
-        for name in asked.outputs:
-            if name not in (known := (*OUTPUTS, BRANCHES, CLASS_NAME)):
-                raise invalid(f"no output {shown(name)}; {suggestion(name, known)}")
-        if len(asked.inputs) != 1 or not set(asked.inputs) <= set(INPUTS):
-            raise invalid(f"the inputs are {shown(', '.join(asked.inputs))}: give either image or image_bytes")
-
-    async def _image(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
-        """uint8 or float32 [B, H, W, 3]"""
-        ((name, array),) = inputs.items()
-        if len(array) > self._limits.batch:
-            raise invalid(f"{len(array)} images are too many for one request: {self._limits.batch} at most")
-        if name == "image":
-            return self._pixels(array)
-        if array.dtype.kind != "O" or array.ndim != 1:
-            raise invalid("image_bytes must be BYTES of shape [B]: one JPEG or PNG each")
-        decode = functools.partial(guard.picture, size=self._size, short=self._short, limits=self._limits)
-        loop = asyncio.get_running_loop()
-        return np.stack(await asyncio.gather(*(loop.run_in_executor(pictures.pool(), decode, one) for one in array)))
-
-    def _pixels(self, image: np.ndarray) -> np.ndarray:
-        expected = f"FP32 or UINT8 of shape [B, {self._size}, {self._size}, 3]"
-        if image.dtype not in (np.float32, np.uint8) or image.shape[1:] != (self._size, self._size, 3):
-            raise invalid(f"image is {tensors.datatype(image)} of shape {list(image.shape)}: give {expected}")
-        if image.dtype == np.float32 and not (image.min() >= 0 and image.max() <= 255):
-            raise invalid("image holds values beyond 0 to 255: give raw pixels, the network normalises them itself")
-        return image
-
-    def _answer(self, asked: Asked, poll: Poll, told: Verdict) -> Answer:
-        rare = {
-            BRANCHES: lambda: softmax(np.stack([vote.logits for vote in poll.votes.values()], 1)).astype(np.float32),
-            CLASS_NAME: lambda: tensors.strings([self._class_names[c] for c in told.class_id]),
-        }
-        names = asked.outputs or OUTPUTS
-        outputs = {name: rare[name]() if name in rare else getattr(told, name) for name in names}
+            self._tally.count(poll)
+        found = {name: self._output(name, poll, told) for name in outputs}
         export = self._export(told)
-        return Answer(self.name, outputs, export, asked.id, parameters(told, export))
+        return Answer(self.name, found, export, asked.id, parameters(told, export))
+
+    async def _image(self, sent: Mapping[str, np.ndarray]) -> np.ndarray:
+        """uint8 or float32 [B, H, W, 3]; pictures are decoded once, here."""
+        made = inputs.pixels(sent, self, self._limits)
+        if inputs.IMAGE in sent:
+            return _raw(made())
+        size = len(sent[inputs.IMAGE_BYTES]) * self.size * self.size * 3
+        if size > self._limits.request_bytes:
+            raise invalid(f"the images are {size} bytes when they are decoded: send fewer in one request")
+        return await asyncio.get_running_loop().run_in_executor(pictures.pool(), made)
+
+    def _output(self, name: str, poll: Poll, told: Verdict) -> np.ndarray:
+        if name == BRANCHES:
+            return softmax(np.stack([vote.logits for vote in poll.votes.values()], 1)).astype(np.float32)
+        if name == CLASS_NAME:
+            return tensors.strings([self.class_names[number] for number in told.class_id])
+        return getattr(told, name)
 
     def _export(self, told: Verdict) -> str:
         """Of all members used, or that there were several."""
-        mixed = self.committee.rules.mixed_exports and set(told.versions.values()) != {self._id}
-        return "mixed" if mixed else self._id
-
-
-async def _in_time(decoding: Awaitable[np.ndarray], deadline: float) -> np.ndarray:
-    try:
-        async with asyncio.timeout_at(deadline):
-            return await decoding
-    except TimeoutError:
-        raise EdgeError("DEADLINE_EXCEEDED", "the images were not decoded by the deadline: send fewer") from None
+        mixed = self.committee.rules.mixed_exports and set(told.versions.values()) != {self.export}
+        return "mixed" if mixed else self.export
 
 
 def parameters(told: Verdict, export: str) -> dict[str, Value]:
@@ -140,3 +105,74 @@ def parameters(told: Verdict, export: str) -> dict[str, Value]:
         **{f"version.{name}": version for name, version in told.versions.items()},
         **{f"reason.{name}": reason for name, reason in told.missing.items()},
     }
+
+
+def _outputs(asked: tuple[str, ...]) -> tuple[str, ...]:
+    known = (*OUTPUTS, BRANCHES, CLASS_NAME)
+    for name in asked:
+        if name not in known:
+            raise invalid(f"there is no output {shown(name)}; known: {', '.join(known)}")
+    return tuple(dict.fromkeys(asked)) or OUTPUTS
+
+
+def _raw(image: np.ndarray) -> np.ndarray:
+    """Whoever normalises twice gets nonsense; and what is beyond all pixels could have members blamed for it."""
+    if image.dtype == np.float32 and not (image.min() >= 0 and image.max() <= 255):
+        raise invalid("image holds values beyond 0 to 255: give raw pixels, the network normalises them itself")
+    return image
+
+
+async def _in_time(decoding: Awaitable[np.ndarray], deadline: float) -> np.ndarray:
+    try:
+        async with asyncio.timeout_at(deadline):
+            return await decoding
+    except TimeoutError:
+        raise EdgeError("DEADLINE_EXCEEDED", "the images were not decoded by the deadline: send fewer") from None
+
+
+def run(asked: options.Committee, door: options.Door, say: Callable[[str], None]) -> None:
+    """Until SIGTERM or SIGINT; `say` is told one line of JSON when it listens."""
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    found = manifest.load(asked.manifest)
+    places = addresses.read(asked.members, found.branches)
+    security = tls.Client(ca=asked.member_tls_ca, cert=asked.member_tls_cert, key=asked.member_tls_key)
+    token = guard.token(asked.member_token_file, "member_token_file") if asked.member_token_file else ""
+    _check_token(token, security, places, door.insecure)
+    hedges, mixed = asked.hedge, asked.allow_mixed_exports
+    rules = Rules(quorum=asked.majority(len(places)), seconds=asked.deadline_ms / 1000, hedges=hedges,
+                  mixed_exports=mixed)  # fmt: skip
+    entry = Door(door)
+    asyncio.run(_serve(lambda: convene(found, places, rules, security, token), entry, say))
+
+
+def _check_token(
+    token: str, security: tls.Client, places: Mapping[str, Sequence[addresses.Address]], insecure: bool
+) -> None:
+    open_to_all = [str(place) for found in places.values() for place in found if not guard.loopback(place.host)]
+    if token and open_to_all and not security and not insecure:
+        raise UserError(
+            f"--member_token_file would be sent to {open_to_all[0]} for all to read: give --member_tls_ca, "
+            "or --insecure where the network itself is trusted"
+        )
+
+
+async def _serve(convened: Callable[[], Committee], door: Door, say: Callable[[str], None]) -> None:
+    committee = convened()
+    await serve(committee, door, lambda told: say(json.dumps(told)))
+
+
+async def serve(committee: Committee, door: Door, listening: Callable[[dict], None]) -> None:
+    """Until it is told to stop; `listening` is told where, and who is there."""
+    gateway = Gateway(committee, door.limits, Tally(door.metrics, committee))
+    await committee.probe()
+    found = await door.open(gateway)
+    door.readiness.set(committee.ready)
+    watching = asyncio.create_task(committee.watch(door.readiness.set))
+    listening({"ready": committee.ready, "committee": list(committee.members), "present": committee.present,
+               "quorum": committee.rules.quorum, "export": gateway.export, **found})  # fmt: skip
+    try:
+        await door.until_told_to_stop()
+    finally:
+        watching.cancel()
+        await door.close()
+        await committee.close()

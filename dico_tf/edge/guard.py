@@ -65,14 +65,14 @@ class Gate:
             self.inside -= 1
 
 
-def token(file: str) -> str:
+def token(file: str, flag: str = "token_file") -> str:
     """Of the file, else of the environment; nothing where neither names one. Never a flag: all users see those."""
     if not file:
         found, where = os.environ.get(TOKEN_VARIABLE, ""), TOKEN_VARIABLE
         if TOKEN_VARIABLE not in os.environ:
             return ""
     else:
-        where = f"--token_file={file}"
+        where = f"--{flag}={file}"
         try:
             found = Path(file).read_text(encoding="utf-8")
         except (OSError, ValueError) as error:

@@ -1,15 +1,20 @@
 """What was sent as images, as float32 [B, H, W, 3] of 0 to 255."""
 
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import numpy as np
 
 from dico_tf.edge import guard
 from dico_tf.edge.errors import invalid, shown
-from dico_tf.edge.model import Model
 from dico_tf.edge.tensors import datatype
 
 IMAGE, IMAGE_BYTES = "image", "image_bytes"
+
+
+class Model(Protocol):
+    size: int  # of the square images it takes
+    short: int  # pixels of the short side of which the centre is cut out
 
 
 def accepted(model: Model) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
@@ -18,7 +23,16 @@ def accepted(model: Model) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
 
 
 def images(inputs: Mapping[str, np.ndarray], model: Model, limits: guard.Limits) -> Callable[[], np.ndarray]:
-    """Refuses what can be refused at once; calling what is returned may take as long as decoding does."""
+    """As a network takes them: float32."""
+    made = pixels(inputs, model, limits)
+    return lambda: made().astype(np.float32, copy=False)
+
+
+def pixels(inputs: Mapping[str, np.ndarray], model: Model, limits: guard.Limits) -> Callable[[], np.ndarray]:
+    """As they were sent, float32 or uint8; pictures are uint8.
+
+    Refuses what can be refused at once; calling what is returned may take as long as decoding does.
+    """
     if len(inputs) != 1 or not inputs.keys() <= {IMAGE, IMAGE_BYTES}:
         given = ", ".join(inputs) or "none"
         raise invalid(f"the inputs are {shown(given)}: give {IMAGE} (FP32 or UINT8) or {IMAGE_BYTES} (JPEG or PNG)")
@@ -38,9 +52,8 @@ def images(inputs: Mapping[str, np.ndarray], model: Model, limits: guard.Limits)
         )
     if not np.isfinite(found).all():
         raise invalid(f"{name} holds values that are not finite")
-    return lambda: found.astype(np.float32, copy=False)
+    return lambda: found
 
 
 def _decoded(found: np.ndarray, model: Model, limits: guard.Limits) -> np.ndarray:
-    decoded = [guard.picture(content, model.size, model.short, limits) for content in found]
-    return np.stack(decoded).astype(np.float32)
+    return np.stack([guard.picture(content, model.size, model.short, limits) for content in found])

@@ -12,7 +12,7 @@ class Metrics:
     """All numbers of a process, in the order in which they were made."""
 
     def __init__(self) -> None:
-        self._made: dict[str, Counter | Gauge | Info | Histogram] = {}
+        self._made: dict[str, Counter | Gauge | Info | Read | Histogram] = {}
 
     def counter(self, name: str, help: str, *labels: str) -> "Counter":
         return self._add(Counter(name, help, labels))
@@ -25,6 +25,11 @@ class Metrics:
 
     def info(self, name: str, help: str, labels: Callable[[], Mapping[str, str]]) -> "Info":
         return self._add(Info(name, help, labels))
+
+    def read(
+        self, name: str, help: str, kind: str, *labels: str, values: Callable[[], Mapping[tuple[str, ...], float]]
+    ) -> "Read":
+        return self._add(Read(name, help, kind, labels, values))
 
     def _add(self, metric):
         if metric.name in self._made:
@@ -82,6 +87,23 @@ class Info:
     def lines(self) -> list[str]:
         labels = self._of_now()
         return [f"{self.name}{_braces(list(labels), list(labels.values()))} 1"]
+
+
+class Read:
+    """Is kept elsewhere, by labels, and read from there."""
+
+    def __init__(
+        self,
+        name: str,
+        help: str,
+        kind: str,
+        labels: Sequence[str],
+        values: Callable[[], Mapping[tuple[str, ...], float]],
+    ):
+        self.name, self.help, self.kind, self._labels, self._values = name, help, kind, labels, values
+
+    def lines(self) -> list[str]:
+        return [f"{self.name}{_braces(self._labels, key)} {value}" for key, value in self._values().items()]
 
 
 class Histogram:

@@ -53,6 +53,52 @@ class Member:
         _refuse([*faults, *_below(self, {"threads": 1, "threads_each": 1, "queue": 1, "watch_seconds": 0.05})])
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rules:
+    """By which the answers of many become one."""
+
+    manifest: str = option("", "manifest.json of an export, or its folder")
+    quorum: int = option(0, "members that must answer; 0 = more than half of the committee")
+    deadline_ms: int = option(1000, "time until an answer is given with the members that there are")
+
+    def __post_init__(self) -> None:
+        faults = [] if self.manifest else ["--manifest is needed: manifest.json of an export"]
+        _refuse([*faults, *_below(self, {"quorum": 0, "deadline_ms": 1})])
+
+    def majority(self, members: int) -> int:
+        """The quorum of so many members."""
+        if self.quorum > members:
+            raise UserError(f"--quorum={self.quorum} can never be reached: the committee has {members} members")
+        return self.quorum or members // 2 + 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Committee(Rules):
+    """Who is asked, and how."""
+
+    members: tuple[str, ...] = option(
+        (), "where each member is: branch_0=host:port|replica:port,branch_1=tfserving://host:port/name"
+    )
+    hedge: float = option(0.05, "share of the calls that may go to a replica too, when an answer is slow; 0 = none")
+    allow_mixed_exports: bool = option(False, "average members of different exports, which were not made together")
+    member_tls_ca: str = option("", "PEM file of the CA that signed the members' certificates; they are asked over TLS")
+    member_tls_cert: str = option("", "PEM file of the certificate shown to members that require one")
+    member_tls_key: str = option("", "PEM file of that certificate's key, without a password")
+    member_token_file: str = option("", "file of the bearer token sent to members")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.hedge <= 1:
+            raise UserError(f"--hedge={self.hedge} must be 0 to 1, a share of the calls")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Local(Rules):
+    """All of it on one machine."""
+
+    format: str = option("safest", "which of the members' LiteRT files; safest: the most exact there is", FORMATS)
+
+
 def _below(asked: object, least: dict[str, float]) -> Iterator[str]:
     for name, most in least.items():
         value = getattr(asked, name)

@@ -22,10 +22,14 @@ class Tally:
             values=lambda: {(name, str(replica.address)): _CIRCUITS[replica.breaker.state]
                             for name, member in members.items() for replica in member.replicas},
         )  # fmt: skip
-        numbers.read("dico_member_hedges_total", "Calls to a replica because the first address was slow.", "counter",
-                     "member", values=lambda: {(name,): member.hedged for name, member in members.items()})  # fmt: skip
-        numbers.read("dico_member_retries_total", "Calls again because an address could not be reached.", "counter",
-                     "member", values=lambda: {(name,): member.retried for name, member in members.items()})  # fmt: skip
+        numbers.read(
+            "dico_member_hedges_total", "Calls to a replica because the first address was slow.", "counter", "member",
+            values=lambda: {(name,): member.hedged for name, member in members.items()},
+        )  # fmt: skip
+        numbers.read(
+            "dico_member_retries_total", "Calls again because an address could not be reached.", "counter", "member",
+            values=lambda: {(name,): member.retried for name, member in members.items()},
+        )  # fmt: skip
 
     def count(self, poll: Poll) -> None:
         for name in poll.votes:
