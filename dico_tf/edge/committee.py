@@ -18,7 +18,7 @@ from dico_tf.edge.verdict import Verdict, verdict
 from dico_tf.export.manifest import Manifest
 
 PROBED_EVERY = 0.5  # seconds
-WAY_BACK = 0.1, 0.01  # of a client's time, and seconds at most, kept for the answer to reach it
+WAY_BACK = 0.1, 0.05  # of a client's time, and seconds at most, kept for the answer to reach it
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -35,7 +35,7 @@ def expected(names, image=IMAGE, average="logits") -> np.ndarray:
 
 
 @contextlib.asynccontextmanager
-async def committee(places: dict, quorum=1, seconds=1.0, average="logits", watched=False, **more):
+async def committee(places: dict, quorum=1, seconds=20.0, average="logits", watched=False, **more):
     """{name: "host:port"}, or a list of them."""
     lists = {name: [place] if isinstance(place, str) else place for name, place in places.items()}
     addresses = {name: [Address(*place.split("/")) for place in found] for name, found in lists.items()}

@@ -98,25 +98,25 @@ def test_an_answer_that_cannot_be_used_is_missing_and_says_why(members, word):
 )
 def test_below_the_quorum_there_is_a_typed_error_and_no_answer(members, word, why, code):
     members[1].does(word)
-    poll, error, _ = asked(places(members), quorum=3, seconds=0.4)
+    poll, error, _ = asked(places(members), quorum=3, seconds=1.0)
     assert isinstance(error, BelowQuorum) and error.code == code
     assert poll.missing["branch_1"].why is why
     assert "and 3 must: " in error.sentence and "/home" not in error.sentence.replace("as told, at /home", "")
 
 
-@pytest.mark.parametrize("word", ["slow:2", "hang"])
+@pytest.mark.parametrize("word", ["slow:9", "hang"])
 def test_a_straggler_is_left_out_by_the_deadline(members, word):
     members[2].does(word)
-    _poll, told, took = asked(places(members), quorum=2, seconds=0.25)
+    _poll, told, took = asked(places(members), quorum=2, seconds=1.0)
     assert told.probabilities == pytest.approx(expected(["branch_0", "branch_1"]), abs=1e-6)
     assert (told.late, told.missing) == (["branch_2"], {})
-    assert 0.25 <= took < 0.25 + LATE
+    assert 1.0 <= took < 1.0 + LATE
 
 
 def test_slow_answers_that_come_in_time_are_waited_for(members):
     members[2].does("slow:0.2")
-    poll, _told, took = asked(places(members), quorum=1, seconds=5.0)
-    assert list(poll.votes) == ["branch_0", "branch_1", "branch_2"] and 0.2 <= took < 5
+    poll, _told, took = asked(places(members), quorum=1)
+    assert list(poll.votes) == ["branch_0", "branch_1", "branch_2"] and 0.2 <= took < 20
 
 
 def test_a_member_that_was_killed_is_missing_at_once(members):
@@ -124,7 +124,7 @@ def test_a_member_that_was_killed_is_missing_at_once(members):
     there = {**places(members), "branch_7": victim.address}
 
     async def story():
-        async with committee(there, quorum=3, seconds=5.0) as convened:
+        async with committee(there, quorum=3) as convened:
             _, before = await convened.ask(IMAGE, convened.deadline())
             os.kill(victim.child.pid, signal.SIGKILL)
             victim.child.wait()
@@ -137,14 +137,14 @@ def test_a_member_that_was_killed_is_missing_at_once(members):
     finally:
         victim.end()
     assert list(before.versions) == ["branch_0", "branch_1", "branch_2", "branch_7"]
-    assert after.missing == {"branch_7": "cannot be reached"} and took < 2.5  # not the deadline's 5 s
+    assert after.missing == {"branch_7": "cannot be reached"} and took < 10  # not the deadline's 20 s
     assert after.probabilities == pytest.approx(expected(["branch_0", "branch_1", "branch_2"]), abs=1e-6)
 
 
 def test_a_stopped_member_is_late_then_left_alone_then_comes_back(members):
     async def story():
         seen = []
-        async with committee(places(members), quorum=2, seconds=0.15, watched=True) as convened:
+        async with committee(places(members), quorum=2, seconds=0.5, watched=True) as convened:
             await convened.probe()
             os.kill(members[0].child.pid, signal.SIGSTOP)
             for _ in range(FAILURES):
@@ -165,7 +165,7 @@ def test_a_stopped_member_is_late_then_left_alone_then_comes_back(members):
     finally:
         os.kill(members[0].child.pid, signal.SIGCONT)
     assert [missing.why for missing in seen] == [Why.LATE] * FAILURES
-    assert resting.missing["branch_0"].why is Why.RESTING and took < 0.15
+    assert resting.missing["branch_0"].why is Why.RESTING and took < 0.5
     assert 3 in back and state is State.CLOSED
 
 
@@ -173,8 +173,8 @@ def test_nobody_listening_is_unreachable(members):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         there = {**places(members), "branch_9": f"127.0.0.1:{unused.getsockname()[1]}"}
-    _poll, told, took = asked(there, quorum=3, seconds=5.0)
-    assert told.missing == {"branch_9": "cannot be reached"} and took < 2.5
+    _poll, told, took = asked(there, quorum=3)
+    assert told.missing == {"branch_9": "cannot be reached"} and took < 10
 
 
 @pytest.mark.parametrize("junk", [b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi", b"\x00" * 4096, b""])
@@ -183,8 +183,8 @@ def test_a_server_of_another_kind_is_missing(members, junk):
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=_junk, args=(server, junk), daemon=True).start()
         there = {**places(members), "branch_9": f"127.0.0.1:{server.getsockname()[1]}"}
-        poll, told, took = asked(there, quorum=3, seconds=0.5)
-        assert list(poll.missing) == ["branch_9"] and took < 0.5 + LATE
+        poll, told, took = asked(there, quorum=3, seconds=1.0)
+        assert list(poll.missing) == ["branch_9"] and took < 1.0 + LATE
         assert told.probabilities == pytest.approx(expected(["branch_0", "branch_1", "branch_2"]), abs=1e-6)
 
 
@@ -212,44 +212,41 @@ def test_exports_are_mixed_only_where_that_is_allowed(members):
 
 
 def test_a_client_in_a_hurry_gets_its_answer_in_its_own_time(members):
-    members[0].does("slow:2")
+    members[0].does("slow:9")
 
     async def story():
-        async with committee(places(members), quorum=2, seconds=5.0) as convened:
+        async with committee(places(members), quorum=2) as convened:
             await convened.probe()
             started = asyncio.get_running_loop().time()
-            _, told = await convened.ask(IMAGE, convened.deadline(started + 0.3))
+            _, told = await convened.ask(IMAGE, convened.deadline(started + 1.0))
             took = asyncio.get_running_loop().time() - started
             return told.late, took, convened.members["branch_0"].replicas[0].breaker._failures
 
     late, took, blamed = asyncio.run(story())
-    assert late == ["branch_0"] and 0.25 <= took < 0.3 + LATE
+    assert late == ["branch_0"] and 0.95 <= took < 1.0 + LATE
     assert blamed == 0  # or whoever hurries could have members left alone
 
 
 def test_hedging_cuts_the_tail_within_its_share(members):
-    """Every 25th answer of the first address takes 0.4 s; 4 % of the calls are hedged, and no more than 5 %."""
+    """Of 120 answers of the first address 4 take a second; 6 calls at most are hedged."""
     replica = Process("branch_0")
+    members[0].does("tail:1")
+
+    async def story():
+        seconds = []
+        async with committee({"branch_0": [members[0].address, replica.address]}, hedges=0.05) as convened:
+            await convened.probe()
+            for _ in range(120):
+                started = asyncio.get_running_loop().time()
+                _, told = await convened.ask(IMAGE[:1], convened.deadline())
+                seconds.append(asyncio.get_running_loop().time() - started)
+                assert told.probabilities == pytest.approx(expected(["branch_0"], IMAGE[:1]), abs=1e-6)
+            return sum(s >= 1 for s in seconds), convened.members["branch_0"].hedged
+
     try:
-        there = {"branch_0": [members[0].address, replica.address]}
-
-        async def story(hedges):
-            members[0].does("tail:0.4")
-            replica.does("right")
-            seconds = []
-            async with committee(there, seconds=5.0, hedges=hedges) as convened:
-                await convened.probe()
-                for _ in range(200):
-                    started = asyncio.get_running_loop().time()
-                    _, told = await convened.ask(IMAGE[:1], convened.deadline())
-                    seconds.append(asyncio.get_running_loop().time() - started)
-                    assert told.probabilities == pytest.approx(expected(["branch_0"], IMAGE[:1]), abs=1e-6)
-                return sum(s > 0.35 for s in seconds), convened.members["branch_0"].hedged
-
-        assert asyncio.run(story(0.0)) == (8, 0)
-        slow, hedged = asyncio.run(story(0.05))
-        assert 1 <= hedged == replica.asked() <= 0.05 * 200
-        assert slow < 8
+        slow, hedged = asyncio.run(story())
+        assert members[0].asked() == 120 and 1 <= hedged == replica.asked() <= 0.05 * 120
+        assert slow < 4
     finally:
         replica.end()
 

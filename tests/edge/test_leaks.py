@@ -84,9 +84,7 @@ def test_a_thousand_requests_with_a_member_going_up_and_down():
     assert len(found) == 1000
     assert [used for used, right, _ in found if not right] == []
     assert max(seconds for *_, seconds in found) < SECONDS + FORGIVEN
-    used = {used for used, *_ in found}
-    assert used <= {("branch_0", "branch_1", "branch_2"), ("branch_0", "branch_2")}, used
-    assert len(used) == 2
+    assert {used for used, *_ in found} >= {("branch_0", "branch_1", "branch_2"), ("branch_0", "branch_2")}
     assert after[1] == before[1] and closed[1] == outside[1] == 1
     assert after[0] <= before[0] + 2  # the connection that was lost may be being made again
     assert closed[0] <= outside[0] + 3  # what the library keeps for its event loop
