@@ -192,10 +192,13 @@ def test_a_bad_question_over_http_is_answered_with_a_status_and_a_sentence(worke
     assert found == status and said in answer["error"] and "Traceback" not in answer["error"]
 
 
-def test_a_message_that_is_too_long_is_refused_over_grpc(worker):
+@pytest.mark.parametrize("compression", [grpc.Compression.NoCompression, grpc.Compression.Gzip])
+def test_a_message_that_is_or_becomes_too_long_is_refused_over_grpc(worker, compression):
+    infer, before = worker.channel.unary_unary(workers.SERVICE + "ModelInfer"), worker.status()["rss"]
     with pytest.raises(grpc.RpcError) as caught:
-        worker.call("ModelInfer", b"a" * (2**24 + 1))
+        infer(bytes(2**27), timeout=20, compression=compression)
     assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert worker.status()["rss"] - before < 40
 
 
 def test_a_bomb_is_refused_by_its_size_alone(worker):
