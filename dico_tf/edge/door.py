@@ -31,7 +31,10 @@ class Door:
         self._numbers = Numbers(self.metrics)
 
     async def open(self, service: Service) -> dict[str, str]:
-        """{"grpc": address, "http": address}; from now on the service is ready."""
+        """{"grpc": address, "http": address}; from now on the service is ready, and ends well when told to stop."""
+        self._told = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._told.set)
         found = {"grpc": guard.address(self.asked.host, await self._open_grpc(service))}
         self._http = None
         if self.asked.http_port >= 0:
@@ -79,8 +82,5 @@ class Door:
 
     async def until_told_to_stop(self) -> None:
         """SIGTERM or SIGINT."""
-        told = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, told.set)
-        await told.wait()
+        await self._told.wait()
         LOG.info("stopping")

@@ -103,7 +103,7 @@ class Inference:
             code, said = "INTERNAL", "internal error"
         self._numbers.note("grpc", code, start)
         if code != "OK":
-            await context.abort(grpc.StatusCode[code], said)
+            await _abort(context, code, said)
         return said
 
     async def _answer(self, content: bytes, deadline: float) -> bytes:
@@ -128,9 +128,18 @@ def _unary(kind: type[Message], method: Callable[..., Awaitable[Message]]) -> gr
             return (await method(messages.parsed(kind, content))).SerializeToString()
         except EdgeError as found:
             fault = found
-        await context.abort(grpc.StatusCode[fault.code], fault.sentence)
+        await _abort(context, fault.code, fault.sentence)
 
     return grpc.unary_unary_rpc_method_handler(call)
+
+
+async def _abort(context: Context, code: str, said: str) -> None:
+    try:
+        await context.abort(grpc.StatusCode[code], said)
+    except grpc.aio.AbortError:
+        raise
+    except Exception:  # the call has ended already, e.g. because its message is too long
+        raise asyncio.CancelledError from None
 
 
 class Health:
@@ -160,7 +169,7 @@ class Health:
             if self._watchers >= _WATCHERS:
                 raise EdgeError("RESOURCE_EXHAUSTED", f"{_WATCHERS} watch already: ask with Check")
         except EdgeError as fault:
-            await context.abort(grpc.StatusCode[fault.code], fault.sentence)
+            await _abort(context, fault.code, fault.sentence)
         self._watchers += 1
         try:
             while True:
