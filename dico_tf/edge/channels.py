@@ -8,7 +8,7 @@ MESSAGE_BYTES = 64 * 2**20
 OPTIONS = [
     ("grpc.enable_retries", 0),  # ours have a budget
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 5000),  # for which an attempt to connect is given time
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.max_send_message_length", MESSAGE_BYTES),
     ("grpc.max_receive_message_length", MESSAGE_BYTES),

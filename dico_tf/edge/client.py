@@ -124,7 +124,7 @@ class Client:
 
 def _input(images: Picture | Sequence[Picture]) -> dict[str, np.ndarray]:
     if isinstance(images, np.ndarray):
-        return {"image": _pixels(images if images.ndim == 4 else images[None])}
+        return {"image": _pixels(images[None] if images.ndim == 3 else images)}
     several = [images] if isinstance(images, str | Path | bytes) else list(images)
     if not several:
         raise UserError("no image given: give paths, bytes or arrays")

@@ -164,7 +164,7 @@ def test_a_stopped_member_is_late_then_left_alone_then_comes_back(members):
         seen, resting, took, back, state = asyncio.run(asyncio.wait_for(story(), 30))
     finally:
         os.kill(members[0].child.pid, signal.SIGCONT)
-    assert [missing.why for missing in seen] == [Why.LATE] * FAILURES
+    assert seen[0].why is Why.LATE and {missing.why for missing in seen} <= {Why.LATE, Why.RESTING}
     assert resting.missing["branch_0"].why is Why.RESTING and took < 0.5
     assert 3 in back and state is State.CLOSED
 

@@ -16,7 +16,7 @@ from dico_tf.edge import messages, tensors
 from dico_tf.wire import inference_pb2
 from tests.edge import committees, gateways, workers
 from tests.edge.committees import IMAGE, expected
-from tests.edge.faulty_member import EXPORT, SIZE, Process
+from tests.edge.faulty_member import EXPORT, Process
 
 NAMES = ["branch_0", "branch_1", "branch_2"]
 ALL = {"used": ",".join(NAMES), "late": "", "missing": "", "export": EXPORT}
@@ -88,7 +88,7 @@ def test_over_http_it_answers_the_same(gateway, members):
 
 def picture(kind: str = "PNG") -> bytes:
     stream = io.BytesIO()
-    Image.fromarray(np.kron(IMAGE[0], np.ones((4, 4, 1), np.uint8))).save(stream, kind)
+    Image.fromarray(IMAGE[0]).save(stream, kind)
     return stream.getvalue()
 
 

@@ -22,6 +22,16 @@ def left_over():
     return len(os.listdir("/proc/self/fd")), len(asyncio.all_tasks())
 
 
+async def settled(before):
+    """What is left once it is no more than before, or half a minute has passed: cancelled calls end in a moment."""
+    for _ in range(300):
+        descriptors, tasks = left_over()
+        if descriptors <= before[0] and tasks <= before[1]:
+            break
+        await asyncio.sleep(0.1)
+    return descriptors, tasks
+
+
 async def come_and_go(member, turns):
     for word in turns:
         await asyncio.to_thread(member.does, word)
@@ -58,8 +68,7 @@ async def requests(places, member, turns, count):
                 group.create_task(paced(number))
                 await asyncio.sleep(0.004)
         await going
-        await asyncio.sleep(1.2)  # calls that were cancelled have been let go; the next probe's timer is set
-        return found, before, left_over()
+        return found, before, await settled(before)
 
 
 def test_a_thousand_requests_with_a_member_going_up_and_down():
@@ -74,8 +83,7 @@ def test_a_thousand_requests_with_a_member_going_up_and_down():
         async def story():
             outside = left_over()
             told = await requests(places, members[1], turns, 1000)
-            await asyncio.sleep(0.2)
-            return outside, *told, left_over()
+            return outside, *told, await settled(outside)
 
         outside, found, before, after, closed = asyncio.run(story())
     finally:
@@ -85,8 +93,8 @@ def test_a_thousand_requests_with_a_member_going_up_and_down():
     assert [used for used, right, _ in found if not right] == []
     assert max(seconds for *_, seconds in found) < SECONDS + FORGIVEN
     assert {used for used, *_ in found} >= {("branch_0", "branch_1", "branch_2"), ("branch_0", "branch_2")}
-    assert after[1] == before[1] and closed[1] == outside[1] == 1
-    assert after[0] <= before[0] + 2  # the connection that was lost may be being made again
+    assert after[1] <= before[1] and closed[1] == outside[1] == 1
+    assert after[0] <= before[0]
     assert closed[0] <= outside[0] + 3  # what the library keeps for its event loop
 
 
@@ -103,10 +111,9 @@ def test_committees_that_are_closed_leave_nothing():
             before = left_over()
             for _ in range(10):
                 await once()
-            await asyncio.sleep(0.2)
-            return before, left_over()
+            return before, await settled(before)
 
         before, after = asyncio.run(story())
     finally:
         member.end()
-    assert after[1] == before[1] and after[0] <= before[0] + 1
+    assert after[0] <= before[0] and after[1] <= before[1]
