@@ -8,15 +8,19 @@ The gateway's overhead is the time through it minus that of the slowest member, 
 import contextlib
 import dataclasses
 import itertools
+import json
 import multiprocessing
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import grpc
 import numpy as np
 
 from dico_tf import flags, quiet
@@ -150,18 +154,47 @@ def exported(folder: Path, asked: Measurement, made: dict[str, bytes]) -> Path:
     return folder / manifest.NAME
 
 
+def asking(places: dict[str, str], image: np.ndarray, stack: contextlib.ExitStack) -> Callable[[], None]:
+    """A call that asks all models at their addresses at once, and ends when the slowest has answered."""
+    from dico_tf.edge import messages
+
+    calls = []
+    for model, place in places.items():
+        channel = stack.enter_context(grpc.insecure_channel(place))
+        message = messages.asked_to_message(messages.Asked(model, {"image": image}))
+        method = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        calls.append((method, message.SerializeToString()))
+
+    def call() -> None:
+        for answer in [method.future(content) for method, content in calls]:
+            answer.result()
+
+    return call
+
+
 def overhead(asked: Measurement, made: dict[str, bytes]) -> dict[str, list[float]]:
-    """Milliseconds through the gateway, of the slowest member asked at once with the others, and of each alone."""
-    from dico_tf.edge.local import running
-
-    from benchmarks.edge_calls import asking, asking_together
-
+    """Milliseconds through the gateway, of the slowest member where all are asked at once, and of each alone."""
     image = np.random.default_rng(0).integers(0, 256, (1, asked.image_size, asked.image_size, 3), np.uint8)
-    with tempfile.TemporaryDirectory() as folder, running(exported(Path(folder), asked, made)) as places:
-        members = {name: target for name, target in places.items() if name != "committee"}
-        calls = {"gateway": asking(places["committee"], "committee", image), "members": asking_together(members, image)}
-        alone = {name: asking(target, name, image) for name, target in members.items()}
-        return milliseconds(calls | alone, asked.repeats * asked.requests, 1)
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        said = stack.enter_context(running(exported(Path(folder), asked, made)))
+        places = {"gateway": {"committee": said["grpc"]}, "members": said["members"]}
+        places |= {name: {name: place} for name, place in said["members"].items()}
+        calls = {name: asking(found, image, stack) for name, found in places.items()}
+        return milliseconds(calls, asked.repeats * asked.requests, 1)
+
+
+@contextlib.contextmanager
+def running(path: Path) -> Iterator[dict]:
+    """What serve.py local says when it is ready."""
+    command = [sys.executable, "serve.py", "local", f"--manifest={path}", "--deadline_ms=10000"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1])
+    try:
+        yield json.loads(process.stdout.readline())
+    finally:
+        process.terminate()
+        process.wait()
+        process.stdout.close()
 
 
 def main(arguments: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""Gateways as real processes: `with gateways.running(path, {"branch_0": "host:port"}) as gateway: gateway.infer(...)`."""
+"""Gateways as real processes: `with gateways.running(path, {"branch_0": "host:port"}) as gateway: ...`."""
 
 import contextlib
 import sys

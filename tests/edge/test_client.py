@@ -122,9 +122,12 @@ def test_a_server_that_is_not_there_is_named():
 
 
 def test_a_server_that_does_not_answer_is_named():
-    with socket.create_server(("127.0.0.1", 0)) as server, Client(f"127.0.0.1:{server.getsockname()[1]}") as client:
-        with pytest.raises(EdgeError, match="did not answer within the deadline"):
-            client.predict(IMAGE, deadline=0.3)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        Client(f"127.0.0.1:{server.getsockname()[1]}") as client,
+        pytest.raises(EdgeError, match="did not answer within the deadline"),
+    ):
+        client.predict(IMAGE, deadline=0.3)
 
 
 def test_the_room_offers_its_client_and_loads_it_only_then():

@@ -228,9 +228,11 @@ def test_what_is_being_answered_is_finished_when_it_is_told_to_stop(members, man
 
 def test_more_requests_at_once_than_allowed_are_refused(members, manifest):
     members[0].does("slow:0.5")
-    with gateways.running(manifest, places(members), "--max_concurrency=2", "--quorum=3") as gateway:
-        with concurrent.futures.ThreadPoolExecutor(8) as pool:
-            found = list(pool.map(lambda _: _code(gateway), range(8)))
+    with (
+        gateways.running(manifest, places(members), "--max_concurrency=2", "--quorum=3") as gateway,
+        concurrent.futures.ThreadPoolExecutor(8) as pool,
+    ):
+        found = list(pool.map(lambda _: _code(gateway), range(8)))
     assert set(found) == {"OK", "RESOURCE_EXHAUSTED"} and found.count("OK") >= 2
 
 
