@@ -3,9 +3,9 @@
 import asyncio
 import json
 import os
+import queue
 import signal
 import socket
-import threading
 import time
 
 import grpc
@@ -78,35 +78,29 @@ def p99(seconds):
     return sorted(seconds)[max(0, int(0.99 * len(seconds)) - 1)]
 
 
-@pytest.mark.parametrize("seconds", [2.5, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seconds", [2, pytest.param(10, marks=pytest.mark.slow)])
 def test_four_times_what_it_can_do_is_shed_and_the_rest_answered_in_time(tmp_path, seconds):
-    path, queue = exports.written(tmp_path, {"branch_0": exports.heavy(6)}), 4
-    with workers.running(path, f"--queue={queue}") as worker:
-        content = question()
-        worker.call("ModelInfer", content)
-        start = time.monotonic()
-        for _ in range(15):
-            worker.call("ModelInfer", content)
-        each = (time.monotonic() - start) / 15
-        took, codes, lock = [], [], threading.Lock()
+    """For each answer four more are asked, however fast this machine is: a quarter of them find a place."""
+    path, waiting = exports.written(tmp_path, {"branch_0": exports.heavy(6)}), 4
+    with workers.running(path, f"--queue={waiting}") as worker:
+        content, ended, took, codes = question(), queue.SimpleQueue(), [], []
 
-        def done(future, asked):
-            with lock:
-                codes.append(future.code().name)
-                if codes[-1] == "OK":
-                    took.append(time.monotonic() - asked)
+        def ask():
+            start = time.monotonic()
+            ahead(worker, content).add_done_callback(lambda future: ended.put((future, time.monotonic() - start)))
 
-        start, sent = time.monotonic(), 0
-        while (now := time.monotonic()) < start + seconds:
-            while sent < (now - start) * 4 / each:
-                future, asked = ahead(worker, content), time.monotonic()
-                future.add_done_callback(lambda future, asked=asked: done(future, asked))
-                sent += 1
-            time.sleep(each / 8)
-        workers.until(lambda: len(codes) == sent, 30)
-        assert set(codes) == {"OK", "RESOURCE_EXHAUSTED"}
-        assert 0.1 < codes.count("OK") / sent < 0.6
-        assert p99(took) < 4 * (queue + 1) * each + 0.5
+        start, sent, left = time.monotonic(), 0, 4 * (waiting + 1)
+        while len(codes) < sent or left:
+            for _ in range(left):
+                ask()
+            sent += left
+            future, seconds_taken = ended.get(timeout=30)
+            codes.append(future.code().name)
+            left = 4 if codes[-1] == "OK" and time.monotonic() < start + seconds else 0
+            took += [seconds_taken] if codes[-1] == "OK" else []
+        assert set(codes) == {"OK", "RESOURCE_EXHAUSTED"} and 0.15 < len(took) / sent < 0.4
+        each = worker.metric("dico_inference_seconds_sum") / worker.metric("dico_inference_seconds_count")
+        assert p99(took) < 4 * (waiting + 2) * each + 0.5
         for _ in range(5):
             worker.call("ModelInfer", content)
         assert worker.metric("dico_waiting_requests") == 0 == worker.metric("dico_requests_inside")
