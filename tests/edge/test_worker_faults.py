@@ -6,6 +6,7 @@ import os
 import queue
 import signal
 import socket
+import statistics
 import time
 
 import grpc
@@ -28,7 +29,7 @@ def question(count=1):
     return messages.asked_to_message(messages.Asked("branch_0", {"image": exports.images(count)})).SerializeToString()
 
 
-def ahead(worker, content, timeout=20):
+def ahead(worker, content, timeout=60):
     """Asks without waiting."""
     return worker.channel.unary_unary(workers.SERVICE + "ModelInfer").future(content, timeout=timeout)
 
@@ -65,13 +66,13 @@ def test_told_to_stop_it_finishes_what_it_has_and_says_that_it_is_not_ready(tmp_
         assert next(states) == health_pb2.HealthCheckResponse.NOT_SERVING
         assert [len(future.result()) > 0 for future in futures] == [True] * 5
         assert list(states) == []
-        assert worker.process.wait(20) == 0
+        assert worker.process.wait(60) == 0
 
 
 def test_ctrl_c_stops_it_as_well(export):
     with workers.running(export) as worker:
         worker.process.send_signal(signal.SIGINT)
-        assert worker.process.wait(20) == 0
+        assert worker.process.wait(60) == 0
 
 
 def p99(seconds):
@@ -94,13 +95,14 @@ def test_four_times_what_it_can_do_is_shed_and_the_rest_answered_in_time(tmp_pat
             for _ in range(left):
                 ask()
             sent += left
-            future, seconds_taken = ended.get(timeout=30)
+            future, seconds_taken = ended.get(timeout=60)
             codes.append(future.code().name)
             left = 4 if codes[-1] == "OK" and time.monotonic() < start + seconds else 0
             took += [seconds_taken] if codes[-1] == "OK" else []
         assert set(codes) == {"OK", "RESOURCE_EXHAUSTED"} and 0.15 < len(took) / sent < 0.4
         each = worker.metric("dico_inference_seconds_sum") / worker.metric("dico_inference_seconds_count")
-        assert p99(took) < 4 * (waiting + 2) * each + 0.5
+        assert statistics.median(took) < 4 * (waiting + 2) * each + 0.5
+        assert p99(took) < 4 * (waiting + 2) * each + 3  # where other processes may have had the machine for a while
         for _ in range(5):
             worker.call("ModelInfer", content)
         assert worker.metric("dico_waiting_requests") == 0 == worker.metric("dico_requests_inside")
@@ -124,7 +126,7 @@ def test_a_request_does_not_outlive_its_deadline(tmp_path):
                                           "data": [1] * 64 * 3072}]}).encode()  # fmt: skip
         start = time.monotonic()
         status, said = worker.post(content)
-        assert status == 504 and "deadline passed" in said["error"] and time.monotonic() - start < 3
+        assert status == 504 and "deadline passed" in said["error"] and time.monotonic() - start < 5
         with pytest.raises(grpc.RpcError) as caught:
             worker.call("ModelInfer", question(64), timeout=None)
         assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
@@ -144,7 +146,7 @@ def test_dripping_and_endless_requests_do_not_hold_up_the_others(export):
             worker.infer(ONE)
         assert endless.recv(1000).startswith(b"HTTP/1.1 413 ")
         for connection in slow:
-            connection.settimeout(10)
+            connection.settimeout(30)
             assert connection.recv(1000).startswith(b"HTTP/1.1 408 ")
             connection.close()
         endless.close()
@@ -164,6 +166,18 @@ def test_a_message_that_never_comes_is_not_waited_for_over_grpc():
         with pytest.raises(EdgeError) as caught:
             asyncio.run(rpc._message(contents(), 0.05))
         assert caught.value.code == code
+
+
+def test_connections_to_grpc_that_say_nothing_leave_room_for_others(export):
+    with workers.running(export, "--max_concurrency=2") as worker:
+        host = worker.grpc.split(":")[0], int(port(worker.grpc))
+        worker.infer(ONE)
+        silent = [socket.create_connection(host) for _ in range(20)]
+        time.sleep(0.3)
+        worker.infer(ONE)
+        silent[-1].settimeout(10)
+        assert silent[-1].recv(100) == b""  # turned away at once: it is one of too many
+        [connection.close() for connection in silent]
 
 
 def test_nothing_leaks_over_a_thousand_requests(worker):
