@@ -114,7 +114,7 @@ class Server:
 
     async def start(self, host: str, port: int, context: ssl.SSLContext | None = None) -> int:
         """The port, which is found where 0 was asked for."""
-        handshake = {"ssl_handshake_timeout": self._times.head} if context else {}
+        handshake = {"ssl_handshake_timeout": self._times.head, "ssl_shutdown_timeout": 1.0} if context else {}
         self._server = await asyncio.start_server(
             self._serve, host.strip("[]"), port, limit=HEAD_BYTES, ssl=context, **handshake
         )

@@ -192,6 +192,9 @@ def server(most: int, request_bytes: int, token: str) -> grpc.aio.Server:
             ("grpc.max_receive_message_length", request_bytes),
             ("grpc.so_reuseport", 0),  # a port that is taken must be refused, not shared
             ("grpc.max_metadata_size", 16 * 2**10),
+            ("grpc.max_concurrent_streams", most + _WATCHERS),
+            ("grpc.max_allowed_incoming_connections", 4 * most),
+            ("grpc.server_handshake_timeout_ms", 10_000),
             ("grpc.keepalive_time_ms", 60_000),
             ("grpc.keepalive_timeout_ms", 20_000),
         ],

@@ -91,6 +91,7 @@ def _class_names(model: Model, found: dict[str, np.ndarray]) -> np.ndarray:
 def run(asked: options.Member, door: options.Door, say: Callable[[str], None]) -> None:
     """Until SIGTERM or SIGINT; `say` is told one line of JSON when it is ready."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it can be heeded
     open_model = functools.partial(
         load, os.path.abspath(asked.manifest), asked.member, asked.format, asked.threads, asked.threads_each
     )

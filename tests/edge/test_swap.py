@@ -1,5 +1,6 @@
 """A new export takes over under load without a failed request; a broken one never does."""
 
+import os
 import signal
 import threading
 
@@ -86,3 +87,16 @@ def test_sighup_looks_at_once(tmp_path):
         workers.until(lambda: version(worker) == "second")
         worker.process.send_signal(signal.SIGHUP)
         workers.until(lambda: worker.metric('dico_exports_total{result="unchanged"}') == 1)
+
+
+def test_a_folder_that_is_swapped_as_a_whole_is_noticed(tmp_path):
+    (tmp_path / "now").symlink_to(exports.small(tmp_path / "one").parent)
+    exports.small(tmp_path / "two", "second", 2)
+    with workers.running(tmp_path / "now", "--watch_seconds=0.05") as worker:
+        assert version(worker) == "first"
+        (tmp_path / "next").symlink_to(tmp_path / "two")
+        os.replace(tmp_path / "next", tmp_path / "now")
+        workers.until(lambda: version(worker) == "second")
+        (tmp_path / "two").rename(tmp_path / "away")
+        workers.until(lambda: "does not exist" in worker.log)
+        assert version(worker) == "second"

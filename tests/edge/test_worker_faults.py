@@ -3,9 +3,10 @@
 import asyncio
 import json
 import os
+import queue
 import signal
 import socket
-import threading
+import statistics
 import time
 
 import grpc
@@ -28,7 +29,7 @@ def question(count=1):
     return messages.asked_to_message(messages.Asked("branch_0", {"image": exports.images(count)})).SerializeToString()
 
 
-def ahead(worker, content, timeout=20):
+def ahead(worker, content, timeout=60):
     """Asks without waiting."""
     return worker.channel.unary_unary(workers.SERVICE + "ModelInfer").future(content, timeout=timeout)
 
@@ -65,48 +66,43 @@ def test_told_to_stop_it_finishes_what_it_has_and_says_that_it_is_not_ready(tmp_
         assert next(states) == health_pb2.HealthCheckResponse.NOT_SERVING
         assert [len(future.result()) > 0 for future in futures] == [True] * 5
         assert list(states) == []
-        assert worker.process.wait(20) == 0
+        assert worker.process.wait(60) == 0
 
 
 def test_ctrl_c_stops_it_as_well(export):
     with workers.running(export) as worker:
         worker.process.send_signal(signal.SIGINT)
-        assert worker.process.wait(20) == 0
+        assert worker.process.wait(60) == 0
 
 
 def p99(seconds):
     return sorted(seconds)[max(0, int(0.99 * len(seconds)) - 1)]
 
 
-@pytest.mark.parametrize("seconds", [2.5, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seconds", [2, pytest.param(10, marks=pytest.mark.slow)])
 def test_four_times_what_it_can_do_is_shed_and_the_rest_answered_in_time(tmp_path, seconds):
-    path, queue = exports.written(tmp_path, {"branch_0": exports.heavy(6)}), 4
-    with workers.running(path, f"--queue={queue}") as worker:
-        content = question()
-        worker.call("ModelInfer", content)
-        start = time.monotonic()
-        for _ in range(15):
-            worker.call("ModelInfer", content)
-        each = (time.monotonic() - start) / 15
-        took, codes, lock = [], [], threading.Lock()
+    """For each answer four more are asked, however fast this machine is: a quarter of them find a place."""
+    path, waiting = exports.written(tmp_path, {"branch_0": exports.heavy(6)}), 4
+    with workers.running(path, f"--queue={waiting}") as worker:
+        content, ended, took, codes = question(), queue.SimpleQueue(), [], []
 
-        def done(future, asked):
-            with lock:
-                codes.append(future.code().name)
-                if codes[-1] == "OK":
-                    took.append(time.monotonic() - asked)
+        def ask():
+            start = time.monotonic()
+            ahead(worker, content).add_done_callback(lambda future: ended.put((future, time.monotonic() - start)))
 
-        start, sent = time.monotonic(), 0
-        while (now := time.monotonic()) < start + seconds:
-            while sent < (now - start) * 4 / each:
-                future, asked = ahead(worker, content), time.monotonic()
-                future.add_done_callback(lambda future, asked=asked: done(future, asked))
-                sent += 1
-            time.sleep(each / 8)
-        workers.until(lambda: len(codes) == sent, 30)
-        assert set(codes) == {"OK", "RESOURCE_EXHAUSTED"}
-        assert 0.1 < codes.count("OK") / sent < 0.6
-        assert p99(took) < 4 * (queue + 1) * each + 0.5
+        start, sent, left = time.monotonic(), 0, 4 * (waiting + 1)
+        while len(codes) < sent or left:
+            for _ in range(left):
+                ask()
+            sent += left
+            future, seconds_taken = ended.get(timeout=60)
+            codes.append(future.code().name)
+            left = 4 if codes[-1] == "OK" and time.monotonic() < start + seconds else 0
+            took += [seconds_taken] if codes[-1] == "OK" else []
+        assert set(codes) == {"OK", "RESOURCE_EXHAUSTED"} and 0.15 < len(took) / sent < 0.4
+        each = worker.metric("dico_inference_seconds_sum") / worker.metric("dico_inference_seconds_count")
+        assert statistics.median(took) < 4 * (waiting + 2) * each + 0.5
+        assert p99(took) < 4 * (waiting + 2) * each + 3  # where other processes may have had the machine for a while
         for _ in range(5):
             worker.call("ModelInfer", content)
         assert worker.metric("dico_waiting_requests") == 0 == worker.metric("dico_requests_inside")
@@ -130,7 +126,7 @@ def test_a_request_does_not_outlive_its_deadline(tmp_path):
                                           "data": [1] * 64 * 3072}]}).encode()  # fmt: skip
         start = time.monotonic()
         status, said = worker.post(content)
-        assert status == 504 and "deadline passed" in said["error"] and time.monotonic() - start < 3
+        assert status == 504 and "deadline passed" in said["error"] and time.monotonic() - start < 5
         with pytest.raises(grpc.RpcError) as caught:
             worker.call("ModelInfer", question(64), timeout=None)
         assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
@@ -150,7 +146,7 @@ def test_dripping_and_endless_requests_do_not_hold_up_the_others(export):
             worker.infer(ONE)
         assert endless.recv(1000).startswith(b"HTTP/1.1 413 ")
         for connection in slow:
-            connection.settimeout(10)
+            connection.settimeout(30)
             assert connection.recv(1000).startswith(b"HTTP/1.1 408 ")
             connection.close()
         endless.close()
@@ -170,6 +166,18 @@ def test_a_message_that_never_comes_is_not_waited_for_over_grpc():
         with pytest.raises(EdgeError) as caught:
             asyncio.run(rpc._message(contents(), 0.05))
         assert caught.value.code == code
+
+
+def test_connections_to_grpc_that_say_nothing_leave_room_for_others(export):
+    with workers.running(export, "--max_concurrency=2") as worker:
+        host = worker.grpc.split(":")[0], int(port(worker.grpc))
+        worker.infer(ONE)
+        silent = [socket.create_connection(host) for _ in range(20)]
+        time.sleep(0.3)
+        worker.infer(ONE)
+        silent[-1].settimeout(10)
+        assert silent[-1].recv(100) == b""  # turned away at once: it is one of too many
+        [connection.close() for connection in silent]
 
 
 def test_nothing_leaks_over_a_thousand_requests(worker):

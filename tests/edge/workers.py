@@ -31,7 +31,7 @@ def command(manifest: Path, *flags: str, member: str = "branch_0") -> list[str]:
 def refused(*words: str, env: Mapping[str, str] = {}) -> str:
     """The message with which a worker does not start: status 2, nothing on standard output, no traceback."""
     done = subprocess.run(
-        words, cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True, timeout=60, check=False
+        words, cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True, timeout=120, check=False
     )
     assert (done.returncode, done.stdout) == (2, ""), done
     assert "Traceback" not in done.stderr and "serve.py: " in done.stderr
@@ -60,12 +60,12 @@ class Worker:
         words = {line.split(":")[0]: line.split()[1:] for line in lines}
         return {"rss": int(words["VmRSS"][0]) // 1024, "threads": int(words["Threads"][0])}
 
-    def call(self, method: str, content: bytes, timeout: float = 10, **metadata: str) -> bytes:
+    def call(self, method: str, content: bytes, timeout: float = 30, **metadata: str) -> bytes:
         path = method if method.startswith("/") else SERVICE + method
         return self.channel.unary_unary(path)(content, timeout=timeout, metadata=tuple(metadata.items()))
 
     def infer(
-        self, inputs: Mapping[str, np.ndarray], outputs: Sequence[str] = (), timeout=10, **asked
+        self, inputs: Mapping[str, np.ndarray], outputs: Sequence[str] = (), timeout=30, **asked
     ) -> messages.Answer:
         message = messages.asked_to_message(
             messages.Asked(asked.pop("model", "branch_0"), inputs, tuple(outputs), **asked)
@@ -90,7 +90,7 @@ class Worker:
         kind, secure = (
             (http.client.HTTPSConnection, {"context": context}) if context else (http.client.HTTPConnection, {})
         )
-        connection = kind(self.http, timeout=20, **secure)
+        connection = kind(self.http, timeout=60, **secure)
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         connection.request(method, path, body or None, {**sent, **({"Content-Type": type} if type else {})})
         response = connection.getresponse()
@@ -133,7 +133,7 @@ def running(
             worker.channel.close()
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
-                assert process.wait(30) == 0, log.read_text()
+                assert process.wait(60) == 0, log.read_text()
                 assert "Traceback" not in log.read_text(), log.read_text()
         finally:
             process.kill()
@@ -141,7 +141,7 @@ def running(
             process.stdout.close()
 
 
-def until(condition, seconds: float = 10.0) -> None:
+def until(condition, seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it never came"
