@@ -12,9 +12,11 @@ from dico_tf.edge.addresses import Address
 from dico_tf.edge.breaker import State
 from dico_tf.edge.channels import asynchronous
 from dico_tf.edge.member import HEDGES, Member
-from dico_tf.edge.poll import Poll, ask_all
-from dico_tf.edge.replica import Expected, Replica
+from dico_tf.edge.outcome import Missing, Why
+from dico_tf.edge.poll import BelowQuorum, Poll, ask_all
+from dico_tf.edge.replica import Expected, Replica, stranger
 from dico_tf.edge.verdict import Verdict, verdict
+from dico_tf.errors import UserError
 from dico_tf.export.manifest import Manifest
 
 PROBED_EVERY = 0.5  # seconds
@@ -30,8 +32,17 @@ class Rules:
 
 
 class Committee:
-    def __init__(self, manifest: Manifest, members: Mapping[str, Member], rules: Rules):
-        self.manifest, self.members, self.rules = manifest, members, rules
+    def __init__(self, manifest: Manifest, exports: list[str], members: Mapping[str, Member], rules: Rules):
+        """`exports`: the manifest's, and the one before it: members take a new one each in its own time."""
+        self.manifest, self.exports, self.members, self.rules = manifest, exports, members, rules
+
+    def take(self, manifest: Manifest) -> None:
+        """A new export in the old one's place, or a UserError where its answers would have another form."""
+        if changed := _changed(self.manifest, manifest):
+            raise UserError(f"the new export has another {changed}: start the gateway again for it")
+        if manifest.id != self.manifest.id:
+            self.exports[:] = [manifest.id, self.manifest.id]
+        self.manifest = manifest
 
     def deadline(self, client: float = math.inf) -> float:
         """Of what is asked now, on the event loop's clock; `client`: when whoever asked stops waiting."""
@@ -42,7 +53,23 @@ class Committee:
     async def ask(self, image: np.ndarray, deadline: float) -> tuple[Poll, Verdict]:
         """image [B, H, W, 3]; raises BelowQuorum."""
         poll = await ask_all(self.members, image, deadline, self.rules.quorum)
+        if not self.rules.mixed_exports:
+            poll = self._of_one_export(poll)
         return poll, verdict(poll, self.manifest.average)
+
+    def _of_one_export(self, poll: Poll) -> Poll:
+        """While members change over, the export that most have answered with, or of equally many the newer."""
+        found = {name: vote.export for name, vote in poll.votes.items() if vote.export in self.exports}
+        ours = max(self.exports, key=list(found.values()).count)
+        lost = {name: export for name, export in found.items() if export != ours}
+        if not lost:
+            return poll
+        missing = {name: Missing(Why.UNUSABLE, stranger(export, ours)) for name, export in lost.items()}
+        votes = {name: vote for name, vote in poll.votes.items() if name not in lost}
+        poll = Poll(votes, poll.missing | missing)
+        if len(votes) < self.rules.quorum:
+            raise BelowQuorum(poll, self.rules.quorum)
+        return poll
 
     @property
     def replicas(self) -> list[Replica]:
@@ -74,6 +101,19 @@ class Committee:
         await asyncio.gather(*(replica.close() for replica in self.replicas))
 
 
+def _changed(old: Manifest, new: Manifest) -> str:
+    """What of its answers' form; nothing where a gateway can go on with it."""
+    if new.branches != old.branches:
+        return "committee"
+    for name in old.branches:
+        for key in ("input_size", "short_side"):
+            if new.member(name).get(key) != old.member(name).get(key):
+                return key
+        if len(new.member(name)["class_names"]) != len(old.member(name)["class_names"]):
+            return "number of classes"
+    return ""
+
+
 def _present(replica: Replica) -> bool:
     return replica.ready and replica.breaker.state is not State.OPEN
 
@@ -86,11 +126,10 @@ def convene(
     token: str = "",
 ) -> Committee:
     """Within a running event loop, to which the channels belong."""
-    members = {}
+    exports, members = [manifest.id], {}
     for name, places in addresses.items():
         classes = len(manifest.member(name)["class_names"])
-        export = "" if rules.mixed_exports else manifest.id
-        expected = Expected(classes, export, rules.seconds * (1 - WAY_BACK[0]))
+        expected = Expected(classes, None if rules.mixed_exports else exports, rules.seconds * (1 - WAY_BACK[0]))
         replicas = [Replica(name, place, asynchronous(place.target, security), expected, token) for place in places]
         members[name] = Member(replicas, rules.hedges)
-    return Committee(manifest, members, rules)
+    return Committee(manifest, exports, members, rules)

@@ -3,8 +3,11 @@
 import asyncio
 import json
 import logging
+import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +25,8 @@ from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import softmax
 from dico_tf.export import manifest
 
+LOG = logging.getLogger(__name__)
+FOLLOWED_EVERY = 0.5  # seconds: the workers of `serve.py local` look every second
 OUTPUTS = ("logits", "probabilities", "class_id", "disagreement")  # where none are asked for
 BRANCHES, CLASS_NAME = "branch_probabilities", "class_name"  # only where asked for; of the members used
 
@@ -34,11 +39,22 @@ class Gateway:
     def __init__(self, committee: Committee, limits: guard.Limits, tally: Tally):
         self.committee, self._limits, self._tally = committee, limits, tally
         self._gate = guard.Gate(limits.concurrency)
-        found = committee.manifest
-        about = found.member(found.branches[0])
-        self.export, self.size = found.id, about["input_size"]
+        about = self._about
+        self.size = about["input_size"]
         self.short = about.get("short_side", self.size)
-        self.class_names = about["class_names"]
+
+    @property
+    def _about(self) -> dict[str, Any]:
+        """Of any branch: they take the same images and know the same classes."""
+        return self.committee.manifest.member(self.committee.manifest.branches[0])
+
+    @property
+    def export(self) -> str:
+        return self.committee.manifest.id
+
+    @property
+    def class_names(self) -> list[str]:
+        return self._about["class_names"]
 
     def metadata(self, model: str, version: str) -> Metadata:
         if model != self.name:
@@ -90,9 +106,11 @@ class Gateway:
         return getattr(told, name)
 
     def _export(self, told: Verdict) -> str:
-        """Of all members used, or that there were several."""
-        mixed = self.committee.rules.mixed_exports and set(told.versions.values()) != {self.export}
-        return "mixed" if mixed else self.export
+        """Of all members used, or that there were several; a TensorFlow Serving server knows of none."""
+        found = set(told.versions.values())
+        if self.committee.rules.mixed_exports:
+            return "mixed" if found != {self.export} else self.export
+        return next((export for export in self.committee.exports if export in found), self.export)
 
 
 def parameters(told: Verdict, export: str) -> dict[str, Value]:
@@ -133,7 +151,7 @@ async def _in_time(decoding: Awaitable[np.ndarray], deadline: float) -> np.ndarr
 def run(asked: options.Committee, door: options.Door, say: Callable[[str], None]) -> None:
     """Until SIGTERM or SIGINT; `say` is told one line of JSON when it listens."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
-    found = manifest.load(asked.manifest)
+    found = manifest.load(os.path.abspath(asked.manifest))
     places = addresses.read(asked.members, found.branches)
     security = tls.Client(ca=asked.member_tls_ca, cert=asked.member_tls_cert, key=asked.member_tls_key)
     token = guard.token(asked.member_token_file, "member_token_file") if asked.member_token_file else ""
@@ -157,12 +175,35 @@ def _check_token(
 
 
 async def _serve(convened: Callable[[], Committee], door: Door, say: Callable[[str], None]) -> None:
-    committee = convened()
-    await serve(committee, door, lambda told: say(json.dumps(told)))
+    await serve(convened(), door, lambda told: say(json.dumps(told)))
+
+
+async def follow(committee: Committee, path: Path) -> None:
+    """Takes each new export that is written in the old one's place, until it is cancelled."""
+    seen = _stamp(path)
+    while True:
+        await asyncio.sleep(FOLLOWED_EVERY)
+        if (stamp := _stamp(path)) == seen:
+            continue
+        seen = stamp
+        try:
+            committee.take(manifest.load(path))
+            LOG.warning("the committee is of export %s now", committee.manifest.id)
+        except UserError as error:
+            LOG.error("the new export is refused, the old one goes on: %s", error)
+
+
+def _stamp(path: Path) -> tuple[int, ...] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 async def serve(committee: Committee, door: Door, listening: Callable[[dict], None]) -> None:
     """Until it is told to stop; `listening` is told where, and who is there."""
+    following = asyncio.create_task(follow(committee, committee.manifest.folder / manifest.NAME))
     gateway = Gateway(committee, door.limits, Tally(door.metrics, committee))
     await committee.probe()
     found = await door.open(gateway)
@@ -173,6 +214,7 @@ async def serve(committee: Committee, door: Door, listening: Callable[[dict], No
     try:
         await door.until_told_to_stop()
     finally:
+        following.cancel()
         watching.cancel()
         await door.close()
         await committee.close()

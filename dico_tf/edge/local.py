@@ -29,7 +29,7 @@ _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
 def run(asked: options.Local, door: options.Door, say: Callable[[str], None]) -> None:
     """Until SIGTERM, SIGINT or its parent's death; `say` is told a line of JSON, and one for people."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
-    found = manifest.load(asked.manifest)
+    found = manifest.load(os.path.abspath(asked.manifest))
     rules = Rules(quorum=asked.majority(len(found.branches)), seconds=asked.deadline_ms / 1000)
     entry = Door(door)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # while workers start: they end too
@@ -66,7 +66,7 @@ def curl(place: str, asked: options.Door, token: bool) -> str:
 @contextlib.contextmanager
 def workers(found: manifest.Manifest, more: Sequence[str]) -> Iterator[dict[str, str]]:
     """{branch: host:port} of a process for each branch, all of them ready; they end with this one."""
-    path = os.path.abspath(found.folder / manifest.NAME)
+    path = found.folder / manifest.NAME
     with contextlib.ExitStack() as stack:
         started = {}
         for name in found.branches:

@@ -48,7 +48,7 @@ class Member:
         pause = PAUSE
         while address := self._next(race):
             race.start(address)
-            outcome = await race.first(address.patience())
+            outcome = await race.first(address.patience() if self._next(race) else None)
             if outcome is None:
                 self._hedge(race)
                 outcome = await race.first(None)

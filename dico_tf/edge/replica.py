@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import logging
 import time
+from collections.abc import Sequence
 
 import grpc
 import numpy as np
@@ -32,7 +33,7 @@ class Expected:
     """What an answer must be like to be averaged."""
 
     classes: int
-    export: str  # "": of any export
+    exports: Sequence[str] | None  # that are known, as they change; None: any may be averaged
     patience: float  # seconds after which being late is the member's fault, and not that of a hurried client
 
 
@@ -118,10 +119,15 @@ def _missing(error: grpc.aio.AioRpcError, address: Address) -> Missing:
     return Missing(why, error.code().name + said)
 
 
+def stranger(export: str, ours: str) -> str:
+    """Why it is not averaged with the others."""
+    return f"it is of export {export or 'unknown'}, the committee of {ours}"
+
+
 def _fault(vote: Vote, batch: int, expected: Expected, checked: bool) -> str:
     """Why a vote cannot be averaged; nothing where it can."""
-    if checked and expected.export and vote.export != expected.export:
-        return f"it is of export {vote.export or 'unknown'}, the committee of {expected.export}"
+    if checked and expected.exports is not None and vote.export not in expected.exports:
+        return stranger(vote.export, expected.exports[0])
     if vote.logits.dtype.kind != "f" or vote.logits.shape != (batch, expected.classes):
         found = f"{vote.logits.dtype}{list(vote.logits.shape)}"
         return f"its logits are {found}, expected float32{[batch, expected.classes]}"

@@ -5,12 +5,14 @@ import functools
 import os
 import signal
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
-from dico_tf.edge import Client
+from dico_tf.edge import Client, EdgeError
 from dico_tf.evaluation.averaging import combine, softmax
 from tests.edge import certificates, exports, gateways, workers
 
@@ -39,16 +41,15 @@ def children(process):
     found = {}
     for pid in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError):
-            words = open(f"/proc/{pid}/cmdline").read().split("\0")
-            parent = int(open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[1])
-            if parent == process.pid:
+            words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+            if _parent(pid) == process.pid:
                 found[next(word for word in words if word.startswith("--member=")).partition("=")[2]] = int(pid)
     return found
 
 
 def alive(pid):
     with contextlib.suppress(OSError):
-        return open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     return False
 
 
@@ -82,6 +83,22 @@ def test_one_command_starts_all_and_answers_as_the_files_do_and_survives_a_membe
     assert not any(map(alive, pids.values()))
 
 
+def test_a_new_export_is_taken_by_all_and_no_answer_mixes_two(tmp_path):
+    path = exports.small(tmp_path)
+    with local(path) as found, Client(found.grpc) as client:
+        assert client.predict(IMAGES, deadline=20).export == "first"
+        exports.small(tmp_path, "second", seed=2)
+        until, seen = time.monotonic() + 60, set()
+        while "second" not in seen and time.monotonic() < until:
+            with contextlib.suppress(EdgeError):  # with two members there may be no quorum while they change over
+                told = client.predict(IMAGES, deadline=20)
+                assert set(told.versions.values()) == {told.export}
+                seeds = (0, 1) if told.export == "first" else (2, 3)
+                assert told.probabilities == pytest.approx(expected(*seeds), abs=1e-6)
+                seen.add(told.export)
+        assert "second" in seen
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_however_it_ends_no_worker_is_left(export, number):
     with local(export) as found:
@@ -104,7 +121,7 @@ def test_it_ends_when_whoever_started_it_has(export):
 
 def _parent(pid):
     with contextlib.suppress(OSError):
-        return int(open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[1])
+        return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
 
 
 def test_a_worker_that_cannot_start_is_named_and_nothing_is_left(tmp_path):
