@@ -12,9 +12,8 @@ from dico_tf.edge.addresses import Address
 from dico_tf.edge.breaker import State
 from dico_tf.edge.channels import asynchronous
 from dico_tf.edge.member import HEDGES, Member
-from dico_tf.edge.outcome import Missing, Why
 from dico_tf.edge.poll import BelowQuorum, Poll, ask_all
-from dico_tf.edge.replica import Expected, Replica, stranger
+from dico_tf.edge.replica import Expected, Replica, foreign
 from dico_tf.edge.verdict import Verdict, verdict
 from dico_tf.errors import UserError
 from dico_tf.export.manifest import Manifest
@@ -64,7 +63,7 @@ class Committee:
         lost = {name: export for name, export in found.items() if export != ours}
         if not lost:
             return poll
-        missing = {name: Missing(Why.UNUSABLE, stranger(export, ours)) for name, export in lost.items()}
+        missing = {name: foreign(export, ours) for name, export in lost.items()}
         votes = {name: vote for name, vote in poll.votes.items() if name not in lost}
         poll = Poll(votes, poll.missing | missing)
         if len(votes) < self.rules.quorum:

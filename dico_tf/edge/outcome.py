@@ -11,6 +11,7 @@ class Why(enum.Enum):
     LATE = "had not answered by the deadline"
     BUSY = "is busy"
     UNUSABLE = "answered what cannot be used"
+    FOREIGN = "is of another export"
     REFUSED = "refused the request"
     DISMISSED = "was not waited for: the quorum was out of reach"
     RESTING = "failed too often and is left alone until a probe succeeds"

@@ -78,7 +78,10 @@ class Replica:
             return Missing(Why.UNREACHABLE)
         except Unusable as fault:
             return Missing(Why.UNUSABLE, str(fault))
-        fault = _fault(vote, len(image), self._expected, checked=not self.address.served_as)
+        known = self._expected.exports
+        if known is not None and not self.address.served_as and vote.export not in known:
+            return foreign(vote.export, known[0])
+        fault = _fault(vote, len(image), self._expected.classes)
         return Missing(Why.UNUSABLE, fault) if fault else vote
 
     def _note(self, outcome: Outcome | None, seconds: float, given: float) -> None:
@@ -119,16 +122,14 @@ def _missing(error: grpc.aio.AioRpcError, address: Address) -> Missing:
     return Missing(why, error.code().name + said)
 
 
-def stranger(export: str, ours: str) -> str:
-    """Why it is not averaged with the others."""
-    return f"it is of export {export or 'unknown'}, the committee of {ours}"
+def foreign(export: str, ours: str) -> Missing:
+    """Nobody's fault while members change over to a new export: it opens no circuit."""
+    return Missing(Why.FOREIGN, f"{export or 'unknown'}, the committee of {ours}")
 
 
-def _fault(vote: Vote, batch: int, expected: Expected, checked: bool) -> str:
+def _fault(vote: Vote, batch: int, classes: int) -> str:
     """Why a vote cannot be averaged; nothing where it can."""
-    if checked and expected.exports is not None and vote.export not in expected.exports:
-        return stranger(vote.export, expected.exports[0])
-    if vote.logits.dtype.kind != "f" or vote.logits.shape != (batch, expected.classes):
+    if vote.logits.dtype.kind != "f" or vote.logits.shape != (batch, classes):
         found = f"{vote.logits.dtype}{list(vote.logits.shape)}"
-        return f"its logits are {found}, expected float32{[batch, expected.classes]}"
+        return f"its logits are {found}, expected float32{[batch, classes]}"
     return "" if np.isfinite(vote.logits).all() else "its logits are not finite"

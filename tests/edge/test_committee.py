@@ -60,11 +60,14 @@ def test_answers_are_of_the_export_that_most_members_have(exports, used):
     assert set(told.versions.values()) - {"served/42"} == {used}
     assert len(poll.votes) + len(poll.missing) == 4
     others = {name for name, export in zip(NAMES, exports, strict=True) if export in {"old", "newer"} - {used}}
-    assert {name for name, missing in poll.missing.items() if "it is of export" in missing.reason} == others
+    assert {name for name, missing in poll.missing.items() if missing.why is Why.FOREIGN} == others
 
 
 def test_without_a_quorum_of_one_export_there_is_no_answer():
-    with pytest.raises(BelowQuorum, match="2 of 4 members answered, and 3 must: branch_0 answered what"):
+    with pytest.raises(
+        BelowQuorum,
+        match="2 of 4 members answered, and 3 must: branch_0 is of another export: old, the committee of newer",
+    ):
         run(asked(committee("old", "old", "newer", "newer", quorum=3)))
 
 

@@ -71,7 +71,6 @@ UNUSABLE = {
     "classes": "its logits are float32[2, 4], expected float32[2, 5]",
     "whole_numbers": "its logits are int64[2, 5], expected float32[2, 5]",
     "nothing": "it holds no logits",
-    "version": f"it is of export {OTHER}, the committee of {EXPORT}",
     "garbage": "its bytes are no ModelInferResponse",
     "internal": "",
 }
@@ -202,6 +201,9 @@ def _junk(server, junk):
 
 def test_exports_are_mixed_only_where_that_is_allowed(members):
     members[1].does("version")
+    _, told, _ = asked(places(members), quorum=2)
+    assert told.missing == {"branch_1": f"is of another export: {OTHER}, the committee of {EXPORT}"}
+    assert told.probabilities == pytest.approx(expected(["branch_0", "branch_2"]), abs=1e-6)
     _, told, _ = asked(places(members), quorum=3, mixed_exports=True)
     assert told.versions == {"branch_0": EXPORT, "branch_1": OTHER, "branch_2": EXPORT}
     assert told.probabilities == pytest.approx(expected(list(told.versions)), abs=1e-6)
