@@ -2,6 +2,7 @@
 
 import functools
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ BRANCHES = ("branch_0", "branch_1")
 
 
 @functools.cache
-def branch(seed: int = 0, head_bias: float | None = None) -> bytes:
+def branch(seed: int = 0, head_bias: float | None = None, batch: int = 1) -> bytes:
     """A float32 LiteRT file; with head_bias=nan one whose logits are no numbers."""
     import keras
 
@@ -29,7 +30,7 @@ def branch(seed: int = 0, head_bias: float | None = None) -> bytes:
     network.layers[-1].kernel.assign(draw.normal(0, 1e4, network.layers[-1].kernel.shape))  # what reaches it is small
     if head_bias is not None:
         network.layers[-1].bias.assign(np.full(len(CLASSES), head_bias))
-    return graph.litert(network)
+    return graph.litert(network, batch)
 
 
 @functools.cache
@@ -69,6 +70,13 @@ def committee(seeds: tuple[int, ...] = (0, 1)) -> bytes:
 
     def _entropy(p):
         return -tf.reduce_sum(p * tf.math.log(p), -1)
+
+    return of_function(serve)
+
+
+def of_function(serve: Callable) -> bytes:
+    """A LiteRT file of {output: tensor} of an image [1, SIZE, SIZE, 3]."""
+    import tensorflow as tf
 
     signature = tf.TensorSpec((1, SIZE, SIZE, 3), tf.float32, name="image")
     module = tf.Module()
