@@ -66,6 +66,12 @@ def run(path: Path, images: np.ndarray, bar=None) -> Outcome:
     return Outcome(np.concatenate(found), 1000 * float(np.median(seconds[_WARM - 1 :])) / batch)
 
 
+def signature(path: Path) -> dict[str, list[str]]:
+    """Names of what goes in and comes out."""
+    found = Interpreter(model_path=str(path)).get_signature_list()[SIGNATURE]
+    return {side: sorted(found[side]) for side in ("inputs", "outputs")}
+
+
 def compared(found: np.ndarray, expected: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     """top1, nll and ece of logits [N, C], and how far they are from the network's."""
     return {

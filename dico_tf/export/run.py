@@ -53,7 +53,8 @@ class Exporting:
         return [Member(name=n, networks=nets, short_side=self.run.short_side, **shared) for n, nets in networks.items()]
 
     def make(self) -> None:
-        (self.made / TFLITE).mkdir(parents=True)
+        for kind in self.formats:
+            (self.made / kind).mkdir(parents=True)
         entries, outcomes = [], {}
         for member in self.members():
             entry = description.member(self.run, member)
@@ -85,7 +86,8 @@ class Exporting:
             entry["metrics"]["keras"] = litert.scores(expected, self.material.labels)
         found = self.conversions.files(member.name, source, self.made / TFLITE, self.material, expected)
         for kind, converted in found.items():
-            entry["files"][kind] = {**manifest.measure(converted.path, self.made), "batch": self.conversions.batch}
+            about = {"batch": self.conversions.batch, **litert.signature(converted.path)}
+            entry["files"][kind] = {**manifest.measure(converted.path, self.made), **about}
             entry["metrics"] |= {kind: converted.metrics} if converted.metrics else {}
         return found
 

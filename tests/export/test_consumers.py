@@ -19,7 +19,7 @@ from dico_tf.training.assemble import trained_run
 
 HERE = Path(__file__).parent
 BRANCH = {"probabilities", "class_id", "logits"}
-NOISE = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3)).astype(np.float32)
+NOISE = np.random.default_rng(0).integers(0, 256, (32, 32, 32, 3)).astype(np.float32)
 ERROR = {"rel": 1e-5, "abs": 1e-5}
 
 
@@ -88,7 +88,7 @@ def test_the_c_api_answers_as_keras_does(infer, exported, expected, name):
     signature = signatures(folder)["serving_default"]
     own = expected(NOISE)
     logits = combine(own) if name == "committee" else own[:, int(name[-1])]
-    for batch in (1, 3, 8):
+    for batch in (1, 3, 8, 32):
         words = [str(folder), signature.inputs["image"].name, signature.outputs["logits"].name, str(batch), "32", "32"]
         done = subprocess.run([str(infer), *words], input=NOISE[:batch].tobytes(), capture_output=True, check=False)
         assert done.returncode == 0, done.stderr.decode()

@@ -93,8 +93,9 @@ def test_a_litert_file_takes_raw_pixels_and_gives_every_output_in_float32(descri
         entry = interpreter.get_input_details()[0]
         assert entry["dtype"] is np.float32 and entry["shape_signature"].tolist() == [1, 32, 32, 3]
         assert not [d["op_name"] for d in interpreter._get_ops_details() if d["op_name"].startswith(("Flex", "CUSTOM"))]
-        found = answer(path, pictures)
-        assert found.keys() == (COMMITTEE if name == "committee" else BRANCH)
+        found, about = answer(path, pictures), described.member(name)["files"][kind]
+        assert found.keys() == set(about["outputs"]) == (COMMITTEE if name == "committee" else BRANCH)
+        assert about["inputs"] == ["image"] and about["batch"] == 1
         assert {v.dtype.name for k, v in found.items() if k != "class_id"} == {"float32"}
         assert found["class_id"].tolist() == found["logits"].argmax(1).tolist()
         assert found["probabilities"].sum(1) == pytest.approx(np.ones(20), abs=1e-5)  # int8 would round to 1/256

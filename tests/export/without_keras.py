@@ -6,6 +6,10 @@ signature NAME; then the warm-up requests are replayed.
 
 import sys
 
+import numpy as np
+import tensorflow as tf
+from tensorflow_serving.apis import prediction_log_pb2
+
 
 class Blocked:
     def find_spec(self, name, path=None, target=None):
@@ -13,12 +17,8 @@ class Blocked:
             raise ImportError(f"{name} is blocked")
 
 
+assert "keras" not in sys.modules  # TensorFlow looks for it and does not load it
 sys.meta_path.insert(0, Blocked())
-
-import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
-from tensorflow_serving.apis import prediction_log_pb2  # noqa: E402
-
 model, warm_up, questions, answers = sys.argv[1:]
 
 
