@@ -22,6 +22,7 @@ lint: $(VENV)/development
 bench: $(VENV)/runtime
 	$(RUN) -m benchmarks.views
 	$(RUN) -m benchmarks.input_pipeline
+	$(RUN) -m benchmarks.latency
 	$(RUN) -m benchmarks.train_step --model=wrn_16_8 --splits=1,2,4 --batch_size=64
 
 goldens: $(VENV)/development

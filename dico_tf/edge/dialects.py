@@ -1,5 +1,6 @@
 """The two ways in which a member is asked for its logits: as a worker, and as a TensorFlow Serving server."""
 
+import math
 from typing import Protocol
 
 import numpy as np
@@ -98,6 +99,6 @@ def _array(tensor: tf_serving_pb2.Tensor) -> np.ndarray:
     shape = [dim.size for dim in tensor.tensor_shape.dim]
     values = tensor.tensor_content and len(tensor.tensor_content) % np.dtype(dtype).itemsize == 0
     flat = np.frombuffer(tensor.tensor_content, dtype) if values else np.array(getattr(tensor, field), dtype)
-    if min(shape, default=0) < 0 or flat.size != np.prod(shape, dtype=object):
-        raise Unusable(f"its logits of shape {shape} have {flat.size} numbers")
+    if min(shape, default=0) < 1 or flat.size != math.prod(shape):
+        raise Unusable(f"its logits of shape {shape[:8]} have {flat.size} numbers")
     return flat.reshape(shape)

@@ -10,7 +10,7 @@ import grpc
 import numpy as np
 
 from dico_tf.edge.addresses import Address
-from dico_tf.edge.breaker import Breaker
+from dico_tf.edge.breaker import Breaker, State
 from dico_tf.edge.dialects import Dialect, OpenInference, TensorFlowServing, Unusable
 from dico_tf.edge.latencies import Latencies
 from dico_tf.edge.outcome import FAULTS, Missing, Outcome, Vote, Why
@@ -43,7 +43,7 @@ class Replica:
         self.ready = False
         self.breaker = Breaker(time.monotonic)
         self.latencies = Latencies()
-        self._expected = expected
+        self._name, self._expected = name, expected
         self._channel = channel
         self._dialect: Dialect = TensorFlowServing(address.served_as) if address.served_as else OpenInference(name)
         self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
@@ -86,6 +86,7 @@ class Replica:
 
     def _note(self, outcome: Outcome | None, seconds: float, given: float) -> None:
         """What an address is to blame for opens its circuit; one that lost a race is not judged."""
+        before = self.breaker.state
         if not isinstance(outcome, Missing) or outcome.why is Why.LATE:
             self.latencies.add(seconds)  # of one that lost a race: it would have taken longer still
         if isinstance(outcome, Vote):
@@ -94,6 +95,13 @@ class Replica:
             self.breaker.withdrawn()
         else:
             self.breaker.failed()
+        self._log_change(before, outcome.reason if isinstance(outcome, Missing) else "")
+
+    def _log_change(self, before: State, why: str) -> None:
+        state = self.breaker.state
+        if state is not before and state is not State.HALF_OPEN:
+            what = f"is left alone: {why}" if state is State.OPEN else "answers again"
+            log.warning("%s at %s %s", self._name, self.address, what)
 
     def _hurried(self, given: float) -> bool:
         return given < self._expected.patience
@@ -106,7 +114,9 @@ class Replica:
         except Exception as error:  # whatever it is, it is not ready
             log.debug("%s is not ready: %s", self.address, error)
             self.ready = False
+        before = self.breaker.state
         self.breaker.probed(self.ready)
+        self._log_change(before, "it is not ready")
 
     async def close(self) -> None:
         await self._channel.close()

@@ -16,7 +16,7 @@ from dico_tf.edge.poll import BelowQuorum
 from tests.edge.committees import IMAGE, committee, expected
 from tests.edge.faulty_member import EXPORT, OTHER, Process, logits
 
-LATE = 0.3  # seconds beyond its deadline that a test on a busy machine forgives; the clock is the gateway's own
+LATE = 1.0  # seconds beyond its deadline that a test on a busy machine forgives; the clock is the gateway's own
 
 
 @pytest.fixture(scope="module")
@@ -140,10 +140,10 @@ def test_a_member_that_was_killed_is_missing_at_once(members):
     assert after.probabilities == pytest.approx(expected(["branch_0", "branch_1", "branch_2"]), abs=1e-6)
 
 
-def test_a_stopped_member_is_late_then_left_alone_then_comes_back(members):
+def test_a_stopped_member_is_late_then_left_alone_then_comes_back(members, caplog):
     async def story():
         seen = []
-        async with committee(places(members), quorum=2, seconds=0.5, watched=True) as convened:
+        async with committee(places(members), quorum=2, seconds=1.0, watched=True) as convened:
             await convened.probe()
             os.kill(members[0].child.pid, signal.SIGSTOP)
             for _ in range(FAILURES):
@@ -156,7 +156,9 @@ def test_a_stopped_member_is_late_then_left_alone_then_comes_back(members):
             breaker = convened.members["branch_0"].replicas[0].breaker
             while breaker.state is State.OPEN:
                 await asyncio.sleep(0.05)
-            back = [len((await convened.ask(IMAGE, convened.deadline()))[0].votes) for _ in range(2)]
+            back = []
+            while 3 not in back and len(back) < 20:
+                back.append(len((await convened.ask(IMAGE, convened.deadline()))[0].votes))
             return seen, resting, took, back, breaker.state
 
     try:
@@ -164,8 +166,10 @@ def test_a_stopped_member_is_late_then_left_alone_then_comes_back(members):
     finally:
         os.kill(members[0].child.pid, signal.SIGCONT)
     assert seen[0].why is Why.LATE and {missing.why for missing in seen} <= {Why.LATE, Why.RESTING}
-    assert resting.missing["branch_0"].why is Why.RESTING and took < 0.5
+    assert resting.missing["branch_0"].why is Why.RESTING and took < 1.0
     assert 3 in back and state is State.CLOSED
+    assert "branch_0 at 127.0.0.1:" in caplog.text and " is left alone: " in caplog.text
+    assert caplog.messages[-1].endswith(" answers again")
 
 
 def test_nobody_listening_is_unreachable(members):
