@@ -9,7 +9,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from dico_tf.export.graph import Member, Servable
 
 CLASSIFY = "tensorflow/serving/classify"
-_XLA = "_XlaMustCompile"
+_OF_XLA = ("_XlaMustCompile", "_noinline")  # what Keras' grouped convolution brings; LiteRT knows no calls
 
 
 def write(member: Member, folder: str | Path) -> None:
@@ -28,7 +28,8 @@ def _edit(path: Path) -> None:
     for graph in model.meta_graphs:
         graph.signature_def["classify"].method_name = CLASSIFY
         for attributes in _attributes(graph.graph_def):
-            attributes.pop(_XLA, None)
+            for name in _OF_XLA:
+                attributes.pop(name, None)
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 

@@ -74,7 +74,8 @@ def test_a_network_that_was_saved_and_loaded_is_exported_alike(tmp_path):
     first = networks.branch("wrn_tiny")
     first.save(tmp_path / "branch.keras")
     again = keras.saving.load_model(tmp_path / "branch.keras")
-    found = [graph.Servable(networks.member(made)).serve.get_concrete_function() for made in (first, again)]
+    servables = [graph.Servable(networks.member(made)) for made in (first, again)]
+    found = [servable.serve.get_concrete_function() for servable in servables]
     assert found[0].structured_input_signature == found[1].structured_input_signature
     assert found[0].structured_outputs == found[1].structured_outputs
     assert [spec.name for spec in found[0].structured_input_signature[0]] == ["image"]

@@ -4,21 +4,30 @@ python without_keras.py MODEL WARM_UP QUESTIONS.npz ANSWERS.npz: every array NAM
 signature NAME; then the warm-up requests are replayed.
 """
 
+import importlib.machinery
 import sys
-
-import numpy as np
-import tensorflow as tf
-from tensorflow_serving.apis import prediction_log_pb2
 
 
 class Blocked:
+    """Keras is there for who looks for it, as TensorFlow does, and for nobody who imports it."""
+
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("keras", "tf_keras"):
-            raise ImportError(f"{name} is blocked")
+        blocked = name.split(".")[0] in ("keras", "tf_keras")
+        return importlib.machinery.ModuleSpec(name, self) if blocked else None
+
+    def create_module(self, spec):
+        raise ImportError(f"{spec.name} is blocked")
+
+    def exec_module(self, module):
+        raise ImportError(f"{module.__name__} is blocked")
 
 
-assert "keras" not in sys.modules  # TensorFlow looks for it and does not load it
 sys.meta_path.insert(0, Blocked())
+
+import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
+from tensorflow_serving.apis import prediction_log_pb2  # noqa: E402
+
 model, warm_up, questions, answers = sys.argv[1:]
 
 

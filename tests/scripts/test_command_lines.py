@@ -13,7 +13,7 @@ import serve
 from dico_tf import config
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = ("train.py", "divide.py", "evaluate.py", "predict.py")
+SCRIPTS = ("train.py", "divide.py", "evaluate.py", "predict.py", "export.py")
 HEAVY = {"tensorflow", "keras", "keras_cv", "tensorflow_datasets", "numpy"}
 
 
