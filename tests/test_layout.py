@@ -24,7 +24,8 @@ MEASURES = ("__init__", "averaging", "diversity", "metrics", "predictions", "rep
 NUMPY_ONLY = [
     path
     for path in PACKAGE
-    if path.parent.name in ("dico_tf", "divide", "committee", "wire", "edge")
+    if path.parent.name in ("dico_tf", "divide", "committee", "wire")
+    or "edge" in path.parts
     or path.parts[-2:] == ("export", "manifest.py")
     or (path.parent.name == "evaluation" and path.stem in MEASURES)
 ]

@@ -2,7 +2,7 @@
 
 import grpc
 
-from dico_tf.edge import tls
+from dico_tf.edge.front import tls
 
 MESSAGE_BYTES = 64 * 2**20
 OPTIONS = [

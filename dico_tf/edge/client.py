@@ -8,8 +8,9 @@ from pathlib import Path
 import grpc
 import numpy as np
 
-from dico_tf.edge import channels, messages, tensors, tls
+from dico_tf.edge import channels, messages, tensors
 from dico_tf.edge.errors import EdgeError
+from dico_tf.edge.front import tls
 from dico_tf.errors import UserError
 from dico_tf.export.manifest import COMMITTEE
 from dico_tf.wire import inference_pb2

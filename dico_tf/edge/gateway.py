@@ -12,15 +12,17 @@ from typing import Any
 import numpy as np
 
 from dico_tf.data import pictures
-from dico_tf.edge import addresses, guard, inputs, options, tensors, tls
-from dico_tf.edge.committee import Committee, Rules, convene
-from dico_tf.edge.door import Door
+from dico_tf.edge import inputs, options, tensors
+from dico_tf.edge.asking import addresses
+from dico_tf.edge.asking.committee import Committee, Rules, convene
+from dico_tf.edge.asking.poll import BelowQuorum, Poll
+from dico_tf.edge.asking.tally import Tally
+from dico_tf.edge.asking.verdict import Verdict
 from dico_tf.edge.errors import EdgeError, invalid, shown
+from dico_tf.edge.front import guard, tls
+from dico_tf.edge.front.door import Door
 from dico_tf.edge.messages import Answer, Asked, Value
-from dico_tf.edge.poll import BelowQuorum, Poll
 from dico_tf.edge.service import Metadata, unknown
-from dico_tf.edge.tally import Tally
-from dico_tf.edge.verdict import Verdict
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import softmax
 from dico_tf.export import manifest

@@ -5,8 +5,8 @@ from typing import Protocol
 
 import numpy as np
 
-from dico_tf.edge import guard
 from dico_tf.edge.errors import invalid, shown
+from dico_tf.edge.front import guard
 from dico_tf.edge.tensors import datatype
 
 IMAGE, IMAGE_BYTES = "image", "image_bytes"

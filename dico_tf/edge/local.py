@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import dico_tf
-from dico_tf.edge import gateway, guard, options
-from dico_tf.edge.addresses import Address
-from dico_tf.edge.committee import PROBED_EVERY, Rules, convene
-from dico_tf.edge.door import Door
+from dico_tf.edge import gateway, options
+from dico_tf.edge.asking.addresses import Address
+from dico_tf.edge.asking.committee import PROBED_EVERY, Rules, convene
+from dico_tf.edge.front import guard
+from dico_tf.edge.front.door import Door
 from dico_tf.errors import UserError
 from dico_tf.export import manifest
 

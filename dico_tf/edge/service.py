@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from dico_tf.edge.errors import EdgeError
+from dico_tf.edge.front.metrics import Metrics
 from dico_tf.edge.messages import Answer, Asked
-from dico_tf.edge.metrics import Metrics
 
 SERVER = "dico_tf"
 

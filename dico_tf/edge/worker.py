@@ -13,15 +13,15 @@ from collections.abc import Callable
 import numpy as np
 
 from dico_tf.edge import inputs, options, tensors
-from dico_tf.edge.door import Door
-from dico_tf.edge.engine import Engine
 from dico_tf.edge.errors import EdgeError, invalid, shown
-from dico_tf.edge.guard import Gate, Limits
+from dico_tf.edge.front.door import Door
+from dico_tf.edge.front.guard import Gate, Limits
+from dico_tf.edge.front.metrics import Metrics
+from dico_tf.edge.lanes.engine import Engine
+from dico_tf.edge.lanes.model import CLASS_ID, Model, load
+from dico_tf.edge.lanes.watch import Watch
 from dico_tf.edge.messages import Answer, Asked
-from dico_tf.edge.metrics import Metrics
-from dico_tf.edge.model import CLASS_ID, Model, load
 from dico_tf.edge.service import Metadata, unknown
-from dico_tf.edge.watch import Watch
 
 CLASS_NAME = "class_name"
 _DATATYPES = {CLASS_ID: "INT64", CLASS_NAME: "BYTES"}  # of outputs; the others are FP32

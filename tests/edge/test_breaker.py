@@ -2,9 +2,9 @@
 
 import pytest
 
-from dico_tf.edge.breaker import FAILURES, LONGEST_REST, REST, Breaker, State
-from dico_tf.edge.budget import Budget
-from dico_tf.edge.latencies import LATEST, LEAST, Latencies
+from dico_tf.edge.asking.breaker import FAILURES, LONGEST_REST, REST, Breaker, State
+from dico_tf.edge.asking.budget import Budget
+from dico_tf.edge.asking.latencies import LATEST, LEAST, Latencies
 
 
 class Clock:

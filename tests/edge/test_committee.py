@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dico_tf.edge.committee import Committee, Rules
-from dico_tf.edge.outcome import Missing, Vote, Why
-from dico_tf.edge.poll import BelowQuorum
+from dico_tf.edge.asking.committee import Committee, Rules
+from dico_tf.edge.asking.outcome import Missing, Vote, Why
+from dico_tf.edge.asking.poll import BelowQuorum
 from dico_tf.errors import UserError
 from dico_tf.export.manifest import Manifest
 from tests.edge import committees

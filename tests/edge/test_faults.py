@@ -10,9 +10,9 @@ import time
 import numpy as np
 import pytest
 
-from dico_tf.edge.breaker import FAILURES, State
-from dico_tf.edge.outcome import Why
-from dico_tf.edge.poll import BelowQuorum
+from dico_tf.edge.asking.breaker import FAILURES, State
+from dico_tf.edge.asking.outcome import Why
+from dico_tf.edge.asking.poll import BelowQuorum
 from tests.edge.committees import IMAGE, committee, expected
 from tests.edge.faulty_member import EXPORT, OTHER, Process, logits
 

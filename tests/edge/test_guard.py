@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dico_tf.data import pictures
-from dico_tf.edge import guard
 from dico_tf.edge.errors import EdgeError
+from dico_tf.edge.front import guard
 from dico_tf.errors import UserError
 
 LIMITS = guard.Limits(pixels=10_000)

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dico_tf.edge import http
 from dico_tf.edge.errors import EdgeError
-from dico_tf.edge.http_parsing import Fault, head
+from dico_tf.edge.front import http
+from dico_tf.edge.front.http_parsing import Fault, head
 
 TIMES = http.Times(head=0.3, body=0.4, idle=1.0, write=1.0, linger=0.2)
 

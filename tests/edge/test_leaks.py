@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 
-from dico_tf.edge.poll import BelowQuorum
+from dico_tf.edge.asking.poll import BelowQuorum
 from tests.edge.committees import committee, expected
 from tests.edge.faulty_member import SIZE, Process
 

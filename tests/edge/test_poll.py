@@ -5,9 +5,9 @@ import asyncio
 import numpy as np
 import pytest
 
-from dico_tf.edge.outcome import Missing, Vote, Why
-from dico_tf.edge.poll import BelowQuorum, ask_all
-from dico_tf.edge.verdict import verdict
+from dico_tf.edge.asking.outcome import Missing, Vote, Why
+from dico_tf.edge.asking.poll import BelowQuorum, ask_all
+from dico_tf.edge.asking.verdict import verdict
 from dico_tf.evaluation.averaging import combine, softmax
 from tests.edge.virtual_time import now, run
 

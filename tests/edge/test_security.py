@@ -5,7 +5,7 @@ import ssl
 import grpc
 import pytest
 
-from dico_tf.edge import guard, tls
+from dico_tf.edge.front import guard, tls
 from dico_tf.errors import UserError
 from tests.edge import certificates, exports, workers
 

@@ -13,8 +13,9 @@ import grpc
 import numpy as np
 import pytest
 
-from dico_tf.edge import messages, rpc
+from dico_tf.edge import messages
 from dico_tf.edge.errors import EdgeError
+from dico_tf.edge.front import rpc
 from dico_tf.wire import health_pb2
 from tests.edge import exports, workers
 

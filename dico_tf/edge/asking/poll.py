@@ -8,8 +8,8 @@ from typing import Protocol
 
 import numpy as np
 
+from dico_tf.edge.asking.outcome import Missing, Outcome, Vote, Why
 from dico_tf.edge.errors import EdgeError
-from dico_tf.edge.outcome import Missing, Outcome, Vote, Why
 
 log = logging.getLogger(__name__)
 

@@ -1,9 +1,9 @@
 """What the members do, in numbers: what an operator looks at when the committee gets smaller."""
 
-from dico_tf.edge.breaker import State
-from dico_tf.edge.committee import Committee
-from dico_tf.edge.metrics import Metrics
-from dico_tf.edge.poll import Poll
+from dico_tf.edge.asking.breaker import State
+from dico_tf.edge.asking.committee import Committee
+from dico_tf.edge.asking.poll import Poll
+from dico_tf.edge.front.metrics import Metrics
 
 _CIRCUITS = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}
 

@@ -6,9 +6,9 @@ from typing import Protocol
 
 import numpy as np
 
-from dico_tf.edge.breaker import Breaker
-from dico_tf.edge.budget import MOST, Budget
-from dico_tf.edge.outcome import Missing, Outcome, Vote, Why
+from dico_tf.edge.asking.breaker import Breaker
+from dico_tf.edge.asking.budget import MOST, Budget
+from dico_tf.edge.asking.outcome import Missing, Outcome, Vote, Why
 
 RETRIES = 0.1  # of the calls; a committee that is down must not be asked twice as often
 PAUSE = 0.02  # seconds before the same address is asked again; doubled each time

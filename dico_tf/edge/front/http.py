@@ -12,9 +12,9 @@ import logging
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 
-from dico_tf.edge import guard
 from dico_tf.edge.errors import EdgeError
-from dico_tf.edge.http_parsing import HEAD_BYTES, REASONS, Fault, Head, chunk_size, head
+from dico_tf.edge.front import guard
+from dico_tf.edge.front.http_parsing import HEAD_BYTES, REASONS, Fault, Head, chunk_size, head
 
 LOG = logging.getLogger(__name__)
 JSON = "application/json"

@@ -9,8 +9,9 @@ import grpc
 from google.protobuf.message import Message
 
 from dico_tf import __version__
-from dico_tf.edge import guard, messages
+from dico_tf.edge import messages
 from dico_tf.edge.errors import EdgeError
+from dico_tf.edge.front import guard
 from dico_tf.edge.service import SERVER, Numbers, Readiness, Service, unknown
 from dico_tf.wire import health_pb2, inference_pb2
 

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 import grpc
 import numpy as np
 
-from dico_tf.edge.addresses import Address
-from dico_tf.edge.breaker import Breaker, State
-from dico_tf.edge.dialects import Dialect, OpenInference, TensorFlowServing, Unusable
-from dico_tf.edge.latencies import Latencies
-from dico_tf.edge.outcome import FAULTS, Missing, Outcome, Vote, Why
+from dico_tf.edge.asking.addresses import Address
+from dico_tf.edge.asking.breaker import Breaker, State
+from dico_tf.edge.asking.dialects import Dialect, OpenInference, TensorFlowServing, Unusable
+from dico_tf.edge.asking.latencies import Latencies
+from dico_tf.edge.asking.outcome import FAULTS, Missing, Outcome, Vote, Why
 
 log = logging.getLogger(__name__)
 PROBE = 1.0  # seconds a probe may take

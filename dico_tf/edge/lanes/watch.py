@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from dico_tf.edge.engine import Engine
-from dico_tf.edge.model import Model
+from dico_tf.edge.lanes.engine import Engine
+from dico_tf.edge.lanes.model import Model
 from dico_tf.errors import UserError
 from dico_tf.export import manifest
 

@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from dico_tf.edge import tls
-from dico_tf.edge.addresses import Address
-from dico_tf.edge.breaker import State
+from dico_tf.edge.asking.addresses import Address
+from dico_tf.edge.asking.breaker import State
+from dico_tf.edge.asking.member import HEDGES, Member
+from dico_tf.edge.asking.poll import BelowQuorum, Poll, ask_all
+from dico_tf.edge.asking.replica import Expected, Replica, foreign
+from dico_tf.edge.asking.verdict import Verdict, verdict
 from dico_tf.edge.channels import asynchronous
-from dico_tf.edge.member import HEDGES, Member
-from dico_tf.edge.poll import BelowQuorum, Poll, ask_all
-from dico_tf.edge.replica import Expected, Replica, foreign
-from dico_tf.edge.verdict import Verdict, verdict
+from dico_tf.edge.front import tls
 from dico_tf.errors import UserError
 from dico_tf.export.manifest import Manifest
 

@@ -4,8 +4,8 @@ import asyncio
 import logging
 import signal
 
-from dico_tf.edge import guard, http, rest, rpc, tls
-from dico_tf.edge.metrics import Metrics
+from dico_tf.edge.front import guard, http, rest, rpc, tls
+from dico_tf.edge.front.metrics import Metrics
 from dico_tf.edge.options import Door as Asked
 from dico_tf.edge.service import Numbers, Readiness, Service
 from dico_tf.errors import UserError

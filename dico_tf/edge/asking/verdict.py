@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from dico_tf.edge.poll import Poll
+from dico_tf.edge.asking.poll import Poll
 from dico_tf.evaluation.averaging import combine, disagreement, softmax
 
 
