@@ -10,7 +10,7 @@ import re
 import sys
 import textwrap
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from dico_tf.errors import UserError
 from dico_tf.registry import suggestion
 
 WIDTH = 100
+_HELP = {"--help", "-help", "-h", "--helpfull", "--helpshort"}
 
 
 class Help(Exception):  # noqa: N818 - asked for, not an error
@@ -50,6 +51,21 @@ def pick(*names: str) -> tuple[dataclasses.Field, ...]:
 def of(kind: type) -> tuple[dataclasses.Field, ...]:
     """A script's own fields."""
     return dataclasses.fields(kind)
+
+
+def verb(script: str, verbs: Mapping[str, str], arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
+    """(the leading verb, the words after it); `verbs` says what each does."""
+    known = " or ".join(verbs)
+    if not arguments:
+        raise UserError(f"say what to do first: {known} (--help tells more)")
+    first, rest = arguments[0], arguments[1:]
+    if first in _HELP:
+        lines = [f"usage: python {script} VERB [--flag=value ...]", ""]
+        lines += [f"  {name:<8} {about}" for name, about in verbs.items()]
+        raise Help("\n".join([*lines, "", f"python {script} VERB --help lists the flags of a verb."]))
+    if first not in verbs:
+        raise UserError(f"{first!r} is not what {script} does; {suggestion(first, verbs)} (the verb stands first)")
+    return first, rest
 
 
 class _Whole(flags.ArgumentParser):
@@ -85,7 +101,6 @@ def _define(field: dataclasses.Field, values: flags.FlagValues) -> None:
         define.get(field.type, flags.DEFINE_string)(name, default, help, flag_values=values)
 
 
-_HELP = {"--help", "-help", "-h", "--helpfull", "--helpshort"}
 # (where it stands, for messages; the word): ("recipe.flags, line 3: ", "--splits=4")
 _Word = tuple[str, str]
 

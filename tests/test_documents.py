@@ -12,7 +12,7 @@ import divide
 import evaluate
 import predict
 import train
-from benchmarks import groups, input_pipeline, layouts, narrow, study_cifar10, train_step
+from benchmarks import groups, input_pipeline, latency, layouts, narrow, study_cifar10, train_step
 from dico_tf import config, flags
 
 ROOT = Path(__file__).parents[1]
@@ -21,6 +21,7 @@ SCRIPTS = {"train.py": train, "evaluate.py": evaluate, "predict.py": predict, "d
 MODULES = {
     "groups": groups,
     "input_pipeline": input_pipeline,
+    "latency": latency,
     "layouts": layouts,
     "narrow": narrow,
     "study_cifar10": study_cifar10,

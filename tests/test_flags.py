@@ -252,6 +252,35 @@ def test_a_written_flag_file_names_its_command_and_every_field():
     assert [line.split("=")[0] for line in lines[1:]] == [f"--{field.name}" for field in flags.every_field()]
 
 
+VERBS = {"worker": "answers", "gateway": "asks"}
+
+
+def test_a_verb_stands_first_and_leaves_the_rest():
+    assert flags.verb("serve.py", VERBS, ["worker", "--port=1", "x"]) == ("worker", ["--port=1", "x"])
+    assert flags.verb("serve.py", VERBS, ["gateway", "--help"]) == ("gateway", ["--help"])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "say what to do first: worker or gateway"),
+        (["wrker"], "'wrker' is not what serve.py does; did you mean worker?"),
+        (["--port=1", "worker"], "'--port=1' is not what serve.py does"),
+        ([""], "'' is not what serve.py does"),
+    ],
+)
+def test_no_verb_or_an_unknown_one_is_answered_with_those_there_are(words, said):
+    with pytest.raises(UserError) as caught:
+        flags.verb("serve.py", VERBS, words)
+    assert said in str(caught.value)
+
+
+def test_help_before_a_verb_lists_the_verbs():
+    with pytest.raises(flags.Help, match=r"usage: python serve.py VERB") as caught:
+        flags.verb("serve.py", VERBS, ["--help"])
+    assert "  worker   answers\n  gateway  asks\n" in str(caught.value)
+
+
 def test_two_flags_of_one_name_are_refused_when_a_script_is_made():
     doubled = dataclasses.replace(SCRIPT, fields=(*flags.every_field(), *flags.pick("seed")))
     with pytest.raises(Exception, match="seed"):

@@ -10,7 +10,7 @@ import numpy as np
 
 from dico_tf.data import pictures
 from dico_tf.errors import UserError
-from dico_tf.evaluation.averaging import combine, softmax
+from dico_tf.evaluation.averaging import combine, disagreement, softmax
 from dico_tf.training.assemble import TrainedRun
 
 BATCH = 32
@@ -22,15 +22,6 @@ class Answer:
     classes: list[tuple[str, float]]  # the likeliest first, with probabilities
     branches: list[str]  # each branch's own choice
     disagreement: float  # entropy of the mean minus mean of the entropies, nats
-
-
-def disagreement(probabilities: np.ndarray) -> np.ndarray:
-    """H(mean_s p_s) - mean_s H(p_s): [N, S, C] -> [N]."""
-    return _entropy(probabilities.mean(1)) - _entropy(probabilities).mean(1)
-
-
-def _entropy(p: np.ndarray) -> np.ndarray:
-    return -(p * np.log(np.where(p > 0, p, 1.0))).sum(-1)
 
 
 def answers(run: TrainedRun, names: Sequence[str], top: int, skip_unreadable: bool = False) -> Iterator[Answer]:

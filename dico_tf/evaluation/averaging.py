@@ -41,6 +41,15 @@ def log_probabilities(probabilities: ArrayLike) -> np.ndarray:
     return np.log(np.maximum(probabilities, np.finfo(np.float64).tiny))
 
 
+def disagreement(probabilities: np.ndarray) -> np.ndarray:
+    """H(mean_s p_s) - mean_s H(p_s), nats: [N, S, C] -> [N]."""
+    return _entropy(probabilities.mean(1)) - _entropy(probabilities).mean(1)
+
+
+def _entropy(p: np.ndarray) -> np.ndarray:
+    return -(p * np.log(np.where(p > 0, p, 1.0))).sum(-1)
+
+
 def _mean_of_probabilities(logits: np.ndarray) -> np.ndarray:
     return log_sum_exp(log_softmax(logits), axis=1) - np.log(logits.shape[1])
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
+import serve
 from dico_tf import config
 
 ROOT = Path(__file__).parents[2]
@@ -122,3 +123,25 @@ def test_divide_prints_one_json_object_last():
     assert [set(branch) for branch in report["branches"]] == [{"params", "macs"}] * 4
     assert report["total_params"] == sum(branch["params"] for branch in report["branches"])
     assert report["weight_decay"] == {"whole": 5e-4, "branch": 1.25e-4, "rule": "linear"}
+
+
+@pytest.mark.parametrize("verb", serve.VERBS)
+def test_the_help_of_a_verb_answers_without_loading_what_serves(verb):
+    ended = run("serve.py", verb, "--help")
+    assert (ended.status, ended.err) == (0, "")
+    assert f"usage: python serve.py {verb} [--flagfile=FILE] [--flag=value ...]\n" in ended.out
+    assert "dico_tf" in ended.loaded and not ended.loaded & {*HEAVY, "grpc", "google", "PIL", "ai_edge_litert"}
+
+
+def test_serve_wants_one_verb_first_and_no_other_word():
+    assert mistake("serve.py").startswith("say what to do first: worker")
+    assert "did you mean worker?" in mistake("serve.py", "workers")
+    assert mistake("serve.py", "worker", "branch_0") == "stray argument 'branch_0': write --flag=value"
+    assert run("serve.py", "--help").status == 0
+
+
+def test_a_worker_says_everything_it_was_not_told():
+    lines = mistake("serve.py", "worker", "--queue=0", "--port=70000").split("\n")
+    assert [line.split()[0] for line in lines] == ["--manifest", "--member", "--queue=0"]
+    told = ("--manifest=m", "--member=branch_0", "--port=70000", "--max_batch=0")
+    assert mistake("serve.py", "worker", *told) == "--max_batch=0 must be at least 1\n--port=70000 is no port"

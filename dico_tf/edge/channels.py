@@ -1,0 +1,30 @@
+"""Channels to members and gateways: long-lived, quick to come back, without retries of gRPC's own."""
+
+import grpc
+
+from dico_tf.edge import tls
+
+MESSAGE_BYTES = 64 * 2**20
+OPTIONS = [
+    ("grpc.enable_retries", 0),  # ours have a budget
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 5000),  # for which an attempt to connect is given time
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.max_send_message_length", MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MESSAGE_BYTES),
+    ("grpc.use_local_subchannel_pool", 1),  # or closing one would not close its connection
+]
+
+
+def waiting(target: str, security: tls.Client) -> grpc.Channel:
+    """For a client that waits for its answers."""
+    if security:
+        return grpc.secure_channel(target, security.credentials(), OPTIONS)
+    return grpc.insecure_channel(target, OPTIONS)
+
+
+def asynchronous(target: str, security: tls.Client) -> grpc.aio.Channel:
+    """For the gateway, which waits for many."""
+    if security:
+        return grpc.aio.secure_channel(target, security.credentials(), OPTIONS)
+    return grpc.aio.insecure_channel(target, OPTIONS)

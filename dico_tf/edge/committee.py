@@ -1,0 +1,134 @@
+"""The committee as a gateway has it: members at addresses, and the rules by which their answers become one."""
+
+import asyncio
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from dico_tf.edge import tls
+from dico_tf.edge.addresses import Address
+from dico_tf.edge.breaker import State
+from dico_tf.edge.channels import asynchronous
+from dico_tf.edge.member import HEDGES, Member
+from dico_tf.edge.poll import BelowQuorum, Poll, ask_all
+from dico_tf.edge.replica import Expected, Replica, foreign
+from dico_tf.edge.verdict import Verdict, verdict
+from dico_tf.errors import UserError
+from dico_tf.export.manifest import Manifest
+
+PROBED_EVERY = 0.5  # seconds
+WAY_BACK = 0.1, 0.05  # of a client's time, and seconds at most, kept for the answer to reach it
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rules:
+    quorum: int
+    seconds: float  # until an answer is due
+    hedges: float = HEDGES
+    mixed_exports: bool = False
+
+
+class Committee:
+    def __init__(self, manifest: Manifest, exports: list[str], members: Mapping[str, Member], rules: Rules):
+        """`exports`: the manifest's, and the one before it: members take a new one each in its own time."""
+        self.manifest, self.exports, self.members, self.rules = manifest, exports, members, rules
+
+    def take(self, manifest: Manifest) -> None:
+        """A new export in the old one's place, or a UserError where its answers would have another form."""
+        if changed := _changed(self.manifest, manifest):
+            raise UserError(f"the new export has another {changed}: start the gateway again for it")
+        if manifest.id != self.manifest.id:
+            self.exports[:] = [manifest.id, self.manifest.id]
+        self.manifest = manifest
+
+    def deadline(self, client: float = math.inf) -> float:
+        """Of what is asked now, on the event loop's clock; `client`: when whoever asked stops waiting."""
+        now = asyncio.get_running_loop().time()
+        share, most = WAY_BACK
+        return min(now + self.rules.seconds, client - min(share * max(client - now, 0.0), most))
+
+    async def ask(self, image: np.ndarray, deadline: float) -> tuple[Poll, Verdict]:
+        """image [B, H, W, 3]; raises BelowQuorum."""
+        poll = await ask_all(self.members, image, deadline, self.rules.quorum)
+        if not self.rules.mixed_exports:
+            poll = self._of_one_export(poll)
+        return poll, verdict(poll, self.manifest.average)
+
+    def _of_one_export(self, poll: Poll) -> Poll:
+        """While members change over, the export that most have answered with, or of equally many the newer."""
+        found = {name: vote.export for name, vote in poll.votes.items() if vote.export in self.exports}
+        ours = max(self.exports, key=list(found.values()).count)
+        lost = {name: export for name, export in found.items() if export != ours}
+        if not lost:
+            return poll
+        missing = {name: foreign(export, ours) for name, export in lost.items()}
+        votes = {name: vote for name, vote in poll.votes.items() if name not in lost}
+        poll = Poll(votes, poll.missing | missing)
+        if len(votes) < self.rules.quorum:
+            raise BelowQuorum(poll, self.rules.quorum)
+        return poll
+
+    @property
+    def replicas(self) -> list[Replica]:
+        return [replica for member in self.members.values() for replica in member.replicas]
+
+    @property
+    def present(self) -> list[str]:
+        """Members of whom an answer may be expected."""
+        return [name for name, member in self.members.items() if any(map(_present, member.replicas))]
+
+    @property
+    def ready(self) -> bool:
+        return len(self.present) >= self.rules.quorum
+
+    async def watch(self, noted: Callable[[bool], None] = lambda ready: None) -> None:
+        """Probes all addresses again and again, until it is cancelled; says when its readiness has changed."""
+        ready = None
+        while True:
+            await self.probe()
+            if ready != self.ready:
+                ready = self.ready
+                noted(ready)
+            await asyncio.sleep(PROBED_EVERY)
+
+    async def probe(self) -> None:
+        await asyncio.gather(*(replica.probe() for replica in self.replicas))
+
+    async def close(self) -> None:
+        await asyncio.gather(*(replica.close() for replica in self.replicas))
+
+
+def _changed(old: Manifest, new: Manifest) -> str:
+    """What of its answers' form; nothing where a gateway can go on with it."""
+    if new.branches != old.branches:
+        return "committee"
+    for name in old.branches:
+        for key in ("input_size", "short_side"):
+            if new.member(name).get(key) != old.member(name).get(key):
+                return key
+        if len(new.member(name)["class_names"]) != len(old.member(name)["class_names"]):
+            return "number of classes"
+    return ""
+
+
+def _present(replica: Replica) -> bool:
+    return replica.ready and replica.breaker.state is not State.OPEN
+
+
+def convene(
+    manifest: Manifest,
+    addresses: Mapping[str, Sequence[Address]],
+    rules: Rules,
+    security: tls.Client = tls.Client(),
+    token: str = "",
+) -> Committee:
+    """Within a running event loop, to which the channels belong."""
+    exports, members = [manifest.id], {}
+    for name, places in addresses.items():
+        classes = len(manifest.member(name)["class_names"])
+        expected = Expected(classes, None if rules.mixed_exports else exports, rules.seconds * (1 - WAY_BACK[0]))
+        replicas = [Replica(name, place, asynchronous(place.target, security), expected, token) for place in places]
+        members[name] = Member(replicas, rules.hedges)
+    return Committee(manifest, exports, members, rules)

@@ -1,0 +1,103 @@
+"""The two ways in which a member is asked for its logits: as a worker, and as a TensorFlow Serving server."""
+
+from typing import Protocol
+
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from dico_tf.edge import messages
+from dico_tf.edge.errors import EdgeError
+from dico_tf.edge.outcome import Vote
+from dico_tf.wire import inference_pb2, tf_serving_pb2
+
+_SERVICE = "/inference.GRPCInferenceService"
+_DTYPES = {tf_serving_pb2.DT_FLOAT: ("<f4", "float_val"), tf_serving_pb2.DT_DOUBLE: ("<f8", "double_val")}
+
+
+class Unusable(Exception):  # noqa: N818 - named for what is the case
+    """An answer that is none; the argument says why."""
+
+
+class Dialect(Protocol):
+    ask: str  # paths of the two calls
+    probe: str
+
+    def question(self, image: np.ndarray) -> bytes: ...
+    def vote(self, content: bytes) -> Vote: ...
+    def probing(self) -> bytes: ...
+    def ready(self, content: bytes) -> bool: ...
+
+
+class OpenInference:
+    ask, probe = f"{_SERVICE}/ModelInfer", f"{_SERVICE}/ModelReady"
+
+    def __init__(self, name: str):
+        self._name = name
+
+    def question(self, image: np.ndarray) -> bytes:
+        asked = messages.Asked(self._name, {"image": image}, ("logits",))
+        return messages.asked_to_message(asked).SerializeToString()
+
+    def vote(self, content: bytes) -> Vote:
+        try:
+            answer = messages.answer_from_message(inference_pb2.ModelInferResponse.FromString(content))
+        except (DecodeError, EdgeError):
+            raise Unusable("its bytes are no ModelInferResponse") from None
+        if "logits" not in answer.outputs:
+            raise Unusable("it holds no logits")
+        export = answer.parameters.get("export") or answer.version
+        return Vote(answer.outputs["logits"], str(export))
+
+    def probing(self) -> bytes:
+        return inference_pb2.ModelReadyRequest(name=self._name).SerializeToString()
+
+    def ready(self, content: bytes) -> bool:
+        return inference_pb2.ModelReadyResponse.FromString(content).ready
+
+
+class TensorFlowServing:
+    """The signature serving_default of a SavedModel: image -> logits."""
+
+    ask, probe = "/tensorflow.serving.PredictionService/Predict", "/tensorflow.serving.ModelService/GetModelStatus"
+
+    def __init__(self, name: str):
+        self._name = name
+
+    def question(self, image: np.ndarray) -> bytes:
+        image = image.astype("<f4", copy=False)
+        request = tf_serving_pb2.PredictRequest(output_filter=["logits"])
+        request.model_spec.name, request.model_spec.signature_name = self._name, "serving_default"
+        tensor = request.inputs["image"]
+        tensor.dtype, tensor.tensor_content = tf_serving_pb2.DT_FLOAT, image.tobytes()
+        tensor.tensor_shape.dim.extend(tf_serving_pb2.TensorShape.Dim(size=size) for size in image.shape)
+        return request.SerializeToString()
+
+    def vote(self, content: bytes) -> Vote:
+        try:
+            response = tf_serving_pb2.PredictResponse.FromString(content)
+        except DecodeError:
+            raise Unusable("its bytes are no PredictResponse") from None
+        if "logits" not in response.outputs:
+            raise Unusable("it holds no logits")
+        return Vote(_array(response.outputs["logits"]), f"{self._name}/{response.model_spec.version.value}")
+
+    def probing(self) -> bytes:
+        request = tf_serving_pb2.GetModelStatusRequest()
+        request.model_spec.name = self._name
+        return request.SerializeToString()
+
+    def ready(self, content: bytes) -> bool:
+        versions = tf_serving_pb2.GetModelStatusResponse.FromString(content).model_version_status
+        return any(version.state == tf_serving_pb2.ModelVersionStatus.AVAILABLE for version in versions)
+
+
+def _array(tensor: tf_serving_pb2.Tensor) -> np.ndarray:
+    if tensor.dtype not in _DTYPES:
+        raise Unusable("its logits are no floating-point numbers")
+    dtype, field = _DTYPES[tensor.dtype]
+    shape = [dim.size for dim in tensor.tensor_shape.dim]
+    values = tensor.tensor_content and len(tensor.tensor_content) % np.dtype(dtype).itemsize == 0
+    flat = np.frombuffer(tensor.tensor_content, dtype) if values else np.array(getattr(tensor, field), dtype)
+    if min(shape, default=0) < 0 or flat.size != np.prod(shape, dtype=object):
+        raise Unusable(f"its logits of shape {shape} have {flat.size} numbers")
+    return flat.reshape(shape)

@@ -1,0 +1,86 @@
+"""Two ways in to one service, gRPC and HTTP, both guarded alike; and the way out."""
+
+import asyncio
+import logging
+import signal
+
+from dico_tf.edge import guard, http, rest, rpc, tls
+from dico_tf.edge.metrics import Metrics
+from dico_tf.edge.options import Door as Asked
+from dico_tf.edge.service import Numbers, Readiness, Service
+from dico_tf.errors import UserError
+
+LOG = logging.getLogger(__name__)
+
+
+class Door:
+    """Knows from the beginning who may come in, and refuses to be left open by mistake."""
+
+    def __init__(self, asked: Asked):
+        self.asked = asked
+        self.limits = guard.Limits(
+            request_bytes=asked.max_request_bytes, pixels=asked.max_pixels, batch=asked.max_batch,
+            concurrency=asked.max_concurrency,
+        )  # fmt: skip
+        self._tls = tls.Server(cert=asked.tls_cert, key=asked.tls_key, client_ca=asked.tls_client_ca)
+        self._token = guard.token(asked.token_file)
+        known = bool(self._token or asked.tls_client_ca)
+        guard.check_address(asked.host, tls=bool(self._tls), known=known, insecure=asked.insecure)
+        self.readiness = Readiness()
+        self.metrics = Metrics()
+        self._numbers = Numbers(self.metrics)
+
+    async def open(self, service: Service) -> dict[str, str]:
+        """{"grpc": address, "http": address}; from now on the service is ready, and ends well when told to stop."""
+        self._told = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._told.set)
+        found = {"grpc": guard.address(self.asked.host, await self._open_grpc(service))}
+        self._http = None
+        if self.asked.http_port >= 0:
+            found["http"] = guard.address(self.asked.host, await self._open_http(service))
+        self.readiness.set(True)
+        return found
+
+    async def _open_grpc(self, service: Service) -> int:
+        asked, seconds = self.asked, self.asked.timeout_ms / 1000
+        self._grpc = rpc.server(asked.max_concurrency, asked.max_request_bytes, self._token)
+        inference = rpc.Inference(service, self.readiness, self._numbers, seconds)
+        self._grpc.add_generic_rpc_handlers((inference.handler(), rpc.Health(service, self.readiness).handler()))
+        address = guard.address(asked.host, asked.port)
+        try:
+            if self._tls:
+                port = self._grpc.add_secure_port(address, self._tls.credentials())
+            else:
+                port = self._grpc.add_insecure_port(address)
+        except RuntimeError:
+            raise self._taken("port", asked.port) from None
+        await self._grpc.start()
+        return port
+
+    async def _open_http(self, service: Service) -> int:
+        asked, seconds = self.asked, self.asked.timeout_ms / 1000
+        routes = rest.Rest(service, self.readiness, self.metrics, self._numbers, seconds).routes()
+        self._http = http.Server(
+            routes, request_bytes=asked.max_request_bytes, connections=4 * asked.max_concurrency, token=self._token,
+            public=rest.PUBLIC,
+        )  # fmt: skip
+        try:
+            return await self._http.start(asked.host, asked.http_port, self._tls.context() if self._tls else None)
+        except OSError:
+            await self._grpc.stop(None)
+            raise self._taken("http_port", asked.http_port) from None
+
+    def _taken(self, flag: str, port: int) -> UserError:
+        return UserError(f"--{flag}={port} on --host={self.asked.host} cannot be listened on: taken, or not allowed")
+
+    async def close(self) -> None:
+        """Not ready any more; what is being answered is finished within --stop_seconds."""
+        self.readiness.set(False, ended=True)
+        grace = self.asked.stop_seconds
+        await asyncio.gather(self._grpc.stop(grace), *([self._http.stop(grace)] if self._http else []))
+
+    async def until_told_to_stop(self) -> None:
+        """SIGTERM or SIGINT."""
+        await self._told.wait()
+        LOG.info("stopping")

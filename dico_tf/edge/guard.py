@@ -1,0 +1,119 @@
+"""What a stranger may ask of this process: how much, how large a picture, with which token, from where."""
+
+import dataclasses
+import hmac
+import io
+import ipaddress
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from dico_tf.data import pictures
+from dico_tf.edge.errors import EdgeError, invalid
+from dico_tf.errors import UserError
+
+TOKEN_VARIABLE = "DICO_TF_TOKEN"
+_SHORTEST_TOKEN = 16
+_FORMATS = ("JPEG", "PNG")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Limits:
+    request_bytes: int = 16 * 2**20
+    pixels: int = 25_000_000  # of a picture as it is stored: about 100 MB while it is decoded
+    batch: int = 64  # images of one request
+    concurrency: int = 64  # requests at once
+
+
+def picture(content: bytes, size: int, short: int, limits: Limits) -> np.ndarray:
+    """uint8 [size, size, 3] of a JPEG or PNG, as training's evaluation sees it; its header alone is read first."""
+    opened = pictures.tried(_pixels, content)
+    if isinstance(opened, Image.DecompressionBombError) or (isinstance(opened, int) and opened > limits.pixels):
+        raise invalid(f"the image has more than {limits.pixels} pixels, which is all that is decoded here: shrink it")
+    if isinstance(opened, Exception):
+        raise invalid("the image bytes are no JPEG and no PNG")
+    decoded = pictures.tried(pictures.decode, io.BytesIO(content), size, short)
+    if isinstance(decoded, Exception):
+        raise invalid("the image cannot be decoded: it is cut short or damaged")
+    return decoded
+
+
+def _pixels(content: bytes) -> int:
+    with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+        return image.width * image.height
+
+
+class Gate:
+    """Lets so many requests in at once, whichever way they come."""
+
+    def __init__(self, most: int):
+        self.most = most
+        self.inside = 0
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        if self.inside >= self.most:
+            raise EdgeError("RESOURCE_EXHAUSTED", f"{self.most} requests are being answered already: ask again later")
+        self.inside += 1
+        try:
+            yield
+        finally:
+            self.inside -= 1
+
+
+def token(file: str, flag: str = "token_file") -> str:
+    """Of the file, else of the environment; nothing where neither names one. Never a flag: all users see those."""
+    if not file:
+        found, where = os.environ.get(TOKEN_VARIABLE, ""), TOKEN_VARIABLE
+        if TOKEN_VARIABLE not in os.environ:
+            return ""
+    else:
+        where = f"--{flag}={file}"
+        try:
+            found = Path(file).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise UserError(f"{where} cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}") from None
+    found = found.strip()
+    if len(found) < _SHORTEST_TOKEN or not found.isascii() or not found.isprintable() or " " in found:
+        raise UserError(f"{where}: a token has at least {_SHORTEST_TOKEN} visible ASCII characters and no space")
+    return found
+
+
+def allowed(header: str, token: str) -> bool:
+    """Is it `Bearer TOKEN`? In constant time; everything is allowed where there is no token."""
+    scheme, _, given = header.partition(" ")
+    right = hmac.compare_digest(given.strip().encode(errors="replace"), token.encode())
+    return not token or (right and scheme.lower() == "bearer")
+
+
+def unauthenticated() -> EdgeError:
+    return EdgeError("UNAUTHENTICATED", "the token is missing or wrong: send authorization: Bearer TOKEN")
+
+
+def loopback(host: str) -> bool:
+    """Is it reached from this machine only? Names other than localhost may lead anywhere."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def check_address(host: str, *, tls: bool, known: bool, insecure: bool) -> None:
+    """Strangers are let in over TLS and only if they are known, by token or certificate, unless that is waived."""
+    if loopback(host) or insecure or (tls and known):
+        return
+    missing = [] if tls else ["--tls_cert and --tls_key"]
+    missing += [] if known else ["--token_file or --tls_client_ca"]
+    raise UserError(
+        f"--host={host} can be reached from other machines: give {' and '.join(missing)}, "
+        "or --insecure where the network itself is trusted"
+    )
+
+
+def address(host: str, port: int) -> str:
+    """host:port; IPv6 in brackets."""
+    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"

@@ -1,0 +1,39 @@
+"""What comes of asking a member: its vote, or the reason why there is none."""
+
+import dataclasses
+import enum
+
+import numpy as np
+
+
+class Why(enum.Enum):
+    UNREACHABLE = "cannot be reached"
+    LATE = "had not answered by the deadline"
+    BUSY = "is busy"
+    UNUSABLE = "answered what cannot be used"
+    FOREIGN = "is of another export"
+    REFUSED = "refused the request"
+    DISMISSED = "was not waited for: the quorum was out of reach"
+    RESTING = "failed too often and is left alone until a probe succeeds"
+
+
+FAULTS = {Why.UNREACHABLE, Why.LATE, Why.UNUSABLE}  # the address's own: they open its circuit
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Vote:
+    logits: np.ndarray  # float32 [B, C], finite
+    export: str  # the id of the manifest its network came with, or a TF Serving version
+
+
+@dataclasses.dataclass(frozen=True)
+class Missing:
+    why: Why
+    detail: str = ""
+
+    @property
+    def reason(self) -> str:
+        return f"{self.why.value}: {self.detail}" if self.detail else self.why.value
+
+
+Outcome = Vote | Missing

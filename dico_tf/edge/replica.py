@@ -1,0 +1,135 @@
+"""A member at one address: one long-lived channel, its circuit, its latencies, and the check of what it answers."""
+
+import asyncio
+import dataclasses
+import logging
+import time
+from collections.abc import Sequence
+
+import grpc
+import numpy as np
+
+from dico_tf.edge.addresses import Address
+from dico_tf.edge.breaker import Breaker
+from dico_tf.edge.dialects import Dialect, OpenInference, TensorFlowServing, Unusable
+from dico_tf.edge.latencies import Latencies
+from dico_tf.edge.outcome import FAULTS, Missing, Outcome, Vote, Why
+
+log = logging.getLogger(__name__)
+PROBE = 1.0  # seconds a probe may take
+_SHOWN = 200  # characters of a member's own words that are passed on
+_WHY = {
+    grpc.StatusCode.UNAVAILABLE: Why.UNREACHABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED: Why.LATE,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: Why.BUSY,
+    grpc.StatusCode.INTERNAL: Why.UNUSABLE,
+    grpc.StatusCode.UNKNOWN: Why.UNUSABLE,
+    grpc.StatusCode.DATA_LOSS: Why.UNUSABLE,
+}  # the others refuse
+
+
+@dataclasses.dataclass(frozen=True)
+class Expected:
+    """What an answer must be like to be averaged."""
+
+    classes: int
+    exports: Sequence[str] | None  # that are known, as they change; None: any may be averaged
+    patience: float  # seconds after which being late is the member's fault, and not that of a hurried client
+
+
+class Replica:
+    def __init__(self, name: str, address: Address, channel: grpc.aio.Channel, expected: Expected, token: str = ""):
+        self.address = address
+        self.ready = False
+        self.breaker = Breaker(time.monotonic)
+        self.latencies = Latencies()
+        self._expected = expected
+        self._channel = channel
+        self._dialect: Dialect = TensorFlowServing(address.served_as) if address.served_as else OpenInference(name)
+        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        self._infer = channel.unary_unary(self._dialect.ask)  # bytes both ways: what cannot be parsed is ours to say
+        self._status = channel.unary_unary(self._dialect.probe)
+
+    def patience(self) -> float | None:
+        """Seconds after which a replica is worth asking: 95 % of the answers have come by then."""
+        return self.latencies.p95()
+
+    async def ask(self, image: np.ndarray, deadline: float) -> Outcome:
+        now = asyncio.get_running_loop().time
+        started, outcome = now(), None
+        self.breaker.enter()
+        try:
+            outcome = await self._ask(image, deadline - started)
+            return outcome
+        except asyncio.CancelledError:
+            outcome = Missing(Why.LATE) if now() >= deadline else None
+            raise
+        finally:
+            self._note(outcome, now() - started, deadline - started)
+
+    async def _ask(self, image: np.ndarray, timeout: float) -> Outcome:
+        try:
+            question = self._dialect.question(image)
+            content = await self._infer(question, timeout=timeout, metadata=self._metadata)
+            vote = self._dialect.vote(content)
+        except grpc.aio.AioRpcError as error:
+            return _missing(error, self.address)
+        except grpc.aio.UsageError:  # the channel is being closed
+            return Missing(Why.UNREACHABLE)
+        except Unusable as fault:
+            return Missing(Why.UNUSABLE, str(fault))
+        known = self._expected.exports
+        if known is not None and not self.address.served_as and vote.export not in known:
+            return foreign(vote.export, known[0])
+        fault = _fault(vote, len(image), self._expected.classes)
+        return Missing(Why.UNUSABLE, fault) if fault else vote
+
+    def _note(self, outcome: Outcome | None, seconds: float, given: float) -> None:
+        """What an address is to blame for opens its circuit; one that lost a race is not judged."""
+        if not isinstance(outcome, Missing) or outcome.why is Why.LATE:
+            self.latencies.add(seconds)  # of one that lost a race: it would have taken longer still
+        if isinstance(outcome, Vote):
+            self.breaker.succeeded()
+        elif outcome is None or outcome.why not in FAULTS or (outcome.why is Why.LATE and self._hurried(given)):
+            self.breaker.withdrawn()
+        else:
+            self.breaker.failed()
+
+    def _hurried(self, given: float) -> bool:
+        return given < self._expected.patience
+
+    async def probe(self) -> None:
+        """Whether it is ready, and if so whether a rested circuit may let one request through."""
+        try:
+            content = await self._status(self._dialect.probing(), timeout=PROBE, metadata=self._metadata)
+            self.ready = self._dialect.ready(content)
+        except Exception as error:  # whatever it is, it is not ready
+            log.debug("%s is not ready: %s", self.address, error)
+            self.ready = False
+        self.breaker.probed(self.ready)
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+
+def _missing(error: grpc.aio.AioRpcError, address: Address) -> Missing:
+    """In our words: gRPC's name addresses, which are nobody's business."""
+    why = _WHY.get(error.code(), Why.REFUSED)
+    log.info("%s: %s: %s", address, error.code().name, error.details())
+    if why is not Why.REFUSED:
+        return Missing(why)
+    said = "" if address.served_as else f": {error.details()}"[:_SHOWN]  # a worker's sentences name no host
+    return Missing(why, error.code().name + said)
+
+
+def foreign(export: str, ours: str) -> Missing:
+    """Nobody's fault while members change over to a new export: it opens no circuit."""
+    return Missing(Why.FOREIGN, f"{export or 'unknown'}, the committee of {ours}")
+
+
+def _fault(vote: Vote, batch: int, classes: int) -> str:
+    """Why a vote cannot be averaged; nothing where it can."""
+    if vote.logits.dtype.kind != "f" or vote.logits.shape != (batch, classes):
+        found = f"{vote.logits.dtype}{list(vote.logits.shape)}"
+        return f"its logits are {found}, expected float32{[batch, classes]}"
+    return "" if np.isfinite(vote.logits).all() else "its logits are not finite"

@@ -1,0 +1,201 @@
+"""The gRPC door: the Open Inference Protocol and the health protocol, before any service."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import grpc
+from google.protobuf.message import Message
+
+from dico_tf import __version__
+from dico_tf.edge import guard, messages
+from dico_tf.edge.errors import EdgeError
+from dico_tf.edge.service import SERVER, Numbers, Readiness, Service, unknown
+from dico_tf.wire import health_pb2, inference_pb2
+
+LOG = logging.getLogger(__name__)
+INFERENCE, HEALTH = "inference.GRPCInferenceService", "grpc.health.v1.Health"
+PUBLIC = frozenset({
+    f"/{INFERENCE}/ServerLive", f"/{INFERENCE}/ServerReady", f"/{HEALTH}/Check", f"/{HEALTH}/Watch",
+})  # need no token: whoever balances loads has none  # fmt: skip
+UPLOAD_SECONDS = 20.0  # in all, for the message of a request
+_WATCHERS = 16
+Context = grpc.aio.ServicerContext
+_SERVING = health_pb2.HealthCheckResponse
+
+
+class Token(grpc.aio.ServerInterceptor):
+    """Asks for `authorization: Bearer TOKEN` before a message is read."""
+
+    def __init__(self, token: str):
+        self._token = token
+
+    async def intercept_service(self, continuation, details):
+        sent = dict(details.invocation_metadata or ()).get("authorization", "")
+        text = sent if isinstance(sent, str) else ""
+        if details.method in PUBLIC or guard.allowed(text, self._token):
+            return await continuation(details)
+
+        async def refuse(_, context: Context) -> None:
+            fault = guard.unauthenticated()
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, fault.sentence)
+
+        return grpc.unary_unary_rpc_method_handler(refuse)
+
+
+class Inference:
+    """The methods of GRPCInferenceService; a message is read by us, so that garbage is answered with a sentence."""
+
+    def __init__(self, service: Service, readiness: Readiness, numbers: Numbers, default_seconds: float):
+        self._service, self._readiness, self._numbers = service, readiness, numbers
+        self._default_seconds = default_seconds
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        m = inference_pb2
+        methods = {
+            "ServerLive": _unary(m.ServerLiveRequest, self._live),
+            "ServerReady": _unary(m.ServerReadyRequest, self._server_ready),
+            "ModelReady": _unary(m.ModelReadyRequest, self._model_ready),
+            "ServerMetadata": _unary(m.ServerMetadataRequest, self._server_metadata),
+            "ModelMetadata": _unary(m.ModelMetadataRequest, self._model_metadata),
+            "ModelInfer": grpc.stream_unary_rpc_method_handler(self._infer),  # so that its reading has a deadline
+        }
+        return grpc.method_handlers_generic_handler(INFERENCE, methods)
+
+    async def _live(self, _) -> Message:
+        return inference_pb2.ServerLiveResponse(live=True)
+
+    async def _server_ready(self, _) -> Message:
+        return inference_pb2.ServerReadyResponse(ready=self._readiness.ready)
+
+    async def _model_ready(self, asked: inference_pb2.ModelReadyRequest) -> Message:
+        self._service.metadata(asked.name, asked.version)
+        return inference_pb2.ModelReadyResponse(ready=self._readiness.ready)
+
+    async def _server_metadata(self, _) -> Message:
+        return inference_pb2.ServerMetadataResponse(name=SERVER, version=__version__)
+
+    async def _model_metadata(self, asked: inference_pb2.ModelMetadataRequest) -> Message:
+        found = self._service.metadata(asked.name, asked.version)
+        inputs, outputs = (
+            [inference_pb2.TensorMetadata(name=name, datatype=datatype, shape=shape) for name, datatype, shape in side]
+            for side in (found.inputs, found.outputs)
+        )
+        return inference_pb2.ModelMetadataResponse(
+            name=found.name, versions=[found.version], platform=found.platform, inputs=inputs, outputs=outputs,
+            properties=dict(found.properties),
+        )  # fmt: skip
+
+    async def _infer(self, contents: AsyncIterator[bytes], context: Context) -> bytes:
+        start, left = time.monotonic(), context.time_remaining()
+        seconds = self._default_seconds if left is None else left
+        code, said = "OK", b""
+        try:
+            said = await self._answer(await _message(contents, seconds), start + seconds)
+        except EdgeError as fault:
+            code, said = fault.code, fault.sentence
+        except asyncio.CancelledError:  # whoever asked has gone
+            self._numbers.note("grpc", "CANCELLED", start)
+            raise
+        except Exception:
+            LOG.exception("a request failed")
+            code, said = "INTERNAL", "internal error"
+        self._numbers.note("grpc", code, start)
+        if code != "OK":
+            await _abort(context, code, said)
+        return said
+
+    async def _answer(self, content: bytes, deadline: float) -> bytes:
+        asked = messages.asked_from_message(messages.parsed(inference_pb2.ModelInferRequest, content))
+        return messages.answer_to_message(await self._service.infer(asked, deadline)).SerializeToString()
+
+
+async def _message(contents: AsyncIterator[bytes], seconds: float) -> bytes:
+    """A request's one message; whoever only begins to send one does not hold a place for ever."""
+    try:
+        async with asyncio.timeout(min(seconds, UPLOAD_SECONDS)):
+            return await anext(contents)
+    except StopAsyncIteration:
+        raise EdgeError("INVALID_ARGUMENT", "the request has no message") from None
+    except TimeoutError:
+        raise EdgeError("DEADLINE_EXCEEDED", "the request took too long to arrive") from None
+
+
+def _unary(kind: type[Message], method: Callable[..., Awaitable[Message]]) -> grpc.RpcMethodHandler:
+    async def call(content: bytes, context: Context) -> bytes:
+        try:
+            return (await method(messages.parsed(kind, content))).SerializeToString()
+        except EdgeError as found:
+            fault = found
+        await _abort(context, fault.code, fault.sentence)
+
+    return grpc.unary_unary_rpc_method_handler(call)
+
+
+async def _abort(context: Context, code: str, said: str) -> None:
+    try:
+        await context.abort(grpc.StatusCode[code], said)
+    except grpc.aio.AbortError:
+        raise
+    except Exception:  # the call has ended already, e.g. because its message is too long
+        raise asyncio.CancelledError from None
+
+
+class Health:
+    """The health of the server, and of its model and the inference service by their names."""
+
+    def __init__(self, service: Service, readiness: Readiness):
+        self._readiness, self._known, self._watchers = readiness, ("", service.name, INFERENCE), 0
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        methods = {
+            "Check": _unary(health_pb2.HealthCheckRequest, self._check),
+            "Watch": grpc.unary_stream_rpc_method_handler(self._watch),
+        }
+        return grpc.method_handlers_generic_handler(HEALTH, methods)
+
+    def _status(self) -> Message:
+        return _SERVING(status=_SERVING.SERVING if self._readiness.ready else _SERVING.NOT_SERVING)
+
+    async def _check(self, asked: health_pb2.HealthCheckRequest) -> Message:
+        if asked.service not in self._known:
+            raise unknown("the service", asked.service, self._known[1])
+        return self._status()
+
+    async def _watch(self, content: bytes, context: Context) -> AsyncIterator[bytes]:
+        try:
+            asked = messages.parsed(health_pb2.HealthCheckRequest, content)
+            if self._watchers >= _WATCHERS:
+                raise EdgeError("RESOURCE_EXHAUSTED", f"{_WATCHERS} watch already: ask with Check")
+        except EdgeError as fault:
+            await _abort(context, fault.code, fault.sentence)
+        self._watchers += 1
+        try:
+            while True:
+                change, stranger = self._readiness.change, asked.service not in self._known
+                status = _SERVING(status=_SERVING.SERVICE_UNKNOWN) if stranger else self._status()
+                yield status.SerializeToString()
+                if self._readiness.ended:
+                    break
+                await change.wait()
+        finally:
+            self._watchers -= 1
+
+
+def server(most: int, request_bytes: int, token: str) -> grpc.aio.Server:
+    """Which answers at most so many calls at once, and reads no longer message."""
+    return grpc.aio.server(
+        interceptors=[Token(token)] if token else [],
+        maximum_concurrent_rpcs=most + _WATCHERS,
+        options=[
+            ("grpc.max_receive_message_length", request_bytes),
+            ("grpc.so_reuseport", 0),  # a port that is taken must be refused, not shared
+            ("grpc.max_metadata_size", 16 * 2**10),
+            ("grpc.max_concurrent_streams", most + _WATCHERS),
+            ("grpc.max_allowed_incoming_connections", 4 * most),
+            ("grpc.server_handshake_timeout_ms", 10_000),
+            ("grpc.keepalive_time_ms", 60_000),
+            ("grpc.keepalive_timeout_ms", 20_000),
+        ],
+    )

@@ -1,0 +1,38 @@
+"""What the members do, in numbers: what an operator looks at when the committee gets smaller."""
+
+from dico_tf.edge.breaker import State
+from dico_tf.edge.committee import Committee
+from dico_tf.edge.metrics import Metrics
+from dico_tf.edge.poll import Poll
+
+_CIRCUITS = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}
+
+
+class Tally:
+    def __init__(self, numbers: Metrics, committee: Committee):
+        members = committee.members
+        self._outcomes = numbers.counter(
+            "dico_member_outcomes_total", "What came of asking each member.", "member", "outcome"
+        )
+        numbers.gauge("dico_quorum", "Members that must answer.", lambda: committee.rules.quorum)
+        numbers.gauge("dico_members_present", "Members of whom an answer may be expected.",
+                      lambda: len(committee.present))  # fmt: skip
+        numbers.read(
+            "dico_member_circuit", "Of each address: 0 closed, 1 half-open, 2 open.", "gauge", "member", "address",
+            values=lambda: {(name, str(replica.address)): _CIRCUITS[replica.breaker.state]
+                            for name, member in members.items() for replica in member.replicas},
+        )  # fmt: skip
+        numbers.read(
+            "dico_member_hedges_total", "Calls to a replica because the first address was slow.", "counter", "member",
+            values=lambda: {(name,): member.hedged for name, member in members.items()},
+        )  # fmt: skip
+        numbers.read(
+            "dico_member_retries_total", "Calls again because an address could not be reached.", "counter", "member",
+            values=lambda: {(name,): member.retried for name, member in members.items()},
+        )  # fmt: skip
+
+    def count(self, poll: Poll) -> None:
+        for name in poll.votes:
+            self._outcomes.add(name, "used")
+        for name, missing in poll.missing.items():
+            self._outcomes.add(name, missing.why.name.lower())

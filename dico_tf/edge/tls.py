@@ -1,0 +1,95 @@
+"""TLS and mutual TLS, for gRPC and for HTTP, from the same PEM files."""
+
+import dataclasses
+import ssl
+from pathlib import Path
+
+import grpc
+
+from dico_tf.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Server:
+    """A server's certificate and key; with a client_ca, clients must show a certificate that it signed."""
+
+    cert: str = ""
+    key: str = ""
+    client_ca: str = ""
+
+    def __post_init__(self) -> None:
+        if bool(self.cert) != bool(self.key):
+            raise UserError("--tls_cert and --tls_key go together: give both")
+        if self.client_ca and not self.cert:
+            raise UserError("--tls_client_ca needs --tls_cert and --tls_key")
+        if self.cert:
+            self.context()  # so that files that do not fit are found before a port is bound
+
+    def __bool__(self) -> bool:
+        return bool(self.cert)
+
+    def credentials(self) -> grpc.ServerCredentials:
+        chain = (read("tls_key", self.key), read("tls_cert", self.cert))
+        ca = read("tls_client_ca", self.client_ca) if self.client_ca else None
+        return grpc.ssl_server_credentials([chain], root_certificates=ca, require_client_auth=bool(ca))
+
+    def context(self) -> ssl.SSLContext:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        _load(context, self.cert, self.key)
+        if self.client_ca:
+            _trust(context, "tls_client_ca", self.client_ca)
+            context.verify_mode = ssl.CERT_REQUIRED
+        return context
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Client:
+    """Whom a client trusts, and the certificate it shows where it is asked for one."""
+
+    ca: str = ""
+    cert: str = ""
+    key: str = ""
+
+    def __post_init__(self) -> None:
+        if bool(self.cert) != bool(self.key):
+            raise UserError("a client's certificate and key go together: give both")
+        if self.cert and not self.ca:
+            raise UserError("a client's certificate needs the CA that signed the servers': give it too")
+
+    def __bool__(self) -> bool:
+        return bool(self.ca)
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        key, cert = (read("key", self.key), read("cert", self.cert)) if self.cert else (None, None)
+        return grpc.ssl_channel_credentials(read("ca", self.ca), key, cert)
+
+    def context(self) -> ssl.SSLContext:
+        context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH)
+        _trust(context, "ca", self.ca)
+        if self.cert:
+            _load(context, self.cert, self.key)
+        return context
+
+
+def read(flag: str, path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"--{flag}={path} cannot be read: {error.strerror}") from None
+
+
+def _load(context: ssl.SSLContext, cert: str, key: str) -> None:
+    read("tls_cert", cert), read("tls_key", key)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(cert, key, password="")  # or OpenSSL would ask for one on the terminal
+    except (ssl.SSLError, OSError):
+        raise UserError(f"{cert} and {key} are no certificate and its key, in PEM and without a password") from None
+
+
+def _trust(context: ssl.SSLContext, flag: str, ca: str) -> None:
+    read(flag, ca)
+    try:
+        context.load_verify_locations(ca)
+    except ssl.SSLError:
+        raise UserError(f"--{flag}={ca} is no certificate in PEM") from None

@@ -1,0 +1,85 @@
+"""A new export takes the place of the old one while requests are answered; one that is broken does not."""
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from dico_tf.edge.engine import Engine
+from dico_tf.edge.model import Model
+from dico_tf.errors import UserError
+from dico_tf.export import manifest
+
+LOG = logging.getLogger(__name__)
+AGAIN = 10  # looks after which a refused export is tried again: its files may have come after its manifest
+
+
+class Watch:
+    """Looks at the manifest every so many seconds, and whenever `look_now` is called."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        path: str | Path,
+        load: Callable[[], Model],
+        noted: Callable[[str], None],
+        seconds: float = 1.0,
+    ):
+        path = Path(path)
+        self._path = path / manifest.NAME if path.is_dir() else path
+        self._engine, self._load, self._noted, self._seconds = engine, load, noted, seconds
+        self._seen, self._refused, self._looks = self._stamp(), "", 0
+        self._asked, self._ended = threading.Event(), False
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+        self._thread.start()
+
+    def look_now(self) -> None:
+        self._seen = None
+        self._asked.set()
+
+    def stop(self) -> None:
+        self._ended = True
+        self._asked.set()
+
+    def _run(self) -> None:
+        while not self._ended:
+            self._asked.wait(self._seconds)
+            self._asked.clear()
+            if not self._ended:
+                self._look()
+
+    def _look(self) -> None:
+        stamp = self._stamp()
+        self._looks += 1
+        if stamp == self._seen and not (self._refused and self._looks % AGAIN == 0):
+            return
+        self._seen = stamp
+        try:
+            self._take(self._load())
+        except UserError as error:
+            self._refuse(str(error))
+        except Exception as error:  # whatever it is, the old one goes on
+            self._refuse(repr(error))
+
+    def _take(self, model: Model) -> None:
+        self._refused, old = "", self._engine.model
+        if (model.version, model.sha256, model.format) == (old.version, old.sha256, old.format):
+            self._noted("unchanged")
+            return
+        self._engine.swap(model)
+        self._noted("swapped")
+        LOG.info("export %s now answers in place of %s", model.version, old.version)
+
+    def _refuse(self, why: str) -> None:
+        if why != self._refused:
+            self._noted("refused")
+            LOG.error("the new export is refused, the old one goes on: %s", why)
+        self._refused = why
+
+    def _stamp(self) -> tuple[int, ...] | None:
+        try:
+            found = os.stat(self._path)
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size

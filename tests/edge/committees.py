@@ -1,0 +1,50 @@
+"""Committees of faulty members for tests: one event loop, members in processes of their own."""
+
+import asyncio
+import contextlib
+from pathlib import Path
+
+import numpy as np
+
+from dico_tf.edge.addresses import Address
+from dico_tf.edge.committee import Rules, convene
+from dico_tf.evaluation.averaging import combine, softmax
+from dico_tf.export import manifest
+from tests.edge.faulty_member import CLASSES, EXPORT, SIZE, logits
+
+IMAGE = np.random.default_rng(7).integers(0, 256, (2, SIZE, SIZE, 3), np.uint8)
+
+
+def content(names, average="logits", export=EXPORT) -> dict:
+    """Of a manifest whose members have no files."""
+    about = {"kind": "branch", "input_size": SIZE, "class_names": list("abcde")[:CLASSES], "params": 1, "macs": 1,
+             "metrics": {}, "files": {}}  # fmt: skip
+    members = [{"name": name, **about} for name in names]
+    return {"id": export, "members": members, "committee": {"members": list(names), "average": average}}
+
+
+def written(folder: Path, names, **more) -> Path:
+    path = folder / "manifest.json"
+    path.write_text(manifest.text(content(names, **more)))
+    return path
+
+
+def expected(names, image=IMAGE, average="logits") -> np.ndarray:
+    """Probabilities of those members' average, found in this process."""
+    return softmax(combine(np.stack([logits(name, image) for name in names], 1), average))
+
+
+@contextlib.asynccontextmanager
+async def committee(places: dict, quorum=1, seconds=20.0, average="logits", watched=False, **more):
+    """{name: "host:port"}, or a list of them."""
+    lists = {name: [place] if isinstance(place, str) else place for name, place in places.items()}
+    addresses = {name: [Address(*place.split("/")) for place in found] for name, found in lists.items()}
+    rules = Rules(quorum=quorum, seconds=seconds, **more)
+    convened = convene(manifest.Manifest(Path(), content(places, average)), addresses, rules)
+    watching = asyncio.create_task(convened.watch()) if watched else None
+    try:
+        yield convened
+    finally:
+        if watching:
+            watching.cancel()
+        await convened.close()

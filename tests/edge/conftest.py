@@ -1,0 +1,15 @@
+import pytest
+
+from tests.edge import exports, workers
+
+
+@pytest.fixture(scope="session")
+def export(tmp_path_factory):
+    """The path of a manifest that nobody changes."""
+    return exports.small(tmp_path_factory.mktemp("export"))
+
+
+@pytest.fixture(scope="module")
+def worker(export):
+    with workers.running(export) as found:
+        yield found

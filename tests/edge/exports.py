@@ -1,0 +1,113 @@
+"""Exports of tiny networks with random weights, for what reads them: `path = exports.small(folder)`."""
+
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from dico_tf.export import manifest
+
+SIZE, CLASSES = 32, ("cat", "dog", "eel")
+BRANCHES = ("branch_0", "branch_1")
+
+
+@functools.cache
+def branch(seed: int = 0, head_bias: float | None = None, batch: int = 1) -> bytes:
+    """A float32 LiteRT file; with head_bias=nan one whose logits are no numbers."""
+    import keras
+
+    from dico_tf.export import graph
+    from dico_tf.models.menu import PRESETS
+
+    keras.utils.set_random_seed(seed)
+    network = PRESETS["wrn_tiny"].divided(2).build(SIZE, len(CLASSES))
+    draw = np.random.default_rng(seed)
+    for variable in network.variables:
+        if variable.path.rsplit("/", 1)[-1] in ("gamma", "moving_variance", "moving_mean"):
+            variable.assign(variable + draw.uniform(0.1, 0.5, variable.shape))
+    network.layers[-1].kernel.assign(draw.normal(0, 1e4, network.layers[-1].kernel.shape))  # what reaches it is small
+    if head_bias is not None:
+        network.layers[-1].bias.assign(np.full(len(CLASSES), head_bias))
+    return graph.litert(network, batch)
+
+
+@functools.cache
+def heavy(convolutions: int = 2) -> bytes:
+    """A LiteRT file that takes some 10 ms an image."""
+    import keras
+
+    from dico_tf.export import graph
+
+    keras.utils.set_random_seed(0)
+    image = keras.Input((SIZE, SIZE, 3), name="image")
+    x = image / 255.0
+    for n in range(convolutions):
+        x = keras.layers.Conv2D(128, 5, padding="same", activation="relu", name=f"conv_{n}")(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    return graph.litert(keras.Model(image, keras.layers.Dense(len(CLASSES), name="head")(x)))
+
+
+@functools.cache
+def committee(seeds: tuple[int, ...] = (0, 1)) -> bytes:
+    """One LiteRT file that gives what a committee gives beside logits; its branches are linear."""
+    import tensorflow as tf
+
+    draw = np.random.default_rng(seeds)
+    weights = draw.normal(0, 1e-3, (SIZE * SIZE * 3, len(seeds) * len(CLASSES))).astype(np.float32)
+
+    def serve(image):
+        logits = tf.reshape(tf.reshape(image, (1, -1)) @ weights, (1, len(seeds), len(CLASSES)))
+        branches, mean = tf.nn.softmax(logits), tf.reduce_mean(logits, 1)
+        spread = _entropy(tf.reduce_mean(branches, 1)) - tf.reduce_mean(_entropy(branches), 1)
+        return {
+            "logits": mean,
+            "probabilities": tf.nn.softmax(mean),
+            "branch_probabilities": branches,
+            "disagreement": spread,
+        }
+
+    def _entropy(p):
+        return -tf.reduce_sum(p * tf.math.log(p), -1)
+
+    return of_function(serve)
+
+
+def of_function(serve: Callable) -> bytes:
+    """A LiteRT file of {output: tensor} of an image [1, SIZE, SIZE, 3]."""
+    import tensorflow as tf
+
+    signature = tf.TensorSpec((1, SIZE, SIZE, 3), tf.float32, name="image")
+    module = tf.Module()
+    module.serve = tf.function(serve, input_signature=[signature], autograph=False)
+    return tf.lite.TFLiteConverter.from_concrete_functions([module.serve.get_concrete_function()], module).convert()
+
+
+def small(folder: Path, id: str = "first", seed: int = 0) -> Path:
+    """An export of two branches; another seed gives other weights."""
+    return written(folder, {name: branch(seed + n) for n, name in enumerate(BRANCHES)}, id)
+
+
+def written(folder: Path, files: dict[str, bytes], id: str = "first", **changes) -> Path:
+    """An export of these members' float32 files, which takes the place of one that is there; its manifest's path."""
+    place = folder / "tflite" / id
+    place.mkdir(parents=True, exist_ok=True)
+    members = []
+    for name, content in files.items():
+        (place / f"{name}_float32.tflite").write_bytes(content)
+        members.append({
+            "name": name, "kind": "committee" if name == "committee" else "branch", "input_size": SIZE,
+            "short_side": SIZE, "class_names": list(CLASSES), "params": 7, "macs": 70, "metrics": {},
+            "files": {"float32": manifest.measure(place / f"{name}_float32.tflite", folder)}, **changes,
+        })  # fmt: skip
+    branches = [name for name in files if name != "committee"] or ["committee"]
+    content = {"id": id, "members": members, "committee": {"members": branches, "average": "logits"}}
+    (folder / "manifest.new").write_text(manifest.text(content))
+    os.replace(folder / "manifest.new", folder / manifest.NAME)
+    return folder / manifest.NAME
+
+
+def images(count: int, seed: int = 0) -> np.ndarray:
+    """uint8 [count, SIZE, SIZE, 3]."""
+    return np.random.default_rng(seed).integers(0, 256, (count, SIZE, SIZE, 3)).astype(np.uint8)

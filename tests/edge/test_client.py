@@ -1,0 +1,138 @@
+"""`from dico_tf.edge import Client`: pictures in, a prediction or a sentence out."""
+
+import dataclasses
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from dico_tf import edge
+from dico_tf.edge import Client, EdgeError
+from dico_tf.errors import UserError
+from tests.edge import committees, exports, gateways, workers
+from tests.edge.committees import IMAGE, expected
+from tests.edge.faulty_member import EXPORT, Process
+from tests.edge.test_gateway import picture
+
+NAMES = ["branch_0", "branch_1"]
+
+
+@pytest.fixture(scope="module")
+def members():
+    started = [Process(name) for name in NAMES]
+    yield started
+    for process in started:
+        process.end()
+
+
+@pytest.fixture(scope="module")
+def gateway(members, tmp_path_factory):
+    path = committees.written(tmp_path_factory.mktemp("export"), NAMES)
+    places = {member.name: member.address for member in members}
+    with gateways.running(path, places, "--quorum=1", "--deadline_ms=3000") as found:
+        workers.until(lambda: found.health() == 1)
+        yield found
+
+
+@pytest.fixture
+def client(gateway, members):
+    for member in members:
+        member.does("right")
+    with Client(gateway.grpc) as found:
+        yield found
+
+
+def test_arrays_are_answered_with_names_and_members(client):
+    found = client.predict(IMAGE)
+    assert found.probabilities == pytest.approx(expected(NAMES), abs=1e-6)
+    assert found.classes == ["abcde"[c] for c in found.class_id] and found.class_names == tuple("abcde")
+    assert (found.used, found.late, found.missing, found.export) == (tuple(NAMES), (), {}, EXPORT)
+    assert found.versions == dict.fromkeys(NAMES, EXPORT) and found.disagreement.shape == (2,)
+    assert client.predict(IMAGE[0].astype(np.float64)).probabilities.shape == (1, 5)
+    assert client.predict([IMAGE[0], IMAGE[1]]).class_id.tolist() == found.class_id.tolist()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        found.export = "another"
+
+
+def test_paths_and_bytes_are_answered_like_the_pictures_they_hold(client, tmp_path):
+    path = tmp_path / "one.png"
+    path.write_bytes(picture())
+    wanted = expected(NAMES, IMAGE[:1])
+    for images in (path, str(path), path.read_bytes(), [path]):
+        assert client.predict(images).probabilities == pytest.approx(wanted, abs=1e-6)
+    assert client.predict([path, path.read_bytes()]).class_id.shape == (2,)
+
+
+def test_who_was_late_and_who_is_missing_is_told(client, members):
+    members[0].does("nan")
+    found = client.predict(IMAGE)
+    assert found.used == ("branch_1",) and list(found.missing) == ["branch_0"]
+    assert found.missing["branch_0"] == "answered what cannot be used: its logits are not finite"
+    members[0].does("hang")
+    assert client.predict(IMAGE).late == ("branch_0",)
+
+
+def test_below_the_quorum_the_error_has_a_code_and_the_reasons(client, members):
+    for member in members:
+        member.does("classes")
+    with pytest.raises(EdgeError, match="0 of 2 members answered, and 1 must: branch_0 answered what") as caught:
+        client.predict(IMAGE)
+    assert caught.value.code == "UNAVAILABLE"
+
+
+def test_a_worker_may_be_asked_as_well(export):
+    with workers.running(export) as worker, Client(worker.grpc, model="branch_0") as client:
+        found = client.predict(exports.images(2))
+        assert client.ready() and found.class_names == exports.CLASSES and found.export == "first"
+        assert found.probabilities.sum(-1) == pytest.approx(1, abs=1e-5)
+        assert (found.disagreement, found.used, found.versions) == (None, (), {})
+
+
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        ([], "no image given"),
+        ("/nowhere.jpg", "/nowhere.jpg cannot be read: No such file"),
+        (np.zeros((4, 4)), r"an array of shape \[4, 4\] is no image"),
+        ([np.zeros((4, 4, 3)), b""], "arrays and pictures are mixed"),
+    ],
+)
+def test_what_is_no_image_is_refused_here(client, images, said):
+    with pytest.raises(UserError, match=said):
+        client.predict(images)
+
+
+def test_what_the_server_refuses_is_told_in_its_words(client):
+    with pytest.raises(EdgeError, match="give \\[B, 8, 8, 3\\]") as caught:
+        client.predict(np.zeros((9, 9, 3)))
+    assert caught.value.code == "INVALID_ARGUMENT"
+
+
+def test_a_server_that_is_not_there_is_named():
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        place = f"127.0.0.1:{unused.getsockname()[1]}"
+    with Client(place) as client:
+        assert not client.ready()
+        with pytest.raises(EdgeError, match=f"{place} cannot be reached: does serve.py run there") as caught:
+            client.predict(IMAGE)
+    assert caught.value.code == "UNAVAILABLE"
+
+
+def test_a_server_that_does_not_answer_is_named():
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        Client(f"127.0.0.1:{server.getsockname()[1]}") as client,
+        pytest.raises(EdgeError, match="did not answer within the deadline"),
+    ):
+        client.predict(IMAGE, deadline=0.3)
+
+
+def test_the_room_offers_its_client_and_loads_it_only_then():
+    with pytest.raises(AttributeError, match="no attribute 'Klient'"):
+        _ = edge.Klient
+    code = "import sys, dico_tf.edge; print(sys.modules.keys() & {'grpc', 'numpy'})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=workers.ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

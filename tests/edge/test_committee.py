@@ -1,0 +1,96 @@
+"""One export at a time: while members change over, those of the smaller part are missing."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dico_tf.edge.committee import Committee, Rules
+from dico_tf.edge.outcome import Missing, Vote, Why
+from dico_tf.edge.poll import BelowQuorum
+from dico_tf.errors import UserError
+from dico_tf.export.manifest import Manifest
+from tests.edge import committees
+from tests.edge.virtual_time import run
+
+NAMES = [f"branch_{s}" for s in range(4)]
+
+
+class Of:
+    """Answers at once, with the logits of an export."""
+
+    def __init__(self, export):
+        self.export, self.replicas = export, []
+
+    async def ask(self, image, deadline):
+        if not self.export:
+            return Missing(Why.UNREACHABLE)
+        return Vote(np.full((1, 5), len(self.export), np.float32), self.export)
+
+
+def manifest(export, names=NAMES, **more):
+    content = committees.content(names, export=export)
+    content["members"] = [{**member, **more} for member in content["members"]]
+    return Manifest(Path(), content)
+
+
+def committee(*exports, quorum=1, mixed=False):
+    members = {name: Of(export) for name, export in zip(NAMES, exports, strict=False)}
+    found = Committee(manifest("old"), ["old"], members, Rules(quorum=quorum, seconds=1.0, mixed_exports=mixed))
+    found.take(manifest("newer"))
+    return found
+
+
+async def asked(found):
+    return await found.ask(None, found.deadline())
+
+
+@pytest.mark.parametrize(
+    ("exports", "used"),
+    [
+        (("old", "old", "old", "newer"), "old"),
+        (("old", "newer", "newer", "newer"), "newer"),
+        (("old", "old", "newer", "newer"), "newer"),
+        (("old", "old", "old", "old"), "old"),
+        (("newer", "", "served/42", "old"), "newer"),
+    ],
+)
+def test_answers_are_of_the_export_that_most_members_have(exports, used):
+    poll, told = run(asked(committee(*exports)))
+    assert set(told.versions.values()) - {"served/42"} == {used}
+    assert len(poll.votes) + len(poll.missing) == 4
+    others = {name for name, export in zip(NAMES, exports, strict=True) if export in {"old", "newer"} - {used}}
+    assert {name for name, missing in poll.missing.items() if missing.why is Why.FOREIGN} == others
+
+
+def test_without_a_quorum_of_one_export_there_is_no_answer():
+    with pytest.raises(
+        BelowQuorum,
+        match="2 of 4 members answered, and 3 must: branch_0 is of another export: old, the committee of newer",
+    ):
+        run(asked(committee("old", "old", "newer", "newer", quorum=3)))
+
+
+def test_all_are_averaged_where_exports_may_be_mixed():
+    _, told = run(asked(committee("old", "old", "newer", "newer", quorum=4, mixed=True)))
+    assert len(told.versions) == 4 and told.logits[0, 0] == 4
+
+
+def test_only_the_last_two_exports_are_known():
+    found = committee()
+    found.take(manifest("newest"))
+    found.take(manifest("newest"))
+    assert found.exports == ["newest", "newer"]
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (manifest("x", NAMES[:2]), "another committee"),
+        (manifest("x", input_size=9), "another input_size"),
+        (manifest("x", class_names=["a"]), "another number of classes"),
+    ],
+)
+def test_an_export_of_another_form_is_refused(other, said):
+    with pytest.raises(UserError, match=f"{said}: start the gateway again"):
+        committee().take(other)

@@ -1,0 +1,104 @@
+"""Pictures of strangers: what is not whole, too large, or no picture at all is refused before it costs anything."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from dico_tf.data import pictures
+from dico_tf.edge import guard
+from dico_tf.edge.errors import EdgeError
+from dico_tf.errors import UserError
+
+LIMITS = guard.Limits(pixels=10_000)
+NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 90, 3)).astype(np.uint8))
+
+
+def encoded(image=NOISE, kind="JPEG", **options):
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def refused(content):
+    with pytest.raises(EdgeError) as caught:
+        guard.picture(content, 32, 32, LIMITS)
+    assert caught.value.code == "INVALID_ARGUMENT"
+    return caught.value.sentence
+
+
+def png(width, height):
+    """A header that promises so much, and nothing behind it."""
+    head = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head))
+    return b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 9) + b"IDAT"
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_picture_becomes_what_training_sees(kind, mode):
+    content = encoded(NOISE.convert(mode), kind)
+    assert np.array_equal(guard.picture(content, 32, 36, LIMITS), pictures.decode(io.BytesIO(content), 32, 36))
+
+
+def test_a_picture_that_lies_on_its_side_is_put_upright():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = guard.picture(encoded(NOISE, "PNG", exif=exif), 32, 32, LIMITS)
+    assert np.array_equal(turned, np.rot90(guard.picture(encoded(NOISE, "PNG"), 32, 32, LIMITS), -1))
+
+
+@pytest.mark.parametrize("size", [(101, 100), (2**31 - 1, 2**31 - 1), (20_000, 20_000)])
+def test_a_bomb_is_refused_by_what_its_header_says(size):
+    assert refused(png(*size)).startswith("the image has more than 10000 pixels")
+
+
+@pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "WEBP", "PPM"])
+def test_other_kinds_of_pictures_are_not_even_opened(kind):
+    assert refused(encoded(NOISE, kind)) == "the image bytes are no JPEG and no PNG"
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.6, 0.9])
+def test_a_picture_that_is_cut_short_is_refused(kind, share):
+    content = encoded(kind=kind)
+    refused(content[: int(share * len(content))])
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.sampled_from(["JPEG", "PNG"]), st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), max_size=5))
+def test_a_damaged_picture_is_answered_or_refused(kind, damage):
+    content = bytearray(encoded(kind=kind))
+    for place, value in damage:
+        content[int(place * len(content))] = value
+    try:
+        assert guard.picture(bytes(content), 32, 32, LIMITS).shape == (32, 32, 3)
+    except EdgeError as refusal:
+        assert refusal.code == "INVALID_ARGUMENT"
+
+
+def test_a_token_is_read_from_its_file(tmp_path, monkeypatch):
+    monkeypatch.delenv(guard.TOKEN_VARIABLE, raising=False)
+    assert guard.token("") == ""
+    (tmp_path / "token").write_text("a" * 16 + "\n")
+    assert guard.token(str(tmp_path / "token")) == "a" * 16
+    with pytest.raises(UserError, match="cannot be read: No such file"):
+        guard.token(str(tmp_path / "none"))
+    (tmp_path / "token").write_bytes(b"\xff" * 20)
+    with pytest.raises(UserError, match="cannot be read: it is no text"):
+        guard.token(str(tmp_path / "token"))
+
+
+@pytest.mark.parametrize(
+    ("header", "right"),
+    [("Bearer secret", True), ("bearer  secret ", True), ("Bearer secre", False), ("Basic secret", False),
+     ("secret", False), ("", False), ("Bearer", False), ("Bearer ä", False)],
+)  # fmt: skip
+def test_only_the_token_itself_is_let_in(header, right):
+    assert guard.allowed(header, "secret") is right
+    assert guard.allowed(header, "")

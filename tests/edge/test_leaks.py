@@ -1,0 +1,119 @@
+"""A thousand requests while a member comes and goes: none outlives its deadline, none is wrong, nothing is left."""
+
+import asyncio
+import gc
+import os
+
+import numpy as np
+
+from dico_tf.edge.poll import BelowQuorum
+from tests.edge.committees import committee, expected
+from tests.edge.faulty_member import SIZE, Process
+
+SECONDS = 0.2
+FORGIVEN = 0.5  # seconds of a busy machine, by the clock of the event loop that also waits
+IMAGES = np.random.default_rng(3).integers(0, 256, (16, 1, SIZE, SIZE, 3), np.uint8)
+NAMES = ["branch_0", "branch_1", "branch_2"]
+
+
+def left_over():
+    """(descriptors, tasks) of this process."""
+    gc.collect()
+    return len(os.listdir("/proc/self/fd")), len(asyncio.all_tasks())
+
+
+async def settled(before):
+    """What is left once it is no more than before, or half a minute has passed: cancelled calls end in a moment."""
+    for _ in range(300):
+        descriptors, tasks = left_over()
+        if descriptors <= before[0] and tasks <= before[1]:
+            break
+        await asyncio.sleep(0.1)
+    return descriptors, tasks
+
+
+async def come_and_go(member, turns):
+    for word in turns:
+        await asyncio.to_thread(member.does, word)
+        await asyncio.sleep(0.25)
+
+
+async def one(convened, number, found):
+    image = IMAGES[number % len(IMAGES)]
+    started = asyncio.get_running_loop().time()
+    try:
+        _, told = await convened.ask(image, convened.deadline())
+        used = tuple(told.versions)
+        right = np.allclose(told.probabilities, expected(used, image), atol=1e-6)
+    except BelowQuorum as error:
+        used, right = error.code, error.code in ("UNAVAILABLE", "DEADLINE_EXCEEDED")
+    found.append((used, right, asyncio.get_running_loop().time() - started))
+
+
+async def requests(places, member, turns, count):
+    found, free = [], asyncio.Semaphore(8)
+
+    async def paced(number):
+        async with free:
+            await one(convened, number, found)
+
+    async with committee(places, quorum=2, seconds=SECONDS, watched=True, hedges=0.05) as convened:
+        await convened.probe()
+        for number in range(50):
+            await one(convened, number, [])
+        before = left_over()
+        going = asyncio.create_task(come_and_go(member, turns))
+        async with asyncio.TaskGroup() as group:
+            for number in range(count):
+                group.create_task(paced(number))
+                await asyncio.sleep(0.004)
+        await going
+        return found, before, await settled(before)
+
+
+def test_a_thousand_requests_with_a_member_going_up_and_down():
+    members = [Process(name) for name in NAMES]
+    replica = Process("branch_0")
+    turns = ["hang", "right", "leave", "return", "flap", "slow:0.3", "nan", "right", "leave", "return", "garbage",
+             "right", "gone", "right"]  # fmt: skip
+    try:
+        places = {member.name: member.address for member in members}
+        places["branch_0"] = [members[0].address, replica.address]
+
+        async def story():
+            outside = left_over()
+            told = await requests(places, members[1], turns, 1000)
+            return outside, *told, await settled(outside)
+
+        outside, found, before, after, closed = asyncio.run(story())
+    finally:
+        for process in [*members, replica]:
+            process.end()
+    assert len(found) == 1000
+    assert [used for used, right, _ in found if not right] == []
+    assert max(seconds for *_, seconds in found) < SECONDS + FORGIVEN
+    assert {used for used, *_ in found} >= {("branch_0", "branch_1", "branch_2"), ("branch_0", "branch_2")}
+    assert after[1] <= before[1] and closed[1] == outside[1] == 1
+    assert after[0] <= before[0]
+    assert closed[0] <= outside[0] + 3  # what the library keeps for its event loop
+
+
+def test_committees_that_are_closed_leave_nothing():
+    member = Process("branch_0")
+    try:
+
+        async def once():
+            async with committee({"branch_0": member.address}) as convened:
+                await convened.ask(IMAGES[0], convened.deadline())
+
+        async def story():
+            await once()
+            before = left_over()
+            for _ in range(10):
+                await once()
+            return before, await settled(before)
+
+        before, after = asyncio.run(story())
+    finally:
+        member.end()
+    assert after[0] <= before[0] and after[1] <= before[1]

@@ -1,0 +1,166 @@
+"""Hedging, asking again, and circuits, on a clock that jumps."""
+
+import asyncio
+
+import pytest
+
+from dico_tf.edge.breaker import FAILURES, REST, Breaker, State
+from dico_tf.edge.member import Member
+from dico_tf.edge.outcome import Missing, Vote, Why
+from tests.edge.virtual_time import now, run
+
+VOTE = Vote(None, "0123")
+GONE = Missing(Why.UNREACHABLE)
+
+
+class Fake:
+    """An address that does in turn what it is told: (seconds, outcome); the last is repeated."""
+
+    def __init__(self, *turns, patience=None):
+        self.turns, self._patience, self.asked, self.cancelled = list(turns), patience, 0, 0
+        self.breaker = Breaker(now)
+
+    def patience(self):
+        return self._patience
+
+    async def ask(self, image, deadline):
+        seconds, outcome = self.turns[min(self.asked, len(self.turns) - 1)]
+        self.asked += 1
+        self.breaker.enter()
+        try:
+            await asyncio.sleep(seconds)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            self.breaker.withdrawn()
+            raise
+        if outcome is VOTE:
+            self.breaker.succeeded()
+        else:
+            self.breaker.failed()
+        return outcome
+
+
+def asking(member, times=1, deadline=10.0):
+    """[(outcome, seconds)] of requests one after the other, tasks left behind."""
+
+    async def all_of_them():
+        found = []
+        for _ in range(times):
+            started = now()
+            try:
+                async with asyncio.timeout(deadline):
+                    outcome = await member.ask(None, started + deadline)
+            except TimeoutError:
+                outcome = None
+            found.append((outcome, now() - started))
+        await asyncio.sleep(0)
+        return found, len(asyncio.all_tasks()) - 1
+
+    return run(all_of_them())
+
+
+def made(*addresses, **more):
+    return Member(list(addresses), **more)
+
+
+def test_an_answer_is_an_answer():
+    (found,), left = asking(made(Fake((0.1, VOTE))))
+    assert (found, left) == ((VOTE, pytest.approx(0.1)), 0)
+
+
+def test_a_replica_is_asked_after_the_95th_percentile_and_the_loser_cancelled():
+    slow, quick = Fake((5.0, VOTE), patience=0.2), Fake((0.1, VOTE))
+    found, left = asking(made(slow, quick, hedges=1.0))
+    assert (found, left) == ([(VOTE, pytest.approx(0.3))], 0)
+    assert (slow.asked, slow.cancelled, quick.asked) == (1, 1, 1)
+
+
+def test_nothing_is_hedged_before_there_is_a_percentile_nor_without_a_replica():
+    quick = Fake((0.1, VOTE))
+    found, _ = asking(made(Fake((5.0, VOTE)), quick, hedges=1.0))
+    assert found == [(VOTE, pytest.approx(5.0))] and quick.asked == 0
+    found, _ = asking(made(Fake((5.0, VOTE), patience=0.1), hedges=1.0))
+    assert found == [(VOTE, pytest.approx(5.0))]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.2])
+def test_hedges_stay_within_their_share_of_the_calls(share):
+    slow, quick = Fake((1.0, VOTE), patience=0.2), Fake((0.1, VOTE))
+    member = made(slow, quick, hedges=share)
+    found, _ = asking(member, times=1000)
+    assert member.hedged == quick.asked <= 1000 * share
+    assert member.hedged >= 1000 * share - 1
+    assert sum(seconds < 0.9 for _, seconds in found) == member.hedged
+
+
+def test_a_hedge_that_fails_does_not_spoil_the_answer_that_is_coming():
+    found, _ = asking(made(Fake((1.0, VOTE), patience=0.2), Fake((0.1, GONE)), hedges=1.0))
+    assert found == [(VOTE, pytest.approx(1.0))]
+
+
+def test_what_was_not_heard_is_asked_of_the_replica_at_once():
+    first, second = Fake((0.01, GONE)), Fake((0.1, VOTE))
+    found, _ = asking(made(first, second))
+    assert found == [(VOTE, pytest.approx(0.11))] and first.asked == 1
+
+
+def test_the_same_address_is_asked_again_after_a_growing_pause():
+    only = Fake((0.0, GONE), (0.0, GONE), (0.0, VOTE))
+    found, _ = asking(made(only))
+    assert found == [(VOTE, pytest.approx(0.06))] and only.asked == 3
+
+
+@pytest.mark.parametrize("why", [why for why in Why if why is not Why.UNREACHABLE])
+def test_nothing_else_is_asked_again(why):
+    only, replica = Fake((0.1, Missing(why))), Fake((0.1, VOTE))
+    assert asking(made(only, replica))[0] == [(Missing(why), pytest.approx(0.1))]
+    assert (only.asked, replica.asked) == (1, 0)
+
+
+def test_nothing_is_asked_again_when_the_deadline_would_pass():
+    only = Fake((0.05, GONE))
+    found, _ = asking(made(only), deadline=0.06)
+    assert found == [(GONE, pytest.approx(0.05))] and only.asked == 1
+
+
+def test_asking_again_has_a_budget():
+    """Of n calls 10 + n / 10 at most are repeated."""
+    turns = [(0.0, GONE), (0.0, VOTE)] * 500
+    only = Fake(*turns)
+    member = made(only)
+    found, _ = asking(member, times=400)
+    assert 45 <= member.retried <= 10 + 0.1 * 400
+    assert sum(outcome is VOTE for outcome, _ in found) >= member.retried
+
+
+def test_an_open_circuit_costs_no_time_and_a_probe_and_a_trial_close_it():
+    only = Fake(*[(9.0, GONE)] * FAILURES, (0.1, VOTE))
+
+    async def story():
+        member, seen = Member([only]), []
+        for _ in range(FAILURES):
+            await asyncio.wait_for(member.ask(None, now() + 9.01), 9.5)
+        started = now()
+        seen.append((await member.ask(None, now() + 1), now() - started, only.breaker.state))
+        await asyncio.sleep(REST)
+        only.breaker.probed(True)
+        seen.append((await member.ask(None, now() + 1), 0.0, only.breaker.state))
+        return seen
+
+    refused, served = run(story())
+    assert refused == (Missing(Why.RESTING), 0.0, State.OPEN)
+    assert served == (VOTE, 0.0, State.CLOSED)
+
+
+def test_the_replica_stands_in_while_a_circuit_is_open():
+    broken, replica = Fake((0.0, GONE)), Fake((0.1, VOTE))
+    found, _ = asking(made(broken, replica), times=50)
+    assert all(outcome is VOTE for outcome, _ in found)
+    assert broken.asked == FAILURES and replica.asked == 50
+
+
+def test_a_request_that_is_dropped_drops_its_calls():
+    slow, other = Fake((5.0, VOTE), patience=0.1), Fake((5.0, VOTE))
+    found, left = asking(made(slow, other, hedges=1.0), deadline=1.0)
+    assert (found, left) == ([(None, 1.0)], 0)
+    assert (slow.cancelled, other.cancelled) == (1, 1)

@@ -1,0 +1,150 @@
+"""All at once, by one deadline: members that are plain functions, and a clock that jumps."""
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from dico_tf.edge.outcome import Missing, Vote, Why
+from dico_tf.edge.poll import BelowQuorum, ask_all
+from dico_tf.edge.verdict import verdict
+from dico_tf.evaluation.averaging import combine, softmax
+from tests.edge.virtual_time import now, run
+
+LOGITS = np.random.default_rng(0).normal(size=(4, 2, 5)).astype(np.float32)  # [S, B, C]
+
+
+class After:
+    """Answers, or fails, after some seconds; knows whether it was cancelled."""
+
+    def __init__(self, seconds, outcome):
+        self.seconds, self.outcome, self.ended = seconds, outcome, ""
+
+    async def ask(self, image, deadline):
+        try:
+            await asyncio.sleep(self.seconds)
+        except asyncio.CancelledError:
+            self.ended = "cancelled"
+            raise
+        self.ended = "answered"
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return self.outcome
+
+
+def answer(s):
+    return Vote(LOGITS[s], "0123")
+
+
+def committee(*members):
+    return {f"branch_{s}": After(*member) for s, member in enumerate(members)}
+
+
+def poll(members, quorum, deadline=1.0):
+    """(poll or error, seconds it took, tasks left behind)."""
+
+    async def asking():
+        try:
+            found = await ask_all(members, None, deadline, quorum)
+        except BelowQuorum as error:
+            found = error
+        took = now()
+        await asyncio.sleep(0)
+        return found, took, len(asyncio.all_tasks()) - 1
+
+    return run(asking())
+
+
+def test_all_answer_and_nobody_waits_longer():
+    found, took, left = poll(committee(*((0.1 * s, answer(s)) for s in range(4))), quorum=2)
+    assert (list(found.votes), took, left) == ([f"branch_{s}" for s in range(4)], pytest.approx(0.3), 0)
+
+
+def test_they_are_asked_at_once_and_reported_in_the_committees_order():
+    found, took, _ = poll(committee((0.3, answer(0)), (0.2, answer(1)), (0.1, answer(2))), quorum=3)
+    assert (list(found.votes), took) == (["branch_0", "branch_1", "branch_2"], pytest.approx(0.3))
+
+
+def test_a_straggler_is_left_out_at_the_deadline_and_cancelled():
+    members = committee((0.1, answer(0)), (9.0, answer(1)), (0.2, answer(2)))
+    found, took, left = poll(members, quorum=2)
+    assert (list(found.votes), found.late, took, left) == (["branch_0", "branch_2"], ["branch_1"], 1.0, 0)
+    assert members["branch_1"].ended == "cancelled"
+
+
+@pytest.mark.parametrize("average", ["logits", "probs", "max"])
+def test_the_average_is_over_those_present(average):
+    found, _, _ = poll(committee((0.1, answer(0)), (9.0, answer(1)), (0.2, answer(2)), (0.2, answer(3))), quorum=2)
+    told = verdict(found, average)
+    expected = combine(LOGITS[[0, 2, 3]].transpose(1, 0, 2), average)
+    assert told.probabilities == pytest.approx(softmax(expected), abs=1e-6)
+    assert told.class_id.tolist() == expected.argmax(-1).tolist()
+    assert (told.late, told.missing, list(told.versions)) == (["branch_1"], {}, ["branch_0", "branch_2", "branch_3"])
+
+
+def test_disagreement_is_the_entropy_of_the_mean_minus_the_mean_of_the_entropies():
+    found, _, _ = poll(committee((0, answer(0)), (0, answer(1))), quorum=2)
+    p = softmax(LOGITS[:2]).mean(0)
+    each = softmax(LOGITS[:2])
+    expected = -(p * np.log(p)).sum(-1) + (each * np.log(each)).sum(-1).mean(0)
+    assert verdict(found, "logits").disagreement == pytest.approx(expected, abs=1e-6)
+
+
+def test_one_member_disagrees_with_nobody():
+    found, _, _ = poll(committee((0, answer(0))), quorum=1)
+    assert verdict(found, "max").disagreement.tolist() == [0, 0]
+
+
+def test_a_failure_ends_nothing_while_the_quorum_can_be_reached():
+    found, took, _ = poll(committee((0.5, answer(0)), (0.1, Missing(Why.UNREACHABLE))), quorum=1)
+    assert (list(found.votes), took) == (["branch_0"], pytest.approx(0.5))
+    assert verdict(found, "logits").missing == {"branch_1": "cannot be reached"}
+
+
+def test_an_unreachable_quorum_is_said_at_once():
+    members = committee((0.5, answer(0)), (0.1, Missing(Why.UNREACHABLE)), (0.5, answer(2)))
+    error, took, left = poll(members, quorum=3)
+    assert isinstance(error, BelowQuorum) and (took, left) == (pytest.approx(0.1), 0)
+    assert error.code == "UNAVAILABLE" and "branch_0 was not waited for" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("second", "code"),
+    [
+        ((0.2, Missing(Why.UNREACHABLE)), "UNAVAILABLE"),
+        ((0.2, Missing(Why.UNUSABLE, "NaN")), "UNAVAILABLE"),
+        ((0.2, Missing(Why.BUSY)), "RESOURCE_EXHAUSTED"),
+        ((0.2, Missing(Why.LATE)), "DEADLINE_EXCEEDED"),
+        ((9, answer(1)), "DEADLINE_EXCEEDED"),
+    ],
+)
+def test_below_the_quorum_the_error_says_what_would_have_helped(second, code):
+    error, _, _ = poll(committee((0.1, answer(0)), second), quorum=2)
+    assert error.code == code
+    assert str(error).startswith("1 of 2 members answered, and 2 must: branch_1 ")
+
+
+def test_a_fault_of_ours_costs_one_member_and_not_the_answer(caplog):
+    found, _, _ = poll(committee((0.1, answer(0)), (0.2, KeyError("logits"))), quorum=1)
+    assert found.missing["branch_1"].reason == "answered what cannot be used: KeyError"
+    assert "asking branch_1 failed" in caplog.text
+
+
+def test_a_deadline_that_has_passed_asks_for_nothing():
+    error, took, _ = poll(committee((0, answer(0))), quorum=1, deadline=0.0)
+    assert (error.code, took) == ("DEADLINE_EXCEEDED", 0.0)
+
+
+def test_a_client_that_leaves_takes_the_calls_with_it():
+    members = committee((5, answer(0)), (5, answer(1)))
+
+    async def leaving():
+        asking = asyncio.create_task(ask_all(members, None, 10.0, 1))
+        await asyncio.sleep(0.1)
+        asking.cancel()
+        await asyncio.wait([asking])
+        await asyncio.sleep(0)
+        return len(asyncio.all_tasks()) - 1
+
+    assert run(leaving()) == 0
+    assert {member.ended for member in members.values()} == {"cancelled"}

@@ -1,0 +1,120 @@
+"""Who is let in: tokens, certificates, addresses."""
+
+import ssl
+
+import grpc
+import pytest
+
+from dico_tf.edge import guard, tls
+from dico_tf.errors import UserError
+from tests.edge import certificates, exports, workers
+
+TOKEN = "correct-horse-battery"
+ONE = {"image": exports.images(1)}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return certificates.make(tmp_path_factory.mktemp("certificates"))
+
+
+def test_without_the_token_nothing_is_answered_but_health(export, tmp_path):
+    (tmp_path / "token").write_text(TOKEN + "\n")
+    with workers.running(export, f"--token_file={tmp_path / 'token'}") as worker:
+        asked = b'{"inputs": []}'
+        for headers in ({}, {"Authorization": f"Bearer {TOKEN}x"}, {"Authorization": TOKEN}):
+            status, said = worker.post(asked, **headers)
+            assert status == 401 and said["error"].startswith("the token is missing or wrong")
+        assert worker.post(asked, Authorization=f"Bearer {TOKEN}")[0] == 400
+        assert worker.ask("GET", "/metrics")[0] == 401 and worker.ask("GET", "/healthz")[0] == 200
+        assert worker.health() == 1
+        for method in ("ModelInfer", "ServerMetadata"):
+            for metadata in ({}, {"authorization": "Bearer x"}):
+                with pytest.raises(grpc.RpcError) as caught:
+                    worker.call(method, b"", **metadata)
+                assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
+        assert worker.call("ServerMetadata", b"", authorization=f"Bearer {TOKEN}")
+
+
+def test_the_token_may_come_from_the_environment(export):
+    with workers.running(export, env={guard.TOKEN_VARIABLE: TOKEN}) as worker:
+        assert worker.post(b"{}")[0] == 401
+        assert worker.post(b"{}", Authorization=f"Bearer {TOKEN}")[0] == 400
+
+
+@pytest.mark.parametrize(
+    "token", ["", "short", "with a space in between", "tövenäüöläjäöüä-ö", "line\nfeed-and-more-of-it"]
+)
+def test_a_token_that_is_none_is_refused(export, token):
+    said = workers.refused(*workers.command(export), env={guard.TOKEN_VARIABLE: token})
+    assert said.startswith("DICO_TF_TOKEN: a token has at least 16") and (not token or token not in said)
+
+
+def test_tls_is_spoken_at_both_doors(export, made):
+    flags = (f"--tls_cert={made.server.cert}", f"--tls_key={made.server.key}")
+    client = tls.Client(ca=made.ca)
+    with workers.running(export, *flags, credentials=client.credentials()) as worker:
+        assert worker.infer(ONE).version == "first"
+        assert worker.ask("GET", "/v2", context=client.context())[0] == 200
+        with pytest.raises(ssl.SSLError):
+            worker.ask("GET", "/v2", context=ssl.create_default_context())
+        with pytest.raises(OSError):
+            worker.ask("GET", "/v2")
+        with grpc.insecure_channel(worker.grpc) as channel, pytest.raises(grpc.RpcError):
+            channel.unary_unary(workers.SERVICE + "ServerLive")(b"", timeout=2)
+
+
+def test_with_a_client_ca_only_its_clients_are_let_in(export, made):
+    flags = (f"--tls_cert={made.server.cert}", f"--tls_key={made.server.key}", f"--tls_client_ca={made.ca}")
+    right = tls.Client(ca=made.ca, cert=made.client.cert, key=made.client.key)
+    with workers.running(export, *flags, credentials=right.credentials()) as worker:
+        assert worker.infer(ONE).version == "first"
+        assert worker.ask("GET", "/v2", context=right.context())[0] == 200
+        for wrong in (tls.Client(ca=made.ca), tls.Client(ca=made.ca, cert=made.stranger.cert, key=made.stranger.key)):
+            with pytest.raises(OSError):  # of which ssl.SSLError is one
+                worker.ask("GET", "/v2", context=wrong.context())
+            with grpc.secure_channel(worker.grpc, wrong.credentials()) as channel, pytest.raises(grpc.RpcError):
+                channel.unary_unary(workers.SERVICE + "ServerLive")(b"", timeout=2)
+        assert worker.infer(ONE).version == "first"
+
+
+def test_beyond_loopback_strangers_are_kept_out_unless_that_is_waived(export, made, tmp_path):
+    (tmp_path / "token").write_text(TOKEN)
+    secure, known = (
+        (f"--tls_cert={made.server.cert}", f"--tls_key={made.server.key}"),
+        f"--token_file={tmp_path / 'token'}",
+    )
+    for flags, missing in (
+        ((), "give --tls_cert and --tls_key and --token_file or --tls_client_ca, or --insecure"),
+        (secure, "give --token_file or --tls_client_ca, or"),
+        ((known,), "give --tls_cert and --tls_key, or"),
+    ):
+        assert missing in workers.refused(*workers.command(export, "--host=0.0.0.0", *flags))
+    for flags in ((*secure, known), ("--insecure",)):
+        with workers.running(export, "--host=0.0.0.0", *flags) as worker:
+            assert worker.grpc.startswith("0.0.0.0:")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "[::1]", "localhost"])
+def test_loopback_is_known_when_it_is_seen(host):
+    assert guard.loopback(host)
+    guard.check_address(host, tls=False, known=False, insecure=False)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.1", "10.0.0.1", "", "edge-1", "localhost.example.org"])
+def test_what_others_can_reach_is_not_taken_for_loopback(host):
+    assert not guard.loopback(host)
+
+
+def test_certificates_that_do_not_fit_are_refused_by_name(made, tmp_path):
+    (tmp_path / "none.pem").write_text("nothing")
+    for pair, said in (
+        ((made.server.cert, ""), "go together"),
+        ((made.server.cert, made.client.key), "are no certificate and its key"),
+        ((str(tmp_path / "none.pem"), made.server.key), "are no certificate"),
+        (("/nowhere.pem", made.server.key), "--tls_cert=/nowhere.pem cannot be read"),
+    ):
+        with pytest.raises(UserError, match=said):
+            tls.Server(cert=pair[0], key=pair[1])
+    with pytest.raises(UserError, match="is no certificate in PEM"):
+        tls.Server(cert=made.server.cert, key=made.server.key, client_ca=str(tmp_path / "none.pem"))

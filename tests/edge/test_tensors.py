@@ -1,0 +1,199 @@
+"""What travels arrives as it was sent; what is no tensor is refused with a sentence, whatever it is."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from dico_tf.edge import messages, tensors
+from dico_tf.edge.errors import EdgeError
+from dico_tf.wire import inference_pb2
+
+NUMBERS = [dtype for dtype in tensors.DTYPES.values() if dtype.kind != "O"]
+SHAPES = arrays.array_shapes(max_dims=4, max_side=3)
+
+
+@st.composite
+def a_tensor(draw):
+    dtype, shape = draw(st.sampled_from(list(tensors.DTYPES.values()))), draw(SHAPES)
+    if dtype.kind == "O":
+        values = draw(st.lists(st.binary(max_size=9), min_size=int(np.prod(shape)), max_size=int(np.prod(shape))))
+        return tensors.strings(values).reshape(shape)
+    finite = {"allow_nan": False, "allow_infinity": False} if dtype.kind == "f" else {}
+    return draw(arrays.arrays(dtype, shape, elements=arrays.from_dtype(dtype, **finite)))
+
+
+PARAMETERS = st.dictionaries(
+    st.text(min_size=1, max_size=5),
+    st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    max_size=3,
+)
+ASKED = st.builds(
+    messages.Asked,
+    model=st.text(max_size=5),
+    inputs=st.dictionaries(st.text(min_size=1, max_size=5), a_tensor(), min_size=1, max_size=3),
+    outputs=st.lists(st.text(min_size=1, max_size=5), max_size=3).map(tuple),
+    id=st.text(max_size=5),
+    parameters=PARAMETERS,
+)
+
+
+def same(one, other):
+    assert one.inputs.keys() == other.inputs.keys()
+    for name, array in one.inputs.items():
+        assert array.dtype == other.inputs[name].dtype and np.array_equal(array, other.inputs[name])
+    assert [(a.model, a.outputs, a.id, a.parameters) for a in (one,)] == [
+        (b.model, b.outputs, b.id, b.parameters) for b in (other,)
+    ]
+
+
+@settings(deadline=None, max_examples=60)
+@given(ASKED)
+def test_a_question_arrives_as_it_was_sent(asked):
+    sent = messages.asked_to_message(asked).SerializeToString()
+    same(asked, messages.asked_from_message(messages.parsed(inference_pb2.ModelInferRequest, sent)))
+    same(asked, messages.asked_from_json(messages.asked_to_json(asked), asked.model))
+
+
+@settings(deadline=None, max_examples=60)
+@given(ASKED)
+def test_an_answer_arrives_as_it_was_sent(asked):
+    answer = messages.Answer(asked.model, asked.inputs, "v", asked.id, asked.parameters)
+    for found in (
+        messages.answer_from_message(messages.answer_to_message(answer)),
+        messages.answer_from_json(messages.answer_to_json(answer)),
+    ):
+        assert (found.model, found.version, found.id, found.parameters) == (
+            asked.model,
+            "v",
+            asked.id,
+            asked.parameters,
+        )
+        assert all(np.array_equal(found.outputs[name], array) for name, array in answer.outputs.items())
+
+
+@pytest.mark.parametrize("dtype", NUMBERS, ids=str)
+def test_typed_contents_are_read_where_there_is_a_field_for_them(dtype):
+    array = np.ones((2, 1), dtype)
+    tensor = tensors.to_message("x", array)
+    field = tensors._CONTENTS.get(tensor.datatype)
+    if field:
+        getattr(tensor.contents, field).extend(array.ravel().tolist())
+        name, found = tensors.from_message(tensor, None)
+        assert (name, found.dtype) == ("x", dtype) and np.array_equal(found, array)
+    else:
+        with pytest.raises(EdgeError, match="has no contents: give raw_input_contents"):
+            tensors.from_message(tensor, None)
+
+
+def refused(tensor):
+    with pytest.raises(EdgeError) as caught:
+        messages.asked_from_json(json.dumps({"inputs": [tensor]}).encode(), "m")
+    assert caught.value.code == "INVALID_ARGUMENT"
+    return caught.value.sentence
+
+
+GOOD = {"name": "image", "datatype": "FP32", "shape": [2], "data": [1, 2.5]}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"name": ""}, "a name has 1 to 256"), ({"name": 3}, "is named 3"), ({"datatype": "FP31"}, "known: BOOL"),
+        ({"datatype": None}, "known: BOOL"), ({"shape": []}, "whole numbers from 1"), ({"shape": [0]}, "from 1"),
+        ({"shape": [-2]}, "from 1"), ({"shape": [True, 2]}, "from 1"), ({"shape": "2"}, "from 1"),
+        ({"shape": [2**40]}, "from 1"), ({"shape": [2**30, 2**30]}, "elements and has 2"),
+        ({"shape": [3]}, "needs 3 elements and has 2"), ({"data": [[1, 2]]}, "not nested as its shape"),
+        ({"shape": [2, 1], "data": [[1], 2]}, "not nested"),
+        ({"data": None}, "has data None"), ({"data": [1, "2"]}, "no FP32"),
+        ({"data": [1, True]}, "no FP32"), ({"data": [1, 1e39]}, "beyond FP32"),
+        ({"data": [1, 10**400]}, "beyond FP32"),
+        ({"datatype": "UINT8"}, "no UINT8"), ({"datatype": "UINT8", "data": [1, 256]}, "beyond UINT8"),
+        ({"datatype": "INT64", "data": [1, 2**63]}, "beyond INT64"), ({"datatype": "BOOL"}, "no BOOL"),
+        ({"datatype": "BYTES"}, "no string"), ({"datatype": "BYTES", "data": ["YQ==", "%"]}, "is not base64"),
+        ({"datatype": "BYTES", "data": ["a", "b"], "parameters": {"content_type": "np"}}, "give base64 or str"),
+    ],
+)  # fmt: skip
+def test_a_bad_tensor_is_refused_by_what_is_wrong(change, said):
+    assert said in refused({**GOOD, **change})
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"", "no JSON"), (b"\xff\xfe", "no JSON"), (b"[" * 100_000, "no JSON"), (b"[]", "no JSON object"),
+        (b"{}", "no inputs"), (b'{"inputs": [3]}', "give an object"), (b'{"inputs": [], "id": 3}', "no inputs"),
+        (b'{"inputs": [NaN]}', "NaN is no number"), (b'{"inputs": [' + b"9" * 5000 + b"]}", "no JSON"),
+        (rb'{"inputs": ["\ud800"]}', "half a character"),
+    ],
+)  # fmt: skip
+def test_a_body_that_is_no_question_is_refused(body, said):
+    with pytest.raises(EdgeError, match=said):
+        messages.asked_from_json(body, "m")
+
+
+def test_data_may_be_nested_or_flat():
+    nested = {"name": "x", "datatype": "INT32", "shape": [2, 1, 3], "data": [[[1, 2, 3]], [[4, 5, 6]]]}
+    flat = {**nested, "data": [1, 2, 3, 4, 5, 6]}
+    assert np.array_equal(tensors.from_json(nested)[1], tensors.from_json(flat)[1])
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4),
+    max_leaves=9,
+)
+ODD = st.fixed_dictionaries(
+    {},
+    optional={
+        "name": JSON | st.just("image"),
+        "datatype": JSON | st.sampled_from(list(tensors.DTYPES)),
+        "shape": JSON | st.lists(st.integers(-2, 4), max_size=4),
+        "data": JSON | st.lists(st.integers(-9, 999) | st.floats() | st.text(max_size=4), max_size=6),
+        "parameters": JSON | st.just({"content_type": "str"}),
+    },
+)
+BODIES = st.fixed_dictionaries(
+    {"inputs": st.lists(ODD | JSON, max_size=3) | JSON},
+    optional={"outputs": JSON, "id": JSON, "parameters": JSON},
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(BODIES.map(json.dumps).map(str.encode) | st.binary(max_size=200))
+def test_any_body_is_a_question_or_is_refused(body):
+    try:
+        asked = messages.asked_from_json(body, "m")
+    except EdgeError as refusal:
+        assert refusal.code == "INVALID_ARGUMENT" and len(refusal.sentence) < 500
+    else:
+        assert all(isinstance(array, np.ndarray) for array in asked.inputs.values())
+
+
+@settings(deadline=None, max_examples=200)
+@given(ASKED, st.data())
+def test_a_damaged_message_is_a_question_or_is_refused(asked, data):
+    sent = bytearray(messages.asked_to_message(asked).SerializeToString())
+    for _ in range(data.draw(st.integers(1, 3))):
+        sent[data.draw(st.integers(0, len(sent) - 1))] = data.draw(st.integers(0, 255))
+    sent = bytes(sent[: data.draw(st.integers(0, len(sent)))])
+    try:
+        messages.asked_from_message(messages.parsed(inference_pb2.ModelInferRequest, sent))
+    except EdgeError as refusal:
+        assert refusal.code == "INVALID_ARGUMENT" and len(refusal.sentence) < 500
+
+
+@pytest.mark.parametrize("raw", [b"\x01", b"\x02\x00\x00\x00a", b"\xff\xff\xff\xffabc"])
+def test_raw_bytes_that_end_too_early_are_refused(raw):
+    with pytest.raises(EdgeError, match="cut short"):
+        tensors.from_raw("x", tensors.DTYPES["BYTES"], (1,), raw)
+
+
+def test_raw_contents_must_be_as_many_as_the_tensors():
+    message = messages.asked_to_message(messages.Asked("m", {"x": np.zeros(2)}))
+    message.raw_input_contents.append(b"")
+    with pytest.raises(EdgeError, match="1 tensors have 2 raw contents"):
+        messages.asked_from_message(message)

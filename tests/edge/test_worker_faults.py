@@ -1,0 +1,239 @@
+"""What may befall a worker: it is killed, told to stop, overrun, held up, or given an export that is none."""
+
+import asyncio
+import json
+import os
+import queue
+import signal
+import socket
+import statistics
+import time
+
+import grpc
+import numpy as np
+import pytest
+
+from dico_tf.edge import messages, rpc
+from dico_tf.edge.errors import EdgeError
+from dico_tf.wire import health_pb2
+from tests.edge import exports, workers
+
+ONE = {"image": exports.images(1)}
+
+
+def port(address):
+    return address.rsplit(":", 1)[1]
+
+
+def question(count=1):
+    return messages.asked_to_message(messages.Asked("branch_0", {"image": exports.images(count)})).SerializeToString()
+
+
+def ahead(worker, content, timeout=60):
+    """Asks without waiting."""
+    return worker.channel.unary_unary(workers.SERVICE + "ModelInfer").future(content, timeout=timeout)
+
+
+def test_a_killed_worker_can_start_again_at_the_same_ports(export):
+    with workers.running(export) as worker:
+        worker.infer(ONE)
+        worker.process.kill()
+        worker.process.wait()
+        with pytest.raises(grpc.RpcError) as caught:
+            worker.infer(ONE)
+        assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+    with workers.running(export, f"--port={port(worker.grpc)}", f"--http_port={port(worker.http)}") as again:
+        assert (again.grpc, again.http) == (worker.grpc, worker.http)
+        again.infer(ONE)
+
+
+def test_a_port_that_is_taken_is_refused(worker, export):
+    for flag, address in (("port", worker.grpc), ("http_port", worker.http)):
+        said = workers.refused(*workers.command(export, f"--{flag}={port(address)}"))
+        assert said.startswith(f"--{flag}={port(address)} on --host=127.0.0.1 cannot be listened on")
+
+
+def test_told_to_stop_it_finishes_what_it_has_and_says_that_it_is_not_ready(tmp_path):
+    path = exports.written(tmp_path, {"branch_0": exports.heavy()})
+    with workers.running(path) as worker:
+        asked = health_pb2.HealthCheckRequest().SerializeToString()
+        watching = worker.channel.unary_stream("/grpc.health.v1.Health/Watch")(asked, timeout=30)
+        states = (health_pb2.HealthCheckResponse.FromString(said).status for said in watching)
+        assert next(states) == health_pb2.HealthCheckResponse.SERVING
+        futures = [ahead(worker, question(40)) for _ in range(5)]
+        workers.until(lambda: worker.metric("dico_requests_inside") == 5)
+        worker.process.send_signal(signal.SIGTERM)
+        assert next(states) == health_pb2.HealthCheckResponse.NOT_SERVING
+        assert [len(future.result()) > 0 for future in futures] == [True] * 5
+        assert list(states) == []
+        assert worker.process.wait(60) == 0
+
+
+def test_ctrl_c_stops_it_as_well(export):
+    with workers.running(export) as worker:
+        worker.process.send_signal(signal.SIGINT)
+        assert worker.process.wait(60) == 0
+
+
+def p99(seconds):
+    return sorted(seconds)[max(0, int(0.99 * len(seconds)) - 1)]
+
+
+@pytest.mark.parametrize("seconds", [2, pytest.param(10, marks=pytest.mark.slow)])
+def test_four_times_what_it_can_do_is_shed_and_the_rest_answered_in_time(tmp_path, seconds):
+    """For each answer four more are asked, however fast this machine is: a quarter of them find a place."""
+    path, waiting = exports.written(tmp_path, {"branch_0": exports.heavy(6)}), 4
+    with workers.running(path, f"--queue={waiting}") as worker:
+        content, ended, took, codes = question(), queue.SimpleQueue(), [], []
+
+        def ask():
+            start = time.monotonic()
+            ahead(worker, content).add_done_callback(lambda future: ended.put((future, time.monotonic() - start)))
+
+        start, sent, left = time.monotonic(), 0, 4 * (waiting + 1)
+        while len(codes) < sent or left:
+            for _ in range(left):
+                ask()
+            sent += left
+            future, seconds_taken = ended.get(timeout=60)
+            codes.append(future.code().name)
+            left = 4 if codes[-1] == "OK" and time.monotonic() < start + seconds else 0
+            took += [seconds_taken] if codes[-1] == "OK" else []
+        assert set(codes) == {"OK", "RESOURCE_EXHAUSTED"} and 0.15 < len(took) / sent < 0.4
+        each = worker.metric("dico_inference_seconds_sum") / worker.metric("dico_inference_seconds_count")
+        assert statistics.median(took) < 4 * (waiting + 2) * each + 0.5
+        assert p99(took) < 4 * (waiting + 2) * each + 3  # where other processes may have had the machine for a while
+        for _ in range(5):
+            worker.call("ModelInfer", content)
+        assert worker.metric("dico_waiting_requests") == 0 == worker.metric("dico_requests_inside")
+
+
+def test_more_requests_at_once_than_allowed_are_refused_whichever_way_they_come(tmp_path):
+    path = exports.written(tmp_path, {"branch_0": exports.heavy(6)})
+    with workers.running(path, "--max_concurrency=2", "--queue=50") as worker:
+        futures = [ahead(worker, question(8)) for _ in range(2)]
+        workers.until(lambda: worker.metric("dico_requests_inside") == 2)
+        status, headers, body = worker.ask("POST", "/v2/models/branch_0/infer", b'{"inputs": [{"name": "image", '
+            b'"datatype": "UINT8", "shape": [1, 32, 32, 3], "data": [' + b"1," * 3071 + b"1]}]}")  # fmt: skip
+        assert status == 429 and headers["Retry-After"] and "2 requests are being answered" in json.loads(body)["error"]
+        assert all(future.result() for future in futures)
+
+
+def test_a_request_does_not_outlive_its_deadline(tmp_path):
+    path = exports.written(tmp_path, {"branch_0": exports.heavy(6)})
+    with workers.running(path, "--timeout_ms=200") as worker:
+        content = json.dumps({"inputs": [{"name": "image", "datatype": "UINT8", "shape": [64, 32, 32, 3],
+                                          "data": [1] * 64 * 3072}]}).encode()  # fmt: skip
+        start = time.monotonic()
+        status, said = worker.post(content)
+        assert status == 504 and "deadline passed" in said["error"] and time.monotonic() - start < 5
+        with pytest.raises(grpc.RpcError) as caught:
+            worker.call("ModelInfer", question(64), timeout=None)
+        assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        workers.until(lambda: worker.metric("dico_requests_inside") == 0 == worker.metric("dico_waiting_requests"))
+
+
+def test_dripping_and_endless_requests_do_not_hold_up_the_others(export):
+    with workers.running(export, "--max_request_bytes=100000") as worker:
+        host = worker.http.split(":")[0], int(port(worker.http))
+        slow = [socket.create_connection(host) for _ in range(30)]
+        for connection in slow:
+            connection.sendall(b"POST /v2/models/branch_0/infer HTTP/1.1\r\nHost: a\r\n")
+        endless = socket.create_connection(host)
+        endless.sendall(b"POST /v2/models/branch_0/infer HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for _ in range(12):
+            endless.sendall(b"2710\r\n" + b"a" * 10000 + b"\r\n")
+            worker.infer(ONE)
+        assert endless.recv(1000).startswith(b"HTTP/1.1 413 ")
+        for connection in slow:
+            connection.settimeout(30)
+            assert connection.recv(1000).startswith(b"HTTP/1.1 408 ")
+            connection.close()
+        endless.close()
+        worker.infer(ONE)
+
+
+def test_a_message_that_never_comes_is_not_waited_for_over_grpc():
+    async def never():
+        await asyncio.sleep(60)
+        yield b""
+
+    async def nothing():
+        for content in ():
+            yield content
+
+    for contents, code in ((never, "DEADLINE_EXCEEDED"), (nothing, "INVALID_ARGUMENT")):
+        with pytest.raises(EdgeError) as caught:
+            asyncio.run(rpc._message(contents(), 0.05))
+        assert caught.value.code == code
+
+
+def test_connections_to_grpc_that_say_nothing_leave_room_for_others(export):
+    with workers.running(export, "--max_concurrency=2") as worker:
+        host = worker.grpc.split(":")[0], int(port(worker.grpc))
+        worker.infer(ONE)
+        silent = [socket.create_connection(host) for _ in range(20)]
+        time.sleep(0.3)
+        worker.infer(ONE)
+        silent[-1].settimeout(10)
+        assert silent[-1].recv(100) == b""  # turned away at once: it is one of too many
+        [connection.close() for connection in silent]
+
+
+def test_nothing_leaks_over_a_thousand_requests(worker):
+    for _ in range(100):
+        worker.infer(ONE)
+    before = worker.status()
+    for _ in range(1000):
+        worker.infer(ONE)
+    after = worker.status()
+    assert after["threads"] == before["threads"] and after["rss"] - before["rss"] < 10
+
+
+def test_an_export_that_is_none_is_refused(export, tmp_path):
+    content = export.read_text()
+    foreign, half, gone = tmp_path / "foreign.json", tmp_path / "half.json", tmp_path / "gone.json"
+    foreign.write_text('{"kind": "something else"}')
+    half.write_text(content[: len(content) // 2])
+    for path, said in (
+        (foreign, "another program wrote it"),
+        (half, "is no manifest, or half of one"),
+        (gone, "does not exist"),
+    ):
+        assert said in workers.refused(*workers.command(path))
+
+
+def test_a_file_that_was_tampered_with_or_is_missing_is_refused(tmp_path):
+    path = exports.small(tmp_path)
+    file = tmp_path / "tflite/first/branch_0_float32.tflite"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    assert "is not the one exported" in workers.refused(*workers.command(path))
+    os.unlink(file)
+    assert "is missing" in workers.refused(*workers.command(path))
+
+
+@pytest.mark.parametrize(
+    ("files", "flags", "said"),
+    [
+        ({"branch_0": b"no network"}, {"member": "branch_9"}, "has no member 'branch_9'"),
+        ({"branch_0": b"no network"}, {"flag": "--format=int8"}, "has no int8 of branch_0; it has float32"),
+        ({"branch_0": b"no network"}, {}, "the export's LiteRT file cannot be used here"),
+        ({"branch_0": b"\x1c\x00\x00\x00TFL3" + b"\xff" * 64}, {}, "the export's LiteRT file cannot be used here"),
+    ],
+)
+def test_a_member_that_cannot_answer_is_refused(tmp_path, files, flags, said):
+    path = exports.written(tmp_path, files)
+    words = workers.command(path, *([flags["flag"]] if "flag" in flags else []), member=flags.get("member", "branch_0"))
+    assert said in workers.refused(*words)
+
+
+def test_a_file_for_other_classes_is_refused(tmp_path):
+    path = exports.written(tmp_path, {"branch_0": exports.branch()}, class_names=["cat", "dog"])
+    assert "gives neither logits nor probabilities of 2 classes" in workers.refused(*workers.command(path))
+
+
+def test_an_image_of_another_size_is_refused_by_the_size_that_would_do(worker):
+    with pytest.raises(grpc.RpcError, match=r"give \[B, 32, 32, 3\]"):
+        worker.infer({"image": np.zeros((1, 33, 32, 3), np.float32)})
