@@ -10,6 +10,8 @@ from dico_tf.errors import UserError
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluation:
     split: str = option("test", "images to score: test, validation or train")
+    manifest: str = option("", "manifest.json of an export of the run, whose LiteRT files are scored instead")
+    format: str = option("float32", "which of them", ("float32", "float16", "dynamic", "int8"))
 
 
 SCRIPT = flags.Script(
@@ -30,6 +32,11 @@ def main(arguments: list[str]) -> None:
 
     run = trained_run(values["workdir"])
     parts = images(run, values["data_dir"])
+    if values["manifest"]:
+        from dico_tf.export import judging
+
+        print(evaluation_table(judging.judge(run, values["manifest"], values["format"], values["split"], parts)))
+        return
     print(evaluation_table(judge(run, run.network(), values["split"], parts)))
 
 

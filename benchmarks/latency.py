@@ -51,14 +51,14 @@ def networks(asked: Measurement) -> dict[str, bytes]:
     """LiteRT files of the whole and of each branch."""
     import keras
 
-    from dico_tf.export.graph import litert
+    from dico_tf.export.convert import of_network
     from dico_tf.models.menu import PRESETS
 
     keras.utils.set_random_seed(0)
     preset, shape = PRESETS[asked.model], (asked.image_size, asked.classes)
     branch = preset.divided(asked.splits)
-    made = {"whole": litert(preset.divided(1).build(*shape))}
-    return made | {f"branch_{s}": litert(branch.build(*shape)) for s in range(asked.splits)}
+    made = {"whole": of_network(preset.divided(1).build(*shape))}
+    return made | {f"branch_{s}": of_network(branch.build(*shape)) for s in range(asked.splits)}
 
 
 def answering(pipe: Connection, network: bytes, cores: set[int], threads: int) -> None:

@@ -10,19 +10,23 @@ import pytest
 
 import divide
 import evaluate
+import export
 import predict
+import serve
 import train
-from benchmarks import groups, input_pipeline, latency, layouts, narrow, study_cifar10, train_step
+from benchmarks import groups, input_pipeline, latency, layouts, members_lost, narrow, study_cifar10, train_step
 from dico_tf import config, flags
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-SCRIPTS = {"train.py": train, "evaluate.py": evaluate, "predict.py": predict, "divide.py": divide}
+SCRIPTS = {"train.py": train, "evaluate.py": evaluate, "predict.py": predict, "divide.py": divide, "export.py": export}
+VERBS = {f"serve.py {verb}": serve.script(verb) for verb in serve.VERBS}
 MODULES = {
     "groups": groups,
     "input_pipeline": input_pipeline,
     "latency": latency,
     "layouts": layouts,
+    "members_lost": members_lost,
     "narrow": narrow,
     "study_cifar10": study_cifar10,
     "train_step": train_step,
@@ -36,8 +40,9 @@ def _commands() -> list[tuple[str, str, list[str]]]:
         text = page.read_text().replace("\\\n", " ")
         for match in re.finditer(r"python (-m benchmarks\.)?(\w+)(\.py)?((?: +[^\s`|&)]+)*)", text):
             name = match[2] if match[1] else f"{match[2]}{match[3] or ''}"
-            if name in SCRIPTS or name in MODULES:
-                words = shlex.split(match[4].split(" #")[0].split("  ")[0])
+            if name in SCRIPTS or name in MODULES or name == "serve.py":
+                words = shlex.split(" ".join(match[4].split(" #")[0].split()))
+                name = f"serve.py {words[0]}" if name == "serve.py" and words else name
                 found.append((page.name, name, [w for w in words if w.startswith("--")]))
     return found
 
@@ -46,7 +51,7 @@ COMMANDS = _commands()
 
 
 def test_the_pages_show_every_script():
-    assert {name for _, name, _ in COMMANDS} >= {*SCRIPTS, "train_step"}
+    assert {name for _, name, _ in COMMANDS} >= {*SCRIPTS, *VERBS, "train_step"}
 
 
 @pytest.mark.parametrize(
@@ -54,7 +59,7 @@ def test_the_pages_show_every_script():
 )
 def test_a_command_of_the_documents_has_flags_that_exist(page, name, words, monkeypatch):
     monkeypatch.chdir(ROOT)
-    script = {**SCRIPTS, **MODULES}[name].SCRIPT
+    script = VERBS.get(name) or {**SCRIPTS, **MODULES}[name].SCRIPT
     words = [word.rstrip(".,;:") for word in words if "..." not in word and not word.startswith("--flagfile=W")]
     try:
         values, _ = flags.parse(script, words)

@@ -205,7 +205,13 @@ def pins(name: str) -> dict[str, str]:
 def test_what_runs_is_pinned_exactly():
     needed = {"tensorflow", "keras", "keras-cv", "tensorflow-datasets", "importlib-resources", "absl-py", "numpy"}
     assert needed <= pins("requirements.txt").keys()
-    assert pins("requirements-dev.txt").keys() == {"pytest", "ruff", "hypothesis", "tensorflow-serving-api"}
+    assert pins("requirements-dev.txt").keys() == {
+        "pytest",
+        "pytest-xdist",
+        "ruff",
+        "hypothesis",
+        "tensorflow-serving-api",
+    }
 
 
 def test_the_edge_needs_no_framework():

@@ -1,6 +1,7 @@
 """Which LiteRT files are made of a member, what each of them loses, and what is done about one that loses too much."""
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,16 @@ class Conversions:
         self, name: str, saved_model: Path, folder: Path, material: Material, expected: np.ndarray | None
     ) -> dict[str, Converted]:
         """By kind, the safest first; `expected` are the network's logits, None where nothing is compared."""
+        paths = {kind: folder / f"{name}_{kind}.tflite" for kind in LITERT}
+        make = functools.partial(litert.convert, saved_model, batch=self.batch, images=material.calibration)
+        asked = sorted(self.kinds, key=LITERT.index)
+        make({kind: paths[kind] for kind in asked})  # in one process: each takes seconds to start
         found: dict[str, Converted] = {}
-        for kind in sorted(self.kinds, key=LITERT.index):
+        for kind in asked:
             while kind not in found:
-                made = _converted(name, kind, saved_model, folder, self.batch, material, expected)
+                if not paths[kind].exists():
+                    make({kind: paths[kind]})
+                made = _compared(paths[kind], material, expected)
                 lost = _lost(made, expected, material)
                 if lost <= self.max_accuracy_drop + 1e-6:  # which is none of ten million images
                     found[kind] = made
@@ -58,11 +65,7 @@ class Conversions:
         )
 
 
-def _converted(
-    name: str, kind: str, saved_model: Path, folder: Path, batch: int, material: Material, expected: np.ndarray | None
-) -> Converted:
-    path = folder / f"{name}_{kind}.tflite"
-    litert.convert(saved_model, path, kind, batch, material.calibration if kind == "int8" else None)
+def _compared(path: Path, material: Material, expected: np.ndarray | None) -> Converted:
     if expected is None:
         return Converted(path=path)
     bar = Bar(f"comparing {path.name}", len(material.images))

@@ -1,16 +1,17 @@
-"""One SavedModel made into one LiteRT file, in a process of its own: the converter keeps memory for ever.
+"""One SavedModel made into LiteRT files, in a process of its own: the converter keeps memory for ever.
 
-python -m dico_tf.export.convert JOB.json, where JOB is {"saved_model", "out", "kind", "batch", "images"}
+python -m dico_tf.export.convert JOB.json, where JOB is {"saved_model", "files": {kind: path}, "batch", "images"}
 """
 
 import json
 import sys
 from collections.abc import Iterator
 
+import keras
 import numpy as np
 import tensorflow as tf
 
-from dico_tf.export.graph import ANSWER
+from dico_tf.export.graph import ANSWER, Member, Servable
 
 SIGNATURE = "serving_default"
 _OUTPUTS = 8  # more than a signature has
@@ -34,6 +35,19 @@ def converted(saved_model: str, kind: str, batch: int, images: np.ndarray | None
         converter.target_spec.supported_types = [tf.float16]
     if kind == "int8":
         return _int8(converter, _answering(serve), images, batch or 1)
+    return converter.convert()
+
+
+def of_network(network: keras.Model, batch: int = 1) -> bytes:
+    """A float32 file of one network's logits and what follows from them, without the way round by a SavedModel."""
+    size = network.input_shape[1]
+    names = [str(c) for c in range(network.output_shape[-1])]
+    servable = Servable(
+        Member(name=network.name, networks=[network], class_names=names, image_size=size, short_side=size)
+    )
+    spec = tf.TensorSpec((batch, size, size, 3), tf.float32, name="image")
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([servable.serve.get_concrete_function(spec)], servable)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     return converter.convert()
 
 
@@ -66,9 +80,10 @@ def main(path: str) -> None:
     with open(path, encoding="utf-8") as stream:
         job = json.load(stream)
     images = np.load(job["images"], allow_pickle=False) if job["images"] else None
-    content = converted(job["saved_model"], job["kind"], job["batch"], images)
-    with open(job["out"], "wb") as stream:
-        stream.write(content)
+    for kind, out in job["files"].items():
+        content = converted(job["saved_model"], kind, job["batch"], images)
+        with open(out, "wb") as stream:
+            stream.write(content)
 
 
 if __name__ == "__main__":

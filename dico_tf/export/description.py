@@ -29,6 +29,7 @@ def member(run: TrainedRun, member: Member) -> dict[str, Any]:
         "name": member.name,
         "kind": COMMITTEE if member.name == COMMITTEE else "branch",
         "input_size": member.image_size,
+        "short_side": member.short_side,
         "class_names": list(member.class_names),
         "params": sum(branch["params"] for branch in branches),
         "macs": sum(branch["macs"] for branch in branches),

@@ -24,18 +24,19 @@ class Outcome(NamedTuple):
     milliseconds: float  # median of a call with one thread, divided by its pictures
 
 
-def convert(saved_model: Path, out: Path, kind: str, batch: int = 1, images: Path | None = None) -> None:
-    """UserError with the converter's reason where the network has an operation that LiteRT does not know."""
-    job = out.with_suffix(".json")
-    asked = {"saved_model": str(saved_model), "out": str(out), "kind": kind, "batch": batch}
-    job.write_text(json.dumps({**asked, "images": str(images) if images else ""}), encoding="utf-8")
+def convert(saved_model: Path, files: dict[str, Path], batch: int = 1, images: Path | None = None) -> None:
+    """{kind: file to make}; UserError with the reason where the network has an operation that LiteRT does not know."""
+    job = saved_model.with_name(f"{saved_model.name}.job.json")
+    asked = {"saved_model": str(saved_model), "files": {kind: str(path) for kind, path in files.items()}}
+    job.write_text(json.dumps({**asked, "batch": batch, "images": str(images) if images else ""}), encoding="utf-8")
     paths = [str(Path(dico_tf.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     command = [sys.executable, "-m", "dico_tf.export.convert", str(job)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     job.unlink()
-    if done.returncode or not out.exists():
-        raise UserError(f"{out.stem} cannot be converted to LiteRT: {_reason(done.stderr)}")
+    missing = [path.stem for path in files.values() if not path.exists()]
+    if done.returncode or missing:
+        raise UserError(f"{', '.join(missing[:1])} cannot be converted to LiteRT: {_reason(done.stderr)}")
 
 
 def _reason(text: str) -> str:

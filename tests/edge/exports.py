@@ -18,7 +18,7 @@ def branch(seed: int = 0, head_bias: float | None = None, batch: int = 1) -> byt
     """A float32 LiteRT file; with head_bias=nan one whose logits are no numbers."""
     import keras
 
-    from dico_tf.export import graph
+    from dico_tf.export import convert
     from dico_tf.models.menu import PRESETS
 
     keras.utils.set_random_seed(seed)
@@ -30,7 +30,7 @@ def branch(seed: int = 0, head_bias: float | None = None, batch: int = 1) -> byt
     network.layers[-1].kernel.assign(draw.normal(0, 1e4, network.layers[-1].kernel.shape))  # what reaches it is small
     if head_bias is not None:
         network.layers[-1].bias.assign(np.full(len(CLASSES), head_bias))
-    return graph.litert(network, batch)
+    return convert.of_network(network, batch)
 
 
 @functools.cache
@@ -38,7 +38,7 @@ def heavy(convolutions: int = 2) -> bytes:
     """A LiteRT file that takes some 10 ms an image."""
     import keras
 
-    from dico_tf.export import graph
+    from dico_tf.export import convert
 
     keras.utils.set_random_seed(0)
     image = keras.Input((SIZE, SIZE, 3), name="image")
@@ -46,7 +46,7 @@ def heavy(convolutions: int = 2) -> bytes:
     for n in range(convolutions):
         x = keras.layers.Conv2D(128, 5, padding="same", activation="relu", name=f"conv_{n}")(x)
     x = keras.layers.GlobalAveragePooling2D()(x)
-    return graph.litert(keras.Model(image, keras.layers.Dense(len(CLASSES), name="head")(x)))
+    return convert.of_network(keras.Model(image, keras.layers.Dense(len(CLASSES), name="head")(x)))
 
 
 @functools.cache

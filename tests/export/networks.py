@@ -2,9 +2,8 @@
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from dico_tf.export.graph import Member, Servable
+from dico_tf.export.graph import Member
 from dico_tf.models.menu import PRESETS
 
 
@@ -26,13 +25,3 @@ def member(*networks: keras.Model, name: str = "", average: str = "logits") -> M
     name = name or ("branch_0" if len(networks) == 1 else "committee")
     names = [f"class_{c}" for c in range(classes)]
     return Member(name=name, networks=networks, class_names=names, image_size=size, short_side=size, average=average)
-
-
-def litert(network: keras.Model, batch: int = 1) -> bytes:
-    """A float32 LiteRT file, without the way round by a SavedModel."""
-    servable = Servable(member(network))
-    spec = tf.TensorSpec((batch, *network.input_shape[1:]), tf.float32, name="image")
-    concrete = servable.serve.get_concrete_function(spec)
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], servable)
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    return converter.convert()

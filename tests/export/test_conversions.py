@@ -26,9 +26,10 @@ def files(monkeypatch, tmp_path):
     def make(lost: dict[str, int], **asked):
         made = []
 
-        def convert(saved_model, out, kind, batch, images):
-            made.append(kind)
-            out.write_bytes(b"weights")
+        def convert(saved_model, files, batch, images):
+            made.extend(files)
+            for path in files.values():
+                path.write_bytes(b"weights")
 
         def run(path, images, bar=None):
             return litert.Outcome(losing(lost[path.stem.rpartition("_")[2]]), 1.5)
@@ -84,12 +85,12 @@ def test_a_network_that_litert_does_not_know_is_refused_by_the_operation(tmp_pat
     import tensorflow as tf
 
     class Odd(tf.Module):
-        @tf.function(input_signature=[tf.TensorSpec((None, 4, 4, 3), tf.float32, name="image")])
+        @tf.function(input_signature=[tf.TensorSpec((None, 3, 3, 3), tf.float32, name="image")])
         def serve(self, image):
-            return {"logits": tf.math.lgamma(tf.reduce_mean(image, (1, 2)))}
+            return {"logits": tf.linalg.inv(image)[:, 0]}
 
     odd = Odd()
     tf.saved_model.save(odd, str(tmp_path / "model"), signatures={"serving_default": odd.serve})
-    with pytest.raises(UserError, match=r"(?s)odd_float32 cannot be converted to LiteRT: .*Lgamma"):
-        litert.convert(tmp_path / "model", tmp_path / "odd_float32.tflite", "float32")
+    with pytest.raises(UserError, match=r"(?s)odd_float32 cannot be converted to LiteRT: .*MatrixInverse"):
+        litert.convert(tmp_path / "model", {"float32": tmp_path / "odd_float32.tflite"})
     assert not list(tmp_path.glob("*.json"))

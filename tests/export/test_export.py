@@ -51,7 +51,7 @@ def test_every_file_is_there_and_is_the_one_described(described, exported):
 def test_the_manifest_says_what_a_device_must_know(described):
     content, branch = described.content, described.member("branch_0")
     assert content["input"] == {"name": "image", "dtype": "float32", "range": [0, 255], "size": 32, "short_side": 32}
-    assert branch["input_size"] == 32 and branch["class_names"] == list("0123456789")
+    assert branch["input_size"] == branch["short_side"] == 32 and branch["class_names"] == list("0123456789")
     assert branch["params"] > 0 and described.member("committee")["params"] == 2 * branch["params"]
     assert described.member("committee")["macs"] == 2 * branch["macs"] > 0
     assert content["committee"] == {
@@ -111,10 +111,18 @@ def test_the_committees_file_is_the_mean_of_the_branches_files(described):
 
 
 def test_a_convolutional_branch_is_one_piece_for_the_fast_kernels(described):
-    operations = [
-        d["op_name"] for d in Interpreter(model_path=str(described.path("branch_0", "float32")))._get_ops_details()
-    ]
-    assert operations.count("DELEGATE") == 1
+    interpreter = Interpreter(model_path=str(described.path("branch_0", "float32")))
+    interpreter.allocate_tensors()
+    operations = interpreter._get_ops_details()
+    assert [d["op_name"] for d in operations].count("DELEGATE") == 1
+
+
+def test_an_exports_files_are_scored_as_the_run_is(run, exported):
+    words = ["evaluate.py", f"--workdir={run}", "--split=validation"]
+    own, theirs = script(*words), script(*words, f"--manifest={exported / 'manifest.json'}", "--format=int8")
+    assert own.splitlines()[0] == theirs.splitlines()[0] and "branch_1" in theirs and own != theirs
+    told = script(*words, f"--manifest={exported}", "--split=none", status=2)
+    assert "--split=none" in told and "validation" in told
 
 
 def test_the_readme_says_what_how_good_and_whose(exported):
@@ -149,7 +157,7 @@ def test_a_tampered_export_is_refused(exported, tmp_path, harm):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--quantise=int4"], "--quantise=int4: known: dynamic, float16, int8, none"),
+        (["--quantise=int4"], "--quantise=int4: did you mean int8?"),
         (["--formats=onnx"], "--formats=onnx: known: saved_model, tflite"),
         (["--keep_versions=0"], "--keep_versions=0 must be at least 1"),
         (["--workdir=nowhere"], "nowhere/config.json does not exist: nowhere is not the folder of a run"),

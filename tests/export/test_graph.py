@@ -11,7 +11,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from dico_tf.divide.networks import blueprint
 from dico_tf.evaluation.averaging import combine, softmax
-from dico_tf.export import graph, saved_model
+from dico_tf.export import convert, graph, saved_model
 from dico_tf.models.menu import PRESETS
 from tests.export import networks
 
@@ -48,7 +48,7 @@ def test_a_saved_model_holds_every_weight_once_and_no_xla(branch, folder):
 
 
 def test_a_litert_file_answers_with_its_own_operations(branch):
-    content = networks.litert(branch)
+    content = convert.of_network(branch)
     interpreter = Interpreter(model_content=content, num_threads=1)
     interpreter.allocate_tensors()
     run = interpreter.get_signature_runner("serving_default")
@@ -60,7 +60,7 @@ def test_a_litert_file_answers_with_its_own_operations(branch):
 
 def test_groups_stay_one_convolution_each():
     network = PRESETS["resnext_tiny"].divided(2).build(32, 7)
-    interpreter = Interpreter(model_content=networks.litert(network))
+    interpreter = Interpreter(model_content=convert.of_network(network))
     convolutions = [d for d in interpreter._get_ops_details() if d["op_name"] == "CONV_2D"]
     assert len(convolutions) == sum("conv" in layer.name and hasattr(layer, "kernel") for layer in network.layers)
 
