@@ -212,6 +212,10 @@ def test_what_runs_is_pinned_exactly():
         "ruff",
         "hypothesis",
         "tensorflow-serving-api",
+        "kubernetes-validate",
+        "check-jsonschema",
+        "jsonschema",
+        "pyyaml",
     }
 
 

@@ -16,11 +16,15 @@ OPTIONS = [
 ]
 
 
+IN_TURN = ("grpc.lb_policy_name", "round_robin")  # of all addresses to which a name leads, those that are there
+
+
 def waiting(target: str, security: tls.Client) -> grpc.Channel:
-    """For a client that waits for its answers."""
+    """For a client that waits for its answers; several gateways of one name are asked in turn."""
+    options = [*OPTIONS, IN_TURN]
     if security:
-        return grpc.secure_channel(target, security.credentials(), OPTIONS)
-    return grpc.insecure_channel(target, OPTIONS)
+        return grpc.secure_channel(target, security.credentials(), options)
+    return grpc.insecure_channel(target, options)
 
 
 def asynchronous(target: str, security: tls.Client) -> grpc.aio.Channel:
