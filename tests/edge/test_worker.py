@@ -192,6 +192,11 @@ def test_a_bad_question_over_http_is_answered_with_a_status_and_a_sentence(worke
     assert found == status and said in answer["error"] and "Traceback" not in answer["error"]
 
 
+def test_what_curl_sends_by_itself_is_taken_for_json(worker):
+    status, said = worker.post(body(), "application/x-www-form-urlencoded")
+    assert status == 200 and said["model_name"] == "branch_0"
+
+
 @pytest.mark.parametrize("compression", [grpc.Compression.NoCompression, grpc.Compression.Gzip])
 def test_a_message_that_is_or_becomes_too_long_is_refused_over_grpc(worker, compression):
     infer, before = worker.channel.unary_unary(workers.SERVICE + "ModelInfer"), worker.status()["rss"]

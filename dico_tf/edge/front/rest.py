@@ -12,6 +12,7 @@ from dico_tf.edge.service import SERVER, Numbers, Readiness, Service
 PUBLIC = frozenset({"/healthz", "/v2/health/live", "/v2/health/ready"})  # need no token
 TIMEOUT = "timeout-ms"  # the header in which a client says how long it waits
 PICTURES = ("image/jpeg", "image/png")
+SAID_BY_CURL = "application/x-www-form-urlencoded"  # of any --data that nothing else is said about
 OF_A_PICTURE = ("class_name", "class_id", "probabilities")  # outputs where none can be asked for
 _LONGEST = 10 * 60 * 1000  # ms
 
@@ -80,7 +81,7 @@ def _asked(request: Request, model: str, version: str) -> messages.Asked:
     kind = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
     if kind in PICTURES:
         return messages.Asked(model, {"image_bytes": tensors.strings([request.body])}, OF_A_PICTURE, version)
-    if kind != JSON:
+    if kind not in (JSON, SAID_BY_CURL):
         raise EdgeError(
             "UNSUPPORTED_MEDIA_TYPE", f"Content-Type is {shown(kind)}: give {JSON} or {' or '.join(PICTURES)}"
         )
