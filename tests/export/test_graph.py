@@ -80,7 +80,7 @@ def test_a_committee_averages_as_an_evaluation_does(average):
 
 def test_disagreement_is_what_the_mean_is_more_uncertain_by():
     branches = [networks.branch("wrn_tiny", seed) for seed in (1, 2)]
-    branches[1].layers[-1].kernel.assign(1e4 * branches[1].layers[-1].kernel)  # a branch that is certain
+    branches[1].layers[-1].bias.assign([30.0, *[0.0] * 6])  # a branch that is certain
     found = graph.answers(networks.member(*branches), tf.constant(IMAGES))
     p = found["branch_probabilities"].numpy().astype(np.float64)
 
