@@ -62,7 +62,8 @@ def _distinct() -> list[str]:
     return chosen
 
 
-def _train_two_steps(stem: str) -> None:
+def _train_two_steps(stem: str) -> tuple[int, bool, bool]:
+    """Steps made, whether the loss is finite, whether the weights moved."""
     asked = read(stem)
     family = PRESETS[asked.network.model].family
     tiny = next(p.name for p in PRESETS.values() if p.family is family and p.name.endswith("_tiny"))
@@ -74,18 +75,17 @@ def _train_two_steps(stem: str) -> None:
     before = [variable.numpy() for variable in model.branch_variables]
     images = DRAW.integers(0, 256, (8, 32, 32, 3)).astype(np.uint8)
     history = model.fit(images, DRAW.integers(0, 3, 8), batch_size=4, epochs=1, verbose=0)
-    assert np.isfinite(history.history["loss"]).all()
-    assert int(model.step) == 2
-    assert any((old != new.numpy()).any() for old, new in zip(before, model.branch_variables, strict=True))
+    changed = any((old != new.numpy()).any() for old, new in zip(before, model.branch_variables, strict=True))
     keras.utils.clear_session()
+    return int(model.step), bool(np.isfinite(history.history["loss"]).all()), changed
 
 
 @pytest.mark.parametrize("stem", _distinct())
 def test_a_recipe_trains_its_tiny_sibling(stem):
-    _train_two_steps(stem)
+    assert _train_two_steps(stem) == (2, True, True)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stem", sorted(set(RECIPES) - set(_distinct())))
 def test_every_other_recipe_trains_its_tiny_sibling_too(stem):
-    _train_two_steps(stem)
+    assert _train_two_steps(stem) == (2, True, True)

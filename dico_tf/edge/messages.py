@@ -47,23 +47,28 @@ def parsed(kind: type[M], content: bytes) -> M:
         raise invalid(f"the request is no {kind.DESCRIPTOR.name}: its bytes cannot be read") from None
 
 
+def _head(part: Asked | Answer) -> dict[str, Any]:
+    """The fields a question and an answer share, as a message has them."""
+    parameters = {name: _parameter(value) for name, value in part.parameters.items()}
+    return {"model_name": part.model, "model_version": part.version, "id": part.id, "parameters": parameters}
+
+
+def _head_of(message: inference_pb2.ModelInferRequest | inference_pb2.ModelInferResponse) -> dict[str, Any]:
+    parameters = _parameters_of(message.parameters)
+    return {"model": message.model_name, "version": message.model_version, "id": message.id, "parameters": parameters}
+
+
 def asked_from_message(message: inference_pb2.ModelInferRequest) -> Asked:
     return Asked(
-        model=message.model_name,
         inputs=_from_messages(message.inputs, message.raw_input_contents),
         outputs=_names(output.name for output in message.outputs),
-        version=message.model_version,
-        id=message.id,
-        parameters=_parameters_of(message.parameters),
+        **_head_of(message),
     )
 
 
 def asked_to_message(asked: Asked) -> inference_pb2.ModelInferRequest:
     return inference_pb2.ModelInferRequest(
-        model_name=asked.model,
-        model_version=asked.version,
-        id=asked.id,
-        parameters={name: _parameter(value) for name, value in asked.parameters.items()},
+        **_head(asked),
         inputs=[tensors.to_message(name, array) for name, array in asked.inputs.items()],
         outputs=[inference_pb2.RequestedOutput(name=name) for name in asked.outputs],
         raw_input_contents=[tensors.to_raw(array) for array in asked.inputs.values()],
@@ -71,21 +76,12 @@ def asked_to_message(asked: Asked) -> inference_pb2.ModelInferRequest:
 
 
 def answer_from_message(message: inference_pb2.ModelInferResponse) -> Answer:
-    return Answer(
-        model=message.model_name,
-        outputs=_from_messages(message.outputs, message.raw_output_contents),
-        version=message.model_version,
-        id=message.id,
-        parameters=_parameters_of(message.parameters),
-    )
+    return Answer(outputs=_from_messages(message.outputs, message.raw_output_contents), **_head_of(message))
 
 
 def answer_to_message(answer: Answer) -> inference_pb2.ModelInferResponse:
     return inference_pb2.ModelInferResponse(
-        model_name=answer.model,
-        model_version=answer.version,
-        id=answer.id,
-        parameters={name: _parameter(value) for name, value in answer.parameters.items()},
+        **_head(answer),
         outputs=[tensors.to_message(name, array) for name, array in answer.outputs.items()],
         raw_output_contents=[tensors.to_raw(array) for array in answer.outputs.values()],
     )

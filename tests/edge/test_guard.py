@@ -67,7 +67,7 @@ def test_other_kinds_of_pictures_are_not_even_opened(kind):
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.6, 0.9])
 def test_a_picture_that_is_cut_short_is_refused(kind, share):
     content = encoded(kind=kind)
-    refused(content[: int(share * len(content))])
+    assert "image" in refused(content[: int(share * len(content))])
 
 
 @settings(deadline=None, max_examples=150)

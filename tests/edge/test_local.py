@@ -107,6 +107,7 @@ def test_however_it_ends_no_worker_is_left(export, number):
         found.process.send_signal(number)
         found.process.wait(20)
         workers.until(lambda: not any(map(alive, pids)), 20)
+        assert found.process.returncode is not None
 
 
 def test_it_ends_when_whoever_started_it_has(export):
@@ -117,6 +118,7 @@ def test_it_ends_when_whoever_started_it_has(export):
         parent.process.kill()
         parent.process.wait()
         workers.until(lambda: not alive(local), 20)
+        assert parent.process.returncode == -signal.SIGKILL and not alive(local)
 
 
 def _parent(pid):

@@ -87,8 +87,9 @@ def test_the_report_of_huge_logits_is_plain_json_too():
     logits, labels = random_case()
     largest = np.float32(np.finfo(np.float32).max)
     for average in AVERAGES:
-        json.dumps(evaluated(logits * 1e4, labels, average), allow_nan=False)
-        json.dumps(evaluated(np.sign(logits) * largest, labels, average), allow_nan=False)
+        for huge in (logits * 1e4, np.sign(logits) * largest):
+            report = evaluated(huge, labels, average)
+            assert json.loads(json.dumps(report, allow_nan=False)) == report
 
 
 @pytest.mark.parametrize(
