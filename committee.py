@@ -1,35 +1,32 @@
 """Ensembles and cascades of any models: python committee.py search --workdir=W"""
 
-import dataclasses
-
 from dico_tf import flags
-from dico_tf.committee.options import Search, Show
 
 VERBS = {
     "search": "finds members and gates by held-out images, and writes committee.json with what they do",
-    "show": "prints a committee.json, and whether its members are still those it was fitted to",
+    "show": "prints a committee.json",
 }
-_KINDS = {"search": Search, "show": Show}
+SHARED = {"search": ("workdir", "dataset", "data_dir", "skip_unreadable", "seed"), "show": ()}  # flags of a run
+
+
+def _kind(verb: str) -> type:
+    from dico_tf.committee import options
+
+    return getattr(options, verb.capitalize())
 
 
 def script(verb: str) -> flags.Script:
-    shared = flags.pick("workdir", "dataset", "data_dir", "skip_unreadable", "seed") if verb == "search" else ()
-    return flags.Script(name=f"committee.py {verb}", about=f"{VERBS[verb].capitalize()}.",
-                        fields=(*shared, *flags.of(_KINDS[verb])))  # fmt: skip
+    fields = (*flags.pick(*SHARED[verb]), *flags.of(_kind(verb)))
+    return flags.Script(name=f"committee.py {verb}", about=f"{VERBS[verb].capitalize()}.", fields=fields)
 
 
 def main(arguments: list[str]) -> None:
     verb, words = flags.verb("committee.py", VERBS, arguments)
     values, _ = flags.parse(script(verb), words)
-    asked = _KINDS[verb](**{field.name: values[field.name] for field in dataclasses.fields(_KINDS[verb])})
-    if verb == "show":
-        from dico_tf.committee.shown import shown
-
-        print(shown(asked))
-        return
+    asked = _kind(verb)(**{field.name: values.pop(field.name) for field in flags.of(_kind(verb))})
     from dico_tf.committee import run
 
-    run.search(asked, values, print)
+    getattr(run, verb)(asked, values, print)
 
 
 if __name__ == "__main__":

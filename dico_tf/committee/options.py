@@ -2,11 +2,13 @@
 
 import dataclasses
 
-from dico_tf.committee.confidence import CONFIDENCES
-from dico_tf.committee.guarantee import KINDS
 from dico_tf.config import option
-from dico_tf.evaluation.averaging import AVERAGES
 from dico_tf.evaluation.cost import MEASURES
+
+# What the rooms know, in words, so that --help need not load them; a test holds the two together.
+CONFIDENCES = ("max_prob", "prob_gap", "logit_gap", "entropy", "agreement")
+AVERAGES = ("logits", "probs", "max")
+GUARANTEES = ("probable", "expected")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,7 +33,7 @@ class Search:
     )
     largest: int = option(4, "members of a committee at most; the ensemble of all is always looked at")
     percentiles: int = option(100, "candidates of each gate: quantiles of its confidences")
-    gate: str = option("max_prob", "confidence that is compared with a gate", tuple(CONFIDENCES))
+    gate: str = option("max_prob", "confidence that is compared with a gate", CONFIDENCES)
     average: str = option("logits", "how members' answers are averaged", AVERAGES)
     score: str = option(
         "right",
@@ -42,7 +44,7 @@ class Search:
     weights: bool = option(False, "fit members' weights in the average")
     risk: float = option(0.0, "largest share of new images lost against the reference, as a guarantee; 0 = none")
     confidence: float = option(0.95, "of the guarantee")
-    guarantee: str = option("probable", "hold with --confidence, or expected: in the mean", KINDS)
+    guarantee: str = option("probable", "hold with --confidence, or expected: in the mean", GUARANTEES)
     figures: bool = option(True, "draw PNG figures, and put them into the page")
     out: str = option("committee", "folder for committee.json, report.html and figures")
 

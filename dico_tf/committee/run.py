@@ -14,11 +14,12 @@ from dico_tf.committee import figures, report
 from dico_tf.committee import search as searching
 from dico_tf.committee.decision import Committee
 from dico_tf.committee.guarantee import Promise
-from dico_tf.committee.options import Search
+from dico_tf.committee.options import Search, Show
 from dico_tf.committee.page import page
 from dico_tf.committee.promised import Promised, promised, reference, right_answers
 from dico_tf.committee.saved import Calibration, Saved, save
 from dico_tf.committee.search import Goal, Point, Space
+from dico_tf.committee.shown import shown
 from dico_tf.committee.sources import Answered, answered
 from dico_tf.errors import UserError
 from dico_tf.training.workdir import write_text
@@ -39,7 +40,8 @@ def search(asked: Search, values: dict[str, Any], say: Callable[[str], None]) ->
     kept, texts, record = None, [], None
     if asked.risk:
         promise = Promise(risk=asked.risk, confidence=asked.confidence, kind=asked.guarantee)
-        kept = _promised(found, aim, space, goal, promise, values["seed"])
+        kept = _promised(found, asked.reference, space, goal, promise, values["seed"])
+        aim = kept.reference
         record = report.promise_record(kept, promise)
         texts.append(report.promise(kept, promise))
     committee = kept.committee if kept else searching.chosen(front, goal).committee
@@ -49,6 +51,10 @@ def search(asked: Search, values: dict[str, Any], say: Callable[[str], None]) ->
     say("\n\n".join(texts))
     say(f"\nwritten: {out / NAME}, {out / 'report.html'}")
     return committee
+
+
+def show(asked: Show, values: dict[str, Any], say: Callable[[str], None]) -> None:
+    say(shown(asked))
 
 
 def _check(asked: Search) -> None:
@@ -88,9 +94,9 @@ def _front(found: Answered, space: Space, goal: Goal) -> list[Point]:
         return searching.search(found.calibration, space, goal, bar.update)
 
 
-def _promised(found: Answered, aim: Committee, space: Space, goal: Goal, promise: Promise, seed: int) -> Promised:
+def _promised(found: Answered, kind: str, space: Space, goal: Goal, promise: Promise, seed: int) -> Promised:
     with _bar("laying a path", found, space, goal) as bar:
-        return promised(found.calibration, aim, space, goal, promise, seed, bar.update)
+        return promised(found.calibration, kind, space, goal, promise, seed, bar.update)
 
 
 def _bar(title: str, found: Answered, space: Space, goal: Goal) -> tqdm:
