@@ -1,7 +1,7 @@
 """The cascades of EfficientNets of arXiv 2012.01988, recomputed from who is asked how often.
 
 Exit shares and the cost, latency and throughput of single networks are as remembered, and were not checked against the
-paper. That three columns which are independent of each other come out as remembered speaks for them, and proves nothing.
+paper. Three columns, independent of each other, come out as remembered: that speaks for them, and proves nothing.
 """
 
 import dataclasses
