@@ -78,6 +78,26 @@ def test_a_committee_averages_as_an_evaluation_does(average):
     assert found["class_id"].dtype == tf.int64
 
 
+@pytest.mark.parametrize("average", ["logits", "probs", "max"])
+def test_a_branch_gives_its_own_logits_whatever_its_committee_averages(average):
+    branch = networks.branch("wrn_tiny")
+    found = graph.answers(networks.member(branch, average=average), tf.constant(IMAGES))
+    assert found["logits"].numpy() == pytest.approx(np.asarray(branch(IMAGES)), abs=1e-6)
+
+
+@pytest.mark.parametrize("average", ["logits", "probs"])
+def test_an_int8_committee_rounds_no_probability(average, tmp_path):
+    branches = [networks.branch("wrn_tiny", seed) for seed in (1, 2)]
+    saved_model.write(networks.member(*branches, average=average), tmp_path / "model")
+    content = convert.converted(str(tmp_path / "model"), "int8", 1, IMAGES.astype(np.uint8))
+    interpreter = Interpreter(model_content=content)
+    operations = [details["op_name"] for details in interpreter._get_ops_details()]
+    assert operations.count("QUANTIZE") == 1  # of the picture
+    found = interpreter.get_signature_runner("serving_default")(image=IMAGES[:1])
+    assert found["branch_probabilities"].sum(-1) == pytest.approx(1, abs=1e-6)
+    assert found["branch_probabilities"].max() * 256 % 1 != 0
+
+
 def test_disagreement_is_what_the_mean_is_more_uncertain_by():
     branches = [networks.branch("wrn_tiny", seed) for seed in (1, 2)]
     branches[1].layers[-1].bias.assign([30.0, *[0.0] * 6])  # a branch that is certain

@@ -70,6 +70,12 @@ def test_files_of_any_batch_and_of_eight_answer_alike(network, tmp_path):
     assert interpreter.get_input_details()[0]["shape_signature"].tolist() == [-1, 32, 32, 3]
 
 
+def test_int8_takes_every_image_also_where_a_call_takes_more_than_there_are():
+    images = np.arange(5)[:, None].astype(np.uint8)
+    assert [part[0].ravel().tolist() for part in convert._examples(images, 3)] == [[0, 1, 2], [3, 4, 0]]
+    assert [part[0].ravel().tolist() for part in convert._examples(images, 8)] == [[0, 1, 2, 3, 4, 0, 1, 2]]
+
+
 def test_a_network_that_was_saved_and_loaded_is_exported_alike(tmp_path):
     first = networks.branch("wrn_tiny")
     first.save(tmp_path / "branch.keras")
