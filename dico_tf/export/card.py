@@ -63,7 +63,9 @@ def _metrics(content: dict[str, Any], test: dict[str, Any] | None) -> str:
             "|---|---|---|---|---|---|---|---|",
         ]
         lines += [line for member in content["members"] for line in _rows(member)]
-        lines += [_row("branches together", kind, found) for kind, found in compared["ensemble_of_branches"].items()]
+        lines += [
+            _row("branches together", _kinds(found), found) for found in compared["ensemble_of_branches"].values()
+        ]
         lines += ["", *_instead(content["members"])]
     if test:
         ensemble = test["ensemble"]
@@ -97,9 +99,16 @@ def _row(name: str, kind: str, found: dict[str, Any], size: int | None = None) -
     return f"| {' | '.join(cells)} |"
 
 
+def _kinds(found: dict[str, Any]) -> str:
+    return " and ".join(kind for kind in LITERT if kind in found["files"].values())
+
+
 def _instead(members: list[dict[str, Any]]) -> list[str]:
     changes = [(m["name"], *change) for m in members for change in m.get("instead", {}).items()]
-    lines = [f"{name} is {kind} where {asked} was asked for, which loses too much." for name, asked, kind in changes]
+    lines = [
+        f"{name} is {kind} where {asked} was asked for, which loses too much, by itself or together."
+        for name, asked, kind in changes
+    ]
     return [*lines, ""] if lines else []
 
 

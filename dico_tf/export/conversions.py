@@ -84,9 +84,9 @@ class Files:
         self._make(self.asked.ordered)  # in one process: each takes seconds to start
         self.taken = {kind: self._first_good(kind) for kind in self.asked.ordered}
 
-    def step_back(self, asked: str, refusal: str) -> None:
-        """What stands for the kind `asked` gives way to a safer one."""
-        self.taken[asked] = self._first_good(self.asked.safer(self.taken[asked].kind, refusal, self.say))
+    def take(self, asked: str, kind: str) -> None:
+        """From now on `kind`, or a safer one, stands for the kind `asked`."""
+        self.taken[asked] = self._first_good(kind)
 
     def settle(self) -> list[Converted]:
         """Those in use, the safest first; the others are removed."""
@@ -136,7 +136,9 @@ def _compared(kind: str, path: Path, material: Material, expected: np.ndarray | 
     return Converted(kind=kind, path=path, logits=outcome.logits, metrics=measured)
 
 
-def together(branches: Sequence[Files], asked: Conversions, material: Material, average: str) -> dict[str, Any]:
+def together(
+    branches: Sequence[Files], asked: Conversions, material: Material, average: str, say: Callable[[str], None]
+) -> dict[str, Any]:
     """By the kind that was asked for: what the branches' files reach when each runs on a device of its own.
 
     The ensemble may lose no more than a branch may; else the least safe of its files give way.
@@ -152,7 +154,9 @@ def together(branches: Sequence[Files], asked: Conversions, material: Material, 
             if not refusal:
                 break
             least = max((t.kind for t in taken), key=LITERT.index)
-            for files in (files for files in branches if files.taken[kind].kind == least):
-                files.step_back(kind, refusal)
+            instead = asked.safer(least, refusal, say)
+            for files in branches:
+                if files.taken[kind].kind == least:
+                    files.take(kind, instead)
         found[kind] = {**measured, "files": {files.name: files.taken[kind].kind for files in branches}}
     return found

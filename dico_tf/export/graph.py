@@ -77,7 +77,7 @@ def answers(member: Member, image: tf.Tensor) -> dict[str, tf.Tensor]:
     apart = [tf.cast(network(image, training=False), tf.float32) for network in member.networks]
     with tf.name_scope(ANSWER):
         apart = tf.stack(apart, 1)
-        logits = _COMBINE[member.average](apart) if member.committee else apart[:, 0]
+        logits = _COMBINE[member.average if member.committee else "logits"](apart)
         found = {
             "logits": logits,
             "probabilities": tf.nn.softmax(logits),

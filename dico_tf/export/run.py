@@ -63,11 +63,11 @@ class Exporting:
             if TFLITE in self.formats:
                 files.append(self._litert(member, entry, source))
             entries.append(entry)
-        together = self._together(files)
+        reached = self._together(files)
         for entry, found in zip(entries, files, strict=False):
             self._describe(entry, found)
         content = description.export(self.run, self.model, entries, self.material)
-        content["comparison"]["ensemble_of_branches"] = together
+        content["comparison"]["ensemble_of_branches"] = reached
         (self.made / manifest.NAME).write_text(manifest.text(content), encoding="utf-8")
         (self.made / "README.md").write_text(description.card(self.run, content), encoding="utf-8")
 
@@ -110,7 +110,7 @@ class Exporting:
         if self.material.logits is None:
             return {}
         branches = [found for found in files if found.name != COMMITTEE]
-        return together(branches, self.conversions, self.material, self.run.config.cotraining.average)
+        return together(branches, self.conversions, self.material, self.run.config.cotraining.average, self.say)
 
     def _describe(self, entry: dict[str, Any], files: Files) -> None:
         for converted in files.settle():
