@@ -7,6 +7,7 @@ import queue
 import signal
 import socket
 import statistics
+import threading
 import time
 
 import grpc
@@ -15,11 +16,12 @@ import pytest
 
 from dico_tf.edge import messages
 from dico_tf.edge.errors import EdgeError
-from dico_tf.edge.front import rpc
+from dico_tf.edge.front import guard, rpc
 from dico_tf.wire import health_pb2
 from tests.edge import exports, workers
 
 ONE = {"image": exports.images(1)}
+TOKEN = "correct-horse-battery"
 
 
 def port(address):
@@ -179,6 +181,42 @@ def test_connections_to_grpc_that_say_nothing_leave_room_for_others(export):
         silent[-1].settimeout(10)
         assert silent[-1].recv(100) == b""  # turned away at once: it is one of too many
         [connection.close() for connection in silent]
+
+
+def test_calls_of_strangers_that_send_no_message_leave_room_for_others(export):
+    """Health needs no token, and whoever has none is refused before a message is waited for."""
+    with workers.running(export, "--max_concurrency=2", env={guard.TOKEN_VARIABLE: TOKEN}) as worker:
+        over = threading.Event()
+
+        def never():
+            over.wait()
+            yield from ()
+
+        with grpc.insecure_channel(worker.grpc) as channel:
+            for method in ("/grpc.health.v1.Health/Check", workers.SERVICE + "ServerReady"):
+                held = [channel.stream_unary(method).future(never()) for _ in range(rpc.STRANGERS)]
+                workers.until(lambda: _refused(worker))
+                worker.call("ModelInfer", question(), authorization=f"Bearer {TOKEN}")
+                [call.cancel() for call in held]
+                workers.until(lambda: not _refused(worker))
+            refused = channel.stream_unary(workers.SERVICE + "ModelInfer").future(never())
+            assert refused.code() == grpc.StatusCode.UNAUTHENTICATED
+            watch = channel.unary_stream("/grpc.health.v1.Health/Watch")
+            watching = [watch(b"") for _ in range(rpc.WATCHERS)]
+            [next(iter(call)) for call in watching]
+            assert watch(b"").code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert worker.health() == health_pb2.HealthCheckResponse.SERVING
+            worker.call("ModelInfer", question(), authorization=f"Bearer {TOKEN}")
+            over.set()
+
+
+def _refused(worker):
+    try:
+        worker.health()
+    except grpc.RpcError as error:
+        assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        return True
+    return False
 
 
 def test_nothing_leaks_over_a_thousand_requests(worker):

@@ -45,8 +45,10 @@ class Door:
     async def _open_grpc(self, service: Service) -> int:
         asked, seconds = self.asked, self.asked.timeout_ms / 1000
         self._grpc = rpc.server(asked.max_concurrency, asked.max_request_bytes, self._token)
-        inference = rpc.Inference(service, self.readiness, self._numbers, seconds)
-        self._grpc.add_generic_rpc_handlers((inference.handler(), rpc.Health(service, self.readiness).handler()))
+        strangers = guard.Gate(rpc.STRANGERS)
+        inference = rpc.Inference(service, self.readiness, self._numbers, seconds, strangers)
+        health = rpc.Health(service, self.readiness, strangers)
+        self._grpc.add_generic_rpc_handlers((inference.handler(), health.handler()))
         address = guard.address(asked.host, asked.port)
         try:
             if self._tls:
