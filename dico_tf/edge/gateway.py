@@ -79,7 +79,7 @@ class Gateway:
         outputs = _outputs(asked.outputs)
         with self._gate.entered():
             deadline = self.committee.deadline(deadline)  # decoding counts
-            image = await _in_time(self._image(asked.inputs), deadline)
+            image = await _in_time(self._image(asked.inputs, deadline), deadline)
             try:
                 poll, told = await self.committee.ask(image, deadline)
             except BelowQuorum as error:
@@ -90,11 +90,11 @@ class Gateway:
         export = self._export(told)
         return Answer(self.name, found, export, asked.id, parameters(told, export))
 
-    async def _image(self, sent: Mapping[str, np.ndarray]) -> np.ndarray:
+    async def _image(self, sent: Mapping[str, np.ndarray], deadline: float) -> np.ndarray:
         """uint8 or float32 [B, H, W, 3]; pictures are decoded once, here."""
-        made = inputs.pixels(sent, self, self._limits)
+        made = inputs.pixels(sent, self, self._limits, deadline)
         if inputs.IMAGE in sent:
-            return _raw(made())
+            return made()
         size = len(sent[inputs.IMAGE_BYTES]) * self.size * self.size * 3
         if size > self._limits.request_bytes:
             raise invalid(f"the images are {size} bytes when they are decoded: send fewer in one request")
@@ -133,13 +133,6 @@ def _outputs(asked: tuple[str, ...]) -> tuple[str, ...]:
         if name not in known:
             raise invalid(f"there is no output {shown(name)}; known: {', '.join(known)}")
     return tuple(dict.fromkeys(asked)) or OUTPUTS
-
-
-def _raw(image: np.ndarray) -> np.ndarray:
-    """Whoever normalises twice gets nonsense; and what is beyond all pixels could have members blamed for it."""
-    if image.dtype == np.float32 and not (image.min() >= 0 and image.max() <= 255):
-        raise invalid("image holds values beyond 0 to 255: give raw pixels, the network normalises them itself")
-    return image
 
 
 async def _in_time(decoding: Awaitable[np.ndarray], deadline: float) -> np.ndarray:

@@ -65,7 +65,7 @@ class Worker:
         with self._gate.entered():
             model = self._model(asked.model, asked.version)
             names = _outputs(model, asked.outputs)
-            images = inputs.images(asked.inputs, model, self._limits)
+            images = inputs.images(asked.inputs, model, self._limits, deadline)
             future = asyncio.wrap_future(self._engine.submit(model, images, deadline))
             try:
                 async with asyncio.timeout(deadline - time.monotonic()):

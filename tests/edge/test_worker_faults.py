@@ -1,6 +1,7 @@
 """What may befall a worker: it is killed, told to stop, overrun, held up, or given an export that is none."""
 
 import asyncio
+import io
 import json
 import os
 import queue
@@ -13,8 +14,9 @@ import time
 import grpc
 import numpy as np
 import pytest
+from PIL import Image
 
-from dico_tf.edge import messages
+from dico_tf.edge import messages, tensors
 from dico_tf.edge.errors import EdgeError
 from dico_tf.edge.front import guard, rpc
 from dico_tf.wire import health_pb2
@@ -134,6 +136,20 @@ def test_a_request_does_not_outlive_its_deadline(tmp_path):
             worker.call("ModelInfer", question(64), timeout=None)
         assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
         workers.until(lambda: worker.metric("dico_requests_inside") == 0 == worker.metric("dico_waiting_requests"))
+
+
+def test_pictures_are_not_decoded_for_whoever_has_gone(export):
+    """64 pictures of 24 megapixels in one small request: the next one waits for one of them at most."""
+    stream = io.BytesIO()
+    Image.fromarray(np.zeros((4900, 4900), np.uint8)).save(stream, "PNG")
+    with workers.running(export, "--queue=1") as worker:
+        with pytest.raises(grpc.RpcError) as caught:
+            worker.infer({"image_bytes": tensors.strings([stream.getvalue()] * 64)}, timeout=0.3)
+        assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        started = time.monotonic()
+        worker.infer(ONE)
+        one_picture = time.monotonic() - started
+        assert one_picture < 4  # all of them take more than 10 s
 
 
 def test_dripping_and_endless_requests_do_not_hold_up_the_others(export):
