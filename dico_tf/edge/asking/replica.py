@@ -79,7 +79,7 @@ class Replica:
         except Unusable as fault:
             return Missing(Why.UNUSABLE, str(fault))
         known = self._expected.exports
-        if known is not None and not self.address.served_as and vote.export not in known:
+        if known is not None and vote.known and vote.export not in known:
             return foreign(vote.export, known[0])
         fault = _fault(vote, len(image), self._expected.classes)
         return Missing(Why.UNUSABLE, fault) if fault else vote
