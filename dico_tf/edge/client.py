@@ -128,9 +128,15 @@ class Client:
 
     def _call(self, method: str, message: Message, kind: type[M], end: float) -> M:
         """What is answered by `end`, of time.monotonic."""
-        call, left = self._channel.unary_unary(f"{_SERVICE}/{method}"), max(end - time.monotonic(), 0.0)
+        call, content = self._channel.unary_unary(f"{_SERVICE}/{method}"), message.SerializeToString()
         try:
-            return kind.FromString(call(message.SerializeToString(), timeout=left, metadata=self._metadata))
+            try:
+                found = call(content, timeout=_left(end), metadata=self._metadata)
+            except grpc.RpcError as error:
+                if error.code() is not grpc.StatusCode.CANCELLED:
+                    raise
+                found = call(content, timeout=_left(end), metadata=self._metadata)  # it was stopping: ask the next one
+            return kind.FromString(found)
         except grpc.RpcError as error:
             raise self._fault(error) from None
         except DecodeError:
@@ -176,6 +182,10 @@ def _content(picture: str | Path | bytes) -> bytes:
         return Path(picture).read_bytes()
     except OSError as error:
         raise UserError(f"{picture} cannot be read: {error.strerror}") from None
+
+
+def _left(end: float) -> float:
+    return max(end - time.monotonic(), 0.0)
 
 
 def _visible(token: str) -> str:

@@ -187,6 +187,18 @@ def test_an_export_that_is_gone_when_its_classes_are_asked_for_is_asked_again():
     assert (found.export, found.classes) == ("two", ["cat"])
 
 
+def test_a_server_that_stops_at_that_moment_costs_no_answer():
+    turns = iter([True, False])
+
+    def infer(content, context):
+        if next(turns):
+            context.abort(grpc.StatusCode.CANCELLED, "stopping")
+        return answer("one")
+
+    with stand_in(infer, lambda *_: b"") as client:
+        assert client.predict(IMAGE).export == "one"
+
+
 @pytest.mark.parametrize("content", [b"\xff\x00", b"", inference_pb2.ModelInferResponse(
     outputs=[inference_pb2.Tensor(name="class_id", datatype="INT64", shape=[1])], raw_output_contents=[b"x"]
 ).SerializeToString()])  # fmt: skip

@@ -90,6 +90,7 @@ def test_an_answer_that_cannot_be_used_is_missing_and_says_why(members, word):
     [
         ("busy", Why.BUSY, "RESOURCE_EXHAUSTED"),
         ("gone", Why.UNREACHABLE, "UNAVAILABLE"),
+        ("stopping", Why.UNREACHABLE, "UNAVAILABLE"),
         ("unknown", Why.REFUSED, "UNAVAILABLE"),
         ("nan", Why.UNUSABLE, "UNAVAILABLE"),
         ("hang", Why.LATE, "DEADLINE_EXCEEDED"),
@@ -251,7 +252,8 @@ def test_hedging_cuts_the_tail_within_its_share(members):
 
     try:
         slow, hedged = asyncio.run(story())
-        assert members[0].asked() == 120 and 1 <= hedged == replica.asked() <= 0.05 * 120
+        assert members[0].asked() == 120 and 1 <= hedged <= 0.05 * 120
+        assert replica.asked() <= hedged  # fewer where the first address was quicker after all
         assert slow < 4
     finally:
         replica.end()

@@ -20,6 +20,7 @@ PROBE = 1.0  # seconds a probe may take
 _SHOWN = 200  # characters of a member's own words that are passed on
 _WHY = {
     grpc.StatusCode.UNAVAILABLE: Why.UNREACHABLE,
+    grpc.StatusCode.CANCELLED: Why.UNREACHABLE,  # not by us: it is stopping, and has not begun with the request
     grpc.StatusCode.DEADLINE_EXCEEDED: Why.LATE,
     grpc.StatusCode.RESOURCE_EXHAUSTED: Why.BUSY,
     grpc.StatusCode.INTERNAL: Why.UNUSABLE,
