@@ -18,9 +18,9 @@ from PIL import Image
 
 from dico_tf.edge import messages, tensors
 from dico_tf.edge.errors import EdgeError
-from dico_tf.edge.front import guard, rpc
+from dico_tf.edge.front import guard, rpc, tls
 from dico_tf.wire import health_pb2
-from tests.edge import exports, workers
+from tests.edge import certificates, exports, workers
 
 ONE = {"image": exports.images(1)}
 TOKEN = "correct-horse-battery"
@@ -72,6 +72,31 @@ def test_told_to_stop_it_finishes_what_it_has_and_says_that_it_is_not_ready(tmp_
         assert [len(future.result()) > 0 for future in futures] == [True] * 5
         assert list(states) == []
         assert worker.process.wait(60) == 0
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_who_is_connected_and_asks_nothing_is_not_waited_for_when_it_stops(export, tmp_path, secure):
+    """By gRPC alone each of these takes all --stop_seconds."""
+    made = certificates.make(tmp_path)
+    flags = (f"--tls_cert={made.server.cert}", f"--tls_key={made.server.key}") if secure else ()
+    client = tls.Client(ca=made.ca)
+    credentials = client.credentials() if secure else None
+    with workers.running(export, "--stop_seconds=60", *flags, credentials=credentials) as worker:
+        silent = [socket.create_connection(("127.0.0.1", int(port(at)))) for at in (worker.grpc, worker.http)]
+        open_only = socket.create_connection(("127.0.0.1", int(port(worker.grpc))))
+        half = socket.create_connection(("127.0.0.1", int(port(worker.http))))
+        if secure:
+            context = client.context()
+            half = context.wrap_socket(half, server_hostname="localhost")
+            context.set_alpn_protocols(["h2"])
+            open_only = context.wrap_socket(open_only, server_hostname="localhost")
+        half.sendall(b"GET / HTTP/1.1\r\n")
+        open_only.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0")  # settings, and no more
+        worker.infer(ONE)
+        worker.process.send_signal(signal.SIGTERM)
+        started = time.monotonic()
+        assert worker.process.wait(30) == 0 and time.monotonic() - started < 4.5
+        [connection.close() for connection in (*silent, open_only, half)]
 
 
 def test_ctrl_c_stops_it_as_well(export):

@@ -158,8 +158,8 @@ class Server:
         try:
             async with asyncio.timeout(self._times.idle):
                 first = await reader.readexactly(1)
-            self._busy[task] = True
             asked = await self._head(first, reader)
+            self._busy[task] = True
             response = self._unknown(asked)
             if response is None:
                 await self._body(asked, body, reader, writer)

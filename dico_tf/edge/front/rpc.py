@@ -54,6 +54,7 @@ class Inference:
     ):
         self._service, self._readiness, self._numbers = service, readiness, numbers
         self._default_seconds, self._strangers = default_seconds, strangers
+        self.inside = 0  # requests that are not answered yet
 
     def handler(self) -> grpc.GenericRpcHandler:
         m = inference_pb2
@@ -92,6 +93,13 @@ class Inference:
         )  # fmt: skip
 
     async def _infer(self, contents: AsyncIterator[bytes], context: Context) -> bytes:
+        self.inside += 1
+        try:
+            return await self._answered(contents, context)
+        finally:
+            self.inside -= 1
+
+    async def _answered(self, contents: AsyncIterator[bytes], context: Context) -> bytes:
         start, left = time.monotonic(), context.time_remaining()
         seconds = self._default_seconds if left is None else left
         code, said = "OK", b""
