@@ -88,8 +88,8 @@ class Replica:
     def _note(self, outcome: Outcome | None, seconds: float, given: float) -> None:
         """What an address is to blame for opens its circuit; one that lost a race is not judged."""
         before = self.breaker.state
-        if not isinstance(outcome, Missing) or outcome.why is Why.LATE:
-            self.latencies.add(seconds)  # of one that lost a race: it would have taken longer still
+        if isinstance(outcome, Vote) or seconds > (self.patience() or given):
+            self.latencies.add(seconds)  # also of what was given up late: it would have taken longer still
         if isinstance(outcome, Vote):
             self.breaker.succeeded()
         elif outcome is None or outcome.why not in FAULTS or (outcome.why is Why.LATE and self._hurried(given)):

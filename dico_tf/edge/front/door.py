@@ -27,6 +27,9 @@ class Door:
         self._token = guard.token(asked.token_file)
         known = bool(self._token or asked.tls_client_ca)
         guard.check_address(asked.host, tls=bool(self._tls), known=known, insecure=asked.insecure)
+        for flag in ("port", "http_port"):
+            if getattr(asked, flag) >= 0:
+                guard.check_free(asked.host, getattr(asked, flag), flag)
         self.readiness = Readiness()
         self.metrics = Metrics()
         self._numbers = Numbers(self.metrics)
@@ -75,7 +78,7 @@ class Door:
             raise self._taken("http_port", asked.http_port) from None
 
     def _taken(self, flag: str, port: int) -> UserError:
-        return UserError(f"--{flag}={port} on --host={self.asked.host} cannot be listened on: taken, or not allowed")
+        return UserError(f"--{flag}={port} on --host={self.asked.host} cannot be listened on any more: it was taken")
 
     async def close(self) -> None:
         """Not ready any more; what is being answered is finished within --stop_seconds."""

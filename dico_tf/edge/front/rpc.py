@@ -10,7 +10,7 @@ import grpc
 from google.protobuf.message import Message
 
 from dico_tf import __version__
-from dico_tf.edge import messages
+from dico_tf.edge import channels, messages
 from dico_tf.edge.errors import EdgeError
 from dico_tf.edge.front import guard
 from dico_tf.edge.service import SERVER, Numbers, Readiness, Service, unknown
@@ -217,5 +217,6 @@ def server(most: int, request_bytes: int, token: str) -> grpc.aio.Server:
             ("grpc.server_handshake_timeout_ms", 10_000),
             ("grpc.keepalive_time_ms", 60_000),
             ("grpc.keepalive_timeout_ms", 20_000),
+            ("grpc.http2.min_recv_ping_interval_without_data_ms", channels.KEEPALIVE_MS // 2),  # or it hangs up on them
         ],
     )
