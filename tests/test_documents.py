@@ -15,7 +15,17 @@ import export
 import predict
 import serve
 import train
-from benchmarks import groups, input_pipeline, latency, layouts, members_lost, narrow, study_cifar10, train_step
+from benchmarks import (
+    groups,
+    input_pipeline,
+    latency,
+    lateness,
+    layouts,
+    members_lost,
+    narrow,
+    study_cifar10,
+    train_step,
+)
 from dico_tf import config, flags
 
 ROOT = Path(__file__).parents[1]
@@ -27,6 +37,7 @@ MODULES = {
     "groups": groups,
     "input_pipeline": input_pipeline,
     "latency": latency,
+    "lateness": lateness,
     "layouts": layouts,
     "members_lost": members_lost,
     "narrow": narrow,

@@ -6,6 +6,7 @@ An export that was tampered with, half copied, or made by something else is refu
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -128,6 +129,16 @@ def load(path: str | Path) -> Manifest:
     if fault := _fault(content):
         raise UserError(f"{path} {fault}")
     return Manifest(path.parent, content)
+
+
+def stamp(path: str | Path) -> tuple[int, ...] | None:
+    """Another one where another manifest was written; None where there is none. Of a folder: of the one in it."""
+    path = Path(path)
+    try:
+        found = os.stat(path / NAME if path.is_dir() else path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _fault(content: Any) -> str:
