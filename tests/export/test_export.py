@@ -11,7 +11,7 @@ from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import combine
 from dico_tf.evaluation.predictions import read
 from dico_tf.export import manifest
-from tests.export.conftest import ALL, script
+from tests.export.conftest import script
 
 BRANCH = {"probabilities", "class_id", "logits"}
 COMMITTEE = BRANCH | {"branch_probabilities", "disagreement"}
@@ -142,12 +142,14 @@ def test_the_readme_says_what_how_good_and_whose(exported):
 
 
 def test_the_files_are_the_same_when_they_are_made_again(run, exported, described, tmp_path):
-    script("export.py", f"--workdir={run}", f"--out={tmp_path}", ALL, "--compare_images=0", "--formats=tflite")
+    kinds = ("float32", "int8")  # the others differ from float32 by what the converter does alone
+    script("export.py", f"--workdir={run}", f"--out={tmp_path}", "--quantise=none,int8", "--compare_images=0",
+           "--formats=tflite")  # fmt: skip
     again = manifest.load(tmp_path)
     assert again.id == described.id
     assert not (tmp_path / "saved_model").exists() and not (tmp_path / "tf_serving").exists()
     for name in described.names:
-        for kind in manifest.LITERT:
+        for kind in kinds:
             assert again.file(name, kind).sha256 == described.file(name, kind).sha256, (name, kind)
         assert again.member(name)["metrics"] == {}  # nothing was compared
 
