@@ -42,6 +42,14 @@ def _log_factorial(k: np.ndarray) -> np.ndarray:
     return np.array([math.lgamma(value + 1) for value in k])
 
 
+def bootstrap_gap(one: np.ndarray, other: np.ndarray, seed: int = 0, times: int = 2000) -> tuple[float, float]:
+    """95 % interval of mean(one) - mean(other) of bools, by drawing both anew: of bools that is a binomial draw."""
+    random = np.random.default_rng(seed)
+    drawn = [random.binomial(len(part), part.mean(), times) / len(part) for part in (one, other)]
+    low, high = np.quantile(drawn[0] - drawn[1], (0.025, 0.975))
+    return float(low), float(high)
+
+
 def mcnemar(one: np.ndarray, other: np.ndarray) -> float:
     """Exact two-sided p of "both are right equally often", from the images where only one of them is."""
     only_one, only_other = int((one & ~other).sum()), int((~one & other).sum())
