@@ -1,6 +1,7 @@
 """The model that a config asks for, and the one that a run's folder holds."""
 
 import dataclasses
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,15 @@ class TrainedRun:
     def short_side(self) -> int:
         """Pixels to which pictures are resized before the centre is cut out; older runs had no margin."""
         return self.data.get("short_side", self.data["image_size"])
+
+    @property
+    def checksums(self) -> dict[str, str]:
+        """sha256 of each branch's weights, by which a committee knows its members."""
+        digests = {f"branch_{s}": hashlib.sha256() for s in range(self.config.network.splits)}
+        for name in sorted(self.arrays):
+            branch, _, rest = name.partition("/")
+            digests[branch].update(f"\0{rest}\0".encode() + self.arrays[name].tobytes())
+        return {name: digest.hexdigest() for name, digest in digests.items()}
 
     def network(self, precision: str = "") -> DiCo:
         model = network(self.config, self.data, self.reference, precision)
