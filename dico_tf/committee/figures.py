@@ -92,7 +92,10 @@ def _reliability(axes, committee: Committee, pool: Pool) -> None:
     kept = ~decision.lost
     logits, labels = decision.logits[kept], pool.labels[kept]
     found = fitting.temperature(logits, labels)
-    for name, values, colour in (("as it is", logits, "tab:red"), (f"temperature {found:.2f}", logits / found, "tab:blue")):
+    for name, values, colour in (
+        ("as it is", logits, "tab:red"),
+        (f"temperature {found:.2f}", logits / found, "tab:blue"),
+    ):
         p = softmax(values)
         confidence, right = p.max(1), p.argmax(1) == labels
         place = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
