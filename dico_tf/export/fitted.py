@@ -26,7 +26,11 @@ def committee(path: str | Path, run: TrainedRun) -> Committee:
         )
     if found.classes != len(classes) or (found.class_names is not None and list(found.class_names) != list(classes)):
         raise UserError(f"--committee={path} answers with other classes than {run.workdir}: search with its own logits")
-    sizes = {member.name: member.input_size for member in found.members if member.input_size != run.data["image_size"]}
+    sizes = {
+        member.name: member.input_size
+        for member in found.members
+        if member.kind == "branch" and member.input_size != run.data["image_size"]
+    }
     for name, size in sizes.items():
         raise UserError(f"--committee={path} has {name} at {size} pixels, and here it takes {run.data['image_size']}")
     if warning := saved.stale(found, run.checksums):
