@@ -1,7 +1,6 @@
 """The model that a config asks for, and the one that a run's folder holds."""
 
 import dataclasses
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -87,11 +86,7 @@ class TrainedRun:
     @property
     def checksums(self) -> dict[str, str]:
         """sha256 of each branch's weights, by which a committee knows its members."""
-        digests = {f"branch_{s}": hashlib.sha256() for s in range(self.config.network.splits)}
-        for name in sorted(self.arrays):
-            branch, _, rest = name.partition("/")
-            digests[branch].update(f"\0{rest}\0".encode() + self.arrays[name].tobytes())
-        return {name: digest.hexdigest() for name, digest in digests.items()}
+        return state.checksums(self.arrays)
 
     def network(self, precision: str = "") -> DiCo:
         model = network(self.config, self.data, self.reference, precision)
