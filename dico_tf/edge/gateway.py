@@ -72,7 +72,8 @@ class Gateway:
             "class_names": json.dumps(self.class_names), "members": ",".join(self.committee.members),
             "quorum": str(self.committee.rules.quorum), "cascade": ",".join(self.order),
         }  # fmt: skip
-        outputs += [("class_id", "INT64", (-1,)), (STAGE, "INT64", (-1,)), (CLASS_NAME, "BYTES", (-1,))]
+        outputs += [("class_id", "INT64", (-1,)), (CLASS_NAME, "BYTES", (-1,))]
+        outputs += [(STAGE, "INT64", (-1,))] if self.order else []
         return Metadata(self.name, self.export, inputs.accepted(self), tuple(outputs), properties, "dico_tf_gateway")
 
     async def infer(self, asked: Asked, deadline: float) -> Answer:
