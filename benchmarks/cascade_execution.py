@@ -59,6 +59,7 @@ class Cascade:
     committee: Committee
     members: Sequence[Member]
     rows: np.ndarray  # numbers of the images that are timed
+    buckets: Sequence[int] = BUCKETS
     single: dict[str, Run] = dataclasses.field(default_factory=dict)  # other ways to run them one by one
     batched: dict[str, Run] = dataclasses.field(default_factory=dict)
 
@@ -91,7 +92,9 @@ def photos(asked: Measurement) -> tuple[Cascade, dict[str, float]]:
     }
     alone = {ALONE: lambda: [members[largest](row) for row in _batches(rows_of_test, 1)]}
     asked_ones = [members[name] for name in committee.members]
-    return Cascade(part="litert", committee=committee, members=asked_ones, rows=rows_of_test, single=alone), about
+    return Cascade(
+        part="litert", committee=committee, members=asked_ones, rows=rows_of_test, buckets=(1,), single=alone
+    ), about
 
 
 def classifier(path: Path, pictures: Sequence) -> Member:
@@ -177,8 +180,8 @@ def by_batches(cascade: Cascade) -> dict[str, Run]:
     committee, members, rows = cascade.committee, cascade.members, cascade.rows
     ways = {name: lambda m=member: [m(part) for part in _batches(rows)] for name, member in _named(cascade)}
     together = {
-        "batches": lambda: [routed(committee, members, part) for part in _batches(rows)],
-        "stream, refilled": lambda: list(refilled(committee, members, _batches(rows))),
+        "batches": lambda: [routed(committee, members, part, cascade.buckets) for part in _batches(rows)],
+        "stream, refilled": lambda: list(refilled(committee, members, _batches(rows), cascade.buckets)),
     }
     return {**ways, **together, **cascade.batched}
 
@@ -205,7 +208,7 @@ def report(cascade: Cascade, repeats: int, **about: float) -> None:
     from benchmarks.measure import emit
 
     order = cascade.committee.members
-    stage = routed(cascade.committee, cascade.members, cascade.rows).stage
+    stage = routed(cascade.committee, cascade.members, cascade.rows, cascade.buckets).stage
     reach = costs.reach(stage, len(order))
     about = {name: round(value, 4) for name, value in about.items()}
     for ways in (one_by_one(cascade), by_batches(cascade)):

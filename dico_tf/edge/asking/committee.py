@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -39,6 +39,7 @@ class Committee:
         """`exports`: the manifest's, and the one before it: members take a new one each in its own time."""
         self.manifest, self.exports, self.members, self.rules = manifest, exports, members, rules
         self._plans = {manifest.id: cascades.plan(manifest)}  # of the exports that are known
+        self._before = manifest
 
     def take(self, manifest: Manifest) -> None:
         """A new export in the old one's place, or a UserError where its answers would have another form."""
@@ -47,6 +48,7 @@ class Committee:
         plan = cascades.plan(manifest)
         if manifest.id != self.manifest.id:
             self.exports[:] = [manifest.id, self.manifest.id]
+            self._before = self.manifest
         self.manifest = manifest
         self._plans = {export: self._plans.get(export) for export in self.exports} | {manifest.id: plan}
 
@@ -60,6 +62,11 @@ class Committee:
         """Seconds that a member has of a request whose client leaves all the time there is."""
         share, _ = WAY_BACK
         return self.rules.seconds * (1 - share) / (len(self.plan.members) if self.plan else 1)
+
+    def source(self, exports: Collection[str]) -> Manifest:
+        """Whose classes and rule answers of these exports have: the one before it where all are still of that."""
+        old = self._before.id in exports and self.manifest.id not in exports
+        return self._before if old else self.manifest
 
     def deadline(self, client: float = math.inf) -> float:
         """Of what is asked now, on the event loop's clock; `client`: when whoever asked stops waiting."""
@@ -76,21 +83,24 @@ class Committee:
         poll = await ask_all(self.members, image, deadline, self.rules.quorum)
         if not self.rules.mixed_exports:
             poll = self._of_one_export(poll)
-        return poll, verdict(poll, self.manifest.average)
+        return poll, verdict(poll, self.source({vote.export for vote in poll.votes.values()}).average)
 
     def _foreign(self, taken: Sequence[Vote], vote: Vote) -> Missing | None:
         """While members change over, the export of the first that answered is that of the answer."""
-        ours = next((each.export for each in taken if each.export in self.exports), vote.export)
-        return foreign(vote.export, ours) if vote.export in self.exports and vote.export != ours else None
+        if not vote.known:
+            return None
+        ours = next((each.export for each in taken if each.known), vote.export)
+        ours = ours if ours in self.exports else self.exports[0]  # two new ones may come during one request
+        return foreign(vote.export, ours) if vote.export != ours else None
 
     def _of(self, vote: Vote, plan: Cascade) -> Cascade:
         """The rules of the vote's own export; without gates where they were fitted to others, or in another order."""
-        own = self._plans.get(vote.export, plan)  # a TensorFlow Serving server does not know of which export it is
+        own = self._plans.get(vote.export) if vote.known else plan
         return own if own and own.members == plan.members else cascades.closed(plan)
 
     def _of_one_export(self, poll: Poll) -> Poll:
         """While members change over, the export that most have answered with, or of equally many the newer."""
-        found = {name: vote.export for name, vote in poll.votes.items() if vote.export in self.exports}
+        found = {name: vote.export for name, vote in poll.votes.items() if vote.known}
         ours = max(self.exports, key=list(found.values()).count)
         lost = {name: export for name, export in found.items() if export != ours}
         if not lost:
