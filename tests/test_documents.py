@@ -16,6 +16,7 @@ import predict
 import serve
 import train
 from benchmarks import (
+    cascade_execution,
     groups,
     input_pipeline,
     latency,
@@ -34,6 +35,7 @@ SCRIPTS = {"train.py": train, "evaluate.py": evaluate, "predict.py": predict, "d
 VERBS = {f"{tool.__name__}.py {verb}": tool.script(verb) for tool in (serve, committee) for verb in tool.VERBS}
 TOOLS = ("committee.py", "serve.py")  # take a verb
 MODULES = {
+    "cascade_execution": cascade_execution,
     "groups": groups,
     "input_pipeline": input_pipeline,
     "latency": latency,

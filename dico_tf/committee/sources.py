@@ -12,6 +12,7 @@ from dico_tf.committee.saved import Member
 from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import MEASURES, Cost
 from dico_tf.registry import suggestion
+from dico_tf.training import state
 from dico_tf.training.workdir import read_json
 
 
@@ -86,8 +87,9 @@ def _of_run(asked: Search, values: dict[str, Any], costs: dict[str, Cost]) -> An
         if not path.exists():
             raise UserError(f"{path} does not exist: python evaluate.py --workdir={workdir} --split={split} writes it")
         parts.append(pools.read(path, costs))
-    data = kept["data"]
-    members = {name: Member(name=name, kind="branch", source=f"{workdir}:{name}", sha256="",
+    data, best = kept["data"], state.settled(workdir / "best")
+    sums = state.checksums(state.read_part(best, "weights")) if best.exists() else {}
+    members = {name: Member(name=name, kind="branch", source=f"{workdir}:{name}", sha256=sums.get(name, ""),
                             input_size=data["image_size"], cost=cost) for name, cost in costs.items()}  # fmt: skip
     return Answered(*parts, members, tuple(data["class_names"]))
 

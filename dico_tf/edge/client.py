@@ -38,6 +38,9 @@ class Prediction:
     late: tuple[str, ...] = ()  # members that had not answered by the deadline
     missing: dict[str, str] = dataclasses.field(default_factory=dict)  # other members, and why
     versions: dict[str, str] = dataclasses.field(default_factory=dict)  # exports of the members used
+    cascade: tuple[str, ...] = ()  # the order in which members were asked; () = all at once
+    stage: np.ndarray | None = None  # int64 [B], place in it of the last member whose answer is in the image's
+    gate_passed: bool = True  # False where an image would have gone on to a member that was missing
 
     @property
     def classes(self) -> list[str]:
@@ -98,6 +101,9 @@ class Client:
             late=_listed(told.get("late", "")),
             missing={name: told.get(f"reason.{name}", "") for name in _listed(told.get("missing", ""))},
             versions={name: told.get(f"version.{name}", "") for name in _listed(told.get("used", ""))},
+            cascade=_listed(told.get("cascade", "")),
+            stage=answer.outputs.get("stage"),
+            gate_passed=answer.parameters.get("gate_passed", True) is True,
         )
 
     def ready(self, deadline: float = 1.0) -> bool:

@@ -31,6 +31,7 @@ LOG = logging.getLogger(__name__)
 FOLLOWED_EVERY = 0.5  # seconds: the workers of `serve.py local` look every second
 OUTPUTS = ("logits", "probabilities", "class_id", "disagreement")  # where none are asked for
 BRANCHES, CLASS_NAME = "branch_probabilities", "class_name"  # only where asked for; of the members used
+STAGE = "stage"  # by default only where members are asked in turn
 
 
 class Gateway:
@@ -66,14 +67,15 @@ class Gateway:
         properties = {
             "export": found.id, "average": found.average, "input_size": str(self.size),
             "class_names": json.dumps(names), "members": ",".join(self.committee.members),
-            "quorum": str(self.committee.rules.quorum),
+            "quorum": str(self.committee.rules.quorum), "cascade": ",".join(self.order),
         }  # fmt: skip
         outputs += [("class_id", "INT64", (-1,)), (CLASS_NAME, "BYTES", (-1,))]
+        outputs += [(STAGE, "INT64", (-1,))] if self.order else []
         return Metadata(self.name, found.id, inputs.accepted(self), tuple(outputs), properties, "dico_tf_gateway")
 
     async def infer(self, asked: Asked, deadline: float) -> Answer:
         self._manifest(asked.model, asked.version)
-        outputs = _outputs(asked.outputs)
+        outputs = _outputs(asked.outputs, in_turn=bool(self.order))
         with self._gate.entered():
             deadline = self.committee.deadline(deadline)  # decoding counts
             image = await _in_time(self._image(asked.inputs, deadline), deadline)
@@ -83,6 +85,7 @@ class Gateway:
                 self._tally.count(error.poll)
                 raise
             self._tally.count(poll)
+            self._tally.exits(told)
         source = self.committee.source(told.versions.values())
         export = self._export(told, source)
         if asked.version not in ("", export):
@@ -90,6 +93,11 @@ class Gateway:
         names = _about(source)["class_names"]
         found = {name: _output(name, poll, told, names) for name in outputs}
         return Answer(self.name, found, export, asked.id, parameters(told, export))
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """In which members are asked, one after the other; () = all at once."""
+        return self.committee.plan.members if self.committee.plan else ()
 
     async def _image(self, sent: Mapping[str, np.ndarray], deadline: float) -> np.ndarray:
         """uint8 or float32 [B, H, W, 3]; pictures are decoded once, here."""
@@ -114,6 +122,8 @@ def _about(found: manifest.Manifest) -> dict[str, Any]:
 
 def _output(name: str, poll: Poll, told: Verdict, class_names: Sequence[str]) -> np.ndarray:
     if name == BRANCHES:
+        if told.order:  # since a moment ago, by a new export
+            raise _not_in_turn()
         return softmax(np.stack([vote.logits for vote in poll.votes.values()], 1)).astype(np.float32)
     if name == CLASS_NAME:
         return tensors.strings([class_names[number] for number in told.class_id])
@@ -127,17 +137,24 @@ def parameters(told: Verdict, export: str) -> dict[str, Value]:
         "used": ",".join(told.versions),
         "late": ",".join(told.late),
         "missing": ",".join(told.missing),
+        **({"cascade": ",".join(told.order), "gate_passed": told.gate_passed} if told.order else {}),
         **{f"version.{name}": version for name, version in told.versions.items()},
         **{f"reason.{name}": reason for name, reason in told.missing.items()},
     }
 
 
-def _outputs(asked: tuple[str, ...]) -> tuple[str, ...]:
-    known = (*OUTPUTS, BRANCHES, CLASS_NAME)
+def _outputs(asked: tuple[str, ...], in_turn: bool) -> tuple[str, ...]:
+    known = (*OUTPUTS, BRANCHES, CLASS_NAME, STAGE)
     for name in asked:
         if name not in known:
             raise invalid(f"there is no output {shown(name)}; known: {', '.join(known)}")
-    return tuple(dict.fromkeys(asked)) or OUTPUTS
+    if in_turn and BRANCHES in asked:
+        raise _not_in_turn()
+    return tuple(dict.fromkeys(asked)) or ((*OUTPUTS, STAGE) if in_turn else OUTPUTS)
+
+
+def _not_in_turn() -> EdgeError:
+    return invalid(f"{BRANCHES} are not known where members are asked in turn: a gateway with --nocascade asks all")
 
 
 async def _in_time(decoding: Awaitable[np.ndarray], deadline: float) -> np.ndarray:
@@ -158,7 +175,7 @@ def run(asked: options.Committee, door: options.Door, say: Callable[[str], None]
     _check_token(token, security, places, door.insecure)
     hedges, mixed = asked.hedge, asked.allow_mixed_exports
     rules = Rules(quorum=asked.majority(len(places)), seconds=asked.deadline_ms / 1000, hedges=hedges,
-                  mixed_exports=mixed)  # fmt: skip
+                  mixed_exports=mixed, cascade=asked.cascade)  # fmt: skip
     entry = Door(door)
     asyncio.run(_serve(lambda: convene(found, places, rules, security, token), entry, say))
 
@@ -210,7 +227,8 @@ async def serve(committee: Committee, door: Door, listening: Callable[[dict], No
     door.readiness.set(committee.ready)
     watching = asyncio.create_task(committee.watch(door.readiness.set))
     listening({"ready": committee.ready, "committee": list(committee.members), "present": committee.present,
-               "quorum": committee.rules.quorum, "export": gateway.export, **found})  # fmt: skip
+               "quorum": committee.rules.quorum, "cascade": list(gateway.order), "export": gateway.export,
+               **found})  # fmt: skip
     try:
         await door.until_told_to_stop()
     finally:

@@ -67,6 +67,8 @@ def _metrics(content: dict[str, Any], test: dict[str, Any] | None) -> str:
             _row("branches together", _kinds(found), found) for found in compared["ensemble_of_branches"].values()
         ]
         lines += ["", *_instead(content["members"])]
+    if "cascade" in compared:
+        lines += [_cascade(content), ""]
     if test:
         ensemble = test["ensemble"]
         lines.append(
@@ -77,6 +79,15 @@ def _metrics(content: dict[str, Any], test: dict[str, Any] | None) -> str:
     else:
         lines.append("No test images have been evaluated.")
     return "\n".join(lines).rstrip()
+
+
+def _cascade(content: dict[str, Any]) -> str:
+    found, order = content["comparison"]["cascade"], content[COMMITTEE]["cascade"]["order"]
+    asked = ", ".join(f"{name} for {reach:.1%}" for name, reach in zip(order, found["reach"], strict=True))
+    return (
+        f"As a cascade that stops early (asked: {asked} of these images) the committee reaches {found['top1']:.2%} "
+        f"(NLL {found['nll']:.4f}, ECE {found['ece']:.4f}) with {found['macs']:,.0f} multiply-adds an image."
+    )
 
 
 def _rows(member: dict[str, Any]) -> list[str]:

@@ -1,11 +1,13 @@
 """A branch, or the committee, as a graph for inference: raw pixels or encoded pictures in, answers out."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
 
+from dico_tf.export import cascade as cascades
 from dico_tf.export.decoding import squares
 
 ANSWER = "answer"  # scope of what turns logits into answers, which stays in float32 in every file
@@ -23,6 +25,7 @@ class Member:
     image_size: int
     short_side: int  # pixels to which pictures are resized before the centre is cut out
     average: str = "logits"
+    cascade: cascades.Cascade | None = None  # of the committee, where it was given gates
 
     @property
     def committee(self) -> bool:
@@ -54,10 +57,17 @@ class Servable(tf.Module):
         self.serve = _function(lambda image: answers(member, image), image)
         self.serve_bytes = _function(from_bytes, image_bytes)
         self.classify = _function(classify, examples)
+        self.cascade = _function(functools.partial(_cascaded, member.cascade), image) if member.cascade else None
 
     @property
     def signatures(self) -> dict[str, tf.types.experimental.GenericFunction]:
-        return {"serving_default": self.serve, "serving_bytes": self.serve_bytes, "classify": self.classify}
+        found = {"serving_default": self.serve, "serving_bytes": self.serve_bytes, "classify": self.classify}
+        return {**found, cascades.SIGNATURE: self.cascade} if self.cascade else found
+
+
+def _cascaded(cascade: cascades.Cascade, image: tf.Tensor) -> dict[str, tf.Tensor]:
+    found = cascades.answers(cascade, image)
+    return {name: found[name] for name in cascades.OUTPUTS}
 
 
 def _function(call, spec: tf.TensorSpec):

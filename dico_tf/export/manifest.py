@@ -159,6 +159,8 @@ def _fault(content: Any) -> str:
             return f"says nothing that can be used about {wrong[0]} of member {member.get('name')!r}: export again"
         if any(not _inside(file["path"]) for file in member["files"].values()):
             return f"names a file of {member['name']} outside of the export"
+    if committee.get("temperature", 1.0) != 1.0:
+        return "divides logits by a temperature, which this version does not: export again"
     strangers = [name for name in committee["members"] if name not in names]
     return f"puts {strangers[0]!r} on the committee, which is no member" if strangers else ""
 

@@ -1,6 +1,7 @@
 """From a trained run to the folder that serves it."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from dico_tf.committee.decision import Committee
 from dico_tf.cotrain.dico import DiCo
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import combine
-from dico_tf.export import description, folder, litert, manifest, saved_model, tf_serving
+from dico_tf.export import description, fitted, folder, litert, manifest, saved_model, tf_serving
+from dico_tf.export.cascade import Cascade
 from dico_tf.export.conversions import Conversions, Files, together
 from dico_tf.export.graph import Member, answers
 from dico_tf.export.manifest import COMMITTEE, SAVED_MODEL
@@ -35,6 +38,7 @@ class Exporting:
     formats: Sequence[str]
     place: Path
     say: Callable[[str], None]
+    committee: Committee | None = None  # of branches, whose gates make a cascade
 
     @property
     def made(self) -> Path:
@@ -51,7 +55,21 @@ class Exporting:
         shared = {"class_names": data["class_names"], "image_size": data["image_size"], "average": average}
         networks = {f"branch_{s}": [branch] for s, branch in enumerate(self.model.branches)}
         networks[COMMITTEE] = self.model.branches
-        return [Member(name=n, networks=nets, short_side=self.run.short_side, **shared) for n, nets in networks.items()]
+        shared["short_side"] = self.run.short_side
+        cascades = {COMMITTEE: self.cascade()}
+        return [Member(name=n, networks=nets, cascade=cascades.get(n), **shared) for n, nets in networks.items()]
+
+    def cascade(self) -> Cascade | None:
+        if not self.committee:
+            return None
+        places = [int(name.removeprefix("branch_")) for name in self.committee.members]
+        branches, prices = self.model.branches, description.costs(self.run)
+        return Cascade(
+            committee=self.committee,
+            networks=[functools.partial(branches[s], training=False) for s in places],
+            costs=[prices[s]["macs"] for s in places],
+            classes=len(self.run.data["class_names"]),
+        )
 
     def make(self) -> None:
         for kind in self.formats:
@@ -66,8 +84,10 @@ class Exporting:
         reached = self._together(files)
         for entry, found in zip(entries, files, strict=False):
             self._describe(entry, found)
-        content = description.export(self.run, self.model, entries, self.material)
+        content = description.export(self.run, self.model, entries, self.material, self.committee)
         content["comparison"]["ensemble_of_branches"] = reached
+        if self.committee and self.material.logits is not None:
+            content["comparison"]["cascade"] = fitted.judged(self.committee, self.material, description.costs(self.run))
         (self.made / manifest.NAME).write_text(manifest.text(content), encoding="utf-8")
         (self.made / "README.md").write_text(description.card(self.run, content), encoding="utf-8")
 
@@ -80,7 +100,8 @@ class Exporting:
         if wanted:
             entry["metrics"][SAVED_MODEL] = {"largest_difference": difference}
             entry["files"][SAVED_MODEL] = manifest.measure(path, self.made)
-            tf_serving.stage(path, self.staged / member.name, member.name, member.image_size)
+            stops_early = member.cascade is not None
+            tf_serving.stage(path, self.staged / member.name, member.name, member.image_size, stops_early)
         return path
 
     def _litert(self, member: Member, entry: dict[str, Any], source: Path) -> Files:
@@ -146,6 +167,7 @@ def export(
     data_dir: str,
     keep_versions: int,
     say: Callable[[str], None],
+    committee: Committee | None = None,
 ) -> None:
     """All of it beside the old export first; then it takes the old one's place, and is served as the next version."""
     if not all(np.isfinite(array).all() for array in run.arrays.values()):
@@ -155,8 +177,9 @@ def export(
         wanted = {"compare": compare, "calibrate": calibrate if "int8" in conversions.kinds else 0}
         material = Material.of(run, model, place, data_dir, **wanted) if TFLITE in formats else Material()
         work = Exporting(
-            run=run, model=model, material=material, conversions=conversions, formats=formats, place=place, say=say
-        )
+            run=run, model=model, material=material, conversions=conversions, formats=formats, place=place, say=say,
+            committee=committee,
+        )  # fmt: skip
         work.make()
         folder.publish(out, work.made)
         if SAVED_MODEL in formats:

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 from PIL import Image
 
@@ -36,12 +37,12 @@ def versions(served: Path, name: str) -> list[int]:
     return sorted(int(path.name) for path in place.iterdir() if path.name.isdigit()) if place.is_dir() else []
 
 
-def stage(saved_model: Path, place: Path, name: str, image_size: int) -> None:
+def stage(saved_model: Path, place: Path, name: str, image_size: int, cascade: bool = False) -> None:
     """A version as it will be served: the SavedModel's files, linked, and its warm-up requests."""
     shutil.copytree(saved_model, place, copy_function=_same)
     (place / WARM_UP).parent.mkdir()
     with tf.io.TFRecordWriter(str(place / WARM_UP)) as writer:
-        for request in warm_up(name, image_size):
+        for request in warm_up(name, image_size, cascade):
             log = wire.PredictionLog(predict_log=wire.PredictLog(request=request))
             writer.write(log.SerializeToString(deterministic=True))
     folder.flush(place)
@@ -55,13 +56,21 @@ def _same(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def warm_up(name: str, image_size: int) -> list[wire.PredictRequest]:
-    """A request of each batch size, and one of an encoded picture: a graph's first answer takes long."""
+def warm_up(name: str, image_size: int, cascade: bool = False) -> list[wire.PredictRequest]:
+    """A request of each batch size, and one of an encoded picture: a graph's first answer takes long.
+
+    One of noise for a cascade, of which it may be unsure enough to ask all members.
+    """
     requests = [_request(name, "serving_default", image=_grey(size, image_size)) for size in SIZES]
     encoded = io.BytesIO()
     Image.new("RGB", (image_size, image_size), "grey").save(encoded, "JPEG")
     picture = wire.Tensor(dtype=wire.DT_STRING, tensor_shape=_shape(1), string_val=[encoded.getvalue()])
-    return [*requests, _request(name, "serving_bytes", image_bytes=picture)]
+    requests.append(_request(name, "serving_bytes", image_bytes=picture))
+    if cascade:
+        noise = np.random.default_rng(0).integers(0, 256, (1, image_size, image_size, 3)).astype("<f4")
+        content = wire.Tensor(dtype=wire.DT_FLOAT, tensor_shape=_shape(*noise.shape), tensor_content=noise.tobytes())
+        requests.append(_request(name, "cascade", image=content))
+    return requests
 
 
 def _request(name: str, signature: str, **inputs: wire.Tensor) -> wire.PredictRequest:

@@ -83,6 +83,11 @@ class TrainedRun:
         """Pixels to which pictures are resized before the centre is cut out; older runs had no margin."""
         return self.data.get("short_side", self.data["image_size"])
 
+    @property
+    def checksums(self) -> dict[str, str]:
+        """sha256 of each branch's weights, by which a committee knows its members."""
+        return state.checksums(self.arrays)
+
     def network(self, precision: str = "") -> DiCo:
         model = network(self.config, self.data, self.reference, precision)
         state.assign(state.weights(model), self.arrays, f"{self.workdir}/best")

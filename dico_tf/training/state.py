@@ -133,6 +133,15 @@ def read_facts(path: Path) -> dict[str, Any]:
     return facts
 
 
+def checksums(arrays: Mapping[str, np.ndarray]) -> dict[str, str]:
+    """{branch_0: sha256 of its weights, ...}, of arrays under the names of `weights`."""
+    digests: dict[str, Any] = {}
+    for name in sorted(arrays):
+        branch, _, rest = name.partition("/")
+        digests.setdefault(branch, hashlib.sha256()).update(f"\0{rest}\0".encode() + arrays[name].tobytes())
+    return {name: digest.hexdigest() for name, digest in digests.items()}
+
+
 def read_part(path: Path, name: str) -> dict[str, np.ndarray]:
     with np.load(settled(path) / f"{name}.npz", allow_pickle=False) as arrays:
         return dict(arrays)

@@ -4,7 +4,7 @@ import asyncio
 import dataclasses
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import grpc
 import numpy as np
@@ -35,7 +35,7 @@ class Expected:
 
     classes: int
     exports: Sequence[str] | None  # that are known, as they change; None: any may be averaged
-    patience: float  # seconds after which being late is the member's fault, and not that of a hurried client
+    patience: Callable[[], float]  # seconds after which being late is its fault, and not that of a hurried client
 
 
 class Replica:
@@ -105,7 +105,7 @@ class Replica:
             log.warning("%s at %s %s", self._name, self.address, what)
 
     def _hurried(self, given: float) -> bool:
-        return given < self._expected.patience
+        return given < self._expected.patience()
 
     async def probe(self) -> None:
         """Whether it is ready, and if so whether a rested circuit may let one request through."""
