@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -63,7 +63,7 @@ def ensemble(*members: str, **how) -> Committee:
 class Decision:
     logits: np.ndarray  # [N, C] of the running answer where it stopped
     stage: np.ndarray  # int64 [N], the last member asked, from 0
-    confidence: np.ndarray  # float32 [N, n], after each member, also those that were not asked
+    confidence: np.ndarray  # float32 [N, n], after each member; of one that was really not asked it is NaN
     lost: np.ndarray  # bool [N]: NaN or infinity in the answer; such rows went to the last member
 
     @property
@@ -77,20 +77,30 @@ def running(committee: Committee, logits: np.ndarray) -> Iterator[np.ndarray]:
     logits: a_k = a_{k-1} + w_k / W_k (z_k - a_{k-1}), W_k = w_1 + ... + w_k; probs: the logarithm of the same mean of
     probabilities; max: the largest logit so far. The first is the member's own logits, untouched.
     """
-    weights = np.asarray(committee.weights or np.ones(len(committee.members)))
-    shares = weights / np.cumsum(weights)
     so_far = None
-    for k, share in enumerate(shares):
-        own = committee_logits(committee, k, logits[:, k])
-        so_far = own if so_far is None else _MEANS[committee.average](so_far, own, share)
+    for k in range(len(committee.members)):
+        so_far = joined(committee, so_far, range(k), k, logits[:, k])
         yield so_far
+
+
+def joined(
+    committee: Committee, so_far: np.ndarray | None, before: Sequence[int], k: int, logits: np.ndarray
+) -> np.ndarray:
+    """The answer [N, C] of the members `before`, of whom some may have failed, and of k, who says `logits` [N, C]."""
+    own = committee_logits(committee, k, logits)
+    if so_far is None:
+        return own
+    weights = np.asarray(committee.weights or np.ones(len(committee.members)))
+    share = weights[k] / np.cumsum(weights[[*before, k]])[-1]
+    return _MEANS[committee.average](so_far, own, share)
 
 
 def committee_logits(committee: Committee, k: int, logits: np.ndarray) -> np.ndarray:
     """Of member k, as they enter the mean: float64, divided by its temperature."""
     values = np.asarray(logits, np.float64)
     values = values / committee.temperatures[k] if committee.temperatures else values
-    return log_softmax(values) if committee.average == "probs" else values
+    with np.errstate(invalid="ignore"):  # infinity less itself: such a row is NaN, as it shall be
+        return log_softmax(values) if committee.average == "probs" else values
 
 
 def _mean_of_logits(so_far: np.ndarray, own: np.ndarray, share: float) -> np.ndarray:
@@ -99,7 +109,7 @@ def _mean_of_logits(so_far: np.ndarray, own: np.ndarray, share: float) -> np.nda
 
 
 def _mean_of_probabilities(so_far: np.ndarray, own: np.ndarray, share: float) -> np.ndarray:
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
         return np.logaddexp(so_far + np.log1p(-share), own + np.log(share))
 
 
@@ -128,10 +138,14 @@ def decide(committee: Committee, logits: ArrayLike) -> Decision:
 
 def stage_of(confidences: np.ndarray, gates: tuple[float, ...]) -> np.ndarray:
     """The first stage whose gate is passed, confidence >= gate, else the last: [N, n] -> int64 [N]."""
-    passed = confidences[:, :-1] >= np.asarray(gates, np.float64) if gates else np.zeros((len(confidences), 0), bool)
-    never = np.asarray(gates, np.float64) == NEVER
-    passed &= ~never  # a confidence of infinity does not pass a gate that is never passed
+    passed = passes(confidences[:, :-1], gates)
     return np.concatenate([passed, np.ones((len(passed), 1), bool)], 1).argmax(1)
+
+
+def passes(confidences: np.ndarray, gates: ArrayLike) -> np.ndarray:
+    """confidence >= gate; a confidence of infinity does not pass a gate that is never passed, and NaN passes none."""
+    gates = np.asarray(gates, np.float64)  # compared as such: a number of Python would be rounded to float32 first
+    return (confidences >= gates) & (gates != NEVER)
 
 
 def checked_members(committee: Committee, logits: ArrayLike) -> np.ndarray:

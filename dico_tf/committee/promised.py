@@ -26,16 +26,20 @@ class Promised:
 
 
 def promised(
-    pool: Pool, reference: Committee, space: Space, goal: Goal, promise: Promise, seed: int = 0,
+    pool: Pool, kind: str, space: Space, goal: Goal, promise: Promise, seed: int = 0,
     tick: Callable[[], None] = lambda: None,
 ) -> Promised:  # fmt: skip
-    """Members and path from a half of the pool, the last setting that keeps the promise from the other."""
+    """All that is fitted, members and path from a half of the pool; from the other the last setting that keeps to it.
+
+    `kind`: of the reference.
+    """
     laying, testing = pool.halves(0.5, seed)
-    path = lay(laying, reference, space, goal, promise, tick)
-    right = right_answers(testing, reference)
+    aim = reference(laying, kind, space, goal)
+    path = lay(laying, aim, space, goal, promise, tick)
+    right = right_answers(testing, aim)
     losses = np.stack([regret(right, right_answers(testing, committee)) for committee in path])
     found = certify(losses, promise)
-    return Promised(path[found.place], reference, found, path)
+    return Promised(path[found.place], aim, found, path)
 
 
 def right_answers(pool: Pool, committee: Committee) -> np.ndarray:
@@ -44,13 +48,12 @@ def right_answers(pool: Pool, committee: Committee) -> np.ndarray:
 
 
 def lay(
-    pool: Pool, reference: Committee, space: Space, goal: Goal, promise: Promise,
+    pool: Pool, aim: Committee, space: Space, goal: Goal, promise: Promise,
     tick: Callable[[], None] = lambda: None,
 ) -> list[Committee]:  # fmt: skip
     """The reference, and behind it ever cheaper settings of the members that save most at the promised risk here."""
-    right = right_answers(pool, reference)
-    most = _cost(pool, reference, goal)
-    best, lowest = [], most
+    right = right_answers(pool, aim)
+    best, lowest = [], _cost(pool, aim, goal)
     for members in candidates(pool, space, goal):
         committee = template(pool, members, space)
         if costs.worst(_costs(pool, committee, goal), committee.gates) <= goal.worst:
@@ -58,7 +61,7 @@ def lay(
             if saving < lowest:
                 best, lowest = path, saving
         tick()
-    return [reference, *best]
+    return [aim, *best]
 
 
 def _front(
@@ -71,20 +74,23 @@ def _front(
     lost = reference_right[:, None] & (answers.argmax(-1) != pool.labels[:, None])
     found = sweep(confidences, lost, space.percentiles)
     cost, losses = found.average(_costs(pool, committee, goal)).ravel(), found.score.ravel()
-    front = cheapest(-losses, cost)[::-1]  # the fewest losses, and so the dearest, first
-    front = front[np.argsort(losses[front], kind="stable")]
+    front = cheapest(-losses, cost)
     kept = [cost[setting] for setting in front if passes(int(losses[setting]), pool.size, promise)]
     if not kept:
         return np.inf, []
-    places = np.unravel_index(front, found.score.shape) if committee.gates else ()
-    rows = np.stack(places, 1) if committee.gates else np.zeros((len(front), 0), int)
-    last = np.asarray(found.score.shape) - 1
-    before = [np.ceil(rows[0] + share * (last - rows[0])).astype(int) for share in _BETWEEN]
-    rows = np.concatenate([np.stack(before), rows]) if committee.gates else rows
-    if len(rows) > _LONGEST:
-        rows = rows[np.unique(np.linspace(0, len(rows) - 1, _LONGEST).round().astype(int))]
-    gates = [tuple(float(of[j]) for of, j in zip(found.candidates, row, strict=True)) for row in rows]
-    return min(kept), [dataclasses.replace(committee, gates=g) for g in dict.fromkeys(gates)]
+    gates = dict.fromkeys(found.gates(int(setting)) for setting in _with_safer(front, found.score.shape))
+    return min(kept), [dataclasses.replace(committee, gates=each) for each in gates]
+
+
+def _with_safer(front: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The front behind a few settings between never and its first; thinned out where it is long."""
+    if len(front) > _LONGEST:
+        front = front[np.unique(np.linspace(0, len(front) - 1, _LONGEST).round().astype(int))]
+    if not shape:
+        return front
+    first, last = np.asarray(np.unravel_index(front[0], shape)), np.asarray(shape) - 1
+    safer = [np.ceil(first + share * (last - first)).astype(int) for share in _BETWEEN]
+    return np.concatenate([[np.ravel_multi_index(tuple(places), shape) for places in safer], front])
 
 
 def _costs(pool: Pool, committee: Committee, goal: Goal) -> Sequence[float]:

@@ -12,6 +12,7 @@ from dico_tf.committee.decision import Committee, ensemble, stages
 from dico_tf.committee.pool import Pool
 from dico_tf.committee.sweep import Sweep, sweep
 from dico_tf.errors import UserError
+from dico_tf.evaluation.averaging import log_sum_exp
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,7 @@ class Space:
     average: str = "logits"
     temperatures: bool = False  # a temperature for each member, fitted to the calibration images
     weights: bool = False  # of the members in the mean, fitted likewise
+    score: str = "right"  # of a setting: its right answers; smooth: these and the sum of the labels' probabilities
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,6 +45,7 @@ class Point:
 
     committee: Committee
     right: int  # images
+    score: float  # by which the search ranks
     cost: float  # average
     worst: float
     milliseconds: float  # average; NaN where a member's is not known
@@ -79,10 +82,16 @@ def template(pool: Pool, members: Sequence[str], space: Space) -> Committee:
     return ensemble(*members, **how)
 
 
-def explored(pool: Pool, committee: Committee, percentiles: int) -> Sweep:
-    """All settings of this committee's gates, scored by right answers."""
+def explored(pool: Pool, committee: Committee, percentiles: int) -> tuple[Sweep, np.ndarray]:
+    """All settings of this committee's gates with their right answers, and their smooth scores.
+
+    smooth: right answers and the sum of the labels' probabilities, to a tenth; these are moved less by chance.
+    """
     answers, confidences = stages(committee, pool.stacked(committee.members))
-    return sweep(confidences, answers.argmax(-1) == pool.labels[:, None], percentiles)
+    found = sweep(confidences, answers.argmax(-1) == pool.labels[:, None], percentiles)
+    own = np.take_along_axis(answers, pool.labels[:, None, None], -1)[..., 0]
+    probabilities = np.nan_to_num(np.exp(own - log_sum_exp(answers)))
+    return found, np.round(found.score + sweep(confidences, probabilities, percentiles).score, 1)
 
 
 def search(pool: Pool, space: Space, goal: Goal, tick: Callable[[], None] = lambda: None) -> list[Point]:
@@ -109,7 +118,7 @@ def candidates(pool: Pool, space: Space, goal: Goal) -> list[tuple[str, ...]]:
 def chosen(front: Sequence[Point], goal: Goal) -> Point:
     """Of the front: by accuracy, then cost; or the cheapest that is accurate enough."""
     if math.isnan(goal.accuracy):
-        return max(front, key=lambda point: (point.right, -point.cost))
+        return max(front, key=lambda point: (point.score, -point.cost))
     enough = [point for point in front if point.accuracy >= goal.accuracy - 1e-12]
     if not enough:
         best = max(front, key=lambda point: point.right)
@@ -117,35 +126,36 @@ def chosen(front: Sequence[Point], goal: Goal) -> Point:
             f"--accuracy={100 * goal.accuracy:g} is out of reach on the calibration images: "
             f"{100 * best.accuracy:.2f} % is the most, by {', '.join(best.committee.members)}"
         )
-    return min(enough, key=lambda point: (point.cost, -point.right))
+    return min(enough, key=lambda point: (point.cost, -point.score))
 
 
 def _points(pool: Pool, committee: Committee, space: Space, goal: Goal) -> Iterator[Point]:
-    """Of one order of members: for each number of right answers the cheapest setting."""
+    """Of one order of members: for each score the cheapest setting."""
     cost = [pool.cost(member, goal.measure) for member in committee.members]
     milliseconds = [pool.cost(member, "milliseconds") for member in committee.members]
     worst = costs.worst(cost, committee.gates)
     if worst > goal.worst:
         return
     many = len(committee.members) > space.largest  # then as an ensemble only
-    found = explored(pool, committee, 0 if many else space.percentiles)
+    found, smooth = explored(pool, committee, 0 if many else space.percentiles)
+    score = (smooth if space.score == "smooth" else found.score).ravel()
     average, slow = found.average(cost).ravel(), found.average(milliseconds).ravel()
     kept = average <= goal.budget * (1 + 1e-12)
     if goal.milliseconds < math.inf:
         kept &= slow <= goal.milliseconds * (1 + 1e-12)
     settings = np.flatnonzero(kept)
-    for setting in settings[cheapest(found.score.ravel()[settings], average[settings])]:
+    for setting in settings[cheapest(score[settings], average[settings])]:
         gates = found.gates(int(setting))
         whole = dataclasses.replace(committee, gates=gates)
-        yield Point(whole, int(found.score.flat[setting]), float(average[setting]), worst, float(slow[setting]),
-                    pool.size)  # fmt: skip
+        yield Point(whole, int(found.score.flat[setting]), float(score[setting]), float(average[setting]), worst,
+                    float(slow[setting]), pool.size)  # fmt: skip
 
 
-def cheapest(right: np.ndarray, cost: np.ndarray) -> np.ndarray:
-    """Positions of the front of (right, cost): the cheapest for each count, where no higher count is as cheap."""
-    if not len(right):
+def cheapest(score: np.ndarray, cost: np.ndarray) -> np.ndarray:
+    """Positions of the front of (score, cost): the cheapest for each score, where no higher score is as cheap."""
+    if not len(score):
         return np.zeros(0, np.int64)
-    order = np.lexsort((cost, -right))
+    order = np.lexsort((cost, -score))
     best = np.minimum.accumulate(cost[order])
     first = np.concatenate([[True], best[1:] < best[:-1]])
     return order[first]
@@ -153,10 +163,10 @@ def cheapest(right: np.ndarray, cost: np.ndarray) -> np.ndarray:
 
 def pareto(points: Sequence[Point]) -> list[Point]:
     """Those that no other beats, by cost; of equals the one with fewer members, then the first."""
-    ordered = sorted(points, key=lambda point: (point.cost, -point.right, len(point.committee.members)))
+    ordered = sorted(points, key=lambda point: (point.cost, -point.score, len(point.committee.members)))
     front: list[Point] = []
     for point in ordered:
-        if not front or point.right > front[-1].right:
+        if not front or point.score > front[-1].score:
             front.append(point)
     return front
 

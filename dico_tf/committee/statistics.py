@@ -29,17 +29,19 @@ def binomial_tail(successes: int, trials: int, share: float) -> float:
         return 1.0
     if successes < 0 or share >= 1:
         return 0.0
-    k = np.arange(successes + 1)
-    logs = (
-        math.lgamma(trials + 1) - _log_factorial(k) - _log_factorial(trials - k)
-        + k * math.log(share) + (trials - k) * math.log1p(-share)
-    )  # fmt: skip
+    k = np.arange(1, successes + 1)
+    ratios = np.log((trials - k + 1) / k) + math.log(share) - math.log1p(-share)  # of P(X = k) to P(X = k - 1)
+    logs = trials * math.log1p(-share) + np.concatenate([[0.0], np.cumsum(ratios)])
     top = logs.max()
     return min(float(np.exp(top) * np.exp(logs - top).sum()), 1.0)
 
 
-def _log_factorial(k: np.ndarray) -> np.ndarray:
-    return np.array([math.lgamma(value + 1) for value in k])
+def bootstrap_gap(one: np.ndarray, other: np.ndarray, seed: int = 0, times: int = 2000) -> tuple[float, float]:
+    """95 % interval of mean(one) - mean(other) of bools, by drawing both anew: of bools that is a binomial draw."""
+    random = np.random.default_rng(seed)
+    drawn = [random.binomial(len(part), part.mean(), times) / len(part) for part in (one, other)]
+    low, high = np.quantile(drawn[0] - drawn[1], (0.025, 0.975))
+    return float(low), float(high)
 
 
 def mcnemar(one: np.ndarray, other: np.ndarray) -> float:
