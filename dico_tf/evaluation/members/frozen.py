@@ -1,7 +1,8 @@
 """TensorFlow functions: called on arrays, and counted from their graphs."""
 
+import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,10 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 from dico_tf.evaluation.cost import Cost
 
 _KERNELS = {"Conv2D": -1, "DepthwiseConv2dNative": -1, "Conv3D": -1, "MatMul": 0, "BatchMatMulV2": 0, "Einsum": 0}
-_CALLS = ("PartitionedCall", "StatefulPartitionedCall", "While", "StatelessWhile", "If", "StatelessIf")
+_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
+_WHOLE = ("_XlaMustCompile", "_noinline", "_output_shapes")  # keep a call from being dissolved, and its shapes unknown
+
+_MARKS = itertools.count()
 
 
 def compiled(call: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[np.ndarray], np.ndarray]:
@@ -27,12 +31,13 @@ def cost(call: Callable[[tf.Tensor], Any], side: int, kind: tf.DType, variables:
     """
     image = tf.TensorSpec((batch, side, side, 3), kind)
     try:
-        frozen = convert_variables_to_constants_v2(tf.function(call).get_concrete_function(image))
+        traced = tf.function(call, autograph=False).get_concrete_function(image)
+        frozen = _dissolved(convert_variables_to_constants_v2(traced))
         operations = frozen.graph.get_operations()
-        counted = [_multiply_adds(operation) for operation in operations]
+        total = _total(operations)
     except Exception:  # custom operations and tables fail each in their own way
         return Cost(params=_parameters(variables, ()))
-    macs = math.nan if None in counted else float(sum(counted)) / batch
+    macs = math.nan if total is None else total / batch
     return Cost(macs=macs, params=_parameters(variables, operations))
 
 
@@ -49,8 +54,11 @@ def _parameters(variables: list, operations: list | tuple) -> float:
 
 def _multiply_adds(operation: tf.Operation) -> int | None:
     """None where there are some and their number is not known."""
-    if operation.type in _CALLS:
-        return 0 if not any(_counts(operation)) else None
+    names = [attribute.func.name for attribute in operation.node_def.attr.values() if attribute.func.name]
+    if names:  # loops and choices: how often they run is not in the graph
+        library = operation.graph.as_graph_def().library.function
+        within = [node.op for f in library if f.signature.name in names for node in f.node_def]
+        return None if set(within) & {*_KERNELS, *_CALLS} else 0
     if operation.type == "Conv2DBackpropInput":  # every input position meets every entry of the kernel
         kernel, given = operation.inputs[1].shape, operation.inputs[2].shape
         return _product(*_positions(given, operation), kernel) if given.rank else None
@@ -91,15 +99,28 @@ def _product(*shapes) -> int | None:
     return None if None in sizes else math.prod(sizes)
 
 
-def _counts(operation: tf.Operation) -> Iterator[bool]:
-    """Of each operation within the functions that one calls, whether it multiplies."""
-    names = [
-        operation.get_attr(key).name for key in ("f", "body", "then_branch", "else_branch") if _has(operation, key)
-    ]
-    for function in operation.graph.as_graph_def().library.function:
-        if function.signature.name in names:
-            yield from (node.op in _KERNELS or node.op in _CALLS for node in function.node_def)
+def _dissolved(frozen: Any) -> Any:
+    """The graph without the calls that were to stay whole, such as those of Keras' grouped convolutions."""
+    if not any(operation.type in _CALLS for operation in frozen.graph.get_operations()):
+        return frozen
+    graph = frozen.graph.as_graph_def()
+    mark = f"_{next(_MARKS)}"  # TensorFlow knows the functions already, and by other definitions
+    for node in (*graph.node, *(node for function in graph.library.function for node in function.node_def)):
+        for name in _WHOLE:
+            node.attr.pop(name, None)
+        for attribute in node.attr.values():
+            if attribute.HasField("func"):
+                attribute.func.name += mark
+    for function in graph.library.function:
+        function.signature.name += mark
+        function.arg_attr.clear()
+        for name in _WHOLE:
+            function.attr.pop(name, None)
+    wrapped = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph, name=""), [])
+    ends = [[wrapped.graph.get_tensor_by_name(t.name) for t in tensors] for tensors in (frozen.inputs, frozen.outputs)]
+    return convert_variables_to_constants_v2(wrapped.prune(*ends))
 
 
-def _has(operation: tf.Operation, key: str) -> bool:
-    return key in operation.node_def.attr
+def _total(operations: list[tf.Operation]) -> int | None:
+    counted = [_multiply_adds(operation) for operation in operations]
+    return None if None in counted else sum(counted)
