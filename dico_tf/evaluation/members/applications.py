@@ -160,6 +160,7 @@ def _completed(model: keras.Model, base: keras.Model) -> keras.Model:
 
 
 def _network(model: keras.Model, prepare: Callable) -> Network:
-    forward = compiled(lambda images: model(prepare(keras.ops.cast(images, "float32")), training=False))
+    side = model.input_shape[1]
+    forward = compiled(lambda images: model(prepare(keras.ops.cast(images, "float32")), training=False), side)
     price = counted(model)
     return Network(answer=forward, cost=Cost(macs=float(price.macs), params=float(price.params)))

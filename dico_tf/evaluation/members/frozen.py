@@ -18,9 +18,12 @@ _WHOLE = ("_XlaMustCompile", "_noinline", "_output_shapes")  # keep a call from 
 _MARKS = itertools.count()
 
 
-def compiled(call: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[np.ndarray], np.ndarray]:
+def compiled(
+    call: Callable[[tf.Tensor], tf.Tensor], side: int, kind: tf.DType = tf.uint8, batch: int | None = None
+) -> Callable[[np.ndarray], np.ndarray]:
     """The network as one graph for every number of images; float32 [B, outputs]."""
-    forward = tf.function(call, reduce_retracing=True, autograph=False)
+    image = tf.TensorSpec((batch, side, side, 3), kind)
+    forward = tf.function(call, input_signature=[image], autograph=False)
     return lambda images: np.asarray(tf.cast(forward(tf.constant(images)), tf.float32))
 
 

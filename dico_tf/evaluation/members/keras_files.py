@@ -4,6 +4,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from dico_tf.cotrain.dico import DiCo
 from dico_tf.data import pictures
@@ -65,7 +66,7 @@ def _of_dico(model: DiCo, spelling: Spelling, shared: dict) -> list[Member]:
         return Member(
             name=spelling.label(part),
             settings={"part": part, "average": model.average},
-            load=lambda: runs.network(chosen, model.average),
+            load=lambda: runs.network(chosen, model.average, shared["input_size"]),
             reading=Reading("logits", "none"),
             **shared,
         )
@@ -97,8 +98,8 @@ def _size(model: keras.Model, spelling: Spelling, known: int) -> int:
 
 def _network(model: keras.Model, ranges: str, size: int) -> Network:
     entrance = model.inputs[0]
-    forward = compiled(lambda images: model(images, training=False))
     kind = np.dtype("float32" if "float" in entrance.dtype else entrance.dtype)
+    forward = compiled(lambda images: model(images, training=False), size, tf.as_dtype(kind))
     if entrance.shape[1] is None:  # to be counted, sizes must be known
         sized = keras.Input((size, size, 3), dtype=entrance.dtype)
         price = counted(keras.Model(sized, model(sized)))

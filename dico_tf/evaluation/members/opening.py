@@ -39,7 +39,10 @@ def opened(sources: Sequence[str], classes: int = 0) -> list[Member]:
 def _members(spelling: Spelling, classes: int) -> list[Member]:
     if spelling.kind == "saved_model" and not spelling.options and spelling.part == "":
         spelling = _of_export(spelling)
-    return importlib.import_module(KINDS[spelling.kind]).members(spelling, classes)
+    found = importlib.import_module(KINDS[spelling.kind]).members(spelling, classes)
+    if spelling.name and len(found) == 1:
+        return [dataclasses.replace(found[0], name=spelling.name)]
+    return found
 
 
 def _of_export(spelling: Spelling) -> Spelling:

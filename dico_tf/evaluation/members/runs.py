@@ -56,7 +56,7 @@ def _member(spelling: Spelling, run: TrainedRun, part: str, networks: Callable[[
         short_side=run.short_side if wanted == size else int(pictures.MARGIN * wanted) if margin else wanted,
         class_names=tuple(run.data["class_names"]),
         settings={"part": part, "average": config.cotraining.average, "precision": config.machine.precision},
-        load=lambda: network([networks()[s] for s in chosen], config.cotraining.average),
+        load=lambda: network([networks()[s] for s in chosen], config.cotraining.average, wanted),
         reading=Reading("logits", "none"),
     )
 
@@ -71,13 +71,13 @@ def _digest(run: TrainedRun, chosen: Sequence[int]) -> str:
     return digest.hexdigest()
 
 
-def network(models: Sequence[keras.Model], average: str) -> Network:
+def network(models: Sequence[keras.Model], average: str, side: int) -> Network:
     """One network, or several whose logits are averaged."""
     costs = [counted(model) for model in models]
     together = Cost(macs=float(sum(c.macs for c in costs)), params=float(sum(c.params for c in costs)))
     if len(models) == 1:
-        return Network(answer=compiled(lambda x: models[0](x, training=False)), cost=together)
-    apart = compiled(lambda x: keras.ops.stack([model(x, training=False) for model in models], axis=1))
+        return Network(answer=compiled(lambda x: models[0](x, training=False), side), cost=together)
+    apart = compiled(lambda x: keras.ops.stack([model(x, training=False) for model in models], axis=1), side)
     return Network(answer=lambda images: combine(apart(images), average).astype(np.float32), cost=together)
 
 

@@ -122,7 +122,7 @@ def _network(
     def call(images: tf.Tensor) -> tf.Tensor:
         return signature(**{key: images})[output]
 
-    forward = in_batches(compiled(call), batch)
+    forward = in_batches(compiled(call, size, kind, batch), batch)
     numbers = np.uint8 if kind == tf.uint8 else np.float32
 
     def answer(images: np.ndarray) -> np.ndarray:

@@ -34,7 +34,7 @@ def members(spelling: Spelling, classes: int) -> list[Member]:
     if spelling.options and len(chosen) > 1:
         raise UserError(f"{spelling.source}: costs are of one member: name it as in {spelling.place}:{chosen[0]}")
     shared = {"ids": ids.astype(np.str_), "labels": labels, "names": names}
-    return [_member(spelling, name, arrays[name], len(chosen) > 1, **shared) for name in chosen]
+    return [_member(spelling, name, arrays[name], **shared) for name in chosen]
 
 
 def _read(path: Path, source: str) -> dict[str, np.ndarray]:
@@ -45,9 +45,7 @@ def _read(path: Path, source: str) -> dict[str, np.ndarray]:
         raise UserError(f"{source} is damaged, cut short or no .npz of logits ({fault})") from fault
 
 
-def _member(
-    spelling: Spelling, name: str, logits: np.ndarray, several: bool, ids: np.ndarray, labels: np.ndarray, names
-) -> Member:
+def _member(spelling: Spelling, name: str, logits: np.ndarray, ids: np.ndarray, labels: np.ndarray, names) -> Member:
     if logits.ndim != 2 or logits.dtype.kind != "f" or not len(logits) == len(ids) == len(labels):
         raise UserError(f"{spelling.source}: {name} is {logits.dtype} {list(logits.shape)} with {len(ids)} ids and "
                         f"{len(labels)} labels: floats [N, C] are needed, a row for each id")  # fmt: skip
@@ -55,7 +53,7 @@ def _member(
     digest.update(f"\0{logits.dtype} {logits.shape}\0".encode() + np.ascontiguousarray(logits).tobytes())
     numbers = {option: spelling.number(option, float("nan"), float) for option in OPTIONS}
     return Member(
-        name=f"{spelling.name}.{name}" if spelling.name and several else spelling.name or name,
+        name=f"{spelling.name}.{name}" if spelling.name else name,
         kind=spelling.kind,
         source=spelling.source,
         weights=digest.hexdigest(),
