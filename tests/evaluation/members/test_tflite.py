@@ -61,6 +61,7 @@ def files(network, tmp_path_factory):
         spec = tf.TensorSpec((None if kind == "any" else 1, 16, 16, 3), tf.float32)
         call = tf.function(lambda image: network(image, training=False)).get_concrete_function(spec)
         converter = tf.lite.TFLiteConverter.from_concrete_functions([call], network)
+        converter.experimental_enable_resource_variables = False
         if kind in ("dynamic", "int8", "uint8"):
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if kind in ("int8", "uint8"):
