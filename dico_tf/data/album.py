@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -24,6 +25,9 @@ class Shelf(Protocol):
     def name(self, number: int) -> str:
         """What a person finds the picture by."""
 
+    def stamp(self, number: int) -> str:
+        """Changes with the picture, as far as can be told without reading it."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Files:
@@ -35,6 +39,10 @@ class Files:
 
     def name(self, number: int) -> str:
         return str(self.root / str(self.names[number]))
+
+    def stamp(self, number: int) -> str:
+        found = os.stat(self.name(number))
+        return f"{found.st_size} {found.st_mtime_ns}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +58,9 @@ class Held:
     def name(self, number: int) -> str:
         return f"picture {number} of {self.title}"
 
+    def stamp(self, number: int) -> str:
+        return str(len(self.pictures[number]))
+
 
 class Album:
     """uint8 squares as an evaluation sees them, and windows of whole pictures as training does."""
@@ -64,6 +75,13 @@ class Album:
 
     def name(self, number: int) -> str:
         return self._shelf.name(number)
+
+    def stamp(self, number: int) -> str:
+        return f"{self.sizes[number].tolist()} {self._shelf.stamp(number)}"
+
+    def at(self, image_size: int, short_side: int) -> "Album":
+        """The same pictures as squares of another size; none of them is kept."""
+        return Album(self._shelf, self.sizes, image_size, short_side, Room(0))
 
     def squares(self, numbers: np.ndarray) -> np.ndarray:
         """[..., size, size, 3] for numbers of any shape."""

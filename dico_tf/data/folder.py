@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from dico_tf.config import Data
-from dico_tf.data import memory, pictures
+from dico_tf.data import labelled, memory, pictures
 from dico_tf.data.album import Album, Files
 from dico_tf.data.layout import Listing, counted, listing, several
 from dico_tf.data.source import Source, Split
@@ -21,9 +21,16 @@ def load(data: Data, seed: int) -> Source:
     """Checks every file; squares of up to 1 GiB are decoded at once, more of them, and windows, when asked for."""
     place = data.dataset.removeprefix("folder").removeprefix(":")
     if not place:
-        raise UserError(f"--dataset={data.dataset} names no folder: give --dataset=folder:DIR")
+        raise UserError(
+            f"--dataset={data.dataset} names no folder: give --dataset=folder:DIR, or folder:DIR/labels.csv"
+        )
     root = Path(place).expanduser()
-    found = listing(root)
+    name = root.resolve().name
+    if labelled.named(root):
+        found, root = labelled.listing(root), root.parent
+        name = f"{root.resolve().name}/{name}"
+    else:
+        found = listing(root)
     names = tuple(next(iter(found.values())))
     sizes = _check_files(root, found, data.skip_unreadable)
     size = data.image_size or _own_size(set(sizes.values()))
@@ -34,7 +41,7 @@ def load(data: Data, seed: int) -> Source:
     if at_once <= memory.AT_ONCE:
         splits = {part: _decoded(split, part, data.skip_unreadable) for part, split in splits.items()}
     return Source(
-        name=f"folder:{root.resolve().name}",
+        name=f"folder:{name}",
         class_names=names,
         image_size=size,
         splits=splits,
@@ -74,10 +81,11 @@ def _check_files(root: Path, found: Listing, skip: bool) -> dict[str, tuple[int,
     faults = {path: error for path, error in results.items() if isinstance(error, Exception)}
     if faults:
         _report(faults, skip)
-        for classes in found.values():
+        empty = []
+        for part, classes in found.items():
             for name, members in classes.items():
                 classes[name] = [path for path in members if path not in faults]
-        empty = [str(root / part / name) for part in found for name, members in found[part].items() if not members]
+                empty += [str(root / part / name)] if members and not classes[name] else []
         if empty:
             raise UserError(f"no picture of {counted(len(empty), 'class', 'classes')} can be read\n{several(empty)}")
     return {path: size for path, size in results.items() if path not in faults}

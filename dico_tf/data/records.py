@@ -57,6 +57,10 @@ class Records:
         file, start, _ = self.places[number].tolist()
         return f"the picture at byte {start} of {self.files[file]}"
 
+    def stamp(self, number: int) -> str:
+        file, start, length = self.places[number].tolist()
+        return f"{self.files[file].name} {start} {length}"
+
 
 @dataclasses.dataclass(frozen=True)
 class ArrayRecords:
@@ -72,6 +76,9 @@ class ArrayRecords:
 
     def name(self, number: int) -> str:
         return f"record {number} of {self.title}"
+
+    def stamp(self, number: int) -> str:
+        return self.name(number)
 
 
 def table(rows: Iterable[tuple], count: int, title: str) -> Table:

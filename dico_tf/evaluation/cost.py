@@ -15,6 +15,9 @@ class Cost:
     macs: float = math.nan  # multiply-adds
     params: float = math.nan
     milliseconds: float = math.nan  # mean of single images on the machine that measured
+    p50: float = math.nan  # of those milliseconds
+    p95: float = math.nan
+    p99: float = math.nan
 
     def of(self, measure: str) -> float:
         if measure not in MEASURES:

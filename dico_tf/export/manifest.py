@@ -7,11 +7,11 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dico_tf.errors import UserError
+from dico_tf.evaluation.checksum import checksum
 from dico_tf.registry import suggestion
 
 FORMAT = 1
@@ -94,24 +94,6 @@ def measure(path: Path, below: Path) -> dict[str, Any]:
     """{path, sha256, bytes} of a file, or of all files in a folder."""
     sha256, size = checksum(path)
     return {"path": path.relative_to(below).as_posix(), "sha256": sha256, "bytes": size}
-
-
-def checksum(path: Path) -> tuple[str, int]:
-    """(sha256, bytes) of a file; of a folder: of the names and sums of the files in it."""
-    if not path.is_dir():
-        return _of_file(path)
-    found = {file.relative_to(path).as_posix(): _of_file(file) for file in _files(path)}
-    lines = "".join(f"{sha256}  {name}\n" for name, (sha256, _) in sorted(found.items()))
-    return hashlib.sha256(lines.encode()).hexdigest(), sum(size for _, size in found.values())
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if path.is_file())
-
-
-def _of_file(path: Path) -> tuple[str, int]:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest(), path.stat().st_size
 
 
 def load(path: str | Path) -> Manifest:

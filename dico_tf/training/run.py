@@ -26,6 +26,10 @@ from dico_tf.views.policies import parse_all
 def splits(config: Config, source: Source) -> dict[str, Split]:
     """train and, where there are such images, validation and test; calibration and test never meet."""
     found = dict(source.splits)
+    if "train" not in found:
+        raise UserError(
+            f"{source.name} has no images to train with: a table of labels needs a column split with train, val or test"
+        )
     if "val" in found:
         found["validation"] = found.pop("val")
     elif config.data.validation:

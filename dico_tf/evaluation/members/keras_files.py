@@ -1,0 +1,112 @@
+"""Networks in .keras files, read in Keras' safe mode."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from dico_tf.cotrain.dico import DiCo
+from dico_tf.data import pictures
+from dico_tf.divide.networks.cost import cost as counted
+from dico_tf.errors import UserError
+from dico_tf.evaluation.checksum import checksum
+from dico_tf.evaluation.cost import Cost
+from dico_tf.evaluation.members import pixels, runs
+from dico_tf.evaluation.members.fitting import fixed_size
+from dico_tf.evaluation.members.frozen import compiled
+from dico_tf.evaluation.members.member import Member, Network
+from dico_tf.evaluation.members.reading import Reading
+from dico_tf.evaluation.members.spelling import BACKGROUND, Spelling
+from dico_tf.registry import suggestion
+
+OPTIONS = ("short_side", "pixels", "outputs", "background")
+
+
+def members(spelling: Spelling, classes: int) -> list[Member]:
+    spelling.check(OPTIONS)
+    path = Path(spelling.place)
+    model = _loaded(path, spelling.source)
+    dico = isinstance(model, DiCo)
+    size = _size(model, spelling, model.get_config()["image_size"] if dico else 0)
+    ranges = pixels.checked(spelling.options.get("pixels", pixels.OWN))
+    shared = {
+        "kind": spelling.kind,
+        "source": spelling.source,
+        "weights": checksum(path)[0],
+        "input_size": size,
+        "short_side": spelling.number("short_side", pictures.short_side(size)),
+    }
+    if dico:
+        return _of_dico(model, spelling, shared)
+    if spelling.part not in ("", BACKGROUND):
+        raise UserError(f"{spelling.source}: a network has no part {spelling.part!r}; it may have :{BACKGROUND}")
+    answers = Reading(spelling.options.get("outputs", "auto"), spelling.background, classes)
+    return [
+        Member(
+            name=spelling.label(),
+            settings={"pixels": ranges},
+            load=lambda: _network(model, ranges, size),
+            reading=answers,
+            **shared,
+        )
+    ]
+
+
+def _of_dico(model: DiCo, spelling: Spelling, shared: dict) -> list[Member]:
+    """What `DiCo.save` wrote: each branch, one, or all together."""
+    names = [f"branch_{s}" for s in range(model.splits)]
+    if spelling.part and spelling.part not in (*names, runs.ENSEMBLE):
+        near = suggestion(spelling.part, (*names, runs.ENSEMBLE))
+        raise UserError(f"{spelling.source}: the file has no {spelling.part!r}; {near}")
+    spelling.check(("short_side",))
+
+    def member(part: str) -> Member:
+        chosen = model.branches if part == runs.ENSEMBLE else [model.branches[names.index(part)]]
+        return Member(
+            name=spelling.label(part),
+            settings={"part": part, "average": model.average},
+            load=lambda: runs.network(chosen, model.average, shared["input_size"]),
+            reading=Reading("logits", "none"),
+            **shared,
+        )
+
+    return [member(part) for part in ([spelling.part] if spelling.part else names)]
+
+
+def _loaded(path: Path, source: str) -> keras.Model:
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # zip, JSON, unknown layers: Keras raises any kind
+        said = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"{source} cannot be read: {said}\nIt must be written by model.save in the .keras format, and "
+                        "layers of your own be registered before it is read") from error  # fmt: skip
+
+
+def _size(model: keras.Model, spelling: Spelling, known: int) -> int:
+    shapes = [(None, known, known, 3)] if known else [tuple(x.shape) for x in model.inputs or ()]
+    if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][-1] != 3:
+        raise UserError(
+            f"{spelling.source} takes {[s[1:] for s in shapes]}: a member takes one picture [side, side, 3]"
+        )
+    height, width = shapes[0][1:3]
+    outputs = [] if known else [tuple(x.shape) for x in model.outputs]
+    if not known and (len(outputs) != 1 or len(outputs[0]) != 2):
+        raise UserError(f"{spelling.source} answers {[s[1:] for s in outputs]}: a member gives one score per class")
+    return fixed_size(spelling, height, width)
+
+
+def _network(model: keras.Model, ranges: str, size: int) -> Network:
+    entrance = model.inputs[0]
+    kind = np.dtype("float32" if "float" in entrance.dtype else entrance.dtype)
+    forward = compiled(lambda images: model(images, training=False), size, tf.as_dtype(kind))
+    if entrance.shape[1] is None:  # to be counted, sizes must be known
+        sized = keras.Input((size, size, 3), dtype=entrance.dtype)
+        price = counted(keras.Model(sized, model(sized)))
+    else:
+        price = counted(model)
+    macs = float("nan") if price.macs is None else float(price.macs)
+    return Network(
+        answer=lambda images: forward(pixels.prepared(images, ranges, kind)),
+        cost=Cost(macs=macs, params=float(price.params)),
+    )

@@ -1,0 +1,116 @@
+"""Branches of a trained run, or all of them together, at the size they were trained for or at another."""
+
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from dico_tf.data import pictures
+from dico_tf.data.shapes import CIFAR_LARGEST
+from dico_tf.divide.networks.cost import cost as counted
+from dico_tf.errors import UserError
+from dico_tf.evaluation.averaging import combine
+from dico_tf.evaluation.cost import Cost
+from dico_tf.evaluation.members.frozen import compiled
+from dico_tf.evaluation.members.member import Member, Network
+from dico_tf.evaluation.members.reading import Reading
+from dico_tf.evaluation.members.spelling import Spelling
+from dico_tf.layers.image import Normalisation
+from dico_tf.models.menu import Preset, find
+from dico_tf.registry import suggestion
+from dico_tf.training.assemble import TrainedRun, trained_run
+
+ENSEMBLE = "ensemble"
+OPTIONS = ()
+
+
+def members(spelling: Spelling, classes: int) -> list[Member]:
+    """Each branch, unless a part names one or all of them together."""
+    spelling.check(OPTIONS)
+    run = trained_run(spelling.place)
+    names = [f"branch_{s}" for s in range(run.config.network.splits)]
+    if spelling.part and spelling.part not in (*names, ENSEMBLE):
+        raise UserError(
+            f"{spelling.source}: the run {run.workdir} has no {spelling.part!r}; "
+            f"{suggestion(spelling.part, (*names, ENSEMBLE))}"
+        )
+    networks = functools.cache(lambda: branches(run, spelling.size))
+    return [_member(spelling, run, part, networks) for part in ([spelling.part] if spelling.part else names)]
+
+
+def _member(spelling: Spelling, run: TrainedRun, part: str, networks: Callable[[], list[keras.Model]]) -> Member:
+    size, config = run.data["image_size"], run.config
+    margin = run.short_side > size
+    wanted = spelling.size or size
+    chosen = range(config.network.splits) if part == ENSEMBLE else [int(part.removeprefix("branch_"))]
+    return Member(
+        name=spelling.label(part),
+        kind=spelling.kind,
+        source=spelling.source,
+        weights=_digest(run, chosen),
+        input_size=wanted,
+        short_side=run.short_side if wanted == size else int(pictures.MARGIN * wanted) if margin else wanted,
+        class_names=tuple(run.data["class_names"]),
+        settings={"part": part, "average": config.cotraining.average, "precision": config.machine.precision},
+        load=lambda: network([networks()[s] for s in chosen], config.cotraining.average, wanted),
+        reading=Reading("logits", "none"),
+    )
+
+
+def _digest(run: TrainedRun, chosen: Sequence[int]) -> str:
+    """Of the branches' weights, and of what else makes up a network."""
+    network = run.reference or [run.config.network.model, run.config.network.splits, run.config.network.division]
+    digest = hashlib.sha256(json.dumps([network, run.data["mean"], run.data["std"]]).encode())
+    for name in sorted(run.arrays):
+        if int(name.partition("/")[0].removeprefix("branch_")) in chosen:
+            digest.update(f"\0{name}\0".encode() + run.arrays[name].tobytes())
+    return digest.hexdigest()
+
+
+def network(models: Sequence[keras.Model], average: str, side: int) -> Network:
+    """One network, or several whose logits are averaged."""
+    costs = [counted(model) for model in models]
+    together = Cost(macs=float(sum(c.macs for c in costs)), params=float(sum(c.params for c in costs)))
+    if len(models) == 1:
+        return Network(answer=compiled(lambda x: models[0](x, training=False), side), cost=together)
+    apart = compiled(lambda x: keras.ops.stack([model(x, training=False) for model in models], axis=1), side)
+    return Network(answer=lambda images: combine(apart(images), average).astype(np.float32), cost=together)
+
+
+def branches(run: TrainedRun, size: int = 0) -> list[keras.Model]:
+    """The trained networks; for pictures of another size the same weights in networks built for it."""
+    trained = run.network().branches
+    if not size or size == run.data["image_size"]:
+        return trained
+    others = [_rebuilt(run, size) for _ in trained]
+    for old, new in zip(trained, others, strict=True):
+        shapes = [[(w.path, tuple(w.shape)) for w in model.weights] for model in (old, new)]
+        if [shape for _, shape in shapes[0]] != [shape for _, shape in shapes[1]]:
+            raise UserError(f"{run.workdir} cannot take pictures of {size} pixels: its weights are made for "
+                            f"{run.data['image_size']}")  # fmt: skip
+        new.set_weights(old.get_weights())
+    return others
+
+
+def _rebuilt(run: TrainedRun, size: int) -> keras.Model:
+    config, data, native = run.config, run.data, run.data["image_size"]
+    whole: Any = find(run.reference or config.network.model)
+    if isinstance(whole, Preset) and whole.layout(size) != whole.layout(native):
+        side = "at most" if native <= CIFAR_LARGEST else "more than"
+        raise UserError(
+            f"{run.workdir}: {whole.name} is another network at {size} pixels than at {native}: give {side} "
+            f"{CIFAR_LARGEST}"
+        )
+    sized = native if isinstance(whole, Preset) else size  # a division by budget is that of the training
+    branch = whole.divided(config.network.splits, config.network.division, sized, len(data["class_names"]))
+    normalisation = Normalisation(mean=tuple(data["mean"]), std=tuple(data["std"]))
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(config.machine.precision)
+    try:
+        return branch.build(size, len(data["class_names"]), normalisation)
+    finally:
+        keras.config.set_dtype_policy(before)

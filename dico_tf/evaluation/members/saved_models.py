@@ -1,0 +1,134 @@
+"""SavedModels with one picture in and scores out, whoever wrote them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
+
+from dico_tf.data import pictures
+from dico_tf.errors import UserError
+from dico_tf.evaluation.checksum import checksum
+from dico_tf.evaluation.members import pixels
+from dico_tf.evaluation.members.fitting import chosen_output, fixed_size, in_batches
+from dico_tf.evaluation.members.frozen import compiled, cost
+from dico_tf.evaluation.members.member import Member, Network
+from dico_tf.evaluation.members.reading import Reading
+from dico_tf.evaluation.members.spelling import BACKGROUND, Spelling
+
+OPTIONS = ("short_side", "pixels", "outputs", "background", "output")
+DEFAULT = "serving_default"
+_FLOATS = (tf.float32.as_datatype_enum, tf.float16.as_datatype_enum, tf.bfloat16.as_datatype_enum)
+_IMAGES = (*_FLOATS, tf.uint8.as_datatype_enum)
+
+
+def members(spelling: Spelling, classes: int) -> list[Member]:
+    """The part is a signature, where it is not the background."""
+    spelling.check(OPTIONS)
+    path = Path(spelling.place)
+    signatures = _signatures(path, spelling.source)
+    name = _chosen(signatures, spelling)
+    key, given = _image(signatures[name], name, spelling.source)
+    output = _output(signatures[name], name, spelling)
+    dims = [None if d.size < 0 else d.size for d in given.tensor_shape.dim] or [None] * 4
+    size = fixed_size(spelling, *dims[1:3])
+    ranges = pixels.checked(spelling.options.get("pixels", pixels.OWN))
+    kind = tf.dtypes.as_dtype(given.dtype)
+    part = "" if spelling.part == BACKGROUND else spelling.part
+    return [
+        Member(
+            name=spelling.label(part),
+            kind=spelling.kind,
+            source=spelling.source,
+            weights=checksum(path)[0],
+            input_size=size,
+            short_side=spelling.number("short_side", pictures.short_side(size)),
+            settings={"pixels": ranges, "signature": name, "output": output},
+            load=lambda: _network(path, name, key, output, size, kind, dims[0], ranges, spelling.source),
+            reading=Reading(spelling.options.get("outputs", "auto"), spelling.background, classes),
+        )
+    ]
+
+
+def _signatures(path: Path, source: str) -> dict[str, meta_graph_pb2.SignatureDef]:
+    try:
+        model = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
+        graph = next(g for g in model.meta_graphs if "serve" in g.meta_info_def.tags)
+    except Exception as error:  # protobuf raises its own kind, and a file may be another program's
+        raise UserError(f"{source} cannot be read: saved_model.pb is damaged, or has no graph to serve") from error
+    return {name: found for name, found in graph.signature_def.items() if not name.startswith("__")}
+
+
+def _described(signatures: Mapping[str, meta_graph_pb2.SignatureDef]) -> str:
+    lines = []
+    for name, signature in sorted(signatures.items()):
+        given = ", ".join(f"{key} {_shape(info)}" for key, info in sorted(signature.inputs.items()))
+        lines.append(f"{name} ({given or 'nothing'}) -> {', '.join(sorted(signature.outputs)) or 'nothing'}")
+    return "; ".join(lines)
+
+
+def _shape(info: meta_graph_pb2.TensorInfo) -> str:
+    dims = "?" if info.tensor_shape.unknown_rank else ", ".join(str(d.size) for d in info.tensor_shape.dim)
+    return f"{tf.dtypes.as_dtype(info.dtype).name} [{dims}]"
+
+
+def _chosen(signatures: Mapping[str, Any], spelling: Spelling) -> str:
+    if not signatures:
+        raise UserError(
+            f"{spelling.source} has no signature to be asked by: save it with tf.saved_model.save(module, DIR, "
+            "signatures=module.CALL), or a Keras model with model.export(DIR)"
+        )
+    asked = "" if spelling.part == BACKGROUND else spelling.part
+    name = asked or (DEFAULT if DEFAULT in signatures else next(iter(sorted(signatures))))
+    if name not in signatures or (not asked and name != DEFAULT and len(signatures) > 1):
+        wrong = f"no signature {asked!r}" if asked else f"no {DEFAULT}"
+        raise UserError(f"{spelling.source} has {wrong}: write :SIGNATURE with one of {_described(signatures)}")
+    return name
+
+
+def _image(signature: Any, name: str, source: str) -> tuple[str, meta_graph_pb2.TensorInfo]:
+    """The only input, which must be able to hold pictures."""
+    items = list(signature.inputs.items())
+    if len(items) == 1:
+        key, info = items[0]
+        dims = [d.size for d in info.tensor_shape.dim]
+        if info.dtype in _IMAGES and (info.tensor_shape.unknown_rank or (len(dims) == 4 and dims[3] in (3, -1))):
+            return key, info
+    raise UserError(
+        f"{source} takes something else than pictures [B, side, side, 3] alone: {_described({name: signature})}; "
+        "name another signature with :SIGNATURE"
+    )
+
+
+def _output(signature: Any, name: str, spelling: Spelling) -> str:
+    def fits(info) -> bool:
+        return info.dtype in _FLOATS and (info.tensor_shape.unknown_rank or len(info.tensor_shape.dim) == 2)
+
+    scores = sorted(key for key, info in signature.outputs.items() if fits(info))
+    return chosen_output(scores, sorted(signature.outputs), spelling, _described({name: signature}))
+
+
+def _network(
+    path: Path, name: str, key: str, output: str, size: int, kind: tf.DType, batch: int | None, ranges: str, source: str
+) -> Network:
+    try:
+        loaded = tf.saved_model.load(str(path))
+        signature = loaded.signatures[name]
+    except Exception as error:  # files that are missing or damaged, operations that are not known
+        raise UserError(f"{source} cannot be loaded: {(str(error) or type(error).__name__).splitlines()[0]}") from error
+
+    def call(images: tf.Tensor) -> tf.Tensor:
+        return signature(**{key: images})[output]
+
+    forward = in_batches(compiled(call, size, kind, batch), batch)
+    numbers = np.uint8 if kind == tf.uint8 else np.float32
+
+    def answer(images: np.ndarray) -> np.ndarray:
+        _ = loaded  # its variables live as long as it does
+        given = pixels.prepared(images, ranges, numbers)
+        return forward(given if kind in (tf.uint8, tf.float32) else given.astype(kind.as_numpy_dtype))
+
+    price = cost(call, size, kind, list(signature.variables), batch or 1)
+    return Network(answer=answer, cost=price)

@@ -1,0 +1,57 @@
+"""Every member's own pictures: decoded, or resampled from those in memory, at its size; and what identifies them."""
+
+import concurrent.futures
+import hashlib
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import Image
+
+from dico_tf.data import pictures
+from dico_tf.data.source import Source, Split
+
+_BATCH, _PIXELS = 256, 2**20  # images of a batch, and pixels in it
+
+
+class Squares:
+    """A split as one member sees it."""
+
+    def __init__(self, split: Split, size: int, short_side: int) -> None:
+        self._split, self._size, self._short = split, size, short_side
+        self._album = split.album.at(size, short_side) if split.album is not None else None
+
+    def take(self, positions: np.ndarray) -> np.ndarray:
+        """uint8 [N, size, size, 3]"""
+        if self._album is not None:
+            return self._album.squares(self._split.numbers[positions])
+        images = self._split.images[positions]
+        if images.shape[1:3] == (self._size, self._size) and self._short <= self._size:
+            return images
+        return np.stack([self._resampled(image) for image in images])
+
+    def _resampled(self, image: np.ndarray) -> np.ndarray:
+        return np.asarray(pictures.square(Image.fromarray(image), self._size, self._short))
+
+    def batches(self) -> Iterator[np.ndarray]:
+        """In the split's order; the next is made while the network works on one."""
+        step = max(1, min(_BATCH, _PIXELS // self._size**2))
+        parts = [np.arange(n, min(n + step, self._split.size)) for n in range(0, self._split.size, step)]
+        with concurrent.futures.ThreadPoolExecutor(1) as ahead:
+            coming = ahead.submit(self.take, parts[0])
+            for part in [*parts[1:], None]:
+                images = coming.result()
+                if part is not None:
+                    coming = ahead.submit(self.take, part)
+                yield images
+
+
+def fingerprint(source: Source, split: Split) -> str:
+    """Of the data set, the classes, and each image's id, label and content; files count by size and time of change."""
+    digest = hashlib.sha256(repr((source.name, source.class_names)).encode())
+    digest.update(split.labels.astype("<i8").tobytes())
+    digest.update("\n".join(split.ids).encode("utf-8", "surrogateescape"))
+    if split.album is None:
+        digest.update(repr(split.images.shape).encode() + np.ascontiguousarray(split.images).tobytes())
+    else:
+        digest.update("\n".join(split.album.stamp(number) for number in split.numbers.tolist()).encode())
+    return digest.hexdigest()[:32]

@@ -1,0 +1,105 @@
+""".tflite files, float or quantised, run by LiteRT."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from dico_tf.data import pictures
+from dico_tf.errors import UserError
+from dico_tf.evaluation.checksum import checksum
+from dico_tf.evaluation.cost import Cost
+from dico_tf.evaluation.members import operators, pixels
+from dico_tf.evaluation.members.fitting import chosen_output, fixed_size, in_batches
+from dico_tf.evaluation.members.member import Member, Network
+from dico_tf.evaluation.members.operators import Contents, Tensor
+from dico_tf.evaluation.members.reading import Reading
+from dico_tf.evaluation.members.spelling import BACKGROUND, Spelling
+
+OPTIONS = ("short_side", "pixels", "outputs", "background", "output")
+_IMAGES = {"FLOAT32": np.float32, "UINT8": np.uint8, "INT8": np.int8}
+_STEPS = {"UINT8", "INT8", "INT16"}
+
+
+def members(spelling: Spelling, classes: int) -> list[Member]:
+    spelling.check(OPTIONS)
+    path = Path(spelling.place)
+    if spelling.part not in ("", BACKGROUND):
+        raise UserError(f"{spelling.source}: a .tflite file has no part {spelling.part!r}; it may have :{BACKGROUND}")
+    try:
+        contents = operators.read(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{spelling.source} cannot be read: {error}") from error
+    image = _image(contents, spelling.source)
+    size = _size(image, spelling)
+    described = _described(contents.outputs)
+    scores = [t.name for t in contents.outputs if len(t.shape) == 2 and (t.kind == "FLOAT32" or t.kind in _STEPS)]
+    output = chosen_output(sorted(scores), [t.name for t in contents.outputs], spelling, described)
+    ranges = pixels.checked(spelling.options.get("pixels", pixels.OWN))
+    return [
+        Member(
+            name=spelling.label(),
+            kind=spelling.kind,
+            source=spelling.source,
+            weights=checksum(path)[0],
+            input_size=size,
+            short_side=spelling.number("short_side", pictures.short_side(size)),
+            settings={"pixels": ranges, "output": output},
+            load=lambda: _network(path, contents, image, output, size, ranges, spelling.source),
+            reading=Reading(spelling.options.get("outputs", "auto"), spelling.background, classes),
+        )
+    ]
+
+
+def _described(tensors: Sequence[Tensor]) -> str:
+    return ", ".join(f"{t.name} {t.kind.lower()} {list(t.shape)}" for t in tensors) or "nothing"
+
+
+def _image(contents: Contents, source: str) -> Tensor:
+    if len(contents.inputs) == 1:
+        image = contents.inputs[0]
+        if len(image.shape) == 4 and image.shape[3] == 3 and image.kind in _IMAGES:
+            return image
+    raise UserError(f"{source} takes {_described(contents.inputs)}: a member takes one picture [B, side, side, 3] in "
+                    "float32, uint8 or int8")  # fmt: skip
+
+
+def _size(image: Tensor, spelling: Spelling) -> int:
+    return fixed_size(spelling, *(None if size < 0 else size for size in image.shape[1:3]))
+
+
+def _network(
+    path: Path, contents: Contents, image: Tensor, output: str, size: int, ranges: str, source: str
+) -> Network:
+    from ai_edge_litert.interpreter import Interpreter
+
+    try:
+        interpreter = Interpreter(model_path=str(path), num_threads=pictures.cores())
+        found = next(t for t in contents.outputs if t.name == output)
+        free = image.shape[0] < 0
+        if free or image.shape[1] < 0:
+            interpreter.resize_tensor_input(image.index, [max(image.shape[0], 1), size, size, 3])
+        interpreter.allocate_tensors()
+    except (RuntimeError, ValueError) as error:  # operations that LiteRT does not know
+        raise UserError(f"{source} cannot be run by LiteRT: {str(error).splitlines()[0]}") from error
+    held = [max(image.shape[0], 1)]
+
+    def call(part: np.ndarray) -> np.ndarray:
+        if len(part) != held[0]:
+            interpreter.resize_tensor_input(image.index, list(part.shape))
+            interpreter.allocate_tensors()
+            held[0] = len(part)
+        interpreter.set_tensor(image.index, part)
+        interpreter.invoke()
+        values = interpreter.get_tensor(found.index).astype(np.float32)
+        return (values - found.zero) * np.float32(found.scale) if found.scale and found.kind in _STEPS else values
+
+    forward = in_batches(call, None if free else image.shape[0])
+    step = found.scale if found.kind in _STEPS else 0.0
+    kind = _IMAGES[image.kind]
+    return Network(
+        answer=lambda images: forward(pixels.prepared(images, ranges, kind, image.scale, image.zero)),
+        cost=Cost(macs=math.nan if image.shape[1] < 0 else contents.macs, params=contents.params),
+        step=step,
+    )

@@ -1,0 +1,86 @@
+"""Folders of pictures whose classes a table says."""
+
+import numpy as np
+import pytest
+
+from dico_tf.config import Config, Data
+from dico_tf.data.folder import load
+from dico_tf.errors import UserError
+from dico_tf.training.run import splits
+
+
+@pytest.fixture
+def table(tmp_path, picture):
+    """Writes the table beside six pictures, three of them in images/."""
+    for n in range(3):
+        picture(f"{n}.png", colour=(10 * n, 0, 0))
+        picture(f"images/{n + 3}.png", colour=(10 * n, 9, 0))
+
+    def write(text: str, name: str = "labels.csv") -> Data:
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        return Data(dataset=f"folder:{tmp_path}/{name}", image_size=16)
+
+    return write
+
+
+def test_numbers_are_the_classes_own_and_all_pictures_are_test(table, tmp_path):
+    found = load(table("image,label,author\n0.png,4,me\n5.png,0,you\n1.png,4,me\n"), 0)
+    assert found.name == f"folder:{tmp_path.name}/labels.csv" and set(found.splits) == {"test"}
+    assert found.class_names == ("class_0", "class_1", "class_2", "class_3", "class_4")
+    test = found.splits["test"]
+    assert dict(zip(test.ids.tolist(), test.labels.tolist(), strict=True)) == {
+        "images/5.png": 0,
+        "0.png": 4,
+        "1.png": 4,
+    }
+
+
+def test_names_are_numbered_in_their_order_and_a_column_says_the_split(table):
+    text = "\ufefflabel, image ,split\ndog,0.png,train\ncat,1.png,train\ncat,3.png,test\ndog,4.png,val\n"
+    found = load(table(text), 0)
+    assert found.class_names == ("cat", "dog")
+    assert {part: split.labels.tolist() for part, split in found.splits.items()} == {
+        "train": [0, 1], "val": [1], "test": [0],
+    }  # fmt: skip
+    red = found.splits["train"].take(np.array([1]))[0, 0, 0]
+    assert red.tolist() == [0, 0, 0]
+
+
+def test_a_table_without_train_cannot_be_trained_on(table):
+    found = load(table("image,label\n0.png,a\n1.png,b\n"), 0)
+    with pytest.raises(UserError, match="no images to train with: a table of labels needs a column split"):
+        splits(Config(), found)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "no column 'image'; the file is empty"),
+        ("image,lable\n0.png,a\n", "no column 'label'; did you mean lable"),
+        ("image,label\n", "names no picture"),
+        ("image,label\n0.png,a\n1.png,a\n", "one class only, a"),
+        ("image,label\n0.png,a\n0.png,b\n", "row 3: 0.png stands there twice"),
+        ("image,label\n0.png,a\n1.png,\n", "row 3 lacks its image or its label"),
+        ("image,label,split\n0.png,a,train\n1.png,b,dev\n", "row 3: split 'dev' is none of train, val, test"),
+        ("image,label\n0.png,a\n9.png,b\n", r"1 picture of .*labels.csv cannot be found"),
+        ("image,label\n0.png,a\n../x.png,b\n", "cannot be found"),
+        ("image,label\n0.png,1\n1.png,12345678\n", "labels a picture 12345678"),
+    ],
+)
+def test_what_is_wrong_with_a_table_is_said(table, text, said):
+    with pytest.raises(UserError, match=said):
+        load(table(text), 0)
+
+
+def test_a_table_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(UserError, match="there is no such file"):
+        load(Data(dataset=f"folder:{tmp_path}/none.csv"), 0)
+
+
+def test_a_class_without_pictures_stays_one_where_a_picture_cannot_be_read(table, tmp_path):
+    (tmp_path / "2.png").write_bytes(b"no picture")
+    data = table("image,label\n0.png,0\n1.png,3\n2.png,3\n")
+    with pytest.raises(UserError, match="1 picture cannot be read"):
+        load(data, 0)
+    found = load(Data(dataset=data.dataset, image_size=16, skip_unreadable=True), 0)
+    assert found.splits["test"].size == 2 and len(found.class_names) == 4

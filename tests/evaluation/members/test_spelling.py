@@ -1,0 +1,80 @@
+"""How members are written on a command line."""
+
+import pytest
+
+from dico_tf.errors import UserError
+from dico_tf.evaluation.members.opening import KINDS, opened
+from dico_tf.evaluation.members.spelling import parse
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """Files and folders of every kind, by their marks alone."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("net.keras", "net.tflite", "old.h5", "net.onnx", "table.npz", "W/config.json", "S/saved_model.pb"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    for name in ("E", "odd@20", "plain"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "E" / "manifest.json").touch()
+    (tmp_path / "odd@20" / "saved_model.pb").touch()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "name", "part", "size", "options"),
+    [
+        ("W", "run", "", "", 0, {}),
+        ("W:branch_1", "run", "", "branch_1", 0, {}),
+        ("W:ensemble@48", "run", "", "ensemble", 48, {}),
+        ("small=W:branch_0", "run", "small", "branch_0", 0, {}),
+        ("net.keras", "keras_file", "", "", 0, {}),
+        ("net.keras@300", "keras_file", "", "", 300, {}),
+        ("net.tflite:background", "tflite", "", "background", 0, {}),
+        ("net.tflite?outputs=logits&pixels=0..1", "tflite", "", "", 0, {"outputs": "logits", "pixels": "0..1"}),
+        ("b5=keras:EfficientNetB5@528?weights=none", "application", "b5", "", 528, {"weights": "none"}),
+        ("keras:EfficientNetB0", "application", "", "", 0, {}),
+        ("S", "saved_model", "", "", 0, {}),
+        ("S:other", "saved_model", "", "other", 0, {}),
+        ("odd@20", "saved_model", "", "", 0, {}),
+        ("odd@20@24", "saved_model", "", "", 24, {}),
+        ("E", "export", "", "", 0, {}),
+        ("E/manifest.json:branch_0?format=int8", "export", "", "branch_0", 0, {"format": "int8"}),
+        ("table.npz:B0@300", "table", "", "B0@300", 0, {}),
+        ("table.npz", "table", "", "", 0, {}),
+    ],
+)
+def test_a_source_is_read_as_it_is_meant(place, text, kind, name, part, size, options):
+    found = parse(text)
+    assert (found.kind, found.name, found.part, found.size, dict(found.options)) == (kind, name, part, size, options)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("nat.keras", "did you mean net.keras"),
+        ("nowhere/x.tflite", "there is no nowhere/x.tflite"),
+        ("plain", "neither a run"),
+        ("old.h5", "model.save"),
+        ("net.onnx", "a file .onnx is no member"),
+        ("net.keras@2", "4 to 4096"),
+        ("net.keras?outputs", "is no option"),
+        ("", "give a run's folder"),
+        ("EfficientNetB0", "keras:EfficientNetB0"),
+    ],
+)
+def test_what_cannot_be_read_says_what_would_do(place, text, said):
+    with pytest.raises(UserError, match=said.replace("(", r"\(")):
+        parse(text)
+
+
+def test_every_kind_has_its_module():
+    kinds = {"application", "export", "keras_file", "run", "saved_model", "table", "tflite"}
+    assert set(KINDS) == kinds
+
+
+def test_a_committee_without_members_or_with_one_twice_is_refused(place):
+    with pytest.raises(UserError, match="a committee has members"):
+        opened([])
+    with pytest.raises(UserError, match=r"table.npz is given twice"):
+        opened(["table.npz", "a=table.npz"])
