@@ -150,7 +150,8 @@ LOWER = {
     "accumulation": (1, 0), "epochs": (1, 0), "max_steps": (0, -1), "lr": (1e-4, -1e-9), "warmup_epochs": (-1, -2),
     "warmup_lr": (0, -1e-9), "min_lr": (0, -1e-9), "clip_norm": (0, -1e-9), "seed": (0, -1), "save_every": (0, -1),
     "keep": (1, 0), "evaluation_batch_size": (1, 0), "label_smoothing": (0, -1e-9), "ema": (0, -1e-9),
-    "momentum": (0, -1e-9), "step_factor": (1e-9, 0), "weight_decay": (0, -1e-9), "frames": (0, -1), "frame_rate": (0, -1),
+    "momentum": (0, -1e-9), "step_factor": (1e-9, 0), "weight_decay": (0, -1e-9),
+    "frames": (0, -1), "frame_rate": (0, -1),
 }  # fmt: skip
 
 
