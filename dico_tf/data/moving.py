@@ -1,7 +1,7 @@
 """Handwritten digits that move, turn, grow or shrink: a set of films that needs no download.
 
-The class is how the digit moves. Every class has the films of its opposite run backwards, and each motion is caught
-at any point of its course: so one frame by itself says nothing of the class.
+The class is how the digit moves. Classes come in opposite pairs: a film of one run backwards is a film of the other,
+and a motion is caught at any point of its course. So a single frame does not tell the two apart.
 """
 
 import functools
