@@ -83,7 +83,7 @@ class Films:
         """uint8 [..., T, size, size, 3] as a test sees them."""
         seen, room = self.seen, self.starts[numbers] - 1
         share = 0.5 if seen.clips == 1 else seen.clip / (seen.clips - 1)
-        picked = self._picked(numbers, np.floor(room * share + 0.5).astype(np.int64))
+        picked = self._picked(numbers, np.floor(room * share + 0.5).astype(np.int64))  # of one clip: starts // 2
         if seen.crops == 1:
             return self.frames.squares(picked)
         places = _along(self.frames.sizes[picked], seen.crop / (seen.crops - 1))
@@ -96,7 +96,7 @@ class Films:
         """
         numbers = np.broadcast_to(numbers.reshape(len(numbers), -1), places.shape[:2])
         start = np.rint(places[..., 4]).astype(np.int64)
-        start = np.where(start == MIDDLE, (self.starts[numbers] - 1) // 2, start)
+        start = np.where(start == MIDDLE, self.starts[numbers] // 2, start)
         picked = self._picked(numbers, start)
         return self.frames.windows(picked, np.repeat(places[:, :, None, :4], self.count, axis=2))
 
