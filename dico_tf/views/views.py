@@ -58,7 +58,8 @@ class Views:
 
     def view(self, images: tf.Tensor, index: tf.Tensor, epoch: Any, branch: int, cut: bool = False) -> tf.Tensor:
         """What one branch sees of the images, float32 [B, H, W, 3]; of images that are `cut`, its own windows."""
-        images, shape, index = tf.cast(images, tf.float32), images.shape, tf.convert_to_tensor(index)
+        images = tf.cast(images, tf.float32)
+        shape = images.shape
         if shape.rank == 5:
             index = tf.repeat(index, tf.shape(images)[1])
             images = tf.ensure_shape(tf.reshape(images, [-1, *shape[2:]]), (None, *shape[2:]))
