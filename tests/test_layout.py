@@ -20,7 +20,7 @@ SCRIPTS = sorted(ROOT.glob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 BENCHMARKS = sorted((ROOT / "benchmarks").rglob("*.py"))
 HEAVY = {"tensorflow", "keras", "keras_cv", "tensorflow_datasets", "jax", "torch"}
-MEASURES = ("__init__", "averaging", "diversity", "metrics", "predictions", "report", "table")
+MEASURES = ("__init__", "averaging", "cost", "diversity", "metrics", "predictions", "report", "table")
 NUMPY_ONLY = [
     path
     for path in PACKAGE
