@@ -127,6 +127,7 @@ def test_export_says_that_it_knows_no_clips(light, here, tmp_path):
     assert status == 2 and "learnt from clips, which export.py does not write yet" in err and "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_bit_identically(light, place, tmp_path):
     """Within the second epoch, after a signal that nothing can catch."""
     words = [f"--dataset=folder:{place}", f"--workdir={tmp_path}", "--save_every=1"]

@@ -100,6 +100,7 @@ def test_the_short_side_is_parsed_and_checked():
             parse(wrong)
 
 
+@pytest.mark.slow
 def test_a_dico_of_clips_learns_from_arrays_and_is_saved(tmp_path):
     import keras
 
