@@ -114,7 +114,7 @@ class Run:
     save_every: int = option(0, "steps between checkpoints; 0 = at the end of each epoch only")
     keep: int = option(2, "checkpoints kept beside the best")
     select: str = option("validation", "split that chooses the best epoch", ("validation", "test"))
-    evaluation_batch_size: int = option(250, "images per step when evaluating")
+    evaluation_batch_size: int = option(250, "images, of clips frames, per step when evaluating")
     test_views: str = option(
         "1x1", "clips of a film x crops of a clip whose logits are averaged when a trained run is evaluated, e.g. 10x3"
     )

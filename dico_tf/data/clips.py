@@ -1,6 +1,7 @@
 """Films, and the clips cut out of them: every rate-th frame from some frame on, at one place of the picture."""
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Sequence
 from typing import Protocol
@@ -56,7 +57,7 @@ class Films:
     rate: int
     seen: Seen = Seen()
 
-    @property
+    @functools.cached_property
     def lengths(self) -> np.ndarray:
         return np.diff(self.firsts)
 
@@ -65,7 +66,7 @@ class Films:
         """Frames from the first to the last of a clip."""
         return (self.count - 1) * self.rate + 1
 
-    @property
+    @functools.cached_property
     def starts(self) -> np.ndarray:
         """int64 [N]: how many frames a clip may begin with."""
         return np.maximum(self.lengths - self.span + 1, 1)
@@ -74,7 +75,7 @@ class Films:
     def image_shape(self) -> tuple[int, int, int, int]:
         return (self.count, self.frames.image_size, self.frames.image_size, 3)
 
-    @property
+    @functools.cached_property
     def sizes(self) -> np.ndarray:
         """int32 [N, (width, height, first frames to choose from)]."""
         return np.concatenate([self.frames.sizes[self.firsts[:-1]], self.starts[:, None]], axis=1).astype(np.int32)

@@ -13,7 +13,7 @@ from dico_tf.divide import weight_decay
 from dico_tf.divide.networks.blueprint import in_float32
 from dico_tf.errors import UserError
 from dico_tf.models import torch_weights
-from dico_tf.models.menu import PRESETS
+from dico_tf.models.menu import PRESETS, find
 from dico_tf.models.torch_weights import Carried
 from dico_tf.training import state
 from dico_tf.training.workdir import read_json
@@ -139,6 +139,10 @@ def trained_run(workdir: str | Path) -> TrainedRun:
 def start_from(model: DiCo, origin: str | Path) -> Carried:
     """The weights of a run's folder or of a PyTorch checkpoint; only heads may stay fresh."""
     if torch_weights.holds_weights(origin):
+        if find(model.get_config()["model"]).task == "video":
+            raise UserError(
+                f"--init_from={origin}: PyTorch weights are known of networks of images; give a run's folder"
+            )
         return torch_weights.load(model, origin, classes="any")
     return Carried(fresh=_start_from_run(model, origin), unused=[])
 

@@ -154,6 +154,7 @@ def test_a_run_that_was_stopped_goes_on_bit_identically(light, place, tmp_path):
         (["--model=wrn_tiny", "--frames=4"], "--frames=4 is of clips and contradicts --task=classification"),
         (["--task=video", "--model=x3d_tiny", "--test_views=10x2"], "--test_views=10x2 is not CLIPSxCROPS"),
         (["--task=video", "--model=x3d_tiny", "--dataset=folder:nowhere"], "there is no such folder"),
+        (["--task=video", "--model=x3d_tiny", "--dataset=moving", "--init_from=a.pth"], "known of networks of images"),
     ],
 )
 def test_what_contradicts_clips_is_one_message(words, said, here, tmp_path):
