@@ -108,9 +108,10 @@ def _check(root: Path, found: Listing, members: str) -> None:
         raise UserError(f"{root / first} holds one class only, {next(iter(classes))}: at least two are needed")
     empty = [f"{root / part / name}" for part in found for name, paths in found[part].items() if not paths]
     if empty:
+        films = " (folders within them would be films: --task=video)" if any(map(_films, map(Path, empty))) else ""
         raise UserError(
             f"{counted(len(empty), 'class', 'classes')} of {root} without {members} "
-            f"of their own: fill or remove their folders\n{several(empty)}"
+            f"of their own: fill or remove their folders{films}\n{several(empty)}"
         )
 
 

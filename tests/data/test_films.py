@@ -180,6 +180,11 @@ def test_pictures_in_the_place_of_films_are_told(tmp_path):
         load(tmp_path)
 
 
+def test_films_in_the_place_of_pictures_are_told_too(root):
+    with pytest.raises(UserError, match=r"folders within them would be films: --task=video\)\n"):
+        sources.load(Data(dataset=f"folder:{root}"), 0)
+
+
 @pytest.mark.parametrize("name", ["digits", "cifar10"])
 def test_sets_of_images_hold_no_clips(name):
     with pytest.raises(UserError, match=f"--dataset={name} holds no clips: --task=video takes folder:DIR or moving"):
