@@ -172,6 +172,11 @@ def export(
     """All of it beside the old export first; then it takes the old one's place, and is served as the next version."""
     if not all(np.isfinite(array).all() for array in run.arrays.values()):
         raise UserError(f"{run.workdir}/best holds weights that are no numbers: the training diverged; train again")
+    if run.config.data.task == "video":
+        raise UserError(
+            f"--workdir={run.workdir} learnt from clips, which export.py does not write yet: answer with predict.py, "
+            "or take run.network().branches, which are ordinary Keras networks of image [B, T, H, W, 3]"
+        )
     with folder.making(out) as place:
         model = run.network(precision="float32")
         wanted = {"compare": compare, "calibrate": calibrate if "int8" in conversions.kinds else 0}
