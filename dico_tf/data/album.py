@@ -77,19 +77,15 @@ class Album:
     def image_shape(self) -> tuple[int, int, int]:
         return (self.image_size, self.image_size, 3)
 
-    def at(self, image_size: int, short_side: int) -> "Album":
-        """The same pictures as squares of another size; the room is shared."""
-        return Album(self._shelf, self.sizes, image_size, short_side, self._room)
+    def at(self, image_size: int, short_side: int, kept: bool = True) -> "Album":
+        """The same pictures as squares of another size, kept in the same room, or not at all."""
+        return Album(self._shelf, self.sizes, image_size, short_side, self._room if kept else Room(0))
 
     def name(self, number: int) -> str:
         return self._shelf.name(number)
 
     def stamp(self, number: int) -> str:
         return f"{self.sizes[number].tolist()} {self._shelf.stamp(number)}"
-
-    def at(self, image_size: int, short_side: int) -> "Album":
-        """The same pictures as squares of another size; none of them is kept."""
-        return Album(self._shelf, self.sizes, image_size, short_side, Room(0))
 
     def squares(self, numbers: np.ndarray) -> np.ndarray:
         """[..., size, size, 3] for numbers of any shape."""

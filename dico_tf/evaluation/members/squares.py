@@ -18,7 +18,7 @@ class Squares:
 
     def __init__(self, split: Split, size: int, short_side: int) -> None:
         self._split, self._size, self._short = split, size, short_side
-        self._album = split.album.at(size, short_side) if split.album is not None else None
+        self._album = split.album.at(size, short_side, kept=False) if split.album is not None else None
 
     def take(self, positions: np.ndarray) -> np.ndarray:
         """uint8 [N, size, size, 3]"""
