@@ -10,7 +10,7 @@ demo: $(VENV)/runtime
 	$(RUN) train.py --flagfile=configs/quickstart.flags
 
 test: $(VENV)/development
-	$(RUN) -m pytest -n 2 --dist loadgroup -m "not slow and not gpu"
+	$(RUN) -m pytest -n 2 --dist loadfile -m "not slow and not gpu"
 
 test-slow: $(VENV)/development
 	$(RUN) -m pytest -m "slow"

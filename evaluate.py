@@ -3,13 +3,14 @@
 import dataclasses
 
 from dico_tf import flags, quiet
-from dico_tf.config import option
+from dico_tf.config import clips_and_crops, option
 from dico_tf.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluation:
     split: str = option("test", "images to score: test, validation or train")
+    test_views: str = option("", "of clips, clips of a film x crops of a clip, e.g. 10x3 (default: the run's own)")
     manifest: str = option("", "manifest.json of an export of the run, whose LiteRT files are scored instead")
     format: str = option("float32", "which of them", ("float32", "float16", "dynamic", "int8"))
 
@@ -31,13 +32,15 @@ def main(arguments: list[str]) -> None:
     from dico_tf.training.assemble import trained_run
 
     run = trained_run(values["workdir"])
+    if values["test_views"]:
+        clips_and_crops(values["test_views"])
     parts = images(run, values["data_dir"])
     if values["manifest"]:
         from dico_tf.export import judging
 
         print(evaluation_table(judging.judge(run, values["manifest"], values["format"], values["split"], parts)))
         return
-    print(evaluation_table(judge(run, run.network(), values["split"], parts)))
+    print(evaluation_table(judge(run, run.network(), values["split"], parts, values["test_views"])))
 
 
 if __name__ == "__main__":

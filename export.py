@@ -25,6 +25,7 @@ class Export:
     compare_images: int = option(500, "validation images every conversion is compared on; 0 = none, needs no data")
     calibration_images: int = option(200, "training images int8 is calibrated on")
     keep_versions: int = option(2, "versions kept for TensorFlow Serving, the newest included")
+    committee: str = option("", "committee.json whose members are branches of this run: the export stops early by it")
     stable: int = option(0, "serve no version newer than this one: takes a new version back; exports nothing")
 
 
@@ -47,6 +48,7 @@ def main(arguments: list[str]) -> None:
 
         print(f"served at most in version {values['stable']}: {', '.join(tf_serving.roll_back(out, values['stable']))}")
         return
+    from dico_tf.export import fitted
     from dico_tf.export.conversions import Conversions
     from dico_tf.export.run import export
     from dico_tf.training.assemble import trained_run
@@ -57,8 +59,9 @@ def main(arguments: list[str]) -> None:
         max_accuracy_drop=values["max_accuracy_drop"],
         fallback=values["fallback"],
     )
+    run = trained_run(values["workdir"])
     export(
-        trained_run(values["workdir"]),
+        run,
         out,
         formats=values["formats"],
         conversions=conversions,
@@ -67,6 +70,7 @@ def main(arguments: list[str]) -> None:
         data_dir=values["data_dir"],
         keep_versions=values["keep_versions"],
         say=lambda text: print(text, flush=True),
+        committee=fitted.committee(values["committee"], run) if values["committee"] else None,
     )
     print(f"exported to {out}; see {out / 'README.md'}")
 
@@ -82,6 +86,10 @@ def _faults(values: dict):
         for word in values[name]:
             if word not in known:
                 yield f"--{name}={word}: {suggestion(word, known)}"
+    if "tflite" not in values["formats"] and values["quantise"] != Export.quantise:
+        yield f"--quantise={','.join(values['quantise'])} makes LiteRT files: add tflite to --formats"
+    if values["fallback"] and not values["compare_images"]:
+        yield "--fallback needs to know what a conversion loses: give --compare_images of 1 or more"
     least = {
         "tflite_batch": 0,
         "max_accuracy_drop": 0,

@@ -15,7 +15,8 @@ class Prediction:
 
 SCRIPT = flags.Script(
     name="predict.py",
-    about="Prints each picture's classes with probabilities, and how far the branches disagree (nats).",
+    about="Prints the classes of each picture (of clips, of each folder of frames) with probabilities, and how far the "
+    "branches disagree (nats).",
     fields=(*flags.pick("workdir", "skip_unreadable"), *flags.of(Prediction)),
     positionals="PICTURE ...",
 )

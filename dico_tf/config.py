@@ -21,8 +21,16 @@ def option(default: Any, help: str, choices: tuple[str, ...] = ()) -> Any:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Data:
     dataset: str = option(
-        "cifar10", "digits, cifar10, cifar100, any TFDS image set, or folder:DIR for your own pictures"
+        "cifar10",
+        "digits, cifar10, cifar100, any TFDS image set, or folder:DIR for your own pictures; of clips, moving",
     )
+    task: str = option(
+        "classification",
+        "what is learned: the class of an image, of each pixel, or of a clip",
+        ("classification", "segmentation", "video"),
+    )
+    frames: int = option(0, "T, frames of a clip; 0 = the preset's own")
+    frame_rate: int = option(0, "every so manieth frame of a film is one of the clip; 0 = the preset's own")
     data_dir: str = option("", "folder that holds prepared TFDS data, of any size (default: TFDS's own)")
     image_size: int = option(
         0, "side of the square images in pixels, of the whole centre up to 64; 0 = the data set's own"
@@ -106,7 +114,10 @@ class Run:
     save_every: int = option(0, "steps between checkpoints; 0 = at the end of each epoch only")
     keep: int = option(2, "checkpoints kept beside the best")
     select: str = option("validation", "split that chooses the best epoch", ("validation", "test"))
-    evaluation_batch_size: int = option(250, "images per step when evaluating")
+    evaluation_batch_size: int = option(250, "images, of clips frames, per step when evaluating")
+    test_views: str = option(
+        "1x1", "clips of a film x crops of a clip whose logits are averaged when a trained run is evaluated, e.g. 10x3"
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -174,7 +185,7 @@ _AT_LEAST = {
     "image_size": 0, "classes": 0, "validation": 0, "splits": 1, "mixup": 0, "cutmix": 0, "agreement_weight": 0,
     "agreement_warmup_epochs": 0, "batch_size": 1, "accumulation": 1, "epochs": 1, "max_steps": 0, "lr": 0,
     "warmup_epochs": -1, "warmup_lr": 0, "min_lr": 0, "clip_norm": 0, "seed": 0, "save_every": 0, "keep": 1,
-    "evaluation_batch_size": 1,
+    "evaluation_batch_size": 1, "frames": 0, "frame_rate": 0,
 }  # fmt: skip
 SMALLEST = 4  # pixels; of fewer, layers of some networks would have none left
 _SHARES = ("label_smoothing", "ema", "momentum")
@@ -212,7 +223,37 @@ def _contradictions(config: Config) -> Iterator[str]:
         yield "--same_views contradicts --training=independent, where each branch has its own order of images"
     if data.validation == 0 and run.select == "validation":
         yield "--validation=0 leaves nothing for --select=validation: give --select=test, or carve some images"
+    yield from _contradictions_of_clips(data, run)
     yield from _contradictions_of_optimisation(config.optimisation)
+
+
+def clips_and_crops(text: str) -> tuple[int, int]:
+    """(clips of a film, crops of a clip) of `10x3`; `10` is 10x1."""
+    clips, _, crops = text.partition("x")
+    if not (clips.isdecimal() and int(clips) and crops in ("", "1", "3")):
+        raise UserError(
+            f"--test_views={text} is not CLIPSxCROPS, e.g. 10x3: a number of clips, and 1 crop (the centre) or 3 (from "
+            "end to end of the long side)"
+        )
+    return int(clips), int(crops or 1)
+
+
+def _contradictions_of_clips(data: Data, run: Run) -> Iterator[str]:
+    try:
+        views = clips_and_crops(run.test_views)
+    except UserError as error:
+        yield str(error)
+        return
+    asked = {
+        "frames": data.frames,
+        "frame_rate": data.frame_rate,
+        "test_views": run.test_views if views != (1, 1) else "",
+    }
+    for name, value in asked.items():
+        if value and data.task != "video":
+            yield f"--{name}={value} is of clips and contradicts --task={data.task}: give --task=video, or leave it out"
+    if data.dataset == "moving" and data.task != "video":
+        yield f"--dataset=moving holds clips and contradicts --task={data.task}: give --task=video"
 
 
 def _contradictions_of_optimisation(o: Optimisation) -> Iterator[str]:

@@ -32,6 +32,7 @@ ELSEWHERE = {
     "weight_decay_division": "exp", "clip_norm": 2.5, "ema": 0.99, "evaluate_ema": True,
     "precision": "mixed_bfloat16", "strategy": "one", "sync_batch_norm": True, "workdir": "runs/a", "seed": 12,
     "save_every": 5, "keep": 3, "select": "test", "evaluation_batch_size": 77,
+    "task": "video", "frames": 4, "frame_rate": 3, "test_views": "10x3",
 }  # fmt: skip
 
 
@@ -104,6 +105,29 @@ def test_every_contradiction_is_reported_at_once():
         assert line.startswith(start)
 
 
+def test_what_is_of_clips_needs_the_task_of_clips():
+    lines = faults(frames=8, frame_rate=2, test_views="10", dataset="moving")
+    assert [line.split()[0] for line in lines] == [
+        "--frames=8",
+        "--frame_rate=2",
+        "--test_views=10",
+        "--dataset=moving",
+    ]
+    assert all("contradicts --task=classification: give --task=video" in line for line in lines)
+    assert from_values({"task": "video", "frames": 8, "frame_rate": 2, "test_views": "10", "dataset": "moving"})
+
+
+@pytest.mark.parametrize(("text", "views"), [("1x1", (1, 1)), ("10", (10, 1)), ("10x3", (10, 3))])
+def test_views_of_a_test_are_clips_and_crops(text, views):
+    assert config.clips_and_crops(text) == views
+
+
+@pytest.mark.parametrize("text", ["", "x", "0x1", "10x2", "-1x3", "ax3", "1x1x1"])
+def test_other_views_of_a_test_are_refused(text):
+    (line,) = faults(test_views=text, task="video")
+    assert line.startswith(f"--test_views={text} is not CLIPSxCROPS, e.g. 10x3")
+
+
 def test_bad_choices_numbers_and_contradictions_come_together():
     lines = faults(agreement="l2", epochs=0, validation=0)
     assert [line.split()[0] for line in lines] == ["--agreement=l2", "--epochs=0", "--validation=0"]
@@ -127,6 +151,7 @@ LOWER = {
     "warmup_lr": (0, -1e-9), "min_lr": (0, -1e-9), "clip_norm": (0, -1e-9), "seed": (0, -1), "save_every": (0, -1),
     "keep": (1, 0), "evaluation_batch_size": (1, 0), "label_smoothing": (0, -1e-9), "ema": (0, -1e-9),
     "momentum": (0, -1e-9), "step_factor": (1e-9, 0), "weight_decay": (0, -1e-9),
+    "frames": (0, -1), "frame_rate": (0, -1),
 }  # fmt: skip
 
 

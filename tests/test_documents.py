@@ -15,7 +15,18 @@ import export
 import predict
 import serve
 import train
-from benchmarks import groups, input_pipeline, latency, layouts, members_lost, narrow, study_cifar10, train_step
+from benchmarks import (
+    cascade_execution,
+    groups,
+    input_pipeline,
+    latency,
+    lateness,
+    layouts,
+    members_lost,
+    narrow,
+    study_cifar10,
+    train_step,
+)
 from dico_tf import config, flags
 
 ROOT = Path(__file__).parents[1]
@@ -24,9 +35,11 @@ SCRIPTS = {"train.py": train, "evaluate.py": evaluate, "predict.py": predict, "d
 VERBS = {f"{tool.__name__}.py {verb}": tool.script(verb) for tool in (serve, committee) for verb in tool.VERBS}
 TOOLS = ("committee.py", "serve.py")  # take a verb
 MODULES = {
+    "cascade_execution": cascade_execution,
     "groups": groups,
     "input_pipeline": input_pipeline,
     "latency": latency,
+    "lateness": lateness,
     "layouts": layouts,
     "members_lost": members_lost,
     "narrow": narrow,

@@ -73,7 +73,8 @@ def _train_two_steps(stem: str) -> tuple[int, bool, bool]:
     model = assemble.network(asked, facts)
     model.compile(optimizer(asked.optimisation, 2, 1e-4, model.branch_variables))
     before = [variable.numpy() for variable in model.branch_variables]
-    images = DRAW.integers(0, 256, (8, 32, 32, 3)).astype(np.uint8)
+    clip = (3,) if asked.data.task == "video" else ()
+    images = DRAW.integers(0, 256, (8, *clip, 32, 32, 3)).astype(np.uint8)
     history = model.fit(images, DRAW.integers(0, 3, 8), batch_size=4, epochs=1, verbose=0)
     changed = any((old != new.numpy()).any() for old, new in zip(before, model.branch_variables, strict=True))
     keras.utils.clear_session()

@@ -78,7 +78,7 @@ def _front(
     kept = [cost[setting] for setting in front if passes(int(losses[setting]), pool.size, promise)]
     if not kept:
         return np.inf, []
-    gates = dict.fromkeys(found.gates(int(setting)) for setting in _with_safer(front, found.score.shape))
+    gates = dict.fromkeys(found.gates(int(setting)) for setting in _with_safer(front, found.shape))
     return min(kept), [dataclasses.replace(committee, gates=each) for each in gates]
 
 

@@ -16,7 +16,7 @@ from dico_tf.committee.confidence import confidence
 from dico_tf.committee.decision import Committee, Decision, joined, passes
 from dico_tf.errors import UserError
 
-BUCKETS = (1, 2, 4, 8, 16, 32)  # images of a call: compiled graphs, and files of one batch size, know few
+BUCKETS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # images of a call: few sizes, and at most a third of one is filled up
 OPEN = 64  # batches of a stream that may wait for their slowest image
 
 Member = Callable[[np.ndarray], np.ndarray]  # images [B, ...] -> logits [B, C], where B is a bucket

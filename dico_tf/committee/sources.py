@@ -12,6 +12,7 @@ from dico_tf.committee.saved import Member
 from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import MEASURES, Cost
 from dico_tf.registry import suggestion
+from dico_tf.training import state
 from dico_tf.training.workdir import read_json
 
 
@@ -78,7 +79,7 @@ def _of_run(asked: Search, values: dict[str, Any], costs: dict[str, Cost]) -> An
     workdir = Path(values["workdir"])
     summary = read_json(workdir / "summary.json")
     splits, kept = summary["splits"], read_json(workdir / "config.json")
-    own = Cost(macs=summary["macs"]["branches"] / splits, params=summary["params"]["branches"] / splits)
+    own = Cost(macs=_macs(workdir, summary) / splits, params=summary["params"]["branches"] / splits)
     costs = {f"branch_{s}": costs.get(f"branch_{s}", own) for s in range(splits)}
     parts = []
     for split in ("validation", "test"):
@@ -86,10 +87,27 @@ def _of_run(asked: Search, values: dict[str, Any], costs: dict[str, Cost]) -> An
         if not path.exists():
             raise UserError(f"{path} does not exist: python evaluate.py --workdir={workdir} --split={split} writes it")
         parts.append(pools.read(path, costs))
-    data = kept["data"]
-    members = {name: Member(name=name, kind="branch", source=f"{workdir}:{name}", sha256="",
+    data, best = kept["data"], state.settled(workdir / "best")
+    sums = state.checksums(state.read_part(best, "weights")) if best.exists() else {}
+    members = {name: Member(name=name, kind="branch", source=f"{workdir}:{name}", sha256=sums.get(name, ""),
                             input_size=data["image_size"], cost=cost) for name, cost in costs.items()}  # fmt: skip
     return Answered(*parts, members, tuple(data["class_names"]))
+
+
+def _macs(workdir: Path, summary: dict[str, Any]) -> float:
+    """All branches' multiply-adds of an item: of a film, of all the views whose logits were averaged."""
+    found = {split: _views(workdir / f"evaluation_{split}.json") for split in ("validation", "test")}
+    if found["validation"] != found["test"]:
+        seen = ", ".join(f"{split} by {v['clips']}x{v['crops']}" if v else split for split, v in found.items())
+        raise UserError(
+            f"--workdir={workdir} was evaluated by different views of its films ({seen}): "
+            "run evaluate.py for both splits with the same --test_views"
+        )
+    return found["test"]["macs"] if found["test"] else summary["macs"]["branches"]
+
+
+def _views(path: Path) -> dict[str, Any]:
+    return read_json(path).get("views", {}) if path.exists() else {}
 
 
 def _of_members(asked: Search, values: dict[str, Any], costs: dict[str, Cost]) -> Answered:

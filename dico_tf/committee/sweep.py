@@ -18,23 +18,27 @@ from dico_tf.committee.decision import NEVER
 class Sweep:
     candidates: tuple[np.ndarray, ...]  # of each gate, rising; the last is never
     reached: tuple[np.ndarray, ...]  # int64, images that come to stage k: of shape [1 or Q] * (n - 1)
-    score: np.ndarray  # sum over the images of the score of the stage where they stop: [Q] * (n - 1)
+    score: np.ndarray  # sum over the images of the score of the stage where they stop: [Q] * (n - 1), or [..., D]
     images: int
 
     @property
     def settings(self) -> int:
-        return self.score.size
+        return int(np.prod(self.shape))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(len(found) for found in self.candidates)
 
     def average(self, costs: Sequence[float]) -> np.ndarray:
         """Mean cost of every setting, [Q] * (n - 1)."""
-        total = np.zeros(self.score.shape)
+        total = np.zeros(self.shape)
         for cost, reached in zip(costs, self.reached, strict=True):
             total += cost * reached
         return total / self.images
 
     def gates(self, setting: int) -> tuple[float, ...]:
         """Of a flat index."""
-        places = np.unravel_index(setting, self.score.shape)
+        places = np.unravel_index(setting, self.shape)
         return tuple(float(of[place]) for of, place in zip(self.candidates, places, strict=True))
 
 
@@ -55,30 +59,34 @@ def bins(confidences: np.ndarray, candidates: np.ndarray) -> np.ndarray:
 
 
 def sweep(confidences: np.ndarray, scores: np.ndarray, percentiles: int = 100) -> Sweep:
-    """confidences [N, n], scores [N, n] of stopping at each stage (right or not, a loss; whole numbers stay exact)."""
-    images, stages = scores.shape
+    """confidences [N, n], scores [N, n] or [N, n, D] of stopping at each stage; whole numbers stay exact."""
+    images, stages = scores.shape[:2]
     candidates = tuple(quantiles(confidences[:, k], percentiles) for k in range(stages - 1))
     sizes = [len(found) for found in candidates]  # bins are 0 .. Q-1: never is reached by none
     binned = [bins(confidences[:, k], found) for k, found in enumerate(candidates)]
-    reached, total = [], np.zeros(sizes, scores.dtype if scores.dtype.kind == "f" else np.int64)
+    reached, total = [], np.zeros((*sizes, *scores.shape[2:]), np.float64 if scores.dtype.kind == "f" else np.int64)
     flat = np.zeros(images, np.int64)
     for k in range(stages):
-        shape = (*sizes[:k], *[1] * (stages - 1 - k))
-        reached.append(_summed(flat, None, sizes[:k]).reshape(shape))
-        total += _summed(flat, scores[:, k], sizes[:k]).reshape(shape)  # of all who come to stage k ...
+        before = (*sizes[:k], *[1] * (stages - 1 - k))
+        reached.append(_summed(flat, np.ones(images, np.int64), sizes[:k]).reshape(before))
+        total += _summed(flat, scores[:, k], sizes[:k]).reshape((*before, *scores.shape[2:]))  # all who come here ...
         if k < stages - 1:
             flat = flat * sizes[k] + binned[k]
-            staying = _summed(flat, scores[:, k], sizes[: k + 1])  # ... but those who go on
-            total -= staying.reshape(*sizes[: k + 1], *[1] * (stages - 2 - k))
+            after = (*sizes[: k + 1], *[1] * (stages - 2 - k))
+            total -= _summed(flat, scores[:, k], sizes[: k + 1]).reshape((*after, *scores.shape[2:]))  # but who go on
     return Sweep(candidates, tuple(reached), total, images)
 
 
-def _summed(flat: np.ndarray, weights: np.ndarray | None, sizes: Sequence[int]) -> np.ndarray:
-    """Sums over all images with bin_i <= j_i, for every (j_1 ...)."""
-    counts = np.bincount(flat, weights, int(np.prod(sizes, dtype=np.int64)))
-    if weights is None or weights.dtype.kind != "f":
-        counts = np.rint(counts).astype(np.int64)
-    counts = counts.reshape(tuple(sizes))
+def _summed(flat: np.ndarray, values: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
+    """Sums of values [N] or [N, D] over all images with bin_i <= j_i, for every (j_1 ...)."""
+    count = int(np.prod(sizes, dtype=np.int64))
+    if values.ndim == 1:
+        found = np.bincount(flat, values, count)
+        found = found if values.dtype.kind == "f" else np.rint(found).astype(np.int64)
+    else:
+        found = np.zeros((count, *values.shape[1:]), np.float64 if values.dtype.kind == "f" else np.int64)
+        np.add.at(found, flat, values)
+    found = found.reshape((*sizes, *values.shape[1:]))
     for axis in range(len(sizes)):
-        counts = np.cumsum(counts, axis)
-    return counts
+        found = np.cumsum(found, axis)
+    return found

@@ -14,6 +14,7 @@ class Batch:
     """image [B, H, W, 3], label [B], index [B]; with an order per branch [B, S, H, W, 3], [B, S], [B, S].
 
     Images that are `cut` show each branch its window of the picture: [B, S, H, W, 3] in any order.
+    Of clips [T, H, W, 3] stands wherever [H, W, 3] does.
     """
 
     image: tf.Tensor

@@ -36,7 +36,7 @@ def _choice(name: str, value: str, choices: Sequence[str]) -> str:
 
 @keras.saving.register_keras_serializable("dico_tf")
 class DiCo(keras.Model):
-    """logits [B, S, C] from raw images [B, H, W, 3]; weight_decay is a branch's own, coupled (L2)."""
+    """logits [B, S, C] from raw images [B, H, W, 3] or clips [B, T, H, W, 3]; weight_decay is a branch's own (L2)."""
 
     def __init__(
         self,
@@ -46,6 +46,7 @@ class DiCo(keras.Model):
         division: str = "published",
         classes: int,
         image_size: int = 32,
+        frames: int = 0,
         views: Sequence[str] = ("crop+flip",),
         same_views: bool = False,
         mixup: float = 0.0,
@@ -75,10 +76,13 @@ class DiCo(keras.Model):
             if value < 1:
                 raise UserError(f"{name}={value} must be at least 1")
         network = find(model)
+        if frames:
+            network = network.filmed(frames)  # multiply-adds depend on them, and so does a division by these
         self._settings = {
             "model": network.reference, "splits": splits, "division": division, "classes": classes,
-            "image_size": image_size, "views": views, "same_views": same_views, "mixup": mixup, "cutmix": cutmix,
-            "training": training, "agreement": agreement, "agreement_weight": agreement_weight,
+            "image_size": image_size, "frames": frames, "views": views, "same_views": same_views,
+            "mixup": mixup, "cutmix": cutmix, "training": training,
+            "agreement": agreement, "agreement_weight": agreement_weight,
             "agreement_warmup_epochs": agreement_warmup_epochs, "label_smoothing": label_smoothing,
             "average": average, "weight_decay": weight_decay, "clip_norm": clip_norm, "accumulation": accumulation,
             "sync_batch_norm": sync_batch_norm, "mean": tuple(mean), "std": tuple(std), "seed": seed,

@@ -73,6 +73,14 @@ class Album:
             short_side,
         )  # [N, (w, h)]
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return (self.image_size, self.image_size, 3)
+
+    def at(self, image_size: int, short_side: int) -> "Album":
+        """The same pictures as squares of another size; the room is shared."""
+        return Album(self._shelf, self.sizes, image_size, short_side, self._room)
+
     def name(self, number: int) -> str:
         return self._shelf.name(number)
 

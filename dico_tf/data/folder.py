@@ -37,7 +37,7 @@ def load(data: Data, seed: int) -> Source:
     at_once = len(sizes) * size * size * 3
     room = memory.Room(memory.limit() - (at_once if at_once <= memory.AT_ONCE else 0))
     splits = {part: _split(root, classes, size, sizes, room) for part, classes in found.items()}
-    splits = _with_test(splits, seed)
+    splits = with_test(splits, seed)
     if at_once <= memory.AT_ONCE:
         splits = {part: _decoded(split, part, data.skip_unreadable) for part, split in splits.items()}
     return Source(
@@ -62,7 +62,7 @@ def _split(
     )
 
 
-def _with_test(splits: dict[str, Split], seed: int) -> dict[str, Split]:
+def with_test(splits: dict[str, Split], seed: int) -> dict[str, Split]:
     """Where there is no test folder, a fifth of every class is drawn by seed."""
     if "test" in splits:
         return splits

@@ -1,6 +1,10 @@
-"""DIR/{train,val,test}/CLASS/* or DIR/CLASS/*: what is where, and what is wrong with it."""
+"""DIR/{train,val,test}/CLASS/* or DIR/CLASS/*: what is where, and what is wrong with it.
+
+A class holds pictures, or films, which are folders of their frames.
+"""
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -22,18 +26,28 @@ _NAMED = 10  # faults named in a message; the rest is counted
 Listing = dict[str, dict[str, list[str]]]  # part -> class -> paths; the only part of DIR/CLASS is ""
 
 
-def listing(root: Path) -> Listing:
-    """Every picture file, parts and classes and files sorted by name."""
+def listing(root: Path, films: bool = False) -> Listing:
+    """Every picture file, or every film's folder; parts and classes and these sorted by name."""
     if not root.is_dir():
         raise UserError(f"--dataset=folder:{root}: there is no such folder")
     names = _folders(root)
     if set(names) & set(PARTS):
         _check_parts(root, names)
-        found = {part: _classes(root / part) for part in PARTS if part in names}
+        found = {part: _classes(root / part, films) for part in PARTS if part in names}
     else:
-        found = {"": _classes(root)}
-    _check(root, found)
+        found = {"": _classes(root, films)}
+    _check(root, found, "films (folders of frames)" if films else f"pictures ({' '.join(EXTENSIONS)})")
     return found
+
+
+def frames(film: str | Path) -> list[str]:
+    """A film's pictures, sorted by name, numbers in it by their value: 9.jpg before 10.jpg."""
+    return sorted(_pictures(Path(film)), key=_in_turn)
+
+
+def _in_turn(path: str) -> tuple:
+    parts = re.split(r"(\d+)", Path(path).name)  # words and numbers in turn
+    return (tuple((int(part), "") if n % 2 else (-1, part) for n, part in enumerate(parts)), path)
 
 
 def counted(number: int, one: str, many: str) -> str:
@@ -64,8 +78,12 @@ def _pictures(folder: Path) -> list[str]:
     return [str(folder / name) for name in names if name.lower().endswith(EXTENSIONS)]
 
 
-def _classes(folder: Path) -> dict[str, list[str]]:
-    return {name: _pictures(folder / name) for name in _folders(folder)}
+def _classes(folder: Path, films: bool) -> dict[str, list[str]]:
+    return {name: _films(folder / name) if films else _pictures(folder / name) for name in _folders(folder)}
+
+
+def _films(folder: Path) -> list[str]:
+    return [str(folder / name) for name in _folders(folder)]
 
 
 def _check_parts(root: Path, names: list[str]) -> None:
@@ -77,7 +95,7 @@ def _check_parts(root: Path, names: list[str]) -> None:
             raise UserError(f"{root} holds {name}, which is none of {', '.join(PARTS)}: call it {meant}")
 
 
-def _check(root: Path, found: Listing) -> None:
+def _check(root: Path, found: Listing, members: str) -> None:
     for part, classes in found.items():
         folder = root / part
         if not classes:
@@ -90,9 +108,10 @@ def _check(root: Path, found: Listing) -> None:
         raise UserError(f"{root / first} holds one class only, {next(iter(classes))}: at least two are needed")
     empty = [f"{root / part / name}" for part in found for name, paths in found[part].items() if not paths]
     if empty:
+        films = " (folders within them would be films: --task=video)" if any(map(_films, map(Path, empty))) else ""
         raise UserError(
-            f"{counted(len(empty), 'class', 'classes')} of {root} without pictures ({' '.join(EXTENSIONS)}) "
-            f"of their own: fill or remove their folders\n{several(empty)}"
+            f"{counted(len(empty), 'class', 'classes')} of {root} without {members} "
+            f"of their own: fill or remove their folders{films}\n{several(empty)}"
         )
 
 

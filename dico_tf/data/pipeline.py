@@ -20,7 +20,8 @@ Windows = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # index [b(, S)], sizes [
 def training_batches(split: Split, indices: np.ndarray, windows: Windows | None = None) -> tf.data.Dataset:
     """{image, label, index} for indices [steps, replicas, b(, S)]: the replicas of a step follow one another.
 
-    With windows, images of an album are cut out of the whole pictures: {image [b, S, H, W, 3], ..., window [b, S, 4]}.
+    With windows, images of an album are cut out of the whole pictures: {image [b, S, H, W, 3], ..., window [b, S, 4]},
+    and clips out of films, whose window names the first frame too: {image [b, S, T, H, W, 3], ..., window [b, S, 5]}.
     """
     rows = np.asarray(indices, np.int64).reshape(-1, *indices.shape[2:])  # [steps * replicas, b(, S)]
     windows = None if split.album is None else windows
@@ -57,7 +58,8 @@ def _dataset(
         return {"image": tf.ensure_shape(image, (*shape, *split.image_shape)), **batch}
 
     def cut(batch):
-        sizes = tf.ensure_shape(_called(split.picture_sizes, [batch["index"]], tf.int32), (*shape, 2))
+        facts = 3 if split.films else 2
+        sizes = tf.ensure_shape(_called(split.picture_sizes, [batch["index"]], tf.int32), (*shape, facts))
         places = windows(batch["index"], sizes)
         image = _called(split.windows, [batch["index"], places], tf.uint8)
         return {"image": tf.ensure_shape(image, (*places.shape[:2], *split.image_shape)), **batch, "window": places}
@@ -69,7 +71,11 @@ def _dataset(
     # nothing here needs AutoGraph, which would take longer than the rest of an epoch's beginning
     make = tf.autograph.experimental.do_not_convert(lambda n: (cut if windows else squares)(rows(n)))
     made = tf.data.Dataset.range(steps).map(make, num_parallel_calls=_AT_WORK, deterministic=True)
-    count = math.prod(made.element_spec["image"].shape[:-3].as_list()) if None not in shape else len(rows_of(0))
+    count = (
+        math.prod(made.element_spec["image"].shape[: -len(split.image_shape)].as_list())
+        if None not in shape
+        else len(rows_of(0))
+    )
     return made.prefetch(_ahead(count * math.prod(split.image_shape))).with_options(options)
 
 

@@ -9,6 +9,7 @@ KNOWN = {
     "svhn_cropped": (32, 10),
     "imagenet2012": (224, 1000),
 }
+CLIPS = {"moving": 8, "kinetics400": 400, "kinetics600": 600}  # classes; clips are as large as the network asks for
 CIFAR_LARGEST = 64  # pixels up to which the cifar layouts apply
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from dico_tf.config import Data
 from dico_tf.data.album import Album
+from dico_tf.data.clips import Films
 from dico_tf.errors import UserError
 from dico_tf.registry import Registry
 
@@ -19,7 +20,10 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of
 SOURCES: Registry[str] = Registry("kind of data set")
 SOURCES.add("digits", "dico_tf.data.digits")
 SOURCES.add("folder", "dico_tf.data.folder")
+SOURCES.add("moving", "dico_tf.data.moving")
+SOURCES.add("video folder", "dico_tf.data.film_folder")
 SOURCES.add("tfds", "dico_tf.data.tfds")
+VIDEO = ("moving", "video folder")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -27,12 +31,13 @@ class Split:
     """Labelled images: in memory (or memory-mapped), in an album that decodes them when asked for, or both.
 
     With both, the images are the album's squares. Without an album the images are whole pictures.
+    Films stand in the place of an album: images are then clips [T, H, W, 3], always cut when asked for.
     """
 
     labels: np.ndarray  # int64 [N]
     ids: np.ndarray  # str [N]
     images: np.ndarray | None = None  # uint8 [N, H, W, 3]
-    album: Album | None = None
+    album: Album | Films | None = None
     numbers: np.ndarray | None = None  # int64 [N], of the pictures in the album; all of them in its order if not said
 
     def __post_init__(self) -> None:
@@ -55,12 +60,17 @@ class Split:
         return len(self.labels)
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        return (self.album.image_size,) * 2 + (3,) if self.images is None else self.images.shape[1:]
+    def films(self) -> Films | None:
+        return self.album if isinstance(self.album, Films) else None
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """[H, W, 3], of clips [T, H, W, 3]."""
+        return self.album.image_shape if self.images is None else self.images.shape[1:]
 
     @property
     def image_size(self) -> int:
-        return self.image_shape[0]
+        return self.image_shape[-2]
 
     def take(self, positions: np.ndarray) -> np.ndarray:
         """uint8 [..., H, W, 3] for positions of any shape."""
@@ -69,12 +79,16 @@ class Split:
         return self.album.squares(self.numbers[positions])
 
     def picture_sizes(self, positions: np.ndarray) -> np.ndarray:
-        """int32 [..., (width, height)] of the whole pictures; of an album only."""
+        """int32 [..., (width, height)] of the whole pictures; of an album only, of films with how many clips begin."""
         return self.album.sizes[self.numbers[positions]]
 
     def windows(self, positions: np.ndarray, places: np.ndarray) -> np.ndarray:
-        """uint8 [B, S, H, W, 3] of positions [B] or [B, S] and places [B, S, 4]; of an album only."""
+        """uint8 [B, S, H, W, 3] of positions [B] or [B, S] and places [B, S, 4 (of films 5)]; of an album only."""
         return self.album.windows(self.numbers[positions], places)
+
+    def views(self, clips: int, crops: int) -> list["Split"]:
+        """What a test sees of the same films, one after another."""
+        return [dataclasses.replace(self, album=films) for films in self.films.views(clips, crops)]
 
     def with_squares(self, images: np.ndarray) -> "Split":
         """The split with its squares in memory; the album goes where they show its pictures whole."""
@@ -115,12 +129,18 @@ class Source:
             digest.update(f"\0{name} {split.size}\0".encode())
             digest.update(split.labels.astype("<i8").tobytes())
             digest.update("\n".join(split.ids).encode("utf-8", "surrogateescape"))
+            if split.films:
+                digest.update(f"\0{split.films.count} {split.films.rate}\0".encode())
+                digest.update(split.films.lengths[split.numbers].astype("<i8").tobytes())
         return digest.hexdigest()[:16]
 
 
 def load(data: Data, seed: int) -> Source:
     """The data set that --dataset names: `digits`, `folder:DIR`, or one of TFDS."""
     kind = "folder" if data.dataset.startswith("folder:") else data.dataset
+    kind = "video folder" if kind == "folder" and data.task == "video" else kind
+    if data.task == "video" and kind not in VIDEO:
+        raise UserError(f"--dataset={data.dataset} holds no clips: --task=video takes folder:DIR or moving")
     module = importlib.import_module(SOURCES[kind if kind in SOURCES else "tfds"])
     found: Source = module.load(data, seed)
     found = dataclasses.replace(found, class_names=_named(found.class_names, data.classes))

@@ -15,6 +15,7 @@ PUBLISHED = {  # of the paper's recipes, where they differ from that
     "resnet_50": 5e-5,
 }
 EFFICIENTNET_IMAGENET = 1e-5
+X3D = 5e-5
 
 
 def of_whole(config: Config, image_size: int) -> float:
@@ -24,6 +25,8 @@ def of_whole(config: Config, image_size: int) -> float:
         return asked
     if model.startswith("efficientnet_") and image_size > CIFAR_LARGEST:
         return EFFICIENTNET_IMAGENET
+    if model.startswith("x3d_"):
+        return X3D
     return PUBLISHED.get(model, OTHERWISE)
 
 

@@ -31,7 +31,8 @@ def run(asked: options.Local, door: options.Door, say: Callable[[str], None]) ->
     """Until SIGTERM, SIGINT or its parent's death; `say` is told a line of JSON, and one for people."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     found = manifest.load(os.path.abspath(asked.manifest))
-    rules = Rules(quorum=asked.majority(len(found.branches)), seconds=asked.deadline_ms / 1000)
+    quorum = asked.majority(len(found.branches))
+    rules = Rules(quorum=quorum, seconds=asked.deadline_ms / 1000, cascade=asked.cascade)
     entry = Door(door)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # while workers start: they end too
     shared = [f"--{name}={getattr(door, name)}" for name in _PASSED_ON]

@@ -60,6 +60,7 @@ class Rules:
     manifest: str = option("", "manifest.json of an export, or its folder")
     quorum: int = option(0, "members that must answer; 0 = more than half of the committee")
     deadline_ms: int = option(1000, "time until an answer is given with the members that there are")
+    cascade: bool = option(True, "where the export has a cascade, ask a member only if those before it were unsure")
 
     def __post_init__(self) -> None:
         faults = [] if self.manifest else ["--manifest is needed: manifest.json of an export"]

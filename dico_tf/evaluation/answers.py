@@ -8,9 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from dico_tf.data import pictures
+from dico_tf.config import clips_and_crops
+from dico_tf.data import clips, memory, pictures
+from dico_tf.data.film_folder import look, opened
+from dico_tf.data.pipeline import plain_faults
+from dico_tf.data.source import Split
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import combine, disagreement, softmax
+from dico_tf.training import passes
 from dico_tf.training.assemble import TrainedRun
 
 BATCH = 32
@@ -27,9 +32,9 @@ class Answer:
 def answers(run: TrainedRun, names: Sequence[str], top: int, skip_unreadable: bool = False) -> Iterator[Answer]:
     """One a readable picture, in order; all are looked at before the first is answered."""
     images, bad = {}, []
-    size = run.data["image_size"]
+    size, films = run.data["image_size"], run.config.data.task == "video"
     for name in names:
-        found = pictures.tried(pictures.decode, name, size, run.short_side)
+        found = pictures.tried(*((look, name) if films else (pictures.decode, name, size, run.short_side)))
         if isinstance(found, Exception):
             bad.append(f"{name} ({found})")
         else:
@@ -39,10 +44,26 @@ def answers(run: TrainedRun, names: Sequence[str], top: int, skip_unreadable: bo
     if bad:
         logging.getLogger(__name__).warning("cannot read, left out: %s", "; ".join(bad))
     model, readable = run.network(), list(images)
+    if films:
+        yield from _of_films(run, model, images, top)
+        return
     for start in range(0, len(readable), BATCH):
         part = readable[start : start + BATCH]
         logits = model.predict_on_batch(np.stack([images[name] for name in part]))
         yield from _answer(run, part, np.asarray(logits), top)
+
+
+def _of_films(run: TrainedRun, model, looked: dict[str, tuple], top: int) -> Iterator[Answer]:
+    """Of folders of frames, each by the run's test views."""
+    names, data = list(looked), run.data
+    album, lengths = opened(names, looked, data["image_size"], memory.Room(memory.limit()))
+    films = clips.films(album, lengths, data["frames"], data["frame_rate"], "those given")
+    asked = Split(labels=np.zeros(len(names), np.int64), ids=np.asarray(names), album=films)
+    with plain_faults():
+        logits = passes.predict(
+            model, asked, run.config.run.evaluation_batch_size, views=clips_and_crops(run.config.run.test_views)
+        )
+    yield from _answer(run, names, logits, top)
 
 
 def _answer(run: TrainedRun, names: Sequence[str], logits: np.ndarray, top: int) -> Iterator[Answer]:

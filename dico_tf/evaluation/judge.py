@@ -5,12 +5,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+from dico_tf.config import clips_and_crops
 from dico_tf.data import source as sources
 from dico_tf.data.pipeline import plain_faults
+from dico_tf.data.source import Split
 from dico_tf.errors import UserError
 from dico_tf.evaluation import predictions, report
+from dico_tf.models.menu import find
 from dico_tf.training import passes
-from dico_tf.training.assemble import TrainedRun
+from dico_tf.training.assemble import TrainedRun, wanted
 from dico_tf.training.progress import Bar
 from dico_tf.training.run import splits
 from dico_tf.training.workdir import write_text
@@ -19,22 +22,29 @@ from dico_tf.training.workdir import write_text
 def images(run: TrainedRun, data_dir: str = "") -> dict[str, Any]:
     """The run's splits, which must still be the images it was trained with."""
     config = run.config
-    data = dataclasses.replace(config.data, data_dir=data_dir or config.data.data_dir)
+    data = wanted(config)
+    data = dataclasses.replace(data, data_dir=data_dir or data.data_dir)
     source = sources.load(data, config.run.seed)
     if source.fingerprint != run.data["fingerprint"]:
         raise UserError(f"the images of {source.name} are not those {run.workdir} was trained with")
     return splits(config, source)
 
 
-def judge(run: TrainedRun, model, name: str, parts: dict[str, Any]) -> dict[str, Any]:
-    """evaluation_<split>.json, as written; for test also as evaluation.json and predictions.npz."""
+def judge(run: TrainedRun, model, name: str, parts: dict[str, Any], test_views: str = "") -> dict[str, Any]:
+    """evaluation_<split>.json, as written; for test also as evaluation.json and predictions.npz.
+
+    `test_views`, of films, stand in the place of the run's.
+    """
     if name not in parts:
         raise UserError(f"--split={name}: {run.data['name']} has no such images; it has {', '.join(parts)}")
     split, folder = parts[name], run.workdir
+    if test_views and not split.films:
+        raise UserError(f"--test_views={test_views} is of clips, and {run.workdir} learnt from images: leave it out")
+    views = clips_and_crops(test_views or run.config.run.test_views)
     bar = Bar(f"evaluating {name}", split.size)
     try:
         with plain_faults():
-            logits = passes.predict(model, split, run.config.run.evaluation_batch_size, bar)
+            logits = passes.predict(model, split, run.config.run.evaluation_batch_size, bar, views)
     finally:
         bar.close()
     found = report.evaluate(
@@ -46,8 +56,21 @@ def judge(run: TrainedRun, model, name: str, parts: dict[str, Any]) -> dict[str,
         weights=run.best["weights"],
         class_names=run.data["class_names"],
     )
+    if split.films:
+        found["views"] = _views(run, split, views)
     _write(folder, name, logits, split, found)
     return found
+
+
+def _views(run: TrainedRun, split: Split, views: tuple[int, int]) -> dict[str, int]:
+    """What a film's answer is made of, and what all branches together pay for it."""
+    clips, crops = views
+    size, classes, network = run.data["image_size"], len(run.data["class_names"]), run.config.network
+    seen = split.views(*views)[0].image_size
+    whole = find(run.reference or network.model).filmed(run.data["frames"])
+    branch = whole.divided(network.splits, network.division, size, classes)
+    macs = network.splits * branch.cost(size, classes, seen).macs
+    return {"clips": clips, "crops": crops, "size": seen, "macs_of_view": macs, "macs": macs * clips * crops}
 
 
 def _write(folder: Path, name: str, logits, split, found: dict[str, Any]) -> None:

@@ -33,7 +33,8 @@ def evaluation_table(evaluation: dict[str, Any]) -> str:
 def _heading(evaluation: dict[str, Any]) -> str:
     images = sum(map(sum, evaluation["confusion"]))
     chosen = "validation" if evaluation["select"] == "validation" else "test itself, as papers do: optimistic"
-    return f"{evaluation['split']}: {images} images, {evaluation['weights']} weights, epoch chosen on {chosen}"
+    what = "films" if "views" in evaluation else "images"
+    return f"{evaluation['split']}: {images} {what}, {evaluation['weights']} weights, epoch chosen on {chosen}"
 
 
 def _footer(evaluation: dict[str, Any]) -> list[str]:
@@ -41,9 +42,21 @@ def _footer(evaluation: dict[str, Any]) -> list[str]:
     parts = evaluation["diversity"]
     score = f" ({parts['ambiguity_score']})" if parts["ambiguity_score"] else ""
     return [
+        *_views(evaluation),
         f"ensemble top-1 % by average: {averages}",
         f"diversity: disagreement {_percent(parts['disagreement'])} %, Q {_number(parts['q_statistic'])}, "
         f"ambiguity {_number(parts['ambiguity'])}{score}",
+    ]
+
+
+def _views(evaluation: dict[str, Any]) -> list[str]:
+    """Of films: the views whose logits were averaged, and their cost."""
+    if "views" not in evaluation:
+        return []
+    v = evaluation["views"]
+    return [
+        f"each film by {v['clips']} x {v['crops']} views of {v['size']}x{v['size']} pixels: "
+        f"{v['macs']:,} multiply-adds, {v['macs_of_view']:,} a view"
     ]
 
 

@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 from dico_tf import __version__
+from dico_tf.committee import words
+from dico_tf.committee.decision import Committee
 from dico_tf.cotrain.dico import DiCo
 from dico_tf.errors import UserError
 from dico_tf.export import card as cards
@@ -20,11 +22,16 @@ from dico_tf.training.workdir import config_hash, read_json
 PACKAGES = ("tensorflow", "keras", "ai-edge-litert", "numpy")
 
 
+def costs(run: TrainedRun) -> list[dict[str, int]]:
+    """params and macs of each branch."""
+    config, data = run.config, run.data
+    found = find(run.reference or config.network.model)
+    return audit(config, data["image_size"], len(data["class_names"]), found)["branches"]
+
+
 def member(run: TrainedRun, member: Member) -> dict[str, Any]:
     """All but files and metrics, which come as they are made."""
-    config, data = run.config, run.data
-    report = audit(config, data["image_size"], len(data["class_names"]), find(run.reference or config.network.model))
-    branches = report["branches"] if member.name == COMMITTEE else report["branches"][:1]
+    branches = costs(run) if member.name == COMMITTEE else costs(run)[:1]
     return {
         "name": member.name,
         "kind": COMMITTEE if member.name == COMMITTEE else "branch",
@@ -38,7 +45,9 @@ def member(run: TrainedRun, member: Member) -> dict[str, Any]:
     }
 
 
-def export(run: TrainedRun, model: DiCo, members: list[dict[str, Any]], material: Material) -> dict[str, Any]:
+def export(
+    run: TrainedRun, model: DiCo, members: list[dict[str, Any]], material: Material, cascade: Committee | None = None
+) -> dict[str, Any]:
     data, average = run.data, run.config.cotraining.average
     names = [entry["name"] for entry in members if entry["name"] != COMMITTEE]
     return {
@@ -48,7 +57,9 @@ def export(run: TrainedRun, model: DiCo, members: list[dict[str, Any]], material
             "size": data["image_size"], "short_side": run.short_side,
         },
         "members": members,
-        "committee": {"members": names, "average": average, "temperature": 1.0, "cascade": None},
+        "committee": {
+            "members": names, "average": average, "temperature": 1.0, "cascade": cascade and words.cascade(cascade),
+        },
         "comparison": {
             "split": material.split,
             "images": 0 if material.images is None else len(material.images),

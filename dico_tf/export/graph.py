@@ -1,11 +1,13 @@
 """A branch, or the committee, as a graph for inference: raw pixels or encoded pictures in, answers out."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
 
+from dico_tf.export import cascade as cascades
 from dico_tf.export.decoding import squares
 
 ANSWER = "answer"  # scope of what turns logits into answers, which stays in float32 in every file
@@ -23,6 +25,7 @@ class Member:
     image_size: int
     short_side: int  # pixels to which pictures are resized before the centre is cut out
     average: str = "logits"
+    cascade: cascades.Cascade | None = None  # of the committee, where it was given gates
 
     @property
     def committee(self) -> bool:
@@ -54,10 +57,17 @@ class Servable(tf.Module):
         self.serve = _function(lambda image: answers(member, image), image)
         self.serve_bytes = _function(from_bytes, image_bytes)
         self.classify = _function(classify, examples)
+        self.cascade = _function(functools.partial(_cascaded, member.cascade), image) if member.cascade else None
 
     @property
     def signatures(self) -> dict[str, tf.types.experimental.GenericFunction]:
-        return {"serving_default": self.serve, "serving_bytes": self.serve_bytes, "classify": self.classify}
+        found = {"serving_default": self.serve, "serving_bytes": self.serve_bytes, "classify": self.classify}
+        return {**found, cascades.SIGNATURE: self.cascade} if self.cascade else found
+
+
+def _cascaded(cascade: cascades.Cascade, image: tf.Tensor) -> dict[str, tf.Tensor]:
+    found = cascades.answers(cascade, image)
+    return {name: found[name] for name in cascades.OUTPUTS}
 
 
 def _function(call, spec: tf.TensorSpec):
@@ -77,14 +87,14 @@ def answers(member: Member, image: tf.Tensor) -> dict[str, tf.Tensor]:
     apart = [tf.cast(network(image, training=False), tf.float32) for network in member.networks]
     with tf.name_scope(ANSWER):
         apart = tf.stack(apart, 1)
-        logits = _COMBINE[member.average](apart)
+        logits = _COMBINE[member.average if member.committee else "logits"](apart)
         found = {
             "logits": logits,
             "probabilities": tf.nn.softmax(logits),
             "class_id": tf.argmax(logits, -1, output_type=tf.int64),
         }
         if member.committee:
-            of_branches = tf.nn.softmax(apart)
+            of_branches = _softmax(apart)
             spread = _entropy(tf.reduce_mean(of_branches, 1)) - tf.reduce_mean(_entropy(of_branches), 1)
             found |= {"branch_probabilities": of_branches, "disagreement": tf.maximum(spread, 0.0)}
     return {name: tf.identity(value, name=name) for name, value in found.items()}
@@ -92,9 +102,15 @@ def answers(member: Member, image: tf.Tensor) -> dict[str, tf.Tensor]:
 
 _COMBINE = {  # [B, S, C] -> [B, C], as evaluation/averaging.py does in numpy
     "logits": lambda logits: tf.reduce_mean(logits, 1),
-    "probs": lambda logits: _log(tf.reduce_mean(tf.nn.softmax(logits), 1)),
+    "probs": lambda logits: _log(tf.reduce_mean(_softmax(logits), 1)),
     "max": lambda logits: tf.reduce_max(logits, 1),
 }
+
+
+def _softmax(logits: tf.Tensor) -> tf.Tensor:
+    """Not as one operation: where more follows, int8 files would round its result to 1/256 whatever is asked for."""
+    logits = logits - tf.reduce_max(logits, -1, keepdims=True)
+    return tf.exp(logits - tf.math.log(tf.reduce_sum(tf.exp(logits), -1, keepdims=True)))
 
 
 def _entropy(p: tf.Tensor) -> tf.Tensor:

@@ -1,6 +1,7 @@
 """From a trained run to the folder that serves it."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from dico_tf.committee.decision import Committee
 from dico_tf.cotrain.dico import DiCo
+from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import combine
-from dico_tf.export import description, folder, litert, manifest, saved_model, tf_serving
-from dico_tf.export.conversions import Conversions, Converted
+from dico_tf.export import description, fitted, folder, litert, manifest, saved_model, tf_serving
+from dico_tf.export.cascade import Cascade
+from dico_tf.export.conversions import Conversions, Files, together
 from dico_tf.export.graph import Member, answers
 from dico_tf.export.manifest import COMMITTEE, SAVED_MODEL
 from dico_tf.export.material import Material
@@ -34,6 +38,7 @@ class Exporting:
     formats: Sequence[str]
     place: Path
     say: Callable[[str], None]
+    committee: Committee | None = None  # of branches, whose gates make a cascade
 
     @property
     def made(self) -> Path:
@@ -50,20 +55,39 @@ class Exporting:
         shared = {"class_names": data["class_names"], "image_size": data["image_size"], "average": average}
         networks = {f"branch_{s}": [branch] for s, branch in enumerate(self.model.branches)}
         networks[COMMITTEE] = self.model.branches
-        return [Member(name=n, networks=nets, short_side=self.run.short_side, **shared) for n, nets in networks.items()]
+        shared["short_side"] = self.run.short_side
+        cascades = {COMMITTEE: self.cascade()}
+        return [Member(name=n, networks=nets, cascade=cascades.get(n), **shared) for n, nets in networks.items()]
+
+    def cascade(self) -> Cascade | None:
+        if not self.committee:
+            return None
+        places = [int(name.removeprefix("branch_")) for name in self.committee.members]
+        branches, prices = self.model.branches, description.costs(self.run)
+        return Cascade(
+            committee=self.committee,
+            networks=[functools.partial(branches[s], training=False) for s in places],
+            costs=[prices[s]["macs"] for s in places],
+            classes=len(self.run.data["class_names"]),
+        )
 
     def make(self) -> None:
         for kind in self.formats:
             (self.made / kind).mkdir(parents=True)
-        entries, outcomes = [], {}
+        entries, files = [], []
         for member in self.members():
             entry = description.member(self.run, member)
             source = self._saved_model(member, entry)
             if TFLITE in self.formats:
-                outcomes[member.name] = self._litert(member, entry, source)
+                files.append(self._litert(member, entry, source))
             entries.append(entry)
-        content = description.export(self.run, self.model, entries, self.material)
-        content["comparison"]["ensemble_of_branches"] = self._ensembles(outcomes)
+        reached = self._together(files)
+        for entry, found in zip(entries, files, strict=False):
+            self._describe(entry, found)
+        content = description.export(self.run, self.model, entries, self.material, self.committee)
+        content["comparison"]["ensemble_of_branches"] = reached
+        if self.committee and self.material.logits is not None:
+            content["comparison"]["cascade"] = fitted.judged(self.committee, self.material, description.costs(self.run))
         (self.made / manifest.NAME).write_text(manifest.text(content), encoding="utf-8")
         (self.made / "README.md").write_text(description.card(self.run, content), encoding="utf-8")
 
@@ -76,20 +100,24 @@ class Exporting:
         if wanted:
             entry["metrics"][SAVED_MODEL] = {"largest_difference": difference}
             entry["files"][SAVED_MODEL] = manifest.measure(path, self.made)
-            tf_serving.stage(path, self.staged / member.name, member.name, member.image_size)
+            stops_early = member.cascade is not None
+            tf_serving.stage(path, self.staged / member.name, member.name, member.image_size, stops_early)
         return path
 
-    def _litert(self, member: Member, entry: dict[str, Any], source: Path) -> dict[str, Converted]:
-        self.say(f"{member.name}: LiteRT {', '.join(self.conversions.kinds)}")
+    def _litert(self, member: Member, entry: dict[str, Any], source: Path) -> Files:
+        self.say(f"{member.name}: LiteRT {', '.join(self.conversions.ordered)}")
         expected = self._expected(member)
         if expected is not None:
             entry["metrics"]["keras"] = litert.scores(expected, self.material.labels)
-        found = self.conversions.files(member.name, source, self.made / TFLITE, self.material, expected)
-        for kind, converted in found.items():
-            about = {"batch": self.conversions.batch, **litert.signature(converted.path)}
-            entry["files"][kind] = {**manifest.measure(converted.path, self.made), **about}
-            entry["metrics"] |= {kind: converted.metrics} if converted.metrics else {}
-        return found
+        return Files(
+            name=member.name,
+            saved_model=source,
+            folder=self.made / TFLITE,
+            asked=self.conversions,
+            material=self.material,
+            expected=expected,
+            say=self.say,
+        )
 
     def _expected(self, member: Member) -> np.ndarray | None:
         """The networks' own logits [N, C]."""
@@ -99,17 +127,18 @@ class Exporting:
             return combine(self.material.logits, member.average)
         return self.material.logits[:, int(member.name.removeprefix("branch_"))]
 
-    def _ensembles(self, outcomes: dict[str, dict[str, Converted]]) -> dict[str, Any]:
-        """What the branches' files reach together when every branch runs on its own device."""
-        if self.material.logits is None or not outcomes:
+    def _together(self, files: Sequence[Files]) -> dict[str, Any]:
+        if self.material.logits is None:
             return {}
-        branches = [found for name, found in outcomes.items() if name != COMMITTEE]
-        average = self.run.config.cotraining.average
-        expected, together = combine(self.material.logits, average), {}
-        for kind in set.intersection(*(set(found) for found in branches)):
-            logits = combine(np.stack([found[kind].logits for found in branches], 1), average)
-            together[kind] = litert.compared(logits, expected, self.material.labels)
-        return together
+        branches = [found for found in files if found.name != COMMITTEE]
+        return together(branches, self.conversions, self.material, self.run.config.cotraining.average, self.say)
+
+    def _describe(self, entry: dict[str, Any], files: Files) -> None:
+        for converted in files.settle():
+            about = {"batch": self.conversions.batch, **litert.signature(converted.path)}
+            entry["files"][converted.kind] = {**manifest.measure(converted.path, self.made), **about}
+            entry["metrics"] |= {converted.kind: converted.metrics} if converted.metrics else {}
+        entry["instead"] = {asked: found.kind for asked, found in files.taken.items() if found.kind != asked}
 
 
 def _difference(member: Member, path: Path) -> float:
@@ -138,15 +167,24 @@ def export(
     data_dir: str,
     keep_versions: int,
     say: Callable[[str], None],
+    committee: Committee | None = None,
 ) -> None:
     """All of it beside the old export first; then it takes the old one's place, and is served as the next version."""
+    if not all(np.isfinite(array).all() for array in run.arrays.values()):
+        raise UserError(f"{run.workdir}/best holds weights that are no numbers: the training diverged; train again")
+    if run.config.data.task == "video":
+        raise UserError(
+            f"--workdir={run.workdir} learnt from clips, which export.py does not write yet: answer with predict.py, "
+            "or take run.network().branches, which are ordinary Keras networks of image [B, T, H, W, 3]"
+        )
     with folder.making(out) as place:
         model = run.network(precision="float32")
         wanted = {"compare": compare, "calibrate": calibrate if "int8" in conversions.kinds else 0}
         material = Material.of(run, model, place, data_dir, **wanted) if TFLITE in formats else Material()
         work = Exporting(
-            run=run, model=model, material=material, conversions=conversions, formats=formats, place=place, say=say
-        )
+            run=run, model=model, material=material, conversions=conversions, formats=formats, place=place, say=say,
+            committee=committee,
+        )  # fmt: skip
         work.make()
         folder.publish(out, work.made)
         if SAVED_MODEL in formats:

@@ -27,8 +27,9 @@ class BatchNorm(keras.layers.BatchNormalization):
         """One pass over memory for the moments and one for the output; Keras' own takes five."""
         import tensorflow as tf
 
+        of_clips = len(inputs.shape) == 5
         y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-            x=inputs,
+            x=tf.reshape(inputs, (-1, 1, 1, inputs.shape[-1])) if of_clips else inputs,
             scale=tf.convert_to_tensor(self.gamma),
             offset=tf.convert_to_tensor(self.beta),
             mean=tf.constant([], tf.float32),
@@ -38,7 +39,7 @@ class BatchNorm(keras.layers.BatchNormalization):
         )
         for running, now in ((self.moving_mean, mean), (self.moving_variance, variance)):
             running.assign(running * self.momentum + now * (1 - self.momentum))
-        return y
+        return tf.reshape(y, tf.shape(inputs)) if of_clips else y
 
     def get_config(self):
         return {**super().get_config(), "decay_gamma": self.decay_gamma}

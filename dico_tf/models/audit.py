@@ -4,10 +4,11 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from dico_tf.config import FORMAT, Config
-from dico_tf.data.shapes import CIFAR_LARGEST, shape
+from dico_tf.config import FORMAT, Config, Data
+from dico_tf.data.shapes import CIFAR_LARGEST, CLIPS, shape
 from dico_tf.divide import weight_decay
 from dico_tf.divide.networks.cost import Cost
+from dico_tf.errors import UserError
 from dico_tf.models import published
 from dico_tf.models.menu import PRESETS, find
 
@@ -15,6 +16,8 @@ from dico_tf.models.menu import PRESETS, find
 def audit(config: Config, image_size: int, classes: int, network: Any = None) -> dict[str, Any]:
     """The object `divide.py --json` prints; of `network` where it is at hand, else of what --model names."""
     splits, network = config.network.splits, network or find(config.network.model)
+    if network.task == "video":
+        network = network.filmed(config.data.frames)
     division = network.division(config.network.division)
     divided = network.divided(splits, division, image_size, classes)
     whole, branch = (n.cost(image_size, classes) for n in (network, divided))
@@ -26,6 +29,7 @@ def audit(config: Config, image_size: int, classes: int, network: Any = None) ->
         "division": division,
         **_distance(splits, division, whole, branch),
         "dataset": config.data.dataset,
+        **({"frames": network.spec.frames} if network.task == "video" else {}),
         "image_size": image_size,
         "classes": classes,
         "changes": changes,
@@ -53,13 +57,32 @@ def _weight_decay(config: Config, image_size: int) -> dict[str, Any]:
 
 def one(config: Config) -> dict[str, Any]:
     """The audit of what was asked for, without loading data."""
+    network = find(config.network.model)
+    if network.task == "video":
+        return _of_clips(config, network)
     return audit(config, *shape(config.data.dataset, config.data.image_size, config.data.classes))
+
+
+def _of_clips(config: Config, network: Any) -> dict[str, Any]:
+    """Where no set of clips is named, of Kinetics-400: what the flag says otherwise is a set of images."""
+    data = config.data
+    dataset = "kinetics400" if data.dataset == Data().dataset else data.dataset
+    classes = data.classes or CLIPS.get(dataset, 0)
+    if not classes:
+        raise UserError(
+            f"--dataset={dataset} is no set of clips known by name ({', '.join(CLIPS)}): give one of them, or --classes"
+        )
+    config = dataclasses.replace(config, data=dataclasses.replace(data, dataset=dataset, task="video"))
+    return audit(config, data.image_size or network.spec.crop, classes)
 
 
 def every(config: Config) -> Iterator[dict[str, Any]]:
     """Each preset of the data set's layout, by each S it has."""
-    image_size, _ = shape(config.data.dataset, config.data.image_size, config.data.classes)
-    layout = "cifar" if image_size <= CIFAR_LARGEST else "imagenet"
+    if config.data.dataset in CLIPS:
+        image_size, layout = 0, "video"
+    else:
+        image_size, _ = shape(config.data.dataset, config.data.image_size, config.data.classes)
+        layout = "cifar" if image_size <= CIFAR_LARGEST else "imagenet"
     for preset in PRESETS.values():
         for splits in preset.spec.splits if layout == preset.layout(image_size) else ():
             network = dataclasses.replace(config.network, model=preset.name, splits=splits)
@@ -72,7 +95,7 @@ def _share(part: int, whole: int) -> str:
 
 def _by(report: dict[str, Any]) -> str:
     if report["division"] == "published":
-        return "published rule"
+        return "rule of this project" if "frames" in report else "published rule"
     return f"by {report['division']}, {100 * report['distance']:+.2f}% from the whole's"
 
 
@@ -88,8 +111,7 @@ def describe(report: dict[str, Any]) -> str:
         ("the whole", r["whole_params"], r["whole_macs"]),
     ]
     lines = [
-        f"{r['model']} divided by {r['splits']} ({_by(r)}), "
-        f"{r['dataset']}: {r['image_size']}x{r['image_size']} pixels, {r['classes']} classes",
+        f"{r['model']} divided by {r['splits']} ({_by(r)}), {r['dataset']}: {_size(r)}, {r['classes']} classes",
         *(f"  {name}: {_words(before)} -> {_words(after)}" for name, (before, after) in changes.items()),
         f"  weight decay: {decay['whole']:g} -> {decay['branch']:g} (rule: {decay['rule']})",
         "",
@@ -100,7 +122,14 @@ def describe(report: dict[str, Any]) -> str:
             f"  {name:22}{params:>14,}{_share(params, r['whole_params']):>10}"
             f"{macs:>18,}{_share(macs, r['whole_macs']):>10}"
         )
-    return "\n".join([*lines, "", "Multiply-adds of convolutions and dense layers, per image; papers call them FLOPs."])
+    each = "clip" if "frames" in r else "image"
+    last = f"Multiply-adds of convolutions and dense layers, per {each}; papers call them FLOPs."
+    return "\n".join([*lines, "", last])
+
+
+def _size(report: dict[str, Any]) -> str:
+    frames = f"{report['frames']} frames of " if "frames" in report else ""
+    return f"{frames}{report['image_size']}x{report['image_size']} pixels"
 
 
 COLUMNS = ("network", 24), ("S", 2), ("changes", 62), ("parameters", 11), ("published", 9), ("G", 6), ("published", 9)

@@ -27,10 +27,11 @@ from dico_tf.models import (
     se_resnet,
     shake_shake,
     wrn,
+    x3d,
 )
 from dico_tf.registry import Registry
 
-FAMILIES = (resnet, wrn, resnext, se_resnet, densenet, pyramidnet, shake_shake, resnexst, efficientnet)
+FAMILIES = (resnet, wrn, resnext, se_resnet, densenet, pyramidnet, shake_shake, resnexst, efficientnet, x3d)
 REGULARISERS = ("dropout", "shake_drop", "drop_path", "drop_block")
 TOLERANCE = 0.02  # of a budget
 
@@ -52,6 +53,20 @@ class Preset:
         """What finds it again."""
         return self.name
 
+    @property
+    def task(self) -> str:
+        """What it learns: the class of an image, unless its Spec says otherwise."""
+        return getattr(self.spec, "task", "classification")
+
+    def filmed(self, frames: int) -> "Preset":
+        """The same for clips of so many frames; 0 = its own."""
+        return dataclasses.replace(self, spec=dataclasses.replace(self.spec, frames=frames)) if frames else self
+
+    def shape(self, image_size: int) -> tuple[int, ...]:
+        """[H, W, 3] of an image, [T, H, W, 3] of a clip."""
+        frames = (self.spec.frames,) if self.task == "video" else ()
+        return (*frames, image_size, image_size, 3)
+
     def layout(self, image_size: int) -> str:
         return self.spec.layout or ("cifar" if image_size <= CIFAR_LARGEST else "imagenet")
 
@@ -63,11 +78,12 @@ class Preset:
             return dataclasses.replace(self, spec=self.family.divide(self.spec, splits))
         return _within_budget(self, splits, division, image_size, classes)
 
-    def build(self, image_size: int, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
-        return self.family.build(self.spec, image_size, classes, normalisation)
+    def build(self, image_size: int, classes: int, normalisation: Normalisation | None = None) -> keras.Model:
+        return self.family.build(self.spec, image_size, classes, *([normalisation] if normalisation else []))
 
-    def cost(self, image_size: int, classes: int) -> Cost:
-        return _cost(self, image_size, classes)
+    def cost(self, image_size: int, classes: int, seen_size: int = 0) -> Cost:
+        """Of a pass; clips may be seen at another size than the network trains at."""
+        return _cost(self, image_size, classes, seen_size or image_size)
 
     def division(self, asked: str) -> str:
         return asked
@@ -84,8 +100,16 @@ class Preset:
 
 
 @functools.lru_cache(1024)
-def _cost(preset: Preset, image_size: int, classes: int) -> Cost:
-    return weightless(lambda: cost(preset.build(image_size, classes)))
+def _cost(preset: Preset, image_size: int, classes: int, seen_size: int) -> Cost:
+    return weightless(lambda: cost(_fed(preset.build(image_size, classes), preset.shape(seen_size))))
+
+
+def _fed(network: keras.Model, shape: tuple[int, ...]) -> keras.Model:
+    """The network where it knows its sizes, else as called with inputs of this shape."""
+    if None not in network.input_shape[1:]:
+        return network
+    image = keras.Input(shape, name="image", dtype="float32")
+    return keras.Model(image, network(image))
 
 
 @functools.lru_cache(256)

@@ -46,6 +46,8 @@ class Own:
     name: str
     text: str
 
+    task = "classification"
+
     @property
     def reference(self) -> dict[str, Any]:
         return {"name": self.name, "blueprint": json.loads(self.text)}

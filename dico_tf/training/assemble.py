@@ -6,24 +6,58 @@ from typing import Any
 
 import numpy as np
 
-from dico_tf.config import Config, from_json
+from dico_tf.config import Config, Data, from_json
 from dico_tf.cotrain.dico import DiCo
 from dico_tf.data.source import Source
 from dico_tf.divide import weight_decay
 from dico_tf.divide.networks.blueprint import in_float32
 from dico_tf.errors import UserError
 from dico_tf.models import torch_weights
+from dico_tf.models.menu import PRESETS, find
 from dico_tf.models.torch_weights import Carried
 from dico_tf.training import state
 from dico_tf.training.workdir import read_json
 
 
+def wanted(config: Config) -> Data:
+    """Which images to load: of clips, frames, rate and size are the preset's where nothing is said."""
+    _check_task(config)
+    data = config.data
+    if data.task != "video":
+        return data
+    spec = PRESETS[config.network.model].spec
+    return dataclasses.replace(
+        data,
+        frames=data.frames or spec.frames,
+        frame_rate=data.frame_rate or spec.rate,
+        image_size=data.image_size or spec.crop,
+    )
+
+
+def _check_task(config: Config) -> None:
+    """Networks of images take no clips, and the reverse."""
+    task, model = config.data.task, config.network.model
+    learns = PRESETS[model].task if model in PRESETS else "classification"
+    if learns == task:
+        return
+    known = [preset.name for preset in PRESETS.values() if preset.task == task]
+    if task == "classification":
+        raise UserError(
+            f"--model={model} is a network for --task={learns}: give that, or another model, e.g. wrn_28_10"
+        )
+    raise UserError(
+        f"--task={task} needs a network for it, which --model={model} is not: give {', '.join(known) or task}"
+    )
+
+
 def facts(source: Source) -> dict[str, Any]:
     """What a run must remember of its data to be used without them."""
+    films = source.splits["train"].films
     return {
         "name": source.name,
         "fingerprint": source.fingerprint,
         "image_size": source.image_size,
+        **({"frames": films.count, "frame_rate": films.rate} if films else {}),
         "short_side": max(source.short_side, source.image_size),
         "class_names": list(source.class_names),
         "mean": list(source.mean),
@@ -46,6 +80,7 @@ def network(config: Config, data: dict[str, Any], reference: str | dict[str, Any
         division=config.network.division,
         classes=len(data["class_names"]),
         image_size=data["image_size"],
+        frames=data.get("frames", 0),
         views=views.views,
         same_views=views.same_views,
         mixup=views.mixup,
@@ -83,6 +118,11 @@ class TrainedRun:
         """Pixels to which pictures are resized before the centre is cut out; older runs had no margin."""
         return self.data.get("short_side", self.data["image_size"])
 
+    @property
+    def checksums(self) -> dict[str, str]:
+        """sha256 of each branch's weights, by which a committee knows its members."""
+        return state.checksums(self.arrays)
+
     def network(self, precision: str = "") -> DiCo:
         model = network(self.config, self.data, self.reference, precision)
         state.assign(state.weights(model), self.arrays, f"{self.workdir}/best")
@@ -93,6 +133,8 @@ def trained_run(workdir: str | Path) -> TrainedRun:
     """UserError where there is no run, or none that has finished an epoch."""
     workdir = Path(workdir)
     record = read_json(workdir / "config.json")
+    if not all(isinstance(record.get(part), dict) for part in ("config", "data")):
+        raise UserError(f"{workdir}/config.json says nothing of the run's config or data: it is damaged")
     best = workdir / "best"
     if not state.settled(best).exists():
         raise UserError(f"{workdir} has no best/ yet: its training has not finished an epoch")
@@ -104,6 +146,10 @@ def trained_run(workdir: str | Path) -> TrainedRun:
 def start_from(model: DiCo, origin: str | Path) -> Carried:
     """The weights of a run's folder or of a PyTorch checkpoint; only heads may stay fresh."""
     if torch_weights.holds_weights(origin):
+        if find(model.get_config()["model"]).task == "video":
+            raise UserError(
+                f"--init_from={origin}: PyTorch weights are known of networks of images; give a run's folder"
+            )
         return torch_weights.load(model, origin, classes="any")
     return Carried(fresh=_start_from_run(model, origin), unused=[])
 

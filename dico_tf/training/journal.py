@@ -31,7 +31,11 @@ class Journal:
         self._draw(row)
 
     def show_views(self, views: list[np.ndarray], epoch: int) -> None:
-        """What each branch sees of the same first images: a row a branch, S times [B, H, W, 3] in 0..255."""
+        """What each branch sees of the same first images: a row a branch, S times [B, H, W, 3] in 0..255.
+
+        Of clips [B, T, H, W, 3] the frames of the first.
+        """
+        views = [view[0] if view.ndim == 5 else view for view in views]
         rows = [np.concatenate(list(view[:PICTURES]), axis=1) for view in views]
         sheet = np.clip(np.concatenate(rows, axis=0), 0, 255).astype(np.uint8)
         tf, writer = self._open()

@@ -169,8 +169,8 @@ class Loop:
         return self.devices.distribute(lambda: training_batches(self.train, indices, self._windows(epoch)))
 
     def _windows(self, epoch: int):
-        """Where the views of an epoch look in whole pictures; None where none does."""
-        if not self.model.views.zooms:
+        """Where the views of an epoch look in whole pictures, and when in films; None where none does."""
+        if not (self.model.views.zooms or self.train.films):
             return None
         return lambda index, sizes: self._places(index, sizes, tf.constant(epoch, tf.int64))
 

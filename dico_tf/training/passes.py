@@ -38,6 +38,11 @@ def results(model, shared: bool = True) -> dict[str, object]:
     }
 
 
+def _at_once(split: Split, images: int) -> int:
+    """Items of a batch: each frame of a clip counts as an image."""
+    return max(1, images // split.films.count) if split.films else images
+
+
 class Evaluator:
     """The model's scores on a split; keeps one traced function.
 
@@ -56,19 +61,26 @@ class Evaluator:
 
     def __call__(self, split: Split) -> dict[str, object]:
         self._model.reset_metrics()
-        for batch in evaluation_batches(split, self._batch_size):
+        for batch in evaluation_batches(split, _at_once(split, self._batch_size)):
             self._step(batch)
         found = results(self._model)
         self._model.reset_metrics()
         return found
 
 
-def predict(model, split: Split, batch_size: int, bar=None) -> np.ndarray:
-    """logits float32 [N, S, C]."""
+def predict(model, split: Split, batch_size: int, bar=None, views: tuple[int, int] = (1, 1)) -> np.ndarray:
+    """logits float32 [N, S, C]; of films the mean over the views, (clips of each, crops of each clip)."""
     forward = tf.function(lambda images: model(images, training=False), reduce_retracing=True, autograph=False)
-    found = []
-    for batch in evaluation_batches(split, batch_size):
-        found.append(forward(batch["image"]).numpy())
-        if bar:
-            bar.advance(len(found[-1]), {})
-    return np.concatenate(found)
+    seen = split.views(*views) if split.films else [split]
+    total = 0.0
+    for part in seen:
+        found = []
+        for batch in evaluation_batches(part, _at_once(part, batch_size)):
+            found.append(forward(batch["image"]).numpy())
+            if bar:
+                bar.advance(len(found[-1]) / len(seen), {})
+        logits = np.concatenate(found)
+        if len(seen) == 1:
+            return logits
+        total = total + logits.astype(np.float64)
+    return (total / len(seen)).astype(np.float32)

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from dico_tf.config import Config, Network
+from dico_tf.config import Config, Data, Network
 from dico_tf.data import source as sources
 from dico_tf.data.source import Source, Split
 from dico_tf.data.validation import carve
@@ -69,6 +69,7 @@ def _reference(config: Config, folder: Path, known: bool) -> str | dict[str, Any
 def train(config: Config, flags_text: str, say: Callable[[str], None]) -> dict[str, Any]:
     """Trains or continues; the summary, which is also in summary.json. Raises Stopped after a signal."""
     _check_division(config.network)
+    asked = assemble.wanted(config)
     parse_all(config.views.views, config.network.splits)
     folder = Path(config.run.workdir) if config.run.workdir else workdir.default(config)
     share_threads(config.network.splits)
@@ -76,16 +77,18 @@ def train(config: Config, flags_text: str, say: Callable[[str], None]) -> dict[s
     share(config.optimisation.batch_size, place)
     claim = workdir.Claim(folder) if place.chief else None
     try:
-        return _train(config, flags_text, say, folder, place)
+        return _train(config, asked, flags_text, say, folder, place)
     finally:
         if claim:
             claim.release()
 
 
-def _train(config: Config, flags_text: str, say: Callable[[str], None], folder: Path, place: Devices) -> dict[str, Any]:
+def _train(
+    config: Config, asked: Data, flags_text: str, say: Callable[[str], None], folder: Path, place: Devices
+) -> dict[str, Any]:
     known = workdir.check_same(folder, config)
     reference = _reference(config, folder, known)
-    source = sources.load(config.data, config.run.seed)
+    source = sources.load(asked, config.run.seed)
     parts = splits(config, source)
     if config.run.select not in parts:
         raise UserError(f"--select={config.run.select}: {source.name} has no such images; it has {', '.join(parts)}")

@@ -123,12 +123,23 @@ def read_facts(path: Path) -> dict[str, Any]:
     """state.json after its files are compared with their checksums; UserError says what is wrong."""
     path = settled(path)
     facts = read_json(path / "state.json")
-    for name, checksum in facts.get("files", {}).items():
+    if not isinstance(facts.get("files"), dict):
+        raise UserError(f"{path}/state.json names no files: it is damaged, or another program's")
+    for name, checksum in facts["files"].items():
         if not (path / name).exists():
             raise UserError(f"{path}/{name} is missing")
         if _checksum(path / name) != checksum:
             raise UserError(f"{path}/{name} is truncated or changed: its checksum differs")
     return facts
+
+
+def checksums(arrays: Mapping[str, np.ndarray]) -> dict[str, str]:
+    """{branch_0: sha256 of its weights, ...}, of arrays under the names of `weights`."""
+    digests: dict[str, Any] = {}
+    for name in sorted(arrays):
+        branch, _, rest = name.partition("/")
+        digests.setdefault(branch, hashlib.sha256()).update(f"\0{rest}\0".encode() + arrays[name].tobytes())
+    return {name: digest.hexdigest() for name, digest in digests.items()}
 
 
 def read_part(path: Path, name: str) -> dict[str, np.ndarray]:

@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from dico_tf import __version__
-from dico_tf.config import FORMAT, Config, from_json, to_values
+from dico_tf.config import FORMAT, Config, Data, from_json, to_values
 from dico_tf.errors import UserError
 
 # What may change between a run and its continuation: where and how often, not what.
-FREE = frozenset({"workdir", "data_dir", "save_every", "keep", "evaluation_batch_size", "max_steps", "strategy"})
+FREE = frozenset(
+    {"workdir", "data_dir", "save_every", "keep", "evaluation_batch_size", "max_steps", "strategy", "test_views"}
+)
+# Fields that runs of before have not: with their defaults they change nothing.
+LATER = {name: getattr(Data(), name) for name in ("task", "frames", "frame_rate")}
 PACKAGES = ("tensorflow", "keras", "keras-cv", "tensorflow-datasets", "numpy")
 
 
@@ -25,6 +29,7 @@ def default(config: Config) -> Path:
 
 def config_hash(config: Config) -> str:
     fixed = {name: value for name, value in to_values(config).items() if name not in FREE}
+    fixed = {name: value for name, value in fixed.items() if name not in LATER or value != LATER[name]}
     return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
 
 

@@ -58,7 +58,7 @@ class Mixing:
 
     def _weight(self, view: tf.Tensor, draws: Draws) -> tf.Tensor:
         """[H, W, 1]: what each pixel keeps of its own image."""
-        height, width = tf.shape(view)[1], tf.shape(view)[2]
+        height, width = tf.shape(view)[-3], tf.shape(view)[-2]  # of clips too, whose frames share it
         flat = box = None
         if self.mixup:
             flat = tf.fill([height, width, 1], beta(draws.uniform("mixup"), self.mixup))

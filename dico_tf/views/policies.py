@@ -40,6 +40,17 @@ class ResizedCrop:
 
 
 @dataclasses.dataclass(frozen=True)
+class ShortSide:
+    """A square anywhere in the picture, whose short side is made U(least, most) times the image's size; first."""
+
+    least: float = 1.14  # 182 to 228 pixels for 160, 256 to 320 for 224, as X3D is trained
+    most: float = 1.43
+
+    def faults(self) -> str:
+        return "" if 1 <= self.least <= self.most else "the sides must satisfy 1 <= least <= most"
+
+
+@dataclasses.dataclass(frozen=True)
 class AutoAugmentCifar:
     """One of the 25 pairs of operations found for CIFAR-10."""
 
@@ -93,13 +104,14 @@ class Cutout:
         return "" if self.size >= 0 else "size must be at least 0 pixels"
 
 
-Piece = Crop | Flip | ResizedCrop | AutoAugmentCifar | AutoAugmentImagenet | RandAugment | Erase | Cutout
+Piece = Crop | Flip | ResizedCrop | ShortSide | AutoAugmentCifar | AutoAugmentImagenet | RandAugment | Erase | Cutout
 
 PIECES: Registry[type] = Registry("piece of a view policy")
 PIECES.add("none", type(None))
 PIECES.add("crop", Crop)
 PIECES.add("flip", Flip)
 PIECES.add("resized_crop", ResizedCrop)
+PIECES.add("short_side", ShortSide)
 PIECES.add("autoaugment_cifar", AutoAugmentCifar)
 PIECES.add("autoaugment_imagenet", AutoAugmentImagenet)
 PIECES.add("randaugment", RandAugment)

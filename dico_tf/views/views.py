@@ -10,14 +10,23 @@ from dico_tf.views import autoaugment, keras_cv_operations, operations
 from dico_tf.views.chains import auto_augment, rand_augment
 from dico_tf.views.draws import Draws
 from dico_tf.views.frames import COVERS, MOVES, Frame
-from dico_tf.views.policies import AutoAugmentCifar, AutoAugmentImagenet, Piece, RandAugment, ResizedCrop, parse_all
-from dico_tf.views.zoom import resized_crop, windows
+from dico_tf.views.policies import (
+    AutoAugmentCifar,
+    AutoAugmentImagenet,
+    Piece,
+    RandAugment,
+    ResizedCrop,
+    ShortSide,
+    parse_all,
+)
+from dico_tf.views.zoom import resized_crop, short_side, squares, windows
 
 Apply = Callable[[tf.Tensor, Any, Draws, str, operations.Fill], tf.Tensor]
 
 # piece that computes new pixels -> images [B, H, W, 3] of the images, itself, draws, prefix of its streams, fill
 _APPLY: dict[type, Apply] = {
     ResizedCrop: lambda x, piece, draws, stream, fill: resized_crop(x, piece.min_area, draws, stream),
+    ShortSide: lambda x, piece, draws, stream, fill: short_side(x, piece.least, piece.most, draws, stream),
     AutoAugmentCifar: lambda x, piece, draws, stream, fill: auto_augment(x, autoaugment.CIFAR, draws, stream),
     AutoAugmentImagenet: lambda x, piece, draws, stream, fill: auto_augment(x, autoaugment.IMAGENET, draws, stream),
     RandAugment: lambda x, piece, draws, stream, fill: rand_augment(x, piece.m, draws, stream, fill),
@@ -26,7 +35,10 @@ _APPLY: dict[type, Apply] = {
 
 @keras.saving.register_keras_serializable("dico_tf")
 class Views:
-    """images [B, H, W, 3] -> S views; every draw is a pure function of (seed, epoch, index, branch)."""
+    """images [B, H, W, 3] -> S views; every draw is a pure function of (seed, epoch, index, branch).
+
+    The frames of a clip [B, T, H, W, 3] share all draws.
+    """
 
     def __init__(
         self, policies: Sequence[str], splits: int, seed: int, fill: Sequence[float], same: bool = False
@@ -46,8 +58,14 @@ class Views:
 
     def view(self, images: tf.Tensor, index: tf.Tensor, epoch: Any, branch: int, cut: bool = False) -> tf.Tensor:
         """What one branch sees of the images, float32 [B, H, W, 3]; of images that are `cut`, its own windows."""
+        images = tf.cast(images, tf.float32)
+        shape = images.shape
+        if shape.rank == 5:
+            index = tf.repeat(index, tf.shape(images)[1])
+            images = tf.ensure_shape(tf.reshape(images, [-1, *shape[2:]]), (None, *shape[2:]))
         draws = Draws(self.seed, epoch, index, branch)
-        return _seen(tf.cast(images, tf.float32), self._pieces[branch], draws, self.fill, cut)
+        seen = _seen(images, self._pieces[branch], draws, self.fill, cut)
+        return tf.ensure_shape(tf.reshape(seen, [-1, *shape[1:]]), shape) if shape.rank == 5 else seen
 
     @property
     def zooms(self) -> bool:
@@ -58,16 +76,29 @@ class Views:
         """float32 [B, S, (left, top, right, bottom)] within pictures of sizes [B, (width, height)]; with `same`, S = 1.
 
         An index per branch is [B, S], and sizes [B, S, 2]. A branch that does not zoom has a window without area.
+        Sizes of films say too of how many frames one may be a clip's first: [B, S, (window, first frame)]. A branch
+        whose policy is `none` takes the clip in the middle.
         """
-        zooms = [_zoom(pieces) for pieces in self._pieces[: self._drawn]]
+        first = [_zoom(pieces) for pieces in self._pieces[: self._drawn]]
+        zooms = [piece if isinstance(piece, ResizedCrop) else None for piece in first]
         index, sizes = tf.convert_to_tensor(index), tf.convert_to_tensor(sizes)
         if index.shape.rank == 1:
             index, sizes = index[:, None], sizes[:, None]
         draws = Draws(self.seed, epoch, index, tf.range(self._drawn))  # of all branches at once: [B, S]
         least = tf.constant([zoom.min_area if zoom else 1.0 for zoom in zooms])
-        sizes = tf.broadcast_to(sizes, [tf.shape(index)[0], self._drawn, 2])
+        facts = tf.broadcast_to(sizes, [tf.shape(index)[0], self._drawn, sizes.shape[-1]])
+        sizes = facts[..., :2]
         places = tf.cast(windows(sizes, least, draws, _stream(0, ResizedCrop())), tf.float32)
-        return places * tf.constant([[float(zoom is not None)] for zoom in zooms])
+        places *= tf.constant([[float(zoom is not None)] for zoom in zooms])
+        if any(isinstance(piece, ShortSide) for piece in first):
+            places += _short_sides(sizes, first, draws)
+        return places if facts.shape[-1] == 2 else tf.concat([places, self._starts(facts[..., 2:], draws)], axis=-1)
+
+    def _starts(self, count: tf.Tensor, draws: Draws) -> tf.Tensor:
+        """float32 [B, S, 1]: a clip's first frame of `count` [B, S, 1], or -1 for the one in the middle."""
+        start = tf.cast(draws.below("first frame", count[..., 0]), tf.float32)[..., None]
+        moves = tf.constant([[bool(pieces)] for pieces in self._pieces[: self._drawn]])
+        return tf.where(moves, start, -1.0)
 
     @property
     def _drawn(self) -> int:
@@ -83,9 +114,22 @@ class Views:
         return cls(**config)
 
 
-def _zoom(pieces: Sequence[Piece]) -> ResizedCrop | None:
+ZOOMS = (ResizedCrop, ShortSide)
+
+
+def _zoom(pieces: Sequence[Piece]) -> ResizedCrop | ShortSide | None:
     """The crop a policy begins with: what stands before another one works on squares already."""
-    return pieces[0] if pieces and isinstance(pieces[0], ResizedCrop) else None
+    return pieces[0] if pieces and isinstance(pieces[0], ZOOMS) else None
+
+
+def _short_sides(sizes: tf.Tensor, first: Sequence[Piece | None], draws: Draws) -> tf.Tensor:
+    """float32 [B, S, 4]: the squares of the branches that begin so, 0 of the others."""
+    pieces = [piece if isinstance(piece, ShortSide) else None for piece in first]
+    least, most = (
+        tf.constant([getattr(piece, name) if piece else 1.0 for piece in pieces]) for name in ("least", "most")
+    )
+    places = squares(sizes, least, most, draws, _stream(0, ShortSide()))
+    return places * tf.constant([[float(piece is not None)] for piece in pieces])
 
 
 def _stream(place: int, piece: Piece) -> str:
@@ -97,7 +141,7 @@ def _seen(images: tf.Tensor, pieces: Sequence[Piece], draws: Draws, fill: operat
     """The pieces in order; those that only move or cover pixels wait in a frame until something needs the pixels."""
     frame: Frame | None = None
     for place, piece in enumerate(pieces):
-        if cut and place == 0 and isinstance(piece, ResizedCrop):
+        if cut and place == 0 and isinstance(piece, ZOOMS):
             continue  # done where the picture was decoded
         stream = _stream(place, piece)
         framed = isinstance(piece, MOVES + COVERS)

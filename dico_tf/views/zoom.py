@@ -1,4 +1,4 @@
-"""The random resized crop: which window of a picture a view shows, and showing it of images that are in memory."""
+"""Which window of a picture a view shows (the random resized crop, the random short side), and showing it."""
 
 import math
 
@@ -40,10 +40,37 @@ def _largest(side: tf.Tensor) -> tf.Tensor:
     return tf.stack(extent, axis=-1)
 
 
+def squares(sizes: tf.Tensor, least: tf.Tensor, most: tf.Tensor, draws: Draws, stream: str) -> tf.Tensor:
+    """float32 [..., 4] within pictures of sizes [..., (width, height)]: squares of a side / U(least, most), anywhere.
+
+    The picture whose short side is U(least, most) image sizes long shows so much of itself in one of them.
+    """
+    sizes = tf.cast(sizes, tf.float32)
+    short = least + (most - least) * draws.uniform(f"{stream} side")
+    side = (tf.reduce_min(sizes, axis=-1) / short)[..., None]
+    share = tf.stack([draws.uniform(f"{stream} {name}") for name in ("left", "top")], axis=-1)
+    low = share * (sizes - side)
+    return tf.concat([low, low + side], axis=-1)
+
+
 def resized_crop(images: tf.Tensor, min_area: float, draws: Draws, stream: str) -> tf.Tensor:
     """A window of images that are whole pictures, enlarged to their size, bilinear."""
+    return _shown(images, windows(_sizes(images), min_area, draws, stream))
+
+
+def short_side(images: tf.Tensor, least: float, most: float, draws: Draws, stream: str) -> tf.Tensor:
+    """A square of images that are whole pictures, enlarged to their size, bilinear."""
+    return _shown(images, squares(_sizes(images), tf.constant(least), tf.constant(most), draws, stream))
+
+
+def _sizes(images: tf.Tensor) -> tf.Tensor:
+    """[B, (width, height)]."""
     batch, height, width = (tf.shape(images)[axis] for axis in range(3))
-    places = windows(tf.tile(tf.stack([width, height])[None], [batch, 1]), min_area, draws, stream)
+    return tf.tile(tf.stack([width, height])[None], [batch, 1])
+
+
+def _shown(images: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
+    height, width = (tf.shape(images)[axis] for axis in (1, 2))
     left, top, right, bottom = tf.unstack(tf.cast(places, tf.float32), axis=1)
     columns = (right - left) / tf.cast(width, tf.float32)  # shares of the sides
     rows = (bottom - top) / tf.cast(height, tf.float32)

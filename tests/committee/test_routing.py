@@ -106,7 +106,7 @@ def test_nobody_is_asked_about_nothing():
 def test_a_call_has_the_size_of_a_bucket():
     spy = Spy(LOGITS)
     routed(ensemble(*NAMES), spy.members, np.arange(75))
-    assert spy.calls == [[32, 32, 16]] * 4
+    assert spy.calls == [[32, 32, 12]] * 4
 
 
 def test_what_fills_a_batch_up_is_an_image_of_it():
@@ -118,7 +118,7 @@ def test_what_fills_a_batch_up_is_an_image_of_it():
 
     images = np.random.default_rng(0).integers(1, 255, (5, 2, 2, 3), np.uint8)
     found = routed(Committee(members=("a",)), [member], images)
-    assert seen[0].shape == (8, 2, 2, 3) and (seen[0][5:] == images[4]).all()
+    assert seen[0].shape == (6, 2, 2, 3) and (seen[0][5:] == images[4]).all()
     assert (found.logits == images.reshape(5, -1)[:, :3]).all()
 
 

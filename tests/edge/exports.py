@@ -89,7 +89,7 @@ def small(folder: Path, id: str = "first", seed: int = 0) -> Path:
     return written(folder, {name: branch(seed + n) for n, name in enumerate(BRANCHES)}, id)
 
 
-def written(folder: Path, files: dict[str, bytes], id: str = "first", **changes) -> Path:
+def written(folder: Path, files: dict[str, bytes], id: str = "first", cascade: dict | None = None, **changes) -> Path:
     """An export of these members' float32 files, which takes the place of one that is there; its manifest's path."""
     place = folder / "tflite" / id
     place.mkdir(parents=True, exist_ok=True)
@@ -102,7 +102,8 @@ def written(folder: Path, files: dict[str, bytes], id: str = "first", **changes)
             "files": {"float32": manifest.measure(place / f"{name}_float32.tflite", folder)}, **changes,
         })  # fmt: skip
     branches = [name for name in files if name != "committee"] or ["committee"]
-    content = {"id": id, "members": members, "committee": {"members": branches, "average": "logits"}}
+    committee = {"members": branches, "average": "logits", "cascade": cascade}
+    content = {"id": id, "members": members, "committee": committee}
     (folder / "manifest.new").write_text(manifest.text(content))
     os.replace(folder / "manifest.new", folder / manifest.NAME)
     return folder / manifest.NAME

@@ -1,7 +1,10 @@
-"""A trained run and its export, made once for the tests of this folder."""
+"""A trained run and its export, made once for the tests of this folder, by whichever test process comes first."""
 
+import fcntl
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,20 +26,31 @@ def script(*words: str, status: int = 0) -> str:
     return done.stdout if status == 0 else done.stderr
 
 
+def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that all test processes share; those that come while it is made wait for it."""
+    base = factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder = base / "shared" / name
+    folder.parent.mkdir(exist_ok=True)
+    with (base / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (done := base / f"{name}.done").exists():
+            make(folder)
+            done.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def run(tmp_path_factory) -> Path:
     """Digits in two branches, trained in mixed precision."""
-    folder = tmp_path_factory.mktemp("runs") / "digits"
-    script("train.py", *TRAIN, f"--workdir={folder}")
-    return folder
+    return once(tmp_path_factory, "digits", lambda folder: script("train.py", *TRAIN, f"--workdir={folder}"))
 
 
 @pytest.fixture(scope="session")
 def exported(run, tmp_path_factory) -> Path:
     """Every kind of file."""
-    out = tmp_path_factory.mktemp("exports") / "digits"
-    script("export.py", f"--workdir={run}", f"--out={out}", ALL, "--max_accuracy_drop=5", "--compare_images=100")
-    return out
+    words = [f"--workdir={run}", ALL, "--max_accuracy_drop=5", "--compare_images=100"]
+    return once(tmp_path_factory, "export", lambda out: script("export.py", *words, f"--out={out}"))
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,12 @@ from dico_tf.config import SMALLEST
 from dico_tf.models.menu import PRESETS
 
 TINY = [name for name in PRESETS if name.endswith("_tiny")]
-IMAGES = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3)).astype(np.uint8)
+
+
+def pictures(name: str) -> np.ndarray:
+    """Four images, or clips of four frames, in raw pixels."""
+    shape = (4, *PRESETS[name].filmed(4).shape(32)) if PRESETS[name].task == "video" else (4, 32, 32, 3)
+    return np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
 
 
 def test_every_family_has_a_tiny_preset():
@@ -27,7 +32,7 @@ def test_it_takes_raw_pixels_and_answers_in_float32(name, policy):
     finally:
         keras.config.set_dtype_policy(before)
     assert [tensor.name for tensor in model.inputs] == ["image"]
-    logits = model(IMAGES)
+    logits = model(pictures(name))
     assert logits.shape == (4, 7) and logits.dtype == "float32"
     assert np.isfinite(logits).all()
 
@@ -44,7 +49,7 @@ def test_every_variable_learns_once_the_last_gammas_are_awake(name):
         if variable.name == "gamma":
             variable.assign(np.ones(variable.shape))
     with tf.GradientTape() as tape:
-        loss = tf.reduce_sum(model(IMAGES, training=True) ** 2)
+        loss = tf.reduce_sum(model(pictures(name), training=True) ** 2)
     for variable, gradient in zip(
         model.trainable_variables, tape.gradient(loss, model.trainable_variables), strict=True
     ):
@@ -56,5 +61,5 @@ def test_a_saved_network_answers_the_same(name, tmp_path):
     model = PRESETS[name].build(32, 7)
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
-    assert np.array_equal(model(IMAGES), again(IMAGES))
+    assert np.array_equal(model(pictures(name)), again(pictures(name)))
     assert [layer.name for layer in again.layers] == [layer.name for layer in model.layers]

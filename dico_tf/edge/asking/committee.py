@@ -3,13 +3,16 @@
 import asyncio
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
+from dico_tf.committee.decision import Committee as Cascade
+from dico_tf.edge.asking import cascade as cascades
 from dico_tf.edge.asking.addresses import Address
 from dico_tf.edge.asking.breaker import State
 from dico_tf.edge.asking.member import HEDGES, Member
+from dico_tf.edge.asking.outcome import Missing, Vote
 from dico_tf.edge.asking.poll import BelowQuorum, Poll, ask_all
 from dico_tf.edge.asking.replica import Expected, Replica, foreign
 from dico_tf.edge.asking.verdict import Verdict, verdict
@@ -28,20 +31,42 @@ class Rules:
     seconds: float  # until an answer is due
     hedges: float = HEDGES
     mixed_exports: bool = False
+    cascade: bool = True  # members are asked one after the other where the export says so
 
 
 class Committee:
     def __init__(self, manifest: Manifest, exports: list[str], members: Mapping[str, Member], rules: Rules):
         """`exports`: the manifest's, and the one before it: members take a new one each in its own time."""
         self.manifest, self.exports, self.members, self.rules = manifest, exports, members, rules
+        self._plans = {manifest.id: cascades.plan(manifest)}  # of the exports that are known
+        self._before = manifest
 
     def take(self, manifest: Manifest) -> None:
         """A new export in the old one's place, or a UserError where its answers would have another form."""
         if changed := _changed(self.manifest, manifest):
             raise UserError(f"the new export has another {changed}: start the gateway again for it")
+        plan = cascades.plan(manifest)
         if manifest.id != self.manifest.id:
             self.exports[:] = [manifest.id, self.manifest.id]
+            self._before = self.manifest
         self.manifest = manifest
+        self._plans = {export: self._plans.get(export) for export in self.exports} | {manifest.id: plan}
+
+    @property
+    def plan(self) -> Cascade | None:
+        """By which members are asked one after the other; None: all at once."""
+        return self._plans[self.manifest.id] if self.rules.cascade else None
+
+    @property
+    def patience(self) -> float:
+        """Seconds that a member has of a request whose client leaves all the time there is."""
+        share, _ = WAY_BACK
+        return self.rules.seconds * (1 - share) / (len(self.plan.members) if self.plan else 1)
+
+    def source(self, exports: Collection[str]) -> Manifest:
+        """Whose classes and rule answers of these exports have: the one before it where all are still of that."""
+        old = self._before.id in exports and self.manifest.id not in exports
+        return self._before if old else self.manifest
 
     def deadline(self, client: float = math.inf) -> float:
         """Of what is asked now, on the event loop's clock; `client`: when whoever asked stops waiting."""
@@ -51,14 +76,31 @@ class Committee:
 
     async def ask(self, image: np.ndarray, deadline: float) -> tuple[Poll, Verdict]:
         """image [B, H, W, 3]; raises BelowQuorum."""
+        if plan := self.plan:
+            rules, quorum = self.rules, self.rules.quorum
+            refused = {} if rules.mixed_exports else {"refused": self._foreign, "rules": lambda v: self._of(v, plan)}
+            return await cascades.ask_in_turn(self.members, plan, image, deadline, quorum, **refused)
         poll = await ask_all(self.members, image, deadline, self.rules.quorum)
         if not self.rules.mixed_exports:
             poll = self._of_one_export(poll)
-        return poll, verdict(poll, self.manifest.average)
+        return poll, verdict(poll, self.source({vote.export for vote in poll.votes.values()}).average)
+
+    def _foreign(self, taken: Sequence[Vote], vote: Vote) -> Missing | None:
+        """While members change over, the export of the first that answered is that of the answer."""
+        if not vote.known:
+            return None
+        ours = next((each.export for each in taken if each.known), vote.export)
+        ours = ours if ours in self.exports else self.exports[0]  # two new ones may come during one request
+        return foreign(vote.export, ours) if vote.export != ours else None
+
+    def _of(self, vote: Vote, plan: Cascade) -> Cascade:
+        """The rules of the vote's own export; without gates where they were fitted to others, or in another order."""
+        own = self._plans.get(vote.export) if vote.known else plan
+        return own if own and own.members == plan.members else cascades.closed(plan)
 
     def _of_one_export(self, poll: Poll) -> Poll:
         """While members change over, the export that most have answered with, or of equally many the newer."""
-        found = {name: vote.export for name, vote in poll.votes.items() if vote.export in self.exports}
+        found = {name: vote.export for name, vote in poll.votes.items() if vote.known}
         ours = max(self.exports, key=list(found.values()).count)
         lost = {name: export for name, export in found.items() if export != ours}
         if not lost:
@@ -125,10 +167,12 @@ def convene(
     token: str = "",
 ) -> Committee:
     """Within a running event loop, to which the channels belong."""
-    exports, members = [manifest.id], {}
+    exports: list[str] = [manifest.id]
+    members: dict[str, Member] = {}
+    found = Committee(manifest, exports, members, rules)
     for name, places in addresses.items():
         classes = len(manifest.member(name)["class_names"])
-        expected = Expected(classes, None if rules.mixed_exports else exports, rules.seconds * (1 - WAY_BACK[0]))
+        expected = Expected(classes, None if rules.mixed_exports else exports, lambda: found.patience)
         replicas = [Replica(name, place, asynchronous(place.target, security), expected, token) for place in places]
         members[name] = Member(replicas, rules.hedges)
-    return Committee(manifest, exports, members, rules)
+    return found

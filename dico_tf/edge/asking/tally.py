@@ -3,6 +3,7 @@
 from dico_tf.edge.asking.breaker import State
 from dico_tf.edge.asking.committee import Committee
 from dico_tf.edge.asking.poll import Poll
+from dico_tf.edge.asking.verdict import Verdict
 from dico_tf.edge.front.metrics import Metrics
 
 _CIRCUITS = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}
@@ -30,6 +31,22 @@ class Tally:
             "dico_member_retries_total", "Calls again because an address could not be reached.", "counter", "member",
             values=lambda: {(name,): member.retried for name, member in members.items()},
         )  # fmt: skip
+
+        self._exits = numbers.counter(
+            "dico_cascade_exits_total", "Images by the last member whose answer they have, asked in turn.", "stage",
+            "member",
+        )  # fmt: skip
+        self._unfinished = numbers.counter(
+            "dico_cascade_unfinished_total", "Images that would have gone on to a member that was missing."
+        )
+
+    def exits(self, told: Verdict) -> None:
+        """Where images stopped whose members were asked one after the other."""
+        for stage, name in enumerate(told.order):
+            if images := int((told.stage == stage).sum()):
+                self._exits.add(str(stage), name, by=images)
+        if told.finished is not None:
+            self._unfinished.add(by=int((~told.finished).sum()))
 
     def count(self, poll: Poll) -> None:
         for name in poll.votes:

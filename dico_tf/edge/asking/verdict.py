@@ -17,18 +17,38 @@ class Verdict:
     versions: dict[str, str]  # of the members used, in the committee's order
     missing: dict[str, str]  # reasons
     late: list[str]
+    stage: np.ndarray  # int64 [B]: place of the last member whose answer is in it, in the order they were asked
+    order: tuple[str, ...] = ()  # in which members were asked; () = all at once
+    finished: np.ndarray | None = None  # bool [B], of members asked in turn: at a gate, or by the last of them
+
+    @property
+    def gate_passed(self) -> bool:
+        """False where an image's answer would have gone on to a member that is missing."""
+        return self.finished is None or bool(self.finished.all())
 
 
 def verdict(poll: Poll, average: str) -> Verdict:
     """The rule `average` over the members that answered, as if the committee had no others."""
     logits = np.stack([answer.logits for answer in poll.votes.values()], axis=1)  # [B, S, C]
-    combined = combine(logits, average)
+    last = len(poll.votes) + len(poll.missing) - 1
+    stage = np.full(len(logits), last, np.int64)
+    return told(poll, combine(logits, average), disagreement(softmax(logits)), stage)
+
+
+def told(
+    poll: Poll, combined: np.ndarray, spread: np.ndarray, stage: np.ndarray,
+    order: tuple[str, ...] = (), finished: np.ndarray | None = None,
+) -> Verdict:  # fmt: skip
+    """Of combined logits [B, C] and what the members disagree by [B]."""
     return Verdict(
         combined.astype(np.float32),
         softmax(combined).astype(np.float32),
         combined.argmax(-1),
-        np.maximum(disagreement(softmax(logits)), 0.0).astype(np.float32),  # rounding may leave -1e-16
+        np.maximum(spread, 0.0).astype(np.float32),  # rounding may leave -1e-16
         {name: answer.export for name, answer in poll.votes.items()},
         {name: missing.reason for name, missing in poll.missing.items() if name not in poll.late},
         poll.late,
+        stage,
+        order,
+        finished,
     )

@@ -1,0 +1,145 @@
+"""X3D (Feichtenhofer 2020): clips by channelwise 3D convolutions; time is never strided.
+
+One network runs clips of any length and any size from the one it trains at: its head then answers at several places,
+whose logits are averaged.
+"""
+
+import dataclasses
+import functools
+import math
+
+import keras
+
+from dico_tf.divide.rules import multiple, published, root
+from dico_tf.errors import UserError
+from dico_tf.layers import clips
+from dico_tf.layers.convolution import convolution
+from dico_tf.layers.image import Normalisation, Normalise
+from dico_tf.layers.normalisation import batch_norm
+from dico_tf.models.residual import relu
+
+norm = functools.partial(batch_norm, decay_gamma=False)
+
+WIDTHS = (12, 12, 24, 48, 96)  # of stem and stages, at width 1; the first stage is not doubled
+BLOCKS = (1, 2, 5, 3)  # of each stage, at depth 1
+INNER = 9 / 4  # a block's middle as a multiple of its stage's width
+SQUEEZED = 1 / 16
+STRIDE = 32  # pixels of a clip to one of the last map
+SHORTCUTS = ("slowfast", "pytorchvideo")
+KINETICS = Normalisation(mean=(0.45,) * 3, std=(0.225,) * 3)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Spec:
+    frames: int  # of a clip
+    rate: int  # every rate-th frame of the film is one of the clip
+    crop: int  # pixels of its square frames
+    width: float = 2.0  # multiplies every width
+    depth: float = 2.2  # multiplies the blocks
+    head: int = 2048  # width before the dense layer
+    dropout: float = 0.5
+    divisor: int = 8  # widths are multiples of it
+    shortcut: str = "slowfast"  # or pytorchvideo, which has no BN on the first stage's; the two published codes differ
+
+    task = "video"
+    layout = "video"
+    splits = (1, 2, 4)
+
+    def __post_init__(self) -> None:
+        if self.shortcut not in SHORTCUTS:
+            raise UserError(f"shortcut={self.shortcut!r} is none of {', '.join(SHORTCUTS)}")
+
+    @property
+    def blocks(self) -> list[int]:
+        return [math.ceil(count * self.depth) for count in BLOCKS]
+
+    @property
+    def widths(self) -> list[int]:
+        """Of the stem and each stage."""
+        return [rounded(width * self.width, self.divisor) for width in WIDTHS]
+
+
+def rounded(exact: float, divisor: int = 8) -> int:
+    """The nearest multiple of the divisor, never a tenth below."""
+    nearest = max(divisor, int(exact + divisor / 2) // divisor * divisor)
+    return nearest + divisor if nearest < 0.9 * exact else nearest
+
+
+PRESETS = {
+    "x3d_tiny": Spec(frames=8, rate=2, crop=32, width=1.0, depth=0.6, head=256, dropout=0.2),
+    "x3d_xs": Spec(frames=4, rate=12, crop=160),
+    "x3d_s": Spec(frames=13, rate=6, crop=160),
+    "x3d_m": Spec(frames=16, rate=5, crop=224),
+    "x3d_l": Spec(frames=16, rate=5, crop=312, depth=5.0),
+    "x3d_xl": Spec(frames=16, rate=5, crop=312, width=2.9, depth=5.0),
+}
+
+
+def regularised(spec: Spec, splits: int) -> Spec:
+    """dropout -> dropout / S."""
+    return dataclasses.replace(spec, dropout=spec.dropout / splits)
+
+
+def divide(spec: Spec, splits: int) -> Spec:
+    """width -> width / sqrt(S), in steps of 4 channels, head -> floor(head / sqrt(S)); nothing is published of it."""
+    published(spec.splits, splits, "X3D")
+    width, width_of_head = spec.width / math.sqrt(splits), root(spec.head, splits)
+    return dataclasses.replace(regularised(spec, splits), width=width, head=width_of_head, divisor=4)
+
+
+def narrow(spec: Spec, scale: float) -> Spec:
+    width, head = multiple(spec.width * scale, 1 / 256), int(multiple(spec.head * scale, 8))
+    return dataclasses.replace(spec, width=width, head=head, divisor=4)
+
+
+def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisation = KINETICS) -> keras.Model:
+    """Trained at clips of image_size pixels; it takes any number of frames, and larger ones."""
+    image = keras.Input((None, None, None, 3), name="image", dtype="float32")  # [B, T, H, W, 3]
+    x = Normalise(normalisation.mean, normalisation.std, name="normalise")(image)
+    stem, *widths = spec.widths
+    x = clips.convolution(x, stem, "stem_conv", window=3, stride=2)
+    x = clips.channelwise(x, (5, 1, 1), "stem_time_conv")
+    x = relu(norm(x, "stem_norm"), "stem_relu")
+    for i, (width, count) in enumerate(zip(widths, spec.blocks, strict=True)):
+        for j in range(count):
+            x = block(x, width, f"stage{i + 1}_block{j + 1}", 1 if j else 2, j % 2 == 0, spec.shortcut)
+    return keras.Model(image, head(x, spec, image_size, classes), name="x3d")
+
+
+def block(x, width: int, name: str, stride: int, excited: bool, form: str):
+    """relu(shortcut + BN(1x1x1(swish([SE] BN(3x3x3 by channel(relu(BN(1x1x1)))))))."""
+    inner = int(INNER * width)
+    y = clips.convolution(x, inner, f"{name}_conv1")
+    y = relu(norm(y, f"{name}_norm1"), f"{name}_relu1")
+    y = norm(clips.channelwise(y, (3, 3, 3), f"{name}_conv2", stride), f"{name}_norm2")
+    if excited:
+        y = clips.squeeze_excite(y, rounded(inner * SQUEEZED), f"{name}_se")
+    y = keras.layers.Activation("swish", name=f"{name}_swish")(y)
+    y = norm(clips.convolution(y, width, f"{name}_conv3"), f"{name}_norm3", gamma="zeros")
+    y = keras.layers.Add(name=f"{name}_add")([shortcut(x, width, stride, name, form), y])
+    return relu(y, f"{name}_relu3")
+
+
+def shortcut(x, width: int, stride: int, name: str, form: str):
+    """Identity, or 1x1x1 with that stride and, where the width changes or always (slowfast), BN."""
+    same_width = x.shape[-1] == width
+    if stride == 1 and same_width:
+        return x
+    y = clips.convolution(x, width, f"{name}_shortcut_conv", stride=stride)
+    return y if same_width and form == "pytorchvideo" else norm(y, f"{name}_shortcut_norm")
+
+
+def head(x, spec: Spec, image_size: int, classes: int):
+    """1x1x1, BN, ReLU, mean over time and over the window that the training size fills; 1x1, ReLU, dropout, dense.
+
+    A larger map has several such windows; the answer is the mean of their logits.
+    """
+    x = clips.convolution(x, int(INNER * spec.widths[-1]), "head_conv1")
+    x = clips.Mean((1,), name="head_time")(relu(norm(x, "head_norm1"), "head_relu1"))
+    x = keras.layers.AveragePooling2D(math.ceil(image_size / STRIDE), 1, name="head_pool")(x)  # [B, h, w, C]
+    x = relu(convolution(x, spec.head, 1, "head_conv2"), "head_relu2")
+    if spec.dropout:
+        x = keras.layers.Dropout(spec.dropout, name="dropout")(x)
+    start = keras.initializers.RandomNormal(stddev=0.01)
+    x = keras.layers.Dense(classes, kernel_initializer=start, dtype="float32", name="logits")(x)
+    return clips.Mean((1, 2), dtype="float32", name="mean_logits")(x)

@@ -1,0 +1,186 @@
+"""A cascade of real workers behind a real gateway: who is asked, what is answered, what if one stands still."""
+
+import contextlib
+import signal
+import time
+
+import grpc
+import numpy as np
+import pytest
+from ai_edge_litert.interpreter import Interpreter
+
+from dico_tf.committee import words
+from dico_tf.committee.decision import NEVER, Committee, Decision, decide
+from dico_tf.edge import Client
+from dico_tf.export import manifest
+from tests.edge import exports, gateways, workers
+
+NAMES = ("branch_0", "branch_1")
+IMAGES = exports.images(24)
+FIRST = dict(zip(NAMES, (0, 1), strict=True))  # seeds of the networks
+SECOND = dict(zip(NAMES, (1, 0), strict=True))
+
+
+def logits(seeds=FIRST) -> np.ndarray:
+    """[B, 2, C] by LiteRT in this process."""
+    found = []
+    for seed in seeds.values():
+        call = Interpreter(model_content=exports.branch(seed), num_threads=1).get_signature_runner("serving_default")
+        found.append(np.concatenate([call(image=image[None].astype(np.float32))["logits"] for image in IMAGES]))
+    return np.stack(found, 1)
+
+
+def fitted(seeds=FIRST) -> Committee:
+    """Its gate lies in the widest gap that about half of the images pass."""
+    committee = Committee(members=NAMES, gates=(NEVER,), confidence="logit_gap")
+    sure = np.sort(decide(committee, logits(seeds)).confidence[:, 0].astype(float))
+    place = 8 + np.diff(sure)[8:16].argmax()
+    return Committee(members=NAMES, gates=((sure[place] + sure[place + 1]) / 2,), confidence="logit_gap")
+
+
+def export(folder, seeds=FIRST, id="first", committee=None):
+    files = {name: exports.branch(seed) for name, seed in seeds.items()}
+    return exports.written(folder, files, id, words.cascade(committee or fitted(seeds)))
+
+
+@contextlib.contextmanager
+def serving(path, *flags):
+    """(gateway, its workers)."""
+    with contextlib.ExitStack() as stack:
+        found = [stack.enter_context(workers.running(path, member=name)) for name in NAMES]
+        places = {name: worker.grpc for name, worker in zip(NAMES, found, strict=True)}
+        gateway = stack.enter_context(gateways.running(path, places, "--deadline_ms=20000", *flags))
+        workers.until(lambda: gateway.health() == 1)
+        yield gateway, found
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    with serving(export(tmp_path_factory.mktemp("cascade")), "--quorum=1") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def decided() -> Decision:
+    return decide(fitted(), logits())
+
+
+def requests(worker) -> float:
+    return worker.metric("dico_requests_total")
+
+
+def test_it_decides_as_the_definition_does_about_litert_logits(served, decided):
+    gateway, _ = served
+    assert gateway.said["cascade"] == list(NAMES)
+    answer = gateways.infer(gateway, IMAGES)
+    assert answer.outputs["stage"].tolist() == decided.stage.tolist() and 8 <= decided.stage.sum() <= 16
+    assert answer.outputs["logits"] == pytest.approx(decided.logits, rel=1e-5, abs=1e-5)
+    assert answer.outputs["class_id"].tolist() == decided.classes.tolist()
+    said = gateway.ask("GET", "/v2/models/committee")[2].decode()
+    assert '"stage"' in said and '"cascade": "branch_0,branch_1"' in said
+    assert answer.parameters["cascade"] == "branch_0,branch_1" and answer.parameters["gate_passed"] is True
+    assert answer.parameters["used"] == "branch_0,branch_1"
+    one = [gateways.infer(gateway, image[None]).outputs["stage"][0] for image in IMAGES]
+    assert one == decided.stage.tolist()
+
+
+def test_the_second_member_is_not_called_where_the_first_is_sure(served, decided):
+    gateway, (first, second) = served
+    before, images = (requests(first), requests(second)), second.metric("dico_images_total")
+    for image in IMAGES[decided.stage == 0]:
+        answer = gateways.infer(gateway, image[None])
+        assert answer.outputs["stage"].tolist() == [0] and answer.parameters["used"] == "branch_0"
+    assert (requests(first) - before[0], requests(second) - before[1]) == ((decided.stage == 0).sum(), 0)
+    gateways.infer(gateway, IMAGES)
+    assert requests(second) == before[1] + 1
+    assert second.metric("dico_images_total") - images == decided.stage.sum()  # only those that go on
+
+
+def test_exits_are_told_to_prometheus_and_to_clients(served, decided):
+    gateway, _ = served
+    before = gateway.metric('dico_cascade_exits_total{stage="1",member="branch_1"}')
+    with Client(gateway.grpc) as client:
+        found = client.predict(IMAGES)
+    assert found.cascade == NAMES and found.stage.tolist() == decided.stage.tolist() and found.gate_passed
+    assert gateway.metric('dico_cascade_exits_total{stage="1",member="branch_1"}') - before == decided.stage.sum()
+    assert gateway.metric("dico_cascade_unfinished_total") == 0
+
+
+def test_branches_are_not_told_in_turn(served):
+    gateway, _ = served
+    with pytest.raises(grpc.RpcError) as error:
+        gateways.infer(gateway, IMAGES, "branch_probabilities")
+    assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT and "--nocascade" in error.value.details()
+    status, said = gateway.post(gateways.body(IMAGES[:1]), path=gateways.INFER)
+    assert status == 200 and "stage" in {output["name"] for output in said["outputs"]}
+
+
+def test_a_member_that_stands_still_is_passed_over_in_time(served, decided):
+    gateway, (first, second) = served
+    sure = gateways.infer(gateway, IMAGES)
+    first.process.send_signal(signal.SIGSTOP)
+    try:
+        begun = time.monotonic()
+        answer = gateways.infer(gateway, IMAGES, timeout=4)
+        assert time.monotonic() - begun < 4
+        assert answer.parameters["used"] == "branch_1" and answer.parameters["late"] == "branch_0"
+        assert (answer.outputs["stage"] == 1).all() and answer.parameters["gate_passed"] is True
+        assert answer.outputs["logits"] == pytest.approx(logits()[:, 1], rel=1e-5, abs=1e-5)
+    finally:
+        first.process.send_signal(signal.SIGCONT)
+    second.process.send_signal(signal.SIGSTOP)
+    try:
+        answer = gateways.infer(gateway, IMAGES, timeout=4)
+        assert answer.parameters["used"] == "branch_0" and answer.parameters["gate_passed"] is False
+        assert (answer.outputs["stage"] == 0).all() and answer.parameters["late"] == "branch_1"
+        passed = decided.stage == 0
+        assert (answer.outputs["logits"][passed] == sure.outputs["logits"][passed]).all()
+        assert gateway.metric("dico_cascade_unfinished_total") == (~passed).sum()
+    finally:
+        second.process.send_signal(signal.SIGCONT)
+    workers.until(lambda: gateways.infer(gateway, IMAGES).parameters["gate_passed"])
+
+
+def test_asked_for_the_full_ensemble_it_asks_all(tmp_path):
+    with serving(export(tmp_path), "--nocascade") as (gateway, _):
+        assert gateway.said["cascade"] == []
+        answer = gateways.infer(gateway, IMAGES)
+        assert answer.outputs["logits"] == pytest.approx(logits().mean(1), rel=1e-5, abs=1e-5)
+        assert "stage" not in answer.outputs and "cascade" not in answer.parameters
+        told = gateways.infer(gateway, IMAGES, "stage", "branch_probabilities").outputs
+        assert (told["stage"] == 1).all() and told["branch_probabilities"].shape == (24, 2, 3)
+
+
+def test_a_new_export_brings_its_own_gates_and_no_answer_is_of_both(tmp_path, decided):
+    answers = {"first": decided, "second": decide(fitted(SECOND), logits(SECOND))}
+    assert answers["first"].stage.tolist() != answers["second"].stage.tolist()
+    with serving(export(tmp_path), "--quorum=1") as (gateway, _):
+        export(tmp_path, SECOND, "second")
+        seen = []
+
+        def changed():
+            try:
+                answer = gateways.infer(gateway, IMAGES)
+            except grpc.RpcError as error:  # where the gateway is slower than both workers to see the new export
+                assert "branch_1 is of another export: second, the committee of first" in error.details()
+                return False
+            told = answer.parameters
+            found = answers[told["export"]]
+            if not told["missing"]:
+                assert answer.outputs["stage"].tolist() == found.stage.tolist()
+                assert answer.outputs["logits"] == pytest.approx(found.logits, rel=1e-5, abs=1e-5)
+            seen.append((told["export"], told["missing"]))
+            return seen[-1] == ("second", "") and gateway.said["export"] == "first"
+
+        workers.until(changed)
+        assert manifest.load(tmp_path).id == "second"
+        assert gateways.infer(gateway, IMAGES).outputs["stage"].tolist() == answers["second"].stage.tolist()
+
+
+def test_on_one_machine_it_stops_early_too(tmp_path, decided):
+    path = export(tmp_path)
+    command = [*workers.command(path)[:2], "local", f"--manifest={path}", "--deadline_ms=20000"]
+    with workers.running(path, words=command) as local:
+        assert local.said["cascade"] == list(NAMES)
+        answer = gateways.infer(local, IMAGES)
+        assert answer.outputs["stage"].tolist() == decided.stage.tolist()

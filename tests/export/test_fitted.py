@@ -1,0 +1,175 @@
+"""An export with a committee.json: its manifest and its committee's SavedModel stop early as the file says."""
+
+import dataclasses
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+
+from dico_tf.committee import costs, words
+from dico_tf.committee.decision import NEVER, Committee, decide
+from dico_tf.committee.saved import Calibration, Member, Saved, save
+from dico_tf.errors import UserError
+from dico_tf.evaluation.averaging import softmax
+from dico_tf.evaluation.predictions import read
+from dico_tf.export import manifest, tf_serving
+from dico_tf.export.fitted import committee as fitting
+from dico_tf.training.assemble import trained_run
+from tests.export.conftest import ROOT, script
+from tests.export.test_consumers import HERE, NOISE
+
+ORDER = ("branch_1", "branch_0")
+
+
+@pytest.fixture(scope="module")
+def fitted(run) -> Saved:
+    """Of a temperature for each branch, and a gate that half of the noise passes, no image of which is near it."""
+    found = trained_run(run)
+    committee = Committee(members=ORDER, gates=(NEVER,), temperatures=(1.5, 0.8))
+    sure = np.sort(decide(committee, _logits(found, NOISE)).confidence[:, 0].astype(float))
+    place = 8 + np.diff(sure)[8:-8].argmax()
+    members = [
+        Member(name=name, kind="branch", source=str(run), sha256=found.checksums[name], input_size=32) for name in ORDER
+    ]
+    return Saved(
+        committee=dataclasses.replace(committee, gates=((sure[place] + sure[place + 1]) / 2,)),
+        members=tuple(members),
+        classes=10,
+        class_names=tuple("0123456789"),
+        calibration=Calibration(name="validation", fingerprint="f", images=100),
+    )
+
+
+def _logits(found, images) -> np.ndarray:
+    """[B, S, C] in the cascade's order."""
+    return np.asarray(found.network(precision="float32")(images, training=False))[:, [1, 0]]
+
+
+@pytest.fixture(scope="module")
+def exported(run, fitted, tmp_path_factory):
+    out = tmp_path_factory.mktemp("exports") / "cascade"
+    save(out.parent / "committee.json", fitted)
+    script("export.py", f"--workdir={run}", f"--out={out}", f"--committee={out.parent / 'committee.json'}",
+           "--compare_images=100")  # fmt: skip
+    return out
+
+
+@pytest.fixture(scope="module")
+def decided(run, fitted):
+    return decide(fitted.committee, _logits(trained_run(run), NOISE))
+
+
+def test_the_manifest_says_the_cascade_and_what_it_does(exported, fitted, run):
+    found = manifest.load(exported)
+    said = found.content["committee"]
+    assert found.branches == ["branch_0", "branch_1"] and said["average"] == "logits"
+    assert said["cascade"] == {
+        "order": list(ORDER), "gates": list(fitted.committee.gates), "confidence": "max_prob", "average": "logits",
+        "weights": [], "temperatures": [1.5, 0.8],
+    }  # fmt: skip
+    assert words.committee(said["cascade"]) == fitted.committee
+    judged, macs = found.content["comparison"]["cascade"], found.member("branch_0")["macs"]
+    assert judged["reach"][0] == 1 >= judged["reach"][1] and judged["macs"] == pytest.approx(
+        macs * sum(judged["reach"])
+    )
+    validation = read(run / "predictions_validation.npz")
+    known = decide(fitted.committee, validation.logits[:, [1, 0]])
+    assert judged["top1"] == pytest.approx((known.classes == validation.labels).mean(), abs=0.03)  # bfloat16's
+    assert "cascade" in (exported / "README.md").read_text()
+
+
+def test_the_committees_saved_model_has_the_signature_and_no_branch_has(exported):
+    for name, there in (("committee", True), ("branch_0", False)):
+        content = (exported / "saved_model" / name / "saved_model.pb").read_bytes()
+        found = saved_model_pb2.SavedModel.FromString(content).meta_graphs[0].signature_def
+        assert ("cascade" in found) == there and "serving_default" in found
+    signature = saved_model_pb2.SavedModel.FromString(
+        (exported / "saved_model/committee/saved_model.pb").read_bytes()
+    ).meta_graphs[0].signature_def["cascade"]  # fmt: skip
+    kinds = {key: tf.as_dtype(tensor.dtype) for key, tensor in signature.outputs.items()}
+    assert kinds == {"probabilities": tf.float32, "class_id": tf.int64, "stage": tf.int64, "cost": tf.int64}
+    assert list(signature.inputs) == ["image"]
+    assert [[d.size for d in t.tensor_shape.dim] for t in (signature.inputs["image"], signature.outputs["stage"])] == [
+        [-1, 32, 32, 3], [-1],
+    ]  # fmt: skip
+
+
+def test_the_signature_decides_as_the_definition_does(exported, decided):
+    loaded = tf.saved_model.load(str(exported / "saved_model/committee"))
+    call, macs = loaded.signatures["cascade"], manifest.load(exported).member("branch_0")["macs"]
+    assert 5 < decided.stage.sum() < 27
+    for batch in (1, 3, 8, 32, 0):
+        found = {name: value.numpy() for name, value in call(image=tf.constant(NOISE[:batch])).items()}
+        assert found["stage"].tolist() == decided.stage[:batch].tolist()
+        assert found["probabilities"] == pytest.approx(softmax(decided.logits[:batch]).reshape(-1, 10), abs=1e-5)
+        assert found["class_id"].tolist() == decided.classes[:batch].tolist()
+        assert found["cost"].tolist() == (macs * (1 + decided.stage[:batch])).tolist()
+    average = costs.average([macs, macs], decided.stage)
+    assert call(image=tf.constant(NOISE))["cost"].numpy().mean() == pytest.approx(average)
+
+
+def test_the_other_signatures_are_the_full_ensemble(exported, run):
+    loaded = tf.saved_model.load(str(exported / "saved_model/committee"))
+    found = loaded.signatures["serving_default"](image=tf.constant(NOISE))
+    apart = _logits(trained_run(run), NOISE)
+    assert found["logits"].numpy() == pytest.approx(apart.mean(1), rel=1e-5, abs=1e-5)
+    assert found["branch_probabilities"].numpy()[:, [1, 0]] == pytest.approx(softmax(apart), abs=1e-5)
+
+
+def test_a_session_that_knows_no_keras_stops_early_and_replays_the_warm_up(exported, decided, tmp_path):
+    np.savez(tmp_path / "questions.npz", cascade__image=NOISE)
+    folder = exported / tf_serving.FOLDER / "committee" / "1"
+    words = [HERE / "without_keras.py", folder, folder / tf_serving.WARM_UP, tmp_path / "questions.npz",
+             tmp_path / "answers.npz"]  # fmt: skip
+    done = subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    found = np.load(tmp_path / "answers.npz")
+    assert found["cascade__stage"].tolist() == decided.stage.tolist()
+    assert found["cascade__probabilities"] == pytest.approx(softmax(decided.logits), abs=1e-5)
+    assert found["replayed"] == len(tf_serving.SIZES) + 2
+
+
+def test_every_weight_is_still_stored_once(exported):
+    prefix = str(exported / "saved_model/committee/variables/variables")
+    stored = tf.train.load_checkpoint(prefix).get_variable_to_shape_map()
+    stored.pop("_CHECKPOINTABLE_OBJECT_GRAPH")
+    params = manifest.load(exported).member("committee")["params"]
+    assert params <= sum(int(np.prod(shape)) for shape in stored.values()) < 1.2 * params
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"names": ("branch_1", "branch_7")}, "asks branch_7, and"),
+        ({"classes": 10, "class_names": tuple("abcdefghij")}, "answers with other classes than"),
+        ({"classes": 3, "class_names": None}, "answers with other classes than"),
+        ({"input_size": 64}, "has branch_1 at 64 pixels, and here it takes 32"),
+    ],
+)
+def test_a_committee_of_something_else_is_refused(run, fitted, tmp_path, change, message):
+    names = change.pop("names", ORDER)
+    size = change.pop("input_size", 32)
+    members = tuple(dataclasses.replace(m, name=n, input_size=size) for m, n in zip(fitted.members, names, strict=True))
+    committee = dataclasses.replace(fitted.committee, members=names)
+    path = tmp_path / "other.json"
+    save(path, dataclasses.replace(fitted, committee=committee, members=members, **change))
+    with pytest.raises(UserError, match=f"--committee={re.escape(str(path))} .*{message}"):
+        fitting(path, trained_run(run))
+
+
+def test_a_file_that_is_no_committee_ends_an_export_with_status_2_before_anything_is_made(run, tmp_path):
+    (tmp_path / "other.json").write_text("{}")
+    said = script("export.py", f"--workdir={run}", f"--out={tmp_path / 'o'}", f"--committee={tmp_path / 'other.json'}",
+                  status=2)  # fmt: skip
+    assert "other.json is no committee.json" in said and "Traceback" not in said and not (tmp_path / "o").exists()
+
+
+def test_gates_that_were_fitted_to_other_weights_are_stale(run, fitted, tmp_path, caplog):
+    other = (fitted.members[0], dataclasses.replace(fitted.members[1], sha256="0" * 64))
+    save(tmp_path / "old.json", dataclasses.replace(fitted, members=other))
+    assert fitting(tmp_path / "old.json", trained_run(run)) == fitted.committee
+    assert "the gates are stale: member branch_0 is not the one they were fitted to" in caplog.text

@@ -1,0 +1,174 @@
+"""From folders of frames to a trained run's folder: what the scripts write, show and refuse."""
+
+import importlib
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dico_tf import flags
+from dico_tf.evaluation import predictions
+from dico_tf.models.menu import PRESETS
+from dico_tf.training import assemble
+from dico_tf.training.workdir import config_hash
+from tests.data import films
+
+ROOT = Path(__file__).parents[2]
+FILMS = [
+    "--task=video", "--model=x3d_tiny", "--splits=2", "--frames=3", "--frame_rate=2", "--image_size=16",
+    "--views=short_side,crop:1+cutout:4", "--batch_size=8", "--epochs=2", "--lr=0.05", "--schedule=constant",
+    "--validation=4", "--seed=3", "--evaluation_batch_size=20",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """Forty films to train with and twelve to test, of 40x32 pixels."""
+    found = tmp_path_factory.mktemp("films") / "light"
+    films.write(found, "train", 20, frames=9, size=(40, 32))
+    films.write(found, "test", 6, frames=9, size=(40, 32), seed=1)
+    return found
+
+
+@pytest.fixture
+def here(monkeypatch, capsys):
+    """A script's main within this process: (status, standard output, standard error)."""
+
+    def run(script: str, *words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", [f"{script}.py", *words])
+        with pytest.raises(SystemExit) as end:
+            flags.run(importlib.import_module(script).main)
+        shown = capsys.readouterr()
+        return end.value.code, shown.out, shown.err
+
+    return run
+
+
+def train(*words: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "train.py", *FILMS, *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1200)
+
+
+@pytest.fixture(scope="module")
+def light(place, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "light"
+    done = train(f"--dataset=folder:{place}", f"--workdir={folder}")
+    assert done.returncode == 0, done.stderr
+    assert "(36 train, 12 test, 4 validation)" in done.stdout and "branches disagree on" in done.stdout
+    return folder
+
+
+def read(path: Path) -> dict:
+    return json.loads(path.read_text())
+
+
+def rows(folder: Path) -> list[dict]:
+    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{name: row[name] for name in row if name not in ("seconds", "images_per_second")} for row in found]
+
+
+def test_a_run_remembers_the_shape_of_its_clips(light):
+    data = read(light / "config.json")["data"]
+    assert (data["frames"], data["frame_rate"], data["image_size"], data["mean"]) == (3, 2, 16, [0.45] * 3)
+    assert [row["step"] for row in rows(light)] == [4, 8]
+    macs = PRESETS["x3d_tiny"].filmed(3).cost(16, 2).macs
+    assert read(light / "summary.json")["macs"]["whole"] == macs
+    assert (light / "tensorboard").is_dir()
+
+
+def test_views_are_averaged_before_anything_decides_and_their_cost_is_counted(light, here, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(light, folder)
+    one = predictions.read(folder / "predictions.npz")
+    assert one.logits.shape == (12, 2, 2) and one.ids[0] == "test/brighter/film_00"
+    status, out, err = here("evaluate", f"--workdir={folder}", "--test_views=2x3")
+    assert status == 0, err
+    assert "each film by 2 x 3 views of 16x16 pixels" in out and "test: 12 films" in out
+    found, six = read(folder / "evaluation.json"), predictions.read(folder / "predictions.npz")
+    branch = PRESETS["x3d_tiny"].filmed(3).divided(2).cost(16, 2).macs
+    assert found["views"] == {
+        "clips": 2, "crops": 3, "size": 16, "macs_of_view": 2 * branch, "macs": 12 * branch,
+    }  # fmt: skip
+    run = assemble.trained_run(folder)
+    from dico_tf.evaluation.judge import images
+
+    model, split = run.network(), images(run)["test"]
+    apart = [np.asarray(model(part.take(np.arange(12)))) for part in split.views(2, 3)]
+    np.testing.assert_allclose(six.logits, np.mean(apart, axis=0), atol=1e-5)
+    assert np.abs(six.logits - one.logits).max() > 0
+    (alone,) = split.views(1, 1)
+    np.testing.assert_allclose(one.logits, np.asarray(model(alone.take(np.arange(12)))), atol=1e-5)
+
+
+def test_predict_answers_for_folders_of_frames(light, place, here, tmp_path):
+    folders = [str(place / "test" / kind / "film_00") for kind in ("brighter", "darker")]
+    status, out, err = here("predict", f"--workdir={light}", "--json", *folders)
+    assert status == 0, err
+    found = [json.loads(line) for line in out.splitlines()]
+    assert [answer["picture"] for answer in found] == folders
+    stored = predictions.read(light / "predictions.npz")
+    for answer, row in zip(found, (0, 6), strict=True):
+        logits = stored.logits[row].mean(0)
+        p = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+        assert answer["classes"][0]["probability"] == pytest.approx(p.max(), abs=1e-4)
+    (tmp_path / "empty").mkdir()
+    status, _, err = here("predict", f"--workdir={light}", str(tmp_path / "empty"))
+    assert status == 2 and "cannot read" in err and "no frames" in err
+
+
+def test_export_says_that_it_knows_no_clips(light, here, tmp_path):
+    status, _, err = here("export", f"--workdir={light}", f"--out={tmp_path / 'out'}")
+    assert status == 2 and "learnt from clips, which export.py does not write yet" in err and "Traceback" not in err
+
+
+@pytest.mark.slow
+def test_a_run_that_was_stopped_goes_on_bit_identically(light, place, tmp_path):
+    """Within the second epoch, after a signal that nothing can catch."""
+    words = [f"--dataset=folder:{place}", f"--workdir={tmp_path}", "--save_every=1"]
+    process = subprocess.Popen([sys.executable, "train.py", *FILMS, *words], cwd=ROOT, stdout=-3, stderr=-3)
+    until = time.monotonic() + 1200
+    try:
+        while not any((tmp_path / f"checkpoints/step_{n}").exists() for n in (5, 6, 7)):
+            assert process.poll() is None and time.monotonic() < until
+            time.sleep(0.01)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    done = train(*words)
+    assert done.returncode == 0 and "continuing from step" in done.stdout, done.stderr
+    a, b = (np.load(folder / "checkpoints/step_8/weights.npz") for folder in (light, tmp_path))
+    assert [name for name in a.files if not np.array_equal(a[name], b[name])] == []
+    assert rows(tmp_path) == rows(light)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--model=x3d_tiny"], "--model=x3d_tiny is a network for --task=video: give that"),
+        (["--task=video", "--model=wrn_tiny"], "--model=wrn_tiny is not: give x3d_tiny, x3d_xs"),
+        (["--task=video", "--model=x3d_tiny", "--dataset=digits"], "--dataset=digits holds no clips"),
+        (["--model=wrn_tiny", "--frames=4"], "--frames=4 is of clips and contradicts --task=classification"),
+        (["--task=video", "--model=x3d_tiny", "--test_views=10x2"], "--test_views=10x2 is not CLIPSxCROPS"),
+        (["--task=video", "--model=x3d_tiny", "--dataset=folder:nowhere"], "there is no such folder"),
+        (["--task=video", "--model=x3d_tiny", "--dataset=moving", "--init_from=a.pth"], "known of networks of images"),
+    ],
+)
+def test_what_contradicts_clips_is_one_message(words, said, here, tmp_path):
+    status, _, err = here("train", "--dataset=digits", *words, f"--workdir={tmp_path / 'run'}")
+    assert status == 2 and said in err and err.count("\n") == 1
+
+
+def test_runs_of_images_are_known_by_what_they_were():
+    """Fields that came with clips leave the hash of older configs alone."""
+    from dico_tf.config import from_values
+
+    plain = config_hash(from_values({}))
+    assert plain == "9562624a7efd7f84af3e357077539396795793a6f1f3ba76789d581cc14a3ce9"
+    assert config_hash(from_values({"test_views": "1x1"})) == plain
+    assert config_hash(from_values({"task": "video", "frames": 3})) != plain
