@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from dico_tf.config import Data
 from dico_tf.data import source as sources
@@ -60,8 +61,7 @@ def files(network, tmp_path_factory):
     for kind in ("float32", "dynamic", "int8", "uint8", "any"):
         spec = tf.TensorSpec((None if kind == "any" else 1, 16, 16, 3), tf.float32)
         call = tf.function(lambda image: network(image, training=False)).get_concrete_function(spec)
-        converter = tf.lite.TFLiteConverter.from_concrete_functions([call], network)
-        converter.experimental_enable_resource_variables = False
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([convert_variables_to_constants_v2(call)])
         if kind in ("dynamic", "int8", "uint8"):
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if kind in ("int8", "uint8"):
