@@ -6,7 +6,10 @@ VERBS = {
     "search": "finds members and gates by held-out images, and writes committee.json with what they do",
     "show": "prints a committee.json",
 }
-SHARED = {"search": ("workdir", "dataset", "data_dir", "skip_unreadable", "seed"), "show": ()}  # flags of a run
+SHARED = {
+    "search": ("workdir", "dataset", "data_dir", "classes", "skip_unreadable", "seed"),
+    "show": (),
+}  # flags of a run
 
 
 def _kind(verb: str) -> type:

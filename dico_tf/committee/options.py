@@ -19,6 +19,11 @@ class Search:
     calibration_share: float = option(
         0.5, "share of --logits, or of the test images, that members and gates are fitted to"
     )
+    calibration: str = option(
+        "",
+        "images of --dataset that gates are fitted to: val, train (if no member learnt from them), or test: "
+        "a part of it (default: val where there is one, else test)",
+    )
     costs: str = option("", "JSON file {member: {macs, params, milliseconds}}, for members whose costs are not known")
     cache: str = option("", "folder where members' answers are kept (default: ~/.cache/dico_tf/logits)")
     cost: str = option("macs", "what is to be saved", MEASURES)

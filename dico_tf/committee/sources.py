@@ -5,10 +5,14 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from dico_tf import quiet
 from dico_tf.committee import pool as pools
 from dico_tf.committee.options import Search
 from dico_tf.committee.pool import Pool
 from dico_tf.committee.saved import Member
+from dico_tf.config import Data
 from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import MEASURES, Cost
 from dico_tf.registry import suggestion
@@ -111,4 +115,27 @@ def _views(path: Path) -> dict[str, Any]:
 
 
 def _of_members(asked: Search, values: dict[str, Any], costs: dict[str, Cost]) -> Answered:
-    raise UserError("--members: not yet")
+    """Models are asked now, or were before: fitted to the data's validation images, or else to a part of the test."""
+    quiet.tensorflow()
+    from dico_tf.data import source as data
+    from dico_tf.evaluation.members.cache import Cache, default
+    from dico_tf.evaluation.members.opening import opened
+    from dico_tf.evaluation.members.polling import answers
+
+    told = {name: values[name] for name in ("dataset", "data_dir", "classes", "skip_unreadable")}
+    source = data.load(Data(**told), values["seed"])
+    members = opened(asked.members, len(source.class_names))
+    cache = Cache(Path(asked.cache).expanduser() if asked.cache else default())
+    parts, found = [], None
+    chosen = asked.calibration or ("val" if "val" in source.splits else "test")
+    for split in dict.fromkeys((chosen, "test")):
+        found = answers(members, source, split, cache, timed=asked.cost == "milliseconds" or bool(asked.latency))
+        parts.append(Pool(logits=found.logits, labels=found.labels, ids=np.char.add(f"{split}/", found.ids),
+                          costs=found.costs | costs, name=f"{source.name}, {split}"))  # fmt: skip
+    calibration, test = parts if len(parts) == 2 else parts[0].halves(asked.calibration_share, values["seed"])
+    known = {
+        member.name: Member(name=member.name, kind=member.kind, source=member.source, sha256=member.checksum,
+                            input_size=max(member.input_size, 1), cost=calibration.costs[member.name])
+        for member in members
+    }  # fmt: skip
+    return Answered(calibration, test, known, source.class_names)
