@@ -13,7 +13,17 @@ class Printing:
     all: bool = option(False, "every preset of the data set's layout and every S it has, beside the published figures")
 
 
-ASKED = ("model", "splits", "division", "dataset", "image_size", "classes", "weight_decay", "weight_decay_division")
+ASKED = (
+    "task",
+    "model",
+    "splits",
+    "division",
+    "dataset",
+    "image_size",
+    "classes",
+    "weight_decay",
+    "weight_decay_division",
+)
 SCRIPT = flags.Script(
     name="divide.py",
     about="Prints what dividing a preset changes, and what branches and whole cost.",

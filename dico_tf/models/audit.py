@@ -60,6 +60,7 @@ def every(config: Config) -> Iterator[dict[str, Any]]:
     """Each preset of the data set's layout, by each S it has."""
     image_size, _ = shape(config.data.dataset, config.data.image_size, config.data.classes)
     layout = "cifar" if image_size <= CIFAR_LARGEST else "imagenet"
+    layout = layout if config.data.task == "classification" else config.data.task
     for preset in PRESETS.values():
         for splits in preset.spec.splits if layout == preset.layout(image_size) else ():
             network = dataclasses.replace(config.network, model=preset.name, splits=splits)

@@ -15,8 +15,9 @@ from dico_tf.divide import budget
 from dico_tf.divide.networks.cost import Cost, cost
 from dico_tf.divide.networks.graph import weightless
 from dico_tf.errors import UserError
-from dico_tf.layers.image import Normalisation
+from dico_tf.layers.image import Normalisation, Sides
 from dico_tf.models import (
+    deeplab,
     densenet,
     efficientnet,
     own,
@@ -30,7 +31,7 @@ from dico_tf.models import (
 )
 from dico_tf.registry import Registry
 
-FAMILIES = (resnet, wrn, resnext, se_resnet, densenet, pyramidnet, shake_shake, resnexst, efficientnet)
+FAMILIES = (resnet, wrn, resnext, se_resnet, densenet, pyramidnet, shake_shake, resnexst, efficientnet, deeplab)
 REGULARISERS = ("dropout", "shake_drop", "drop_path", "drop_block")
 TOLERANCE = 0.02  # of a budget
 
@@ -52,6 +53,11 @@ class Preset:
         """What finds it again."""
         return self.name
 
+    @property
+    def task(self) -> str:
+        """What it learns to say: the class of an image, unless its Spec says otherwise."""
+        return getattr(self.spec, "task", "classification")
+
     def layout(self, image_size: int) -> str:
         return self.spec.layout or ("cifar" if image_size <= CIFAR_LARGEST else "imagenet")
 
@@ -63,10 +69,10 @@ class Preset:
             return dataclasses.replace(self, spec=self.family.divide(self.spec, splits))
         return _within_budget(self, splits, division, image_size, classes)
 
-    def build(self, image_size: int, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
+    def build(self, image_size: Sides, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
         return self.family.build(self.spec, image_size, classes, normalisation)
 
-    def cost(self, image_size: int, classes: int) -> Cost:
+    def cost(self, image_size: Sides, classes: int) -> Cost:
         return _cost(self, image_size, classes)
 
     def division(self, asked: str) -> str:
@@ -84,7 +90,7 @@ class Preset:
 
 
 @functools.lru_cache(1024)
-def _cost(preset: Preset, image_size: int, classes: int) -> Cost:
+def _cost(preset: Preset, image_size: Sides, classes: int) -> Cost:
     return weightless(lambda: cost(preset.build(image_size, classes)))
 
 

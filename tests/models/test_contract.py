@@ -8,6 +8,7 @@ import tensorflow as tf
 from dico_tf.config import SMALLEST
 from dico_tf.models.menu import PRESETS
 
+ANSWERS = {"classification": (7,), "segmentation": (32, 32, 7)}  # to pictures of 32 x 32
 TINY = [name for name in PRESETS if name.endswith("_tiny")]
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3)).astype(np.uint8)
 
@@ -28,13 +29,14 @@ def test_it_takes_raw_pixels_and_answers_in_float32(name, policy):
         keras.config.set_dtype_policy(before)
     assert [tensor.name for tensor in model.inputs] == ["image"]
     logits = model(IMAGES)
-    assert logits.shape == (4, 7) and logits.dtype == "float32"
+    assert logits.shape == (4, *ANSWERS[PRESETS[name].task]) and logits.dtype == "float32"
     assert np.isfinite(logits).all()
 
 
 @pytest.mark.parametrize("name", TINY)
 def test_the_smallest_pictures_leave_every_layer_pixels(name):
-    assert PRESETS[name].divided(2).build(SMALLEST, 7).output_shape == (None, 7)
+    sides = {"classification": (), "segmentation": (SMALLEST, SMALLEST)}[PRESETS[name].task]
+    assert PRESETS[name].divided(2).build(SMALLEST, 7).output_shape == (None, *sides, 7)
 
 
 @pytest.mark.parametrize("name", TINY)
