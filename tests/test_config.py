@@ -22,6 +22,7 @@ def fault(**values) -> str:
 
 
 ELSEWHERE = {
+    "task": "video", "void": 255, "auxiliary_weight": 0.25, "poly_power": 2.0,
     "dataset": "folder:photos", "data_dir": "/data", "image_size": 48, "classes": 7, "validation": 0,
     "skip_unreadable": True, "model": "resnet_110", "splits": 2, "division": "published", "init_from": "old",
     "views": ("crop", "crop+flip"), "same_views": False, "mixup": 0.25, "cutmix": 1.5, "method": "dico",
@@ -127,6 +128,7 @@ LOWER = {
     "warmup_lr": (0, -1e-9), "min_lr": (0, -1e-9), "clip_norm": (0, -1e-9), "seed": (0, -1), "save_every": (0, -1),
     "keep": (1, 0), "evaluation_batch_size": (1, 0), "label_smoothing": (0, -1e-9), "ema": (0, -1e-9),
     "momentum": (0, -1e-9), "step_factor": (1e-9, 0), "weight_decay": (0, -1e-9),
+    "void": (-1, -2), "auxiliary_weight": (0, -1e-9), "poly_power": (1e-9, 0),
 }  # fmt: skip
 
 
@@ -258,3 +260,16 @@ def test_every_value_of_the_wrong_kind_is_reported_at_once():
 def test_a_line_break_is_refused_since_no_flag_file_could_hold_it(text):
     assert "holds a line break" in fault(workdir=text)
     assert "holds a line break" in fault(views=(text,))
+
+
+def test_segmentation_refuses_what_only_classes_of_images_have():
+    lines = faults(task="segmentation", mixup=0.2, cutmix=1.0, training="independent", skip_unreadable=True)
+    assert [line.split("=")[0] for line in lines] == [
+        "--mixup",
+        "--cutmix",
+        "--training",
+        "--skip_unreadable contradicts --task",
+    ]
+    assert "at least 2 a piece" in fault(task="segmentation", batch_size=4, accumulation=4)
+    assert from_values({"task": "segmentation", "void": 11}).data.void == 11
+    assert "at most 255" in fault(task="segmentation", void=256)

@@ -15,6 +15,8 @@ from dico_tf.errors import UserError
 
 # What may change between a run and its continuation: where and how often, not what.
 FREE = frozenset({"workdir", "data_dir", "save_every", "keep", "evaluation_batch_size", "max_steps", "strategy"})
+# What came after the first runs: at its default it says what a config without it said, whose checkpoints go on.
+LATER = frozenset({"task", "void", "auxiliary_weight", "poly_power"})
 PACKAGES = ("tensorflow", "keras", "keras-cv", "tensorflow-datasets", "numpy")
 
 
@@ -24,7 +26,12 @@ def default(config: Config) -> Path:
 
 
 def config_hash(config: Config) -> str:
-    fixed = {name: value for name, value in to_values(config).items() if name not in FREE}
+    plain = to_values(Config())
+    fixed = {
+        name: value
+        for name, value in to_values(config).items()
+        if name not in FREE and not (name in LATER and value == plain[name])
+    }
     return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
 
 
