@@ -26,9 +26,9 @@ def listing(root: Path) -> Listing:
     """Every picture file, parts and classes and files sorted by name."""
     if not root.is_dir():
         raise UserError(f"--dataset=folder:{root}: there is no such folder")
-    names = _folders(root)
+    names = folders(root)
     if set(names) & set(PARTS):
-        _check_parts(root, names)
+        check_parts(root, names)
         found = {part: _classes(root / part) for part in PARTS if part in names}
     else:
         found = {"": _classes(root)}
@@ -55,22 +55,22 @@ def _names(folder: Path, kind: Callable[[os.DirEntry], bool]) -> list[str]:
         raise UserError(f"cannot look into {error.filename or folder}: {error.strerror}") from None
 
 
-def _folders(folder: Path) -> list[str]:
+def folders(folder: Path) -> list[str]:
     return _names(folder, os.DirEntry.is_dir)
 
 
-def _pictures(folder: Path) -> list[str]:
+def pictures_in(folder: Path) -> list[str]:
     names = _names(folder, os.DirEntry.is_file)
     return [str(folder / name) for name in names if name.lower().endswith(EXTENSIONS)]
 
 
 def _classes(folder: Path) -> dict[str, list[str]]:
-    return {name: _pictures(folder / name) for name in _folders(folder)}
+    return {name: pictures_in(folder / name) for name in folders(folder)}
 
 
-def _check_parts(root: Path, names: list[str]) -> None:
+def check_parts(root: Path, names: list[str], content: str = "CLASS/*") -> None:
     if "train" not in names:
-        raise UserError(f"{root} holds {', '.join(n for n in names if n in PARTS)} but no train: add train/CLASS/*")
+        raise UserError(f"{root} holds {', '.join(n for n in names if n in PARTS)} but no train: add train/{content}")
     for name in names:
         meant = _MEANT.get(name.lower(), name)
         if meant in PARTS and meant not in names:
@@ -81,7 +81,7 @@ def _check(root: Path, found: Listing) -> None:
     for part, classes in found.items():
         folder = root / part
         if not classes:
-            loose = len(_pictures(folder))
+            loose = len(pictures_in(folder))
             holds = f"{counted(loose, 'picture', 'pictures')} but no folder per class" if loose else "no pictures"
             raise UserError(f"{folder} holds {holds}: lay them out as {folder}/CLASS/*.jpg")
     _check_same_classes(root, found)

@@ -10,6 +10,7 @@ import numpy as np
 
 from dico_tf.config import Data
 from dico_tf.data.album import Album
+from dico_tf.data.scenes import SceneSplit
 from dico_tf.errors import UserError
 from dico_tf.registry import Registry
 
@@ -53,6 +54,11 @@ class Split:
     @property
     def size(self) -> int:
         return len(self.labels)
+
+    @property
+    def marks(self) -> np.ndarray:
+        """What tells other labels from these: int64 [N]."""
+        return self.labels
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -100,10 +106,11 @@ class Source:
     name: str
     class_names: tuple[str, ...]
     image_size: int
-    splits: Mapping[str, Split]
+    splits: Mapping[str, Split | SceneSplit]
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     short_side: int = 0  # pixels to which pictures are resized before the centre is cut out; 0 = image_size
+    frame: tuple[int, int] | None = None  # (height, width) in which scenes are judged
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -113,13 +120,17 @@ class Source:
         for name in sorted(self.splits):
             split = self.splits[name]
             digest.update(f"\0{name} {split.size}\0".encode())
-            digest.update(split.labels.astype("<i8").tobytes())
+            digest.update(split.marks.astype("<i8").tobytes())
             digest.update("\n".join(split.ids).encode("utf-8", "surrogateescape"))
         return digest.hexdigest()[:16]
 
 
 def load(data: Data, seed: int) -> Source:
-    """The data set that --dataset names: `digits`, `folder:DIR`, or one of TFDS."""
+    """The data set that --dataset names: `digits`, `folder:DIR`, or one of TFDS; of scenes `folder:DIR` alone."""
+    if data.task == "segmentation":
+        from dico_tf.data import scene_folder
+
+        return scene_folder.load(data, seed)
     kind = "folder" if data.dataset.startswith("folder:") else data.dataset
     module = importlib.import_module(SOURCES[kind if kind in SOURCES else "tfds"])
     found: Source = module.load(data, seed)

@@ -8,6 +8,7 @@ import numpy as np
 
 from dico_tf.config import Config, from_json
 from dico_tf.cotrain.dico import DiCo
+from dico_tf.cotrain.segmenter import Segmenter
 from dico_tf.data.source import Source
 from dico_tf.divide import weight_decay
 from dico_tf.divide.networks.blueprint import in_float32
@@ -20,6 +21,7 @@ from dico_tf.training.workdir import read_json
 
 def facts(source: Source) -> dict[str, Any]:
     """What a run must remember of its data to be used without them."""
+    scenes = {"frame": list(source.frame)} if source.frame else {}
     return {
         "name": source.name,
         "fingerprint": source.fingerprint,
@@ -29,6 +31,7 @@ def facts(source: Source) -> dict[str, Any]:
         "mean": list(source.mean),
         "std": list(source.std),
         "sizes": {name: split.size for name, split in source.splits.items()},
+        **scenes,
     }
 
 
@@ -40,7 +43,10 @@ def network(config: Config, data: dict[str, Any], reference: str | dict[str, Any
     if precision == "float32":
         reference = in_float32(reference)
     views, cotraining, optimisation = config.views, config.cotraining, config.optimisation
-    return DiCo(
+    kind, own = DiCo, {}
+    if config.data.task == "segmentation":
+        kind, own = Segmenter, {"auxiliary_weight": cotraining.auxiliary_weight}
+    return kind(
         reference or config.network.model,
         config.network.splits,
         division=config.network.division,
@@ -64,6 +70,7 @@ def network(config: Config, data: dict[str, Any], reference: str | dict[str, Any
         std=data["std"],
         seed=config.run.seed,
         dtype=precision or config.machine.precision,
+        **own,
     )
 
 
@@ -114,7 +121,7 @@ def _start_from_run(model: DiCo, workdir: str | Path) -> list[str]:
     before, named = run.config.network, state.weights(model)
     fitting = {n: run.arrays[n] for n, v in named.items() if n in run.arrays and run.arrays[n].shape == tuple(v.shape)}
     fresh = [name for name in named if name not in fitting]
-    wrong = [name for name in fresh if not name.split("/")[1].startswith("logits")]
+    wrong = [name for name in fresh if not name.split("/")[1].startswith(("logits", "auxiliary"))]
     if wrong or before.splits != model.splits:
         differ = f": {len(wrong)} variables differ, e.g. {wrong[0]}" if wrong else f" {model.splits}"
         raise UserError(

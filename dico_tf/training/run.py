@@ -20,6 +20,7 @@ from dico_tf.training.checkpoints import Checkpoints
 from dico_tf.training.loop import Loop
 from dico_tf.training.optimizers import optimizer
 from dico_tf.training.strategy import Devices, devices, share, share_threads
+from dico_tf.views import scene_views
 from dico_tf.views.policies import parse_all
 
 
@@ -50,6 +51,18 @@ def _build(config: Config, place: Devices, data: dict[str, Any], reference: Any,
     return model
 
 
+def _check_task(config: Config) -> None:
+    task, name = config.data.task, config.network.model
+    if task == "video":
+        raise UserError("--task=video: nothing here learns clips yet; give classification or segmentation")
+    learns = PRESETS[name].task if name in PRESETS else "classification"
+    if task != learns:
+        fitting = [preset.name for preset in PRESETS.values() if preset.task == task]
+        raise UserError(
+            f"--model={name} is for {learns} and --task={task}: give --task={learns}, or a model such as {fitting[0]}"
+        )
+
+
 def _check_division(network: Network) -> None:
     """Says what cannot be before data are read; a budget is searched when the image size is known."""
     if network.model in PRESETS and network.division == "published":
@@ -62,10 +75,18 @@ def _reference(config: Config, folder: Path, known: bool) -> str | dict[str, Any
     return kept or find(config.network.model).reference
 
 
+def _check_views(config: Config) -> None:
+    if config.data.task == "segmentation":
+        scene_views.split(config.views.views, config.network.splits)
+    else:
+        parse_all(config.views.views, config.network.splits)
+
+
 def train(config: Config, flags_text: str, say: Callable[[str], None]) -> dict[str, Any]:
     """Trains or continues; the summary, which is also in summary.json. Raises Stopped after a signal."""
+    _check_task(config)
     _check_division(config.network)
-    parse_all(config.views.views, config.network.splits)
+    _check_views(config)
     folder = Path(config.run.workdir) if config.run.workdir else workdir.default(config)
     share_threads(config.network.splits)
     place = devices(config.machine.strategy)
@@ -149,7 +170,8 @@ def _summary(config: Config, loop: Loop, data: dict[str, Any], seconds: float, s
     best = next((row for row in loop.rows if loop.best and row["epoch"] == loop.best["epoch"]), None)
     select = config.run.select
     name = f"{select}_ema" if config.optimisation.evaluate_ema else select
-    final = best and {"branches": best[name]["branch_accuracy"], "ensemble": best[name]["ensemble_accuracy"]}
+    judged = loop.model.scores.judged
+    final = best and {"branches": best[name][judged.replace("ensemble", "branch")], "ensemble": best[name][judged]}
     return {
         "model": config.network.model,
         "splits": config.network.splits,

@@ -1,16 +1,25 @@
 """The views of a batch: one picture, seen by each branch in its own way."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from dico_tf.errors import UserError
 from dico_tf.views import autoaugment, keras_cv_operations, operations
 from dico_tf.views.chains import auto_augment, rand_augment
 from dico_tf.views.draws import Draws
 from dico_tf.views.frames import COVERS, MOVES, Frame
-from dico_tf.views.policies import AutoAugmentCifar, AutoAugmentImagenet, Piece, RandAugment, ResizedCrop, parse_all
+from dico_tf.views.policies import (
+    AutoAugmentCifar,
+    AutoAugmentImagenet,
+    Piece,
+    RandAugment,
+    ResizedCrop,
+    Scale,
+    parse_all,
+)
 from dico_tf.views.zoom import resized_crop, windows
 
 Apply = Callable[[tf.Tensor, Any, Draws, str, operations.Fill], tf.Tensor]
@@ -33,6 +42,8 @@ class Views:
     ) -> None:
         self.policies, self.splits, self.seed, self.fill, self.same = tuple(policies), splits, seed, tuple(fill), same
         self._pieces = parse_all(self.policies, splits)
+        if any(isinstance(piece, Scale) for pieces in self._pieces for piece in pieces):
+            raise UserError(f"--views={','.join(self.policies)}: scale is for --task=segmentation; give resized_crop")
         keras_cv_operations.layers()  # here, where variables may be made, and not inside a step
 
     def __call__(self, images: tf.Tensor, index: tf.Tensor, epoch: Any, cut: bool = False) -> list[tf.Tensor]:
@@ -47,7 +58,7 @@ class Views:
     def view(self, images: tf.Tensor, index: tf.Tensor, epoch: Any, branch: int, cut: bool = False) -> tf.Tensor:
         """What one branch sees of the images, float32 [B, H, W, 3]; of images that are `cut`, its own windows."""
         draws = Draws(self.seed, epoch, index, branch)
-        return _seen(tf.cast(images, tf.float32), self._pieces[branch], draws, self.fill, cut)
+        return seen(tf.cast(images, tf.float32), self._pieces[branch], draws, self.fill, cut)
 
     @property
     def zooms(self) -> bool:
@@ -93,7 +104,14 @@ def _stream(place: int, piece: Piece) -> str:
     return f"{place} {type(piece).__name__}"
 
 
-def _seen(images: tf.Tensor, pieces: Sequence[Piece], draws: Draws, fill: operations.Fill, cut: bool) -> tf.Tensor:
+def seen(
+    images: tf.Tensor,
+    pieces: Sequence[Piece],
+    draws: Draws,
+    fill: operations.Fill,
+    cut: bool = False,
+    apply: Mapping[type, Apply] = _APPLY,
+) -> tf.Tensor:
     """The pieces in order; those that only move or cover pixels wait in a frame until something needs the pixels."""
     frame: Frame | None = None
     for place, piece in enumerate(pieces):
@@ -107,5 +125,5 @@ def _seen(images: tf.Tensor, pieces: Sequence[Piece], draws: Draws, fill: operat
             frame = frame or Frame(images, fill)
             frame.add(piece, draws, stream)
         else:
-            images = _APPLY[type(piece)](images, piece, draws, stream, fill)
+            images = apply[type(piece)](images, piece, draws, stream, fill)
     return frame.view() if frame else images
