@@ -31,6 +31,8 @@ def main(arguments: list[str]) -> None:
     from dico_tf.training.assemble import trained_run
 
     run = trained_run(values["workdir"])
+    if values["manifest"] and run.config.data.task != "classification":
+        raise UserError(f"--manifest: {run.workdir} is a {run.config.data.task} run, of which there are no exports")
     parts = images(run, values["data_dir"])
     if values["manifest"]:
         from dico_tf.export import judging

@@ -3,8 +3,8 @@
 import dataclasses
 import json
 import logging
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from dico_tf.evaluation.averaging import combine, disagreement, softmax
 from dico_tf.training.assemble import TrainedRun
 
 BATCH = 32
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,23 +27,29 @@ class Answer:
 
 def answers(run: TrainedRun, names: Sequence[str], top: int, skip_unreadable: bool = False) -> Iterator[Answer]:
     """One a readable picture, in order; all are looked at before the first is answered."""
-    images, bad = {}, []
     size = run.data["image_size"]
+    images = readable(names, lambda name: pictures.decode(name, size, run.short_side), skip_unreadable)
+    model, found = run.network(), list(images)
+    for start in range(0, len(found), BATCH):
+        part = found[start : start + BATCH]
+        logits = model.predict_on_batch(np.stack([images[name] for name in part]))
+        yield from _answer(run, part, np.asarray(logits), top)
+
+
+def readable(names: Sequence[str], decode: Callable[[str], T], skip: bool) -> dict[str, T]:
+    """Every picture decoded, by name; what cannot be read is named, and with `skip` left out."""
+    images, bad = {}, []
     for name in names:
-        found = pictures.tried(pictures.decode, name, size, run.short_side)
+        found = pictures.tried(decode, name)
         if isinstance(found, Exception):
             bad.append(f"{name} ({found})")
         else:
             images[name] = found
-    if bad and not skip_unreadable:
+    if bad and not skip:
         raise UserError(f"cannot read {'; '.join(bad[:10])}: leave them out, or give --skip_unreadable")
     if bad:
         logging.getLogger(__name__).warning("cannot read, left out: %s", "; ".join(bad))
-    model, readable = run.network(), list(images)
-    for start in range(0, len(readable), BATCH):
-        part = readable[start : start + BATCH]
-        logits = model.predict_on_batch(np.stack([images[name] for name in part]))
-        yield from _answer(run, part, np.asarray(logits), top)
+    return images
 
 
 def _answer(run: TrainedRun, names: Sequence[str], logits: np.ndarray, top: int) -> Iterator[Answer]:

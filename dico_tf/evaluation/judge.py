@@ -1,14 +1,16 @@
 """A trained run on one of its splits: predictions and evaluation, written into its folder."""
 
 import dataclasses
+import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from dico_tf.data import source as sources
 from dico_tf.data.pipeline import plain_faults
 from dico_tf.errors import UserError
-from dico_tf.evaluation import predictions, report
+from dico_tf.evaluation import predictions, report, scene_predictions, scenes
 from dico_tf.training import passes
 from dico_tf.training.assemble import TrainedRun
 from dico_tf.training.progress import Bar
@@ -34,9 +36,19 @@ def judge(run: TrainedRun, model, name: str, parts: dict[str, Any]) -> dict[str,
     bar = Bar(f"evaluating {name}", split.size)
     try:
         with plain_faults():
-            logits = passes.predict(model, split, run.config.run.evaluation_batch_size, bar)
+            if run.config.data.task == "segmentation":
+                kept, found = scenes.evaluate(run, model, name, split, bar)
+                save = functools.partial(scene_predictions.write, predictions=kept)
+            else:
+                found, save = _evaluate(run, model, name, split, bar)
     finally:
         bar.close()
+    _write(folder, name, save, found)
+    return found
+
+
+def _evaluate(run: TrainedRun, model, name: str, split, bar: Bar) -> tuple[dict[str, Any], Callable[[Path], None]]:
+    logits = passes.predict(model, split, run.config.run.evaluation_batch_size, bar)
     found = report.evaluate(
         logits,
         split.labels,
@@ -46,13 +58,12 @@ def judge(run: TrainedRun, model, name: str, parts: dict[str, Any]) -> dict[str,
         weights=run.best["weights"],
         class_names=run.data["class_names"],
     )
-    _write(folder, name, logits, split, found)
-    return found
+    return found, functools.partial(predictions.write, logits=logits, labels=split.labels, ids=split.ids)
 
 
-def _write(folder: Path, name: str, logits, split, found: dict[str, Any]) -> None:
+def _write(folder: Path, name: str, save: Callable[[Path], None], found: dict[str, Any]) -> None:
     for suffix in ("_test", "") if name == "test" else (f"_{name}",):
-        predictions.write(folder / f"predictions{suffix}.npz", logits, split.labels, split.ids)
+        save(folder / f"predictions{suffix}.npz")
         try:
             write_text(folder / f"evaluation{suffix}.json", json.dumps(found, indent=1) + "\n")
         except OSError as error:

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from dico_tf.cotrain.dico import DiCo
+from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import combine
 from dico_tf.export import description, folder, litert, manifest, saved_model, tf_serving
 from dico_tf.export.conversions import Conversions, Converted
@@ -140,6 +141,11 @@ def export(
     say: Callable[[str], None],
 ) -> None:
     """All of it beside the old export first; then it takes the old one's place, and is served as the next version."""
+    if run.config.data.task != "classification":
+        raise UserError(
+            f"{run.workdir} is a {run.config.data.task} run, and exports answer with one class an image: use it by "
+            "predict.py, or save a branch from Python: trained_run(WORKDIR).network().branches[0].save('branch.keras')"
+        )
     with folder.making(out) as place:
         model = run.network(precision="float32")
         wanted = {"compare": compare, "calibrate": calibrate if "int8" in conversions.kinds else 0}
