@@ -82,6 +82,10 @@ def _faults(values: dict):
         for word in values[name]:
             if word not in known:
                 yield f"--{name}={word}: {suggestion(word, known)}"
+    if "tflite" not in values["formats"] and values["quantise"] != Export.quantise:
+        yield f"--quantise={','.join(values['quantise'])} makes LiteRT files: add tflite to --formats"
+    if values["fallback"] and not values["compare_images"]:
+        yield "--fallback needs to know what a conversion loses: give --compare_images of 1 or more"
     least = {
         "tflite_batch": 0,
         "max_accuracy_drop": 0,

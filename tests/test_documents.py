@@ -8,23 +8,36 @@ from pathlib import Path
 
 import pytest
 
+import committee
 import divide
 import evaluate
 import export
 import predict
 import serve
 import train
-from benchmarks import groups, input_pipeline, latency, layouts, members_lost, narrow, study_cifar10, train_step
+from benchmarks import (
+    groups,
+    input_pipeline,
+    latency,
+    lateness,
+    layouts,
+    members_lost,
+    narrow,
+    study_cifar10,
+    train_step,
+)
 from dico_tf import config, flags
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SCRIPTS = {"train.py": train, "evaluate.py": evaluate, "predict.py": predict, "divide.py": divide, "export.py": export}
-VERBS = {f"serve.py {verb}": serve.script(verb) for verb in serve.VERBS}
+VERBS = {f"{tool.__name__}.py {verb}": tool.script(verb) for tool in (serve, committee) for verb in tool.VERBS}
+TOOLS = ("committee.py", "serve.py")  # take a verb
 MODULES = {
     "groups": groups,
     "input_pipeline": input_pipeline,
     "latency": latency,
+    "lateness": lateness,
     "layouts": layouts,
     "members_lost": members_lost,
     "narrow": narrow,
@@ -40,9 +53,9 @@ def _commands() -> list[tuple[str, str, list[str]]]:
         text = page.read_text().replace("\\\n", " ")
         for match in re.finditer(r"python (-m benchmarks\.)?(\w+)(\.py)?((?: +[^\s`|&)]+)*)", text):
             name = match[2] if match[1] else f"{match[2]}{match[3] or ''}"
-            if name in SCRIPTS or name in MODULES or name == "serve.py":
+            if name in SCRIPTS or name in MODULES or name in TOOLS:
                 words = shlex.split(" ".join(match[4].split(" #")[0].split()))
-                name = f"serve.py {words[0]}" if name == "serve.py" and words else name
+                name = f"{name} {words[0]}" if name in TOOLS and words else name
                 found.append((page.name, name, [w for w in words if w.startswith("--")]))
     return found
 

@@ -21,8 +21,8 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 BENCHMARKS = sorted((ROOT / "benchmarks").rglob("*.py"))
 HEAVY = {"tensorflow", "keras", "keras_cv", "tensorflow_datasets", "jax", "torch"}
 MEASURES = (
-    "__init__", "averaging", "diversity", "metrics", "predictions", "report", "scene_predictions", "segmentation",
-    "table",
+    "__init__", "averaging", "cost", "diversity", "metrics", "predictions", "report", "scene_predictions",
+    "segmentation", "table",
 )  # fmt: skip
 NUMPY_ONLY = [
     path

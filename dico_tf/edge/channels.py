@@ -5,6 +5,7 @@ import grpc
 from dico_tf.edge.front import tls
 
 MESSAGE_BYTES = 64 * 2**20
+KEEPALIVE_MS = 10_000  # between looks whether the other end is there, while something is asked of it
 OPTIONS = [
     ("grpc.enable_retries", 0),  # ours have a budget
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -13,6 +14,10 @@ OPTIONS = [
     ("grpc.max_send_message_length", MESSAGE_BYTES),
     ("grpc.max_receive_message_length", MESSAGE_BYTES),
     ("grpc.use_local_subchannel_pool", 1),  # or closing one would not close its connection
+    # A device that lost its power, or a router that forgot, closes nothing: the connection would be asked for minutes.
+    ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+    ("grpc.keepalive_timeout_ms", 5000),
+    ("grpc.http2.ping_timeout_ms", 5000),  # of the pings that gRPC sends by itself: a minute
 ]
 
 

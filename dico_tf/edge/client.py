@@ -2,19 +2,24 @@
 
 import dataclasses
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import grpc
 import numpy as np
+from google.protobuf.message import DecodeError, Message
 
 from dico_tf.edge import channels, messages, tensors
 from dico_tf.edge.errors import EdgeError
 from dico_tf.edge.front import tls
+from dico_tf.edge.service import MIXED
 from dico_tf.errors import UserError
 from dico_tf.export.manifest import COMMITTEE
 from dico_tf.wire import inference_pb2
 
+M = TypeVar("M", bound=Message)
 Picture = str | Path | bytes | np.ndarray
 _SERVICE = "/inference.GRPCInferenceService"
 _OUTPUTS = ("probabilities", "class_id")
@@ -55,7 +60,7 @@ class Client:
     ):
         self._address, self._model = address, model
         self._channel = channels.waiting(address, tls.Client(ca=tls_ca, cert=tls_cert, key=tls_key))
-        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        self._metadata = (("authorization", f"Bearer {_visible(token)}"),) if token else ()
         self._class_names: dict[str, tuple[str, ...]] = {}  # by export: another may take its place at any time
 
     def __enter__(self) -> "Client":
@@ -72,16 +77,21 @@ class Client:
 
         `deadline` is in seconds; a committee answers by then with the members it has. Raises EdgeError.
         """
-        asked = messages.Asked(self._model, _input(images))
-        content = self._call("ModelInfer", messages.asked_to_message(asked), deadline)
-        answer = messages.answer_from_message(inference_pb2.ModelInferResponse.FromString(content))
+        end = time.monotonic() + deadline
+        asked = messages.asked_to_message(messages.Asked(self._model, _input(images)))
+        answer = self._answer(asked, end)
+        try:
+            names = self._names(answer.version, end)
+        except EdgeError as fault:
+            if fault.code != "NOT_FOUND":
+                raise
+            answer = self._answer(asked, end)  # another export has taken the place of that one in between
+            names = self._names(answer.version, end)
         told = {name: str(value) for name, value in answer.parameters.items()}
-        if lost := [name for name in _OUTPUTS if name not in answer.outputs]:
-            raise EdgeError("INTERNAL", f"{self._address} answered without {lost[0]}: is it a worker or a gateway?")
         return Prediction(
             probabilities=answer.outputs["probabilities"],
             class_id=answer.outputs["class_id"],
-            class_names=self._names(answer.version, deadline),
+            class_names=names,
             export=told.get("export", answer.version),
             disagreement=answer.outputs.get("disagreement"),
             used=_listed(told.get("used", "")),
@@ -92,25 +102,48 @@ class Client:
 
     def ready(self, deadline: float = 1.0) -> bool:
         """Whether it would answer now."""
+        asked = inference_pb2.ModelReadyRequest(name=self._model)
         try:
-            content = self._call("ModelReady", inference_pb2.ModelReadyRequest(name=self._model), deadline)
+            return self._call("ModelReady", asked, inference_pb2.ModelReadyResponse, time.monotonic() + deadline).ready
         except EdgeError:
             return False
-        return inference_pb2.ModelReadyResponse.FromString(content).ready
 
-    def _names(self, export: str, deadline: float) -> tuple[str, ...]:
+    def _answer(self, asked: inference_pb2.ModelInferRequest, end: float) -> messages.Answer:
+        found = self._call("ModelInfer", asked, inference_pb2.ModelInferResponse, end)
+        try:
+            answer = messages.answer_from_message(found)
+        except EdgeError as fault:
+            raise self._strange(fault.sentence) from None
+        if lost := [name for name in _OUTPUTS if name not in answer.outputs]:
+            raise self._strange(f"without {lost[0]}")
+        return answer
+
+    def _names(self, export: str, end: float) -> tuple[str, ...]:
         if export not in self._class_names:
-            content = self._call("ModelMetadata", inference_pb2.ModelMetadataRequest(name=self._model), deadline)
-            found = inference_pb2.ModelMetadataResponse.FromString(content)
+            version = "" if export == MIXED else export
+            asked = inference_pb2.ModelMetadataRequest(name=self._model, version=version)
+            found = self._call("ModelMetadata", asked, inference_pb2.ModelMetadataResponse, end)
             self._class_names = {export: tuple(json.loads(found.properties.get("class_names", "[]")))}
         return self._class_names[export]
 
-    def _call(self, method: str, message, deadline: float) -> bytes:
-        call = self._channel.unary_unary(f"{_SERVICE}/{method}")
+    def _call(self, method: str, message: Message, kind: type[M], end: float) -> M:
+        """What is answered by `end`, of time.monotonic."""
+        call, content = self._channel.unary_unary(f"{_SERVICE}/{method}"), message.SerializeToString()
         try:
-            return call(message.SerializeToString(), timeout=deadline, metadata=self._metadata)
+            try:
+                found = call(content, timeout=_left(end), metadata=self._metadata)
+            except grpc.RpcError as error:
+                if error.code() is not grpc.StatusCode.CANCELLED:
+                    raise
+                found = call(content, timeout=_left(end), metadata=self._metadata)  # it was stopping: ask the next one
+            return kind.FromString(found)
         except grpc.RpcError as error:
             raise self._fault(error) from None
+        except DecodeError:
+            raise self._strange(f"what is no {kind.DESCRIPTOR.name}") from None
+
+    def _strange(self, what: str) -> EdgeError:
+        return EdgeError("INTERNAL", f"{self._address} answered {what}: is it a worker or a gateway?")
 
     def _fault(self, error: grpc.RpcError) -> EdgeError:
         code, said = error.code(), error.details() or ""
@@ -149,6 +182,18 @@ def _content(picture: str | Path | bytes) -> bytes:
         return Path(picture).read_bytes()
     except OSError as error:
         raise UserError(f"{picture} cannot be read: {error.strerror}") from None
+
+
+def _left(end: float) -> float:
+    return max(end - time.monotonic(), 0.0)
+
+
+def _visible(token: str) -> str:
+    """As a header can carry it; what was read from a file ends with a line break."""
+    token = token.strip()
+    if not token.isascii() or not token.isprintable():
+        raise UserError("the token has characters that are not visible ASCII: give the token alone")
+    return token
 
 
 def _listed(text: str) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from dico_tf.edge.errors import EdgeError, invalid, shown
 from dico_tf.edge.front import guard, tls
 from dico_tf.edge.front.door import Door
 from dico_tf.edge.messages import Answer, Asked, Value
-from dico_tf.edge.service import Metadata, unknown
+from dico_tf.edge.service import MIXED, Metadata, unknown
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import softmax
 from dico_tf.export import manifest
@@ -41,78 +41,83 @@ class Gateway:
     def __init__(self, committee: Committee, limits: guard.Limits, tally: Tally):
         self.committee, self._limits, self._tally = committee, limits, tally
         self._gate = guard.Gate(limits.concurrency)
-        about = self._about
-        self.size = about["input_size"]
+        about = _about(committee.manifest)
+        self.size = about["input_size"]  # the same in every export that is taken
         self.short = about.get("short_side", self.size)
-
-    @property
-    def _about(self) -> dict[str, Any]:
-        """Of any branch: they take the same images and know the same classes."""
-        return self.committee.manifest.member(self.committee.manifest.branches[0])
 
     @property
     def export(self) -> str:
         return self.committee.manifest.id
 
-    @property
-    def class_names(self) -> list[str]:
-        return self._about["class_names"]
-
-    def metadata(self, model: str, version: str) -> Metadata:
+    def _manifest(self, model: str, version: str) -> manifest.Manifest:
+        """While members change over, also the one before."""
         if model != self.name:
             raise unknown("the model", model, self.name)
-        if version not in ("", self.export):
+        if version and version not in self.committee.exports:
             raise unknown("the version", version, f"{self.export}, the id of the export")
-        classes, found = len(self.class_names), self.committee.manifest
+        return self.committee.source([version or self.export])
+
+    def metadata(self, model: str, version: str) -> Metadata:
+        found = self._manifest(model, version)
+        names = _about(found)["class_names"]
+        classes = len(names)
         shapes = {"logits": (classes,), "probabilities": (classes,), BRANCHES: (-1, classes), "disagreement": ()}
         outputs = [(name, "FP32", (-1, *shape)) for name, shape in shapes.items()]
         properties = {
-            "export": self.export, "average": found.average, "input_size": str(self.size),
-            "class_names": json.dumps(self.class_names), "members": ",".join(self.committee.members),
+            "export": found.id, "average": found.average, "input_size": str(self.size),
+            "class_names": json.dumps(names), "members": ",".join(self.committee.members),
             "quorum": str(self.committee.rules.quorum),
         }  # fmt: skip
         outputs += [("class_id", "INT64", (-1,)), (CLASS_NAME, "BYTES", (-1,))]
-        return Metadata(self.name, self.export, inputs.accepted(self), tuple(outputs), properties, "dico_tf_gateway")
+        return Metadata(self.name, found.id, inputs.accepted(self), tuple(outputs), properties, "dico_tf_gateway")
 
     async def infer(self, asked: Asked, deadline: float) -> Answer:
-        self.metadata(asked.model, asked.version)
+        self._manifest(asked.model, asked.version)
         outputs = _outputs(asked.outputs)
         with self._gate.entered():
             deadline = self.committee.deadline(deadline)  # decoding counts
-            image = await _in_time(self._image(asked.inputs), deadline)
+            image = await _in_time(self._image(asked.inputs, deadline), deadline)
             try:
                 poll, told = await self.committee.ask(image, deadline)
             except BelowQuorum as error:
                 self._tally.count(error.poll)
                 raise
             self._tally.count(poll)
-        found = {name: self._output(name, poll, told) for name in outputs}
-        export = self._export(told)
+        source = self.committee.source(told.versions.values())
+        export = self._export(told, source)
+        if asked.version not in ("", export):
+            raise unknown("the version", asked.version, f"{export}, which most members have")
+        names = _about(source)["class_names"]
+        found = {name: _output(name, poll, told, names) for name in outputs}
         return Answer(self.name, found, export, asked.id, parameters(told, export))
 
-    async def _image(self, sent: Mapping[str, np.ndarray]) -> np.ndarray:
+    async def _image(self, sent: Mapping[str, np.ndarray], deadline: float) -> np.ndarray:
         """uint8 or float32 [B, H, W, 3]; pictures are decoded once, here."""
-        made = inputs.pixels(sent, self, self._limits)
+        made = inputs.pixels(sent, self, self._limits, deadline)
         if inputs.IMAGE in sent:
-            return _raw(made())
+            return made()
         size = len(sent[inputs.IMAGE_BYTES]) * self.size * self.size * 3
         if size > self._limits.request_bytes:
             raise invalid(f"the images are {size} bytes when they are decoded: send fewer in one request")
         return await asyncio.get_running_loop().run_in_executor(pictures.pool(), made)
 
-    def _output(self, name: str, poll: Poll, told: Verdict) -> np.ndarray:
-        if name == BRANCHES:
-            return softmax(np.stack([vote.logits for vote in poll.votes.values()], 1)).astype(np.float32)
-        if name == CLASS_NAME:
-            return tensors.strings([self.class_names[number] for number in told.class_id])
-        return getattr(told, name)
-
-    def _export(self, told: Verdict) -> str:
+    def _export(self, told: Verdict, source: manifest.Manifest) -> str:
         """Of all members used, or that there were several; a TensorFlow Serving server knows of none."""
-        found = set(told.versions.values())
-        if self.committee.rules.mixed_exports:
-            return "mixed" if found != {self.export} else self.export
-        return next((export for export in self.committee.exports if export in found), self.export)
+        mixed = self.committee.rules.mixed_exports and set(told.versions.values()) != {source.id}
+        return MIXED if mixed else source.id
+
+
+def _about(found: manifest.Manifest) -> dict[str, Any]:
+    """Any branch: they take the same images and know the same classes."""
+    return found.member(found.branches[0])
+
+
+def _output(name: str, poll: Poll, told: Verdict, class_names: Sequence[str]) -> np.ndarray:
+    if name == BRANCHES:
+        return softmax(np.stack([vote.logits for vote in poll.votes.values()], 1)).astype(np.float32)
+    if name == CLASS_NAME:
+        return tensors.strings([class_names[number] for number in told.class_id])
+    return getattr(told, name)
 
 
 def parameters(told: Verdict, export: str) -> dict[str, Value]:
@@ -133,13 +138,6 @@ def _outputs(asked: tuple[str, ...]) -> tuple[str, ...]:
         if name not in known:
             raise invalid(f"there is no output {shown(name)}; known: {', '.join(known)}")
     return tuple(dict.fromkeys(asked)) or OUTPUTS
-
-
-def _raw(image: np.ndarray) -> np.ndarray:
-    """Whoever normalises twice gets nonsense; and what is beyond all pixels could have members blamed for it."""
-    if image.dtype == np.float32 and not (image.min() >= 0 and image.max() <= 255):
-        raise invalid("image holds values beyond 0 to 255: give raw pixels, the network normalises them itself")
-    return image
 
 
 async def _in_time(decoding: Awaitable[np.ndarray], deadline: float) -> np.ndarray:
@@ -182,25 +180,25 @@ async def _serve(convened: Callable[[], Committee], door: Door, say: Callable[[s
 
 async def follow(committee: Committee, path: Path) -> None:
     """Takes each new export that is written in the old one's place, until it is cancelled."""
-    seen = _stamp(path)
+    seen = None  # the committee's own manifest may be an old one already: its members took their time to start
     while True:
+        stamp = await asyncio.to_thread(manifest.stamp, path)  # a disk of another machine may take any time
+        if stamp != seen:
+            seen = stamp
+            await _take(committee, path)
         await asyncio.sleep(FOLLOWED_EVERY)
-        if (stamp := _stamp(path)) == seen:
-            continue
-        seen = stamp
-        try:
-            committee.take(manifest.load(path))
-            LOG.warning("the committee is of export %s now", committee.manifest.id)
-        except UserError as error:
-            LOG.error("the new export is refused, the old one goes on: %s", error)
 
 
-def _stamp(path: Path) -> tuple[int, ...] | None:
+async def _take(committee: Committee, path: Path) -> None:
     try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+        found = await asyncio.to_thread(manifest.load, path)
+        if found.content != committee.manifest.content:
+            committee.take(found)
+            LOG.warning("the committee is of export %s now", found.id)
+    except UserError as error:
+        LOG.error("the new export is refused, the old one goes on: %s", error)
+    except Exception:  # whatever it is, the next one is looked at again
+        LOG.exception("the new export is refused, the old one goes on")
 
 
 async def serve(committee: Committee, door: Door, listening: Callable[[dict], None]) -> None:

@@ -1,11 +1,12 @@
 """What was sent as images, as float32 [B, H, W, 3] of 0 to 255."""
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import numpy as np
 
-from dico_tf.edge.errors import invalid, shown
+from dico_tf.edge.errors import EdgeError, invalid, shown
 from dico_tf.edge.front import guard
 from dico_tf.edge.tensors import datatype
 
@@ -22,38 +23,57 @@ def accepted(model: Model) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
     return (IMAGE, "FP32", (-1, model.size, model.size, 3)), (IMAGE_BYTES, "BYTES", (-1,))
 
 
-def images(inputs: Mapping[str, np.ndarray], model: Model, limits: guard.Limits) -> Callable[[], np.ndarray]:
+def images(
+    inputs: Mapping[str, np.ndarray], model: Model, limits: guard.Limits, deadline: float
+) -> Callable[[], np.ndarray]:
     """As a network takes them: float32."""
-    made = pixels(inputs, model, limits)
+    made = pixels(inputs, model, limits, deadline)
     return lambda: made().astype(np.float32, copy=False)
 
 
-def pixels(inputs: Mapping[str, np.ndarray], model: Model, limits: guard.Limits) -> Callable[[], np.ndarray]:
+def pixels(
+    inputs: Mapping[str, np.ndarray], model: Model, limits: guard.Limits, deadline: float
+) -> Callable[[], np.ndarray]:
     """As they were sent, float32 or uint8; pictures are uint8.
 
-    Refuses what can be refused at once; calling what is returned may take as long as decoding does.
+    Refuses what can be refused at once; calling what is returned may take as long as decoding does, to the deadline.
     """
     if len(inputs) != 1 or not inputs.keys() <= {IMAGE, IMAGE_BYTES}:
         given = ", ".join(inputs) or "none"
         raise invalid(f"the inputs are {shown(given)}: give {IMAGE} (FP32 or UINT8) or {IMAGE_BYTES} (JPEG or PNG)")
     (name, found), = inputs.items()  # fmt: skip
-    shape = "x".join(map(str, found.shape))
     if len(found) > limits.batch:
         raise invalid(f"{name} holds {len(found)} images: at most {limits.batch} a request")
     if name == IMAGE_BYTES:
         if datatype(found) != "BYTES" or found.ndim != 1:
-            raise invalid(f"{name} is {datatype(found)} of shape {shape}: give BYTES of shape [B]")
-        return lambda: _decoded(found, model, limits)
-    if datatype(found) not in ("FP32", "UINT8"):
-        raise invalid(f"{name} is {datatype(found)}: give FP32 or UINT8, of 0 to 255")
-    if found.shape[1:] != (model.size, model.size, 3):
-        raise invalid(
-            f"{name} has shape {shape}: give [B, {model.size}, {model.size}, 3], or {IMAGE_BYTES} of any size"
-        )
-    if not np.isfinite(found).all():
-        raise invalid(f"{name} holds values that are not finite")
+            raise invalid(f"{name} is {datatype(found)} of shape {_shape(found)}: give BYTES of shape [B]")
+        return lambda: _decoded(found, model, limits, deadline)
+    _check(found, model)
     return lambda: found
 
 
-def _decoded(found: np.ndarray, model: Model, limits: guard.Limits) -> np.ndarray:
-    return np.stack([guard.picture(content, model.size, model.short, limits) for content in found])
+def _check(image: np.ndarray, model: Model) -> None:
+    if datatype(image) not in ("FP32", "UINT8"):
+        raise invalid(f"{IMAGE} is {datatype(image)}: give FP32 or UINT8, of 0 to 255")
+    if image.shape[1:] != (model.size, model.size, 3):
+        given, wanted = _shape(image), f"[B, {model.size}, {model.size}, 3]"
+        raise invalid(f"{IMAGE} has shape {given}: give {wanted}, or {IMAGE_BYTES} of any size")
+    if image.dtype.kind != "f":
+        return
+    if not np.isfinite(image).all():
+        raise invalid(f"{IMAGE} holds values that are not finite")
+    if image.min() < 0 or image.max() > 255:  # whoever normalises twice gets nonsense
+        raise invalid(f"{IMAGE} holds values beyond 0 to 255: give raw pixels, the network normalises them itself")
+
+
+def _shape(array: np.ndarray) -> str:
+    return "x".join(map(str, array.shape))
+
+
+def _decoded(found: np.ndarray, model: Model, limits: guard.Limits, deadline: float) -> np.ndarray:
+    made = []
+    for content in found:
+        if time.monotonic() > deadline:  # nobody waits any more, and others wait for this thread
+            raise EdgeError("DEADLINE_EXCEEDED", f"the deadline passed after {len(made)} of {len(found)} images")
+        made.append(guard.picture(content, model.size, model.short, limits))
+    return np.stack(made)

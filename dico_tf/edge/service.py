@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import os
 import time
 from collections.abc import Mapping
 from typing import Protocol
@@ -11,6 +12,7 @@ from dico_tf.edge.front.metrics import Metrics
 from dico_tf.edge.messages import Answer, Asked
 
 SERVER = "dico_tf"
+MIXED = "mixed"  # in place of an export's id, where members of several were averaged
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +72,7 @@ def resident() -> int:
     """Bytes of memory this process holds; 0 where that is not told."""
     try:
         with open("/proc/self/statm") as told:
-            return int(told.read().split()[1]) * 4096
+            return int(told.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         return 0
 

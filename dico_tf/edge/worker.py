@@ -22,6 +22,7 @@ from dico_tf.edge.lanes.model import CLASS_ID, Model, load
 from dico_tf.edge.lanes.watch import Watch
 from dico_tf.edge.messages import Answer, Asked
 from dico_tf.edge.service import Metadata, unknown
+from dico_tf.export import manifest
 
 CLASS_NAME = "class_name"
 _DATATYPES = {CLASS_ID: "INT64", CLASS_NAME: "BYTES"}  # of outputs; the others are FP32
@@ -65,7 +66,7 @@ class Worker:
         with self._gate.entered():
             model = self._model(asked.model, asked.version)
             names = _outputs(model, asked.outputs)
-            images = inputs.images(asked.inputs, model, self._limits)
+            images = inputs.images(asked.inputs, model, self._limits, deadline)
             future = asyncio.wrap_future(self._engine.submit(model, images, deadline))
             try:
                 async with asyncio.timeout(deadline - time.monotonic()):
@@ -102,11 +103,12 @@ async def _serve(
     asked: options.Member, door: Door, open_model: Callable[[], Model], say: Callable[[str], None]
 ) -> None:
     noted = door.metrics.counter("dico_exports_total", "New exports, by what became of them.", "result")
+    seen = manifest.stamp(asked.manifest)
     engine = Engine(open_model(), asked.threads, asked.queue, _timed(door.metrics))
     worker = Worker(engine, door.limits)
     _gauges(door.metrics, engine, worker)
     addresses = await door.open(worker)
-    watch = Watch(engine, asked.manifest, open_model, noted.add, asked.watch_seconds)
+    watch = Watch(engine, asked.manifest, open_model, noted.add, asked.watch_seconds, seen)
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, watch.look_now)
     model = engine.model
     say(json.dumps({"ready": True, "member": model.member, "export": model.version, "format": model.format,

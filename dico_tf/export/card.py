@@ -63,7 +63,10 @@ def _metrics(content: dict[str, Any], test: dict[str, Any] | None) -> str:
             "|---|---|---|---|---|---|---|---|",
         ]
         lines += [line for member in content["members"] for line in _rows(member)]
-        lines.append("")
+        lines += [
+            _row("branches together", _kinds(found), found) for found in compared["ensemble_of_branches"].values()
+        ]
+        lines += ["", *_instead(content["members"])]
     if test:
         ensemble = test["ensemble"]
         lines.append(
@@ -77,23 +80,36 @@ def _metrics(content: dict[str, Any], test: dict[str, Any] | None) -> str:
 
 
 def _rows(member: dict[str, Any]) -> list[str]:
-    rows = []
-    for kind in ("keras", SAVED_MODEL, *LITERT):
-        found = member["metrics"].get(kind)
-        if found:
-            size = member["files"].get(kind, {}).get("bytes")
-            cells = [
-                member["name"],
-                kind,
-                "-" if size is None else f"{size / 1e6:.2f}",
-                _cell(found, "top1", "{:.2%}"),
-                _cell(found, "nll", "{:.4f}"),
-                _cell(found, "ece", "{:.4f}"),
-                _cell(found, "largest_difference", "{:.1e}"),
-                _cell(found, "milliseconds", "{:.2f}"),
-            ]
-            rows.append(f"| {' | '.join(cells)} |")
-    return rows
+    kinds = [kind for kind in ("keras", SAVED_MODEL, *LITERT) if kind in member["metrics"]]
+    sizes = {kind: file["bytes"] for kind, file in member["files"].items()}
+    return [_row(member["name"], kind, member["metrics"][kind], sizes.get(kind)) for kind in kinds]
+
+
+def _row(name: str, kind: str, found: dict[str, Any], size: int | None = None) -> str:
+    cells = [
+        name,
+        kind,
+        "-" if size is None else f"{size / 1e6:.2f}",
+        _cell(found, "top1", "{:.2%}"),
+        _cell(found, "nll", "{:.4f}"),
+        _cell(found, "ece", "{:.4f}"),
+        _cell(found, "largest_difference", "{:.1e}"),
+        _cell(found, "milliseconds", "{:.2f}"),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _kinds(found: dict[str, Any]) -> str:
+    return " and ".join(kind for kind in LITERT if kind in found["files"].values())
+
+
+def _instead(members: list[dict[str, Any]]) -> list[str]:
+    changes = [(m["name"], *change) for m in members for change in m.get("instead", {}).items()]
+    lines = [
+        f"{name} is {kind} where {asked} was asked for, which loses too much, by itself or together."
+        for name, asked, kind in changes
+    ]
+    return [*lines, ""] if lines else []
 
 
 def _cell(found: dict[str, float], name: str, form: str) -> str:

@@ -4,6 +4,7 @@ python -m dico_tf.export.convert JOB.json, where JOB is {"saved_model", "files":
 """
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 
@@ -72,8 +73,9 @@ def _answering(serve) -> list[str]:
 
 
 def _examples(images: np.ndarray, batch: int) -> Iterator[list[np.ndarray]]:
-    for start in range(0, len(images) - batch + 1, batch):
-        yield [images[start : start + batch].astype(np.float32)]
+    """Every image at least once: the first ones fill up the last batch."""
+    for start in range(0, len(images), batch):
+        yield [images[np.arange(start, start + batch) % len(images)].astype(np.float32)]
 
 
 def main(path: str) -> None:
@@ -82,8 +84,10 @@ def main(path: str) -> None:
     images = np.load(job["images"], allow_pickle=False) if job["images"] else None
     for kind, out in job["files"].items():
         content = converted(job["saved_model"], kind, job["batch"], images)
-        with open(out, "wb") as stream:
+        beside = f"{out}.writing"  # or a full disk would leave half a file
+        with open(beside, "wb") as stream:
             stream.write(content)
+        os.replace(beside, out)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ _SCALES = (8, 4, 2, 1)  # at which a JPEG can be decoded
 _HEAD = 70_000  # bytes, within which the entry of EXIF lies: a segment of a JPEG has at most 65,535
 _EXIF = tuple(b"Exif\0\0")
 _ORIENTATION = 0x0112
+_PNG = b"\x89PNG\r\n\x1a\n"  # what a PNG begins with
 
 
 def squares(contents: tf.Tensor, size: int, short: int) -> tf.Tensor:
@@ -38,17 +39,23 @@ def _jpeg(content: tf.Tensor, least: int) -> tf.Tensor:
 
 
 def _png(content: tf.Tensor) -> tf.Tensor:
-    header = tf.io.decode_raw(tf.strings.substr(content, 16, 8), tf.int32, little_endian=False, fixed_length=8)
+    """Refuses what is none: TensorFlow would decode other kinds too, whose size stands elsewhere."""
+    known = tf.debugging.assert_equal(
+        tf.strings.substr(content, 0, len(_PNG)), _PNG, "neither a JPEG nor a PNG", summarize=0
+    )
+    with tf.control_dependencies([known]):
+        header = tf.io.decode_raw(tf.strings.substr(content, 16, 8), tf.int32, little_endian=False, fixed_length=8)
     with tf.control_dependencies([_small_enough(header[1], header[0])]):
         image = tf.cast(tf.io.decode_png(content, channels=4), tf.int32)
-    alpha = tf.where(_few_greys(content), 255, image[..., 3:])
+    alpha = tf.where(_made_up(image[..., 3], content), 255, image[..., 3:])
     return tf.cast((image[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
 
 
-def _few_greys(content: tf.Tensor) -> tf.Tensor:
-    """Whether it is a grey PNG of 1, 2 or 4 bits, for which TensorFlow makes up a wrong transparency."""
-    depth, colours = tf.unstack(tf.io.decode_raw(tf.strings.substr(content, 24, 2), tf.uint8, fixed_length=2))
-    return (colours == 0) & (depth < 8)
+def _made_up(alpha: tf.Tensor, content: tf.Tensor) -> tf.Tensor:
+    """Whether the transparency is TensorFlow's own: of greys and palettes of 1, 2 or 4 bits it takes 2^bits - 1."""
+    bits, colours = tf.unstack(tf.io.decode_raw(tf.strings.substr(content, 24, 2), tf.uint8, fixed_length=2))
+    bits = tf.cast(bits, tf.int32)
+    return (bits < 8) & ((colours == 0) | tf.reduce_all(alpha == tf.bitwise.left_shift(1, bits) - 1))
 
 
 def _small_enough(height: tf.Tensor, width: tf.Tensor) -> tf.Operation:

@@ -5,6 +5,7 @@ through it, so that replacing that one link replaces all. What a killed process 
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
@@ -17,6 +18,8 @@ from dico_tf.errors import UserError
 CURRENT = ".current"
 SHOWN = ("manifest.json", "README.md", "saved_model", "tflite")
 _MAKING, _DONE = ".making-", ".export-"
+_REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 @contextlib.contextmanager
@@ -25,18 +28,11 @@ def making(out: Path) -> Iterator[Path]:
     try:
         out.mkdir(parents=True, exist_ok=True)
         strangers = [path.name for path in out.iterdir() if not path.name.startswith(".")]
-        if strangers and not (out / CURRENT).is_symlink():
-            raise UserError(
-                f"--out={out} holds other things ({', '.join(sorted(strangers)[:3])}): give an empty folder"
-            )
-        lock = (out / ".lock").open("a")
     except OSError as error:
         raise UserError(f"cannot write to --out={out}: {error.strerror}") from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"another export into --out={out} is going on: wait for it, or give another") from None
+    if strangers and not (out / CURRENT).is_symlink():
+        raise UserError(f"--out={out} holds other things ({', '.join(sorted(strangers)[:3])}): give an empty folder")
+    with claimed(out):
         _remove(out, _MAKING)
         place = out / f"{_MAKING}{uuid.uuid4().hex[:12]}"
         place.mkdir()
@@ -44,6 +40,33 @@ def making(out: Path) -> Iterator[Path]:
             yield place
         finally:
             shutil.rmtree(place, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def claimed(out: Path) -> Iterator[None]:
+    """Nobody else writes into O; what its disk refuses is told in a sentence."""
+    try:
+        with (out / ".lock").open("a") as lock:
+            _lock(lock, out)
+            yield
+    except Exception as error:
+        if not (reason := _refused(error)):
+            raise
+        raise UserError(f"cannot write to --out={out}: {reason}; make room there, or give another --out") from error
+
+
+def _lock(lock, out: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(f"another export into --out={out} is going on: wait for it, or give another") from None
+
+
+def _refused(error: Exception) -> str:
+    """Why the disk would not take it, or nothing; TensorFlow's own errors say it in their text alone."""
+    if isinstance(error, UserError):
+        return ""
+    return next((why for why in map(os.strerror, _REFUSED) if why in str(error)), "")
 
 
 def publish(out: Path, made: Path) -> None:
@@ -69,6 +92,8 @@ def _link(out: Path, name: str, target: str) -> None:
     try:
         beside.symlink_to(target)
     except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
         raise UserError(
             f"cannot make a link in {out} ({error.strerror}): give --out on a disk that has links"
         ) from None

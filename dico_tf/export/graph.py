@@ -77,14 +77,14 @@ def answers(member: Member, image: tf.Tensor) -> dict[str, tf.Tensor]:
     apart = [tf.cast(network(image, training=False), tf.float32) for network in member.networks]
     with tf.name_scope(ANSWER):
         apart = tf.stack(apart, 1)
-        logits = _COMBINE[member.average](apart)
+        logits = _COMBINE[member.average if member.committee else "logits"](apart)
         found = {
             "logits": logits,
             "probabilities": tf.nn.softmax(logits),
             "class_id": tf.argmax(logits, -1, output_type=tf.int64),
         }
         if member.committee:
-            of_branches = tf.nn.softmax(apart)
+            of_branches = _softmax(apart)
             spread = _entropy(tf.reduce_mean(of_branches, 1)) - tf.reduce_mean(_entropy(of_branches), 1)
             found |= {"branch_probabilities": of_branches, "disagreement": tf.maximum(spread, 0.0)}
     return {name: tf.identity(value, name=name) for name, value in found.items()}
@@ -92,9 +92,15 @@ def answers(member: Member, image: tf.Tensor) -> dict[str, tf.Tensor]:
 
 _COMBINE = {  # [B, S, C] -> [B, C], as evaluation/averaging.py does in numpy
     "logits": lambda logits: tf.reduce_mean(logits, 1),
-    "probs": lambda logits: _log(tf.reduce_mean(tf.nn.softmax(logits), 1)),
+    "probs": lambda logits: _log(tf.reduce_mean(_softmax(logits), 1)),
     "max": lambda logits: tf.reduce_max(logits, 1),
 }
+
+
+def _softmax(logits: tf.Tensor) -> tf.Tensor:
+    """Not as one operation: where more follows, int8 files would round its result to 1/256 whatever is asked for."""
+    logits = logits - tf.reduce_max(logits, -1, keepdims=True)
+    return tf.exp(logits - tf.math.log(tf.reduce_sum(tf.exp(logits), -1, keepdims=True)))
 
 
 def _entropy(p: tf.Tensor) -> tf.Tensor:

@@ -35,15 +35,17 @@ def convert(saved_model: Path, files: dict[str, Path], batch: int = 1, images: P
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     job.unlink()
     missing = [path.stem for path in files.values() if not path.exists()]
-    if done.returncode or missing:
-        raise UserError(f"{', '.join(missing[:1])} cannot be converted to LiteRT: {_reason(done.stderr)}")
+    if missing:
+        raise UserError(f"{missing[0]} cannot be converted to LiteRT: {_reason(done)}")
 
 
-def _reason(text: str) -> str:
+def _reason(done: subprocess.CompletedProcess) -> str:
     """The lines of a traceback that say what is wrong."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if done.returncode < 0:
+        return f"signal {-done.returncode} ended the converter; is there memory enough?"
+    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
     named = [line for line in lines if "custom ops:" in line.lower() or "Ops:" in line or "error:" in line]
-    return "; ".join(named[:3] or lines[-1:]) or "the converter was killed; is there memory enough?"
+    return "; ".join(named[:3] or lines[-1:])
 
 
 def run(path: Path, images: np.ndarray, bar=None) -> Outcome:
@@ -73,7 +75,9 @@ def signature(path: Path) -> dict[str, list[str]]:
 
 
 def compared(found: np.ndarray, expected: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """top1, nll and ece of logits [N, C], and how far they are from the network's."""
+    """top1, nll and ece of logits [N, C], and how far they are from the network's; endlessly where one is no number."""
+    if not np.isfinite(found).all():
+        return {"top1": 0.0, "nll": np.inf, "ece": 1.0, "largest_difference": np.inf, "same_class": 0.0}
     return {
         **scores(found, labels),
         "largest_difference": float(abs(found - expected).max()),

@@ -6,6 +6,7 @@ An export that was tampered with, half copied, or made by something else is refu
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -130,6 +131,16 @@ def load(path: str | Path) -> Manifest:
     return Manifest(path.parent, content)
 
 
+def stamp(path: str | Path) -> tuple[int, ...] | None:
+    """Another one where another manifest was written; None where there is none. Of a folder: of the one in it."""
+    path = Path(path)
+    try:
+        found = os.stat(path / NAME if path.is_dir() else path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
+
+
 def _fault(content: Any) -> str:
     if not isinstance(content, dict) or content.get("kind") != KIND:
         return "is not the manifest of an export: another program wrote it"
@@ -137,20 +148,32 @@ def _fault(content: Any) -> str:
         return f"is of format {content.get('format')!r}, and this version reads {FORMAT}: export again"
     if content.get("digest") != digest(content):
         return "is not as it was written: its digest does not fit; export again, or copy it again"
-    names = [member.get("name") for member in content["members"]]
-    for member in content["members"]:
+    members, committee = content.get("members"), content.get(COMMITTEE)
+    if not _all(dict, members) or not isinstance(committee, dict) or not _all(str, committee.get("members")):
+        return "says nothing that can be used about its members: export again"
+    names = [member.get("name") for member in members]
+    for member in members:
         wrong = [key for key, kind in _MEMBER.items() if not isinstance(member.get(key), kind)]
+        wrong = wrong or [f"its {kind}" for kind, file in member["files"].items() if not _whole(file)]
         if wrong:
             return f"says nothing that can be used about {wrong[0]} of member {member.get('name')!r}: export again"
         if any(not _inside(file["path"]) for file in member["files"].values()):
             return f"names a file of {member['name']} outside of the export"
-    strangers = [name for name in content[COMMITTEE]["members"] if name not in names]
+    strangers = [name for name in committee["members"] if name not in names]
     return f"puts {strangers[0]!r} on the committee, which is no member" if strangers else ""
+
+
+def _all(kind: type, found: Any) -> bool:
+    return isinstance(found, list) and all(isinstance(one, kind) for one in found)
+
+
+def _whole(file: Any) -> bool:
+    return isinstance(file, dict) and all(isinstance(file.get(f.name), f.type) for f in dataclasses.fields(File))
 
 
 def _inside(path: str) -> bool:
     pure = PurePosixPath(path)
-    return not pure.is_absolute() and ".." not in pure.parts and bool(pure.parts)
+    return not pure.is_absolute() and ".." not in pure.parts and bool(pure.parts) and "\0" not in path
 
 
 def read(path: str | Path, member: str, kind: str) -> tuple[Manifest, bytes]:

@@ -12,7 +12,7 @@ from dico_tf.cotrain.dico import DiCo
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import combine
 from dico_tf.export import description, folder, litert, manifest, saved_model, tf_serving
-from dico_tf.export.conversions import Conversions, Converted
+from dico_tf.export.conversions import Conversions, Files, together
 from dico_tf.export.graph import Member, answers
 from dico_tf.export.manifest import COMMITTEE, SAVED_MODEL
 from dico_tf.export.material import Material
@@ -56,15 +56,18 @@ class Exporting:
     def make(self) -> None:
         for kind in self.formats:
             (self.made / kind).mkdir(parents=True)
-        entries, outcomes = [], {}
+        entries, files = [], []
         for member in self.members():
             entry = description.member(self.run, member)
             source = self._saved_model(member, entry)
             if TFLITE in self.formats:
-                outcomes[member.name] = self._litert(member, entry, source)
+                files.append(self._litert(member, entry, source))
             entries.append(entry)
+        reached = self._together(files)
+        for entry, found in zip(entries, files, strict=False):
+            self._describe(entry, found)
         content = description.export(self.run, self.model, entries, self.material)
-        content["comparison"]["ensemble_of_branches"] = self._ensembles(outcomes)
+        content["comparison"]["ensemble_of_branches"] = reached
         (self.made / manifest.NAME).write_text(manifest.text(content), encoding="utf-8")
         (self.made / "README.md").write_text(description.card(self.run, content), encoding="utf-8")
 
@@ -80,17 +83,20 @@ class Exporting:
             tf_serving.stage(path, self.staged / member.name, member.name, member.image_size)
         return path
 
-    def _litert(self, member: Member, entry: dict[str, Any], source: Path) -> dict[str, Converted]:
-        self.say(f"{member.name}: LiteRT {', '.join(self.conversions.kinds)}")
+    def _litert(self, member: Member, entry: dict[str, Any], source: Path) -> Files:
+        self.say(f"{member.name}: LiteRT {', '.join(self.conversions.ordered)}")
         expected = self._expected(member)
         if expected is not None:
             entry["metrics"]["keras"] = litert.scores(expected, self.material.labels)
-        found = self.conversions.files(member.name, source, self.made / TFLITE, self.material, expected)
-        for kind, converted in found.items():
-            about = {"batch": self.conversions.batch, **litert.signature(converted.path)}
-            entry["files"][kind] = {**manifest.measure(converted.path, self.made), **about}
-            entry["metrics"] |= {kind: converted.metrics} if converted.metrics else {}
-        return found
+        return Files(
+            name=member.name,
+            saved_model=source,
+            folder=self.made / TFLITE,
+            asked=self.conversions,
+            material=self.material,
+            expected=expected,
+            say=self.say,
+        )
 
     def _expected(self, member: Member) -> np.ndarray | None:
         """The networks' own logits [N, C]."""
@@ -100,17 +106,18 @@ class Exporting:
             return combine(self.material.logits, member.average)
         return self.material.logits[:, int(member.name.removeprefix("branch_"))]
 
-    def _ensembles(self, outcomes: dict[str, dict[str, Converted]]) -> dict[str, Any]:
-        """What the branches' files reach together when every branch runs on its own device."""
-        if self.material.logits is None or not outcomes:
+    def _together(self, files: Sequence[Files]) -> dict[str, Any]:
+        if self.material.logits is None:
             return {}
-        branches = [found for name, found in outcomes.items() if name != COMMITTEE]
-        average = self.run.config.cotraining.average
-        expected, together = combine(self.material.logits, average), {}
-        for kind in set.intersection(*(set(found) for found in branches)):
-            logits = combine(np.stack([found[kind].logits for found in branches], 1), average)
-            together[kind] = litert.compared(logits, expected, self.material.labels)
-        return together
+        branches = [found for found in files if found.name != COMMITTEE]
+        return together(branches, self.conversions, self.material, self.run.config.cotraining.average, self.say)
+
+    def _describe(self, entry: dict[str, Any], files: Files) -> None:
+        for converted in files.settle():
+            about = {"batch": self.conversions.batch, **litert.signature(converted.path)}
+            entry["files"][converted.kind] = {**manifest.measure(converted.path, self.made), **about}
+            entry["metrics"] |= {converted.kind: converted.metrics} if converted.metrics else {}
+        entry["instead"] = {asked: found.kind for asked, found in files.taken.items() if found.kind != asked}
 
 
 def _difference(member: Member, path: Path) -> float:
@@ -146,6 +153,8 @@ def export(
             f"{run.workdir} is a {run.config.data.task} run, and exports answer with one class an image: use it by "
             "predict.py, or save a branch from Python: trained_run(WORKDIR).network().branches[0].save('branch.keras')"
         )
+    if not all(np.isfinite(array).all() for array in run.arrays.values()):
+        raise UserError(f"{run.workdir}/best holds weights that are no numbers: the training diverged; train again")
     with folder.making(out) as place:
         model = run.network(precision="float32")
         wanted = {"compare": compare, "calibrate": calibrate if "int8" in conversions.kinds else 0}

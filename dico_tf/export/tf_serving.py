@@ -1,20 +1,22 @@
 """The bundle that TensorFlow Serving answers from: O/tf_serving/NAME/VERSION/, models.config and batching.config.
 
 A version appears by one rename from outside of the served folder, so a server that looks for new ones never sees half.
+Its number is the export's, the same for all of its models; models.config tells which of them are served.
 """
 
 import io
 import os
+import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-import numpy as np
 import tensorflow as tf
 from PIL import Image
 
 from dico_tf.errors import UserError
 from dico_tf.export import folder
+from dico_tf.export.manifest import COMMITTEE
 from dico_tf.training.workdir import write_text
 from dico_tf.wire import tf_serving_pb2 as wire
 
@@ -25,6 +27,7 @@ SIZES = (1, 2, 4, 8, 16, LARGEST)
 MODELS, BATCHING = "models.config", "batching.config"
 WARM_UP = "assets.extra/tf_serving_warmup_requests"
 STABLE, PREVIOUS = "stable", "previous"
+_OURS = re.compile(rf"branch_\d+|{COMMITTEE}")
 
 
 def versions(served: Path, name: str) -> list[int]:
@@ -54,49 +57,73 @@ def _same(source: str, target: str) -> None:
 
 def warm_up(name: str, image_size: int) -> list[wire.PredictRequest]:
     """A request of each batch size, and one of an encoded picture: a graph's first answer takes long."""
-    grey = np.full((image_size, image_size, 3), 128, np.float32)
-    requests = [_request(name, "serving_default", "image", np.stack([grey] * size)) for size in SIZES]
+    requests = [_request(name, "serving_default", image=_grey(size, image_size)) for size in SIZES]
     encoded = io.BytesIO()
-    Image.fromarray(grey.astype(np.uint8)).save(encoded, "JPEG")
-    return [*requests, _request(name, "serving_bytes", "image_bytes", np.array([encoded.getvalue()], object))]
+    Image.new("RGB", (image_size, image_size), "grey").save(encoded, "JPEG")
+    picture = wire.Tensor(dtype=wire.DT_STRING, tensor_shape=_shape(1), string_val=[encoded.getvalue()])
+    return [*requests, _request(name, "serving_bytes", image_bytes=picture)]
 
 
-def _request(name: str, signature: str, entry: str, value: np.ndarray) -> wire.PredictRequest:
-    spec = wire.ModelSpec(name=name, signature_name=signature)
-    tensor = wire.Tensor.FromString(tf.make_tensor_proto(value).SerializeToString())
-    return wire.PredictRequest(model_spec=spec, inputs={entry: tensor})
+def _request(name: str, signature: str, **inputs: wire.Tensor) -> wire.PredictRequest:
+    return wire.PredictRequest(model_spec=wire.ModelSpec(name=name, signature_name=signature), inputs=inputs)
+
+
+def _grey(batch: int, size: int) -> wire.Tensor:
+    """A tensor of one value holds it once: written out, pictures of 224 pixels would take 38 MB."""
+    return wire.Tensor(dtype=wire.DT_FLOAT, tensor_shape=_shape(batch, size, size, 3), float_val=[128.0])
+
+
+def _shape(*sides: int) -> wire.TensorShape:
+    return wire.TensorShape(dim=[wire.TensorShape.Dim(size=side) for side in sides])
 
 
 def publish(out: Path, staged: Path, keep: int) -> int:
-    """The folders NAME of `staged` become the next version of each; the number of that version."""
-    served, names = out / FOLDER, sorted(path.name for path in staged.iterdir())
+    """The folders NAME of `staged` become the next version of each; the number of that version.
+
+    What was served until now stays for one export more: a server may not have read the new models.config yet.
+    """
+    served = out / FOLDER
     served.mkdir(exist_ok=True)
-    version = 1 + max((number for name in _names(served) + names for number in versions(served, name)), default=0)
-    for name in names:
+    present = {number for name in _names(served) for number in versions(served, name)}
+    before = _served(served) & present
+    version = 1 + max(present, default=0)
+    for name in sorted(path.name for path in staged.iterdir()):  # the committee last: a version that has it is whole
         (served / name).mkdir(exist_ok=True)
         (staged / name).rename(served / name / str(version))
         folder.sync(served / name)
-    kept = {name: versions(served, name)[-keep:] for name in _names(served)}
-    configure(served, kept)
-    for name, numbers in kept.items():
-        _remove(served, staged, name, [n for n in versions(served, name) if n not in numbers])
+    configure(served, sorted({*before, version})[-keep:])
+    _remove(served, staged, but={*before, version})
     return version
 
 
 def _names(served: Path) -> list[str]:
-    return sorted(path.name for path in served.iterdir() if path.is_dir())
+    return sorted(path.name for path in served.iterdir() if path.is_dir() and _OURS.fullmatch(path.name))
 
 
-def _remove(served: Path, trash: Path, name: str, numbers: Sequence[int]) -> None:
+def _served(served: Path) -> set[int]:
+    """The versions that models.config names."""
+    path = served / MODELS
+    return {int(n) for n in re.findall(r"versions: (\d+)", path.read_text("utf-8"))} if path.exists() else set()
+
+
+def _remove(served: Path, trash: Path, but: Collection[int]) -> None:
     """Out of the server's sight first: half a version must not be seen when it goes, either."""
-    for number in numbers:
-        (served / name / str(number)).rename(trash / f"{name}.{number}")
+    for name in _names(served):
+        for number in versions(served, name):
+            if number not in but:
+                (served / name / str(number)).rename(trash / f"{name}.{number}")
+        if not any((served / name).iterdir()):
+            (served / name).rmdir()
 
 
-def configure(served: Path, kept: dict[str, list[int]]) -> None:
-    """models.config names the versions to load; the newest is `stable`, the one before it `previous`."""
+def configure(served: Path, kept: Sequence[int]) -> None:
+    """models.config names the versions to load; the newest is `stable`, the one before it `previous`.
+
+    A model that the newest has not, such as the third branch where there are only two now, is not served.
+    """
+    models = {name: [n for n in versions(served, name) if n in kept] for name in _names(served)}
     write_text(served / BATCHING, _batching())
-    write_text(served / MODELS, _models({name: numbers for name, numbers in kept.items() if numbers}))
+    write_text(served / MODELS, _models({name: found for name, found in models.items() if kept[-1] in found}))
 
 
 def roll_back(out: Path, version: int) -> list[str]:
@@ -104,13 +131,12 @@ def roll_back(out: Path, version: int) -> list[str]:
     served = out / FOLDER
     if not served.is_dir():
         raise UserError(f"--out={out} has no {FOLDER}/: export with saved_model among --formats first")
-    kept = {name: versions(served, name) for name in _names(served)}
-    having = [name for name, numbers in kept.items() if version in numbers]
-    if not having:
-        known = sorted({number for numbers in kept.values() for number in numbers})
-        raise UserError(f"--stable={version} is no version in {served}; it has {', '.join(map(str, known))}")
-    configure(served, {name: [n for n in numbers if n <= version] for name, numbers in kept.items()})
-    return having
+    with folder.claimed(out):
+        whole = versions(served, COMMITTEE)
+        if version not in whole:
+            raise UserError(f"--stable={version} is no version in {served}; it has {', '.join(map(str, whole))}")
+        configure(served, [number for number in whole if number <= version])
+        return [name for name in _names(served) if version in versions(served, name)]
 
 
 def _models(kept: dict[str, list[int]]) -> str:

@@ -100,6 +100,8 @@ def trained_run(workdir: str | Path) -> TrainedRun:
     """UserError where there is no run, or none that has finished an epoch."""
     workdir = Path(workdir)
     record = read_json(workdir / "config.json")
+    if not all(isinstance(record.get(part), dict) for part in ("config", "data")):
+        raise UserError(f"{workdir}/config.json says nothing of the run's config or data: it is damaged")
     best = workdir / "best"
     if not state.settled(best).exists():
         raise UserError(f"{workdir} has no best/ yet: its training has not finished an epoch")

@@ -123,7 +123,9 @@ def read_facts(path: Path) -> dict[str, Any]:
     """state.json after its files are compared with their checksums; UserError says what is wrong."""
     path = settled(path)
     facts = read_json(path / "state.json")
-    for name, checksum in facts.get("files", {}).items():
+    if not isinstance(facts.get("files"), dict):
+        raise UserError(f"{path}/state.json names no files: it is damaged, or another program's")
+    for name, checksum in facts["files"].items():
         if not (path / name).exists():
             raise UserError(f"{path}/{name} is missing")
         if _checksum(path / name) != checksum:

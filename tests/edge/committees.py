@@ -15,9 +15,9 @@ from tests.edge.faulty_member import CLASSES, EXPORT, SIZE, logits
 IMAGE = np.random.default_rng(7).integers(0, 256, (2, SIZE, SIZE, 3), np.uint8)
 
 
-def content(names, average="logits", export=EXPORT) -> dict:
+def content(names, average="logits", export=EXPORT, class_names="abcde"[:CLASSES]) -> dict:
     """Of a manifest whose members have no files."""
-    about = {"kind": "branch", "input_size": SIZE, "class_names": list("abcde")[:CLASSES], "params": 1, "macs": 1,
+    about = {"kind": "branch", "input_size": SIZE, "class_names": list(class_names), "params": 1, "macs": 1,
              "metrics": {}, "files": {}}  # fmt: skip
     members = [{"name": name, **about} for name in names]
     return {"id": export, "members": members, "committee": {"members": list(names), "average": average}}

@@ -17,7 +17,7 @@ EXPORT = "export-one"
 OTHER = "export-two"
 WORDS = (
     "right", "slow:S", "tail:S", "flap", "hang", "nan", "infinity", "batch", "classes", "whole_numbers", "nothing",
-    "version", "garbage", "internal", "busy", "unknown", "gone", "leave", "return", "unready",
+    "version", "garbage", "internal", "busy", "unknown", "gone", "leave", "return", "unready", "stopping",
 )  # fmt: skip
 
 
@@ -117,7 +117,8 @@ class Faulty:
     async def spoiled(self, found, context):
         import grpc
 
-        code = {"internal": "INTERNAL", "busy": "RESOURCE_EXHAUSTED", "gone": "UNAVAILABLE", "unknown": "NOT_FOUND"}
+        code = {"internal": "INTERNAL", "busy": "RESOURCE_EXHAUSTED", "gone": "UNAVAILABLE", "unknown": "NOT_FOUND",
+                "stopping": "CANCELLED"}  # fmt: skip
         word, _, seconds = self.word.partition(":")
         if word in code:
             await context.abort(getattr(grpc.StatusCode, code[word]), "as told, at /home/of/the/member")

@@ -1,16 +1,22 @@
 """`from dico_tf.edge import Client`: pictures in, a prediction or a sentence out."""
 
+import concurrent.futures
+import contextlib
 import dataclasses
 import socket
 import subprocess
 import sys
+import threading
+import time
 
+import grpc
 import numpy as np
 import pytest
 
 from dico_tf import edge
-from dico_tf.edge import Client, EdgeError
+from dico_tf.edge import Client, EdgeError, messages
 from dico_tf.errors import UserError
+from dico_tf.wire import inference_pb2
 from tests.edge import committees, exports, gateways, workers
 from tests.edge.committees import IMAGE, expected
 from tests.edge.faulty_member import EXPORT, Process
@@ -128,6 +134,89 @@ def test_a_server_that_does_not_answer_is_named():
         pytest.raises(EdgeError, match="did not answer within the deadline"),
     ):
         client.predict(IMAGE, deadline=0.3)
+
+
+@contextlib.contextmanager
+def stand_in(infer, metadata):
+    """A client of a server whose two calls are functions of the request."""
+    names = {"ModelInfer": infer, "ModelMetadata": metadata}
+    handlers = {name: grpc.unary_unary_rpc_method_handler(call) for name, call in names.items()}
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        server = grpc.server(pool)
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler("inference.GRPCInferenceService", handlers),)
+        )
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        with Client(f"127.0.0.1:{port}") as client:
+            yield client
+        server.stop(None)
+
+
+def answer(version):
+    outputs = {"probabilities": np.ones((1, 1), np.float32), "class_id": np.zeros(1, np.int64)}
+    return messages.answer_to_message(messages.Answer("committee", outputs, version)).SerializeToString()
+
+
+def test_the_deadline_is_that_of_the_answer_and_the_names_together():
+    ended = threading.Event()
+
+    def slow(content, context):
+        time.sleep(0.7)
+        return answer("one")
+
+    started = time.monotonic()
+    with stand_in(slow, lambda content, context: ended.wait(20)) as client:
+        with pytest.raises(EdgeError, match="did not answer within the deadline"):
+            client.predict(IMAGE, deadline=1.0)
+        assert time.monotonic() - started < 1.6
+        ended.set()
+
+
+def test_an_export_that_is_gone_when_its_classes_are_asked_for_is_asked_again():
+    versions = iter(["one", "two"])
+
+    def metadata(content, context):
+        asked = inference_pb2.ModelMetadataRequest.FromString(content)
+        if asked.version == "one":
+            context.abort(grpc.StatusCode.NOT_FOUND, "here is two")
+        return inference_pb2.ModelMetadataResponse(properties={"class_names": '["cat"]'}).SerializeToString()
+
+    with stand_in(lambda content, context: answer(next(versions)), metadata) as client:
+        found = client.predict(IMAGE)
+    assert (found.export, found.classes) == ("two", ["cat"])
+
+
+def test_a_server_that_stops_at_that_moment_costs_no_answer():
+    turns = iter([True, False])
+
+    def infer(content, context):
+        if next(turns):
+            context.abort(grpc.StatusCode.CANCELLED, "stopping")
+        return answer("one")
+
+    with stand_in(infer, lambda *_: b"") as client:
+        assert client.predict(IMAGE).export == "one"
+
+
+@pytest.mark.parametrize("content", [b"\xff\x00", b"", inference_pb2.ModelInferResponse(
+    outputs=[inference_pb2.Tensor(name="class_id", datatype="INT64", shape=[1])], raw_output_contents=[b"x"]
+).SerializeToString()])  # fmt: skip
+def test_what_is_no_answer_is_said_so(content):
+    with (
+        stand_in(lambda *_: content, lambda *_: content) as client,
+        pytest.raises(EdgeError, match=r"127.0.0.1:\d+ answered .*: is it a worker or a gateway") as caught,
+    ):
+        client.predict(IMAGE)
+    assert caught.value.code == "INTERNAL"
+
+
+def test_a_token_may_end_with_the_line_break_of_its_file_and_is_never_shown():
+    with Client("127.0.0.1:1", token="correct-horse-battery\n") as client, pytest.raises(EdgeError, match="be reached"):
+        client.predict(IMAGE, deadline=5)
+    with pytest.raises(UserError, match="not visible ASCII") as caught:
+        Client("127.0.0.1:1", token="correct-horse\nbattery")
+    assert "horse" not in str(caught.value)
 
 
 def test_the_room_offers_its_client_and_loads_it_only_then():

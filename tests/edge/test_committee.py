@@ -1,5 +1,6 @@
 """One export at a time: while members change over, those of the smaller part are missing."""
 
+import asyncio
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from dico_tf.edge.asking.committee import Committee, Rules
 from dico_tf.edge.asking.outcome import Missing, Vote, Why
 from dico_tf.edge.asking.poll import BelowQuorum
+from dico_tf.edge.gateway import FOLLOWED_EVERY, follow
 from dico_tf.errors import UserError
 from dico_tf.export.manifest import Manifest
 from tests.edge import committees
@@ -25,7 +27,7 @@ class Of:
     async def ask(self, image, deadline):
         if not self.export:
             return Missing(Why.UNREACHABLE)
-        return Vote(np.full((1, 5), len(self.export), np.float32), self.export)
+        return Vote(np.full((1, 5), len(self.export), np.float32), self.export, known="/" not in self.export)
 
 
 def manifest(export, names=NAMES, **more):
@@ -53,13 +55,14 @@ async def asked(found):
         (("old", "old", "newer", "newer"), "newer"),
         (("old", "old", "old", "old"), "old"),
         (("newer", "", "served/42", "old"), "newer"),
+        (("forgotten", "forgotten", "newer", "old"), "newer"),
     ],
 )
 def test_answers_are_of_the_export_that_most_members_have(exports, used):
     poll, told = run(asked(committee(*exports)))
     assert set(told.versions.values()) - {"served/42"} == {used}
     assert len(poll.votes) + len(poll.missing) == 4
-    others = {name for name, export in zip(NAMES, exports, strict=True) if export in {"old", "newer"} - {used}}
+    others = {name for name, export in zip(NAMES, exports, strict=True) if export not in {used, "served/42", ""}}
     assert {name for name, missing in poll.missing.items() if missing.why is Why.FOREIGN} == others
 
 
@@ -74,6 +77,36 @@ def test_without_a_quorum_of_one_export_there_is_no_answer():
 def test_all_are_averaged_where_exports_may_be_mixed():
     _, told = run(asked(committee("old", "old", "newer", "newer", quorum=4, mixed=True)))
     assert len(told.versions) == 4 and told.logits[0, 0] == 4
+
+
+def test_the_rule_and_the_classes_are_those_of_the_export_that_answered():
+    found = committee("old", "old", "newer")
+    assert [found.source(exports).id for exports in (["old"], ["newer"], ["old", "newer"], [])] == [
+        "old",
+        *["newer"] * 3,
+    ]
+    found = committee("old", "", "old")
+    found.manifest.content["committee"]["average"] = "no such rule"
+    assert run(asked(found))[1].logits[0, 0] == 3
+
+
+def test_an_export_that_came_while_members_started_is_taken(tmp_path):
+    """The gateway's own manifest was read before it asked for its members."""
+    path = committees.written(tmp_path, NAMES, export="newest")
+
+    async def story(found):
+        following = asyncio.create_task(follow(found, path))
+        async with asyncio.timeout(20):
+            while found.manifest.id != "newest":
+                await asyncio.sleep(0.01)
+        path.write_text("{")  # and what nobody foresaw ends nothing
+        path.unlink()
+        (tmp_path / "manifest.json").mkdir()
+        await asyncio.sleep(2 * FOLLOWED_EVERY)
+        assert not following.done()
+        following.cancel()
+
+    asyncio.run(story(committee()))
 
 
 def test_only_the_last_two_exports_are_known():

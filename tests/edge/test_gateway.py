@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dico_tf.edge import messages, tensors
+from dico_tf.edge import Client, messages, tensors
 from dico_tf.wire import inference_pb2
 from tests.edge import committees, gateways, workers
 from tests.edge.committees import IMAGE, expected
-from tests.edge.faulty_member import EXPORT, Process
+from tests.edge.faulty_member import EXPORT, OTHER, Process
 
 NAMES = ["branch_0", "branch_1", "branch_2"]
 ALL = {"used": ",".join(NAMES), "late": "", "missing": "", "export": EXPORT}
@@ -201,6 +201,25 @@ def test_metadata_tells_what_to_send_and_who_answers(gateway):
     content = gateway.call("ModelMetadata", inference_pb2.ModelMetadataRequest(name="committee").SerializeToString())
     names = {output.name for output in inference_pb2.ModelMetadataResponse.FromString(content).outputs}
     assert names == {"logits", "probabilities", "class_id", "class_name", "disagreement", "branch_probabilities"}
+
+
+def test_while_members_change_over_classes_are_named_as_their_export_does(members, tmp_path):
+    path = committees.written(tmp_path, NAMES)
+    with gateways.running(path, places(members), "--deadline_ms=20000") as gateway, Client(gateway.grpc) as client:
+        right = expected(NAMES).argmax(-1)
+        assert client.predict(IMAGE).classes == ["abcde"[c] for c in right]
+        committees.written(tmp_path, NAMES, export=OTHER, class_names="vwxyz")
+        workers.until(lambda: json.loads(gateway.ask("GET", "/v2/models/committee")[2])["versions"] == [OTHER])
+        for export, names in ((EXPORT, "abcde"), (OTHER, "vwxyz")):
+            answer = gateways.infer(gateway, IMAGE, "class_name")
+            assert (answer.version, answer.parameters["export"]) == (export, export)
+            assert answer.outputs["class_name"].tolist() == [names[c].encode() for c in right]
+            found = client.predict(IMAGE)
+            assert found.class_names == tuple(names) and found.classes == [names[c] for c in right]
+            with pytest.raises(grpc.RpcError, match=f"{export}, which most members have"):
+                gateways.infer(gateway, IMAGE, version=OTHER if export == EXPORT else EXPORT)
+            for member in members:
+                member.does("version")
 
 
 def test_numbers_tell_of_requests_and_of_every_member(gateway, members):

@@ -1,6 +1,7 @@
 """Pictures of strangers: what is not whole, too large, or no picture at all is refused before it costs anything."""
 
 import io
+import socket
 import struct
 import zlib
 
@@ -102,3 +103,18 @@ def test_a_token_is_read_from_its_file(tmp_path, monkeypatch):
 def test_only_the_token_itself_is_let_in(header, right):
     assert guard.allowed(header, "secret") is right
     assert guard.allowed(header, "")
+
+
+def test_an_address_is_free_or_the_system_says_why_not():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        for host in ("127.0.0.1", "localhost"):
+            with pytest.raises(
+                UserError, match=f"--port={port} on --host={host} cannot be listened on: Address already"
+            ):
+                guard.check_free(host, port, "port")
+    for host in ("127.0.0.1", "localhost", "0.0.0.0"):
+        guard.check_free(host, port, "port")
+    for host, said in (("192.0.2.1", "Cannot assign"), ("no.such.host.invalid", "not known|failure in name")):
+        with pytest.raises(UserError, match=said):
+            guard.check_free(host, 0, "port")

@@ -2,15 +2,18 @@
 
 import asyncio
 import contextlib
+import gc
 import json
+import os
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dico_tf.edge.errors import EdgeError
-from dico_tf.edge.front import http
+from dico_tf.edge.front import http, tls
 from dico_tf.edge.front.http_parsing import Fault, head
+from tests.edge import certificates
 
 TIMES = http.Times(head=0.3, body=0.4, idle=1.0, write=1.0, linger=0.2)
 
@@ -186,6 +189,38 @@ def test_stopping_lets_what_was_asked_be_answered():
         return status(await reader.read())
 
     assert talk(conversation=conversation) == (200, b"late")
+
+
+async def large(request):
+    return http.Response(body=bytes(2**25))
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_answers_that_nobody_reads_are_given_up(secure, tmp_path):
+    """Or each would keep a descriptor and its bytes for as long as whoever asked likes."""
+    made = certificates.make(tmp_path)
+    ours = tls.Server(cert=made.server.cert, key=made.server.key).context() if secure else None
+    theirs = tls.Client(ca=made.ca).context() if secure else None
+
+    async def run():
+        server = http.Server(http.Routes({("GET", "/"): large}), times=TIMES)
+        port = await server.start("127.0.0.1", 0, ours)
+        asking = []
+        for last in (b"", b"Connection: close\r\n"):
+            asking.append(await asyncio.open_connection("localhost", port, limit=2**12, ssl=theirs))
+            asking[-1][1].write(b"GET / HTTP/1.1\r\nHost: h\r\n" + last + b"\r\n")
+        await asyncio.sleep(0.5)
+        gc.collect()  # what tests before this one left
+        held = len(os.listdir("/proc/self/fd"))
+        await asyncio.sleep(2 * TIMES.write)
+        left = len(os.listdir("/proc/self/fd"))
+        for _, writer in asking:
+            writer.transport.abort()
+        await server.stop(0)
+        return held, left
+
+    held, left = asyncio.run(run())
+    assert held - left == 2  # the server's ends
 
 
 LINES = st.lists(

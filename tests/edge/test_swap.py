@@ -1,12 +1,17 @@
 """A new export takes over under load without a failed request; a broken one never does."""
 
 import os
+import queue
 import signal
 import threading
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
+from dico_tf.edge.lanes.engine import Engine
+from dico_tf.edge.lanes.model import load
+from dico_tf.edge.lanes.watch import Watch
+from dico_tf.export import manifest
 from tests.edge import exports, workers
 
 SEEDS = {"first": 0, "second": 2, "third": 4}
@@ -76,6 +81,17 @@ def test_an_export_whose_network_answers_with_no_numbers_is_refused(tmp_path):
         exports.written(tmp_path, {"branch_0": exports.branch(0, float("nan"))}, "second")
         workers.until(lambda: "are not finite" in worker.log)
         assert version(worker) == "first"
+
+
+def test_an_export_that_came_while_the_first_was_loaded_is_taken_as_well(tmp_path):
+    path, noted = exports.small(tmp_path), queue.SimpleQueue()
+    seen = manifest.stamp(path)
+    engine = Engine(load(path, "branch_0", "safest", 1, 1), 1, 1)
+    exports.small(tmp_path, "second", 2)
+    watch = Watch(engine, path, lambda: load(path, "branch_0", "safest", 1, 1), noted.put, 0.05, seen)
+    assert noted.get(timeout=60) == "swapped" and engine.model.version == "second"
+    watch.stop()
+    engine.stop(5)
 
 
 def test_sighup_looks_at_once(tmp_path):

@@ -143,6 +143,7 @@ TINY = {"name": "image_bytes", "datatype": "BYTES", "shape": [1]}
         ({"image": exports.images(1)[0]}, {}, "INVALID_ARGUMENT", "has shape 32x32x3"),
         ({"image": exports.images(65)}, {}, "INVALID_ARGUMENT", "at most 64"),
         ({"image": np.full((1, 32, 32, 3), np.nan, np.float32)}, {}, "INVALID_ARGUMENT", "not finite"),
+        ({"image": exports.images(1) / np.float32(255) - 1}, {}, "INVALID_ARGUMENT", "give raw pixels"),
         ({"picture": exports.images(1)}, {}, "INVALID_ARGUMENT", "the inputs are 'picture'"),
         ({}, {}, "INVALID_ARGUMENT", "the inputs are 'none'"),
         ({"image_bytes": exports.images(1)}, {}, "INVALID_ARGUMENT", "give BYTES of shape [B]"),

@@ -1,25 +1,29 @@
 """What may befall a worker: it is killed, told to stop, overrun, held up, or given an export that is none."""
 
 import asyncio
+import io
 import json
 import os
 import queue
 import signal
 import socket
 import statistics
+import threading
 import time
 
 import grpc
 import numpy as np
 import pytest
+from PIL import Image
 
-from dico_tf.edge import messages
+from dico_tf.edge import messages, tensors
 from dico_tf.edge.errors import EdgeError
-from dico_tf.edge.front import rpc
+from dico_tf.edge.front import guard, rpc, tls
 from dico_tf.wire import health_pb2
-from tests.edge import exports, workers
+from tests.edge import certificates, exports, workers
 
 ONE = {"image": exports.images(1)}
+TOKEN = "correct-horse-battery"
 
 
 def port(address):
@@ -68,6 +72,31 @@ def test_told_to_stop_it_finishes_what_it_has_and_says_that_it_is_not_ready(tmp_
         assert [len(future.result()) > 0 for future in futures] == [True] * 5
         assert list(states) == []
         assert worker.process.wait(60) == 0
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_who_is_connected_and_asks_nothing_is_not_waited_for_when_it_stops(export, tmp_path, secure):
+    """By gRPC alone each of these takes all --stop_seconds."""
+    made = certificates.make(tmp_path)
+    flags = (f"--tls_cert={made.server.cert}", f"--tls_key={made.server.key}") if secure else ()
+    client = tls.Client(ca=made.ca)
+    credentials = client.credentials() if secure else None
+    with workers.running(export, "--stop_seconds=60", *flags, credentials=credentials) as worker:
+        silent = [socket.create_connection(("127.0.0.1", int(port(at)))) for at in (worker.grpc, worker.http)]
+        open_only = socket.create_connection(("127.0.0.1", int(port(worker.grpc))))
+        half = socket.create_connection(("127.0.0.1", int(port(worker.http))))
+        if secure:
+            context = client.context()
+            half = context.wrap_socket(half, server_hostname="localhost")
+            context.set_alpn_protocols(["h2"])
+            open_only = context.wrap_socket(open_only, server_hostname="localhost")
+        half.sendall(b"GET / HTTP/1.1\r\n")
+        open_only.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0")  # settings, and no more
+        worker.infer(ONE)
+        worker.process.send_signal(signal.SIGTERM)
+        started = time.monotonic()
+        assert worker.process.wait(30) == 0 and time.monotonic() - started < 4.5
+        [connection.close() for connection in (*silent, open_only, half)]
 
 
 def test_ctrl_c_stops_it_as_well(export):
@@ -134,6 +163,20 @@ def test_a_request_does_not_outlive_its_deadline(tmp_path):
         workers.until(lambda: worker.metric("dico_requests_inside") == 0 == worker.metric("dico_waiting_requests"))
 
 
+def test_pictures_are_not_decoded_for_whoever_has_gone(export):
+    """64 pictures of 24 megapixels in one small request: the next one waits for one of them at most."""
+    stream = io.BytesIO()
+    Image.fromarray(np.zeros((4900, 4900), np.uint8)).save(stream, "PNG")
+    with workers.running(export, "--queue=1") as worker:
+        with pytest.raises(grpc.RpcError) as caught:
+            worker.infer({"image_bytes": tensors.strings([stream.getvalue()] * 64)}, timeout=0.3)
+        assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        started = time.monotonic()
+        worker.infer(ONE)
+        one_picture = time.monotonic() - started
+        assert one_picture < 4  # all of them take more than 10 s
+
+
 def test_dripping_and_endless_requests_do_not_hold_up_the_others(export):
     with workers.running(export, "--max_request_bytes=100000") as worker:
         host = worker.http.split(":")[0], int(port(worker.http))
@@ -179,6 +222,42 @@ def test_connections_to_grpc_that_say_nothing_leave_room_for_others(export):
         silent[-1].settimeout(10)
         assert silent[-1].recv(100) == b""  # turned away at once: it is one of too many
         [connection.close() for connection in silent]
+
+
+def test_calls_of_strangers_that_send_no_message_leave_room_for_others(export):
+    """Health needs no token, and whoever has none is refused before a message is waited for."""
+    with workers.running(export, "--max_concurrency=2", env={guard.TOKEN_VARIABLE: TOKEN}) as worker:
+        over = threading.Event()
+
+        def never():
+            over.wait()
+            yield from ()
+
+        with grpc.insecure_channel(worker.grpc) as channel:
+            for method in ("/grpc.health.v1.Health/Check", workers.SERVICE + "ServerReady"):
+                held = [channel.stream_unary(method).future(never()) for _ in range(rpc.STRANGERS)]
+                workers.until(lambda: _refused(worker))
+                worker.call("ModelInfer", question(), authorization=f"Bearer {TOKEN}")
+                [call.cancel() for call in held]
+                workers.until(lambda: not _refused(worker))
+            refused = channel.stream_unary(workers.SERVICE + "ModelInfer").future(never())
+            assert refused.code() == grpc.StatusCode.UNAUTHENTICATED
+            watch = channel.unary_stream("/grpc.health.v1.Health/Watch")
+            watching = [watch(b"") for _ in range(rpc.WATCHERS)]
+            [next(iter(call)) for call in watching]
+            assert watch(b"").code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert worker.health() == health_pb2.HealthCheckResponse.SERVING
+            worker.call("ModelInfer", question(), authorization=f"Bearer {TOKEN}")
+            over.set()
+
+
+def _refused(worker):
+    try:
+        worker.health()
+    except grpc.RpcError as error:
+        assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        return True
+    return False
 
 
 def test_nothing_leaks_over_a_thousand_requests(worker):

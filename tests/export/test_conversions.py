@@ -1,5 +1,7 @@
 """What a conversion may lose, and what becomes of one that loses more."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -19,33 +21,53 @@ def losing(points: int) -> np.ndarray:
     return logits
 
 
-@pytest.fixture
-def files(monkeypatch, tmp_path):
-    """Conversions whose results lose as many points as said of each kind."""
+MATERIAL = Material(
+    split="validation", images=np.zeros((100, 2, 2, 3), np.uint8), labels=LABELS, logits=np.stack([RIGHT, RIGHT], 1)
+)
 
-    def make(lost: dict[str, int], **asked):
-        made = []
+
+@pytest.fixture
+def converter(monkeypatch, tmp_path):
+    """Makes Files whose answers are as given, by the names of the files; what was made and said is recorded."""
+
+    def start(answers: dict[str, np.ndarray]):
+        made, said = [], []
 
         def convert(saved_model, files, batch, images):
             made.extend(files)
             for path in files.values():
                 path.write_bytes(b"weights")
 
-        def run(path, images, bar=None):
-            return litert.Outcome(losing(lost[path.stem.rpartition("_")[2]]), 1.5)
+        def files(asked: Conversions, name: str = "branch_0", expected: np.ndarray = RIGHT):
+            return conversions.Files(
+                name=name, saved_model=tmp_path, folder=tmp_path, asked=asked,
+                material=MATERIAL, expected=expected, say=said.append,
+            )  # fmt: skip
 
         monkeypatch.setattr(conversions.litert, "convert", convert)
-        monkeypatch.setattr(conversions.litert, "run", run)
-        material = Material(split="validation", images=np.zeros((100, 2, 2, 3), np.uint8), labels=LABELS)
-        found = Conversions(**asked).files("branch_0", tmp_path, tmp_path, material, RIGHT)
-        return found, made, sorted(path.name for path in tmp_path.iterdir())
+        monkeypatch.setattr(
+            conversions.litert, "run", lambda path, images, bar=None: litert.Outcome(answers[path.stem], 1.5)
+        )
+        return files, made, said
+
+    return start
+
+
+@pytest.fixture
+def files(converter, tmp_path):
+    """Of one branch whose kinds lose as many points: what is used, what was made, what is left, what was said."""
+
+    def make(lost: dict[str, int], **asked):
+        files, made, said = converter({f"branch_0_{kind}": losing(points) for kind, points in lost.items()})
+        found = {converted.kind: converted for converted in files(Conversions(**asked)).settle()}
+        return found, made, sorted(path.name for path in tmp_path.iterdir()), said
 
     return make
 
 
 def test_what_loses_no_more_than_allowed_is_kept(files):
-    found, made, names = files({"float32": 0, "int8": 1}, kinds=("int8", "float32"))
-    assert list(found) == made == ["float32", "int8"]
+    found, made, names, said = files({"float32": 0, "int8": 1}, kinds=("int8", "float32"))
+    assert list(found) == made == ["float32", "int8"] and said == []
     assert names == ["branch_0_float32.tflite", "branch_0_int8.tflite"]
     assert found["int8"].metrics["top1"] == pytest.approx(0.99) and found["int8"].metrics["same_class"] == 0.99
     assert found["int8"].metrics["milliseconds"] == 1.5
@@ -64,13 +86,15 @@ def test_what_loses_more_is_refused_with_its_numbers(files):
 
 
 def test_the_next_safer_kind_takes_its_place_where_asked(files):
-    found, made, names = files({"int8": 9, "dynamic": 5, "float16": 0}, kinds=("int8",), fallback=True)
+    found, made, names, said = files({"int8": 9, "dynamic": 5, "float16": 0}, kinds=("int8",), fallback=True)
     assert (list(found), made) == (["float16"], ["int8", "dynamic", "float16"])
     assert names == ["branch_0_float16.tflite"]
+    assert len(said) == 2 and "branch_0 as int8 loses 9.00 points" in said[0]
+    assert said[0].endswith("dynamic takes its place") and said[1].endswith("float16 takes its place")
 
 
 def test_a_kind_that_is_there_already_is_not_made_twice(files):
-    found, made, _ = files(
+    found, made, _, _ = files(
         {"int8": 9, "dynamic": 9, "float16": 9, "float32": 0}, kinds=("int8", "float32"), fallback=True
     )
     assert (list(found), made) == (["float32"], ["float32", "int8", "dynamic", "float16"])
@@ -79,6 +103,40 @@ def test_a_kind_that_is_there_already_is_not_made_twice(files):
 def test_float32_has_nothing_safer_to_fall_back_to(files):
     with pytest.raises(UserError, match="float32 loses 3"):
         files({"float32": 3}, kinds=("float32",), fallback=True)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_answer_that_is_no_number_is_refused_however_accurate(converter, value):
+    answers = RIGHT.copy()
+    answers[5, LABELS[5]] = value  # as large as can be, so the class is right
+    files, _, _ = converter({"branch_0_float16": answers})
+    with pytest.raises(UserError, match="branch_0 as float16 answers some of 100 validation images with what is no"):
+        files(Conversions(kinds=("float16",)))
+
+
+def ensemble(converter, fallback: bool):
+    """Ten images that one branch alone knows, so surely that both together are right; its int8 is less sure."""
+    unsure, sure, timid = losing(10), RIGHT.copy(), RIGHT.copy()
+    sure[:10] *= 5
+    timid[:10] *= 0.5
+    answers = {"branch_0_int8": unsure, "branch_1_int8": timid, "branch_0_dynamic": unsure, "branch_1_dynamic": sure}
+    files, _, said = converter(answers)
+    asked = Conversions(kinds=("int8",), fallback=fallback)
+    material = dataclasses.replace(MATERIAL, logits=np.stack([unsure, sure], 1))
+    branches = [files(asked, "branch_0", unsure), files(asked, "branch_1", sure)]
+    return branches, conversions.together(branches, asked, material, "logits", said.append), said
+
+
+def test_branches_that_lose_nothing_may_lose_too_much_together(converter):
+    with pytest.raises(UserError, match=r"the branches together as int8 loses 10\.00 points"):
+        ensemble(converter, fallback=False)
+
+
+def test_all_branches_fall_back_where_they_lose_too_much_together(converter):
+    branches, found, said = ensemble(converter, fallback=True)
+    assert found["int8"]["top1"] == 1 and found["int8"]["files"] == {"branch_0": "dynamic", "branch_1": "dynamic"}
+    assert [[kept.kind for kept in files.settle()] for files in branches] == [["dynamic"], ["dynamic"]]
+    assert len(said) == 1 and "the branches together as int8 loses 10.00 points" in said[0]
 
 
 def test_a_network_that_litert_does_not_know_is_refused_by_the_operation(tmp_path):

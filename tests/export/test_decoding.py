@@ -78,6 +78,15 @@ def test_a_graph_sees_what_training_saw(squares, sides):
     assert wrong == []
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_a_palette_of_few_colours_is_as_opaque_as_it_was(squares, bits):
+    image = picture(50, 40).quantize(2**bits)
+    contents = [encoded(image, "PNG", bits=bits, **more) for more in ({}, {"transparency": b"\x00\x80"})]
+    found, expected = squares(contents)
+    assert np.array_equal(found, expected)
+    assert not np.array_equal(found[0], found[1])
+
+
 @pytest.mark.parametrize("sides", [(120, 90), (33, 200)], ids=str)
 def test_a_photo_that_lies_on_its_side_is_put_upright(squares, sides):
     image = picture(*sides)
@@ -112,6 +121,12 @@ def test_what_is_no_whole_picture_is_an_error_and_no_crash(kind, harm):
     content = harm(encoded(picture(60, 60), kind))
     with pytest.raises(tf.errors.InvalidArgumentError):
         decoding.squares(tf.constant([content]), 32, 32)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "BMP", "WEBP"])
+def test_another_kind_of_picture_is_refused_as_such(kind):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="neither a JPEG nor a PNG"):
+        decoding.squares(tf.constant([encoded(picture(60, 60), kind)]), 32, 32)
 
 
 def test_a_small_file_that_says_it_is_huge_is_refused():

@@ -79,6 +79,7 @@ def test_what_each_file_loses_is_measured(described, run):
     top1 = (combine(logits.logits).argmax(1) == logits.labels).mean()
     assert described.member("committee")["metrics"]["keras"]["top1"] == pytest.approx(top1, abs=0.03)  # bfloat16's
     together = described.content["comparison"]["ensemble_of_branches"]
+    assert all(of["files"] == {"branch_0": kind, "branch_1": kind} for kind, of in together.items())
     assert together.keys() == set(manifest.LITERT) and together["float32"]["largest_difference"] < 1e-4
     sizes = [described.file("branch_0", kind).bytes for kind in ("float32", "float16", "dynamic")]
     assert sizes[0] > sizes[1] > sizes[2]
@@ -98,14 +99,15 @@ def test_a_litert_file_takes_raw_pixels_and_gives_every_output_in_float32(descri
         assert about["inputs"] == ["image"] and about["batch"] == 1
         assert {v.dtype.name for k, v in found.items() if k != "class_id"} == {"float32"}
         assert found["class_id"].tolist() == found["logits"].argmax(1).tolist()
-        assert found["probabilities"].sum(1) == pytest.approx(np.ones(20), abs=1e-5)  # int8 would round to 1/256
+        for probabilities in (found["probabilities"], found.get("branch_probabilities", np.ones((20, 1)))):
+            assert probabilities.sum(-1) == pytest.approx(1, abs=1e-5)  # int8 would round to 1/256
 
 
 def test_the_committees_file_is_the_mean_of_the_branches_files(described):
     pictures = images(20)
     branches = [answer(described.path(name, "float32"), pictures) for name in described.branches]
     found = answer(described.path("committee", "float32"), pictures)
-    assert found["logits"] == pytest.approx(np.mean([b["logits"] for b in branches], 0), abs=1e-5)
+    assert found["logits"] == pytest.approx(np.mean([b["logits"] for b in branches], 0), rel=1e-6, abs=1e-6)
     apart = np.stack([b["probabilities"] for b in branches], 1)
     assert found["branch_probabilities"] == pytest.approx(apart, abs=1e-6)
     assert (found["disagreement"] >= 0).all()
@@ -128,7 +130,14 @@ def test_an_exports_files_are_scored_as_the_run_is(run, exported):
 
 def test_the_readme_says_what_how_good_and_whose(exported):
     text = (exported / "README.md").read_text(encoding="utf-8")
-    for said in ("wrn_tiny in 2 branches", "| committee | int8 |", "CC BY 4.0", "## Limits", "On the test images"):
+    for said in (
+        "wrn_tiny in 2 branches",
+        "| committee | int8 |",
+        "| branches together | int8 |",
+        "CC BY 4.0",
+        "## Limits",
+        "On the test images",
+    ):
         assert said in text
 
 
@@ -163,12 +172,45 @@ def test_a_tampered_export_is_refused(exported, tmp_path, harm):
         (["--keep_versions=0"], "--keep_versions=0 must be at least 1"),
         (["--workdir=nowhere"], "nowhere/config.json does not exist: nowhere is not the folder of a run"),
         (["--out="], "--out is needed"),
+        (["--formats=saved_model", "--quantise=int8"], "--quantise=int8 makes LiteRT files: add tflite to --formats"),
+        (["--fallback", "--compare_images=0"], "--fallback needs to know what a conversion loses"),
         (["--max_accuracy_drop=nan"], "--max_accuracy_drop=nan must be at least 0"),
     ],
 )
 def test_a_users_mistake_is_said_in_a_sentence(run, tmp_path, words, said):
     assert said in script("export.py", f"--workdir={run}", f"--out={tmp_path / 'o'}", *words, status=2)
     assert not (tmp_path / "o" / "manifest.json").exists()
+
+
+def damaged(run, folder, harm):
+    shutil.copytree(run, folder)
+    harm(folder)
+    return folder
+
+
+def _nan(folder):
+    from dico_tf.training import state
+
+    arrays, facts = state.read_part(folder / "best", "weights"), state.read_facts(folder / "best")
+    next(iter(arrays.values()))[...] = np.nan
+    state.write_folder(folder / "best", {"weights": arrays}, facts)
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda run: (run / "config.json").write_text('{"format": 1}'), "config.json says nothing of the run's config"),
+        (lambda run: (run / "best/state.json").write_text('{"format": 1}'), "best/state.json names no files"),
+        (lambda run: (run / "best/weights.npz").write_bytes(b"PK"), "weights.npz is truncated or changed"),
+        (lambda run: shutil.rmtree(run / "best"), "has no best/ yet"),
+        (_nan, "best holds weights that are no numbers: the training diverged"),
+    ],
+    ids=["config", "state", "weights", "best", "diverged"],
+)
+def test_a_damaged_run_is_refused_in_a_sentence(run, tmp_path, harm, said):
+    folder = damaged(run, tmp_path / "run", harm)
+    assert said in script("export.py", f"--workdir={folder}", f"--out={tmp_path / 'o'}", status=2)
+    assert not (tmp_path / "o").exists()
 
 
 def test_a_folder_with_other_things_is_left_alone(run, tmp_path):

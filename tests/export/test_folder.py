@@ -1,5 +1,6 @@
 """A new export takes the old one's place at once, and a killed exporter leaves the old one as it was."""
 
+import errno
 import json
 import os
 import random
@@ -35,7 +36,8 @@ def write(out: Path, words: str) -> None:
                   "files": files, "metrics": {}}  # fmt: skip
         content = {"id": words, "members": [member], "committee": {"members": ["branch_0"], "average": "logits"}}
         (made / manifest.NAME).write_text(manifest.text(content))
-        shutil.copytree(made / "saved_model/branch_0", place / "staged/branch_0")
+        for name in ("branch_0", "committee"):
+            shutil.copytree(made / "saved_model/branch_0", place / "staged" / name)
         folder.publish(out, made)
         tf_serving.publish(out, place / "staged", keep=2)
 
@@ -51,7 +53,8 @@ def check(out: Path) -> str:
         assert len(files) == 3 and len({path.read_text() for path in files}) == 1
     if (served / "models.config").exists():
         for version in (served / "models.config").read_text().split("versions: ")[1:]:
-            assert int(version.split()[0]) in tf_serving.versions(served, "branch_0")
+            for name in ("branch_0", "committee"):
+                assert int(version.split()[0]) in tf_serving.versions(served, name)
     return found.id
 
 
@@ -68,7 +71,9 @@ def test_an_export_shows_all_of_it_and_the_next_one_all_of_that(tmp_path):
 
 
 def test_an_exporter_killed_at_any_moment_leaves_an_export(tmp_path):
+    begun = time.perf_counter()
     write(tmp_path, "0")
+    last = 2 * (time.perf_counter() - begun)  # seconds: some kills meet the first export of a child, some the second
     moments, seen = random.Random(0), set()
     for turn in range(40):
         child = os.fork()
@@ -78,7 +83,7 @@ def test_an_exporter_killed_at_any_moment_leaves_an_export(tmp_path):
                     write(tmp_path, f"{turn}.{n}")
             finally:
                 os._exit(1)
-        time.sleep(moments.uniform(0.0, 0.08))
+        time.sleep(moments.uniform(0.0, last))
         os.kill(child, signal.SIGKILL)
         assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
         seen.add(check(tmp_path))
@@ -114,6 +119,17 @@ def test_a_fault_leaves_nothing_behind(tmp_path):
     with pytest.raises(RuntimeError), folder.making(tmp_path) as place:
         (place / "half").write_text("...")
         raise RuntimeError
+    assert check(tmp_path) == "first" and not list(tmp_path.glob(".making-*"))
+
+
+FULL = os.strerror(errno.ENOSPC)
+
+
+@pytest.mark.parametrize("fault", [OSError(errno.ENOSPC, FULL), RuntimeError(f"SaveV2: {FULL} [Op]")])
+def test_what_the_disk_refuses_is_a_sentence(tmp_path, fault):
+    write(tmp_path, "first")
+    with pytest.raises(UserError, match=r"--out=.*: No space left on device; make room"), folder.making(tmp_path):
+        raise fault
     assert check(tmp_path) == "first" and not list(tmp_path.glob(".making-*"))
 
 

@@ -93,13 +93,33 @@ def test_half_a_manifest_or_none_is_refused(tmp_path, content):
         manifest.load(tmp_path)
 
 
-@pytest.mark.parametrize("path", ["/etc/passwd", "../outside", "tflite/../../outside", ""])
+@pytest.mark.parametrize("path", ["/etc/passwd", "../outside", "tflite/../../outside", "", "a\0b"])
 def test_a_file_outside_of_the_export_is_refused(tmp_path, path):
     content = json.loads(written(tmp_path).read_text())
     content["members"][0]["files"]["float32"]["path"] = path
     (tmp_path / "manifest.json").write_text(manifest.text(content))
     with pytest.raises(UserError, match="outside of the export"):
         manifest.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda content: content.pop("members"),
+        lambda content: content.pop("committee"),
+        lambda content: content["members"].append("branch_1"),
+        lambda content: content["committee"].update(members="branch_0"),
+        lambda content: content["members"][0].update(files={"float32": "tflite/branch_0_float32.tflite"}),
+        lambda content: content["members"][0]["files"]["float32"].pop("sha256"),
+    ],
+)
+def test_a_manifest_that_lacks_something_is_refused_even_with_a_digest_that_fits(tmp_path, harm):
+    path = written(tmp_path)
+    content = json.loads(path.read_text())
+    harm(content)
+    path.write_text(manifest.text(content))
+    with pytest.raises(UserError, match="says nothing that can be used about"):
+        manifest.load(path)
 
 
 def test_an_unknown_member_or_format_is_answered_with_those_there_are(tmp_path):

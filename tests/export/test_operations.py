@@ -51,12 +51,19 @@ def test_every_kind_of_file_runs_and_answers_about_the_same(network, kind, tmp_p
     path.write_bytes(convert.converted(str(folder), kind, 1, IMAGES))
     expected = np.asarray(made(IMAGES.astype(np.float32)))
     found = litert.run(path, IMAGES)
-    near = {"float32": 1e-4, "float16": 0.01, "dynamic": 0.15, "int8": 0.6}[kind]  # of the logits' deviation
+    near = {"float32": 1e-5, "float16": 0.005, "dynamic": 0.15, "int8": 0.6}[kind]  # of the logits' deviation
     assert abs(found.logits - expected).max() <= near * expected.std()
     assert found.milliseconds > 0
     interpreter = Interpreter(model_path=str(path))
     names = {details["op_name"] for details in interpreter._get_ops_details()}
     assert not [name for name in names if name.startswith(("Flex", "CUSTOM"))]
+
+
+def test_one_picture_a_call_is_one_piece_for_the_fast_kernels(network, tmp_path):
+    _, folder = network
+    interpreter = Interpreter(model_content=convert.converted(str(folder), "float32", 1))
+    interpreter.allocate_tensors()
+    assert [details["op_name"] for details in interpreter._get_ops_details()].count("DELEGATE") == 1
 
 
 def test_files_of_any_batch_and_of_eight_answer_alike(network, tmp_path):
@@ -68,6 +75,12 @@ def test_files_of_any_batch_and_of_eight_answer_alike(network, tmp_path):
         assert litert.run(path, IMAGES[:11]).logits == pytest.approx(expected, rel=1e-4, abs=1e-4)
     interpreter = Interpreter(model_path=str(tmp_path / "0.tflite"))
     assert interpreter.get_input_details()[0]["shape_signature"].tolist() == [-1, 32, 32, 3]
+
+
+def test_int8_takes_every_image_also_where_a_call_takes_more_than_there_are():
+    images = np.arange(5)[:, None].astype(np.uint8)
+    assert [part[0].ravel().tolist() for part in convert._examples(images, 3)] == [[0, 1, 2], [3, 4, 0]]
+    assert [part[0].ravel().tolist() for part in convert._examples(images, 8)] == [[0, 1, 2, 3, 4, 0, 1, 2]]
 
 
 def test_a_network_that_was_saved_and_loaded_is_exported_alike(tmp_path):

@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -34,6 +34,7 @@ class Committee:
     def __init__(self, manifest: Manifest, exports: list[str], members: Mapping[str, Member], rules: Rules):
         """`exports`: the manifest's, and the one before it: members take a new one each in its own time."""
         self.manifest, self.exports, self.members, self.rules = manifest, exports, members, rules
+        self._before = manifest
 
     def take(self, manifest: Manifest) -> None:
         """A new export in the old one's place, or a UserError where its answers would have another form."""
@@ -41,7 +42,13 @@ class Committee:
             raise UserError(f"the new export has another {changed}: start the gateway again for it")
         if manifest.id != self.manifest.id:
             self.exports[:] = [manifest.id, self.manifest.id]
+            self._before = self.manifest
         self.manifest = manifest
+
+    def source(self, exports: Collection[str]) -> Manifest:
+        """Whose classes and rule answers of these exports have: the one before it where all are still of that."""
+        old = self._before.id in exports and self.manifest.id not in exports
+        return self._before if old else self.manifest
 
     def deadline(self, client: float = math.inf) -> float:
         """Of what is asked now, on the event loop's clock; `client`: when whoever asked stops waiting."""
@@ -54,11 +61,11 @@ class Committee:
         poll = await ask_all(self.members, image, deadline, self.rules.quorum)
         if not self.rules.mixed_exports:
             poll = self._of_one_export(poll)
-        return poll, verdict(poll, self.manifest.average)
+        return poll, verdict(poll, self.source({vote.export for vote in poll.votes.values()}).average)
 
     def _of_one_export(self, poll: Poll) -> Poll:
         """While members change over, the export that most have answered with, or of equally many the newer."""
-        found = {name: vote.export for name, vote in poll.votes.items() if vote.export in self.exports}
+        found = {name: vote.export for name, vote in poll.votes.items() if vote.known}
         ours = max(self.exports, key=list(found.values()).count)
         lost = {name: export for name, export in found.items() if export != ours}
         if not lost:

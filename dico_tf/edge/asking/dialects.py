@@ -80,7 +80,7 @@ class TensorFlowServing:
             raise Unusable("its bytes are no PredictResponse") from None
         if "logits" not in response.outputs:
             raise Unusable("it holds no logits")
-        return Vote(_array(response.outputs["logits"]), f"{self._name}/{response.model_spec.version.value}")
+        return Vote(_array(response.outputs["logits"]), f"{self._name}/{response.model_spec.version.value}", False)
 
     def probing(self) -> bytes:
         request = tf_serving_pb2.GetModelStatusRequest()

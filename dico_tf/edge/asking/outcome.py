@@ -24,6 +24,7 @@ FAULTS = {Why.UNREACHABLE, Why.LATE, Why.UNUSABLE}  # the address's own: they op
 class Vote:
     logits: np.ndarray  # float32 [B, C], finite
     export: str  # the id of the manifest its network came with, or a TF Serving version
+    known: bool = True  # False where that says nothing of the export
 
 
 @dataclasses.dataclass(frozen=True)

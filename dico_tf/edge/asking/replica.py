@@ -20,6 +20,7 @@ PROBE = 1.0  # seconds a probe may take
 _SHOWN = 200  # characters of a member's own words that are passed on
 _WHY = {
     grpc.StatusCode.UNAVAILABLE: Why.UNREACHABLE,
+    grpc.StatusCode.CANCELLED: Why.UNREACHABLE,  # not by us: it is stopping, and has not begun with the request
     grpc.StatusCode.DEADLINE_EXCEEDED: Why.LATE,
     grpc.StatusCode.RESOURCE_EXHAUSTED: Why.BUSY,
     grpc.StatusCode.INTERNAL: Why.UNUSABLE,
@@ -79,7 +80,7 @@ class Replica:
         except Unusable as fault:
             return Missing(Why.UNUSABLE, str(fault))
         known = self._expected.exports
-        if known is not None and not self.address.served_as and vote.export not in known:
+        if known is not None and vote.known and vote.export not in known:
             return foreign(vote.export, known[0])
         fault = _fault(vote, len(image), self._expected.classes)
         return Missing(Why.UNUSABLE, fault) if fault else vote
@@ -87,8 +88,8 @@ class Replica:
     def _note(self, outcome: Outcome | None, seconds: float, given: float) -> None:
         """What an address is to blame for opens its circuit; one that lost a race is not judged."""
         before = self.breaker.state
-        if not isinstance(outcome, Missing) or outcome.why is Why.LATE:
-            self.latencies.add(seconds)  # of one that lost a race: it would have taken longer still
+        if isinstance(outcome, Vote) or seconds > (self.patience() or given):
+            self.latencies.add(seconds)  # also of what was given up late: it would have taken longer still
         if isinstance(outcome, Vote):
             self.breaker.succeeded()
         elif outcome is None or outcome.why not in FAULTS or (outcome.why is Why.LATE and self._hurried(given)):

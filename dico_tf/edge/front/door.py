@@ -11,6 +11,7 @@ from dico_tf.edge.service import Numbers, Readiness, Service
 from dico_tf.errors import UserError
 
 LOG = logging.getLogger(__name__)
+GOODBYE = 1.0  # seconds for those who are connected to close, once all is answered
 
 
 class Door:
@@ -26,6 +27,9 @@ class Door:
         self._token = guard.token(asked.token_file)
         known = bool(self._token or asked.tls_client_ca)
         guard.check_address(asked.host, tls=bool(self._tls), known=known, insecure=asked.insecure)
+        for flag in ("port", "http_port"):
+            if getattr(asked, flag) >= 0:
+                guard.check_free(asked.host, getattr(asked, flag), flag)
         self.readiness = Readiness()
         self.metrics = Metrics()
         self._numbers = Numbers(self.metrics)
@@ -45,8 +49,10 @@ class Door:
     async def _open_grpc(self, service: Service) -> int:
         asked, seconds = self.asked, self.asked.timeout_ms / 1000
         self._grpc = rpc.server(asked.max_concurrency, asked.max_request_bytes, self._token)
-        inference = rpc.Inference(service, self.readiness, self._numbers, seconds)
-        self._grpc.add_generic_rpc_handlers((inference.handler(), rpc.Health(service, self.readiness).handler()))
+        strangers = guard.Gate(rpc.STRANGERS)
+        self._inference = rpc.Inference(service, self.readiness, self._numbers, seconds, strangers)
+        health = rpc.Health(service, self.readiness, strangers)
+        self._grpc.add_generic_rpc_handlers((self._inference.handler(), health.handler()))
         address = guard.address(asked.host, asked.port)
         try:
             if self._tls:
@@ -72,13 +78,22 @@ class Door:
             raise self._taken("http_port", asked.http_port) from None
 
     def _taken(self, flag: str, port: int) -> UserError:
-        return UserError(f"--{flag}={port} on --host={self.asked.host} cannot be listened on: taken, or not allowed")
+        return UserError(f"--{flag}={port} on --host={self.asked.host} cannot be listened on any more: it was taken")
 
     async def close(self) -> None:
         """Not ready any more; what is being answered is finished within --stop_seconds."""
         self.readiness.set(False, ended=True)
         grace = self.asked.stop_seconds
-        await asyncio.gather(self._grpc.stop(grace), *([self._http.stop(grace)] if self._http else []))
+        await asyncio.gather(self._stop_grpc(grace), *([self._http.stop(grace)] if self._http else []))
+
+    async def _stop_grpc(self, grace: float) -> None:
+        """gRPC by itself would wait all that time for a connection whose other end does not close it."""
+        stopping = asyncio.create_task(self._grpc.stop(grace))
+        while self._inference.inside and not stopping.done():
+            await asyncio.wait({stopping}, timeout=0.05)
+        await asyncio.wait({stopping}, timeout=min(GOODBYE, grace))
+        await self._grpc.stop(None)
+        await stopping
 
     async def until_told_to_stop(self) -> None:
         """SIGTERM or SIGINT."""

@@ -1,10 +1,12 @@
 """What a stranger may ask of this process: how much, how large a picture, with which token, from where."""
 
 import dataclasses
+import errno
 import hmac
 import io
 import ipaddress
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -112,6 +114,32 @@ def check_address(host: str, *, tls: bool, known: bool, insecure: bool) -> None:
         f"--host={host} can be reached from other machines: give {' and '.join(missing)}, "
         "or --insecure where the network itself is trusted"
     )
+
+
+def check_free(host: str, port: int, flag: str) -> None:
+    """Can it be listened on? Asked before anything is started for it, and in the system's words."""
+    try:
+        places = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        faults = [error]
+    else:
+        faults = [_fault(*place) for place in places]
+    absent = [fault for fault in faults if fault and fault.errno == errno.EADDRNOTAVAIL]
+    if len(absent) < len(faults):  # of localhost, ::1 may be absent
+        faults = [fault for fault in faults if fault not in absent]
+    if fault := next(filter(None, faults), None):
+        raise UserError(f"--{flag}={port} on --host={host} cannot be listened on: {fault.strerror}")
+
+
+def _fault(family: int, kind: int, protocol: int, _: str, place: tuple) -> OSError | None:
+    """Why nobody can listen there."""
+    with socket.socket(family, kind, protocol) as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what has just ended is no hindrance
+        try:
+            tried.bind(place)
+        except OSError as error:
+            return error
+    return None
 
 
 def address(host: str, port: int) -> str:

@@ -137,6 +137,7 @@ class Server:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         self._busy[task] = False
+        writer.transport.set_write_buffer_limits(0)  # so that what is drained has left: nobody reads what stays
         try:
             if len(self._busy) > self._connections:
                 await self._send(writer, error(503, "too many connections: try again later", Retry_After="1"), True)
@@ -144,7 +145,7 @@ class Server:
                 while await self._exchange(task, reader, writer):
                     self._busy[task] = False
         except (OSError, TimeoutError, asyncio.IncompleteReadError, ssl.SSLError):
-            pass  # whoever called has gone, or takes nothing
+            writer.transport.abort()  # whoever called has gone, or takes nothing: closing would wait for that
         except asyncio.CancelledError:
             writer.transport.abort()
         finally:
@@ -157,8 +158,8 @@ class Server:
         try:
             async with asyncio.timeout(self._times.idle):
                 first = await reader.readexactly(1)
-            self._busy[task] = True
             asked = await self._head(first, reader)
+            self._busy[task] = True
             response = self._unknown(asked)
             if response is None:
                 await self._body(asked, body, reader, writer)

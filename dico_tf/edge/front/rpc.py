@@ -1,6 +1,7 @@
 """The gRPC door: the Open Inference Protocol and the health protocol, before any service."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -9,7 +10,7 @@ import grpc
 from google.protobuf.message import Message
 
 from dico_tf import __version__
-from dico_tf.edge import messages
+from dico_tf.edge import channels, messages
 from dico_tf.edge.errors import EdgeError
 from dico_tf.edge.front import guard
 from dico_tf.edge.service import SERVER, Numbers, Readiness, Service, unknown
@@ -21,13 +22,13 @@ PUBLIC = frozenset({
     f"/{INFERENCE}/ServerLive", f"/{INFERENCE}/ServerReady", f"/{HEALTH}/Check", f"/{HEALTH}/Watch",
 })  # need no token: whoever balances loads has none  # fmt: skip
 UPLOAD_SECONDS = 20.0  # in all, for the message of a request
-_WATCHERS = 16
+STRANGERS = WATCHERS = 16  # calls of public methods at once: who has no token cannot take the others' places
 Context = grpc.aio.ServicerContext
 _SERVING = health_pb2.HealthCheckResponse
 
 
 class Token(grpc.aio.ServerInterceptor):
-    """Asks for `authorization: Bearer TOKEN` before a message is read."""
+    """Asks for `authorization: Bearer TOKEN`; a call without it is refused before any of its message is read."""
 
     def __init__(self, token: str):
         self._token = token
@@ -42,25 +43,28 @@ class Token(grpc.aio.ServerInterceptor):
             fault = guard.unauthenticated()
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, fault.sentence)
 
-        return grpc.unary_unary_rpc_method_handler(refuse)
+        return grpc.stream_unary_rpc_method_handler(refuse)
 
 
 class Inference:
     """The methods of GRPCInferenceService; a message is read by us, so that garbage is answered with a sentence."""
 
-    def __init__(self, service: Service, readiness: Readiness, numbers: Numbers, default_seconds: float):
+    def __init__(
+        self, service: Service, readiness: Readiness, numbers: Numbers, default_seconds: float, strangers: guard.Gate
+    ):
         self._service, self._readiness, self._numbers = service, readiness, numbers
-        self._default_seconds = default_seconds
+        self._default_seconds, self._strangers = default_seconds, strangers
+        self.inside = 0  # requests that are not answered yet
 
     def handler(self) -> grpc.GenericRpcHandler:
         m = inference_pb2
         methods = {
-            "ServerLive": _unary(m.ServerLiveRequest, self._live),
-            "ServerReady": _unary(m.ServerReadyRequest, self._server_ready),
+            "ServerLive": _unary(m.ServerLiveRequest, self._live, self._strangers),
+            "ServerReady": _unary(m.ServerReadyRequest, self._server_ready, self._strangers),
             "ModelReady": _unary(m.ModelReadyRequest, self._model_ready),
             "ServerMetadata": _unary(m.ServerMetadataRequest, self._server_metadata),
             "ModelMetadata": _unary(m.ModelMetadataRequest, self._model_metadata),
-            "ModelInfer": grpc.stream_unary_rpc_method_handler(self._infer),  # so that its reading has a deadline
+            "ModelInfer": grpc.stream_unary_rpc_method_handler(self._infer),
         }
         return grpc.method_handlers_generic_handler(INFERENCE, methods)
 
@@ -89,6 +93,13 @@ class Inference:
         )  # fmt: skip
 
     async def _infer(self, contents: AsyncIterator[bytes], context: Context) -> bytes:
+        self.inside += 1
+        try:
+            return await self._answered(contents, context)
+        finally:
+            self.inside -= 1
+
+    async def _answered(self, contents: AsyncIterator[bytes], context: Context) -> bytes:
         start, left = time.monotonic(), context.time_remaining()
         seconds = self._default_seconds if left is None else left
         code, said = "OK", b""
@@ -112,8 +123,8 @@ class Inference:
         return messages.answer_to_message(await self._service.infer(asked, deadline)).SerializeToString()
 
 
-async def _message(contents: AsyncIterator[bytes], seconds: float) -> bytes:
-    """A request's one message; whoever only begins to send one does not hold a place for ever."""
+async def _message(contents: AsyncIterator[bytes], seconds: float = UPLOAD_SECONDS) -> bytes:
+    """A call's one message. Methods are handled as streams, so that it is read here, and not for ever."""
     try:
         async with asyncio.timeout(min(seconds, UPLOAD_SECONDS)):
             return await anext(contents)
@@ -123,15 +134,21 @@ async def _message(contents: AsyncIterator[bytes], seconds: float) -> bytes:
         raise EdgeError("DEADLINE_EXCEEDED", "the request took too long to arrive") from None
 
 
-def _unary(kind: type[Message], method: Callable[..., Awaitable[Message]]) -> grpc.RpcMethodHandler:
-    async def call(content: bytes, context: Context) -> bytes:
+def _unary(
+    kind: type[Message],
+    method: Callable[..., Awaitable[Message]],
+    gate: guard.Gate | None = None,
+) -> grpc.RpcMethodHandler:
+
+    async def call(contents: AsyncIterator[bytes], context: Context) -> bytes:
         try:
-            return (await method(messages.parsed(kind, content))).SerializeToString()
+            with gate.entered() if gate else contextlib.nullcontext():
+                return (await method(messages.parsed(kind, await _message(contents)))).SerializeToString()
         except EdgeError as found:
             fault = found
         await _abort(context, fault.code, fault.sentence)
 
-    return grpc.unary_unary_rpc_method_handler(call)
+    return grpc.stream_unary_rpc_method_handler(call)
 
 
 async def _abort(context: Context, code: str, said: str) -> None:
@@ -146,13 +163,14 @@ async def _abort(context: Context, code: str, said: str) -> None:
 class Health:
     """The health of the server, and of its model and the inference service by their names."""
 
-    def __init__(self, service: Service, readiness: Readiness):
-        self._readiness, self._known, self._watchers = readiness, ("", service.name, INFERENCE), 0
+    def __init__(self, service: Service, readiness: Readiness, strangers: guard.Gate):
+        self._readiness, self._known = readiness, ("", service.name, INFERENCE)
+        self._strangers, self._watchers = strangers, guard.Gate(WATCHERS)
 
     def handler(self) -> grpc.GenericRpcHandler:
         methods = {
-            "Check": _unary(health_pb2.HealthCheckRequest, self._check),
-            "Watch": grpc.unary_stream_rpc_method_handler(self._watch),
+            "Check": _unary(health_pb2.HealthCheckRequest, self._check, self._strangers),
+            "Watch": grpc.stream_stream_rpc_method_handler(self._watch),
         }
         return grpc.method_handlers_generic_handler(HEALTH, methods)
 
@@ -164,39 +182,41 @@ class Health:
             raise unknown("the service", asked.service, self._known[1])
         return self._status()
 
-    async def _watch(self, content: bytes, context: Context) -> AsyncIterator[bytes]:
+    async def _watch(self, contents: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
         try:
-            asked = messages.parsed(health_pb2.HealthCheckRequest, content)
-            if self._watchers >= _WATCHERS:
-                raise EdgeError("RESOURCE_EXHAUSTED", f"{_WATCHERS} watch already: ask with Check")
-        except EdgeError as fault:
-            await _abort(context, fault.code, fault.sentence)
-        self._watchers += 1
-        try:
-            while True:
-                change, stranger = self._readiness.change, asked.service not in self._known
-                status = _SERVING(status=_SERVING.SERVICE_UNKNOWN) if stranger else self._status()
-                yield status.SerializeToString()
-                if self._readiness.ended:
-                    break
-                await change.wait()
-        finally:
-            self._watchers -= 1
+            with self._watchers.entered():
+                asked = messages.parsed(health_pb2.HealthCheckRequest, await _message(contents))
+                async for status in self._changes(asked.service in self._known):
+                    yield status.SerializeToString()
+                return
+        except EdgeError as found:
+            fault = found
+        await _abort(context, fault.code, fault.sentence)
+
+    async def _changes(self, known: bool) -> AsyncIterator[Message]:
+        """What is so now, and whatever becomes of it until the server ends."""
+        while True:
+            change = self._readiness.change
+            yield self._status() if known else _SERVING(status=_SERVING.SERVICE_UNKNOWN)
+            if self._readiness.ended:
+                return
+            await change.wait()
 
 
 def server(most: int, request_bytes: int, token: str) -> grpc.aio.Server:
     """Which answers at most so many calls at once, and reads no longer message."""
     return grpc.aio.server(
         interceptors=[Token(token)] if token else [],
-        maximum_concurrent_rpcs=most + _WATCHERS,
+        maximum_concurrent_rpcs=most + STRANGERS + WATCHERS,
         options=[
             ("grpc.max_receive_message_length", request_bytes),
             ("grpc.so_reuseport", 0),  # a port that is taken must be refused, not shared
             ("grpc.max_metadata_size", 16 * 2**10),
-            ("grpc.max_concurrent_streams", most + _WATCHERS),
+            ("grpc.max_concurrent_streams", most + STRANGERS + WATCHERS),
             ("grpc.max_allowed_incoming_connections", 4 * most),
             ("grpc.server_handshake_timeout_ms", 10_000),
             ("grpc.keepalive_time_ms", 60_000),
             ("grpc.keepalive_timeout_ms", 20_000),
+            ("grpc.http2.min_recv_ping_interval_without_data_ms", channels.KEEPALIVE_MS // 2),  # or it hangs up on them
         ],
     )

@@ -1,7 +1,6 @@
 """A new export takes the place of the old one while requests are answered; one that is broken does not."""
 
 import logging
-import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -25,11 +24,11 @@ class Watch:
         load: Callable[[], Model],
         noted: Callable[[str], None],
         seconds: float = 1.0,
+        seen: tuple[int, ...] | None = None,
     ):
-        path = Path(path)
-        self._path = path / manifest.NAME if path.is_dir() else path
-        self._engine, self._load, self._noted, self._seconds = engine, load, noted, seconds
-        self._seen, self._refused, self._looks = self._stamp(), "", 0
+        """`seen`: the manifest's stamp before the engine's model was loaded."""
+        self._path, self._engine, self._load, self._noted, self._seconds = path, engine, load, noted, seconds
+        self._seen, self._refused, self._looks = seen, "", 0
         self._asked, self._ended = threading.Event(), False
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
         self._thread.start()
@@ -50,7 +49,7 @@ class Watch:
                 self._look()
 
     def _look(self) -> None:
-        stamp = self._stamp()
+        stamp = manifest.stamp(self._path)
         self._looks += 1
         if stamp == self._seen and not (self._refused and self._looks % AGAIN == 0):
             return
@@ -76,10 +75,3 @@ class Watch:
             self._noted("refused")
             LOG.error("the new export is refused, the old one goes on: %s", why)
         self._refused = why
-
-    def _stamp(self) -> tuple[int, ...] | None:
-        try:
-            found = os.stat(self._path)
-        except OSError:
-            return None
-        return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size

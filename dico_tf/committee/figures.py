@@ -1,0 +1,108 @@
+"""Figures of a search as PNG: accuracy against cost, confidences, exits, and how far confidences can be believed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from dico_tf.committee import fitting
+from dico_tf.committee.confidence import softmax
+from dico_tf.committee.decision import NEVER, Committee, decide, ensemble
+from dico_tf.committee.judged import judged
+from dico_tf.committee.pool import Pool
+from dico_tf.committee.search import Point
+
+_UNITS = {"macs": (1e6, "million multiply-adds"), "params": (1e6, "million parameters"), "milliseconds": (1, "ms")}
+_BINS = 15
+
+
+def draw(folder: Path, committee: Committee, front: Sequence[Point], pool: Pool, split: str, measure: str) -> list[str]:
+    """Writes the PNGs and returns their names; all on the images of `pool`."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    drawings = {
+        "accuracy_against_cost": lambda axes: _against_cost(axes, committee, front, pool, measure),
+        "confidences": lambda axes: _confidences(axes, committee, pool),
+        "exits": lambda axes: _exits(axes, committee, pool),
+        "reliability": lambda axes: _reliability(axes, committee, pool),
+    }
+    return [_save(folder / f"{name}.png", name, drawing, split) for name, drawing in drawings.items()]
+
+
+def _save(path: Path, name: str, drawing, split: str) -> str:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    drawing(axes)
+    axes.set_title(f"{name.replace('_', ' ')}, {split} images")
+    figure.savefig(path, dpi=110)
+    return path.name
+
+
+def _against_cost(axes, committee: Committee, front: Sequence[Point], pool: Pool, measure: str) -> None:
+    unit, word = _UNITS[measure]
+    by_cost = sorted(pool.members, key=lambda member: pool.cost(member, measure))
+    how = {"average": committee.average, "confidence": committee.confidence}
+    ensembles = [ensemble(*by_cost[:n], **how) for n in range(2, len(by_cost) + 1)]
+    groups = {
+        "front of the search": ([point.committee for point in front], ".-", "tab:blue"),
+        "single members": ([Committee(members=(m,), **how) for m in by_cost], "s", "tab:gray"),
+        "ensembles of the cheapest": (ensembles, "^", "tab:orange"),
+        "chosen": ([committee], "*", "tab:red"),
+    }
+    for name, (members, style, colour) in groups.items():
+        found = [judged(one, pool, measure) for one in members]
+        spot = {"markersize": 16, "zorder": 3} if name == "chosen" else {}
+        axes.plot([one.cost / unit for one in found], [100 * one.accuracy for one in found], style, color=colour,
+                  label=name, **spot)  # fmt: skip
+    axes.set(xlabel=f"average {word} an image", ylabel="accuracy, %", xscale="log")
+    axes.legend()
+    axes.grid(alpha=0.3)
+
+
+def _confidences(axes, committee: Committee, pool: Pool) -> None:
+    """Of the first member's answers, right and wrong, with its gate."""
+    decision = decide(committee, pool.stacked(committee.members))
+    first = decision.confidence[:, 0]
+    right = pool.logits[committee.members[0]].argmax(1) == pool.labels
+    finite = np.isfinite(first)
+    edges = np.linspace(first[finite].min(), first[finite].max() + 1e-9, 40) if finite.any() else 10
+    axes.hist([first[finite & right], first[finite & ~right]], edges, stacked=True, label=["right", "wrong"],
+              color=["tab:blue", "tab:red"])  # fmt: skip
+    if committee.gates and committee.gates[0] != NEVER:
+        axes.axvline(committee.gates[0], color="black", linestyle="--", label="gate")
+    axes.set(xlabel=f"{committee.confidence} of {committee.members[0]}", ylabel="images")
+    axes.legend()
+
+
+def _exits(axes, committee: Committee, pool: Pool) -> None:
+    stage = decide(committee, pool.stacked(committee.members)).stage
+    shares = np.bincount(stage, minlength=len(committee.members)) / len(stage)
+    bars = axes.bar(committee.members, 100 * shares, color="tab:blue")
+    axes.bar_label(bars, [f"{100 * share:.1f} %" for share in shares])
+    axes.set(ylabel="images answered after this member, %")
+    axes.tick_params(axis="x", labelrotation=20)
+
+
+def _reliability(axes, committee: Committee, pool: Pool) -> None:
+    """Accuracy by confidence, before and after one temperature for the answers, fitted on these very images."""
+    decision = decide(committee, pool.stacked(committee.members))
+    kept = ~decision.lost
+    logits, labels = decision.logits[kept], pool.labels[kept]
+    found = fitting.temperature(logits, labels)
+    for name, values, colour in (
+        ("as it is", logits, "tab:red"),
+        (f"temperature {found:.2f}", logits / found, "tab:blue"),
+    ):
+        p = softmax(values)
+        confidence, right = p.max(1), p.argmax(1) == labels
+        place = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
+        count = np.bincount(place, minlength=_BINS)
+        full = count > 0
+        mean = [np.bincount(place, of, _BINS)[full] / count[full] for of in (confidence, right)]
+        axes.plot(*mean, "o-", color=colour, label=name)
+    axes.plot([0, 1], [0, 1], color="black", linestyle=":", linewidth=1)
+    axes.set(xlabel="max prob of the answer", ylabel="share that is right", xlim=(0, 1), ylim=(0, 1))
+    axes.legend()

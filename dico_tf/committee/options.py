@@ -1,0 +1,54 @@
+"""What committee.py is told."""
+
+import dataclasses
+
+from dico_tf.config import option
+from dico_tf.evaluation.cost import MEASURES
+
+# What the rooms know, in words, so that --help need not load them; a test holds the two together.
+CONFIDENCES = ("max_prob", "prob_gap", "logit_gap", "entropy", "agreement")
+AVERAGES = ("logits", "probs", "max")
+GUARANTEES = ("probable", "expected")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Search:
+    members: tuple[str, ...] = option((), "models of any kind, comma separated, each as SOURCE or NAME=SOURCE")
+    logits: str = option("", "table of precomputed logits: .npz with labels, ids, and [N, C] under each member's name")
+    test_logits: str = option("", "a second table, which judges (default: a part of --logits, drawn by --seed)")
+    calibration_share: float = option(
+        0.5, "share of --logits, or of the test images, that members and gates are fitted to"
+    )
+    costs: str = option("", "JSON file {member: {macs, params, milliseconds}}, for members whose costs are not known")
+    cache: str = option("", "folder where members' answers are kept (default: ~/.cache/dico_tf/logits)")
+    cost: str = option("macs", "what is to be saved", MEASURES)
+    budget: float = option(0.0, "largest average cost of an image; 0 = none")
+    worst_case: float = option(0.0, "largest cost of an image for which all members are asked; 0 = none")
+    latency: float = option(0.0, "largest average milliseconds of an image; 0 = none")
+    accuracy: float = option(
+        0.0, "share of right answers to reach at the least cost; 0 = that of --reference, unless a budget is given"
+    )
+    reference: str = option(
+        "ensemble", "what the committee is held against: ensemble of all members, largest member, or a member's name"
+    )
+    largest: int = option(4, "members of a committee at most; the ensemble of all is always looked at")
+    percentiles: int = option(100, "candidates of each gate: quantiles of its confidences")
+    gate: str = option("max_prob", "confidence that is compared with a gate", CONFIDENCES)
+    average: str = option("logits", "how members' answers are averaged", AVERAGES)
+    score: str = option(
+        "right",
+        "what is maximised: right answers, or smooth: with the labels' probabilities, less moved by chance",
+        ("right", "smooth"),
+    )
+    temperatures: bool = option(False, "fit a temperature to each member: for members of different families")
+    weights: bool = option(False, "fit members' weights in the average")
+    risk: float = option(0.0, "largest share of new images lost against the reference, as a guarantee; 0 = none")
+    confidence: float = option(0.95, "of the guarantee")
+    guarantee: str = option("probable", "hold with --confidence, or expected: in the mean", GUARANTEES)
+    figures: bool = option(True, "draw PNG figures, and put them into the page")
+    out: str = option("committee", "folder for committee.json, report.html and figures")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Show:
+    committee: str = option("committee/committee.json", "the file to show")

@@ -1,0 +1,24 @@
+"""One HTML page of a search: the committee, the table, the figures inside."""
+
+import base64
+import html
+from pathlib import Path
+
+_STYLE = """
+body { font-family: sans-serif; max-width: 62em; margin: 2em auto; padding: 0 1em; color: #222; }
+pre { overflow-x: auto; background: #f5f5f5; padding: 1em; }
+img { max-width: 100%; margin: 1em 0; }
+"""
+
+
+def page(title: str, texts: list[str], folder: Path, figures: list[str]) -> str:
+    """Complete in itself: figures are inside as data."""
+    parts = [f"<pre>{html.escape(text)}</pre>" for text in texts]
+    for name in figures:
+        data = base64.b64encode((folder / name).read_bytes()).decode()
+        parts.append(f'<img alt="{html.escape(name)}" src="data:image/png;base64,{data}">')
+    body = "\n".join(parts)
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        f"<style>{_STYLE}</style></head>\n<body><h1>{html.escape(title)}</h1>\n{body}\n</body></html>\n"
+    )

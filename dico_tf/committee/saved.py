@@ -1,0 +1,194 @@
+"""committee.json: who is asked in what order, the gates, what they were fitted to, and what came of it."""
+
+import dataclasses
+import importlib.metadata
+import json
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dico_tf import __version__
+from dico_tf.committee import words
+from dico_tf.committee.decision import Committee
+from dico_tf.errors import UserError
+from dico_tf.evaluation.cost import MEASURES, Cost
+from dico_tf.training.workdir import write_text
+
+FORMAT = 1
+KIND = "dico_tf committee"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Member:
+    name: str
+    kind: str  # branch, tflite, saved_model, keras, logits ...
+    source: str  # where it was found
+    sha256: str  # of its weights, or file; "" where that is not known
+    input_size: int  # pixels
+    cost: Cost = dataclasses.field(default_factory=Cost)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """The images that everything was fitted to."""
+
+    name: str
+    fingerprint: str
+    images: int
+
+
+def _versions() -> dict[str, str]:
+    return {"dico_tf": __version__, "numpy": importlib.metadata.version("numpy")}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Saved:
+    committee: Committee
+    members: tuple[Member, ...]  # in the committee's order
+    classes: int
+    class_names: tuple[str, ...] | None
+    calibration: Calibration
+    results: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    promise: Mapping[str, Any] | None = None
+    made_by: Mapping[str, str] = dataclasses.field(default_factory=_versions)
+
+    def __post_init__(self) -> None:
+        names = tuple(member.name for member in self.members)
+        if names != self.committee.members:
+            raise UserError(f"members are {', '.join(names)}, and those asked {', '.join(self.committee.members)}")
+        if self.class_names is not None and len(self.class_names) != self.classes:
+            raise UserError(f"{len(self.class_names)} class_names, and classes is {self.classes}")
+
+
+def changed(saved: Saved, checksums: Mapping[str, str]) -> list[str]:
+    """Members that are not those the gates were fitted to; one whose checksum is not known on a side is not judged."""
+    pairs = [(member, checksums.get(member.name, "")) for member in saved.members]
+    return [member.name for member, found in pairs if member.sha256 and found and found != member.sha256]
+
+
+def stale(saved: Saved, checksums: Mapping[str, str]) -> str:
+    """The warning, or nothing."""
+    names = changed(saved, checksums)
+    who = f"member {names[0]} is" if len(names) == 1 else f"members {', '.join(names)} are"
+    one = "the one" if len(names) == 1 else "those"
+    return f"the gates are stale: {who} not {one} they were fitted to; search again" if names else ""
+
+
+def save(path: str | Path, saved: Saved) -> None:
+    """Whole or not at all."""
+    path = Path(path)
+    content = json.dumps(_content(saved), indent=1, allow_nan=False) + "\n"
+    try:
+        write_text(path, content)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def _content(saved: Saved) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "kind": KIND,
+        "members": [_member(member) for member in saved.members],
+        **words.rules(saved.committee),
+        "ties": words.TIES,
+        "classes": saved.classes,
+        "class_names": None if saved.class_names is None else list(saved.class_names),
+        "calibration": dataclasses.asdict(saved.calibration),
+        "results": _plain(saved.results),
+        "promise": None if saved.promise is None else _plain(saved.promise),
+        "made_by": dict(saved.made_by),
+    }
+
+
+def _member(member: Member) -> dict[str, Any]:
+    return {**dataclasses.asdict(member), "cost": _plain(dataclasses.asdict(member.cost))}
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has no word for, as null: what is not known, or infinite."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    value = value.item() if hasattr(value, "item") else value  # a number of numpy's
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def load(path: str | Path) -> Saved:
+    """UserError that names the file and what is wrong with it."""
+    path = Path(path)
+    try:
+        content = json.loads(path.read_bytes(), parse_constant=_refused)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist: give a committee.json, which committee.py search writes") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is no committee.json, or half of one: {error}") from None
+    if not isinstance(content, dict) or content.get("kind") != KIND:
+        raise UserError(f"{path} is no committee.json: another program wrote it")
+    if content.get("format") != FORMAT:
+        raise UserError(f"{path} is of format {content.get('format')!r}, and this version reads {FORMAT}: search again")
+    try:
+        return _saved(content)
+    except UserError as fault:
+        raise UserError(f"{path}: {fault}") from None
+
+
+def _refused(word: str) -> None:
+    raise ValueError(f'{word} is no number in JSON; a gate that nothing passes is "never"')
+
+
+def _saved(content: dict[str, Any]) -> Saved:
+    _typed(content, _FIELDS, "it")
+    if content["ties"] != words.TIES:
+        raise UserError(f"ties are {content['ties']!r}, and this version knows {words.TIES!r}: search again")
+    members = tuple(_read_member(said, place) for place, said in enumerate(content["members"]))
+    names = content["class_names"]
+    if names is not None and not all(isinstance(name, str) for name in names):
+        raise UserError("class_names are not all strings")
+    _typed(content["calibration"], {"name": str, "fingerprint": str, "images": int}, "calibration")
+    calibration = {field.name: content["calibration"][field.name] for field in dataclasses.fields(Calibration)}
+    return Saved(
+        committee=words.committee({**content, "members": [member.name for member in members]}, "members"),
+        members=members,
+        classes=content["classes"],
+        class_names=None if names is None else tuple(names),
+        calibration=Calibration(**calibration),
+        results=content["results"],
+        promise=content["promise"],
+        made_by=content["made_by"],
+    )
+
+
+_FIELDS = {
+    "members": list, "ties": str, "classes": int, "class_names": list | None, "calibration": dict, "results": dict,
+    "promise": dict | None, "made_by": dict,
+}  # fmt: skip
+_OF_MEMBER = {"name": str, "kind": str, "source": str, "sha256": str, "input_size": int, "cost": dict}
+
+
+def _typed(said: Mapping[str, Any], kinds: Mapping[str, Any], what: str) -> None:
+    for key, kind in kinds.items():
+        if key not in said:
+            raise UserError(f"{what} has no {key}")
+        if not isinstance(said[key], kind) or isinstance(said[key], bool):
+            raise UserError(f"{key} of {what} is {said[key]!r:.60}, which cannot be")
+        if kind is int and said[key] < 1:
+            raise UserError(f"{key} of {what} is {said[key]}: at least 1 is meant")
+
+
+def _read_member(said: Any, place: int) -> Member:
+    if not isinstance(said, dict):
+        raise UserError(f"member {place} is {said!r:.60}, which cannot be")
+    _typed(said, _OF_MEMBER, f"member {said.get('name', place)!r}")
+    if not re.fullmatch("([0-9a-f]{64})?", said["sha256"]):
+        raise UserError(f"sha256 of member {said['name']!r} is {said['sha256']!r:.80}: 64 digits of 0-9a-f, or none")
+    costs = {measure: said["cost"].get(measure) for measure in MEASURES}
+    for measure, value in costs.items():
+        if value is not None and (not isinstance(value, int | float) or isinstance(value, bool) or value < 0):
+            raise UserError(f"{measure} of member {said['name']!r} are {value!r:.60}: a number, or null if not known")
+    cost = Cost(**{measure: math.nan if value is None else value for measure, value in costs.items()})
+    return Member(**{key: said[key] for key in _OF_MEMBER if key != "cost"}, cost=cost)

@@ -1,0 +1,96 @@
+"""Where a search's answers come from: a run's predictions, a table of logits, or models that are asked now."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dico_tf.committee import pool as pools
+from dico_tf.committee.options import Search
+from dico_tf.committee.pool import Pool
+from dico_tf.committee.saved import Member
+from dico_tf.errors import UserError
+from dico_tf.evaluation.cost import MEASURES, Cost
+from dico_tf.registry import suggestion
+from dico_tf.training.workdir import read_json
+
+
+class Answered(NamedTuple):
+    calibration: Pool
+    test: Pool
+    members: dict[str, Member]  # what is known of each
+    class_names: tuple[str, ...] | None
+
+
+def answered(asked: Search, values: dict[str, Any]) -> Answered:
+    """`values`: the flags of a run and its data."""
+    given = [name for name in ("members", "logits") if getattr(asked, name)] + ["workdir"] * bool(values["workdir"])
+    if len(given) != 1:
+        said = " and ".join(f"--{name}" for name in given) or "none of them"
+        raise UserError(f"give one of --workdir (branches of a run), --logits (a table) and --members, not {said}")
+    if not 0 < asked.calibration_share < 1:
+        raise UserError(f"--calibration_share={asked.calibration_share:g} must be above 0 and below 1")
+    costs = read_costs(asked.costs) if asked.costs else {}
+    of = {"members": _of_members, "logits": _of_table, "workdir": _of_run}[given[0]]
+    found: Answered = of(asked, values, costs)
+    if strangers := [member for member in costs if member not in found.calibration.logits]:
+        raise UserError(f"--costs={asked.costs} names {strangers[0]!r}, which is no member; "
+                        f"{suggestion(strangers[0], found.calibration.members)}")  # fmt: skip
+    pools.apart(found.calibration, found.test)
+    return found
+
+
+def read_costs(path: str) -> dict[str, Cost]:
+    """{member: {macs, params, milliseconds}}; a measure that is not there is not known."""
+    try:
+        content = json.loads(Path(path).read_bytes())
+    except FileNotFoundError:
+        raise UserError(f"--costs={path} does not exist") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"--costs={path} cannot be read: {error}") from None
+    shape = f"--costs={path} must be {{member: {{{', '.join(MEASURES)}}}}}"
+    if not isinstance(content, dict) or not all(isinstance(cost, dict) for cost in content.values()):
+        raise UserError(shape)
+    for member, cost in content.items():
+        for measure, value in cost.items():
+            number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            if measure not in MEASURES or not number or value < 0:
+                raise UserError(f"{shape}, in numbers; of {member} it says {measure}: {value!r}")
+    return {member: Cost(**cost) for member, cost in content.items()}
+
+
+def _of_table(asked: Search, values: dict[str, Any], costs: dict[str, Cost]) -> Answered:
+    table = pools.read(asked.logits, costs)
+    if asked.test_logits:
+        calibration, test = table, pools.read(asked.test_logits, costs)
+        if set(test.members) != set(calibration.members):
+            odd = sorted(set(test.members) ^ set(calibration.members))
+            raise UserError(f"{asked.logits} and {asked.test_logits} have not the same members: {', '.join(odd)}")
+    else:
+        calibration, test = table.halves(asked.calibration_share, values["seed"])
+    members = {name: Member(name=name, kind="logits", source=asked.logits, sha256="", input_size=1,
+                            cost=costs.get(name, Cost())) for name in table.members}  # fmt: skip
+    return Answered(calibration, test, members, None)
+
+
+def _of_run(asked: Search, values: dict[str, Any], costs: dict[str, Cost]) -> Answered:
+    """Fitted to the validation images, judged by the test images, both as evaluate.py left them."""
+    workdir = Path(values["workdir"])
+    summary = read_json(workdir / "summary.json")
+    splits, kept = summary["splits"], read_json(workdir / "config.json")
+    own = Cost(macs=summary["macs"]["branches"] / splits, params=summary["params"]["branches"] / splits)
+    costs = {f"branch_{s}": costs.get(f"branch_{s}", own) for s in range(splits)}
+    parts = []
+    for split in ("validation", "test"):
+        path = workdir / f"predictions_{split}.npz"
+        if not path.exists():
+            raise UserError(f"{path} does not exist: python evaluate.py --workdir={workdir} --split={split} writes it")
+        parts.append(pools.read(path, costs))
+    data = kept["data"]
+    members = {name: Member(name=name, kind="branch", source=f"{workdir}:{name}", sha256="",
+                            input_size=data["image_size"], cost=cost) for name, cost in costs.items()}  # fmt: skip
+    return Answered(*parts, members, tuple(data["class_names"]))
+
+
+def _of_members(asked: Search, values: dict[str, Any], costs: dict[str, Cost]) -> Answered:
+    raise UserError("--members: not yet")

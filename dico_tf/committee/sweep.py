@@ -1,0 +1,92 @@
+"""Every setting of the gates at once, by histograms and their running sums.
+
+Candidates of gate k are the P quantiles 0, 1/P ... (P-1)/P of its confidences, and never. An image's bin at stage k is
+the number of candidates its confidence reaches: it stops at candidate j exactly where bin > j. So for settings
+(j_1 ... j_{n-1}) the images that come to stage k are those with bin_i <= j_i for all i < k: a running sum, along each
+axis, of the histogram of (bin_1 ... bin_{k-1}). O(n N + n P^(n-1)) for P^(n-1) settings, in whole numbers.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from dico_tf.committee.decision import NEVER
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sweep:
+    candidates: tuple[np.ndarray, ...]  # of each gate, rising; the last is never
+    reached: tuple[np.ndarray, ...]  # int64, images that come to stage k: of shape [1 or Q] * (n - 1)
+    score: np.ndarray  # sum over the images of the score of the stage where they stop: [Q] * (n - 1), or [..., D]
+    images: int
+
+    @property
+    def settings(self) -> int:
+        return int(np.prod(self.shape))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(len(found) for found in self.candidates)
+
+    def average(self, costs: Sequence[float]) -> np.ndarray:
+        """Mean cost of every setting, [Q] * (n - 1)."""
+        total = np.zeros(self.shape)
+        for cost, reached in zip(costs, self.reached, strict=True):
+            total += cost * reached
+        return total / self.images
+
+    def gates(self, setting: int) -> tuple[float, ...]:
+        """Of a flat index."""
+        places = np.unravel_index(setting, self.shape)
+        return tuple(float(of[place]) for of, place in zip(self.candidates, places, strict=True))
+
+
+def quantiles(confidences: np.ndarray, percentiles: int) -> np.ndarray:
+    """Candidates of one gate: distinct confidences that occur, the smallest first, so that all exit; then never."""
+    finite = np.sort(confidences[~np.isnan(confidences)])
+    if not len(finite):
+        return np.array([NEVER])
+    places = (np.arange(percentiles) * len(finite)) // percentiles
+    return np.append(np.unique(finite[places]).astype(np.float64), NEVER)
+
+
+def bins(confidences: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    """How many candidates each confidence reaches; NaN reaches none."""
+    found = np.searchsorted(candidates[:-1], confidences, side="right")
+    found[np.isnan(confidences)] = 0
+    return found
+
+
+def sweep(confidences: np.ndarray, scores: np.ndarray, percentiles: int = 100) -> Sweep:
+    """confidences [N, n], scores [N, n] or [N, n, D] of stopping at each stage; whole numbers stay exact."""
+    images, stages = scores.shape[:2]
+    candidates = tuple(quantiles(confidences[:, k], percentiles) for k in range(stages - 1))
+    sizes = [len(found) for found in candidates]  # bins are 0 .. Q-1: never is reached by none
+    binned = [bins(confidences[:, k], found) for k, found in enumerate(candidates)]
+    reached, total = [], np.zeros((*sizes, *scores.shape[2:]), np.float64 if scores.dtype.kind == "f" else np.int64)
+    flat = np.zeros(images, np.int64)
+    for k in range(stages):
+        before = (*sizes[:k], *[1] * (stages - 1 - k))
+        reached.append(_summed(flat, np.ones(images, np.int64), sizes[:k]).reshape(before))
+        total += _summed(flat, scores[:, k], sizes[:k]).reshape((*before, *scores.shape[2:]))  # all who come here ...
+        if k < stages - 1:
+            flat = flat * sizes[k] + binned[k]
+            after = (*sizes[: k + 1], *[1] * (stages - 2 - k))
+            total -= _summed(flat, scores[:, k], sizes[: k + 1]).reshape((*after, *scores.shape[2:]))  # but who go on
+    return Sweep(candidates, tuple(reached), total, images)
+
+
+def _summed(flat: np.ndarray, values: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
+    """Sums of values [N] or [N, D] over all images with bin_i <= j_i, for every (j_1 ...)."""
+    count = int(np.prod(sizes, dtype=np.int64))
+    if values.ndim == 1:
+        found = np.bincount(flat, values, count)
+        found = found if values.dtype.kind == "f" else np.rint(found).astype(np.int64)
+    else:
+        found = np.zeros((count, *values.shape[1:]), np.float64 if values.dtype.kind == "f" else np.int64)
+        np.add.at(found, flat, values)
+    found = found.reshape((*sizes, *values.shape[1:]))
+    for axis in range(len(sizes)):
+        found = np.cumsum(found, axis)
+    return found

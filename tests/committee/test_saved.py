@@ -1,0 +1,171 @@
+"""committee.json: what is written is read again to the last bit, and what is not one is refused by name."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dico_tf.committee import words
+from dico_tf.committee.confidence import CONFIDENCES
+from dico_tf.committee.decision import ALWAYS, NEVER, Committee
+from dico_tf.committee.saved import Calibration, Member, Saved, changed, load, save, stale
+from dico_tf.errors import UserError
+from dico_tf.evaluation.cost import Cost
+
+COMMITTEE = Committee(members=("b", "a", "c"), gates=(0.93, NEVER), temperatures=(1.5, 1.0, 0.7))
+SUMS = {name: name * 64 for name in "abc"}
+
+
+def saved(committee=COMMITTEE, **changes):
+    members = tuple(
+        Member(name=name, kind="branch", source="runs/x", sha256=SUMS[name], input_size=32,
+               cost=Cost(macs=10.0 * n, params=5, milliseconds=0.1 + n))
+        for n, name in enumerate(committee.members)
+    )  # fmt: skip
+    about = {
+        "committee": committee, "members": members, "classes": 2, "class_names": ("cat", "dög"),
+        "calibration": Calibration(name="validation", fingerprint="00ff", images=500),
+        "results": {"top1": 0.5, "test": [1, 2]}, "promise": {"risk": 0.05},
+    }  # fmt: skip
+    return Saved(**{**about, **changes})
+
+
+gates = st.one_of(st.floats(allow_nan=False, allow_infinity=False), st.just(NEVER), st.just(ALWAYS))
+positive = st.floats(1e-300, 1e300)
+
+
+@given(
+    data=st.data(),
+    n=st.integers(1, 3),
+    confidence=st.sampled_from(sorted(CONFIDENCES)),
+    average=st.sampled_from(["logits", "probs"]),
+    tuned=st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_what_is_saved_is_loaded(tmp_path_factory, data, n, confidence, average, tuned):
+    committee = Committee(
+        members=("a", "b", "c")[:n],
+        gates=data.draw(st.tuples(*[gates] * (n - 1))),
+        confidence=confidence,
+        average=average,
+        weights=data.draw(st.tuples(*[positive] * n)) if tuned else (),
+        temperatures=data.draw(st.tuples(*[positive] * n)) if tuned else (),
+    )
+    path = tmp_path_factory.mktemp("saved") / "committee.json"
+    save(path, saved(committee))
+    assert load(path) == saved(committee)
+    assert words.committee(json.loads(json.dumps(words.cascade(committee)))) == committee
+
+
+def test_never_is_written_as_a_word(tmp_path):
+    save(tmp_path / "committee.json", saved())
+    content = json.loads((tmp_path / "committee.json").read_text(), parse_constant=pytest.fail)
+    assert content["gates"] == [0.93, "never"] and load(tmp_path / "committee.json").committee.gates == (0.93, math.inf)
+    assert (content["format"], content["kind"], content["ties"]) == (
+        1, "dico_tf committee", "a confidence equal to the gate stops",
+    )  # fmt: skip
+    assert [member["name"] for member in content["members"]] == ["b", "a", "c"]  # as they are asked
+    assert content["made_by"].keys() >= {"dico_tf", "numpy"}
+
+
+def test_what_is_not_known_stays_unknown(tmp_path):
+    member = dataclasses.replace(saved().members[0], cost=Cost(macs=3), sha256="")
+    one = saved(Committee(members=("b",)), members=(member,), class_names=None, promise=None, results={"nll": math.nan})
+    save(tmp_path / "one.json", one)
+    found = load(tmp_path / "one.json")
+    assert found.members[0].cost.macs == 3 and math.isnan(found.members[0].cost.milliseconds)
+    assert found.class_names is None and found.promise is None and found.results == {"nll": None}
+
+
+def test_an_old_file_stays_whole_where_a_new_one_cannot_be_written(tmp_path):
+    path = tmp_path / "committee.json"
+    save(path, saved())
+    with pytest.raises(TypeError):
+        save(path, saved(results={"what": object()}))
+    assert load(path) == saved() and [p.name for p in tmp_path.iterdir()] == ["committee.json"]
+    with pytest.raises(UserError, match="cannot be written"):
+        save(tmp_path / "no" / "committee.json", saved())
+
+
+def test_a_member_that_is_another_makes_the_gates_stale():
+    assert changed(saved(), SUMS) == [] and stale(saved(), SUMS) == ""
+    assert changed(saved(), {**SUMS, "c": "0" * 64}) == ["c"]
+    assert stale(saved(), {**SUMS, "c": "0" * 64}) == (
+        "the gates are stale: member c is not the one they were fitted to; search again"
+    )
+    assert "members b, c are not those" in stale(saved(), {**SUMS, "b": "1" * 64, "c": "0" * 64})
+    assert changed(saved(), {}) == changed(saved(), {"d": "1"}) == []
+
+
+def without(key):
+    return lambda content: content.pop(key)
+
+
+def member(**changes):
+    return lambda content: content["members"][1].update(changes)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.update(format=2), "is of format 2, and this version reads 1"),
+        (lambda c: c.update(kind="dico_tf export"), "another program wrote it"),
+        (lambda c: c.update(gates=[0.5]), "1 gates, and it needs 2"),
+        (lambda c: c.update(gates=[0.5, "sometimes"]), "'sometimes' in gates is neither a number nor never nor always"),
+        (lambda c: c.update(gates=[0.5, True]), "True in gates"),
+        (lambda c: c.update(gates=[0.5, [1]]), "[1] in gates".replace("[", r"\[")),
+        (lambda c: c.update(gates=[0.5, 10**400]), "0000 in gates"),
+        (lambda c: c.update(gates=0.5), "gates is 0.5, expected a list"),
+        (lambda c: c.update(confidence="surely"), "unknown confidence 'surely'"),
+        (lambda c: c.update(average=3), "average is 3, expected a name"),
+        (lambda c: c.update(average="mean"), "unknown average 'mean'"),
+        (lambda c: c.update(weights=["x"]), "'x' in weights is no number"),
+        (lambda c: c.update(temperatures=[1.0]), "a positive number for each member"),
+        (lambda c: c.update(ties="a tie goes on"), "ties are 'a tie goes on'"),
+        (lambda c: c.update(classes=3), "2 class_names, and classes is 3"),
+        (lambda c: c.update(classes=0), "classes of it is 0: at least 1"),
+        (lambda c: c.update(class_names=[1, 2]), "class_names are not all strings"),
+        (lambda c: c.update(calibration={"name": "v"}), "calibration has no fingerprint"),
+        (lambda c: c.update(members=[]), "a committee of nobody"),
+        (lambda c: c.update(members=[1, 2, 3]), "member 0 is 1"),
+        (without("results"), "it has no results"),
+        (member(name="b"), "each once"),
+        (member(name=""), "is no member's name"),
+        (member(sha256="abc"), "sha256 of member 'a' is 'abc'"),
+        (member(input_size="32"), "input_size of member 'a' is '32'"),
+        (member(cost={"macs": -1}), "macs of member 'a' are -1"),
+        (lambda c: c["members"][2].pop("kind"), "member 'c' has no kind"),
+    ],
+)
+def test_a_file_that_cannot_be_is_refused_by_name(tmp_path, change, message):
+    path = tmp_path / "mine.json"
+    save(path, saved())
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=message) as fault:
+        load(path)
+    assert str(path) in str(fault.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"gates": [Infinity]}', "\xff", "[" * 100_000])
+def test_bytes_that_are_no_committee_are_refused(tmp_path, text):
+    path = tmp_path / "mine.json"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(UserError, match=r"mine.json is no committee.json"):
+        load(path)
+
+
+def test_a_file_that_is_not_there_is_said_so(tmp_path):
+    with pytest.raises(UserError, match=r"does not exist: give a committee\.json"):
+        load(tmp_path / "committee.json")
+    with pytest.raises(UserError, match="cannot be read"):
+        load(tmp_path)
+
+
+def test_members_stand_in_the_order_in_which_they_are_asked():
+    with pytest.raises(UserError, match="members are c, a, b, and those asked b, a, c"):
+        saved(members=saved().members[::-1])

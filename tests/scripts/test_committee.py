@@ -1,0 +1,168 @@
+"""committee.py from tables, runs and mistakes to files."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import committee
+from dico_tf import flags
+from dico_tf.committee import confidence, guarantee, options
+from dico_tf.committee.costs import average
+from dico_tf.committee.decision import decide
+from dico_tf.committee.saved import load
+from dico_tf.errors import UserError
+from dico_tf.evaluation import averaging, predictions
+from tests.committee.generated import pool
+
+ROOT = Path(__file__).parents[2]
+POOL = pool(800)
+
+
+@pytest.fixture
+def table(tmp_path):
+    """(path of the table, path of its costs)"""
+    np.savez(tmp_path / "logits.npz", labels=POOL.labels, ids=POOL.ids, **POOL.logits)
+    costs = {member: {"macs": cost.macs, "milliseconds": cost.milliseconds} for member, cost in POOL.costs.items()}
+    (tmp_path / "costs.json").write_text(json.dumps(costs))
+    return tmp_path / "logits.npz", tmp_path / "costs.json"
+
+
+def search(table, out, *more):
+    path, costs = table
+    words = ["search", f"--logits={path}", f"--costs={costs}", f"--out={out}", "--percentiles=20", *more]
+    committee.main([word for word in words if not word.endswith("=")])
+
+
+def test_choices_are_those_the_rooms_know():
+    assert set(options.CONFIDENCES) == set(confidence.CONFIDENCES)
+    assert options.AVERAGES == averaging.AVERAGES and options.GUARANTEES == guarantee.KINDS
+
+
+def test_a_table_becomes_a_committee_a_page_and_figures(table, tmp_path, capsys):
+    search(table, tmp_path / "out")
+    said, saved = capsys.readouterr().out, load(tmp_path / "out/committee.json")
+    assert said.startswith("ask m") and "reference: ensemble of 3" in said and "calibration less test" in said
+    test = POOL.halves(0.5, 0)[1]
+    decision = decide(saved.committee, test.stacked(saved.committee.members))
+    ours = saved.results["rows"][0]["test"]
+    assert ours["accuracy"] == pytest.approx((decision.classes == test.labels).mean())
+    price = [POOL.cost(member, "macs") for member in saved.committee.members]
+    assert ours["cost"] == pytest.approx(average(price, decision.stage))
+    assert saved.calibration.images == 400 and saved.calibration.fingerprint == POOL.halves(0.5, 0)[0].fingerprint
+    page = (tmp_path / "out/report.html").read_text()
+    assert page.count("data:image/png;base64,") == 4 == len(list((tmp_path / "out").glob("*.png")))
+    committee.main(["show", f"--committee={tmp_path / 'out/committee.json'}"])
+    assert "fitted to 400 images" in capsys.readouterr().out
+
+
+def test_without_a_budget_the_reference_is_matched_for_less(table, tmp_path, capsys):
+    search(table, tmp_path, "--nofigures")
+    rows = {row["name"]: row["calibration"] for row in load(tmp_path / "committee.json").results["rows"]}
+    assert rows["the committee"]["accuracy"] >= rows["reference: ensemble of 3"]["accuracy"]
+    assert rows["the committee"]["cost"] < rows["reference: ensemble of 3"]["cost"]
+    assert not list(tmp_path.glob("*.png"))
+
+
+def test_a_guarantee_is_said_and_kept_in_the_file(table, tmp_path, capsys):
+    search(table, tmp_path, "--nofigures", "--risk=0.05")
+    promise = load(tmp_path / "committee.json").promise
+    assert (promise["risk"], promise["confidence"], promise["images"]) == (0.05, 0.95, 200)
+    assert "with 95 % confidence, at most 5 % of new images" in capsys.readouterr().out
+    search(table, tmp_path, "--nofigures", "--risk=0.001", "--reference=largest")
+    assert "never exit early" in capsys.readouterr().out
+    assert not load(tmp_path / "committee.json").promise["stops_early"]
+
+
+def test_the_branches_of_a_run_become_a_cascade(tmp_path, capsys):
+    run = tmp_path / "run"
+    run.mkdir()
+    for split, part in zip(("validation", "test"), POOL.halves(0.5, 1), strict=True):
+        predictions.write(run / f"predictions_{split}.npz", part.stacked(POOL.members), part.labels, part.ids)
+    whole = {"macs": {"branches": 300, "whole": 310}, "params": {"branches": 30, "whole": 31}, "splits": 3}
+    (run / "summary.json").write_text(json.dumps({"format": 1, **whole}))
+    names = [f"class {c}" for c in range(10)]
+    (run / "config.json").write_text(json.dumps({"format": 1, "data": {"image_size": 32, "class_names": names}}))
+    committee.main(["search", f"--workdir={run}", f"--out={tmp_path}", "--nofigures", "--percentiles=10"])
+    saved = load(tmp_path / "committee.json")
+    assert {member.kind for member in saved.members} == {"branch"} and saved.class_names == tuple(names)
+    assert all(member.cost.macs == 100 for member in saved.members)
+    assert saved.results["rows"][0]["calibration"]["cost"] < 300
+    (run / "predictions_validation.npz").unlink()
+    with pytest.raises(UserError, match=r"python evaluate\.py --workdir=.* --split=validation writes it"):
+        committee.main(["search", f"--workdir={run}"])
+
+
+def test_members_of_odd_scales_are_warned_of(table, tmp_path, caplog):
+    odd = POOL.logits | {"m1": POOL.logits["m1"] / 50}
+    np.savez(table[0], labels=POOL.labels, ids=POOL.ids, **odd)
+    search(table, tmp_path, "--nofigures")
+    assert "give --temperatures, or --average=probs" in caplog.text
+    caplog.clear()
+    search(table, tmp_path, "--nofigures", "--temperatures")
+    assert not caplog.text and load(tmp_path / "committee.json").committee.temperatures
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "give one of --workdir"),
+        (["--logits=a.npz", "--workdir=b"], "not --logits and --workdir"),
+        (["--logits=no.npz"], "there is no table of logits no.npz"),
+        (["--logits=README.md"], "README.md is damaged, cut short or no .npz"),
+        (["--logits={table}"], "the macs of m0, m1, m2 are not known: give them with --costs"),
+        (["--logits={table}", "--costs=none.json"], "--costs=none.json does not exist"),
+        (["--logits={table}", "--costs={costs}", "--budget=3"], "the cheapest member, m0, takes 10 macs"),
+        (["--logits={table}", "--costs={costs}", "--worst_case=-1"], "--worst_case=-1 must be at least 0"),
+        (["--logits={table}", "--costs={costs}", "--accuracy=91"], "must be a share"),
+        (["--logits={table}", "--costs={costs}", "--accuracy=1"], "is out of reach on the calibration images"),
+        (["--logits={table}", "--costs={costs}", "--reference=m9"], "neither ensemble, nor largest, nor a member"),
+        (["--logits={table}", "--costs={costs}", "--risk=0.1", "--accuracy=0.5"], "contradict each other"),
+        (["--logits={table}", "--costs={costs}", "--calibration_share=1"], "must be above 0 and below 1"),
+        (["--logits={table}", "--costs={costs}", "--calibration_share=0.0001"], "one part would be empty"),
+        (["--logits={table}", "--test_logits={table}", "--costs={costs}"], "800 images are in the calibration and"),
+        (["--logits={table}", "--costs={costs}", "--largest=9"], "more than 20 million settings"),
+        (["--logits={table}", "--costs={costs}", "--out=/proc/no"], "--out=/proc/no cannot be written"),
+    ],
+)
+def test_mistakes_are_one_message(table, words, message, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    told = [word.format(table=table[0], costs=table[1]) for word in words]
+    with pytest.raises(UserError) as caught:
+        committee.main(["search", *told])
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"m1": np.zeros((800, 9), np.float32)}, "m0 knows 10 classes and m1 9"),
+        ({"m1": np.zeros((700, 10), np.float32)}, "m0 has answered 800 images and m1 700"),
+        ({"m1": np.zeros((800, 10), np.int64)}, r"logits of m1 are int64"),
+        ({"labels": np.full(800, 12)}, "800 of 800 labels lie outside 0..9"),
+        ({"labels": POOL.labels[:-1]}, "800 answers of m0, 799 labels"),
+        ({"ids": np.array(["same"] * 800)}, "an id stands twice"),
+    ],
+)
+def test_tables_that_do_not_fit_are_refused(table, tmp_path, change, message):
+    np.savez(table[0], **({"labels": POOL.labels, "ids": POOL.ids} | POOL.logits | change))
+    with pytest.raises(UserError, match=message):
+        search(table, tmp_path)
+
+
+def test_help_and_verbs_as_a_user_sees_them():
+    script = [sys.executable, str(ROOT / "committee.py")]
+    told = subprocess.run([*script, "search", "--help"], capture_output=True, text=True, check=True)
+    assert "--risk=" in told.stdout and not told.stderr
+    wrong = subprocess.run([*script, "serach"], capture_output=True, text=True)
+    assert wrong.returncode == 2 and "did you mean search" in wrong.stderr
+    light = (
+        "import sys, committee; from dico_tf import flags; committee.script('search'); print('numpy' in sys.modules)"
+    )
+    loaded = subprocess.run([sys.executable, "-c", light], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert loaded.stdout.strip() == "False"
+    with pytest.raises(flags.Help):
+        committee.main(["show", "--help"])
