@@ -14,11 +14,11 @@ class Printing:
 
 
 ASKED = (
+    "task",
     "model",
     "splits",
     "division",
     "dataset",
-    "task",
     "frames",
     "image_size",
     "classes",

@@ -34,6 +34,8 @@ def main(arguments: list[str]) -> None:
     run = trained_run(values["workdir"])
     if values["test_views"]:
         clips_and_crops(values["test_views"])
+    if values["manifest"]:
+        run.check_images("exports", "leave out --manifest")
     parts = images(run, values["data_dir"])
     if values["manifest"]:
         from dico_tf.export import judging

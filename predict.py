@@ -11,12 +11,13 @@ from dico_tf.errors import UserError
 class Prediction:
     top: int = option(3, "classes shown per picture")
     json: bool = option(False, "one JSON object a picture")
+    masks: str = option("", "folder for each picture's mask, a PNG of class numbers in colours, of a segmentation run")
 
 
 SCRIPT = flags.Script(
     name="predict.py",
-    about="Prints the classes of each picture (of clips, of each folder of frames) with probabilities, and how far the "
-    "branches disagree (nats).",
+    about="Prints each picture's classes (of clips, those of each folder of frames) with probabilities and how far the "
+    "branches disagree (nats); of a segmentation run the classes' shares of the pixels.",
     fields=(*flags.pick("workdir", "skip_unreadable"), *flags.of(Prediction)),
     positionals="PICTURE ...",
 )
@@ -31,12 +32,17 @@ def main(arguments: list[str]) -> None:
     if values["top"] < 1:
         raise UserError(f"--top={values['top']} must be at least 1")
     quiet.tensorflow()
-    from dico_tf.evaluation.answers import answers, as_json, as_text
+    from dico_tf.evaluation import answers, scene_answers
     from dico_tf.training.assemble import trained_run
 
-    show = as_json if values["json"] else as_text
-    for answer in answers(trained_run(values["workdir"]), pictures, values["top"], values["skip_unreadable"]):
-        print(show(answer), flush=True)
+    run, asked = trained_run(values["workdir"]), (pictures, values["top"], values["skip_unreadable"])
+    scenes = run.config.data.task == "segmentation"
+    if values["masks"] and not scenes:
+        raise UserError(f"--masks={values['masks']}: {run.workdir} is no segmentation run, it has no masks to write")
+    kind = scene_answers if scenes else answers
+    found = scene_answers.answers(run, *asked, values["masks"]) if scenes else answers.answers(run, *asked)
+    for answer in found:
+        print(kind.as_json(answer) if values["json"] else kind.as_text(answer), flush=True)
 
 
 if __name__ == "__main__":

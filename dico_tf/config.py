@@ -20,14 +20,14 @@ def option(default: Any, help: str, choices: tuple[str, ...] = ()) -> Any:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Data:
-    dataset: str = option(
-        "cifar10",
-        "digits, cifar10, cifar100, any TFDS image set, or folder:DIR for your own pictures; of clips, moving",
-    )
     task: str = option(
         "classification",
         "what is learned: the class of an image, of each pixel, or of a clip",
         ("classification", "segmentation", "video"),
+    )
+    dataset: str = option(
+        "cifar10",
+        "digits, cifar10, cifar100, any TFDS image set, or folder:DIR for your own pictures; of clips, moving",
     )
     frames: int = option(0, "T, frames of a clip; 0 = the preset's own")
     frame_rate: int = option(0, "every so manieth frame of a film is one of the clip; 0 = the preset's own")
@@ -35,6 +35,7 @@ class Data:
     image_size: int = option(
         0, "side of the square images in pixels, of the whole centre up to 64; 0 = the data set's own"
     )
+    void: int = option(255, "value of a mask's pixels that have no class, of segmentation; -1 = all have one")
     classes: int = option(0, "number of classes; 0 = the data set's own")
     validation: int = option(5000, "images carved from train by seed (at most a tenth); 0 = none, needs --select=test")
     skip_unreadable: bool = option(False, "leave out image files that cannot be read, instead of stopping")
@@ -70,6 +71,9 @@ class Cotraining:
     agreement_weight: float = option(0.5, "weight of the agreement loss after its warm-up")
     agreement_warmup_epochs: int = option(0, "epochs over which the weight grows from 0.005")
     label_smoothing: float = option(0.0, "share of the target spread evenly over the classes")
+    auxiliary_weight: float = option(
+        0.5, "weight of the loss of a segmentation network's second head, which only training has; 0 = no such head"
+    )
     average: str = option("logits", "how the ensemble combines the branches", ("logits", "probs", "max"))
 
 
@@ -82,7 +86,9 @@ class Optimisation:
     optimizer: str = option("sgd", "sgd (Nesterov, coupled L2) or adamw (decoupled)", ("sgd", "adamw"))
     lr: float = option(0.1, "learning rate after the warm-up")
     momentum: float = option(0.9, "momentum of sgd")
-    schedule: str = option("cosine", "course of the learning rate after the warm-up", ("cosine", "step", "constant"))
+    schedule: str = option(
+        "cosine", "course of the learning rate after the warm-up", ("cosine", "step", "constant", "poly")
+    )
     warmup_epochs: int = option(
         0,
         "epochs of linear warm-up of the learning rate; -1 = the published none: a cosine that starts one epoch in",
@@ -91,6 +97,7 @@ class Optimisation:
     min_lr: float = option(1e-4, "floor of the cosine schedule")
     step_epochs: tuple[int, ...] = option((), "epochs at which the step schedule falls (default: 30, 60 and 90%)")
     step_factor: float = option(0.1, "factor of each fall of the step schedule")
+    poly_power: float = option(0.9, "power of the poly schedule, lr (1 - share of the steps) ^ power")
     weight_decay: float = option(-1.0, "weight decay of the whole; -1 = the published one of the preset")
     weight_decay_division: str = option("none", "rule that divides weight decay", ("none", "linear", "exp"))
     clip_norm: float = option(0.0, "largest gradient norm of each branch; 0 = off")
@@ -182,10 +189,10 @@ def _choice_faults(config: Config) -> Iterator[str]:
 
 
 _AT_LEAST = {
-    "image_size": 0, "classes": 0, "validation": 0, "splits": 1, "mixup": 0, "cutmix": 0, "agreement_weight": 0,
-    "agreement_warmup_epochs": 0, "batch_size": 1, "accumulation": 1, "epochs": 1, "max_steps": 0, "lr": 0,
-    "warmup_epochs": -1, "warmup_lr": 0, "min_lr": 0, "clip_norm": 0, "seed": 0, "save_every": 0, "keep": 1,
-    "evaluation_batch_size": 1, "frames": 0, "frame_rate": 0,
+    "image_size": 0, "frames": 0, "frame_rate": 0, "void": -1, "classes": 0, "validation": 0, "splits": 1, "mixup": 0,
+    "cutmix": 0, "agreement_weight": 0, "agreement_warmup_epochs": 0, "auxiliary_weight": 0, "batch_size": 1,
+    "accumulation": 1, "epochs": 1, "max_steps": 0, "lr": 0, "warmup_epochs": -1, "warmup_lr": 0, "min_lr": 0,
+    "clip_norm": 0, "seed": 0, "save_every": 0, "keep": 1, "evaluation_batch_size": 1,
 }  # fmt: skip
 SMALLEST = 4  # pixels; of fewer, layers of some networks would have none left
 _SHARES = ("label_smoothing", "ema", "momentum")
@@ -204,6 +211,10 @@ def _number_faults(config: Config) -> Iterator[str]:
             yield f"--{name}={value} must be at least 0 and below 1"
         elif name == "step_factor" and not 0 < value <= 1:
             yield f"--{name}={value} must be above 0 and at most 1"
+        elif name == "poly_power" and value <= 0:
+            yield f"--{name}={value} must be above 0"
+        elif name == "void" and value > 255:
+            yield f"--{name}={value} must be at most 255: masks have 8 bits (or -1: every pixel has a class)"
         elif name == "weight_decay" and value < 0 and value != -1:
             yield f"--{name}={value} must be at least 0 (or -1: the published one)"
         elif name == "seed" and value >= 2**31:
@@ -223,7 +234,7 @@ def _contradictions(config: Config) -> Iterator[str]:
         yield "--same_views contradicts --training=independent, where each branch has its own order of images"
     if data.validation == 0 and run.select == "validation":
         yield "--validation=0 leaves nothing for --select=validation: give --select=test, or carve some images"
-    yield from _contradictions_of_clips(data, run)
+    yield from _contradictions_of_task(config)
     yield from _contradictions_of_optimisation(config.optimisation)
 
 
@@ -238,22 +249,52 @@ def clips_and_crops(text: str) -> tuple[int, int]:
     return int(clips), int(crops or 1)
 
 
-def _contradictions_of_clips(data: Data, run: Run) -> Iterator[str]:
-    try:
-        views = clips_and_crops(run.test_views)
-    except UserError as error:
-        yield str(error)
-        return
-    asked = {
-        "frames": data.frames,
-        "frame_rate": data.frame_rate,
-        "test_views": run.test_views if views != (1, 1) else "",
-    }
-    for name, value in asked.items():
-        if value and data.task != "video":
-            yield f"--{name}={value} is of clips and contradicts --task={data.task}: give --task=video, or leave it out"
+# flag that one task alone has a use for -> the task, what the flag is of
+_OF_ONE_TASK = {
+    "frames": ("video", "clips"),
+    "frame_rate": ("video", "clips"),
+    "test_views": ("video", "clips"),
+    "void": ("segmentation", "masks"),
+    "auxiliary_weight": ("segmentation", "masks"),
+}
+
+
+def _contradictions_of_task(config: Config) -> Iterator[str]:
+    data = config.data
+    for field, value in _values(config):
+        task, what = _OF_ONE_TASK.get(field.name, (data.task, ""))
+        if task != data.task and value != field.default:
+            yield (
+                f"--{field.name}={value} is of {what} and contradicts --task={data.task}: give --task={task}, or leave "
+                "it out"
+            )
     if data.dataset == "moving" and data.task != "video":
         yield f"--dataset=moving holds clips and contradicts --task={data.task}: give --task=video"
+    try:
+        clips_and_crops(config.run.test_views)
+    except UserError as error:
+        yield str(error)
+    if data.task == "segmentation":
+        yield from _contradictions_of_segmentation(config)
+
+
+def _contradictions_of_segmentation(config: Config) -> Iterator[str]:
+    data, views, cotraining, o = config.data, config.views, config.cotraining, config.optimisation
+    for name, value in (("mixup", views.mixup), ("cutmix", views.cutmix)):
+        if value:
+            yield f"--{name}={value:g} mixes whole images and contradicts --task=segmentation: give --{name}=0"
+    if cotraining.training == "independent":
+        yield (
+            "--training=independent contradicts --task=segmentation, whose branches share each image's crop: "
+            "give --agreement=none"
+        )
+    if data.skip_unreadable:
+        yield "--skip_unreadable contradicts --task=segmentation: repair or remove pictures together with their masks"
+    if o.accumulation > 0 and o.batch_size // o.accumulation < 2:
+        yield (
+            f"--batch_size={o.batch_size} in --accumulation={o.accumulation} pieces leaves one image, of which the "
+            "network's image pooling has no batch statistics: give at least 2 a piece"
+        )
 
 
 def _contradictions_of_optimisation(o: Optimisation) -> Iterator[str]:

@@ -32,7 +32,8 @@ ELSEWHERE = {
     "weight_decay_division": "exp", "clip_norm": 2.5, "ema": 0.99, "evaluate_ema": True,
     "precision": "mixed_bfloat16", "strategy": "one", "sync_batch_norm": True, "workdir": "runs/a", "seed": 12,
     "save_every": 5, "keep": 3, "select": "test", "evaluation_batch_size": 77,
-    "task": "video", "frames": 4, "frame_rate": 3, "test_views": "10x3",
+    "task": "video", "frames": 4, "frame_rate": 3, "test_views": "10x3", "poly_power": 2.0,
+    "void": 255, "auxiliary_weight": 0.5,  # of masks, and so at their defaults
 }  # fmt: skip
 
 
@@ -105,6 +106,14 @@ def test_every_contradiction_is_reported_at_once():
         assert line.startswith(start)
 
 
+def test_what_is_of_masks_needs_the_task_of_masks():
+    for task in ("classification", "video"):
+        lines = faults(task=task, void=11, auxiliary_weight=0.25)
+        assert [line.split()[0] for line in lines] == ["--void=11", "--auxiliary_weight=0.25"]
+        assert all(f"is of masks and contradicts --task={task}: give --task=segmentation" in line for line in lines)
+    assert "--frames=8 is of clips" in fault(task="segmentation", frames=8)
+
+
 def test_what_is_of_clips_needs_the_task_of_clips():
     lines = faults(frames=8, frame_rate=2, test_views="10", dataset="moving")
     assert [line.split()[0] for line in lines] == [
@@ -151,7 +160,7 @@ LOWER = {
     "warmup_lr": (0, -1e-9), "min_lr": (0, -1e-9), "clip_norm": (0, -1e-9), "seed": (0, -1), "save_every": (0, -1),
     "keep": (1, 0), "evaluation_batch_size": (1, 0), "label_smoothing": (0, -1e-9), "ema": (0, -1e-9),
     "momentum": (0, -1e-9), "step_factor": (1e-9, 0), "weight_decay": (0, -1e-9),
-    "frames": (0, -1), "frame_rate": (0, -1),
+    "frames": (0, -1), "frame_rate": (0, -1), "void": (-1, -2), "auxiliary_weight": (0, -1e-9), "poly_power": (1e-9, 0),
 }  # fmt: skip
 
 
@@ -283,3 +292,16 @@ def test_every_value_of_the_wrong_kind_is_reported_at_once():
 def test_a_line_break_is_refused_since_no_flag_file_could_hold_it(text):
     assert "holds a line break" in fault(workdir=text)
     assert "holds a line break" in fault(views=(text,))
+
+
+def test_segmentation_refuses_what_only_classes_of_images_have():
+    lines = faults(task="segmentation", mixup=0.2, cutmix=1.0, training="independent", skip_unreadable=True)
+    assert [line.split("=")[0] for line in lines] == [
+        "--mixup",
+        "--cutmix",
+        "--training",
+        "--skip_unreadable contradicts --task",
+    ]
+    assert "at least 2 a piece" in fault(task="segmentation", batch_size=4, accumulation=4)
+    assert from_values({"task": "segmentation", "void": 11}).data.void == 11
+    assert "at most 255" in fault(task="segmentation", void=256)

@@ -20,7 +20,10 @@ SCRIPTS = sorted(ROOT.glob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 BENCHMARKS = sorted((ROOT / "benchmarks").rglob("*.py"))
 HEAVY = {"tensorflow", "keras", "keras_cv", "tensorflow_datasets", "jax", "torch"}
-MEASURES = ("__init__", "averaging", "checksum", "cost", "diversity", "metrics", "predictions", "report", "table")
+MEASURES = (
+    "__init__", "averaging", "checksum", "cost", "diversity", "metrics", "predictions", "report", "scene_predictions",
+    "segmentation", "table",
+)  # fmt: skip
 NUMPY_ONLY = [
     path
     for path in PACKAGE

@@ -70,12 +70,13 @@ def _train_two_steps(stem: str) -> tuple[int, bool, bool]:
     splits = min(asked.network.splits, 2)
     asked = dataclasses.replace(asked, network=dataclasses.replace(asked.network, model=tiny, splits=splits))
     facts = {"class_names": list("abc"), "image_size": 32, "mean": (0.5,) * 3, "std": (0.25,) * 3}
+    labels = DRAW.integers(0, 3, (8, 32, 32) if asked.data.task == "segmentation" else 8)
     model = assemble.network(asked, facts)
     model.compile(optimizer(asked.optimisation, 2, 1e-4, model.branch_variables))
     before = [variable.numpy() for variable in model.branch_variables]
     clip = (3,) if asked.data.task == "video" else ()
     images = DRAW.integers(0, 256, (8, *clip, 32, 32, 3)).astype(np.uint8)
-    history = model.fit(images, DRAW.integers(0, 3, 8), batch_size=4, epochs=1, verbose=0)
+    history = model.fit(images, labels, batch_size=4, epochs=1, verbose=0)
     changed = any((old != new.numpy()).any() for old, new in zip(before, model.branch_variables, strict=True))
     keras.utils.clear_session()
     return int(model.step), bool(np.isfinite(history.history["loss"]).all()), changed

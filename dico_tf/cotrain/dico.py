@@ -38,6 +38,8 @@ def _choice(name: str, value: str, choices: Sequence[str]) -> str:
 class DiCo(keras.Model):
     """logits [B, S, C] from raw images [B, H, W, 3] or clips [B, T, H, W, 3]; weight_decay is a branch's own (L2)."""
 
+    tasks = ("classification", "video")
+
     def __init__(
         self,
         model: str | dict[str, Any],
@@ -75,7 +77,7 @@ class DiCo(keras.Model):
         for name, value in (("splits", splits), ("classes", classes), ("accumulation", accumulation)):
             if value < 1:
                 raise UserError(f"{name}={value} must be at least 1")
-        network = find(model)
+        network = self._of_its_task(find(model))
         if frames:
             network = network.filmed(frames)  # multiply-adds depend on them, and so does a division by these
         self._settings = {
@@ -92,28 +94,51 @@ class DiCo(keras.Model):
         self.label_smoothing, self.accumulation = label_smoothing, accumulation
         self.weight_decay, self.clip_norm = weight_decay, clip_norm
         fill = tuple(255.0 * m for m in mean)
-        self.views = Views(views, splits, seed, fill, same=same_views)
+        self.views = self._make_views(fill)
         self.mixing = Mixing(mixup, cutmix, seed)
         self.agreement = Agreement("none" if self.independent else agreement, agreement_weight, agreement_warmup_epochs)
         self.branches = self._build_branches(network.divided(splits, division, image_size, classes))
-        for layer in (layer for branch in self.branches for layer in branch.layers):
+        for layer in (layer for branch in self.learners for layer in branch.layers):
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.synchronized = sync_batch_norm
         self.epoch, self.step, self.seen = (self._counter(name) for name in ("epoch", "step", "seen"))
-        self.scores = Scores(splits, average)
+        self.scores = self._make_scores()
         self.built = True
+
+    def _of_its_task(self, network: Any) -> Any:
+        if network.task not in self.tasks:
+            raise UserError(
+                f"{network.name} is for {network.task}, and {type(self).__name__} learns {' and '.join(self.tasks)}: "
+                "give another model, or the class for it"
+            )
+        return network
+
+    def _make_views(self, fill: Sequence[float]) -> Views:
+        settings = self._settings
+        return Views(settings["views"], self.splits, settings["seed"], fill, same=settings["same_views"])
+
+    def _make_scores(self) -> Scores:
+        return Scores(self.splits, self.average)
 
     def _build_branches(self, network: Any) -> list[keras.Model]:
         settings, before = self._settings, keras.config.dtype_policy()
         normalisation = Normalisation(mean=settings["mean"], std=settings["std"])
         keras.config.set_dtype_policy(self.dtype_policy)
         try:
-            branches = [network.build(settings["image_size"], self.classes, normalisation) for _ in range(self.splits)]
+            branches = [self._build_branch(network, normalisation) for _ in range(self.splits)]
         finally:
             keras.config.set_dtype_policy(before)
         for s, branch in enumerate(branches):
             branch.name = f"branch_{s}"
         return branches
+
+    def _build_branch(self, network: Any, normalisation: Normalisation) -> keras.Model:
+        return network.build(self._settings["image_size"], self.classes, normalisation)
+
+    @property
+    def learners(self) -> Sequence[keras.Model]:
+        """The branches with all that only training has."""
+        return self.branches
 
     def _counter(self, name: str):
         return self.add_weight(
@@ -134,7 +159,7 @@ class DiCo(keras.Model):
     @property
     def branch_variables(self) -> list:
         """Trainable variables, branch after branch: the optimizer's order."""
-        return [v for branch in self.branches for v in branch.trainable_variables]
+        return [v for learner in self.learners for v in learner.trainable_variables]
 
     def begin_epoch(self, epoch: int) -> None:
         self.epoch.assign(epoch)
@@ -155,16 +180,20 @@ class DiCo(keras.Model):
     def fit(self, x=None, y=None, *, callbacks=None, **options):
         if y is not None and not isinstance(x, dict):
             x = {"image": x, "index": np.arange(len(x))}
-        if isinstance(y, np.ndarray) and y.size and not 0 <= y.min() <= y.max() < self.classes:
-            raise UserError(
-                f"labels run from {y.min()} to {y.max()}: {self.classes} classes are 0 to {self.classes - 1}"
-            )
+        if isinstance(y, np.ndarray):
+            self._check_labels(y)
         callbacks = [] if callbacks is None else callbacks
         if isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks.append(Epochs())
         else:
             callbacks = [*(callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]), Epochs()]
         return super().fit(x, y, callbacks=callbacks, **options)
+
+    def _check_labels(self, y: np.ndarray) -> None:
+        if y.size and not 0 <= y.min() <= y.max() < self.classes:
+            raise UserError(
+                f"labels run from {y.min()} to {y.max()}: {self.classes} classes are 0 to {self.classes - 1}"
+            )
 
     def call(self, inputs, training=False):
         images = inputs["image"] if isinstance(inputs, dict) else inputs
@@ -178,8 +207,7 @@ class DiCo(keras.Model):
         logits, gradients = grads.in_pieces(self._learn, [*views, *goals], self.accumulation)
         self.optimizer.apply(self._decayed(gradients), variables)
         self._score(logits, targets, goals, batch.shared)
-        self.step.assign_add(1)
-        self.seen.assign_add(_global_size(batch))
+        self._count(batch)
         return self.get_metrics_result()
 
     def test_step(self, data):
@@ -188,6 +216,10 @@ class DiCo(keras.Model):
         targets = [tf.one_hot(batch.label, self.classes)] * self.splits
         self._score(logits, targets, targets, True)
         return self.get_metrics_result()
+
+    def _count(self, batch: Batch) -> None:
+        self.step.assign_add(1)
+        self.seen.assign_add(_global_size(batch))
 
     def _numbered(self, batch: Batch) -> Batch:
         if batch.index is not None:
@@ -247,7 +279,7 @@ class DiCo(keras.Model):
     def _clipped(self, gradients: list, limit) -> list:
         """Every branch's gradients to the limit; they stand over R here, and so does the limit."""
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync
-        clipped, size = [], len(self.branches[0].trainable_variables)
+        clipped, size = [], len(self.learners[0].trainable_variables)
         for first in range(0, len(gradients), size):
             clipped += grads.clipped(gradients[first : first + size], limit / replicas)
         return clipped

@@ -16,7 +16,7 @@ def smooth(targets, share: float):
 
 
 def jensen_shannon(logits):
-    """H(mean_s p_s) - mean_s H(p_s): logits [B, S, C] -> [B]; gradients flow through everything."""
+    """H(mean_s p_s) - mean_s H(p_s): logits [B, S, ..., C] -> [B, ...]; gradients flow through everything."""
     log_p = ops.log_softmax(ops.cast(logits, "float32"))
     log_mean = ops.logsumexp(log_p, axis=1) - math.log(logits.shape[1])  # [B, C]
     entropy_of_mean = -ops.sum(ops.exp(log_mean) * log_mean, axis=-1)
@@ -25,11 +25,11 @@ def jensen_shannon(logits):
 
 
 def kullback_leibler(logits):
-    """sum_{i, j != i} KL(p_j || p_i) / (S - 1), target p_j held constant: logits [B, S, C] -> [B]."""
+    """sum_{i, j != i} KL(p_j || p_i) / (S - 1), target p_j held constant: logits [B, S, ..., C] -> [B, ...]."""
     log_p = ops.log_softmax(ops.cast(logits, "float32"))
     target = ops.stop_gradient(log_p)
     pairs = ops.expand_dims(target, 2) - ops.expand_dims(log_p, 1)  # [B, target S, learner S, C]
-    divergence = ops.sum(ops.expand_dims(ops.exp(target), 2) * pairs, axis=(1, 2, 3))
+    divergence = ops.sum(ops.expand_dims(ops.exp(target), 2) * pairs, axis=(1, 2, -1))
     return divergence / max(logits.shape[1] - 1, 1)
 
 
@@ -55,14 +55,15 @@ class Agreement:
         return ops.clip(self.final * share, min(self.START, self.final), self.final)
 
     def __call__(self, logits):
-        """logits [B, S, C] -> [B], unweighted; zero where there is nothing to agree on."""
+        """logits [B, S, ..., C] -> [B, ...], unweighted; zero where there is nothing to agree on."""
         if not self.active(logits.shape[1]):
-            return ops.zeros(ops.shape(logits)[:1], "float32")
+            shape = ops.shape(logits)
+            return ops.zeros((*shape[:1], *shape[2:-1]), "float32")
         return AGREEMENTS[self.kind](logits)
 
 
 def combine(logits, average: str):
-    """The ensemble's scores [B, C] from logits [B, S, C]; mean of probabilities stays in log space."""
+    """The ensemble's scores [B, ..., C] from logits [B, S, ..., C]; mean of probabilities stays in log space."""
     logits = ops.cast(logits, "float32")
     if average == "logits":
         return ops.mean(logits, axis=1)

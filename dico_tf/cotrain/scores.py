@@ -15,6 +15,8 @@ def accuracy(scores, targets):
 class Scores:
     """The metrics of a DiCo; `shared` says that all branches see the same images, so that an ensemble exists."""
 
+    judged = "ensemble_accuracy"  # chooses the best epoch
+
     def __init__(self, splits: int, average: str):
         self.average = average
         self.loss = keras.metrics.Mean(name="loss")
@@ -42,3 +44,14 @@ class Scores:
                 metric.update_state(values)
                 if average == self.average:
                     self.chosen.update_state(values)
+
+    def results(self, shared: bool = True) -> dict[str, object]:
+        """The running means in the words of metrics.jsonl."""
+        values = {metric.name: float(metric.result()) for metric in self.metrics}
+        return {
+            "loss": values["loss"],
+            "agreement": values["agreement"],
+            "branch_accuracy": [values[f"branch_{s}_accuracy"] for s in range(len(self.branch_accuracy))],
+            "ensemble_accuracy": values["ensemble_accuracy"] if shared else None,
+            "ensemble": {a: values[f"ensemble_{a}_accuracy"] for a in self.ensemble} if shared else None,
+        }

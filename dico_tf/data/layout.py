@@ -30,9 +30,9 @@ def listing(root: Path, films: bool = False) -> Listing:
     """Every picture file, or every film's folder; parts and classes and these sorted by name."""
     if not root.is_dir():
         raise UserError(f"--dataset=folder:{root}: there is no such folder")
-    names = _folders(root)
+    names = folders(root)
     if set(names) & set(PARTS):
-        _check_parts(root, names)
+        check_parts(root, names)
         found = {part: _classes(root / part, films) for part in PARTS if part in names}
     else:
         found = {"": _classes(root, films)}
@@ -42,7 +42,7 @@ def listing(root: Path, films: bool = False) -> Listing:
 
 def frames(film: str | Path) -> list[str]:
     """A film's pictures, sorted by name, numbers in it by their value: 9.jpg before 10.jpg."""
-    return sorted(_pictures(Path(film)), key=_in_turn)
+    return sorted(pictures_in(Path(film)), key=_in_turn)
 
 
 def _in_turn(path: str) -> tuple:
@@ -69,26 +69,26 @@ def _names(folder: Path, kind: Callable[[os.DirEntry], bool]) -> list[str]:
         raise UserError(f"cannot look into {error.filename or folder}: {error.strerror}") from None
 
 
-def _folders(folder: Path) -> list[str]:
+def folders(folder: Path) -> list[str]:
     return _names(folder, os.DirEntry.is_dir)
 
 
-def _pictures(folder: Path) -> list[str]:
+def pictures_in(folder: Path) -> list[str]:
     names = _names(folder, os.DirEntry.is_file)
     return [str(folder / name) for name in names if name.lower().endswith(EXTENSIONS)]
 
 
 def _classes(folder: Path, films: bool) -> dict[str, list[str]]:
-    return {name: _films(folder / name) if films else _pictures(folder / name) for name in _folders(folder)}
+    return {name: _films(folder / name) if films else pictures_in(folder / name) for name in folders(folder)}
 
 
 def _films(folder: Path) -> list[str]:
-    return [str(folder / name) for name in _folders(folder)]
+    return [str(folder / name) for name in folders(folder)]
 
 
-def _check_parts(root: Path, names: list[str]) -> None:
+def check_parts(root: Path, names: list[str], content: str = "CLASS/*") -> None:
     if "train" not in names:
-        raise UserError(f"{root} holds {', '.join(n for n in names if n in PARTS)} but no train: add train/CLASS/*")
+        raise UserError(f"{root} holds {', '.join(n for n in names if n in PARTS)} but no train: add train/{content}")
     for name in names:
         meant = _MEANT.get(name.lower(), name)
         if meant in PARTS and meant not in names:
@@ -99,7 +99,7 @@ def _check(root: Path, found: Listing, members: str) -> None:
     for part, classes in found.items():
         folder = root / part
         if not classes:
-            loose = len(_pictures(folder))
+            loose = len(pictures_in(folder))
             holds = f"{counted(loose, 'picture', 'pictures')} but no folder per class" if loose else "no pictures"
             raise UserError(f"{folder} holds {holds}: lay them out as {folder}/CLASS/*.jpg")
     _check_same_classes(root, found)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import tensorflow as tf
 
+from dico_tf.data.scenes import SceneSplit
 from dico_tf.data.source import Split
 from dico_tf.errors import UserError
 
@@ -17,18 +18,18 @@ _AHEAD, _AHEAD_BYTES = 4, 2**29  # elements kept ready: as many, but of large im
 Windows = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # index [b(, S)], sizes [b(, S), (w, h)] -> places [b, S, 4]
 
 
-def training_batches(split: Split, indices: np.ndarray, windows: Windows | None = None) -> tf.data.Dataset:
+def training_batches(split: Split | SceneSplit, indices: np.ndarray, windows: Windows | None = None) -> tf.data.Dataset:
     """{image, label, index} for indices [steps, replicas, b(, S)]: the replicas of a step follow one another.
 
     With windows, images of an album are cut out of the whole pictures: {image [b, S, H, W, 3], ..., window [b, S, 4]},
     and clips out of films, whose window names the first frame too: {image [b, S, T, H, W, 3], ..., window [b, S, 5]}.
+    Of scenes, windows say what is cropped, and label is the crop's mask [b, H, W].
     """
     rows = np.asarray(indices, np.int64).reshape(-1, *indices.shape[2:])  # [steps * replicas, b(, S)]
-    windows = None if split.album is None else windows
     return _dataset(split, len(rows), lambda n: rows[n], rows.shape[1:], windows)
 
 
-def evaluation_batches(split: Split, batch_size: int) -> tf.data.Dataset:
+def evaluation_batches(split: Split | SceneSplit, batch_size: int) -> tf.data.Dataset:
     """{image, label, index} in the order stored; the last batch may be smaller."""
     steps = -(-split.size // batch_size)
     return _dataset(split, steps, lambda n: np.arange(n * batch_size, min((n + 1) * batch_size, split.size)), (None,))
@@ -47,36 +48,58 @@ def plain_faults() -> Iterator[None]:
 
 
 def _dataset(
-    split: Split, steps: int, rows_of: Callable[[int], np.ndarray], shape: tuple, windows: Windows | None = None
+    split: Split | SceneSplit,
+    steps: int,
+    rows_of: Callable[[int], np.ndarray],
+    shape: tuple,
+    windows: Windows | None = None,
 ) -> tf.data.Dataset:
-    def rows(n):
+    fill = _scenes if isinstance(split, SceneSplit) else _images
+
+    def make(n):
         index = tf.ensure_shape(_called(lambda n: rows_of(int(n)), [n], tf.int64), shape)
-        return {"label": tf.ensure_shape(_called(lambda i: split.labels[i], [index], tf.int64), shape), "index": index}
-
-    def squares(batch):
-        image = _called(split.take, [batch["index"]], tf.uint8)
-        return {"image": tf.ensure_shape(image, (*shape, *split.image_shape)), **batch}
-
-    def cut(batch):
-        facts = 3 if split.films else 2
-        sizes = tf.ensure_shape(_called(split.picture_sizes, [batch["index"]], tf.int32), (*shape, facts))
-        places = windows(batch["index"], sizes)
-        image = _called(split.windows, [batch["index"], places], tf.uint8)
-        return {"image": tf.ensure_shape(image, (*places.shape[:2], *split.image_shape)), **batch, "window": places}
+        return {**fill(split, index, shape, windows), "index": index}
 
     options = tf.data.Options()
     options.deterministic = True
     # a plan is already this worker's share
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     # nothing here needs AutoGraph, which would take longer than the rest of an epoch's beginning
-    make = tf.autograph.experimental.do_not_convert(lambda n: (cut if windows else squares)(rows(n)))
+    make = tf.autograph.experimental.do_not_convert(make)
     made = tf.data.Dataset.range(steps).map(make, num_parallel_calls=_AT_WORK, deterministic=True)
-    count = (
-        math.prod(made.element_spec["image"].shape[: -len(split.image_shape)].as_list())
-        if None not in shape
-        else len(rows_of(0))
-    )
-    return made.prefetch(_ahead(count * math.prod(split.image_shape))).with_options(options)
+    sides = made.element_spec["image"].shape.as_list()
+    size = math.prod(len(rows_of(0)) if side is None else side for side in sides)
+    return made.prefetch(_ahead(size)).with_options(options)
+
+
+def _images(split: Split, index: tf.Tensor, shape: tuple, windows: Windows | None) -> dict[str, tf.Tensor]:
+    """image and label; with windows also window."""
+    label = tf.ensure_shape(_called(lambda i: split.labels[i], [index], tf.int64), shape)
+    if windows is None or split.album is None:
+        image = _called(split.take, [index], tf.uint8)
+        return {"image": tf.ensure_shape(image, (*shape, *split.image_shape)), "label": label}
+    places = windows(index, _sizes(split, index, shape))
+    image = _called(split.windows, [index, places], tf.uint8)
+    image = tf.ensure_shape(image, (*places.shape[:2], *split.image_shape))
+    return {"image": image, "label": label, "window": places}
+
+
+def _scenes(split: SceneSplit, index: tf.Tensor, shape: tuple, windows: Windows | None) -> dict[str, tf.Tensor]:
+    """image and label, the masks: of crops, or whole in their frames."""
+    if windows is None:
+        sides = split.frame
+        image, mask = tf.numpy_function(split.framed, [index], [tf.uint8] * 2, stateful=False)
+    else:
+        sides = (split.image_size,) * 2
+        places = windows(index, _sizes(split, index, shape))
+        image, mask = tf.numpy_function(split.crops, [index, places], [tf.uint8] * 2, stateful=False)
+    return {"image": tf.ensure_shape(image, (*shape, *sides, 3)), "label": tf.ensure_shape(mask, (*shape, *sides))}
+
+
+def _sizes(split: Split | SceneSplit, index: tf.Tensor, shape: tuple) -> tf.Tensor:
+    """int32 [..., (width, height)], of films also how many frames may be a clip's first."""
+    facts = 3 if split.films else 2
+    return tf.ensure_shape(_called(split.picture_sizes, [index], tf.int32), (*shape, facts))
 
 
 def _called(function: Callable[..., np.ndarray], inputs: list, kind: tf.DType) -> tf.Tensor:

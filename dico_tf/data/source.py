@@ -11,6 +11,7 @@ import numpy as np
 from dico_tf.config import Data
 from dico_tf.data.album import Album
 from dico_tf.data.clips import Films
+from dico_tf.data.scenes import SceneSplit
 from dico_tf.errors import UserError
 from dico_tf.registry import Registry
 
@@ -20,10 +21,16 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of
 SOURCES: Registry[str] = Registry("kind of data set")
 SOURCES.add("digits", "dico_tf.data.digits")
 SOURCES.add("folder", "dico_tf.data.folder")
-SOURCES.add("moving", "dico_tf.data.moving")
+SOURCES.add("scene folder", "dico_tf.data.scene_folder")
 SOURCES.add("video folder", "dico_tf.data.film_folder")
+SOURCES.add("moving", "dico_tf.data.moving")
 SOURCES.add("tfds", "dico_tf.data.tfds")
-VIDEO = ("moving", "video folder")
+FOLDERS = {"classification": "folder", "segmentation": "scene folder", "video": "video folder"}  # of --task
+# task that few kinds of data set serve -> what it needs of them, the kinds, their names
+FEW = {
+    "segmentation": ("masks", ("scene folder",), "folder:DIR"),
+    "video": ("clips", ("video folder", "moving"), "folder:DIR or moving"),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -58,6 +65,11 @@ class Split:
     @property
     def size(self) -> int:
         return len(self.labels)
+
+    @property
+    def marks(self) -> np.ndarray:
+        """What tells other labels from these: int64 [N]."""
+        return self.labels
 
     @property
     def films(self) -> Films | None:
@@ -114,10 +126,11 @@ class Source:
     name: str
     class_names: tuple[str, ...]
     image_size: int
-    splits: Mapping[str, Split]
+    splits: Mapping[str, Split | SceneSplit]
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     short_side: int = 0  # pixels to which pictures are resized before the centre is cut out; 0 = image_size
+    frame: tuple[int, int] | None = None  # (height, width) in which scenes are judged
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -127,7 +140,7 @@ class Source:
         for name in sorted(self.splits):
             split = self.splits[name]
             digest.update(f"\0{name} {split.size}\0".encode())
-            digest.update(split.labels.astype("<i8").tobytes())
+            digest.update(split.marks.astype("<i8").tobytes())
             digest.update("\n".join(split.ids).encode("utf-8", "surrogateescape"))
             if split.films:
                 digest.update(f"\0{split.films.count} {split.films.rate}\0".encode())
@@ -136,15 +149,16 @@ class Source:
 
 
 def load(data: Data, seed: int) -> Source:
-    """The data set that --dataset names: `digits`, `folder:DIR`, or one of TFDS."""
-    kind = "folder" if data.dataset.startswith("folder:") else data.dataset
-    kind = "video folder" if kind == "folder" and data.task == "video" else kind
-    if data.task == "video" and kind not in VIDEO:
-        raise UserError(f"--dataset={data.dataset} holds no clips: --task=video takes folder:DIR or moving")
+    """The data set that --dataset names: `digits`, `moving`, `folder:DIR`, or one of TFDS."""
+    kind = FOLDERS[data.task] if data.dataset.startswith("folder:") else data.dataset
+    needed, fitting, named = FEW.get(data.task, ("", (kind,), ""))
+    if kind not in fitting:
+        raise UserError(f"--dataset={data.dataset} has no {needed} for --task={data.task}: give {named}")
     module = importlib.import_module(SOURCES[kind if kind in SOURCES else "tfds"])
     found: Source = module.load(data, seed)
     found = dataclasses.replace(found, class_names=_named(found.class_names, data.classes))
-    _check_labels(found)
+    if data.task != "segmentation":  # masks were checked where they were read
+        _check_labels(found)
     return found
 
 

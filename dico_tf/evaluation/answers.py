@@ -3,8 +3,8 @@
 import dataclasses
 import json
 import logging
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from dico_tf.training import passes
 from dico_tf.training.assemble import TrainedRun
 
 BATCH = 32
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,31 +32,37 @@ class Answer:
 
 def answers(run: TrainedRun, names: Sequence[str], top: int, skip_unreadable: bool = False) -> Iterator[Answer]:
     """One a readable picture, in order; all are looked at before the first is answered."""
-    images, bad = {}, []
-    size, films = run.data["image_size"], run.config.data.task == "video"
-    for name in names:
-        found = pictures.tried(*((look, name) if films else (pictures.decode, name, size, run.short_side)))
-        if isinstance(found, Exception):
-            bad.append(f"{name} ({found})")
-        else:
-            images[name] = found
-    if bad and not skip_unreadable:
-        raise UserError(f"cannot read {'; '.join(bad[:10])}: leave them out, or give --skip_unreadable")
-    if bad:
-        logging.getLogger(__name__).warning("cannot read, left out: %s", "; ".join(bad))
-    model, readable = run.network(), list(images)
-    if films:
-        yield from _of_films(run, model, images, top)
+    if run.config.data.task == "video":
+        yield from _of_films(run, readable(names, look, skip_unreadable), top)
         return
-    for start in range(0, len(readable), BATCH):
-        part = readable[start : start + BATCH]
+    size = run.data["image_size"]
+    images = readable(names, lambda name: pictures.decode(name, size, run.short_side), skip_unreadable)
+    model, found = run.network(), list(images)
+    for start in range(0, len(found), BATCH):
+        part = found[start : start + BATCH]
         logits = model.predict_on_batch(np.stack([images[name] for name in part]))
         yield from _answer(run, part, np.asarray(logits), top)
 
 
-def _of_films(run: TrainedRun, model, looked: dict[str, tuple], top: int) -> Iterator[Answer]:
+def readable(names: Sequence[str], decode: Callable[[str], T], skip: bool) -> dict[str, T]:
+    """Every picture decoded, by name; what cannot be read is named, and with `skip` left out."""
+    images, bad = {}, []
+    for name in names:
+        found = pictures.tried(decode, name)
+        if isinstance(found, Exception):
+            bad.append(f"{name} ({found})")
+        else:
+            images[name] = found
+    if bad and not skip:
+        raise UserError(f"cannot read {'; '.join(bad[:10])}: leave them out, or give --skip_unreadable")
+    if bad:
+        logging.getLogger(__name__).warning("cannot read, left out: %s", "; ".join(bad))
+    return images
+
+
+def _of_films(run: TrainedRun, looked: dict[str, tuple], top: int) -> Iterator[Answer]:
     """Of folders of frames, each by the run's test views."""
-    names, data = list(looked), run.data
+    names, data, model = list(looked), run.data, run.network()
     album, lengths = opened(names, looked, data["image_size"], memory.Room(memory.limit()))
     films = clips.films(album, lengths, data["frames"], data["frame_rate"], "those given")
     asked = Split(labels=np.zeros(len(names), np.int64), ids=np.asarray(names), album=films)

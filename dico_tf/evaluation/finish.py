@@ -16,10 +16,11 @@ def finish(workdir: str | Path) -> str:
     found = {name: judge(run, model, name, parts) for name in ("validation", "test") if name in parts}
     shown = found.get("test") or found["validation"]
     summary = read_json(run.workdir / "summary.json")
+    score = "miou" if shown.get("task") == "segmentation" else "top1"
     summary["final"] = {
         "split": shown["split"],
-        "branches": [branch["top1"] for branch in shown["branches"]],
-        "ensemble": shown["ensemble"]["top1"],
+        "branches": [branch[score] for branch in shown["branches"]],
+        "ensemble": shown["ensemble"][score],
     }
     write_json(run.workdir / "summary.json", summary)
     return describe(summary, shown)
@@ -32,11 +33,14 @@ def describe(summary: dict[str, Any], shown: dict[str, Any]) -> str:
     for s, branch in enumerate(shown["branches"]):
         rows.append([f"branch_{s}", *_costs(params, macs, splits), *_scores(branch)])
     rows.append([f"ensemble ({shown['average']})", *_costs(params, macs, 1), *_scores(shown["ensemble"])])
-    headers = ["", "parameters", "multiply-adds", f"{shown['split']} top-1 %", "NLL"]
+    scenes = shown.get("task") == "segmentation"
+    scores = (f"{shown['split']} mIoU %", "pixels %") if scenes else (f"{shown['split']} top-1 %", "NLL")
+    headers = ["", "parameters", "multiply-adds", *scores]
     lines = [table(headers, rows, range(1, 5)), "", f"best epoch {summary['best_epoch'] + 1} of {summary['epochs']}"]
     if summary["selected_on_test"]:
         lines[-1] += ", chosen on the test images as the papers do: optimistic"
-    return "\n".join([*lines, f"branches disagree on {100 * shown['diversity']['disagreement']:.1f} % of the images"])
+    what = "pixels" if scenes else "images"
+    return "\n".join([*lines, f"branches disagree on {100 * shown['diversity']['disagreement']:.1f} % of the {what}"])
 
 
 def _costs(params: dict[str, int], macs: dict[str, int], parts: int) -> list[str]:
@@ -44,4 +48,6 @@ def _costs(params: dict[str, int], macs: dict[str, int], parts: int) -> list[str
 
 
 def _scores(found: dict[str, float]) -> list[str]:
+    if "miou" in found:
+        return ["-" if found[name] is None else f"{100 * found[name]:.2f}" for name in ("miou", "pixel_accuracy")]
     return [f"{100 * found['top1']:.2f}", f"{found['nll']:.4f}"]

@@ -1,22 +1,27 @@
 """A trained run on one of its splits: predictions and evaluation, written into its folder."""
 
 import dataclasses
+import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from dico_tf.config import clips_and_crops
 from dico_tf.data import source as sources
 from dico_tf.data.pipeline import plain_faults
+from dico_tf.data.scenes import SceneSplit
 from dico_tf.data.source import Split
 from dico_tf.errors import UserError
-from dico_tf.evaluation import predictions, report
+from dico_tf.evaluation import predictions, report, scene_predictions, scenes
 from dico_tf.models.menu import find
 from dico_tf.training import passes
 from dico_tf.training.assemble import TrainedRun, wanted
 from dico_tf.training.progress import Bar
 from dico_tf.training.run import splits
 from dico_tf.training.workdir import write_text
+
+Found = tuple[dict[str, Any], Callable[[Path], None]]  # an evaluation, and what writes its predictions to a path
 
 
 def images(run: TrainedRun, data_dir: str = "") -> dict[str, Any]:
@@ -41,12 +46,19 @@ def judge(run: TrainedRun, model, name: str, parts: dict[str, Any], test_views: 
     if test_views and not split.films:
         raise UserError(f"--test_views={test_views} is of clips, and {run.workdir} learnt from images: leave it out")
     views = clips_and_crops(test_views or run.config.run.test_views)
+    evaluate = _scenes if isinstance(split, SceneSplit) else _labelled
     bar = Bar(f"evaluating {name}", split.size)
     try:
         with plain_faults():
-            logits = passes.predict(model, split, run.config.run.evaluation_batch_size, bar, views)
+            found, save = evaluate(run, model, name, split, bar, views)
     finally:
         bar.close()
+    _write(folder, name, save, found)
+    return found
+
+
+def _labelled(run: TrainedRun, model, name: str, split: Split, bar: Bar, views: tuple[int, int]) -> Found:
+    logits = passes.predict(model, split, run.config.run.evaluation_batch_size, bar, views)
     found = report.evaluate(
         logits,
         split.labels,
@@ -58,8 +70,12 @@ def judge(run: TrainedRun, model, name: str, parts: dict[str, Any], test_views: 
     )
     if split.films:
         found["views"] = _views(run, split, views)
-    _write(folder, name, logits, split, found)
-    return found
+    return found, functools.partial(predictions.write, logits=logits, labels=split.labels, ids=split.ids)
+
+
+def _scenes(run: TrainedRun, model, name: str, split: SceneSplit, bar: Bar, views: tuple[int, int]) -> Found:
+    kept, found = scenes.evaluate(run, model, name, split, bar)
+    return found, functools.partial(scene_predictions.write, predictions=kept)
 
 
 def _views(run: TrainedRun, split: Split, views: tuple[int, int]) -> dict[str, int]:
@@ -73,9 +89,9 @@ def _views(run: TrainedRun, split: Split, views: tuple[int, int]) -> dict[str, i
     return {"clips": clips, "crops": crops, "size": seen, "macs_of_view": macs, "macs": macs * clips * crops}
 
 
-def _write(folder: Path, name: str, logits, split, found: dict[str, Any]) -> None:
+def _write(folder: Path, name: str, save: Callable[[Path], None], found: dict[str, Any]) -> None:
     for suffix in ("_test", "") if name == "test" else (f"_{name}",):
-        predictions.write(folder / f"predictions{suffix}.npz", logits, split.labels, split.ids)
+        save(folder / f"predictions{suffix}.npz")
         try:
             write_text(folder / f"evaluation{suffix}.json", json.dumps(found, indent=1) + "\n")
         except OSError as error:

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,13 +19,17 @@ class Predictions(NamedTuple):
 
 
 def write(path: str | os.PathLike, logits: ArrayLike, labels: ArrayLike, ids: Sequence[Any] | np.ndarray) -> None:
-    """Beside, then renamed: whoever reads finds the old file or the new one, never half of it."""
-    path = Path(path)
+    """Of a classification run."""
     predictions = _checked(logits, labels, np.asarray([_text(name) for name in ids], dtype=np.str_))
+    written(Path(path), predictions._asdict(), np.savez)
+
+
+def written(path: Path, arrays: Mapping[str, np.ndarray], save: Callable[..., None]) -> None:
+    """Beside, then renamed: whoever reads finds the old file or the new one, never half of it."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(beside, "wb") as file:
-            np.savez(file, **predictions._asdict())
+            save(file, **arrays)
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
@@ -40,14 +44,7 @@ def write(path: str | os.PathLike, logits: ArrayLike, labels: ArrayLike, ids: Se
 def read(path: str | os.PathLike) -> Predictions:
     """The file's three arrays, or a UserError that says what is wrong with it."""
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"there is no predictions file {path}: evaluate the run first")
-    try:
-        arrays = _arrays(path)
-    except Exception as fault:  # numpy and zipfile raise a dozen kinds over bytes that are not theirs
-        raise UserError(
-            f"{path} is damaged, cut short or no predictions file; evaluate the run again ({fault})"
-        ) from fault
+    arrays = archived(path, Predictions._fields)
     missing = [name for name in Predictions._fields if name not in arrays]
     if missing:
         raise UserError(f"{path} is no predictions file: it lacks {', '.join(missing)}")
@@ -57,12 +54,20 @@ def read(path: str | os.PathLike) -> Predictions:
         raise UserError(f"{path} is no predictions file: {fault}") from fault
 
 
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    with open(path, "rb") as file:  # np.load leaves a path's file open where it fails
-        archive = np.load(file, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise ValueError("a single array, not an .npz archive")
-        return {name: archive[name] for name in Predictions._fields if name in archive}
+def archived(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The arrays of these names that the file has."""
+    if not path.is_file():
+        raise UserError(f"there is no predictions file {path}: evaluate the run first")
+    try:
+        with open(path, "rb") as file:  # np.load leaves a path's file open where it fails
+            archive = np.load(file, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise ValueError("a single array, not an .npz archive")
+            return {name: archive[name] for name in names if name in archive}
+    except Exception as fault:  # numpy and zipfile raise a dozen kinds over bytes that are not theirs
+        raise UserError(
+            f"{path} is damaged, cut short or no predictions file; evaluate the run again ({fault})"
+        ) from fault
 
 
 def _checked(logits: ArrayLike, labels: ArrayLike, ids: np.ndarray) -> Predictions:

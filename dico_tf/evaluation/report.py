@@ -28,8 +28,7 @@ def evaluate(
     with np.errstate(over="ignore"):  # to infinity, which is refused below
         logits = checked_logits(logits, "NSC").astype(np.float32)  # as the predictions file keeps them
     checked_average(average)
-    _check("select", select, SELECTS)
-    _check("weights", weights, WEIGHTS)
+    checked_run(select, weights)
     if len(class_names) != logits.shape[2]:
         raise UserError(f"{len(class_names)} class names for logits of {logits.shape[2]} classes")
     ensembles = {name: combine(logits, name) for name in AVERAGES}
@@ -48,6 +47,12 @@ def evaluate(
         "confusion": metrics.confusion(ensemble, labels).tolist(),
         "class_names": [str(name) for name in class_names],
     }
+
+
+def checked_run(select: str, weights: str) -> None:
+    """How a run chose its epoch, and which weights are meant."""
+    _check("select", select, SELECTS)
+    _check("weights", weights, WEIGHTS)
 
 
 def _check(name: str, value: str, choices: tuple[str, ...]) -> None:

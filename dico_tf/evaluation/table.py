@@ -20,6 +20,8 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[Any]], right_aligned: 
 
 def evaluation_table(evaluation: dict[str, Any]) -> str:
     """An evaluation as a heading, one row per branch, the ensemble's row, and what they differ in."""
+    if evaluation.get("task") == "segmentation":
+        return _scene_table(evaluation)
     named = [(f"branch_{number}", scores) for number, scores in enumerate(evaluation["branches"])]
     named.append((f"ensemble ({evaluation['average']})", evaluation["ensemble"]))
     rows = [
@@ -30,8 +32,31 @@ def evaluation_table(evaluation: dict[str, Any]) -> str:
     return "\n".join([_heading(evaluation), "", table(headers, rows, range(1, 6)), "", *_footer(evaluation)])
 
 
+def _scene_table(evaluation: dict[str, Any]) -> str:
+    """The scores of pixels, then the IoU of each class."""
+    named = [(f"branch_{number}", scores) for number, scores in enumerate(evaluation["branches"])]
+    named.append((f"ensemble ({evaluation['average']})", evaluation["ensemble"]))
+    rows = [[name, _percent(s["miou"]), _percent(s["pixel_accuracy"])] for name, s in named]
+    of_classes = [
+        [name, *(_percent(s["iou"][c]) for _, s in named)] for c, name in enumerate(evaluation["class_names"])
+    ]
+    averages = ", ".join(f"{name} {_percent(miou)}" for name, miou in evaluation["averages"].items())
+    return "\n".join(
+        [
+            _heading(evaluation),
+            "",
+            table(["", "mIoU %", "pixels %"], rows, range(1, 3)),
+            "",
+            table(["IoU %", *(name for name, _ in named)], of_classes, range(1, len(named) + 1)),
+            "",
+            f"ensemble mIoU % by average: {averages}",
+            f"branches disagree on {_percent(evaluation['diversity']['disagreement'])} % of the pixels",
+        ]
+    )
+
+
 def _heading(evaluation: dict[str, Any]) -> str:
-    images = sum(map(sum, evaluation["confusion"]))
+    images = evaluation.get("images") or sum(map(sum, evaluation["confusion"]))
     chosen = "validation" if evaluation["select"] == "validation" else "test itself, as papers do: optimistic"
     what = "films" if "views" in evaluation else "images"
     return f"{evaluation['split']}: {images} {what}, {evaluation['weights']} weights, epoch chosen on {chosen}"

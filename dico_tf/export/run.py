@@ -170,13 +170,13 @@ def export(
     committee: Committee | None = None,
 ) -> None:
     """All of it beside the old export first; then it takes the old one's place, and is served as the next version."""
+    run.check_images(
+        "exports",
+        "use it by predict.py, or save a branch from Python: "
+        "trained_run(WORKDIR).network().branches[0].save('branch.keras')",
+    )
     if not all(np.isfinite(array).all() for array in run.arrays.values()):
         raise UserError(f"{run.workdir}/best holds weights that are no numbers: the training diverged; train again")
-    if run.config.data.task == "video":
-        raise UserError(
-            f"--workdir={run.workdir} learnt from clips, which export.py does not write yet: answer with predict.py, "
-            "or take run.network().branches, which are ordinary Keras networks of image [B, T, H, W, 3]"
-        )
     with folder.making(out) as place:
         model = run.network(precision="float32")
         wanted = {"compare": compare, "calibrate": calibrate if "int8" in conversions.kinds else 0}

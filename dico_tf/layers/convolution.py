@@ -1,5 +1,6 @@
 """Convolutions with the published padding and initialisation."""
 
+import functools
 import math
 
 import keras
@@ -15,6 +16,40 @@ class GroupedConvolution(keras.layers.Conv2D):
         import tensorflow as tf
 
         return tf.nn.conv2d(inputs, kernel, self.strides, self.padding.upper(), dilations=self.dilation_rate)
+
+
+@functools.cache
+def _dilates_gradients() -> bool:
+    """Whether the device's own kernels know the gradient of a dilated convolution: without oneDNN, CPUs' do not."""
+    import tensorflow as tf
+
+    with tf.init_scope(), tf.GradientTape() as tape:
+        x, kernel = tf.ones((1, 5, 5, 4)), tf.ones((3, 3, 4, 4))
+        tape.watch((x, kernel))
+        y = tf.nn.conv2d(x, kernel, 1, "SAME", dilations=2)
+        try:
+            tape.gradient(y, (x, kernel))
+        except tf.errors.OpError:
+            return False
+    return True
+
+
+@keras.saving.register_keras_serializable("dico_tf")
+class DilatedConvolution(keras.layers.Conv2D):
+    """Conv2D with its dilation in one TensorFlow operation: Keras moves pixels into batches and back.
+
+    That is slower, the more so the smaller the map, and goes wrong where the map's size is known only when it runs.
+    """
+
+    def call(self, inputs, training=False):
+        ours = keras.backend.backend() == "tensorflow" and self.data_format == "channels_last"
+        if not ours or (training and not _dilates_gradients()):
+            return super().call(inputs)
+        import tensorflow as tf
+
+        kernel = tf.convert_to_tensor(self.kernel)
+        y = tf.nn.conv2d(inputs, kernel, self.strides, self.padding.upper(), dilations=self.dilation_rate)
+        return self.activation(tf.nn.bias_add(y, tf.convert_to_tensor(self.bias)) if self.use_bias else y)
 
 
 @keras.saving.register_keras_serializable("dico_tf")
@@ -48,6 +83,7 @@ def convolution(x, filters: int, kernel: int, name: str, stride: int = 1, groups
     """kernel x kernel, no bias unless asked for; starts at N(0, 2 / (kernel kernel filters))."""
     x, padding = padded(x, kernel, stride, name)
     kind = GroupedConvolution if groups > 1 else Pointwise if kernel == stride == 1 else keras.layers.Conv2D
+    kind = DilatedConvolution if options.get("dilation_rate", 1) > 1 else kind
     start = keras.initializers.RandomNormal(stddev=math.sqrt(2 / (kernel * kernel * filters)))
     return kind(
         filters,

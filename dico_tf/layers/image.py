@@ -4,6 +4,8 @@ import dataclasses
 
 import keras
 
+Sides = int | tuple[int | None, int | None]  # of a square, or (height, width); None is any
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Normalisation:
@@ -34,9 +36,14 @@ class Normalise(keras.layers.Layer):
         return {**super().get_config(), "mean": self.mean, "std": self.std}
 
 
-def entrance(image_size: int, normalisation: Normalisation):
+def sides(image_size: Sides) -> tuple[int | None, int | None]:
+    """(height, width)"""
+    return (image_size, image_size) if isinstance(image_size, int) else image_size
+
+
+def entrance(image_size: Sides, normalisation: Normalisation):
     """The input tensor [B, H, W, 3] and the normalised images."""
-    image = keras.Input((image_size, image_size, 3), name="image", dtype="float32")
+    image = keras.Input((*sides(image_size), 3), name="image", dtype="float32")
     return image, Normalise(normalisation.mean, normalisation.std, name="normalise")(image)
 
 

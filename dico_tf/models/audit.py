@@ -78,9 +78,9 @@ def _of_clips(config: Config, network: Any) -> dict[str, Any]:
 
 def every(config: Config) -> Iterator[dict[str, Any]]:
     """Each preset of the data set's layout, by each S it has."""
-    if config.data.dataset in CLIPS:
-        image_size, layout = 0, "video"
-    else:
+    task = "video" if config.data.dataset in CLIPS else config.data.task
+    image_size, layout = 0, task
+    if task == "classification":
         image_size, _ = shape(config.data.dataset, config.data.image_size, config.data.classes)
         layout = "cifar" if image_size <= CIFAR_LARGEST else "imagenet"
     for preset in PRESETS.values():

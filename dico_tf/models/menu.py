@@ -15,8 +15,9 @@ from dico_tf.divide import budget
 from dico_tf.divide.networks.cost import Cost, cost
 from dico_tf.divide.networks.graph import weightless
 from dico_tf.errors import UserError
-from dico_tf.layers.image import Normalisation
+from dico_tf.layers.image import Normalisation, Sides, sides
 from dico_tf.models import (
+    deeplab,
     densenet,
     efficientnet,
     own,
@@ -31,7 +32,7 @@ from dico_tf.models import (
 )
 from dico_tf.registry import Registry
 
-FAMILIES = (resnet, wrn, resnext, se_resnet, densenet, pyramidnet, shake_shake, resnexst, efficientnet, x3d)
+FAMILIES = (resnet, wrn, resnext, se_resnet, densenet, pyramidnet, shake_shake, resnexst, efficientnet, deeplab, x3d)
 REGULARISERS = ("dropout", "shake_drop", "drop_path", "drop_block")
 TOLERANCE = 0.02  # of a budget
 
@@ -55,17 +56,17 @@ class Preset:
 
     @property
     def task(self) -> str:
-        """What it learns: the class of an image, unless its Spec says otherwise."""
+        """What it learns to say: the class of an image, unless its Spec says otherwise."""
         return getattr(self.spec, "task", "classification")
 
     def filmed(self, frames: int) -> "Preset":
         """The same for clips of so many frames; 0 = its own."""
         return dataclasses.replace(self, spec=dataclasses.replace(self.spec, frames=frames)) if frames else self
 
-    def shape(self, image_size: int) -> tuple[int, ...]:
+    def shape(self, image_size: Sides) -> tuple[int | None, ...]:
         """[H, W, 3] of an image, [T, H, W, 3] of a clip."""
         frames = (self.spec.frames,) if self.task == "video" else ()
-        return (*frames, image_size, image_size, 3)
+        return (*frames, *sides(image_size), 3)
 
     def layout(self, image_size: int) -> str:
         return self.spec.layout or ("cifar" if image_size <= CIFAR_LARGEST else "imagenet")
@@ -78,10 +79,10 @@ class Preset:
             return dataclasses.replace(self, spec=self.family.divide(self.spec, splits))
         return _within_budget(self, splits, division, image_size, classes)
 
-    def build(self, image_size: int, classes: int, normalisation: Normalisation | None = None) -> keras.Model:
+    def build(self, image_size: Sides, classes: int, normalisation: Normalisation | None = None) -> keras.Model:
         return self.family.build(self.spec, image_size, classes, *([normalisation] if normalisation else []))
 
-    def cost(self, image_size: int, classes: int, seen_size: int = 0) -> Cost:
+    def cost(self, image_size: Sides, classes: int, seen_size: Sides = 0) -> Cost:
         """Of a pass; clips may be seen at another size than the network trains at."""
         return _cost(self, image_size, classes, seen_size or image_size)
 
@@ -100,11 +101,11 @@ class Preset:
 
 
 @functools.lru_cache(1024)
-def _cost(preset: Preset, image_size: int, classes: int, seen_size: int) -> Cost:
+def _cost(preset: Preset, image_size: Sides, classes: int, seen_size: Sides) -> Cost:
     return weightless(lambda: cost(_fed(preset.build(image_size, classes), preset.shape(seen_size))))
 
 
-def _fed(network: keras.Model, shape: tuple[int, ...]) -> keras.Model:
+def _fed(network: keras.Model, shape: tuple[int | None, ...]) -> keras.Model:
     """The network where it knows its sizes, else as called with inputs of this shape."""
     if None not in network.input_shape[1:]:
         return network
@@ -156,3 +157,14 @@ def find(model: str | dict[str, Any]) -> Preset | own.Own:
     if model not in PRESETS and ("." in model or "/" in model):
         return own.load(model)
     return PRESETS[model]
+
+
+def check_task(model: str, task: str) -> None:
+    """UserError where the preset learns something else; networks of one's own learn classes of images."""
+    learns = PRESETS[model].task if model in PRESETS else own.Own.task
+    if learns != task:
+        fitting = [preset.name for preset in PRESETS.values() if preset.task == task]
+        raise UserError(
+            f"--model={model} is for {learns} and --task={task}: give --task={learns}, or a model such as "
+            f"{', '.join(fitting[:3])}"
+        )

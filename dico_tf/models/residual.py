@@ -82,13 +82,13 @@ def middle(planes: int, base_width: float, groups: int) -> int:
 
 def bottleneck(
     x, planes: int, stride: int, name: str, *, base_width: float = 64, groups: int = 1, gamma="zeros",
-    norm=batch_norm, finish=None,
+    norm=batch_norm, finish=None, dilation: int = 1, shortcut=shortcut,
 ):  # fmt: skip
     """relu(shortcut + finish(BN(1x1(relu(BN(3x3(relu(BN(1x1)))))))), four times as wide as planes at its end."""
     m = middle(planes, base_width, groups)
     y = convolution(x, m, 1, f"{name}_conv1")
     y = relu(norm(y, f"{name}_norm1"), f"{name}_relu1")
-    y = convolution(y, m, 3, f"{name}_conv2", stride, groups)
+    y = convolution(y, m, 3, f"{name}_conv2", stride, groups, dilation_rate=dilation)
     y = relu(norm(y, f"{name}_norm2"), f"{name}_relu2")
     y = convolution(y, 4 * planes, 1, f"{name}_conv3")
     y = norm(y, f"{name}_norm3", gamma=gamma)

@@ -1,6 +1,7 @@
 """The model that a config asks for, and the one that a run's folder holds."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,20 +9,28 @@ import numpy as np
 
 from dico_tf.config import Config, Data, from_json
 from dico_tf.cotrain.dico import DiCo
+from dico_tf.cotrain.segmenter import Segmenter
 from dico_tf.data.source import Source
 from dico_tf.divide import weight_decay
 from dico_tf.divide.networks.blueprint import in_float32
 from dico_tf.errors import UserError
 from dico_tf.models import torch_weights
-from dico_tf.models.menu import PRESETS, find
+from dico_tf.models.menu import PRESETS, check_task, find
 from dico_tf.models.torch_weights import Carried
 from dico_tf.training import state
 from dico_tf.training.workdir import read_json
 
+Own = Callable[[Config, dict[str, Any]], dict[str, Any]]  # what one class alone is told, of the config and the facts
+LEARNERS: dict[str, tuple[type[DiCo], Own]] = {
+    "classification": (DiCo, lambda config, data: {}),
+    "segmentation": (Segmenter, lambda config, data: {"auxiliary_weight": config.cotraining.auxiliary_weight}),
+    "video": (DiCo, lambda config, data: {"frames": data.get("frames", 0)}),
+}
+
 
 def wanted(config: Config) -> Data:
     """Which images to load: of clips, frames, rate and size are the preset's where nothing is said."""
-    _check_task(config)
+    check_task(config.network.model, config.data.task)
     data = config.data
     if data.task != "video":
         return data
@@ -34,25 +43,10 @@ def wanted(config: Config) -> Data:
     )
 
 
-def _check_task(config: Config) -> None:
-    """Networks of images take no clips, and the reverse."""
-    task, model = config.data.task, config.network.model
-    learns = PRESETS[model].task if model in PRESETS else "classification"
-    if learns == task:
-        return
-    known = [preset.name for preset in PRESETS.values() if preset.task == task]
-    if task == "classification":
-        raise UserError(
-            f"--model={model} is a network for --task={learns}: give that, or another model, e.g. wrn_28_10"
-        )
-    raise UserError(
-        f"--task={task} needs a network for it, which --model={model} is not: give {', '.join(known) or task}"
-    )
-
-
 def facts(source: Source) -> dict[str, Any]:
     """What a run must remember of its data to be used without them."""
     films = source.splits["train"].films
+    scenes = {"frame": list(source.frame)} if source.frame else {}
     return {
         "name": source.name,
         "fingerprint": source.fingerprint,
@@ -63,6 +57,7 @@ def facts(source: Source) -> dict[str, Any]:
         "mean": list(source.mean),
         "std": list(source.std),
         "sizes": {name: split.size for name, split in source.splits.items()},
+        **scenes,
     }
 
 
@@ -74,13 +69,13 @@ def network(config: Config, data: dict[str, Any], reference: str | dict[str, Any
     if precision == "float32":
         reference = in_float32(reference)
     views, cotraining, optimisation = config.views, config.cotraining, config.optimisation
-    return DiCo(
+    learner, own = LEARNERS[config.data.task]
+    return learner(
         reference or config.network.model,
         config.network.splits,
         division=config.network.division,
         classes=len(data["class_names"]),
         image_size=data["image_size"],
-        frames=data.get("frames", 0),
         views=views.views,
         same_views=views.same_views,
         mixup=views.mixup,
@@ -99,6 +94,7 @@ def network(config: Config, data: dict[str, Any], reference: str | dict[str, Any
         std=data["std"],
         seed=config.run.seed,
         dtype=precision or config.machine.precision,
+        **own(config, data),
     )
 
 
@@ -122,6 +118,12 @@ class TrainedRun:
     def checksums(self) -> dict[str, str]:
         """sha256 of each branch's weights, by which a committee knows its members."""
         return state.checksums(self.arrays)
+
+    def check_images(self, takers: str, remedy: str) -> None:
+        """UserError where the run answers other than its takers do, with one class an image."""
+        task = self.config.data.task
+        if task != "classification":
+            raise UserError(f"{self.workdir} is a {task} run, and {takers} answer with one class an image: {remedy}")
 
     def network(self, precision: str = "") -> DiCo:
         model = network(self.config, self.data, self.reference, precision)
@@ -160,7 +162,7 @@ def _start_from_run(model: DiCo, workdir: str | Path) -> list[str]:
     before, named = run.config.network, state.weights(model)
     fitting = {n: run.arrays[n] for n, v in named.items() if n in run.arrays and run.arrays[n].shape == tuple(v.shape)}
     fresh = [name for name in named if name not in fitting]
-    wrong = [name for name in fresh if not name.split("/")[1].startswith("logits")]
+    wrong = [name for name in fresh if not name.split("/")[1].startswith(("logits", "auxiliary"))]
     if wrong or before.splits != model.splits:
         differ = f": {len(wrong)} variables differ, e.g. {wrong[0]}" if wrong else f" {model.splits}"
         raise UserError(

@@ -224,7 +224,7 @@ class Loop:
         return evaluation_batches(self.train, size).take(RECALIBRATION_BATCHES)
 
     def _keep_if_best(self, epoch: int, found: dict[str, Any], chosen: bool) -> None:
-        score = found["ensemble_accuracy"]
+        score = found[self.model.scores.judged]
         if not chosen or (self.best and score <= self.best["score"]):
             return
         weights = "ema" if self.config.optimisation.evaluate_ema else "raw"

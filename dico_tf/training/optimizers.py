@@ -37,6 +37,7 @@ def schedule(options: Optimisation, steps_per_epoch: int) -> Schedule:
         min_lr=options.min_lr,
         step_epochs=options.step_epochs,
         step_factor=options.step_factor,
+        poly_power=options.poly_power,
     )
 
 

@@ -11,12 +11,12 @@ from dico_tf.training.strategy import Devices
 
 
 def train_function(devices: Devices, model) -> Callable:
-    """(batch, stop) -> every replica's and machine's mean of [branch losses..., ensemble accuracy, stop]."""
+    """(batch, stop) -> every replica's and machine's mean of [branch losses..., the ensemble's score, stop]."""
     names = [f"branch_{s}_loss" for s in range(model.splits)]
 
     def on_replica(batch, stop):
         results = model.train_step(batch)
-        return tf.stack([*(results[name] for name in names), results["ensemble_accuracy"], stop])
+        return tf.stack([*(results[name] for name in names), results[model.scores.judged], stop])
 
     @tf.function(autograph=False)
     def step(batch, stop):
@@ -28,14 +28,7 @@ def train_function(devices: Devices, model) -> Callable:
 
 def results(model, shared: bool = True) -> dict[str, object]:
     """The running means in the words of metrics.jsonl."""
-    values = {metric.name: float(metric.result()) for metric in model.metrics}
-    return {
-        "loss": values["loss"],
-        "agreement": values["agreement"],
-        "branch_accuracy": [values[f"branch_{s}_accuracy"] for s in range(model.splits)],
-        "ensemble_accuracy": values["ensemble_accuracy"] if shared else None,
-        "ensemble": {a: values[f"ensemble_{a}_accuracy"] for a in model.scores.ensemble} if shared else None,
-    }
+    return model.scores.results(shared)
 
 
 def _at_once(split: Split, images: int) -> int:

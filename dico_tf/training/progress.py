@@ -35,8 +35,10 @@ def percents(values: list[float]) -> str:
 
 
 def scores(row: dict[str, Any]) -> str:
-    together = row["ensemble_accuracy"]
-    text = f"branches {percents(row['branch_accuracy'])}"
+    name = "miou" if "ensemble_miou" in row else "accuracy"
+    together = row[f"ensemble_{name}"]
+    text = f"branches {percents(row[f'branch_{name}'])}"
+    text = f"mIoU {text}" if name == "miou" else text
     return text if together is None else f"{text}  ensemble {percents([together])}"
 
 

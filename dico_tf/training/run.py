@@ -20,6 +20,7 @@ from dico_tf.training.checkpoints import Checkpoints
 from dico_tf.training.loop import Loop
 from dico_tf.training.optimizers import optimizer
 from dico_tf.training.strategy import Devices, devices, share, share_threads
+from dico_tf.views import scene_views
 from dico_tf.views.policies import parse_all
 
 
@@ -66,11 +67,18 @@ def _reference(config: Config, folder: Path, known: bool) -> str | dict[str, Any
     return kept or find(config.network.model).reference
 
 
+def _check_views(config: Config) -> None:
+    if config.data.task == "segmentation":
+        scene_views.split(config.views.views, config.network.splits)
+    else:
+        parse_all(config.views.views, config.network.splits)
+
+
 def train(config: Config, flags_text: str, say: Callable[[str], None]) -> dict[str, Any]:
     """Trains or continues; the summary, which is also in summary.json. Raises Stopped after a signal."""
-    _check_division(config.network)
     asked = assemble.wanted(config)
-    parse_all(config.views.views, config.network.splits)
+    _check_division(config.network)
+    _check_views(config)
     folder = Path(config.run.workdir) if config.run.workdir else workdir.default(config)
     share_threads(config.network.splits)
     place = devices(config.machine.strategy)
@@ -156,7 +164,8 @@ def _summary(config: Config, loop: Loop, data: dict[str, Any], seconds: float, s
     best = next((row for row in loop.rows if loop.best and row["epoch"] == loop.best["epoch"]), None)
     select = config.run.select
     name = f"{select}_ema" if config.optimisation.evaluate_ema else select
-    final = best and {"branches": best[name]["branch_accuracy"], "ensemble": best[name]["ensemble_accuracy"]}
+    judged = loop.model.scores.judged
+    final = best and {"branches": best[name][judged.replace("ensemble", "branch")], "ensemble": best[name][judged]}
     return {
         "model": config.network.model,
         "splits": config.network.splits,

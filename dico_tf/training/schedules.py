@@ -6,11 +6,12 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("dico_tf")
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
-    """Linear warm-up to `lr` over W epochs, then cosine, step or constant.
+    """Linear warm-up to `lr` over W epochs, then cosine, step, constant or poly.
 
     T <= W n: warmup_lr + (lr - warmup_lr) T / (W n), with n steps per epoch; then, for cosine,
     max(lr (1 + cos(pi (T - W n) / ((E - W) n))) / 2, min_lr). W = -1 is the published "none" of the
-    1800-epoch runs: the cosine spans E + 1 epochs and starts one epoch in.
+    1800-epoch runs: the cosine spans E + 1 epochs and starts one epoch in. Poly is
+    lr (1 - (T - W n) / ((E - W) n)) ^ power.
     """
 
     def __init__(
@@ -24,17 +25,19 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         min_lr: float = 1e-4,
         step_epochs: tuple[int, ...] = (),
         step_factor: float = 0.1,
+        poly_power: float = 0.9,
     ):
         super().__init__()
         self._config = {
             "shape": shape, "lr": lr, "epochs": epochs, "steps_per_epoch": steps_per_epoch,
             "warmup_epochs": warmup_epochs, "warmup_lr": warmup_lr, "min_lr": min_lr,
             "step_epochs": tuple(step_epochs), "step_factor": step_factor,
+            "poly_power": poly_power,
         }  # fmt: skip
         self.shape, self.lr, self.epochs, self.steps_per_epoch = shape, lr, epochs, steps_per_epoch
         self.warmup_epochs, self.warmup_lr, self.min_lr = warmup_epochs, warmup_lr, min_lr
         self.step_epochs = tuple(step_epochs) or tuple(round(epochs * share) for share in (0.3, 0.6, 0.9))
-        self.step_factor = step_factor
+        self.step_factor, self.poly_power = step_factor, poly_power
 
     def __call__(self, step):
         step = ops.cast(step, "float32")
@@ -45,11 +48,17 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         rising = self.warmup_lr + (self.lr - self.warmup_lr) * step / warmup
         return ops.where(step <= warmup, rising, after)
 
-    def _cosine(self, step):
+    def _share(self, step):
+        """Of the steps after the warm-up, 0..1."""
         start = self.warmup_epochs * self.steps_per_epoch
         span = (self.epochs - self.warmup_epochs) * self.steps_per_epoch
-        share = ops.clip((step - start) / span, 0.0, 1.0)
-        return ops.maximum(0.5 * self.lr * (1 + ops.cos(3.141592653589793 * share)), self.min_lr)
+        return ops.clip((step - start) / span, 0.0, 1.0)
+
+    def _cosine(self, step):
+        return ops.maximum(0.5 * self.lr * (1 + ops.cos(3.141592653589793 * self._share(step))), self.min_lr)
+
+    def _poly(self, step):
+        return self.lr * ops.power(1 - self._share(step), self.poly_power)
 
     def _step(self, step):
         falls = sum(ops.cast(step >= e * self.steps_per_epoch, "float32") for e in self.step_epochs)

@@ -19,8 +19,8 @@ from dico_tf.training.workdir import read_json
 def weights(model) -> dict[str, Any]:
     """Variables of the branches as branch_0/stem_conv/kernel: what is needed to answer."""
     named = {}
-    for s, branch in enumerate(model.branches):
-        for layer in branch.layers:
+    for s, learner in enumerate(model.learners):
+        for layer in learner.layers:
             for variable in layer.variables:
                 named[f"branch_{s}/{layer.name}/{variable.name}"] = variable
     return named

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from dico_tf import __version__
-from dico_tf.config import FORMAT, Config, Data, from_json, to_values
+from dico_tf.config import FORMAT, Config, from_json, to_values
 from dico_tf.errors import UserError
 
 # What may change between a run and its continuation: where and how often, not what.
 FREE = frozenset(
     {"workdir", "data_dir", "save_every", "keep", "evaluation_batch_size", "max_steps", "strategy", "test_views"}
 )
-# Fields that runs of before have not: with their defaults they change nothing.
-LATER = {name: getattr(Data(), name) for name in ("task", "frames", "frame_rate")}
+# What came after the first runs: at its default it says what a config without it said, whose checkpoints go on.
+LATER = frozenset({"task", "frames", "frame_rate", "void", "auxiliary_weight", "poly_power"})
 PACKAGES = ("tensorflow", "keras", "keras-cv", "tensorflow-datasets", "numpy")
 
 
@@ -28,8 +28,12 @@ def default(config: Config) -> Path:
 
 
 def config_hash(config: Config) -> str:
-    fixed = {name: value for name, value in to_values(config).items() if name not in FREE}
-    fixed = {name: value for name, value in fixed.items() if name not in LATER or value != LATER[name]}
+    plain = to_values(Config())
+    fixed = {
+        name: value
+        for name, value in to_values(config).items()
+        if name not in FREE and not (name in LATER and value == plain[name])
+    }
     return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
 
 

@@ -1,5 +1,7 @@
 """AutoAugment and RandAugment: which operations each image goes through, and with what values."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import tensorflow as tf
 
@@ -7,7 +9,7 @@ from dico_tf.views import autoaugment, operations
 from dico_tf.views.draws import Draws
 
 _NUMBER = {name: number for number, name in enumerate(operations.NAMES)}
-_SIGNED = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
+SIGNED = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
 
 RANDAUGMENT = (
     "autocontrast", "equalize", "invert", "rotate", "posterize", "solarize", "solarize_add", "colour", "contrast",
@@ -58,16 +60,18 @@ def randaugment_values(level: tf.Tensor) -> dict[str, tf.Tensor]:
     }
 
 
-def rand_augment(images: tf.Tensor, m: float, draws: Draws, stream: str, fill: operations.Fill) -> tf.Tensor:
+def rand_augment(
+    images: tf.Tensor, m: float, draws: Draws, stream: str, fill: operations.Fill, names: Sequence[str] = RANDAUGMENT
+) -> tf.Tensor:
     """Two operations drawn with replacement, each done with probability 1/2 at its own level N(m, 1/2) in 0..10."""
-    choice = draws.below(f"{stream} operation", len(RANDAUGMENT), count=2)  # [B, 2]
+    choice = draws.below(f"{stream} operation", len(names), count=2)  # [B, 2]
     level = tf.clip_by_value(m + 0.5 * draws.normal(f"{stream} level", count=2), 0.0, 10.0)
     values = randaugment_values(level)
-    value = tf.gather(tf.stack([values[name] for name in RANDAUGMENT], axis=-1), choice, batch_dims=2)
-    signed = tf.gather(tf.constant(np.isin(RANDAUGMENT, _SIGNED)), choice)
+    value = tf.gather(tf.stack([values[name] for name in names], axis=-1), choice, batch_dims=2)
+    signed = tf.gather(tf.constant(np.isin(names, SIGNED)), choice)
     negative = draws.uniform(f"{stream} sign", count=2) < 0.5
     value = tf.where(signed & negative, -value, value)
-    operation = tf.gather(tf.constant([_NUMBER[name] for name in RANDAUGMENT]), choice)
+    operation = tf.gather(tf.constant([_NUMBER[name] for name in names]), choice)
     operation = _where(draws.uniform(f"{stream} done", count=2) < 0.5, operation)
     for half in range(2):
         images = operations.apply(images, operation[:, half], value[:, half], fill)

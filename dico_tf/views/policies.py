@@ -104,10 +104,28 @@ class Cutout:
         return "" if self.size >= 0 else "size must be at least 0 pixels"
 
 
-Piece = Crop | Flip | ResizedCrop | ShortSide | AutoAugmentCifar | AutoAugmentImagenet | RandAugment | Erase | Cutout
+@dataclasses.dataclass(frozen=True)
+class Scale:
+    """Of segmentation: the picture is resized by a factor, drawn in steps where there is one, before it is cropped."""
+
+    least: float = 0.5
+    most: float = 2.0
+    step: float = 0.0
+
+    def faults(self) -> str:
+        if not 0 < self.least <= self.most:
+            return "the factors must satisfy 0 < least <= most"
+        return "" if self.step >= 0 else "step must be at least 0"
+
+
+Piece = (
+    Scale | Crop | Flip | ResizedCrop | ShortSide
+    | AutoAugmentCifar | AutoAugmentImagenet | RandAugment | Erase | Cutout
+)  # fmt: skip
 
 PIECES: Registry[type] = Registry("piece of a view policy")
 PIECES.add("none", type(None))
+PIECES.add("scale", Scale)
 PIECES.add("crop", Crop)
 PIECES.add("flip", Flip)
 PIECES.add("resized_crop", ResizedCrop)

@@ -1,11 +1,12 @@
 """The views of a batch: one picture, seen by each branch in its own way."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from dico_tf.errors import UserError
 from dico_tf.views import autoaugment, keras_cv_operations, operations
 from dico_tf.views.chains import auto_augment, rand_augment
 from dico_tf.views.draws import Draws
@@ -16,6 +17,7 @@ from dico_tf.views.policies import (
     Piece,
     RandAugment,
     ResizedCrop,
+    Scale,
     ShortSide,
     parse_all,
 )
@@ -45,6 +47,8 @@ class Views:
     ) -> None:
         self.policies, self.splits, self.seed, self.fill, self.same = tuple(policies), splits, seed, tuple(fill), same
         self._pieces = parse_all(self.policies, splits)
+        if any(isinstance(piece, Scale) for pieces in self._pieces for piece in pieces):
+            raise UserError(f"--views={','.join(self.policies)}: scale is for --task=segmentation; give resized_crop")
         keras_cv_operations.layers()  # here, where variables may be made, and not inside a step
 
     def __call__(self, images: tf.Tensor, index: tf.Tensor, epoch: Any, cut: bool = False) -> list[tf.Tensor]:
@@ -64,8 +68,8 @@ class Views:
             index = tf.repeat(index, tf.shape(images)[1])
             images = tf.ensure_shape(tf.reshape(images, [-1, *shape[2:]]), (None, *shape[2:]))
         draws = Draws(self.seed, epoch, index, branch)
-        seen = _seen(images, self._pieces[branch], draws, self.fill, cut)
-        return tf.ensure_shape(tf.reshape(seen, [-1, *shape[1:]]), shape) if shape.rank == 5 else seen
+        found = seen(images, self._pieces[branch], draws, self.fill, cut)
+        return tf.ensure_shape(tf.reshape(found, [-1, *shape[1:]]), shape) if shape.rank == 5 else found
 
     @property
     def zooms(self) -> bool:
@@ -137,7 +141,14 @@ def _stream(place: int, piece: Piece) -> str:
     return f"{place} {type(piece).__name__}"
 
 
-def _seen(images: tf.Tensor, pieces: Sequence[Piece], draws: Draws, fill: operations.Fill, cut: bool) -> tf.Tensor:
+def seen(
+    images: tf.Tensor,
+    pieces: Sequence[Piece],
+    draws: Draws,
+    fill: operations.Fill,
+    cut: bool = False,
+    apply: Mapping[type, Apply] = _APPLY,
+) -> tf.Tensor:
     """The pieces in order; those that only move or cover pixels wait in a frame until something needs the pixels."""
     frame: Frame | None = None
     for place, piece in enumerate(pieces):
@@ -151,5 +162,5 @@ def _seen(images: tf.Tensor, pieces: Sequence[Piece], draws: Draws, fill: operat
             frame = frame or Frame(images, fill)
             frame.add(piece, draws, stream)
         else:
-            images = _APPLY[type(piece)](images, piece, draws, stream, fill)
+            images = apply[type(piece)](images, piece, draws, stream, fill)
     return frame.view() if frame else images

@@ -187,7 +187,7 @@ def test_films_in_the_place_of_pictures_are_told_too(root):
 
 @pytest.mark.parametrize("name", ["digits", "cifar10"])
 def test_sets_of_images_hold_no_clips(name):
-    with pytest.raises(UserError, match=f"--dataset={name} holds no clips: --task=video takes folder:DIR or moving"):
+    with pytest.raises(UserError, match=f"--dataset={name} has no clips for --task=video: give folder:DIR or moving"):
         sources.load(Data(dataset=name, task="video", frames=3, frame_rate=1), 0)
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dico_tf.layers.convolution import GroupedConvolution, Pointwise, convolution
+from dico_tf.layers.convolution import DilatedConvolution, GroupedConvolution, Pointwise, convolution
 from dico_tf.layers.drops import DropBlock, DropPath
 from dico_tf.layers.image import Normalisation, Normalise
 from dico_tf.layers.normalisation import BatchNorm
@@ -29,6 +29,35 @@ def test_the_fused_pass_is_keras_own():
     assert np.asarray(ours(X, training=True)) == pytest.approx(np.asarray(keras_own(X, training=True)), abs=1e-5)
     keras_own.set_weights(ours.get_weights())
     assert np.array_equal(ours(X, training=False), keras_own(X, training=False))
+
+
+@pytest.mark.parametrize("dilation", [2, 6])
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_a_dilated_convolution_is_keras_own(dilation, padding):
+    x = tf.constant(np.random.default_rng(2).normal(size=(2, 13, 15, 4)).astype(np.float32))
+    options = {"dilation_rate": dilation, "padding": padding, "bias_initializer": "normal"}
+    ours, keras_own = DilatedConvolution(5, 3, **options), keras.layers.Conv2D(5, 3, **options)
+    ours.build(x.shape), keras_own.build(x.shape)
+    keras_own.set_weights(ours.get_weights())
+    found = []
+    for layer in (ours, keras_own):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x, training=True) if layer is ours else layer(x)
+            loss = tf.reduce_sum(y**2)
+        found.append([y, *tape.gradient(loss, [x, *layer.trainable_variables])])
+    for mine, other in zip(*found, strict=True):
+        assert np.asarray(mine) == pytest.approx(np.asarray(other), rel=1e-4, abs=1e-3)
+    assert np.asarray(ours(x)) == pytest.approx(np.asarray(keras_own(x)), abs=1e-4)
+
+
+def test_a_dilated_convolution_takes_maps_of_any_size():
+    image = keras.Input((None, None, 4))
+    model = keras.Model(image, convolution(image, 3, 3, "conv", dilation_rate=12))
+    answer = tf.function(lambda x: model(x), reduce_retracing=True, autograph=False)
+    for sides in ((3, 3), (2, 3), (5, 7), (30, 2)):
+        x = np.random.default_rng(4).normal(size=(1, *sides, 4)).astype(np.float32)
+        assert answer(x).numpy() == pytest.approx(model(x).numpy(), abs=1e-5)
 
 
 @pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (3, 1), (3, 2), (5, 2)])

@@ -17,6 +17,11 @@ def pictures(name: str) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
 
 
+def answer(name: str, side: int) -> tuple[int, ...]:
+    """Shape of what it says of a picture: seven logits, or as many of each pixel."""
+    return (side, side, 7) if PRESETS[name].task == "segmentation" else (7,)
+
+
 def test_every_family_has_a_tiny_preset():
     families = {PRESETS[name].family.__name__ for name in PRESETS}
     assert families == {PRESETS[name].family.__name__ for name in TINY}
@@ -33,13 +38,13 @@ def test_it_takes_raw_pixels_and_answers_in_float32(name, policy):
         keras.config.set_dtype_policy(before)
     assert [tensor.name for tensor in model.inputs] == ["image"]
     logits = model(pictures(name))
-    assert logits.shape == (4, 7) and logits.dtype == "float32"
+    assert logits.shape == (4, *answer(name, 32)) and logits.dtype == "float32"
     assert np.isfinite(logits).all()
 
 
 @pytest.mark.parametrize("name", TINY)
 def test_the_smallest_pictures_leave_every_layer_pixels(name):
-    assert PRESETS[name].divided(2).build(SMALLEST, 7).output_shape == (None, 7)
+    assert PRESETS[name].divided(2).build(SMALLEST, 7).output_shape == (None, *answer(name, SMALLEST))
 
 
 @pytest.mark.parametrize("name", TINY)

@@ -10,22 +10,28 @@ from dico_tf.models import audit
 from dico_tf.models.menu import PRESETS
 
 PATH = Path(__file__).parents[1] / "goldens" / "divisions.json"
-LAYOUTS = {"cifar100": "cifar", "imagenet2012": "imagenet", "kinetics400": "video"}
-SIZES = {"cifar100": 32, "imagenet2012": 224, "kinetics400": 0}
+# data set: image size, classes (0 = the network's, the data set's own), layout of the presets that learn it
+SHAPES = {
+    "cifar100": (32, 100, "cifar"),
+    "imagenet2012": (224, 1000, "imagenet"),
+    "folder:cityscapes": (769, 19, "segmentation"),
+    "kinetics400": (0, 0, "video"),
+}
 
 
 def entries() -> Iterator[tuple[str, str, int]]:
     """Every preset with the data sets of its layout, by each S it has."""
     for preset in PRESETS.values():
-        for dataset, layout in LAYOUTS.items():
-            if preset.layout(SIZES[dataset]) == layout:
+        for dataset, (image_size, _, layout) in SHAPES.items():
+            if preset.layout(image_size) == layout:
                 yield from ((preset.name, dataset, splits) for splits in preset.spec.splits)
 
 
 def entry(model: str, dataset: str, splits: int) -> dict[str, Any]:
     """What is golden of an audit: what changed, and what a branch costs."""
-    task = "video" if LAYOUTS[dataset] == "video" else "classification"
-    report = audit.one(config.from_values({"model": model, "splits": splits, "dataset": dataset, "task": task}))
+    image_size, classes, _ = SHAPES[dataset]
+    shape = {"dataset": dataset, "image_size": image_size, "classes": classes, "task": PRESETS[model].task}
+    report = audit.one(config.from_values({"model": model, "splits": splits, **shape}))
     kept = ("model", "splits", "dataset", "changes", "regularisation")
     found = {**{name: report[name] for name in kept}, **report["branches"][0]}
     return json.loads(json.dumps(found))

@@ -172,3 +172,11 @@ def test_too_little_space_is_said_before_training(tmp_path):
     with pytest.raises(UserError, match=r"MB free and the run needs 1000000000000 MB"):
         workdir.check_space(tmp_path, 10**18)
     workdir.check_space(tmp_path, 1)
+
+
+def test_a_config_without_later_flags_keeps_the_hash_its_checkpoints_bear():
+    """Of wrn_28_10 on CIFAR-10, as it was before segmentation and video."""
+    plain = workdir.config_hash(config.Config())
+    assert plain == "9562624a7efd7f84af3e357077539396795793a6f1f3ba76789d581cc14a3ce9"
+    assert plain == workdir.config_hash(config.from_values({"task": "classification", "poly_power": 0.9}))
+    assert plain != workdir.config_hash(config.from_values({"task": "segmentation"}))

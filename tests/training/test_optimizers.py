@@ -37,6 +37,13 @@ def test_steps_fall_at_their_epochs():
     assert rates == pytest.approx([0.1, 0.1, 0.02, 0.004])
 
 
+def test_poly_is_as_published():
+    schedule = Schedule("poly", 0.007, 30, 1000)
+    assert [float(schedule(step)) for step in (0, 15_000, 30_000)] == pytest.approx([0.007, 0.0037512, 0], abs=5e-8)
+    warm = Schedule("poly", 0.1, 10, N, warmup_epochs=1, poly_power=1)
+    assert [float(warm(e * N)) for e in (0, 1, 5.5)] == pytest.approx([0.005, 0.1, 0.05], rel=1e-5)
+
+
 def test_a_schedule_survives_its_config():
     schedule = Schedule("step", 0.1, 100, N, warmup_epochs=5, step_epochs=(30,))
     again = Schedule.from_config(schedule.get_config())

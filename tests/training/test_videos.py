@@ -124,7 +124,7 @@ def test_predict_answers_for_folders_of_frames(light, place, here, tmp_path):
 
 def test_export_says_that_it_knows_no_clips(light, here, tmp_path):
     status, _, err = here("export", f"--workdir={light}", f"--out={tmp_path / 'out'}")
-    assert status == 2 and "learnt from clips, which export.py does not write yet" in err and "Traceback" not in err
+    assert status == 2 and "a video run, and exports answer with one class an image" in err and "Traceback" not in err
 
 
 @pytest.mark.slow
@@ -150,9 +150,9 @@ def test_a_run_that_was_stopped_goes_on_bit_identically(light, place, tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--model=x3d_tiny"], "--model=x3d_tiny is a network for --task=video: give that"),
-        (["--task=video", "--model=wrn_tiny"], "--model=wrn_tiny is not: give x3d_tiny, x3d_xs"),
-        (["--task=video", "--model=x3d_tiny", "--dataset=digits"], "--dataset=digits holds no clips"),
+        (["--model=x3d_tiny"], "--model=x3d_tiny is for video and --task=classification: give --task=video"),
+        (["--task=video", "--model=wrn_tiny"], "give --task=classification, or a model such as x3d_tiny"),
+        (["--task=video", "--model=x3d_tiny", "--dataset=digits"], "--dataset=digits has no clips for --task=video"),
         (["--model=wrn_tiny", "--frames=4"], "--frames=4 is of clips and contradicts --task=classification"),
         (["--task=video", "--model=x3d_tiny", "--test_views=10x2"], "--test_views=10x2 is not CLIPSxCROPS"),
         (["--task=video", "--model=x3d_tiny", "--dataset=folder:nowhere"], "there is no such folder"),

@@ -1,0 +1,115 @@
+"""Losses and scores of classes of pixels: logits [B, S, H, W, C] and masks [B, H, W] in which VOID has no class."""
+
+import keras
+import tensorflow as tf
+
+from dico_tf.cotrain.losses import combine
+from dico_tf.data.masks import VOID
+
+
+def enlarged(logits: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
+    """[B, h, w, C] -> [B, H, W, C] of masks [B, H, W]: bilinear, as the networks' own last layer."""
+    return tf.image.resize(logits, tf.shape(like)[1:3])
+
+
+def cross_entropy(logits: tf.Tensor, masks: tf.Tensor, smoothing: float) -> tf.Tensor:
+    """-sum_c t_c log p_c, t = (1 - smoothing) [c = y] + smoothing / C: [B, H, W, C] -> [B, H, W], 0 where void."""
+    log_p = tf.nn.log_softmax(tf.cast(logits, tf.float32))
+    target = tf.one_hot(masks, log_p.shape[-1], on_value=1.0 - smoothing, dtype=tf.float32)  # of void: nothing
+    loss = -tf.reduce_sum(target * log_p, -1) - smoothing * tf.reduce_mean(log_p, -1)
+    return tf.where(masks == VOID, 0.0, loss)
+
+
+def valid(masks: tf.Tensor) -> tf.Tensor:
+    """Pixels with a class, of each image: float32 [B]."""
+    return tf.reduce_sum(tf.cast(masks != VOID, tf.float32), [1, 2])
+
+
+def mean(values: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
+    """[B, H, W] -> [B] over the pixels with a class; 0 where there is none."""
+    kept = tf.where(masks == VOID, 0.0, values)
+    return tf.reduce_sum(kept, [1, 2]) / tf.maximum(valid(masks), 1.0)
+
+
+def shares(masks: tf.Tensor) -> tf.Tensor:
+    """What each image counts in the mean over the global batch's pixels with a class: [B], of mean 1 (or 0)."""
+    own = valid(masks)
+    context = tf.distribute.get_replica_context()
+    pixels = context.all_reduce(tf.distribute.ReduceOp.SUM, tf.reduce_sum(own))
+    images = tf.cast(tf.shape(own)[0] * context.num_replicas_in_sync, tf.float32)
+    return own * images / tf.maximum(pixels, 1.0)
+
+
+@keras.saving.register_keras_serializable("dico_tf")
+class Confusion(keras.metrics.Metric):
+    """Pixels [C, C] seen so far, rows are the truth; its result is the mean IoU."""
+
+    def __init__(self, classes: int, **options):
+        super().__init__(**options)
+        self.classes = classes
+        self.counts = self.add_variable((classes, classes), "zeros", dtype="int64", name="counts")
+
+    def update_state(self, answers, masks):
+        """Classes [B, H, W] against masks [B, H, W]."""
+        kept = masks != VOID
+        pairs = tf.boolean_mask(masks * self.classes + tf.cast(answers, masks.dtype), kept)
+        size = self.classes**2
+        counts = tf.math.bincount(pairs, minlength=size, maxlength=size, dtype=tf.int64)
+        self.counts.assign_add(tf.reshape(counts, (self.classes, self.classes)))
+
+    def result(self):
+        """mean_c TP / (TP + FP + FN), over the classes that occur in truth or answer; 0 where none does."""
+        counts = tf.cast(tf.convert_to_tensor(self.counts), tf.float64)
+        both = tf.linalg.diag_part(counts)
+        union = tf.reduce_sum(counts, 0) + tf.reduce_sum(counts, 1) - both
+        occurs = tf.cast(union > 0, tf.float64)
+        return tf.cast(
+            tf.math.divide_no_nan(tf.reduce_sum(tf.math.divide_no_nan(both, union)), tf.reduce_sum(occurs)), tf.float32
+        )
+
+    def accuracy(self):
+        """Share of the pixels answered right."""
+        counts = tf.cast(tf.convert_to_tensor(self.counts), tf.float64)
+        return tf.cast(tf.math.divide_no_nan(tf.linalg.trace(counts), tf.reduce_sum(counts)), tf.float32)
+
+    def get_config(self):
+        return {**super().get_config(), "classes": self.classes}
+
+
+class PixelScores:
+    """The metrics of a Segmenter: losses per pixel, and confusions of every branch and of the ensemble."""
+
+    judged = "ensemble_miou"
+
+    def __init__(self, splits: int, classes: int, average: str):
+        self.average = average
+        self.loss = keras.metrics.Mean(name="loss")
+        self.agreement = keras.metrics.Mean(name="agreement")
+        self.branch_loss = [keras.metrics.Mean(name=f"branch_{s}_loss") for s in range(splits)]
+        self.branch = [Confusion(classes, name=f"branch_{s}_miou") for s in range(splits)]
+        self.ensemble = Confusion(classes, name="ensemble_miou")
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        return [self.loss, self.agreement, *self.branch_loss, *self.branch, self.ensemble]
+
+    def update(self, logits, masks, losses, agreement, total) -> None:
+        """logits [B, S, H, W, C], masks [B, H, W]; per image losses [B, S], agreement and total [B]."""
+        pixels = valid(masks)  # an image counts by its pixels: the means are the same in batches of any size
+        self.loss.update_state(total, pixels)
+        self.agreement.update_state(agreement, pixels)
+        for s, (loss, confusion) in enumerate(zip(self.branch_loss, self.branch, strict=True)):
+            loss.update_state(losses[:, s], pixels)
+            confusion.update_state(tf.argmax(logits[:, s], -1), masks)
+        self.ensemble.update_state(tf.argmax(combine(logits, self.average), -1), masks)
+
+    def results(self, shared: bool = True) -> dict[str, object]:
+        """In the words of metrics.jsonl; accuracies are those of pixels."""
+        return {
+            "loss": float(self.loss.result()),
+            "agreement": float(self.agreement.result()),
+            "branch_miou": [float(confusion.result()) for confusion in self.branch],
+            "ensemble_miou": float(self.ensemble.result()),
+            "branch_accuracy": [float(confusion.accuracy()) for confusion in self.branch],
+            "ensemble_accuracy": float(self.ensemble.accuracy()),
+        }

@@ -1,0 +1,48 @@
+"""`predictions_<split>.npz` of a segmentation run: what every branch said, at the output stride, and the truth."""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from dico_tf.errors import UserError
+from dico_tf.evaluation.predictions import archived, written
+
+
+class ScenePredictions(NamedTuple):
+    logits: np.ndarray  # [N, S, h, w, C] float16, of whole frames
+    masks: np.ndarray  # [N, H, W] uint8, 255 where there is no class or no picture
+    sizes: np.ndarray  # [N, (height, width)] int32 of the pictures, which lie in the upper left of their frames
+    ids: np.ndarray  # [N] str
+    confusion: np.ndarray  # [S + 1, C, C] int64, of the branches and their ensemble; rows are the truth
+
+
+def write(path: str | os.PathLike, predictions: ScenePredictions) -> None:
+    written(Path(path), _checked(predictions)._asdict(), np.savez_compressed)
+
+
+def read(path: str | os.PathLike) -> ScenePredictions:
+    path = Path(path)
+    arrays = archived(path, ScenePredictions._fields)
+    missing = [name for name in ScenePredictions._fields if name not in arrays]
+    if missing:
+        raise UserError(f"{path} holds no predictions of segmentation: it lacks {', '.join(missing)}")
+    try:
+        return _checked(ScenePredictions(**arrays))
+    except UserError as fault:
+        raise UserError(f"{path} holds no predictions of segmentation: {fault}") from fault
+
+
+def _checked(p: ScenePredictions) -> ScenePredictions:
+    """Shapes that fit each other."""
+    if p.logits.ndim != 5:
+        raise UserError(f"logits have shape {list(p.logits.shape)}, expected [N, S, h, w, C]")
+    images, splits, *_, classes = p.logits.shape
+    wanted = {"masks": (images, *p.masks.shape[1:3]), "sizes": (images, 2), "ids": (images,)}
+    wanted["confusion"] = (splits + 1, classes, classes)
+    for name, shape in wanted.items():
+        if getattr(p, name).shape != shape:
+            raise UserError(f"{name} have shape {list(getattr(p, name).shape)}, expected {list(shape)}")
+    kinds = (np.float16, np.uint8, np.int32, np.str_, np.int64)
+    return ScenePredictions(*(np.asarray(x, kind) for x, kind in zip(p, kinds, strict=True)))

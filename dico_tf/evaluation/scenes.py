@@ -1,0 +1,56 @@
+"""A trained segmentation run on one of its splits."""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from dico_tf.data.pipeline import evaluation_batches
+from dico_tf.data.scenes import SceneSplit
+from dico_tf.evaluation import segmentation
+from dico_tf.evaluation.scene_predictions import ScenePredictions
+from dico_tf.models.menu import find
+from dico_tf.training.assemble import TrainedRun
+
+
+def evaluate(run: TrainedRun, model, name: str, split: SceneSplit, bar=None) -> tuple[ScenePredictions, dict[str, Any]]:
+    """The predictions, and the evaluation of exactly what they keep."""
+    average = run.config.cotraining.average
+    tally = segmentation.Tally(model.splits, model.classes)
+    logits, masks = [], []
+    forward = tf.function(lambda images: model(images, training=False), reduce_retracing=True, autograph=False)
+    for batch in evaluation_batches(split, run.config.run.evaluation_batch_size):
+        said, truth = forward(batch["image"]).numpy().astype(np.float16), batch["label"].numpy()
+        for one, mask in zip(said, truth, strict=True):
+            tally.add(one, mask)
+        logits.append(said)
+        masks.append(truth)
+        if bar:
+            bar.advance(len(said), {})
+    kept = ScenePredictions(
+        logits=np.concatenate(logits),
+        masks=np.concatenate(masks),
+        sizes=split.picture_sizes(np.arange(split.size))[:, ::-1],
+        ids=split.ids,
+        confusion=np.stack([*tally.branches, tally.averages[average]]),
+    )
+    found = segmentation.evaluation(
+        tally,
+        average=average,
+        split=name,
+        select=run.best["select"],
+        weights=run.best["weights"],
+        class_names=run.data["class_names"],
+        images=split.size,
+        frame=list(split.frame),
+        macs=_costs(run, model.classes, split.frame),
+    )
+    return kept, found
+
+
+def _costs(run: TrainedRun, classes: int, frame: tuple[int, int]) -> dict[str, int]:
+    """Multiply-adds of one picture in its frame."""
+    network, config = find(run.reference or run.config.network.model), run.config.network
+    division = network.division(config.division)
+    branch = network.divided(config.splits, division, run.data["image_size"], classes)
+    return {"whole": network.cost(frame, classes).macs, "branch": branch.cost(frame, classes).macs}

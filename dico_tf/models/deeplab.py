@@ -1,0 +1,162 @@
+"""DeepLabV3 (Chen et al. 2017) on an ImageNet ResNet: the last stages see further instead of striding.
+
+The structure is torchvision's: a 7x7 stem, shortcuts that stride, ASPP and a 3x3 before the logits.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+
+import keras
+
+from dico_tf.divide.rules import lookup, multiple
+from dico_tf.errors import UserError
+from dico_tf.layers.convolution import convolution
+from dico_tf.layers.image import Normalisation, Sides, entrance
+from dico_tf.layers.normalisation import batch_norm
+from dico_tf.layers.resize import ResizeAs
+from dico_tf.models import residual, resnet
+from dico_tf.models.residual import BLOCKS, relu
+
+STEM = 4  # pixels between the columns of the map that the stem and its pool leave
+WIDTHS = resnet.WIDTHS["imagenet"]
+RATES = (6, 12, 18)  # of ASPP at output stride 16
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Spec:
+    blocks: tuple[int, ...]  # of each stage
+    width: float = 64  # of the stem; stages end 4, 8, 16, 32 times as wide, ASPP and head are 4 times as wide
+    grid: int = 1  # widths are multiples of it
+    output_stride: int = 16  # pixels between two places of the map: 8, 16 or 32
+    multi_grid: tuple[int, ...] = ()  # factors of the dilations of the last stage; () is off
+    dropout: float = 0.5  # after ASPP
+
+    task = "segmentation"
+    layout = "segmentation"
+
+    def __post_init__(self) -> None:
+        if self.output_stride not in (8, 16, 32):
+            raise UserError(f"output_stride={self.output_stride}: DeepLabV3 has 8, 16 or 32")
+        if self.multi_grid and len(self.multi_grid) != self.blocks[-1]:
+            raise UserError(f"multi_grid={self.multi_grid} needs a factor for each of {self.blocks[-1]} blocks")
+
+    @property
+    def splits(self) -> tuple[int, ...]:
+        return tuple(WIDTHS)
+
+    @property
+    def head(self) -> int:
+        """Width of ASPP, of the head and of the auxiliary head."""
+        return multiple(4 * self.width, self.grid)
+
+
+PRESETS = {
+    "deeplabv3_tiny": Spec(blocks=(1, 1, 1, 1), width=16),
+    "deeplabv3_small": Spec(blocks=(2, 2, 2, 2), width=24, output_stride=8),
+    "deeplabv3_resnet_50": Spec(blocks=BLOCKS[50]),
+    "deeplabv3_resnet_50_os8": Spec(blocks=BLOCKS[50], output_stride=8),
+    "deeplabv3_resnet_101": Spec(blocks=BLOCKS[101]),
+    "deeplabv3_resnet_101_os8": Spec(blocks=BLOCKS[101], output_stride=8),
+}
+
+
+def regularised(spec: Spec, splits: int) -> Spec:
+    """dropout -> dropout / S."""
+    return dataclasses.replace(spec, dropout=spec.dropout / splits)
+
+
+def divide(spec: Spec, splits: int) -> Spec:
+    """Stem 64 -> 44, 32, 24 as ResNet's; of narrower nets the same shares, in multiples of 4 channels."""
+    share = lookup(WIDTHS, splits, f"a DeepLabV3 of {sum(spec.blocks)} blocks") / WIDTHS[1]
+    return dataclasses.replace(regularised(spec, splits), width=multiple(spec.width * share, 4))
+
+
+def narrow(spec: Spec, scale: float) -> Spec:
+    return dataclasses.replace(spec, width=residual.narrower(spec.width, scale), grid=4)
+
+
+def dilations(spec: Spec) -> Iterator[list[tuple[int, int]]]:
+    """(stride, dilation) of the blocks of each stage; the first of a stage that does not stride keeps the last one."""
+    reached, dilation = STEM, 1
+    for stage, count in enumerate(spec.blocks):
+        first, stride = dilation, 1
+        if stage and reached < spec.output_stride:
+            reached, stride = 2 * reached, 2
+        elif stage:
+            dilation *= 2
+        found = [first] + [dilation] * (count - 1)
+        if spec.multi_grid and stage == len(spec.blocks) - 1:
+            found = [dilation * factor for factor in spec.multi_grid]
+        yield [(1 if block else stride, d) for block, d in enumerate(found)]
+
+
+def striding_shortcut(x, width: int, stride: int, name: str):
+    """Identity, or 1x1 with the stride, BN: of all others it sees what a dilated net sees."""
+    if stride == 1 and x.shape[-1] == width:
+        return x
+    return batch_norm(convolution(x, width, 1, f"{name}_shortcut_conv", stride), f"{name}_shortcut_norm")
+
+
+def stem(x, width: int):
+    """7x7 stride 2, BN, ReLU; 3x3 maximum, stride 2, one pixel of border on every side."""
+    x = relu(batch_norm(convolution(x, width, 7, "stem_conv", 2), "stem_norm"), "stem_relu")
+    x = keras.layers.ZeroPadding2D(1, name="stem_pool_pad")(x)  # zeros never win over what has passed a ReLU
+    return keras.layers.MaxPooling2D(3, 2, name="stem_pool")(x)
+
+
+def backbone(x, spec: Spec):
+    """The map of the last stage."""
+    x = stem(x, multiple(spec.width, spec.grid))
+    planes = residual.widths(spec.width, len(spec.blocks), spec.grid)
+    for i, (width, stage) in enumerate(zip(planes, dilations(spec), strict=True)):
+        for j, (stride, dilation) in enumerate(stage):
+            name = f"stage{i + 1}_block{j + 1}"
+            x = residual.bottleneck(x, width, stride, name, dilation=dilation, shortcut=striding_shortcut)
+    return x
+
+
+def _unit(x, width: int, kernel: int, name: str, dilation: int = 1):
+    """relu(BN(kernel x kernel))"""
+    x = convolution(x, width, kernel, f"{name}_conv", dilation_rate=dilation)
+    return relu(batch_norm(x, f"{name}_norm"), f"{name}_relu")
+
+
+def aspp(x, spec: Spec):
+    """1x1, three dilated 3x3 and the picture's mean side by side, 1x1, dropout."""
+    rates = [rate * 16 // spec.output_stride for rate in RATES]
+    seen = [_unit(x, spec.head, 1, "aspp_point")]
+    seen += [_unit(x, spec.head, 3, f"aspp_wide{n + 1}", rate) for n, rate in enumerate(rates)]
+    whole = keras.layers.GlobalAveragePooling2D(keepdims=True, name="aspp_mean")(x)
+    whole = _unit(whole, spec.head, 1, "aspp_mean")
+    seen.append(ResizeAs(name="aspp_mean_spread")([whole, x]))
+    x = _unit(keras.layers.Concatenate(name="aspp")(seen), spec.head, 1, "aspp_join")
+    return keras.layers.Dropout(spec.dropout, name="dropout")(x)
+
+
+def _logits(x, classes: int, name: str):
+    start = keras.initializers.TruncatedNormal(stddev=0.01)
+    return convolution(x, classes, 1, name, use_bias=True, kernel_initializer=start, dtype="float32")
+
+
+def build(spec: Spec, image_size: Sides, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
+    """Logits [B, H, W, C] as large as the picture, which may be of any size where image_size is (None, None)."""
+    image, x = entrance(image_size, normalisation)
+    x = aspp(backbone(x, spec), spec)
+    x = _logits(_unit(x, spec.head, 3, "head"), classes, "logits")
+    x = ResizeAs(name="as_large_as_the_picture", dtype="float32")([x, image])
+    return keras.Model(image, x, name="deeplabv3")
+
+
+def coarse(branch: keras.Model) -> keras.Model:
+    """The branch as its training and its predictions see it: logits [B, h, w, C] at the output stride."""
+    return keras.Model(branch.input, branch.get_layer("logits").output, name=branch.name)
+
+
+def learner(spec: Spec, branch: keras.Model) -> keras.Model:
+    """The branch with a second head on its third stage, which only training knows: logits of both at their strides."""
+    logits = branch.get_layer("logits")
+    x = branch.get_layer(f"stage3_block{spec.blocks[2]}_relu3").output
+    x = _unit(x, spec.head, 3, "auxiliary")
+    x = keras.layers.Dropout(0.1, name="auxiliary_dropout")(x)
+    x = _logits(x, logits.output.shape[-1], "logits_auxiliary")
+    return keras.Model(branch.input, [logits.output, x], name=branch.name)
