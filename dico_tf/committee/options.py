@@ -57,3 +57,4 @@ class Search:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Show:
     committee: str = option("committee/committee.json", "the file to show")
+    check: bool = option(False, "look at the members again, and warn where one is not what the gates were fitted to")

@@ -1,8 +1,12 @@
 """committee.py show: a committee.json as a person reads it."""
 
+from pathlib import Path
+
+from dico_tf import quiet
 from dico_tf.committee import report
 from dico_tf.committee.options import Show
-from dico_tf.committee.saved import Saved, load
+from dico_tf.committee.saved import Saved, load, stale
+from dico_tf.committee.sources import BRANCH, of_branches
 from dico_tf.evaluation.cost import MEASURES
 from dico_tf.evaluation.table import table
 
@@ -14,6 +18,8 @@ def shown(asked: Show) -> str:
         for member in saved.members
     ]
     lines = [table(["member", "kind", "source", *MEASURES], rows, range(3, 6)), "", *_fitted(saved)]
+    if asked.check:
+        lines.append(stale(saved, _checksums(saved)) or "every member is the one that the gates were fitted to")
     return "\n".join([*lines, "", report.text(saved.committee, saved.results)] if saved.results else lines)
 
 
@@ -26,3 +32,17 @@ def _fitted(saved: Saved) -> list[str]:
     if saved.promise:
         lines.append(f"promise: {', '.join(f'{key} {value}' for key, value in saved.promise.items())}")
     return lines
+
+
+def _checksums(saved: Saved) -> dict[str, str]:
+    """Of the members as they are now; those of a table have none."""
+    runs = {member.source.rpartition(":")[0] for member in saved.members if member.kind == BRANCH}
+    sums = {f"{run}:{name}": found for run in runs for name, found in of_branches(Path(run)).items()}
+    found = {member.name: sums.get(member.source, "") for member in saved.members if member.kind == BRANCH}
+    asked = [f"{m.name}={m.source}" for m in saved.members if m.sha256 and m.kind != BRANCH]
+    if not asked:
+        return found
+    quiet.tensorflow()
+    from dico_tf.evaluation.members.opening import opened
+
+    return found | {member.name: member.checksum for member in opened(asked, saved.classes)}

@@ -19,6 +19,8 @@ from dico_tf.registry import suggestion
 from dico_tf.training import state
 from dico_tf.training.workdir import read_json
 
+BRANCH = "branch"  # kind of a run's branch, whose answers are the run's predictions
+
 
 class Answered(NamedTuple):
     calibration: Pool
@@ -91,11 +93,16 @@ def _of_run(asked: Search, values: dict[str, Any], costs: dict[str, Cost]) -> An
         if not path.exists():
             raise UserError(f"{path} does not exist: python evaluate.py --workdir={workdir} --split={split} writes it")
         parts.append(pools.read(path, costs))
-    data, best = kept["data"], state.settled(workdir / "best")
-    sums = state.checksums(state.read_part(best, "weights")) if best.exists() else {}
-    members = {name: Member(name=name, kind="branch", source=f"{workdir}:{name}", sha256=sums.get(name, ""),
+    data, sums = kept["data"], of_branches(workdir)
+    members = {name: Member(name=name, kind=BRANCH, source=f"{workdir}:{name}", sha256=sums.get(name, ""),
                             input_size=data["image_size"], cost=cost) for name, cost in costs.items()}  # fmt: skip
     return Answered(*parts, members, tuple(data["class_names"]))
+
+
+def of_branches(workdir: Path) -> dict[str, str]:
+    """sha256 of the weights of each branch of a run, as its export knows them; none where only predictions are left."""
+    best = state.settled(workdir / "best")
+    return state.checksums(state.read_part(best, "weights")) if best.exists() else {}
 
 
 def _macs(workdir: Path, summary: dict[str, Any]) -> float:

@@ -16,6 +16,7 @@ from dico_tf.committee.decision import decide
 from dico_tf.committee.saved import load
 from dico_tf.errors import UserError
 from dico_tf.evaluation import averaging, predictions
+from dico_tf.training import state
 from tests.committee.generated import pool
 
 ROOT = Path(__file__).parents[2]
@@ -84,6 +85,8 @@ def test_the_branches_of_a_run_become_a_cascade(tmp_path, capsys):
         predictions.write(run / f"predictions_{split}.npz", part.stacked(POOL.members), part.labels, part.ids)
     whole = {"macs": {"branches": 300, "whole": 310}, "params": {"branches": 30, "whole": 31}, "splits": 3}
     (run / "summary.json").write_text(json.dumps({"format": 1, **whole}))
+    weights = {f"branch_{s}/kernel": np.full(3, s, np.float32) for s in range(3)}
+    state.write_folder(run / "best", {"weights": weights}, {})
     names = [f"class {c}" for c in range(10)]
     (run / "config.json").write_text(json.dumps({"format": 1, "data": {"image_size": 32, "class_names": names}}))
     committee.main(["search", f"--workdir={run}", f"--out={tmp_path}", "--nofigures", "--percentiles=10"])
@@ -91,6 +94,14 @@ def test_the_branches_of_a_run_become_a_cascade(tmp_path, capsys):
     assert {member.kind for member in saved.members} == {"branch"} and saved.class_names == tuple(names)
     assert all(member.cost.macs == 100 for member in saved.members)
     assert saved.results["rows"][0]["calibration"]["cost"] < 300
+    capsys.readouterr()
+    show = ["show", f"--committee={tmp_path / 'committee.json'}", "--check"]
+    committee.main(show)
+    assert "every member is the one that the gates were fitted to" in capsys.readouterr().out
+    first = saved.members[0].name
+    state.write_folder(run / "best", {"weights": weights | {f"{first}/kernel": np.full(3, 9, np.float32)}}, {})
+    committee.main(show)
+    assert f"the gates are stale: member {first} is not the one" in capsys.readouterr().out
     (run / "predictions_validation.npz").unlink()
     with pytest.raises(UserError, match=r"python evaluate\.py --workdir=.* --split=validation writes it"):
         committee.main(["search", f"--workdir={run}"])
@@ -166,3 +177,41 @@ def test_help_and_verbs_as_a_user_sees_them():
     assert loaded.stdout.strip() == "False"
     with pytest.raises(flags.Help):
         committee.main(["show", "--help"])
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory):
+    """Two .keras files that know a little about digits; the larger knows more."""
+    import keras
+
+    from dico_tf.config import Data
+    from dico_tf.data import source
+
+    split = source.load(Data(dataset="digits"), 0).splits["train"]
+    images, folder = split.take(np.arange(600)), tmp_path_factory.mktemp("networks")
+    for name, width, epochs in (("small", 4, 2), ("large", 32, 6)):
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential([
+            keras.Input(images.shape[1:]), keras.layers.Rescaling(1 / 255), keras.layers.Conv2D(width, 5, 4),
+            keras.layers.ReLU(), keras.layers.Flatten(), keras.layers.Dense(10),
+        ])  # fmt: skip
+        model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        model.fit(images, split.labels[:600], epochs=epochs, verbose=0)
+        model.save(folder / f"{name}.keras")
+    return folder
+
+
+def test_models_are_asked_once_and_become_a_committee(networks, tmp_path, capsys, monkeypatch):
+    words = ["search", f"--members={networks}/small.keras,big={networks}/large.keras", "--dataset=digits",
+             f"--cache={tmp_path / 'cache'}", "--nofigures", "--percentiles=20", "--temperatures"]  # fmt: skip
+    committee.main([*words, f"--out={tmp_path / 'one'}"])
+    saved = load(tmp_path / "one/committee.json")
+    rows = {row["name"]: row["test"] for row in saved.results["rows"]}
+    assert {"small", "big"} < rows.keys() and rows["big"]["cost"] > rows["small"]["cost"] > 0
+    assert rows["big"]["accuracy"] > 0.7 and all(len(member.sha256) == 64 for member in saved.members)
+    monkeypatch.setattr("dico_tf.evaluation.members.member.Member.run", lambda *_: pytest.fail("asked again"))
+    committee.main([*words, f"--out={tmp_path / 'two'}"])
+    assert load(tmp_path / "two/committee.json").committee == saved.committee
+    capsys.readouterr()
+    committee.main(["show", f"--committee={tmp_path / 'one/committee.json'}", "--check"])
+    assert "every member is the one" in capsys.readouterr().out
