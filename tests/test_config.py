@@ -162,6 +162,7 @@ LOWER = {
     "momentum": (0, -1e-9), "step_factor": (1e-9, 0), "weight_decay": (0, -1e-9),
     "frames": (0, -1), "frame_rate": (0, -1), "void": (-1, -2), "auxiliary_weight": (0, -1e-9), "poly_power": (1e-9, 0),
 }  # fmt: skip
+TASKS = {"void": "segmentation", "auxiliary_weight": "segmentation"}  # of numbers that one task alone has a use for
 
 
 def test_every_number_has_a_bound_that_is_tested():
@@ -171,7 +172,8 @@ def test_every_number_has_a_bound_that_is_tested():
 @pytest.mark.parametrize("name", LOWER)
 def test_a_number_is_allowed_down_to_its_bound_and_refused_below(name):
     allowed, refused = LOWER[name]
-    assert to_values(from_values({name: allowed}))[name] == allowed
+    task = TASKS.get(name, "classification")
+    assert to_values(from_values({name: allowed, "task": task}))[name] == allowed
     assert any(line.startswith(f"--{name}={refused} must be ") for line in faults(**{name: refused}))
 
 

@@ -114,9 +114,9 @@ def test_no_pixel_has_no_score():
 
 def test_branches_learn_classes_of_pixels():
     model = segmenter(weight_decay=1e-4)
-    model.compile(keras.optimizers.Adam(2e-3))
+    model.compile(keras.optimizers.Adam(3e-3), run_eagerly=True)
     images, masks = made(16)
-    history = model.fit(images, masks, batch_size=8, epochs=8, verbose=0).history
+    history = model.fit(images, masks, batch_size=8, epochs=7, verbose=0).history
     assert history["loss"][-1] < 0.8 * history["loss"][0]
     assert {"branch_0_miou", "branch_1_miou", "ensemble_miou", "agreement"} <= set(history)
     scores = [model.evaluate(images, masks, batch_size=size, verbose=0, return_dict=True) for size in (16, 5)]
