@@ -78,7 +78,7 @@ class Files:
     expected: np.ndarray | None  # the network's logits [N, C]; None where nothing is compared
     say: Callable[[str], None]
     taken: dict[str, Converted] = dataclasses.field(default_factory=dict)  # by the kind that was asked for
-    _compared: dict[str, Converted] = dataclasses.field(default_factory=dict)
+    _known: dict[str, Converted] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         self._make(self.asked.ordered)  # in one process: each takes seconds to start
@@ -116,11 +116,11 @@ class Files:
 
     def _get(self, kind: str) -> Converted:
         """Made and compared once."""
-        if kind not in self._compared:
+        if kind not in self._known:
             if not self._path(kind).exists():
                 self._make([kind])
-            self._compared[kind] = _compared(kind, self._path(kind), self.material, self.expected)
-        return self._compared[kind]
+            self._known[kind] = _compared(kind, self._path(kind), self.material, self.expected)
+        return self._known[kind]
 
 
 def _compared(kind: str, path: Path, material: Material, expected: np.ndarray | None) -> Converted:
