@@ -1,0 +1,45 @@
+"""What is learned, by --task: every table has a row for each, and networks of one are not taken for another."""
+
+import pytest
+
+from dico_tf import config
+from dico_tf.data.source import FEW, FOLDERS, SOURCES
+from dico_tf.errors import UserError
+from dico_tf.models.menu import PRESETS, check_task
+from dico_tf.training.assemble import LEARNERS, TrainedRun, wanted
+
+TASKS = next(field.metadata["choices"] for _, field in config.fields("data") if field.name == "task")
+
+
+def test_every_task_has_a_class_a_kind_of_folder_and_networks():
+    assert set(LEARNERS) == set(FOLDERS) == {preset.task for preset in PRESETS.values()} == set(TASKS)
+    assert set(FEW) <= set(TASKS) and {kind for _, kinds, _ in FEW.values() for kind in kinds} <= set(SOURCES)
+    for task, (learner, _) in LEARNERS.items():
+        assert task in learner.tasks
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_network_of_another_task_is_refused_with_what_would_do(task):
+    own = {"classification": "wrn_tiny", "segmentation": "deeplabv3_tiny", "video": "x3d_tiny"}
+    for learns, model in own.items():
+        asked = config.from_values({"task": task, "model": model})
+        if learns == task:
+            assert wanted(asked).task == task
+            continue
+        said = f"--model={model} is for {learns} and --task={task}: give --task={learns}, or a model such as "
+        with pytest.raises(UserError, match=said):
+            wanted(asked)
+    if task != "classification":
+        with pytest.raises(UserError, match=r"--model=mine\.keras is for classification"):
+            check_task("mine.keras", task)
+
+
+def test_only_runs_of_images_and_their_classes_go_where_one_class_an_image_is_answered(tmp_path):
+    def run(task: str) -> TrainedRun:
+        return TrainedRun(tmp_path, config.from_values({"task": task}), {}, "", {}, {})
+
+    run("classification").check_images("exports", "")
+    for task in ("segmentation", "video"):
+        said = f"{tmp_path} is a {task} run, and members answer with one class an image: give another"
+        with pytest.raises(UserError, match=said):
+            run(task).check_images("members", "give another")
