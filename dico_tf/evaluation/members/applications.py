@@ -44,7 +44,7 @@ def members(spelling: Spelling, classes: int) -> list[Member]:
         raise UserError(f"{spelling.source}: {spelling.place} comes in one width, without ?alpha")
     alpha = spelling.number("alpha", 0.0, float)
     wanted = CLASSES if weights == IMAGENET else classes or CLASSES
-    base = _base(spelling.place, weights, wanted, alpha, spelling.source)
+    base = _base(spelling.place, weights, wanted, alpha)
     native = base.input_shape[1]
     size = spelling.size or native
     sized = functools.cache(lambda: base if size == native else resized(base, family, size, alpha, spelling.source))
@@ -69,8 +69,9 @@ def preprocessing(family: Callable) -> Callable:
 
 
 @functools.lru_cache(32)
-def _base(name: str, weights: str, classes: int, alpha: float, source: str) -> keras.Model:
+def _base(name: str, weights: str, classes: int, alpha: float) -> keras.Model:
     """At its native size; two members of one network share it."""
+    source = f"keras:{name}"
     family = getattr(keras.applications, name)
     options: dict[str, Any] = {"classes": classes, "classifier_activation": None, **_wide(alpha)}
     native = weightless(lambda: family(weights=None, **options)).input_shape[1] or _OPEN

@@ -21,12 +21,12 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def workdir(tmp_path_factory) -> Path:
-    """Digits in two branches after one epoch."""
+    """Digits in two branches after four epochs."""
     from dico_tf.training.run import train
 
     folder = tmp_path_factory.mktemp("runs") / "digits"
     config = {
-        "dataset": "digits", "model": "wrn_tiny", "splits": 2, "views": ["crop"], "epochs": 1, "batch_size": 64,
+        "dataset": "digits", "model": "wrn_tiny", "splits": 2, "views": ["crop"], "epochs": 4, "batch_size": 64,
         "lr": 0.1, "validation": 100, "seed": 3, "workdir": str(folder),
     }  # fmt: skip
     train(from_values(config), "", lambda text: None)

@@ -61,7 +61,7 @@ def test_every_network_has_a_preprocessing_of_its_own():
 def test_a_member_answers_logits_of_its_own_preprocessing_at_its_native_size(images):
     (member,) = opened([SMALL], 10)
     assert (member.name, member.input_size, member.short_side) == ("MobileNet", 224, 257)
-    model = applications._base("MobileNet", "none", 10, 0.25, SMALL)
+    model = applications._base("MobileNet", "none", 10, 0.25)
     given = keras.applications.mobilenet.preprocess_input(images(224, 2).astype("float32"))
     assert given.min() < 0
     np.testing.assert_allclose(member.run(images(224, 2)), model(given), rtol=1e-3, atol=1e-5)
@@ -74,7 +74,7 @@ def test_a_self_cascade_shares_every_weight_and_costs_as_the_square_of_the_side(
     )
     assert [m.name for m in (small, large)] == ["MobileNet@96", "MobileNet@160"] and small.weights == large.weights
     assert large.cost.macs / small.cost.macs == pytest.approx((160 / 96) ** 2, rel=0.05)
-    base = applications._base("MobileNet", "none", 10, 0.25, "keras:MobileNet@96?weights=none&alpha=0.25")
+    base = applications._base("MobileNet", "none", 10, 0.25)
     model = applications.resized(base, keras.applications.MobileNet, 160, 0.25, "")
     assert [w.tobytes() for w in model.get_weights()] == [w.tobytes() for w in base.get_weights()]
 
@@ -112,7 +112,7 @@ def test_an_efficientnet_of_another_size_keeps_the_layer_that_comes_with_imagene
     """Keras divides by the roots of the deviations only where it loads the weights itself, at the native size."""
     plain = keras.applications.EfficientNetB0(weights=None, classifier_activation=None)
     _keeps(monkeypatch, efficientnet, plain, tmp_path / "b0.weights.h5")
-    base = applications._base("EfficientNetB0", "imagenet", 1000, 0.0, "keras:EfficientNetB0")
+    base = applications._base("EfficientNetB0", "imagenet", 1000, 0.0)
     again = applications.resized(base, keras.applications.EfficientNetB0, 224, 0.0, "keras:EfficientNetB0")
     noise = np.random.default_rng(0).uniform(0, 255, (1, 224, 224, 3)).astype("float32")
     np.testing.assert_allclose(again(noise), base(noise), rtol=1e-3, atol=1e-6)

