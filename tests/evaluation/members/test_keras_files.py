@@ -79,7 +79,7 @@ def test_the_checksum_follows_the_weights_the_size_and_the_preprocessing(saved):
     [
         (lambda: network(), "net.keras@32", "made for 16 pixels and cannot be built for 32"),
         (lambda: network(), "net.keras:other", "no part 'other'"),
-        (lambda: network(), "net.keras?size=4", "no option 'size'; did you mean short_side"),
+        (lambda: network(), "net.keras?size=4", "no option 'size'; known: background"),
         (lambda: network(), "net.keras?pixels=0..2", "is none of 0..255, 0..1, -1..1, imagenet"),
         (lambda: network(), "net.keras?short_side=x", "is no number above 0"),
         (lambda: network(channels=1), "net.keras", "a member takes one picture"),

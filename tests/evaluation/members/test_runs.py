@@ -95,7 +95,7 @@ def test_both_resolutions_answer_for_the_same_images(workdir, digits):
     found = answers(opened([f"{workdir}:branch_0", f"{workdir}:branch_0@40"], 10), digits, "test", timed=False)
     small, large = found.logits.values()
     assert small.shape == large.shape == (359, 10) and not np.allclose(small, large)
-    assert metrics.top_k(large, found.labels, 1) > 0.3  # chance is 0.1
+    assert metrics.top_k(large, found.labels, 1) > 0.2  # chance is 0.1
 
 
 def test_a_part_that_is_none_is_refused_with_those_that_are(workdir):
