@@ -62,6 +62,9 @@ class Cotraining:
     agreement_weight: float = option(0.5, "weight of the agreement loss after its warm-up")
     agreement_warmup_epochs: int = option(0, "epochs over which the weight grows from 0.005")
     label_smoothing: float = option(0.0, "share of the target spread evenly over the classes")
+    cascade_aware: bool = option(
+        False, "later branches learn most from images that those before them are unsure of, for cascades"
+    )
     average: str = option("logits", "how the ensemble combines the branches", ("logits", "probs", "max"))
 
 
@@ -210,6 +213,10 @@ def _contradictions(config: Config) -> Iterator[str]:
         yield "--same_views contradicts different --views per branch: give one policy"
     if views.same_views and cotraining.training == "independent":
         yield "--same_views contradicts --training=independent, where each branch has its own order of images"
+    if cotraining.cascade_aware and cotraining.training == "independent":
+        yield "--cascade_aware contradicts --training=independent, where no branch knows of another"
+    if cotraining.cascade_aware and network.splits < 2:
+        yield "--cascade_aware needs --splits of at least 2: one branch has none before it"
     if data.validation == 0 and run.select == "validation":
         yield "--validation=0 leaves nothing for --select=validation: give --select=test, or carve some images"
     yield from _contradictions_of_optimisation(config.optimisation)
