@@ -74,6 +74,9 @@ class Cotraining:
     auxiliary_weight: float = option(
         0.5, "weight of the loss of a segmentation network's second head, which only training has; 0 = no such head"
     )
+    cascade_aware: bool = option(
+        False, "later branches learn most from images that those before them are unsure of, for cascades"
+    )
     average: str = option("logits", "how the ensemble combines the branches", ("logits", "probs", "max"))
 
 
@@ -232,6 +235,10 @@ def _contradictions(config: Config) -> Iterator[str]:
         yield "--same_views contradicts different --views per branch: give one policy"
     if views.same_views and cotraining.training == "independent":
         yield "--same_views contradicts --training=independent, where each branch has its own order of images"
+    if cotraining.cascade_aware and cotraining.training == "independent":
+        yield "--cascade_aware contradicts --training=independent, where no branch knows of another"
+    if cotraining.cascade_aware and network.splits < 2:
+        yield "--cascade_aware needs --splits of at least 2: one branch has none before it"
     if data.validation == 0 and run.select == "validation":
         yield "--validation=0 leaves nothing for --select=validation: give --select=test, or carve some images"
     yield from _contradictions_of_task(config)
@@ -288,6 +295,8 @@ def _contradictions_of_segmentation(config: Config) -> Iterator[str]:
             "--training=independent contradicts --task=segmentation, whose branches share each image's crop: "
             "give --agreement=none"
         )
+    if cotraining.cascade_aware:
+        yield "--cascade_aware contradicts --task=segmentation: it weighs whole images"
     if data.skip_unreadable:
         yield "--skip_unreadable contradicts --task=segmentation: repair or remove pictures together with their masks"
     if o.accumulation > 0 and o.batch_size // o.accumulation < 2:

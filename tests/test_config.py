@@ -34,6 +34,7 @@ ELSEWHERE = {
     "save_every": 5, "keep": 3, "select": "test", "evaluation_batch_size": 77,
     "task": "video", "frames": 4, "frame_rate": 3, "test_views": "10x3", "poly_power": 2.0,
     "void": 255, "auxiliary_weight": 0.5,  # of masks, and so at their defaults
+    "cascade_aware": False,  # of branches that learn together
 }  # fmt: skip
 
 
@@ -296,14 +297,21 @@ def test_a_line_break_is_refused_since_no_flag_file_could_hold_it(text):
     assert "holds a line break" in fault(views=(text,))
 
 
+def test_only_branches_that_learn_together_can_be_aware_of_a_cascade():
+    assert "where no branch knows of another" in fault(splits=2, cascade_aware=True, training="independent")
+    assert "--splits of at least 2" in fault(splits=1, cascade_aware=True)
+    assert from_values({"splits": 2, "cascade_aware": True}).cotraining.cascade_aware
+
+
 def test_segmentation_refuses_what_only_classes_of_images_have():
-    lines = faults(task="segmentation", mixup=0.2, cutmix=1.0, training="independent", skip_unreadable=True)
+    lines = faults(task="segmentation", splits=2, mixup=0.2, cutmix=1.0, cascade_aware=True, skip_unreadable=True)
     assert [line.split("=")[0] for line in lines] == [
         "--mixup",
         "--cutmix",
-        "--training",
+        "--cascade_aware contradicts --task",
         "--skip_unreadable contradicts --task",
     ]
+    assert "branches share each image's crop" in fault(task="segmentation", training="independent")
     assert "at least 2 a piece" in fault(task="segmentation", batch_size=4, accumulation=4)
     assert from_values({"task": "segmentation", "void": 11}).data.void == 11
     assert "at most 255" in fault(task="segmentation", void=256)

@@ -11,7 +11,7 @@ import tensorflow as tf
 from dico_tf.config import DIVISIONS
 from dico_tf.cotrain import gradients as grads
 from dico_tf.cotrain.batch import Batch, unpack
-from dico_tf.cotrain.losses import AGREEMENTS, AVERAGES, Agreement, cross_entropy, smooth
+from dico_tf.cotrain.losses import AGREEMENTS, AVERAGES, Agreement, cross_entropy, doubt, smooth
 from dico_tf.cotrain.scores import Scores
 from dico_tf.errors import UserError
 from dico_tf.layers.image import Normalisation
@@ -58,6 +58,7 @@ class DiCo(keras.Model):
         agreement_weight: float = 0.5,
         agreement_warmup_epochs: int = 0,
         label_smoothing: float = 0.0,
+        cascade_aware: bool = False,
         average: str = "logits",
         weight_decay: float = 0.0,
         clip_norm: float = 0.0,
@@ -86,12 +87,14 @@ class DiCo(keras.Model):
             "mixup": mixup, "cutmix": cutmix, "training": training,
             "agreement": agreement, "agreement_weight": agreement_weight,
             "agreement_warmup_epochs": agreement_warmup_epochs, "label_smoothing": label_smoothing,
-            "average": average, "weight_decay": weight_decay, "clip_norm": clip_norm, "accumulation": accumulation,
+            "cascade_aware": cascade_aware, "average": average, "weight_decay": weight_decay, "clip_norm": clip_norm,
+            "accumulation": accumulation,
             "sync_batch_norm": sync_batch_norm, "mean": tuple(mean), "std": tuple(std), "seed": seed,
         }  # fmt: skip
         self.splits, self.classes, self.average = splits, classes, average
         self.independent = training == "independent"
         self.label_smoothing, self.accumulation = label_smoothing, accumulation
+        self.cascade_aware = cascade_aware
         self.weight_decay, self.clip_norm = weight_decay, clip_norm
         fill = tuple(255.0 * m for m in mean)
         self.views = self._make_views(fill)
@@ -261,7 +264,8 @@ class DiCo(keras.Model):
         """Cross-entropies [B, S], agreement [B], and their sum [B]."""
         losses = tf.stack([cross_entropy(logits[:, s], goal) for s, goal in enumerate(goals)], axis=1)
         agreement = self.agreement(logits)
-        total = tf.reduce_sum(losses, axis=1) + self.agreement.weight(self.epoch) * agreement
+        weighted = losses * doubt(logits) if self.cascade_aware else losses
+        total = tf.reduce_sum(weighted, axis=1) + self.agreement.weight(self.epoch) * agreement
         return losses, agreement, total
 
     def _decayed(self, gradients: list) -> list:

@@ -33,6 +33,17 @@ def kullback_leibler(logits):
     return divergence / max(logits.shape[1] - 1, 1)
 
 
+def doubt(logits):
+    """Weight of each branch's loss, by how unsure those before it are: logits [B, S, C] -> [B, S], held constant.
+
+    1 for the first; for branch s 1/2 + 1 - max softmax(mean_{i < s} z_i). Per image, so that replicas agree.
+    """
+    logits = ops.stop_gradient(ops.cast(logits, "float32"))
+    before = ops.cumsum(logits, axis=1) / ops.reshape(ops.arange(1, logits.shape[1] + 1, dtype="float32"), (1, -1, 1))
+    unsure = 1.5 - ops.max(ops.softmax(before), axis=-1)  # [B, S]
+    return ops.concatenate([ops.ones_like(unsure[:, :1]), unsure[:, :-1]], axis=1)
+
+
 AGREEMENTS = {"js": jensen_shannon, "kl": kullback_leibler}
 
 
@@ -74,4 +85,4 @@ def combine(logits, average: str):
 
 AVERAGES = ("logits", "probs", "max")
 
-__all__ = ["AVERAGES", "Agreement", "combine", "cross_entropy", "jensen_shannon", "kullback_leibler", "smooth"]
+__all__ = ["AVERAGES", "Agreement", "combine", "cross_entropy", "doubt", "jensen_shannon", "kullback_leibler", "smooth"]

@@ -31,6 +31,8 @@ class Segmenter(DiCo):
         for name in ("mixup", "cutmix"):
             if settings.get(name):
                 raise UserError(f"{name}={settings[name]} mixes whole images: segmentation has none, give 0")
+        if settings.get("cascade_aware"):
+            raise UserError("cascade_aware=True weighs whole images, and these have classes of pixels: leave it out")
         if settings.get("training", "together") != "together":
             raise UserError("training='independent': branches of a Segmenter share crops; give agreement='none'")
         super().__init__(model, splits, **settings)

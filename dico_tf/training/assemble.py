@@ -85,6 +85,7 @@ def network(config: Config, data: dict[str, Any], reference: str | dict[str, Any
         agreement_weight=cotraining.agreement_weight,
         agreement_warmup_epochs=cotraining.agreement_warmup_epochs,
         label_smoothing=cotraining.label_smoothing,
+        cascade_aware=cotraining.cascade_aware,
         average=cotraining.average,
         weight_decay=weight_decay.of_branch(config, data["image_size"]) if optimisation.optimizer == "sgd" else 0.0,
         clip_norm=optimisation.clip_norm,

@@ -180,6 +180,8 @@ def test_tasks_are_not_mistaken_for_each_other(fresh):
         segmenter(mixup=0.2)
     with pytest.raises(UserError, match="independent"):
         segmenter(training="independent")
+    with pytest.raises(UserError, match="cascade_aware"):
+        segmenter(cascade_aware=True)
     fresh.compile("sgd", run_eagerly=True)
     with pytest.raises(UserError, match="labels run from 0 to 7: 3 classes are 0 to 2"):
         fresh.fit(np.zeros((2, 32, 32, 3)), np.full((2, 32, 32), 7) * np.eye(32, dtype=int))
