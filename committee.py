@@ -4,10 +4,12 @@ from dico_tf import flags
 
 VERBS = {
     "search": "finds members and gates by held-out images, and writes committee.json with what they do",
+    "scenes": "finds gates for networks that classify pixels, over the cells of a grid",
     "show": "prints a committee.json",
 }
 SHARED = {
     "search": ("workdir", "dataset", "data_dir", "classes", "skip_unreadable", "seed"),
+    "scenes": ("dataset", "data_dir", "classes", "void", "seed"),
     "show": (),
 }  # flags of a run
 

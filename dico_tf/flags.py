@@ -17,6 +17,7 @@ from typing import Any
 from absl import flags
 
 from dico_tf import config
+from dico_tf.contradictions import KINDS
 from dico_tf.errors import UserError
 from dico_tf.registry import suggestion
 
@@ -158,7 +159,7 @@ def _assign(word: str, values: flags.FlagValues) -> str:
     try:
         values(["", word])
     except flags.Error as error:
-        kinds = {"int": config.KINDS[int], "float": config.KINDS[float], "bool": config.KINDS[bool]}
+        kinds = {"int": KINDS[int], "float": KINDS[float], "bool": KINDS[bool]}
         kind = kinds.get(values[name].flag_type())
         return f"--{name}={value} is not {kind}" if kind else str(error).removeprefix("flag ")
     return ""

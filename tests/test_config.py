@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from dico_tf import config
+from dico_tf import config, contradictions
 from dico_tf.config import from_json, from_values, to_values
 from dico_tf.errors import UserError
 
@@ -129,7 +129,7 @@ def test_what_is_of_clips_needs_the_task_of_clips():
 
 @pytest.mark.parametrize(("text", "views"), [("1x1", (1, 1)), ("10", (10, 1)), ("10x3", (10, 3))])
 def test_views_of_a_test_are_clips_and_crops(text, views):
-    assert config.clips_and_crops(text) == views
+    assert contradictions.clips_and_crops(text) == views
 
 
 @pytest.mark.parametrize("text", ["", "x", "0x1", "10x2", "-1x3", "ax3", "1x1x1"])

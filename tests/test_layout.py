@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-GROUND = {"", "config", "errors", "flags", "quiet", "registry"}
+GROUND = {"", "config", "contradictions", "errors", "flags", "quiet", "registry"}
 ROOMS = (
     "data", "views", "layers", "divide", "models", "cotrain", "training", "evaluation", "committee", "wire",
     "export", "edge",
@@ -27,7 +27,7 @@ MEASURES = (
 NUMPY_ONLY = [
     path
     for path in PACKAGE
-    if path.parent.name in ("dico_tf", "divide", "committee", "wire")
+    if path.parent.name in ("dico_tf", "divide", "committee", "dense", "wire")
     or "edge" in path.parts
     or path.parts[-2:] == ("export", "manifest.py")
     or (path.parent.name == "evaluation" and path.stem in MEASURES)
@@ -128,7 +128,7 @@ def test_the_words_of_flags_are_known_to_one_module():
     everywhere = [*PACKAGE, *SCRIPTS, *BENCHMARKS]
     assert [label(path) for path in everywhere if "absl" in tops(path)] == ["dico_tf/flags.py"]
     names = {name for name in imports((ROOT / "dico_tf/flags.py").read_text()) if name.startswith("dico_tf")}
-    assert {room(name) for name in names} == {"config", "errors", "registry"}
+    assert {room(name) for name in names} == {"config", "contradictions", "errors", "registry"}
 
 
 def test_keras_cv_is_imported_by_exactly_one_module():

@@ -55,6 +55,27 @@ class Search:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Scenes:
+    members: tuple[str, ...] = option(
+        (), "networks that classify pixels: runs, x.keras, x.tflite, comma separated, each as SOURCE or NAME=SOURCE"
+    )
+    calibration: str = option("val", "images of --dataset that gates are fitted to; those of test judge them")
+    cells: tuple[str, ...] = option(
+        (), "sides of the grid's cells in pixels, 0 = the whole image (default: 0, and 1/8, 1/4, 1/2 of the short side)"
+    )
+    context: int = option(32, "pixels around a cell that later members see, too")
+    miou: float = option(0.0, "mIoU to reach at the least cost; 0 = that of --reference, unless a budget is given")
+    budget: float = option(0.0, "largest average multiply-adds of an image; 0 = none")
+    reference: str = option("largest", "what the committee is held against: largest, ensemble, or a member's name")
+    largest: int = option(2, "members of a cascade at most")
+    percentiles: int = option(50, "candidates of each gate: quantiles of its confidences")
+    gate: str = option("max_prob", "confidence that is compared with a gate", CONFIDENCES)
+    average: str = option("probs", "how members' answers are averaged", AVERAGES)
+    figures: bool = option(True, "draw mIoU against cost, and put it into the page")
+    out: str = option("committee", "folder for committee.json, report.html and the figure")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Show:
     committee: str = option("committee/committee.json", "the file to show")
     check: bool = option(False, "look at the members again, and warn where one is not what the gates were fitted to")

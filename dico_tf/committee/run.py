@@ -14,7 +14,7 @@ from dico_tf.committee import figures, report
 from dico_tf.committee import search as searching
 from dico_tf.committee.decision import Committee
 from dico_tf.committee.guarantee import Promise
-from dico_tf.committee.options import Search, Show
+from dico_tf.committee.options import Scenes, Search, Show
 from dico_tf.committee.page import page
 from dico_tf.committee.promised import Promised, promised, reference, right_answers
 from dico_tf.committee.saved import Calibration, Saved, save
@@ -55,6 +55,12 @@ def search(asked: Search, values: dict[str, Any], say: Callable[[str], None]) ->
 
 def show(asked: Show, values: dict[str, Any], say: Callable[[str], None]) -> None:
     say(shown(asked))
+
+
+def scenes(asked: Scenes, values: dict[str, Any], say: Callable[[str], None]) -> None:
+    from dico_tf.committee.dense import run
+
+    run.scenes(asked, values, say)
 
 
 def _check(asked: Search) -> None:

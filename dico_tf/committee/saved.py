@@ -12,6 +12,7 @@ from typing import Any
 from dico_tf import __version__
 from dico_tf.committee import words
 from dico_tf.committee.decision import Committee
+from dico_tf.committee.dense.grid import Grid
 from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import MEASURES, Cost
 from dico_tf.training.workdir import write_text
@@ -52,6 +53,7 @@ class Saved:
     calibration: Calibration
     results: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     promise: Mapping[str, Any] | None = None
+    grid: Grid | None = None  # of members that classify pixels
     made_by: Mapping[str, str] = dataclasses.field(default_factory=_versions)
 
     def __post_init__(self) -> None:
@@ -98,6 +100,7 @@ def _content(saved: Saved) -> dict[str, Any]:
         "calibration": dataclasses.asdict(saved.calibration),
         "results": _plain(saved.results),
         "promise": None if saved.promise is None else _plain(saved.promise),
+        **({} if saved.grid is None else {"grid": dataclasses.asdict(saved.grid)}),
         "made_by": dict(saved.made_by),
     }
 
@@ -159,8 +162,19 @@ def _saved(content: dict[str, Any]) -> Saved:
         calibration=Calibration(**calibration),
         results=content["results"],
         promise=content["promise"],
+        grid=_grid(content["grid"]) if "grid" in content else None,
         made_by=content["made_by"],
     )
+
+
+def _grid(said: Any) -> Grid:
+    kinds = {field.name: field.type for field in dataclasses.fields(Grid)}
+    if not isinstance(said, dict) or set(said) != set(kinds):
+        raise UserError(f"grid is {said!r:.60}, expected {', '.join(kinds)}")
+    for name, kind in kinds.items():
+        if isinstance(said[name], bool) or not isinstance(said[name], int if kind is int else int | float):
+            raise UserError(f"{name} of the grid is {said[name]!r:.60}, which cannot be")
+    return Grid(**said)
 
 
 _FIELDS = {

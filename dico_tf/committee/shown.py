@@ -4,6 +4,7 @@ from pathlib import Path
 
 from dico_tf import quiet
 from dico_tf.committee import report
+from dico_tf.committee.dense import report as dense
 from dico_tf.committee.options import Show
 from dico_tf.committee.saved import Saved, load, stale
 from dico_tf.committee.sources import BRANCH, of_branches
@@ -20,7 +21,11 @@ def shown(asked: Show) -> str:
     lines = [table(["member", "kind", "source", *MEASURES], rows, range(3, 6)), "", *_fitted(saved)]
     if asked.check:
         lines.append(stale(saved, _checksums(saved)) or "every member is the one that the gates were fitted to")
-    return "\n".join([*lines, "", report.text(saved.committee, saved.results)] if saved.results else lines)
+    if not saved.results:
+        return "\n".join(lines)
+    if saved.grid:
+        return "\n".join([*lines, "", dense.text(saved.committee, saved.grid, saved.results)])
+    return "\n".join([*lines, "", report.text(saved.committee, saved.results)])
 
 
 def _fitted(saved: Saved) -> list[str]:
@@ -43,6 +48,9 @@ def _checksums(saved: Saved) -> dict[str, str]:
     if not asked:
         return found
     quiet.tensorflow()
-    from dico_tf.evaluation.members.opening import opened
+    if saved.grid:
+        from dico_tf.evaluation.members.segmenters import opened
+    else:
+        from dico_tf.evaluation.members.opening import opened
 
     return found | {member.name: member.checksum for member in opened(asked, saved.classes)}

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dico_tf.config import SMALLEST
+from dico_tf.contradictions import SMALLEST
 from dico_tf.models.menu import PRESETS
 
 TINY = [name for name in PRESETS if name.endswith("_tiny")]

@@ -26,7 +26,7 @@ OPTIONS = ("short_side", "pixels", "outputs", "background")
 def members(spelling: Spelling, classes: int) -> list[Member]:
     spelling.check(OPTIONS)
     path = Path(spelling.place)
-    model = _loaded(path, spelling.source)
+    model = loaded(path, spelling.source)
     dico = isinstance(model, DiCo)
     size = _size(model, spelling, model.get_config()["image_size"] if dico else 0)
     ranges = pixels.checked(spelling.options.get("pixels", pixels.OWN))
@@ -74,7 +74,7 @@ def _of_dico(model: DiCo, spelling: Spelling, shared: dict) -> list[Member]:
     return [member(part) for part in ([spelling.part] if spelling.part else names)]
 
 
-def _loaded(path: Path, source: str) -> keras.Model:
+def loaded(path: Path, source: str) -> keras.Model:
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # zip, JSON, unknown layers: Keras raises any kind

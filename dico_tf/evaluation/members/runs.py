@@ -52,7 +52,7 @@ def _member(spelling: Spelling, run: TrainedRun, part: str, networks: Callable[[
         name=spelling.label(part),
         kind=spelling.kind,
         source=spelling.source,
-        weights=_digest(run, chosen),
+        weights=digest(run, chosen),
         input_size=wanted,
         short_side=run.short_side if wanted == size else int(pictures.MARGIN * wanted) if margin else wanted,
         class_names=tuple(run.data["class_names"]),
@@ -62,7 +62,7 @@ def _member(spelling: Spelling, run: TrainedRun, part: str, networks: Callable[[
     )
 
 
-def _digest(run: TrainedRun, chosen: Sequence[int]) -> str:
+def digest(run: TrainedRun, chosen: Sequence[int]) -> str:
     """Of the branches' weights, and of what else makes up a network."""
     network = run.reference or [run.config.network.model, run.config.network.splits, run.config.network.division]
     digest = hashlib.sha256(json.dumps([network, run.data["mean"], run.data["std"]]).encode())

@@ -31,7 +31,7 @@ def members(spelling: Spelling, classes: int) -> list[Member]:
         contents = operators.read(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{spelling.source} cannot be read: {error}") from error
-    image = _image(contents, spelling.source)
+    image = image_of(contents, spelling.source)
     size = _size(image, spelling)
     described = _described(contents.outputs)
     scores = [t.name for t in contents.outputs if len(t.shape) == 2 and (t.kind == "FLOAT32" or t.kind in _STEPS)]
@@ -46,7 +46,7 @@ def members(spelling: Spelling, classes: int) -> list[Member]:
             input_size=size,
             short_side=spelling.number("short_side", pictures.short_side(size)),
             settings={"pixels": ranges, "output": output},
-            load=lambda: _network(path, contents, image, output, size, ranges, spelling.source),
+            load=lambda: network(path, contents, image, output, size, ranges, spelling.source),
             reading=Reading(spelling.options.get("outputs", "auto"), spelling.background, classes),
         )
     ]
@@ -56,7 +56,7 @@ def _described(tensors: Sequence[Tensor]) -> str:
     return ", ".join(f"{t.name} {t.kind.lower()} {list(t.shape)}" for t in tensors) or "nothing"
 
 
-def _image(contents: Contents, source: str) -> Tensor:
+def image_of(contents: Contents, source: str) -> Tensor:
     if len(contents.inputs) == 1:
         image = contents.inputs[0]
         if len(image.shape) == 4 and image.shape[3] == 3 and image.kind in _IMAGES:
@@ -65,13 +65,23 @@ def _image(contents: Contents, source: str) -> Tensor:
                     "float32, uint8 or int8")  # fmt: skip
 
 
+def map_of(contents: Contents, spelling: Spelling) -> Tensor:
+    """The output that gives every class of every place a score."""
+    maps = {t.name: t for t in contents.outputs if len(t.shape) == 4 and (t.kind == "FLOAT32" or t.kind in _STEPS)}
+    asked = spelling.options.get("output", "")
+    if asked in maps:
+        return maps[asked]
+    if asked or len(maps) != 1:
+        raise UserError(f"{spelling.source} has {_described(contents.outputs)}: name one that is [B, h, w, classes] "
+                        "as ?output=NAME")  # fmt: skip
+    return next(iter(maps.values()))
+
+
 def _size(image: Tensor, spelling: Spelling) -> int:
     return fixed_size(spelling, *(None if size < 0 else size for size in image.shape[1:3]))
 
 
-def _network(
-    path: Path, contents: Contents, image: Tensor, output: str, size: int, ranges: str, source: str
-) -> Network:
+def network(path: Path, contents: Contents, image: Tensor, output: str, size: int, ranges: str, source: str) -> Network:
     from ai_edge_litert.interpreter import Interpreter
 
     try:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from dico_tf.committee.decision import ensemble
-from dico_tf.committee.dense import curve, measured, swept
-from dico_tf.committee.grid import Grid, decide_dense
+from dico_tf.committee.dense.gates import curve, measured, swept
+from dico_tf.committee.dense.grid import Grid, decide_dense
 from dico_tf.errors import UserError
 from dico_tf.evaluation.segmentation import confusion, miou
 

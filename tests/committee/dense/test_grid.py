@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dico_tf.committee.decision import ALWAYS, NEVER, Committee, decide, ensemble
-from dico_tf.committee.grid import Grid, cells, decide_dense, plan, routed_dense, window
+from dico_tf.committee.dense.grid import Grid, cells, decide_dense, plan, routed_dense, window
 from dico_tf.errors import UserError
 
 H, W, C = 50, 70, 4

@@ -1,0 +1,1 @@
+"""Committees of segmentation networks: what they say is decided cell by cell."""

@@ -1,0 +1,141 @@
+"""committee.py scenes: from segmentation networks to a cascade over cells, what it does, a page and a figure."""
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dico_tf import quiet
+from dico_tf.committee.dense import report
+from dico_tf.committee.dense.grid import Grid
+from dico_tf.committee.dense.search import Goal, Point, Pool, chosen, curves, front
+from dico_tf.committee.dense.work import at_work, framed
+from dico_tf.committee.options import Scenes
+from dico_tf.committee.page import page
+from dico_tf.committee.saved import Calibration, Member, Saved, save
+from dico_tf.config import Data
+from dico_tf.errors import UserError
+from dico_tf.evaluation.cost import Cost
+from dico_tf.training.workdir import write_text
+
+NAME = "committee.json"
+_STRIDE = 16  # sides of windows are multiples of it
+
+
+def scenes(asked: Scenes, values: Mapping[str, Any], say: Callable[[str], None]) -> Point:
+    """Nothing is written before everything is found; returns the committee and its grid."""
+    _check(asked)
+    members, source, split = _opened(asked, values)
+    frame = source.splits["test"].frame
+    grids = [Grid(cell=cell, context=asked.context, multiple=_STRIDE) for cell in _cells(asked, frame)]
+    how = {"confidence": asked.gate, "average": asked.average}
+    costs = {member.name: member.macs(frame) for member in members}
+    unknown = [name for name, cost in costs.items() if math.isnan(cost)]
+    if unknown:
+        raise UserError(f"the multiply-adds of {', '.join(unknown)} cannot be counted, so nothing can be weighed up")
+    calibration, test = (
+        _known(Pool(costs, grids, asked.largest, **how), members, source.splits[part], part) for part in (split, "test")
+    )
+    found = curves(calibration, asked.percentiles)
+    points = [calibration.single(name) for name in calibration.names]
+    points += [point for curve in found.values() for point in curve]
+    aim = _reference(calibration, asked.reference)
+    goal = Goal(miou=asked.miou or (math.nan if asked.budget else aim.miou), budget=asked.budget or math.inf)
+    best = chosen(front(points), goal)
+    by_name = {member.name: member for member in members}
+    worked = at_work(best, [by_name[name] for name in best.committee.members], source.splits["test"])
+    results = report.results(best, aim, calibration, test, found, worked)
+    text = report.text(best.committee, best.grid, results)
+    _write(Path(asked.out), asked, text, results)
+    save(Path(asked.out) / NAME, _saved(best, members, source, split, results, frame))
+    say(text)
+    say(f"\nwritten: {Path(asked.out) / NAME}, {Path(asked.out) / 'report.html'}")
+    return best
+
+
+def _check(asked: Scenes) -> None:
+    for name in ("budget", "context"):
+        value = getattr(asked, name)
+        if not (math.isfinite(value) and value >= 0):
+            raise UserError(f"--{name}={value:g} must be at least 0")
+    if not 0 <= asked.miou <= 1:
+        raise UserError(f"--miou={asked.miou:g} must be a share, such as 0.7")
+    if asked.largest < 2 or asked.percentiles < 1:
+        raise UserError(f"--largest={asked.largest}, --percentiles={asked.percentiles}: at least 2 members, 1 quantile")
+    if (asked.percentiles + 1) ** (asked.largest - 1) > 2e5:
+        raise UserError(f"--largest={asked.largest} with --percentiles={asked.percentiles} are more than 200 000 "
+                        "settings, each with confusions of its own: lower one of them")  # fmt: skip
+
+
+def _opened(asked: Scenes, values: Mapping[str, Any]) -> tuple[list, Any, str]:
+    quiet.tensorflow()
+    from dico_tf.data import source as data
+    from dico_tf.evaluation.members.segmenters import opened
+
+    told = {name: values[name] for name in ("dataset", "data_dir", "classes", "void")}
+    source = data.load(Data(task="segmentation", **told), values["seed"])
+    split = asked.calibration or "val"
+    for name in (split, "test"):
+        if name not in source.splits:
+            raise UserError(f"{source.name} has no {name} images; it has {', '.join(source.splits)}: gates are fitted "
+                            "to --calibration images and judged by others, those of test")  # fmt: skip
+    if split == "test":
+        raise UserError("--calibration=test: gates would be fitted to the very images that judge them")
+    return opened(asked.members, len(source.class_names)), source, split
+
+
+def _cells(asked: Scenes, frame: tuple[int, int]) -> list[int]:
+    """As asked for, or the whole image, and a half, a quarter and an eighth of its short side."""
+    given = [int(cell) for cell in asked.cells]
+    if any(cell < 0 for cell in given):
+        raise UserError(f"--cells={','.join(asked.cells)}: sides in pixels, 0 for the whole image")
+    short = min(frame)
+    return given or sorted({0, *(max(short // part // _STRIDE * _STRIDE, _STRIDE) for part in (2, 4, 8))})
+
+
+def _known(pool: Pool, members: Sequence, split, name: str) -> Pool:
+    for images, masks in framed(split, f"asking about {name}"):
+        said = {member.name: member.answer(images) for member in members}
+        for place, mask in enumerate(masks):
+            pool.add({member: logits[place] for member, logits in said.items()}, mask)
+    return pool
+
+
+def _reference(pool: Pool, kind: str) -> Point:
+    if kind == "largest":
+        return pool.single(pool.names[-1])
+    if kind == "ensemble":
+        return pool.together(pool.orders[-1])
+    if kind not in pool.names:
+        raise UserError(f"--reference={kind} is neither largest, nor ensemble, nor a member: {', '.join(pool.names)}")
+    return pool.single(kind)
+
+
+def _write(out: Path, asked: Scenes, text: str, results: Mapping[str, Any]) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        drawn = [report.draw(out, results)] if asked.figures else []
+        write_text(out / "report.html", page("A committee for scenes", [text], out, drawn))
+    except OSError as error:
+        raise UserError(f"--out={out} cannot be written: {error.strerror or error}") from None
+
+
+def _saved(best: Point, members: Sequence, source, split: str, results: Mapping[str, Any], frame) -> Saved:
+    by_name = {member.name: member for member in members}
+    chosen = [by_name[name] for name in best.committee.members]
+    part = source.splits[split]
+    digest = hashlib.sha256(repr((source.fingerprint, split)).encode() + part.checksums.astype("<i8").tobytes())
+    return Saved(
+        committee=best.committee,
+        members=tuple(
+            Member(name=m.name, kind=m.kind, source=m.source, sha256=m.checksum, input_size=max(frame),
+                   cost=Cost(macs=m.macs(frame), params=m.params))
+            for m in chosen
+        ),
+        classes=len(source.class_names),
+        class_names=tuple(source.class_names),
+        calibration=Calibration(name=f"{source.name}, {split}", fingerprint=digest.hexdigest()[:32], images=part.size),
+        results=results,
+        grid=best.grid,
+    )  # fmt: skip

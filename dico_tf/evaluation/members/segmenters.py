@@ -1,0 +1,182 @@
+"""Networks that say the class of each pixel, of any kind: pictures of any size in, logits as large as they are out."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from dico_tf.divide.networks.cost import cost as counted
+from dico_tf.errors import UserError
+from dico_tf.evaluation.averaging import combine
+from dico_tf.evaluation.checksum import checksum
+from dico_tf.evaluation.members import keras_files, pixels, runs, tflite
+from dico_tf.evaluation.members.operators import read
+from dico_tf.evaluation.members.spelling import Spelling, parse
+from dico_tf.evaluation.segmentation import enlarged
+from dico_tf.models.menu import find
+from dico_tf.training.assemble import trained_run
+
+Sides = tuple[int, int]  # height, width
+KINDS = ("run", "keras_file", "tflite")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Segmenter:
+    name: str
+    kind: str
+    source: str
+    checksum: str
+    classes: int
+    answer: Callable[[np.ndarray], np.ndarray]  # uint8 [B, h, w, 3] -> float32 [B, h, w, C]
+    macs: Callable[[Sides], float]  # of one picture
+    params: float
+
+
+def opened(sources: Sequence[str], classes: int) -> list[Segmenter]:
+    """Each branch of runs, and each file; all must know as many classes."""
+    found = [member for source in sources for member in _members(parse(source))]
+    for member in found:
+        if member.classes != classes:
+            raise UserError(f"{member.source} tells {member.classes} classes apart, and the data have {classes}: "
+                            "a committee's members have the same classes in the same order")  # fmt: skip
+    names = [member.name for member in found]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise UserError(f"members are called {', '.join(sorted(twice))} more than once: give NAME=SOURCE")
+    return found
+
+
+def _members(spelling: Spelling) -> list[Segmenter]:
+    if spelling.kind not in KINDS:
+        raise UserError(f"{spelling.source}: pixels are classified by runs of --task=segmentation, x.keras and "
+                        f"x.tflite, not by a {spelling.kind.replace('_', ' ')}")  # fmt: skip
+    if spelling.size:
+        raise UserError(f"{spelling.source}: networks that classify pixels see pictures as they are: leave out "
+                        f"@{spelling.size}")  # fmt: skip
+    return {"run": _of_run, "keras_file": _of_keras_file, "tflite": _of_tflite}[spelling.kind](spelling)
+
+
+def _by_shape(call: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[np.ndarray], np.ndarray]:
+    """A graph for each height and width, of which a grid has few; layers that dilate want to know them."""
+
+    @functools.lru_cache(64)
+    def forward(height: int, width: int):
+        image = tf.TensorSpec((None, height, width, 3), tf.float32)
+        return tf.function(call, input_signature=[image], autograph=False)
+
+    return lambda images: np.asarray(tf.cast(forward(*images.shape[1:3])(tf.constant(images, tf.float32)), tf.float32))
+
+
+def _of_run(spelling: Spelling) -> list[Segmenter]:
+    spelling.check(())
+    run = trained_run(spelling.place)
+    if run.config.data.task != "segmentation":
+        raise UserError(f"{run.workdir} is a {run.config.data.task} run: give one of --task=segmentation")
+    names, network = [f"branch_{s}" for s in range(run.config.network.splits)], run.config.network
+    parts = [spelling.part] if spelling.part else names
+    if not set(parts) <= {*names, runs.ENSEMBLE}:
+        raise UserError(f"{spelling.source}: the run has {', '.join(names)} and {runs.ENSEMBLE}, no {spelling.part!r}")
+    branches, classes, average = run.network().branches, len(run.data["class_names"]), run.config.cotraining.average
+    whole = find(run.reference or network.model)
+    branch = whole.divided(network.splits, whole.division(network.division), run.data["image_size"], classes)
+
+    def member(part: str) -> Segmenter:
+        chosen = branches if part == runs.ENSEMBLE else [branches[names.index(part)]]
+        each = [_by_shape(functools.partial(one, training=False)) for one in chosen]
+        return Segmenter(
+            name=spelling.label(*([part] if len(names) > 1 else [])),
+            kind=spelling.kind,
+            source=spelling.source if spelling.part else f"{spelling.source}:{part}",
+            checksum=runs.digest(run, [names.index(n) for n in (names if part == runs.ENSEMBLE else [part])]),
+            classes=classes,
+            answer=each[0] if len(each) == 1 else functools.partial(_averaged, each, average),
+            macs=lambda sides: len(chosen) * float(branch.cost(tuple(sides), classes).macs),
+            params=float(sum(counted(one).params for one in chosen)),
+        )
+
+    return [member(part) for part in parts]
+
+
+def _averaged(answers: Sequence[Callable[[np.ndarray], np.ndarray]], average: str, images: np.ndarray) -> np.ndarray:
+    apart = np.stack([answer(images) for answer in answers], axis=-2)  # [B, h, w, S, C]
+    pixels_apart = apart.reshape(-1, *apart.shape[-2:])
+    return combine(pixels_apart, average).astype(np.float32).reshape(*apart.shape[:3], -1)
+
+
+def _of_keras_file(spelling: Spelling) -> list[Segmenter]:
+    spelling.check(("pixels",))
+    model = keras_files.loaded(Path(spelling.place), spelling.source)
+    shapes = [tuple(x.shape) for x in (*model.inputs, *model.outputs)]
+    if len(shapes) != 2 or any(len(shape) != 4 for shape in shapes) or shapes[0][-1] != 3 or shapes[1][-1] is None:
+        raise UserError(f"{spelling.source} is {shapes[:1]} -> {shapes[1:]}: a segmenter is one picture [B, H, W, 3] "
+                        "-> logits [B, h, w, classes]")  # fmt: skip
+    ranges = pixels.checked(spelling.options.get("pixels", pixels.OWN))
+    ask = _by_shape(lambda images: model(images, training=False))
+
+    def answer(images: np.ndarray) -> np.ndarray:
+        return ask(pixels.prepared(images, ranges, np.float32))
+
+    @functools.lru_cache(64)
+    def macs(sides: Sides) -> float:
+        sized = keras.Input((*sides, 3))
+        found = counted(keras.Model(sized, model(sized))).macs
+        return float("nan") if found is None else float(found)
+
+    fixed = shapes[0][1:3]
+    sized = None not in fixed
+    return [
+        Segmenter(
+            name=spelling.label(),
+            kind=spelling.kind,
+            source=spelling.source,
+            checksum=checksum(Path(spelling.place))[0],
+            classes=shapes[1][-1],
+            answer=_as_large(answer, fixed if sized else None),
+            macs=(lambda _: macs(fixed)) if sized else macs,
+            params=float(counted(model).params),
+        )
+    ]
+
+
+def _of_tflite(spelling: Spelling) -> list[Segmenter]:
+    spelling.check(("pixels", "output"))
+    path = Path(spelling.place)
+    contents = read(path)
+    image, output = tflite.image_of(contents, spelling.source), tflite.map_of(contents, spelling)
+    if -1 in image.shape[1:3]:
+        raise UserError(f"{spelling.source} takes pictures of any size: convert it for one size")
+    ranges = pixels.checked(spelling.options.get("pixels", pixels.OWN))
+    network = functools.cache(
+        lambda: tflite.network(path, contents, image, output.name, image.shape[1], ranges, spelling.source)
+    )
+    return [
+        Segmenter(
+            name=spelling.label(),
+            kind=spelling.kind,
+            source=spelling.source,
+            checksum=checksum(path)[0],
+            classes=output.shape[-1],
+            answer=_as_large(lambda images: network().answer(images), tuple(image.shape[1:3])),
+            macs=lambda _: contents.macs,
+            params=contents.params,
+        )
+    ]
+
+
+def _as_large(answer: Callable[[np.ndarray], np.ndarray], fixed: Sides | None) -> Callable[[np.ndarray], np.ndarray]:
+    """Pictures of any size through a network of one: resized before, and what it says brought to their size."""
+
+    def resized(image: np.ndarray) -> np.ndarray:
+        return np.asarray(Image.fromarray(image).resize(fixed[::-1], Image.Resampling.BILINEAR))
+
+    def said(images: np.ndarray) -> np.ndarray:
+        sides = images.shape[1:3]
+        seen = images if fixed in (None, sides) else np.stack([resized(image) for image in images])
+        logits = answer(seen)
+        return logits if logits.shape[1:3] == sides else enlarged(logits, sides)
+
+    return said
