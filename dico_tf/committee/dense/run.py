@@ -87,10 +87,10 @@ def _opened(asked: Scenes, values: Mapping[str, Any]) -> tuple[list, Any, str]:
 
 def _cells(asked: Scenes, frame: tuple[int, int]) -> list[int]:
     """As asked for, or the whole image, and a half, a quarter and an eighth of its short side."""
-    given = [int(cell) for cell in asked.cells]
-    if any(cell < 0 for cell in given):
+    if not all(cell.isdecimal() for cell in asked.cells):
         raise UserError(f"--cells={','.join(asked.cells)}: sides in pixels, 0 for the whole image")
     short = min(frame)
+    given = [int(cell) for cell in asked.cells]
     return given or sorted({0, *(max(short // part // _STRIDE * _STRIDE, _STRIDE) for part in (2, 4, 8))})
 
 

@@ -30,6 +30,7 @@ class Contents:
     outputs: tuple[Tensor, ...]
     macs: float  # of one image at the size in the file; NaN where that is not known
     params: float
+    scores: tuple[Tensor, ...] = ()  # what the largest is taken of, where an output is only which one that is
 
 
 def read(path: Path) -> Contents:
@@ -46,9 +47,17 @@ def read(path: Path) -> Contents:
             outputs=tuple(_tensor(graph, index, names) for index in graph.outputs),
             macs=_macs(model, graph),
             params=_params(model, graph),
+            scores=tuple(_tensor(graph, index, names) for index in _chosen_from(model, graph)),
         )
     except Exception as error:  # a flatbuffer that was cut short fails wherever it is looked at
         raise ValueError(f"it is damaged or cut short ({type(error).__name__})") from error
+
+
+def _chosen_from(model: Any, graph: Any) -> list[int]:
+    ends = {int(index) for index in graph.outputs}
+    codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
+    largest = [op for op in graph.operators if _NAMES[codes[op.opcodeIndex]] == "ARG_MAX"]
+    return [int(op.inputs[0]) for op in largest if int(op.outputs[0]) in ends]
 
 
 def _text(value: Any) -> str:

@@ -32,7 +32,7 @@ def members(spelling: Spelling, classes: int) -> list[Member]:
     """Each branch, unless a part names one or all of them together."""
     spelling.check(OPTIONS)
     run = trained_run(spelling.place)
-    run.check_images("members", "give a classification run")
+    run.check_images("members", "give a classification run; committee.py scenes takes those of segmentation")
     names = [f"branch_{s}" for s in range(run.config.network.splits)]
     if spelling.part and spelling.part not in (*names, ENSEMBLE):
         raise UserError(

@@ -53,7 +53,7 @@ def opened(sources: Sequence[str], classes: int) -> list[Segmenter]:
 def _members(spelling: Spelling) -> list[Segmenter]:
     if spelling.kind not in KINDS:
         raise UserError(f"{spelling.source}: pixels are classified by runs of --task=segmentation, x.keras and "
-                        f"x.tflite, not by a {spelling.kind.replace('_', ' ')}")  # fmt: skip
+                        f"x.tflite, not by members of the kind {spelling.kind.replace('_', ' ')}")  # fmt: skip
     if spelling.size:
         raise UserError(f"{spelling.source}: networks that classify pixels see pictures as they are: leave out "
                         f"@{spelling.size}")  # fmt: skip
@@ -151,7 +151,7 @@ def _of_tflite(spelling: Spelling) -> list[Segmenter]:
         raise UserError(f"{spelling.source} takes pictures of any size: convert it for one size")
     ranges = pixels.checked(spelling.options.get("pixels", pixels.OWN))
     network = functools.cache(
-        lambda: tflite.network(path, contents, image, output.name, image.shape[1], ranges, spelling.source)
+        lambda: tflite.network(path, contents, image, output, image.shape[1], ranges, spelling.source)
     )
     return [
         Segmenter(

@@ -36,6 +36,7 @@ def members(spelling: Spelling, classes: int) -> list[Member]:
     described = _described(contents.outputs)
     scores = [t.name for t in contents.outputs if len(t.shape) == 2 and (t.kind == "FLOAT32" or t.kind in _STEPS)]
     output = chosen_output(sorted(scores), [t.name for t in contents.outputs], spelling, described)
+    found = next(t for t in contents.outputs if t.name == output)
     ranges = pixels.checked(spelling.options.get("pixels", pixels.OWN))
     return [
         Member(
@@ -46,7 +47,7 @@ def members(spelling: Spelling, classes: int) -> list[Member]:
             input_size=size,
             short_side=spelling.number("short_side", pictures.short_side(size)),
             settings={"pixels": ranges, "output": output},
-            load=lambda: network(path, contents, image, output, size, ranges, spelling.source),
+            load=lambda: network(path, contents, image, found, size, ranges, spelling.source),
             reading=Reading(spelling.options.get("outputs", "auto"), spelling.background, classes),
         )
     ]
@@ -67,7 +68,8 @@ def image_of(contents: Contents, source: str) -> Tensor:
 
 def map_of(contents: Contents, spelling: Spelling) -> Tensor:
     """The output that gives every class of every place a score."""
-    maps = {t.name: t for t in contents.outputs if len(t.shape) == 4 and (t.kind == "FLOAT32" or t.kind in _STEPS)}
+    every = (*contents.outputs, *contents.scores)
+    maps = {t.name: t for t in every if len(t.shape) == 4 and (t.kind == "FLOAT32" or t.kind in _STEPS)}
     asked = spelling.options.get("output", "")
     if asked in maps:
         return maps[asked]
@@ -81,12 +83,14 @@ def _size(image: Tensor, spelling: Spelling) -> int:
     return fixed_size(spelling, *(None if size < 0 else size for size in image.shape[1:3]))
 
 
-def network(path: Path, contents: Contents, image: Tensor, output: str, size: int, ranges: str, source: str) -> Network:
+def network(
+    path: Path, contents: Contents, image: Tensor, found: Tensor, size: int, ranges: str, source: str
+) -> Network:
     from ai_edge_litert.interpreter import Interpreter
 
     try:
-        interpreter = Interpreter(model_path=str(path), num_threads=pictures.cores())
-        found = next(t for t in contents.outputs if t.name == output)
+        within = {"experimental_preserve_all_tensors": True} if found in contents.scores else {}
+        interpreter = Interpreter(model_path=str(path), num_threads=pictures.cores(), **within)
         free = image.shape[0] < 0
         if free or image.shape[1] < 0:
             interpreter.resize_tensor_input(image.index, [max(image.shape[0], 1), size, size, 3])

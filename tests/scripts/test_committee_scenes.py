@@ -1,0 +1,104 @@
+"""committee.py scenes, from two networks and a folder of masks to a cascade over cells."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+import committee
+from dico_tf.committee.dense.grid import Grid
+from dico_tf.committee.saved import load
+from dico_tf.errors import UserError
+from dico_tf.evaluation.members.segmenters import opened
+from dico_tf.evaluation.segmentation import confusion, miou
+from tests.data import scenery
+
+SIZES = {"train": [(40, 32)] * 2, "val": [(40, 32)] * 6, "test": [(48, 32)] * 5}
+
+
+def by_colour() -> keras.Model:
+    """Logits by the distance to each class's colour; the surer the nearer."""
+    image = keras.Input((None, None, 3), name="image")
+    weights = np.concatenate([2 * scenery.COLOURS.T, -(scenery.COLOURS**2).sum(1)[None]]) / 400
+    dense = keras.layers.Conv2D(3, 1, name="logits")
+    network = keras.Model(image, dense(image))
+    dense.set_weights([weights[:3][None, None], weights[3]])
+    return network
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory):
+    root = tmp_path_factory.mktemp("scenes")
+    scenery.folder(root / "data", SIZES)
+    small = by_colour()
+    large = keras.Sequential([keras.Input((None, None, 3)), keras.layers.AveragePooling2D(3, 1, "same"),
+                              keras.layers.Conv2D(3, 3, padding="same", name="wide"),
+                              keras.layers.Conv2D(3, 1, name="logits")])  # fmt: skip
+    middle = np.zeros((3, 3, 3, 3))
+    middle[1, 1] = np.eye(3)
+    large.get_layer("wide").set_weights([middle, np.zeros(3)])
+    large.get_layer("logits").set_weights(small.get_layer("logits").get_weights())
+    for name, network in (("small", small), ("large", large)):
+        network.save(root / f"{name}.keras")
+    return root
+
+
+def words(root, *more):
+    return ["scenes", f"--members={root}/small.keras,{root}/large.keras", f"--dataset=folder:{root}/data",
+            f"--void={scenery.VOID}", "--context=4", "--percentiles=10", f"--out={root}/out", *more]  # fmt: skip
+
+
+def test_two_networks_become_a_cascade_over_cells(asked, capsys):
+    committee.main(words(asked, "--cells=0,8", "--average=logits"))
+    said, saved = capsys.readouterr().out, load(asked / "out/committee.json")
+    assert "at work on the test images" in said and "ms an image" in said
+    assert isinstance(saved.grid, Grid) and saved.calibration.images == 6 and saved.classes == 3
+    rows = {row["name"]: row for row in saved.results["rows"]}
+    assert set(rows) == {"the committee", "small", "large", "ensemble"}
+    assert rows["the committee"]["calibration"]["miou"] >= rows["large"]["calibration"]["miou"]
+    assert rows["the committee"]["calibration"]["cost"] <= rows["large"]["calibration"]["cost"]
+    assert [curve["cell"] for curve in saved.results["curves"]] == [0, 8]
+    assert "data:image/png;base64," in (asked / "out/report.html").read_text()
+    (member,) = opened([f"{asked}/large.keras"], 3)
+    counts = np.zeros((3, 3), np.int64)
+    for seed in range(8, 13):
+        picture, mask = scenery.scene(seed, (48, 32))
+        mask[mask == scenery.VOID] = 255
+        counts += confusion(member.answer(picture[None])[0].argmax(-1), mask, 3)
+    assert rows["large"]["test"]["miou"] == pytest.approx(miou(counts))
+    committee.main(["show", f"--committee={asked}/out/committee.json", "--check"])
+    shown = capsys.readouterr().out
+    assert "every member is the one that the gates were fitted to" in shown and "pixels shown" in shown
+
+
+def test_a_damaged_grid_is_refused(asked, tmp_path):
+    committee.main(words(asked, "--cells=8", "--nofigures"))
+    content = json.loads((asked / "out/committee.json").read_text())
+    for wrong in ({**content["grid"], "cell": "8"}, {"cell": 8}, 7):
+        (tmp_path / "committee.json").write_text(json.dumps({**content, "grid": wrong}))
+        with pytest.raises(UserError, match="grid"):
+            load(tmp_path / "committee.json")
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--calibration=test"], "the very images that judge them"),
+        (["--calibration=dev"], "has no dev images; it has"),
+        (["--cells=-8"], "sides in pixels"),
+        (["--cells=big"], "--cells=big"),
+        (["--budget=1"], "less than the cheapest member"),
+        (["--reference=tiny"], "neither largest, nor ensemble"),
+        (["--miou=80"], "must be a share"),
+        (["--classes=4"], "tells 3 classes apart, and the data have 4"),
+    ],
+)
+def test_what_cannot_be_is_said(asked, more, message):
+    with pytest.raises(UserError, match=message):
+        committee.main(words(asked, *more))
+
+
+def test_a_member_alone_is_no_cascade(asked):
+    with pytest.raises(UserError, match="--members of two"):
+        committee.main([*words(asked), f"--members={asked}/small.keras"])
