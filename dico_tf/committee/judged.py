@@ -16,6 +16,7 @@ class Judged:
     committee: Committee
     decision: Decision
     right: np.ndarray  # bool [N]
+    first_right: np.ndarray  # bool [N], of the first member alone
     nll: float
     cost: float  # average
     interval_of_cost: tuple[float, float]
@@ -28,6 +29,11 @@ class Judged:
     @property
     def interval(self) -> tuple[float, float]:
         return statistics.wilson(int(self.right.sum()), len(self.right))
+
+    @property
+    def aurc(self) -> float:
+        """Of the confidence of the first member's answers, by which most is decided."""
+        return statistics.aurc(self.decision.confidence[:, 0], self.first_right)
 
     @property
     def reach(self) -> list[float]:
@@ -43,6 +49,7 @@ def judged(committee: Committee, pool: Pool, measure: str) -> Judged:
         committee,
         decision,
         decision.classes == pool.labels,
+        pool.logits[committee.members[0]].argmax(1) == pool.labels,
         float(-log_p[np.arange(pool.size), pool.labels].mean()),
         float(spent.mean()),
         statistics.of_mean(spent),

@@ -40,6 +40,7 @@ def _numbers(found: Judged, ours: Judged) -> dict[str, Any]:
         "accuracy": found.accuracy,
         "interval": list(found.interval),
         "nll": found.nll,
+        "aurc": found.aurc,
         "cost": found.cost,
         "interval_of_cost": list(found.interval_of_cost),
         "worst": found.worst,

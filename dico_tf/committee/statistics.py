@@ -48,3 +48,20 @@ def mcnemar(one: np.ndarray, other: np.ndarray) -> float:
     """Exact two-sided p of "both are right equally often", from the images where only one of them is."""
     only_one, only_other = int((one & ~other).sum()), int((~one & other).sum())
     return min(2 * binomial_tail(min(only_one, only_other), only_one + only_other, 0.5), 1.0)
+
+
+def aurc(confidence: np.ndarray, right: np.ndarray) -> float:
+    """Area under risk against coverage: the mean, over n, of the share of wrong answers among the n surest.
+
+    Answers of one confidence come in together; NaN is the least sure.
+    """
+    levels, place = np.unique(np.nan_to_num(np.asarray(confidence, np.float64), nan=-np.inf), return_inverse=True)
+    sizes, wrong = (np.bincount(place, weight, len(levels))[::-1] for weight in (None, ~np.asarray(right, bool)))
+    covered = np.cumsum(sizes)
+    return float((sizes * np.cumsum(wrong) / covered).sum() / covered[-1])
+
+
+def least_aurc(right: np.ndarray) -> float:
+    """Of a confidence that knows which answers are wrong."""
+    best = np.sort(np.asarray(right, bool))[::-1]
+    return aurc(-np.arange(len(best)), best)

@@ -12,7 +12,7 @@ from dico_tf.committee.decision import NEVER, decide
 from dico_tf.committee.guarantee import Promise, certify, needed, passes
 from dico_tf.committee.promised import lay, promised, reference, right_answers, stops_early
 from dico_tf.committee.search import Goal, Space
-from dico_tf.committee.statistics import binomial_tail, bootstrap_gap, mcnemar, wilson
+from dico_tf.committee.statistics import aurc, binomial_tail, bootstrap_gap, least_aurc, mcnemar, wilson
 from dico_tf.errors import UserError
 from tests.committee.generated import pool
 
@@ -135,3 +135,15 @@ def test_intervals_hold_what_they_are_of():
     one, other = np.arange(1000) < 900, np.arange(800) < 640
     low, high = bootstrap_gap(one, other)
     assert low < 0.1 < high and high - low == pytest.approx(2 * 1.96 * math.sqrt(0.09 / 1000 + 0.16 / 800), rel=0.1)
+
+
+def test_risk_falls_with_confidence_and_never_faster_than_where_it_knows_all():
+    right = np.array([True, True, False, True, False])
+    assert aurc(np.array([5, 4, 3, 2, 1.0]), right) == pytest.approx((1 / 3 + 1 / 4 + 2 / 5) / 5)
+    assert aurc(np.array([2, 2, 1, 1, np.nan]), right) == pytest.approx((2 * 1 / 4 + 2 / 5) / 5)
+    draw = np.random.default_rng(0)
+    for _ in range(20):
+        right = draw.random(50) < 0.8
+        sure = np.round(draw.random(50) + 0.5 * right, 1)
+        assert least_aurc(right) <= aurc(sure, right) < aurc(-sure, right)
+        assert aurc(np.full(50, 0.5), right) == pytest.approx((~right).mean())
