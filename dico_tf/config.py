@@ -50,6 +50,12 @@ class Network:
         "how the branches' widths are found: the published rule, or the whole's params or macs for S branches",
         DIVISIONS,
     )
+    drop_path: float = option(-1.0, "rate at which training drops the whole's residual branches; -1 = the preset's own")
+    drop_form: str = option(
+        "auto",
+        "whether dropped branches are computed and masked, or not computed; auto = masked up to a rate of 0.1",
+        ("auto", "masked", "efficient"),
+    )
     init_from: str = option(
         "", "start from the weights of this run's folder or PyTorch file (a new head where classes differ)"
     )
@@ -65,7 +71,21 @@ class Views:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cotraining:
-    method: str = option("dico", "way of co-training", ("dico",))
+    method: str = option(
+        "dico",
+        "way of co-training: branches, submodels of one network, or branches of which each has submodels",
+        ("dico", "cosub", "dico+cosub"),
+    )
+    submodels: int = option(2, "of cosub, copies of every view in a batch, each dropping other residual branches")
+    label_weight: float = option(
+        0.5, "lambda of cosub, the labels' share of the loss; the rest is the other submodels'"
+    )
+    target: str = option(
+        "auto",
+        "what answers are compared with: one class that excludes others, or each class by itself, where mixed images "
+        "have all of theirs; auto = binary of cosub, else softmax",
+        ("auto", "softmax", "binary"),
+    )
     training: str = option("together", "branches learn together, or each as if alone", ("together", "independent"))
     agreement: str = option("js", "agreement loss between the branches", ("js", "kl", "none"))
     agreement_weight: float = option(0.5, "weight of the agreement loss after its warm-up")
@@ -195,7 +215,7 @@ _AT_LEAST = {
     "image_size": 0, "frames": 0, "frame_rate": 0, "void": -1, "classes": 0, "validation": 0, "splits": 1, "mixup": 0,
     "cutmix": 0, "agreement_weight": 0, "agreement_warmup_epochs": 0, "auxiliary_weight": 0, "batch_size": 1,
     "accumulation": 1, "epochs": 1, "max_steps": 0, "lr": 0, "warmup_epochs": -1, "warmup_lr": 0, "min_lr": 0,
-    "clip_norm": 0, "seed": 0, "save_every": 0, "keep": 1, "evaluation_batch_size": 1,
+    "submodels": 2, "clip_norm": 0, "seed": 0, "save_every": 0, "keep": 1, "evaluation_batch_size": 1,
 }  # fmt: skip
 SMALLEST = 4  # pixels; of fewer, layers of some networks would have none left
 _SHARES = ("label_smoothing", "ema", "momentum")
@@ -213,6 +233,10 @@ def _number_faults(config: Config) -> Iterator[str]:
         elif name in _SHARES and not 0 <= value < 1:
             yield f"--{name}={value} must be at least 0 and below 1"
         elif name == "step_factor" and not 0 < value <= 1:
+            yield f"--{name}={value} must be above 0 and at most 1"
+        elif name == "drop_path" and not (value == -1 or 0 <= value < 1):
+            yield f"--{name}={value} must be at least 0 and below 1 (or -1: the preset's own)"
+        elif name == "label_weight" and not 0 < value <= 1:
             yield f"--{name}={value} must be above 0 and at most 1"
         elif name == "poly_power" and value <= 0:
             yield f"--{name}={value} must be above 0"
@@ -242,7 +266,38 @@ def _contradictions(config: Config) -> Iterator[str]:
     if data.validation == 0 and run.select == "validation":
         yield "--validation=0 leaves nothing for --select=validation: give --select=test, or carve some images"
     yield from _contradictions_of_task(config)
+    yield from _contradictions_of_method(config)
     yield from _contradictions_of_optimisation(config.optimisation)
+
+
+def target(config: Config) -> str:
+    """What --target=auto means: submodels were published with binary targets, branches with softmax."""
+    asked = config.cotraining.target
+    return asked if asked != "auto" else "binary" if "cosub" in config.cotraining.method else "softmax"
+
+
+def _contradictions_of_method(config: Config) -> Iterator[str]:
+    network, cotraining = config.network, config.cotraining
+    if cotraining.label_smoothing and target(config) == "binary":
+        yield (
+            f"--label_smoothing={cotraining.label_smoothing:g} would make every class present of binary targets: give "
+            "--label_smoothing=0, or --target=softmax"
+        )
+    if "cosub" not in cotraining.method:
+        for name in ("submodels", "label_weight"):
+            value = getattr(cotraining, name)
+            if value != getattr(Cotraining(), name):
+                yield f"--{name}={value:g} is of submodels and contradicts --method=dico: give --method=cosub"
+        return
+    if network.drop_path == 0:
+        yield (
+            f"--drop_path=0 leaves --method={cotraining.method} submodels that are all the same, with nothing to learn "
+            "from one another: give a rate above 0, e.g. --drop_path=0.2"
+        )
+    if cotraining.method == "cosub" and network.splits > 1:
+        yield f"--method=cosub trains one network and contradicts --splits={network.splits}: give --method=dico+cosub"
+    if cotraining.method == "dico+cosub" and network.splits < 2:
+        yield "--method=dico+cosub needs --splits of at least 2: of one network give --method=cosub"
 
 
 def clips_and_crops(text: str) -> tuple[int, int]:
@@ -297,6 +352,9 @@ def _contradictions_of_segmentation(config: Config) -> Iterator[str]:
         )
     if cotraining.cascade_aware:
         yield "--cascade_aware contradicts --task=segmentation: it weighs whole images"
+    if cotraining.method != "dico" or cotraining.target == "binary":
+        asked = f"method={cotraining.method}" if cotraining.method != "dico" else f"target={cotraining.target}"
+        yield f"--{asked} contradicts --task=segmentation, whose pixels have one class each: leave it out"
     if data.skip_unreadable:
         yield "--skip_unreadable contradicts --task=segmentation: repair or remove pictures together with their masks"
     if o.accumulation > 0 and o.batch_size // o.accumulation < 2:

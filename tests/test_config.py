@@ -34,6 +34,8 @@ ELSEWHERE = {
     "save_every": 5, "keep": 3, "select": "test", "evaluation_batch_size": 77,
     "task": "video", "frames": 4, "frame_rate": 3, "test_views": "10x3", "poly_power": 2.0,
     "void": 255, "auxiliary_weight": 0.5,  # of masks, and so at their defaults
+    "submodels": 2, "label_weight": 0.5,  # of cosub
+    "target": "softmax", "drop_path": 0.3, "drop_form": "masked",
     "cascade_aware": False,  # of branches that learn together
 }  # fmt: skip
 
@@ -161,6 +163,7 @@ LOWER = {
     "warmup_lr": (0, -1e-9), "min_lr": (0, -1e-9), "clip_norm": (0, -1e-9), "seed": (0, -1), "save_every": (0, -1),
     "keep": (1, 0), "evaluation_batch_size": (1, 0), "label_smoothing": (0, -1e-9), "ema": (0, -1e-9),
     "momentum": (0, -1e-9), "step_factor": (1e-9, 0), "weight_decay": (0, -1e-9),
+    "submodels": (2, 1), "label_weight": (1e-9, 0), "drop_path": (0, -1e-9),
     "frames": (0, -1), "frame_rate": (0, -1), "void": (-1, -2), "auxiliary_weight": (0, -1e-9), "poly_power": (1e-9, 0),
 }  # fmt: skip
 TASKS = {"void": "segmentation", "auxiliary_weight": "segmentation"}  # of numbers that one task alone has a use for
