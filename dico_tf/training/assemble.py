@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from dico_tf.config import Config, Data, from_json, target
+from dico_tf.config import Config, Data, from_json
+from dico_tf.contradictions import target
 from dico_tf.cotrain.dico import DiCo
 from dico_tf.cotrain.segmenter import Segmenter
 from dico_tf.cotrain.submodels import Submodels

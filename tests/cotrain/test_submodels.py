@@ -247,7 +247,6 @@ def test_three_submodels_in_two_branches_learn_and_are_scored():
 def test_training_rows_say_how_far_submodels_are_apart_and_evaluations_do_not():
     model = submodels()
     model.train_step(batch())
-    (view,), _ = inputs(model)
     assert model.scores.results()["submodels_apart"] > 0
     model.reset_metrics()
     model.test_step(batch())
@@ -271,9 +270,9 @@ def test_a_saved_model_goes_on_as_the_original_does(tmp_path):
 
 
 def test_models_that_drop_nothing_have_no_submodels():
-    with pytest.raises(UserError, match="drops no residual branch.*give drop_path above 0"):
+    with pytest.raises(UserError, match=r"drops no residual branch.*give drop_path above 0"):
         submodels(rate=0.0)
-    with pytest.raises(UserError, match="--drop_path=0.5: wrn_tiny drops no residual branches"):
+    with pytest.raises(UserError, match=r"--drop_path=0.5: wrn_tiny drops no residual branches"):
         submodels(model="wrn_tiny")
     with pytest.raises(UserError, match="branch_0 of wrn_tiny drops no residual branch"):
         submodels(model="wrn_tiny", rate=-1)
@@ -281,7 +280,7 @@ def test_models_that_drop_nothing_have_no_submodels():
 
 
 def test_one_submodel_has_no_other():
-    with pytest.raises(UserError, match="submodels=1 have no other to learn from"):
+    with pytest.raises(UserError, match=r"submodels=1 have no other to learn from"):
         submodels(submodels=1)
-    with pytest.raises(UserError, match="label_weight=1.5 must be at least 0 and at most 1"):
+    with pytest.raises(UserError, match=r"label_weight=1.5 must be at least 0 and at most 1"):
         submodels(label_weight=1.5)

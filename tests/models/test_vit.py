@@ -117,9 +117,9 @@ def _small(preset):
 
 
 def test_pictures_that_patches_do_not_divide_are_refused():
-    with pytest.raises(UserError, match="image_size=30 does not divide into patches of 4x4 pixels: give .*28 or 32"):
+    with pytest.raises(UserError, match=r"image_size=30 does not divide into patches of 4x4 pixels: give .*28 or 32"):
         PRESETS["vit_tiny"].build(30, 7)
-    with pytest.raises(UserError, match="image_size=8 does not divide into patches of 16x16 pixels: give .*=16"):
+    with pytest.raises(UserError, match=r"image_size=8 does not divide into patches of 16x16 pixels: give .*=16"):
         PRESETS["vit_s_16"].build(8, 7)
     assert _small(PRESETS["vit_h_14"]).get_layer("positions").table.shape == (2, 2, 80)  # as published: pixels are left
 
