@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from dico_tf.contradictions import faults
 from dico_tf.errors import UserError
+from dico_tf.faults import faults
 
 FORMAT = 1
 DIVISIONS = ("published", "params", "macs")
@@ -48,6 +48,12 @@ class Network:
         "how the branches' widths are found: the published rule, or the whole's params or macs for S branches",
         DIVISIONS,
     )
+    drop_path: float = option(-1.0, "rate at which training drops the whole's residual branches; -1 = the preset's own")
+    drop_form: str = option(
+        "auto",
+        "whether dropped branches are computed and masked, or not computed; auto = masked up to a rate of 0.1",
+        ("auto", "masked", "efficient"),
+    )
     init_from: str = option(
         "", "start from the weights of this run's folder or PyTorch file (a new head where classes differ)"
     )
@@ -63,7 +69,21 @@ class Views:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cotraining:
-    method: str = option("dico", "way of co-training", ("dico",))
+    method: str = option(
+        "dico",
+        "way of co-training: branches, submodels of one network, or branches of which each has submodels",
+        ("dico", "cosub", "dico+cosub"),
+    )
+    submodels: int = option(2, "of cosub, copies of every view in a batch, each dropping other residual branches")
+    label_weight: float = option(
+        0.5, "lambda of cosub, the labels' share of the loss; the rest is the other submodels'"
+    )
+    target: str = option(
+        "auto",
+        "what answers are compared with: one class that excludes others, or each class by itself, where mixed images "
+        "have all of theirs; auto = binary of cosub, else softmax",
+        ("auto", "softmax", "binary"),
+    )
     training: str = option("together", "branches learn together, or each as if alone", ("together", "independent"))
     agreement: str = option("js", "agreement loss between the branches", ("js", "kl", "none"))
     agreement_weight: float = option(0.5, "weight of the agreement loss after its warm-up")

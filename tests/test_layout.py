@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-GROUND = {"", "config", "contradictions", "errors", "flags", "quiet", "registry"}
+GROUND = {"", "config", "contradictions", "errors", "faults", "flags", "quiet", "registry"}
 ROOMS = (
     "data", "views", "layers", "divide", "models", "cotrain", "training", "evaluation", "committee", "wire",
     "export", "edge",
@@ -128,7 +128,7 @@ def test_the_words_of_flags_are_known_to_one_module():
     everywhere = [*PACKAGE, *SCRIPTS, *BENCHMARKS]
     assert [label(path) for path in everywhere if "absl" in tops(path)] == ["dico_tf/flags.py"]
     names = {name for name in imports((ROOT / "dico_tf/flags.py").read_text()) if name.startswith("dico_tf")}
-    assert {room(name) for name in names} == {"config", "contradictions", "errors", "registry"}
+    assert {room(name) for name in names} == {"config", "errors", "faults", "registry"}
 
 
 def test_keras_cv_is_imported_by_exactly_one_module():

@@ -57,6 +57,14 @@ class Taken(_Dropping):
         rows = ops.cast(ops.argsort(drawn)[: self._count(size)], "int32")
         return ops.take(x, rows, axis=0), rows
 
+    def save_own_variables(self, store):
+        """Keras leaves the state of generators out, and a reloaded model would not go on as the original does."""
+        store["draws"] = ops.convert_to_numpy(self.draws.state)
+
+    def load_own_variables(self, store):
+        if "draws" in store:
+            self.draws.state.assign(store["draws"])
+
     def _count(self, size):
         if isinstance(size, int):
             return computed(size, self.rate)
@@ -81,8 +89,8 @@ class PutBack(_Dropping):
             kept = ops.reshape(rows >= 0, (-1, *[1] * (len(x.shape) - 1)))
             return x + ops.where(kept, share / (1 - self.rate), ops.zeros((), share.dtype))
         size = ops.shape(x)[0]
-        scale = ops.cast(size, share.dtype) / ops.cast(ops.shape(share)[0], share.dtype)
-        return x + ops.segment_sum(share * scale, rows, num_segments=size)
+        scale = ops.cast(size, "float32") / ops.cast(ops.shape(share)[0], "float32")
+        return x + ops.segment_sum(share * ops.cast(scale, share.dtype), rows, num_segments=size)
 
     def compute_output_spec(self, x, share, rows, training=False):
         return keras.KerasTensor(x.shape, self.compute_dtype)

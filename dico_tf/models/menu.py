@@ -27,12 +27,15 @@ from dico_tf.models import (
     resnext,
     se_resnet,
     shake_shake,
+    vit,
     wrn,
     x3d,
 )
 from dico_tf.registry import Registry
 
-FAMILIES = (resnet, wrn, resnext, se_resnet, densenet, pyramidnet, shake_shake, resnexst, efficientnet, deeplab, x3d)
+FAMILIES = (
+    resnet, wrn, resnext, se_resnet, densenet, pyramidnet, shake_shake, resnexst, efficientnet, deeplab, x3d, vit,
+)  # fmt: skip
 REGULARISERS = ("dropout", "shake_drop", "drop_path", "drop_block")
 TOLERANCE = 0.02  # of a budget
 
@@ -62,6 +65,16 @@ class Preset:
     def filmed(self, frames: int) -> "Preset":
         """The same for clips of so many frames; 0 = its own."""
         return dataclasses.replace(self, spec=dataclasses.replace(self.spec, frames=frames)) if frames else self
+
+    def dropping(self, rate: float) -> "Preset":
+        """The same with its residual branches dropped at this rate; -1 = its own."""
+        if rate == -1:
+            return self
+        if not hasattr(self.spec, "drop_path"):
+            raise UserError(
+                f"--drop_path={rate:g}: {self.name} drops no residual branches; leave it out, or give another --model"
+            )
+        return dataclasses.replace(self, spec=dataclasses.replace(self.spec, drop_path=rate))
 
     def shape(self, image_size: Sides) -> tuple[int | None, ...]:
         """[H, W, 3] of an image, [T, H, W, 3] of a clip."""

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from dico_tf.config import Config, Data, from_json
+from dico_tf.contradictions import target
 from dico_tf.cotrain.dico import DiCo
 from dico_tf.cotrain.segmenter import Segmenter
+from dico_tf.cotrain.submodels import Submodels
 from dico_tf.data.source import Source
 from dico_tf.divide import weight_decay
 from dico_tf.divide.networks.blueprint import in_float32
@@ -26,6 +28,15 @@ LEARNERS: dict[str, tuple[type[DiCo], Own]] = {
     "segmentation": (Segmenter, lambda config, data: {"auxiliary_weight": config.cotraining.auxiliary_weight}),
     "video": (DiCo, lambda config, data: {"frames": data.get("frames", 0)}),
 }
+
+
+def learning(config: Config) -> tuple[type[DiCo], Own]:
+    """The class of a task, or of submodels, and what it alone is told."""
+    learner, own = LEARNERS[config.data.task]
+    if "cosub" not in config.cotraining.method:
+        return learner, own
+    asked = {"submodels": config.cotraining.submodels, "label_weight": config.cotraining.label_weight}
+    return Submodels, lambda config, data: {**own(config, data), **asked}
 
 
 def wanted(config: Config) -> Data:
@@ -69,7 +80,7 @@ def network(config: Config, data: dict[str, Any], reference: str | dict[str, Any
     if precision == "float32":
         reference = in_float32(reference)
     views, cotraining, optimisation = config.views, config.cotraining, config.optimisation
-    learner, own = LEARNERS[config.data.task]
+    learner, own = learning(config)
     return learner(
         reference or config.network.model,
         config.network.splits,
@@ -84,7 +95,10 @@ def network(config: Config, data: dict[str, Any], reference: str | dict[str, Any
         agreement=cotraining.agreement,
         agreement_weight=cotraining.agreement_weight,
         agreement_warmup_epochs=cotraining.agreement_warmup_epochs,
+        target=target(config),
         label_smoothing=cotraining.label_smoothing,
+        drop_path=config.network.drop_path,
+        drop_form=config.network.drop_form,
         cascade_aware=cotraining.cascade_aware,
         average=cotraining.average,
         weight_decay=weight_decay.of_branch(config, data["image_size"]) if optimisation.optimizer == "sgd" else 0.0,
