@@ -52,11 +52,11 @@ def test_a_recipe_divides_its_network(stem):
 
 
 def _distinct() -> list[str]:
-    """Recipes that together show every family and all kinds of views; the others trace what these do."""
+    """Recipes that together show every task, optimizer and schedule; the others trace what these do."""
     seen, chosen = set(), []
     for stem in RECIPES:
         asked = read(stem)
-        new = {PRESETS[asked.network.model].family.__name__, asked.views} - seen
+        new = {asked.data.task, asked.optimisation.optimizer, asked.optimisation.schedule} - seen
         seen |= new
         chosen += [stem] if new else []
     return chosen

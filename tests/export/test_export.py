@@ -141,6 +141,7 @@ def test_the_readme_says_what_how_good_and_whose(exported):
         assert said in text
 
 
+@pytest.mark.slow
 def test_the_files_are_the_same_when_they_are_made_again(run, exported, described, tmp_path):
     kinds = ("float32", "int8")  # the others differ from float32 by what the converter does alone
     script("export.py", f"--workdir={run}", f"--out={tmp_path}", "--quantise=none,int8", "--compare_images=0",
