@@ -118,9 +118,8 @@ def choices(model: keras.Model, steps: int, **options) -> list[list[tuple[int, .
     """The rows taken, step by step, branch by branch."""
     drawn = keras.Model(model.inputs, [layer.output[1] for layer in droppings(model)])
     step = tf.function(lambda x: drawn(x, training=True), **options)
-    return [
-        [tuple(sorted(rows.numpy())) for rows in step(tf.zeros((ROWS, *model.input_shape[1:])))] for _ in range(steps)
-    ]
+    images = tf.zeros((64, 32, 32, 3))
+    return [[tuple(sorted(rows.numpy())) for rows in step(images)] for _ in range(steps)]
 
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["graph", "xla"])
@@ -128,7 +127,7 @@ def test_every_branch_of_every_block_and_step_draws_anew(compiled):
     keras.utils.set_random_seed(0)
     model = PRESETS["vit_tiny"].dropping(0.5).build(32, 3)
     found = choices(model, 4, jit_compile=compiled)
-    assert {len(rows) for step in found for rows in step} == {ROWS // 2}
+    assert {len(rows) for step in found for rows in step} == {32}
     flat = [rows for step in found for rows in step]
     assert len(flat) == 4 * 8 and len(set(flat)) == len(flat)
 
@@ -141,13 +140,29 @@ def test_a_seed_repeats_all_choices():
     assert runs[0] == runs[1] != runs[2]
 
 
-def test_a_training_pass_compiled_whole_is_the_plain_one():
-    found = []
-    for compiled in (False, True):
-        model, _ = network(0.4, "efficient", branches=3)
-        step = tf.function(lambda x, model=model: model(x, training=True), jit_compile=compiled)
-        found.append(step(X).numpy())
-    assert found[0] == pytest.approx(found[1], abs=1e-6)
+def test_gradients_of_a_step_that_xla_compiles_reach_the_rows_that_were_computed():
+    model, (spy,) = network(0.4, "efficient")
+
+    @tf.function(jit_compile=True)
+    def step(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = model(x, training=True)
+            loss = tf.reduce_sum(y)
+        return y, tape.gradient(loss, [spy.kernel.value, x])
+
+    y, (of_kernel, of_x) = tf.nest.map_structure(np.asarray, step(X))
+    kept = [row for row in range(ROWS) if not np.array_equal(y[row], X[row])]
+    k = computed(ROWS, 0.4)
+    assert len(kept) == k
+    with tf.GradientTape() as tape:
+        some = tf.gather(X, kept)
+        tape.watch(some)
+        want = tf.reduce_sum(some + ROWS / k * spy(some))
+    other_kernel, other_x = tape.gradient(want, [spy.kernel.value, some])
+    assert of_kernel == pytest.approx(np.asarray(other_kernel), rel=1e-4, abs=1e-5)
+    assert of_x[kept] == pytest.approx(np.asarray(other_x), rel=1e-4, abs=1e-5)
+    assert np.all(np.delete(of_x, kept, axis=0) == 1)
 
 
 def test_products_of_a_transformer_are_of_k_rows():
