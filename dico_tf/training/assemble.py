@@ -1,6 +1,7 @@
 """The model that a config asks for, and the one that a run's folder holds."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from dico_tf.data.source import Source
 from dico_tf.divide import weight_decay
 from dico_tf.divide.networks.blueprint import in_float32
 from dico_tf.errors import UserError
+from dico_tf.layers import stochastic_depth
 from dico_tf.models import torch_weights
 from dico_tf.models.menu import PRESETS, check_task, find
 from dico_tf.models.torch_weights import Carried
@@ -111,6 +113,25 @@ def network(config: Config, data: dict[str, Any], reference: str | dict[str, Any
         dtype=precision or config.machine.precision,
         **own(config, data),
     )
+
+
+MOST_OFF = 0.05  # of a drop rate
+ENOUGH_ROWS = math.ceil(1 / MOST_OFF)
+
+
+def check_rows(model: DiCo, config: Config, replicas: int) -> None:
+    """UserError where a pass has so few rows that the efficient form drops at quite another rate than was asked for."""
+    o, copies = config.optimisation, getattr(model, "submodels", 1)
+    rows = o.batch_size // replicas // o.accumulation * copies
+    for layer in stochastic_depth.droppings(model.branches[0]):
+        if layer.efficient and stochastic_depth.off(rows, layer.rate) > MOST_OFF + 1e-9:
+            kept = stochastic_depth.computed(rows, layer.rate)
+            enough = math.ceil(ENOUGH_ROWS / copies) * replicas * o.accumulation
+            raise UserError(
+                f"--batch_size={o.batch_size} gives a pass {rows} rows, of which residual branches are computed for "
+                f"{kept}: that drops {1 - kept / rows:.0%} instead of {layer.rate:.0%}; give --batch_size={enough} or "
+                "more, or --drop_form=masked"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,5 +1,9 @@
 """Submodels of one network: the published loss to its digits, and what a step does with views and copies."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -108,6 +112,7 @@ def test_half_precision_is_computed_in_float32():
     assert float(tf.reduce_mean(terms[2])) == pytest.approx(0.6267448193943, abs=1e-6)
 
 
+ROOT = Path(__file__).parents[2]
 CLASSES, COUNT = 5, 8
 _DRAW = np.random.default_rng(0)
 IMAGES = _DRAW.integers(0, 256, (COUNT, 32, 32, 3), np.uint8)
@@ -284,3 +289,10 @@ def test_one_submodel_has_no_other():
         submodels(submodels=1)
     with pytest.raises(UserError, match=r"label_weight=1.5 must be at least 0 and at most 1"):
         submodels(label_weight=1.5)
+
+
+@pytest.mark.slow
+def test_two_replicas_learn_what_one_does_and_draw_rows_of_their_own():
+    command = [sys.executable, "-m", "tests.cotrain.two_replicas"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0 and done.stdout == "alike\n", done.stderr[-3000:]
