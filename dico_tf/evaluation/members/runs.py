@@ -21,11 +21,12 @@ from dico_tf.evaluation.members.reading import Reading
 from dico_tf.evaluation.members.spelling import Spelling
 from dico_tf.layers.image import Normalisation
 from dico_tf.models.menu import Preset, find
+from dico_tf.models.submodel import shallower
 from dico_tf.registry import suggestion
 from dico_tf.training.assemble import TrainedRun, trained_run
 
 ENSEMBLE = "ensemble"
-OPTIONS = ()
+OPTIONS = ("submodel",)
 
 
 def members(spelling: Spelling, classes: int) -> list[Member]:
@@ -39,7 +40,8 @@ def members(spelling: Spelling, classes: int) -> list[Member]:
             f"{spelling.source}: the run {run.workdir} has no {spelling.part!r}; "
             f"{suggestion(spelling.part, (*names, ENSEMBLE))}"
         )
-    networks = functools.cache(lambda: branches(run, spelling.size))
+    share = spelling.number("submodel", 1.0, float)
+    networks = functools.cache(lambda: [shallower(b, share) if share != 1 else b for b in branches(run, spelling.size)])
     return [_member(spelling, run, part, networks) for part in ([spelling.part] if spelling.part else names)]
 
 
@@ -49,14 +51,19 @@ def _member(spelling: Spelling, run: TrainedRun, part: str, networks: Callable[[
     wanted = spelling.size or size
     chosen = range(config.network.splits) if part == ENSEMBLE else [int(part.removeprefix("branch_"))]
     return Member(
-        name=spelling.label(part),
+        name=spelling.label(part, f"submodel_{share}" if (share := spelling.options.get("submodel")) else ""),
         kind=spelling.kind,
         source=spelling.source,
         weights=digest(run, chosen),
         input_size=wanted,
         short_side=run.short_side if wanted == size else int(pictures.MARGIN * wanted) if margin else wanted,
         class_names=tuple(run.data["class_names"]),
-        settings={"part": part, "average": config.cotraining.average, "precision": config.machine.precision},
+        settings={
+            "part": part,
+            "average": config.cotraining.average,
+            "precision": config.machine.precision,
+            **spelling.options,
+        },
         load=lambda: network([networks()[s] for s in chosen], config.cotraining.average, wanted),
         reading=Reading("logits", "none"),
     )
