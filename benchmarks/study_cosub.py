@@ -1,0 +1,80 @@
+"""What submodels give at toy scale: a small ViT and a small ConvNeXt on CIFAR-10, with them and without.
+
+python -m benchmarks.study_cosub --data_dir=DIR [--minutes=8]
+Arms of each network, all with the same rate of dropped residual branches and the same binary targets: alone; alone for
+twice the epochs, which costs what submodels cost, since they see every image twice; and with submodels. Each finished run
+is also judged with a quarter of its residual branches left out, the mean of eight draws. One piece takes at most
+--minutes; call it again until all runs are finished. Each of these appends one line to
+benchmarks/results/study_cosub.jsonl; --table prints mean and spread of what is there.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.study import Piece, Study, go_on, spread
+from dico_tf import flags, quiet
+
+NETWORKS = {"ViT": "cifar10_cosub_vit", "ConvNeXt": "cifar10_cosub_convnext"}
+EPOCHS = 6
+DRAWS = 8  # of a quarter of the residual branches
+
+
+def arms() -> dict[str, list[str]]:
+    found = {}
+    for name, recipe in NETWORKS.items():
+        told = [f"--flagfile=configs/{recipe}.flags"]
+        alone = [*told, "--method=dico", "--target=binary"]
+        found[f"{name} alone"] = [*alone, f"--epochs={EPOCHS}"]
+        found[f"{name} alone, twice as long"] = [*alone, f"--epochs={2 * EPOCHS}"]
+        found[f"{name} with submodels"] = [*told, f"--epochs={EPOCHS}"]
+    return found
+
+
+ARMS = arms()
+SCRIPT = flags.Script(name="-m benchmarks.study_cosub", about=__doc__, fields=flags.of(Piece))
+
+
+def thinned(folder: Path, data_dir: str) -> dict:
+    """Top-1 on the test images with a quarter of the residual branches left out, of each draw."""
+    quiet.tensorflow()
+    from dico_tf.data import source as sources
+    from dico_tf.models.submodel import droppable, without
+    from dico_tf.training import assemble
+
+    run = assemble.trained_run(folder)
+    asked = assemble.wanted(run.config)
+    split = sources.load(asked, run.config.run.seed).splits["test"]
+    (whole,) = run.network().branches
+    names, found = droppable(whole), []
+    for draw in range(DRAWS):
+        removed = np.random.default_rng(draw).choice(names, len(names) // 4, replace=False)
+        logits = without(whole, set(removed.tolist())).predict(split.images, batch_size=250, verbose=0)
+        found.append(float((logits.argmax(1) == split.labels).mean()))
+    return {"thinned_top1": found}
+
+
+def table(finished: list[dict]) -> str:
+    """Markdown: mean and standard deviation over the seeds."""
+    lines = [
+        "| network | runs | parameters | multiply-adds | epochs | minutes | top-1 % | NLL | with 3/4 of the branches, top-1 % |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for arm in ARMS:
+        rows = [row for row in finished if row["arm"] == arm]
+        if rows:
+            cells = [spread([row["seconds"] / 60 for row in rows], 1)]
+            cells += [spread([100 * row["ensemble_top1"] for row in rows]), spread([row["ensemble_nll"] for row in rows], 3)]
+            cells += [spread([100 * float(np.mean(row["thinned_top1"])) for row in rows])]
+            cost = f"{rows[0]['params']:,} | {rows[0]['macs'] / 1e6:.0f} M | {rows[0]['epochs']}"
+            lines.append(f"| {arm} | {len(rows)} | {cost} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main(arguments: list[str]) -> None:
+    values, _ = flags.parse(SCRIPT, arguments)
+    go_on(Study(name="study_cosub", arms=ARMS, table=table, more=thinned), Piece(**values))
+
+
+if __name__ == "__main__":
+    flags.run(main)
