@@ -7,6 +7,7 @@ import typing
 from collections.abc import Iterator
 from typing import Any
 
+from dico_tf import contradictions
 from dico_tf.errors import UserError
 
 FORMAT = 1
@@ -234,7 +235,7 @@ def _number_faults(config: Config) -> Iterator[str]:
             yield f"--{name}={value} must be at least 0 and below 1"
         elif name == "step_factor" and not 0 < value <= 1:
             yield f"--{name}={value} must be above 0 and at most 1"
-        elif name == "drop_path" and not (value == -1 or 0 <= value < 1):
+        elif name == "drop_path" and value != -1 and not 0 <= value < 1:
             yield f"--{name}={value} must be at least 0 and below 1 (or -1: the preset's own)"
         elif name == "label_weight" and not 0 < value <= 1:
             yield f"--{name}={value} must be above 0 and at most 1"
@@ -265,103 +266,9 @@ def _contradictions(config: Config) -> Iterator[str]:
         yield "--cascade_aware needs --splits of at least 2: one branch has none before it"
     if data.validation == 0 and run.select == "validation":
         yield "--validation=0 leaves nothing for --select=validation: give --select=test, or carve some images"
-    yield from _contradictions_of_task(config)
-    yield from _contradictions_of_method(config)
+    yield from contradictions.of_task(config, _values(config))
+    yield from contradictions.of_method(config)
     yield from _contradictions_of_optimisation(config.optimisation)
-
-
-def target(config: Config) -> str:
-    """What --target=auto means: submodels were published with binary targets, branches with softmax."""
-    asked = config.cotraining.target
-    return asked if asked != "auto" else "binary" if "cosub" in config.cotraining.method else "softmax"
-
-
-def _contradictions_of_method(config: Config) -> Iterator[str]:
-    network, cotraining = config.network, config.cotraining
-    if cotraining.label_smoothing and target(config) == "binary":
-        yield (
-            f"--label_smoothing={cotraining.label_smoothing:g} would make every class present of binary targets: give "
-            "--label_smoothing=0, or --target=softmax"
-        )
-    if "cosub" not in cotraining.method:
-        for name in ("submodels", "label_weight"):
-            value = getattr(cotraining, name)
-            if value != getattr(Cotraining(), name):
-                yield f"--{name}={value:g} is of submodels and contradicts --method=dico: give --method=cosub"
-        return
-    if network.drop_path == 0:
-        yield (
-            f"--drop_path=0 leaves --method={cotraining.method} submodels that are all the same, with nothing to learn "
-            "from one another: give a rate above 0, e.g. --drop_path=0.2"
-        )
-    if cotraining.method == "cosub" and network.splits > 1:
-        yield f"--method=cosub trains one network and contradicts --splits={network.splits}: give --method=dico+cosub"
-    if cotraining.method == "dico+cosub" and network.splits < 2:
-        yield "--method=dico+cosub needs --splits of at least 2: of one network give --method=cosub"
-
-
-def clips_and_crops(text: str) -> tuple[int, int]:
-    """(clips of a film, crops of a clip) of `10x3`; `10` is 10x1."""
-    clips, _, crops = text.partition("x")
-    if not (clips.isdecimal() and int(clips) and crops in ("", "1", "3")):
-        raise UserError(
-            f"--test_views={text} is not CLIPSxCROPS, e.g. 10x3: a number of clips, and 1 crop (the centre) or 3 (from "
-            "end to end of the long side)"
-        )
-    return int(clips), int(crops or 1)
-
-
-# flag that one task alone has a use for -> the task, what the flag is of
-_OF_ONE_TASK = {
-    "frames": ("video", "clips"),
-    "frame_rate": ("video", "clips"),
-    "test_views": ("video", "clips"),
-    "void": ("segmentation", "masks"),
-    "auxiliary_weight": ("segmentation", "masks"),
-}
-
-
-def _contradictions_of_task(config: Config) -> Iterator[str]:
-    data = config.data
-    for field, value in _values(config):
-        task, what = _OF_ONE_TASK.get(field.name, (data.task, ""))
-        if task != data.task and value != field.default:
-            yield (
-                f"--{field.name}={value} is of {what} and contradicts --task={data.task}: give --task={task}, or leave "
-                "it out"
-            )
-    if data.dataset == "moving" and data.task != "video":
-        yield f"--dataset=moving holds clips and contradicts --task={data.task}: give --task=video"
-    try:
-        clips_and_crops(config.run.test_views)
-    except UserError as error:
-        yield str(error)
-    if data.task == "segmentation":
-        yield from _contradictions_of_segmentation(config)
-
-
-def _contradictions_of_segmentation(config: Config) -> Iterator[str]:
-    data, views, cotraining, o = config.data, config.views, config.cotraining, config.optimisation
-    for name, value in (("mixup", views.mixup), ("cutmix", views.cutmix)):
-        if value:
-            yield f"--{name}={value:g} mixes whole images and contradicts --task=segmentation: give --{name}=0"
-    if cotraining.training == "independent":
-        yield (
-            "--training=independent contradicts --task=segmentation, whose branches share each image's crop: "
-            "give --agreement=none"
-        )
-    if cotraining.cascade_aware:
-        yield "--cascade_aware contradicts --task=segmentation: it weighs whole images"
-    if cotraining.method != "dico" or cotraining.target == "binary":
-        asked = f"method={cotraining.method}" if cotraining.method != "dico" else f"target={cotraining.target}"
-        yield f"--{asked} contradicts --task=segmentation, whose pixels have one class each: leave it out"
-    if data.skip_unreadable:
-        yield "--skip_unreadable contradicts --task=segmentation: repair or remove pictures together with their masks"
-    if o.accumulation > 0 and o.batch_size // o.accumulation < 2:
-        yield (
-            f"--batch_size={o.batch_size} in --accumulation={o.accumulation} pieces leaves one image, of which the "
-            "network's image pooling has no batch statistics: give at least 2 a piece"
-        )
 
 
 def _contradictions_of_optimisation(o: Optimisation) -> Iterator[str]:

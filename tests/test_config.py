@@ -6,6 +6,7 @@ import pytest
 
 from dico_tf import config
 from dico_tf.config import from_json, from_values, to_values
+from dico_tf.contradictions import clips_and_crops
 from dico_tf.errors import UserError
 
 
@@ -131,7 +132,7 @@ def test_what_is_of_clips_needs_the_task_of_clips():
 
 @pytest.mark.parametrize(("text", "views"), [("1x1", (1, 1)), ("10", (10, 1)), ("10x3", (10, 3))])
 def test_views_of_a_test_are_clips_and_crops(text, views):
-    assert config.clips_and_crops(text) == views
+    assert clips_and_crops(text) == views
 
 
 @pytest.mark.parametrize("text", ["", "x", "0x1", "10x2", "-1x3", "ax3", "1x1x1"])
@@ -166,6 +167,7 @@ LOWER = {
     "submodels": (2, 1), "label_weight": (1e-9, 0), "drop_path": (0, -1e-9),
     "frames": (0, -1), "frame_rate": (0, -1), "void": (-1, -2), "auxiliary_weight": (0, -1e-9), "poly_power": (1e-9, 0),
 }  # fmt: skip
+OF_SUBMODELS = {"submodels", "label_weight"}
 TASKS = {"void": "segmentation", "auxiliary_weight": "segmentation"}  # of numbers that one task alone has a use for
 
 
@@ -176,8 +178,8 @@ def test_every_number_has_a_bound_that_is_tested():
 @pytest.mark.parametrize("name", LOWER)
 def test_a_number_is_allowed_down_to_its_bound_and_refused_below(name):
     allowed, refused = LOWER[name]
-    task = TASKS.get(name, "classification")
-    assert to_values(from_values({name: allowed, "task": task}))[name] == allowed
+    task, method = TASKS.get(name, "classification"), "cosub" if name in OF_SUBMODELS else "dico"
+    assert to_values(from_values({name: allowed, "task": task, "method": method}))[name] == allowed
     assert any(line.startswith(f"--{name}={refused} must be ") for line in faults(**{name: refused}))
 
 

@@ -5,7 +5,6 @@ import math
 import keras
 from keras import ops
 
-from dico_tf.divide.networks.cost import counts
 from dico_tf.errors import UserError
 
 
@@ -36,13 +35,6 @@ class Attention(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "heads": self.heads}
-
-
-@counts(Attention)
-def _products(layer, inputs, output) -> int:
-    """Each token's query with all keys, and as many weights with all values."""
-    _, tokens, width = output
-    return 2 * tokens * tokens * width
 
 
 def self_attention(x, heads: int, depth: int, name: str, start="glorot_uniform", biased: bool = True):

@@ -21,6 +21,21 @@ def computed(rows: int, rate: float) -> int:
     return max(int(rows * (1 - rate)), 1)
 
 
+def _place() -> tuple:
+    """This replica's number, and how many there are."""
+    if keras.backend.backend() != "tensorflow":
+        return 0, 1
+    import tensorflow as tf
+
+    context = tf.distribute.get_replica_context()
+    return (context.replica_id_in_sync_group, context.num_replicas_in_sync) if context else (0, 1)
+
+
+def off(rows: int, rate: float) -> float:
+    """How far the efficient form's share of dropped rows is from the rate."""
+    return abs(1 - computed(rows, rate) / rows - rate)
+
+
 class _Dropping(keras.layers.Layer):
     def __init__(self, rate: float, form: str = "auto", **options):
         super().__init__(**options)
@@ -52,11 +67,25 @@ class Taken(_Dropping):
         size = ops.shape(x)[0]
         if not training or not self.rate:
             return x, ops.arange(size, dtype="int32")
-        drawn = keras.random.uniform((size,), dtype="float32", seed=self.draws)
+        drawn = self._drawn(size)
         if not self.efficient:
             return x, ops.where(drawn >= self.rate, ops.arange(size, dtype="int32"), -1)
         rows = ops.cast(ops.argsort(drawn)[: self._count(size)], "int32")
         return ops.take(x, rows, axis=0), rows
+
+    def _drawn(self, size):
+        """A number for each row. Generators are alike on all replicas: each draws for all and keeps its own."""
+        replica, replicas = _place()
+        drawn = keras.random.uniform((replicas * size,), dtype="float32", seed=self.draws)
+        return drawn if replicas == 1 else drawn[replica * size : (replica + 1) * size]
+
+    def save_own_variables(self, store):
+        """Keras leaves the state of generators out, and a reloaded model would not go on as the original does."""
+        store["draws"] = ops.convert_to_numpy(self.draws.state)
+
+    def load_own_variables(self, store):
+        if "draws" in store:
+            self.draws.state.assign(store["draws"])
 
     def _count(self, size):
         if isinstance(size, int):
@@ -82,8 +111,8 @@ class PutBack(_Dropping):
             kept = ops.reshape(rows >= 0, (-1, *[1] * (len(x.shape) - 1)))
             return x + ops.where(kept, share / (1 - self.rate), ops.zeros((), share.dtype))
         size = ops.shape(x)[0]
-        scale = ops.cast(size, share.dtype) / ops.cast(ops.shape(share)[0], share.dtype)
-        return x + ops.segment_sum(share * scale, rows, num_segments=size)
+        scale = ops.cast(size, "float32") / ops.cast(ops.shape(share)[0], "float32")
+        return x + ops.segment_sum(share * ops.cast(scale, share.dtype), rows, num_segments=size)
 
     def compute_output_spec(self, x, share, rows, training=False):
         return keras.KerasTensor(x.shape, self.compute_dtype)

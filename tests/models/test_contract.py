@@ -44,8 +44,8 @@ def test_it_takes_raw_pixels_and_answers_in_float32(name, policy):
 
 @pytest.mark.parametrize("name", TINY)
 def test_the_smallest_pictures_leave_every_layer_pixels(name):
-    preset = PRESETS[name]
-    branch = preset.divided(2, "published" if 2 in preset.spec.splits else "params", 32, 7)
+    rule = "published" if 2 in PRESETS[name].spec.splits else "params"
+    branch = PRESETS[name].divided(2, rule, SMALLEST, 7)
     assert branch.build(SMALLEST, 7).output_shape == (None, *answer(name, SMALLEST))
 
 
