@@ -22,6 +22,7 @@ from dico_tf.models import (
     densenet,
     efficientnet,
     own,
+    pit,
     pyramidnet,
     regnet,
     resnet,
@@ -29,15 +30,17 @@ from dico_tf.models import (
     resnext,
     se_resnet,
     shake_shake,
+    swin,
     vit,
     wrn,
     x3d,
+    xcit,
 )
 from dico_tf.registry import Registry
 
 FAMILIES = (
     resnet, wrn, resnext, se_resnet, densenet, pyramidnet, shake_shake, resnexst, efficientnet, deeplab, x3d, vit,
-    convnext, regnet,
+    convnext, regnet, swin, pit, xcit,
 )  # fmt: skip
 REGULARISERS = ("dropout", "shake_drop", "drop_path", "drop_block")
 TOLERANCE = 0.02  # of a budget

@@ -70,7 +70,7 @@ def divide(spec: Spec, splits: int) -> Spec:
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
-    """Stem and stages by the scale; each stage's 3x3 in whole groups, themselves narrower, as near to that as can be."""
+    """Stem and stages by the scale; their 3x3 in whole groups, themselves narrower, as near to it as they come."""
     group = int(multiple(spec.group * scale, 8))
     return dataclasses.replace(
         spec,
