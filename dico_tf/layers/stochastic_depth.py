@@ -4,7 +4,8 @@ Masked, f is computed for all rows, and a row has x + f(x) / (1 - rate) or, by a
 computed for k = max(int(b (1 - rate)), 1) of b rows alone, drawn anew for every f, and these have x + f(x) b / k.
 """
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 
 import keras
 from keras import ops
@@ -117,12 +118,19 @@ class PutBack(_Dropping):
         return keras.KerasTensor(x.shape, self.compute_dtype)
 
 
-def residual(x, branch: Callable, rate: float, name: str):
-    """x + branch(x), dropped at the rate; one f and one draw."""
+def residual(x, branch: Callable, rate: float, name: str, shortcut: Callable = lambda x: x):
+    """shortcut(x) + branch(x), the branch dropped at the rate; one f and one draw."""
     if not rate:
-        return keras.layers.Add(name=f"{name}_add")([x, branch(x)])
+        return keras.layers.Add(name=f"{name}_add")([shortcut(x), branch(x)])
     part, rows = Taken(rate, name=f"{name}_taken")(x)
-    return PutBack(rate, name=f"{name}_put_back")(x, branch(part), rows)
+    return PutBack(rate, name=f"{name}_put_back")(shortcut(x), branch(part), rows)
+
+
+def rising(rate: float, blocks: Sequence[int]) -> list[list[float]]:
+    """Rates of each stage's blocks: 0 for the first of all, `rate` for the last, and in even steps between."""
+    last = max(sum(blocks) - 1, 1)
+    rates = iter(rate * i / last for i in range(sum(blocks)))
+    return [list(itertools.islice(rates, count)) for count in blocks]
 
 
 def droppings(model: keras.Model) -> list[Taken]:

@@ -1,7 +1,10 @@
 """What transformers learn beside their dense layers: places, a class token, scales of residual branches."""
 
 import keras
+import numpy as np
 from keras import ops
+
+from dico_tf.layers import bicubic
 
 START = 0.02  # deviation; PyTorch cuts it off at 2, a hundred deviations away, so it is a normal distribution
 
@@ -16,12 +19,19 @@ class Positions(keras.layers.Layer):
 
     def build(self, input_shape):
         self.table = self.add_weight(shape=input_shape[1:], initializer=normal(), name="table")
+        self.table.places = True
 
     def call(self, x):
         return x + self.table
 
     def compute_output_shape(self, input_shape):
         return input_shape
+
+
+def fitted(variable, array: np.ndarray) -> np.ndarray:
+    """The array as the variable takes it: a table of places that was learnt for another grid is resized to its own."""
+    places = getattr(variable, "places", False) and array.ndim == 3 and array.shape[-1] == variable.shape[-1]
+    return bicubic.resized(array, tuple(variable.shape[:2])) if places and array.shape != variable.shape else array
 
 
 @keras.saving.register_keras_serializable("dico_tf")

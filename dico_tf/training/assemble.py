@@ -18,6 +18,7 @@ from dico_tf.divide import weight_decay
 from dico_tf.divide.networks.blueprint import in_float32
 from dico_tf.errors import UserError
 from dico_tf.layers import stochastic_depth
+from dico_tf.layers.tokens import fitted
 from dico_tf.models import torch_weights
 from dico_tf.models.menu import PRESETS, check_task, find
 from dico_tf.models.torch_weights import Carried
@@ -181,6 +182,9 @@ def trained_run(workdir: str | Path) -> TrainedRun:
     return TrainedRun(workdir, config, record["data"], record.get("network", ""), selected, arrays)
 
 
+_DRAWN = "/seed_generator_state"  # of no weight: what another run would have drawn next
+
+
 def start_from(model: DiCo, origin: str | Path) -> Carried:
     """The weights of a run's folder or of a PyTorch checkpoint; only heads may stay fresh."""
     if torch_weights.holds_weights(origin):
@@ -196,8 +200,9 @@ def _start_from_run(model: DiCo, workdir: str | Path) -> list[str]:
     """Another run's selected weights where name and shape agree; the names left fresh, which only heads may be."""
     run = trained_run(workdir)
     before, named = run.config.network, state.weights(model)
-    fitting = {n: run.arrays[n] for n, v in named.items() if n in run.arrays and run.arrays[n].shape == tuple(v.shape)}
-    fresh = [name for name in named if name not in fitting]
+    arrays = {name: fitted(variable, run.arrays[name]) for name, variable in named.items() if name in run.arrays}
+    fitting = {name: array for name, array in arrays.items() if array.shape == tuple(named[name].shape)}
+    fresh = [name for name in named if name not in fitting and not name.endswith(_DRAWN)]
     wrong = [name for name in fresh if not name.split("/")[1].startswith(("logits", "auxiliary"))]
     if wrong or before.splits != model.splits:
         differ = f": {len(wrong)} variables differ, e.g. {wrong[0]}" if wrong else f" {model.splits}"

@@ -8,7 +8,7 @@ import tensorflow as tf
 from dico_tf.faults import SMALLEST
 from dico_tf.models.menu import PRESETS
 
-TINY = [name for name in PRESETS if name.endswith("_tiny")]
+TINY = [name for name in PRESETS if PRESETS[name].tiny]
 
 
 def pictures(name: str) -> np.ndarray:

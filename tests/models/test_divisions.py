@@ -85,6 +85,9 @@ IMAGENET = [
 ]
 
 
+RULED = [f for f in FAMILIES if any(2 in spec.splits for spec in f.PRESETS.values())]
+
+
 def _counted(rows, classes):
     """The rows as they are found; multiply-adds only where they were published."""
     for model, splits, _, gmacs in rows:
@@ -120,7 +123,7 @@ def test_every_preset_has_its_goldens():
     assert [(g["model"], g["dataset"], g["splits"]) for g in GOLDENS] == list(entries())
 
 
-@pytest.mark.parametrize("golden", [g for g in GOLDENS if g["model"].endswith("_tiny")], ids=lambda g: g["model"])
+@pytest.mark.parametrize("golden", [g for g in GOLDENS if PRESETS[g["model"]].tiny], ids=lambda g: g["model"])
 def test_a_tiny_division_is_as_its_golden_says(golden):
     assert entry(golden["model"], golden["dataset"], golden["splits"]) == golden
 
@@ -176,6 +179,12 @@ def test_an_unpublished_number_of_splits_is_refused_with_what_is_possible():
         PRESETS["wrn_50_2"].divided(4)
 
 
+@pytest.mark.parametrize("name", [name for name in PRESETS if PRESETS[name].family not in RULED])
+def test_what_nothing_is_published_of_is_divided_by_a_budget_alone(name):
+    with pytest.raises(UserError, match=r"nothing is published of dividing .* into 2 branches; give --division=params"):
+        PRESETS[name].divided(2)
+
+
 def test_an_unknown_model_is_answered_with_a_suggestion():
     with pytest.raises(UserError, match="did you mean wrn_28_10"):
         PRESETS["wrn_28_1O"]
@@ -201,12 +210,9 @@ def test_any_number_of_branches_meets_a_budget(model, splits, division):
     assert abs(report["distance"]) <= 0.02
 
 
-RULED = [f for f in FAMILIES if any(2 in spec.splits for spec in f.PRESETS.values())]
-
-
 @pytest.mark.parametrize("family", RULED, ids=lambda family: family.__name__.rsplit(".", 1)[1])
 def test_a_budget_divides_regularisation_as_the_published_rule_does(family):
-    preset = next(p for p in PRESETS.values() if p.family is family and not p.name.endswith("_tiny"))
+    preset = next(p for p in PRESETS.values() if p.family is family and not p.tiny)
     by_rule, by_budget = preset.divided(2).spec, family.narrow(family.regularised(preset.spec, 2), 0.7)
     for name in REGULARISERS:
         assert getattr(by_rule, name, 0) == getattr(by_budget, name, 0)
@@ -240,12 +246,12 @@ def test_stages_step_by_themselves_where_the_path_passes_the_budget(division):
 @pytest.mark.parametrize("family", [f for f in FAMILIES if hasattr(f, "stages")], ids=lambda f: f.__name__)
 def test_stages_of_one_width_halve_their_maps_all_the_same(family):
     """A budget may choose them so."""
-    whole = next(p for p in PRESETS.values() if p.family is family and p.name.endswith("_tiny"))
+    whole = next(p for p in PRESETS.values() if p.family is family and p.tiny)
     even = dataclasses.replace(whole.spec, planes=(16,) * len(family.stages(whole.spec)))
     sides = {
         layer.output.shape[1]
         for layer in family.build(even, 32, 7).layers
-        if layer.name.startswith("stage") and layer.name.endswith("_add")
+        if layer.name.startswith("stage") and layer.name.endswith(("_add", "_put_back"))
     }
     assert len(sides) == len(even.planes)
 
