@@ -2,9 +2,9 @@
 
 python -m benchmarks.study_cosub --data_dir=DIR [--minutes=8]
 Arms of each network, all with the same rate of dropped residual branches and the same binary targets: alone; alone for
-twice the epochs, which costs what submodels cost, since they see every image twice; and with submodels. Each finished run
-is also judged with a quarter of its residual branches left out, the mean of eight draws. One piece takes at most
---minutes; call it again until all runs are finished. Each of these appends one line to
+twice the epochs, which costs what submodels cost, since they see every image twice; and with submodels. Each run that
+has finished is also judged with a quarter of its residual branches left out, the mean of eight draws. One piece takes
+at most --minutes; call it again until all runs are finished. Each of these appends one line to
 benchmarks/results/study_cosub.jsonl; --table prints mean and spread of what is there.
 """
 
@@ -57,15 +57,18 @@ def thinned(folder: Path, data_dir: str) -> dict:
 def table(finished: list[dict]) -> str:
     """Markdown: mean and standard deviation over the seeds."""
     lines = [
-        "| network | runs | parameters | multiply-adds | epochs | minutes | top-1 % | NLL | with 3/4 of the branches, top-1 % |",
+        "| network | runs | parameters | multiply-adds | epochs | minutes | top-1 % | NLL | top-1 % without a quarter |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for arm in ARMS:
         rows = [row for row in finished if row["arm"] == arm]
         if rows:
-            cells = [spread([row["seconds"] / 60 for row in rows], 1)]
-            cells += [spread([100 * row["ensemble_top1"] for row in rows]), spread([row["ensemble_nll"] for row in rows], 3)]
-            cells += [spread([100 * float(np.mean(row["thinned_top1"])) for row in rows])]
+            cells = [
+                spread([row["seconds"] / 60 for row in rows], 1),
+                spread([100 * row["ensemble_top1"] for row in rows]),
+                spread([row["ensemble_nll"] for row in rows], 3),
+                spread([100 * float(np.mean(row["thinned_top1"])) for row in rows]),
+            ]
             cost = f"{rows[0]['params']:,} | {rows[0]['macs'] / 1e6:.0f} M | {rows[0]['epochs']}"
             lines.append(f"| {arm} | {len(rows)} | {cost} | {' | '.join(cells)} |")
     return "\n".join(lines)
