@@ -1,49 +1,64 @@
-"""A network with fewer residual branches, on the very weights of the whole."""
+"""A network that was trained with dropped residual branches, with fewer of them: one of its own submodels."""
 
+import itertools
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 
 import keras
 
+from dico_tf.divide.networks.graph import Call, replay
 from dico_tf.errors import UserError
-from dico_tf.layers.stochastic_depth import PutBack
+from dico_tf.layers.stochastic_depth import PutBack, droppings
 
-_BLOCK = re.compile(r"(?:stage\d+_)?block\d+(?=_)")
+_BLOCK = re.compile(r".*?block\d+")
 
 
-def droppable(model: keras.Model) -> list[str]:
+def droppable(network: keras.Model) -> list[str]:
     """Names of the residual branches that training drops, in the order of the graph."""
-    return [layer.name for layer in model.layers if isinstance(layer, PutBack) and layer.rate > 0]
+    return [layer.name.removesuffix("_taken") for layer in droppings(network)]
 
 
-def without(model: keras.Model, removed: Collection[str]) -> keras.Model:
-    """The network in which these branches add nothing and are not computed; layers are shared, not copied."""
-    strangers = sorted(set(removed) - set(droppable(model)))
-    if strangers:
-        raise UserError(f"{model.name} has no residual branch {strangers[0]!r} that can be left out")
-
-    def call(layer, *args, **options):
-        return args[0] if layer.name in removed else layer(*args, **options)
-
-    return keras.models.clone_model(model, clone_function=lambda layer: layer, call_function=call)
+def blocks(network: keras.Model) -> list[list[str]]:
+    """The same, block by block."""
+    return [list(group) for _, group in itertools.groupby(droppable(network), _block)]
 
 
-def shallower(model: keras.Model, share: float) -> keras.Model:
-    """The network with this share of the blocks that training drops, spread evenly over its depth."""
-    blocks = _by_block(droppable(model))
-    if not blocks:
-        raise UserError(f"{model.name} was trained without dropping residual branches: there is none to leave out")
-    if not 0 < share <= 1:
-        raise UserError(f"submodel={share:g} is no share of the blocks: give more than 0 and at most 1")
-    kept = round(share * len(blocks))
-    last = [n * kept // len(blocks) for n in range(len(blocks) + 1)]
-    left_out = [names for n, names in enumerate(blocks.values()) if last[n + 1] == last[n]]
-    return without(model, {name for names in left_out for name in names})
+def _block(name: str) -> str:
+    found = _BLOCK.match(name)
+    return found[0] if found else name
 
 
-def _by_block(names: Iterable[str]) -> dict[str, list[str]]:
-    blocks: dict[str, list[str]] = {}
-    for name in names:
-        found = _BLOCK.match(name)
-        blocks.setdefault(found[0] if found else name, []).append(name)
-    return blocks
+def without(network: keras.Model, removed: Collection[str]) -> keras.Model:
+    """The network without these of its n residual branches, the other k times n / k; the weights are its own.
+
+    While training, what is kept counts for what is dropped, too; so it does here. What is removed is not computed.
+    """
+    every = droppable(network)
+    strangers = sorted(set(removed) - set(every))
+    if strangers or len(set(removed)) >= len(every):
+        what = f"no branch {strangers[0]!r} that training drops" if strangers else f"only {len(every)} of them"
+        raise UserError(f"{network.name} cannot answer without {len(set(removed))} residual branches: it has {what}")
+    scale = len(every) / (len(every) - len(set(removed)))
+
+    def answer(call: Call, args: tuple, kwargs: dict):
+        if not isinstance(call.operation, PutBack):
+            return call.operation(*args, **kwargs)
+        x, share, *rest = args
+        name = call.operation.name.removesuffix("_put_back")
+        if name in removed:
+            return x
+        if removed:
+            share = keras.layers.Rescaling(scale, name=f"{name}_for_all")(share)
+        return call.operation(x, share, *rest, **kwargs)
+
+    return replay(network, answer, network.name)
+
+
+def shorter(network: keras.Model, count: int) -> keras.Model:
+    """With `count` of its n blocks, spread evenly."""
+    every = blocks(network)
+    if not 0 < count <= len(every):
+        can = f"it has {len(every)} that training drops" if every else "training drops none of its blocks"
+        raise UserError(f"{network.name} cannot answer with {count} blocks: {can}")
+    kept = {i * len(every) // count for i in range(count)}
+    return without(network, {name for n, names in enumerate(every) if n not in kept for name in names})

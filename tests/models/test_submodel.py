@@ -1,4 +1,4 @@
-"""Networks with fewer residual branches on the same weights."""
+"""Networks with fewer of their blocks answer as the submodels they were trained as."""
 
 import keras
 import numpy as np
@@ -6,49 +6,63 @@ import pytest
 
 from dico_tf.divide.networks.cost import cost
 from dico_tf.errors import UserError
+from dico_tf.layers.stochastic_depth import droppings, set_form
 from dico_tf.models.menu import PRESETS
-from dico_tf.models.submodel import droppable, shallower, without
+from dico_tf.models.submodel import blocks, shorter, without
 
-IMAGES = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.float32)
+IMAGES = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
-def vit() -> keras.Model:
-    """With scales at which branches matter, as they do after training."""
-    network = PRESETS["vit_tiny"].build(32, 10)
-    for variable in network.trainable_variables:
-        if variable.name == "gamma" or "scale" in variable.path:
-            variable.assign(keras.ops.ones(variable.shape))
-    return network
+def network() -> keras.Model:
+    keras.utils.set_random_seed(0)
+    built = PRESETS["vit_tiny"].dropping(0.5).build(32, 7)
+    for variable in built.trainable_variables:
+        if variable.name == "scale":
+            variable.assign(np.random.default_rng(1).uniform(0.5, 1.5, variable.shape))
+    set_form(built, "masked")
+    return built
 
 
-def test_what_is_left_out_adds_nothing_and_is_not_computed(vit):
-    names = droppable(vit)
-    assert len(names) == 8
-    assert np.array_equal(without(vit, [])(IMAGES), vit(IMAGES))
-    left = without(vit, names[1:3])
-    assert droppable(left) == [names[0], *names[3:]] and not np.allclose(left(IMAGES), vit(IMAGES))
+def test_a_block_is_its_attention_and_its_mlp(network):
+    assert blocks(network) == [[f"block{n}_attention", f"block{n}_mlp"] for n in (1, 2, 3, 4)]
+
+
+@pytest.mark.parametrize(("count", "kept"), [(2, {1, 3}), (3, {1, 2, 3}), (1, {1})])
+def test_fewer_blocks_answer_as_the_same_submodel_does_in_training(network, count, kept, monkeypatch):
+    found = np.asarray(shorter(network, count)(IMAGES))
+    for layer in network.layers:
+        if hasattr(layer, "rate"):
+            monkeypatch.setattr(layer, "rate", 1 - count / 4)
+    for layer in droppings(network):
+        stays = int(layer.name[5]) in kept
+        rows = np.arange(3, dtype=np.int32) if stays else np.full(3, -1, np.int32)
+        monkeypatch.setattr(layer, "call", lambda x, training=False, rows=rows: (x, keras.ops.convert_to_tensor(rows)))
+    assert found == pytest.approx(np.asarray(network(IMAGES, training=True)), abs=1e-5)
+
+
+def test_all_blocks_are_the_network_and_fewer_cost_their_share(network):
+    assert np.array_equal(shorter(network, 4)(IMAGES), network(IMAGES))
+    whole, half = cost(network), cost(shorter(network, 2))
+    outside = 64 * 48 * 64 + 64 * 7
+    assert half.macs - outside == (whole.macs - outside) // 2
+    assert half.params < 0.6 * whole.params
+
+
+def test_a_number_of_blocks_it_has_not_is_refused(network):
+    with pytest.raises(UserError, match="vit cannot answer with 5 blocks: it has 4 that training drops"):
+        shorter(network, 5)
+    with pytest.raises(UserError, match="wrn cannot answer with 1 blocks: training drops none"):
+        shorter(PRESETS["wrn_tiny"].build(32, 7), 1)
+
+
+def test_branches_are_left_out_one_by_one_too(network):
+    assert np.array_equal(without(network, [])(IMAGES), network(IMAGES))
+    left = without(network, ["block1_attention", "block3_mlp"])
     attention, mlp = 4 * 64 * 64 * 65 + 2 * 65 * 65 * 64, 8 * 64 * 64 * 65
-    assert cost(vit).macs - cost(left).macs == attention + mlp
-    tokens = keras.Model(vit.input, vit.get_layer("norm").output)
-    assert without(vit, names).get_layer("norm").output.shape == tokens.output.shape
-
-
-def test_weights_are_shared_and_not_copied(vit):
-    part = shallower(vit, 0.5)
-    own = {id(v) for v in part.variables}
-    assert own < {id(v) for v in vit.variables}
-
-
-@pytest.mark.parametrize(("share", "blocks"), [(1.0, [1, 2, 3, 4]), (0.75, [2, 3, 4]), (0.5, [2, 4]), (0.25, [4])])
-def test_blocks_stay_or_go_whole_and_spread_over_the_depth(vit, share, blocks):
-    assert droppable(shallower(vit, share)) == [f"block{b}_{k}_put_back" for b in blocks for k in ("attention", "mlp")]
-
-
-def test_what_cannot_be_left_out_is_said(vit):
-    with pytest.raises(UserError, match="no residual branch 'block9_mlp_put_back'"):
-        without(vit, ["block9_mlp_put_back"])
-    with pytest.raises(UserError, match=r"submodel=1\.5 is no share"):
-        shallower(vit, 1.5)
-    with pytest.raises(UserError, match="there is none to leave out"):
-        shallower(PRESETS["wrn_tiny"].build(32, 10), 0.5)
+    assert cost(network).macs - cost(left).macs == attention + mlp
+    assert {id(v) for v in left.variables} < {id(v) for v in network.variables}
+    with pytest.raises(UserError, match="no branch 'block9_mlp' that training drops"):
+        without(network, ["block9_mlp"])
+    with pytest.raises(UserError, match="only 8 of them"):
+        without(network, [f"block{n}_{part}" for n in range(1, 5) for part in ("attention", "mlp")])

@@ -22,12 +22,12 @@ from dico_tf.evaluation.members.spelling import Spelling
 from dico_tf.layers.image import Normalisation
 from dico_tf.layers.tokens import fitted
 from dico_tf.models.menu import Preset, find
-from dico_tf.models.submodel import shallower
+from dico_tf.models.submodel import shorter
 from dico_tf.registry import suggestion
 from dico_tf.training.assemble import TrainedRun, trained_run
 
 ENSEMBLE = "ensemble"
-OPTIONS = ("submodel",)
+OPTIONS = ("blocks",)
 
 
 def members(spelling: Spelling, classes: int) -> list[Member]:
@@ -41,39 +41,44 @@ def members(spelling: Spelling, classes: int) -> list[Member]:
             f"{spelling.source}: the run {run.workdir} has no {spelling.part!r}; "
             f"{suggestion(spelling.part, (*names, ENSEMBLE))}"
         )
-    share = spelling.number("submodel", 1.0, float)
-    networks = functools.cache(lambda: [shallower(b, share) if share != 1 else b for b in branches(run, spelling.size)])
+    blocks = spelling.number("blocks", 0)
+    networks = functools.cache(lambda: _shortened(branches(run, spelling.size), blocks, spelling.source))
     return [_member(spelling, run, part, networks) for part in ([spelling.part] if spelling.part else names)]
 
 
 def _member(spelling: Spelling, run: TrainedRun, part: str, networks: Callable[[], list[keras.Model]]) -> Member:
+    blocks = spelling.number("blocks", 0)
     size, config = run.data["image_size"], run.config
     margin = run.short_side > size
     wanted = spelling.size or size
     chosen = range(config.network.splits) if part == ENSEMBLE else [int(part.removeprefix("branch_"))]
     return Member(
-        name=spelling.label(part, f"submodel_{share}" if (share := spelling.options.get("submodel")) else ""),
+        name=spelling.label(part, *([f"{blocks}_blocks"] if blocks else [])),
         kind=spelling.kind,
         source=spelling.source,
-        weights=digest(run, chosen),
+        weights=digest(run, chosen, blocks),
         input_size=wanted,
         short_side=run.short_side if wanted == size else int(pictures.MARGIN * wanted) if margin else wanted,
         class_names=tuple(run.data["class_names"]),
-        settings={
-            "part": part,
-            "average": config.cotraining.average,
-            "precision": config.machine.precision,
-            **spelling.options,
-        },
+        settings={"part": part, "average": config.cotraining.average, "precision": config.machine.precision},
         load=lambda: network([networks()[s] for s in chosen], config.cotraining.average, wanted),
         reading=Reading("logits", "none"),
     )
 
 
-def digest(run: TrainedRun, chosen: Sequence[int]) -> str:
+def _shortened(models: list[keras.Model], blocks: int, source: str) -> list[keras.Model]:
+    """With so many of their blocks each; 0 = all."""
+    try:
+        return [shorter(model, blocks) for model in models] if blocks else models
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from None
+
+
+def digest(run: TrainedRun, chosen: Sequence[int], blocks: int = 0) -> str:
     """Of the branches' weights, and of what else makes up a network."""
     network = run.reference or [run.config.network.model, run.config.network.splits, run.config.network.division]
-    digest = hashlib.sha256(json.dumps([network, run.data["mean"], run.data["std"]]).encode())
+    fewer = [blocks] if blocks else []
+    digest = hashlib.sha256(json.dumps([network, run.data["mean"], run.data["std"], *fewer]).encode())
     for name in sorted(run.arrays):
         if int(name.partition("/")[0].removeprefix("branch_")) in chosen:
             digest.update(f"\0{name}\0".encode() + run.arrays[name].tobytes())

@@ -6,7 +6,6 @@ import keras
 import numpy as np
 import pytest
 
-from dico_tf.config import from_values
 from dico_tf.data import source as sources
 from dico_tf.errors import UserError
 from dico_tf.evaluation import judge, metrics, predictions
@@ -97,23 +96,6 @@ def test_both_resolutions_answer_for_the_same_images(workdir, digits):
     small, large = found.logits.values()
     assert small.shape == large.shape == (359, 10) and not np.allclose(small, large)
     assert metrics.top_k(large, found.labels, 1) > 0.2  # chance is 0.1
-
-
-def test_a_network_of_submodels_is_the_first_member_of_a_self_cascade_by_depth(tmp_path, images):
-    from dico_tf.training.run import train
-
-    config = {
-        "dataset": "digits", "model": "vit_tiny", "method": "cosub", "drop_path": 0.5, "views": ["none"], "epochs": 1,
-        "batch_size": 512, "validation": 100, "optimizer": "adamw", "lr": 1e-3, "workdir": str(tmp_path / "digits"),
-    }  # fmt: skip
-    train(from_values(config), "", lambda text: None)
-    half, whole = opened([f"{tmp_path}/digits?submodel=0.5", f"{tmp_path}/digits"], 10)
-    assert (half.name, whole.name) == ("digits.branch_0.submodel_0.5", "digits.branch_0")
-    assert half.weights == whole.weights and half.checksum != whole.checksum
-    assert 0.45 < half.cost.macs / whole.cost.macs < 0.55
-    assert half.run(images(32)).shape == whole.run(images(32)).shape == (4, 10)
-    with pytest.raises(UserError, match="is no number above 0"):
-        opened([f"{tmp_path}/digits?submodel=none"], 10)
 
 
 def test_a_part_that_is_none_is_refused_with_those_that_are(workdir):
