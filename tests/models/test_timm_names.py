@@ -8,6 +8,7 @@ torch = pytest.importorskip("torch")
 
 from dico_tf.cotrain.dico import DiCo  # noqa: E402
 from dico_tf.errors import UserError  # noqa: E402
+from dico_tf.layers.image import Sides, sides  # noqa: E402
 from dico_tf.models import convnext, pit, regnet, swin, torch_weights, vit, xcit  # noqa: E402
 from dico_tf.models.menu import PRESETS, Preset  # noqa: E402
 from dico_tf.training import assemble  # noqa: E402
@@ -47,6 +48,7 @@ SMALL = [
         {"patch_size": 4, "stride": 2, "base_dims": [16] * 3, "depth": [1, 2, 1], "heads": [1, 2, 6], "img_size": 32},
     ),
     _swin("swin", (2, 2), img_size=32),
+    _swin("swin_of_wide_pictures", (2, 2), img_size=(16, 32)),
     _swin("swin_of_one_window", (2, 2), img_size=8),  # shifts nothing
     _swin("swin_of_odd_maps", (1, 1), img_size=36),  # 18x18, padded to 20x20, and 9x9; timm would pad after a shift
     (
@@ -57,7 +59,7 @@ SMALL = [
     (
         _small("xcit_16", xcit, patch=16, depth=1, heads=2, head_width=32),
         "xcit_small_12_p16_224",
-        {"patch_size": 16, "embed_dim": 64, "depth": 1, "num_heads": 2, "img_size": 48},
+        {"patch_size": 16, "embed_dim": 64, "depth": 1, "num_heads": 2, "img_size": (48, 32)},
     ),
     (
         _small("convnext", convnext, widths=(16, 24, 32, 40), blocks=(1, 1, 2, 1), drop_path=0.1),
@@ -96,8 +98,8 @@ def network(name: str, seed: int = 0, num_classes: int = CLASSES, **options):
     return made
 
 
-def images(size: int) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (2, size, size, 3)).astype(np.float32)
+def images(size: Sides) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (2, *sides(size), 3)).astype(np.float32)
 
 
 def logits_of(made, pictures: np.ndarray) -> np.ndarray:
@@ -111,14 +113,14 @@ def saved(made, path, **changes):
     return path
 
 
-def carried(preset: Preset, path, size: int, **options) -> keras.Model:
+def carried(preset: Preset, path, size: Sides, **options) -> keras.Model:
     branch = preset.build(size, CLASSES)
     found = torch_weights.carry(torch_weights.read(path), [branch], family=preset.family_name, **options)
     assert found == torch_weights.Carried([], [])
     return branch
 
 
-def check(preset: Preset, made, size: int, tmp_path) -> None:
+def check(preset: Preset, made, size: Sides, tmp_path) -> None:
     expected = logits_of(made, images(size))
     found = np.asarray(carried(preset, saved(made, tmp_path / "timm.pth"), size)(images(size)))
     assert expected.std() > 0.05

@@ -122,3 +122,15 @@ def test_fewer_blocks_of_a_run_are_a_member_that_costs_less(whole):
     assert found[0].weights != found[1].weights
     with pytest.raises(UserError, match=r"blocks=9: branch_0 cannot answer with 9 blocks: it has 4 that training"):
         opened([f"{whole}?blocks=9"])[0].load()
+
+
+@pytest.mark.parametrize(
+    ("method", "splits", "kind", "target"),
+    [("dico", 2, "DiCo", "softmax"), ("cosub", 1, "Submodels", "binary"), ("dico+cosub", 2, "Submodels", "binary")],
+)
+def test_a_method_is_a_class_and_what_its_answers_are_compared_with(method, splits, kind, target):
+    config = from_values({**RECIPE, "method": method, "splits": splits, "division": "params"})
+    model = assemble.network(config, _data(), precision="mixed_bfloat16")
+    assert (type(model).__name__, model.target, len(model.branches)) == (kind, target, splits)
+    (rate,) = {layer.rate for layer in droppings(model.branches[0])}
+    assert rate == pytest.approx(0.3 / splits**0.5)
