@@ -86,7 +86,7 @@ class Optimisation:
     accumulation: int = option(1, "pieces a batch passes in, to save memory")
     epochs: int = option(300, "passes over the training images")
     max_steps: int = option(0, "stop after this many steps; 0 = off")
-    optimizer: str = option("sgd", "sgd (Nesterov, coupled L2) or adamw (decoupled)", ("sgd", "adamw"))
+    optimizer: str = option("sgd", "sgd (Nesterov, coupled L2), adamw or lamb (decoupled)", ("sgd", "adamw", "lamb"))
     lr: float = option(0.1, "learning rate after the warm-up")
     momentum: float = option(0.9, "momentum of sgd")
     schedule: str = option(

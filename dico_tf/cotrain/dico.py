@@ -133,6 +133,7 @@ class DiCo(keras.Model):
             keras.config.set_dtype_policy(before)
         for s, branch in enumerate(branches):
             branch.name = f"branch_{s}"
+            grads.spare_scales(branch)
         return branches
 
     def _build_branch(self, network: Any, normalisation: Normalisation) -> keras.Model:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from dico_tf.config import Optimisation
-from dico_tf.cotrain.gradients import decays, with_decay
+from dico_tf.cotrain.gradients import decays, spare_scales, with_decay
 from dico_tf.training.optimizers import SGD, optimizer
 from dico_tf.training.schedules import Schedule
 
@@ -81,6 +81,16 @@ def test_biases_and_offsets_do_not_decay():
         layer.build((None, 3))
     names = [(v.name, decays(v)) for layer in layers for v in layer.trainable_variables]
     assert names == [("kernel", True), ("bias", False), ("gamma", True), ("beta", False)]
+
+
+def test_scales_of_layer_normalisation_do_not_decay_in_a_branch():
+    image = keras.Input((4, 4, 3))
+    x = keras.layers.BatchNormalization(name="batch")(keras.layers.LayerNormalization(name="layer")(image))
+    inner = keras.Model(image, keras.layers.LayerNormalization(name="inner")(x), name="nested")
+    network = keras.Model(image, keras.layers.Dense(2, name="dense")(inner(image)))
+    spare_scales(network)
+    found = {variable.path for variable in network.trainable_variables if decays(variable)}
+    assert found == {"batch/gamma", "dense/kernel"}
 
 
 def test_adamw_decays_kernels_only():
