@@ -90,14 +90,16 @@ class Optimisation:
     lr: float = option(0.1, "learning rate after the warm-up")
     momentum: float = option(0.9, "momentum of sgd")
     schedule: str = option(
-        "cosine", "course of the learning rate after the warm-up", ("cosine", "step", "constant", "poly")
+        "cosine",
+        "course of the learning rate after the warm-up; cosine_floor is timm's, over all epochs, with min_lr added",
+        ("cosine", "cosine_floor", "step", "constant", "poly"),
     )
     warmup_epochs: int = option(
         0,
         "epochs of linear warm-up of the learning rate; -1 = the published none: a cosine that starts one epoch in",
     )
     warmup_lr: float = option(0.005, "learning rate the warm-up starts from")
-    min_lr: float = option(1e-4, "floor of the cosine schedule")
+    min_lr: float = option(1e-4, "floor of the cosine schedules")
     step_epochs: tuple[int, ...] = option((), "epochs at which the step schedule falls (default: 30, 60 and 90%)")
     step_factor: float = option(0.1, "factor of each fall of the step schedule")
     poly_power: float = option(0.9, "power of the poly schedule, lr (1 - share of the steps) ^ power")
@@ -315,7 +317,7 @@ def _contradictions_of_optimisation(o: Optimisation) -> Iterator[str]:
         yield f"--warmup_epochs=-1 shifts a cosine and contradicts --schedule={o.schedule}: give --warmup_epochs=0"
     if o.warmup_epochs > 0 and o.warmup_lr > o.lr:
         yield f"--warmup_lr={o.warmup_lr} is above --lr={o.lr}, which the warm-up rises to: give a smaller one"
-    if o.schedule == "cosine" and o.min_lr > o.lr:
+    if o.schedule.startswith("cosine") and o.min_lr > o.lr:
         yield f"--min_lr={o.min_lr} is above --lr={o.lr}, which the cosine falls from: give a smaller one"
     if o.evaluate_ema and not o.ema:
         yield "--evaluate_ema needs averaged weights: give --ema, e.g. --ema=0.999"

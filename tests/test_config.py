@@ -233,6 +233,7 @@ def test_a_warm_up_that_would_fall_is_refused():
 
 def test_a_floor_above_the_learning_rate_is_refused_where_there_is_a_floor():
     assert "--min_lr=0.0001 is above --lr=5e-05" in fault(lr=5e-5)
+    assert "--min_lr=0.0001 is above --lr=5e-05" in fault(lr=5e-5, schedule="cosine_floor")
     from_values({"lr": 5e-5, "schedule": "constant"})
     from_values({"lr": 5e-5, "min_lr": 5e-5})
 

@@ -20,6 +20,24 @@ def test_cosine_with_warmup_is_as_tabled(epoch, lr):
     assert float(schedule(epoch * N)) == pytest.approx(lr, abs=1e-6)
 
 
+FLOOR = Schedule("cosine_floor", 3e-3, 800, N, warmup_epochs=5, warmup_lr=1e-6, min_lr=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("epoch", "lr"),
+    [(0, 1e-6), (1, 6.008e-4), (4, 2.4002e-3), (5, 2.99971e-3), (400, 1.505e-3), (799, 1.00115e-5), (800, 1e-5)],
+)
+def test_cosine_floor_is_as_timm_computes_it_at_the_first_step_of_an_epoch(epoch, lr):
+    assert float(FLOOR(epoch * N)) == pytest.approx(lr, rel=1e-5)
+
+
+def test_cosine_floor_changes_with_every_step_and_repeats_no_epoch():
+    """The official code runs its first two epochs at the first one's rate: ours starts to rise at once."""
+    rates = [float(FLOOR(step)) for step in range(0, 6 * N, N // 3)]
+    assert np.diff(rates[:15]).min() > 1.9e-4 and np.ptp(rates[15:]) < 1e-6
+    assert float(FLOOR(5 * N - 1)) < 3e-3 and float(FLOOR(801 * N)) == pytest.approx(1e-5)
+
+
 def test_cosine_without_warmup_starts_at_its_height():
     schedule = Schedule("cosine", 0.1, 10, N)
     assert [float(schedule(e * N)) for e in (0, 5, 10)] == pytest.approx([0.1, 0.05, 1e-4], abs=1e-6)
