@@ -118,7 +118,8 @@ class DiCo(keras.Model):
 
     def _make_views(self, fill: Sequence[float]) -> Views:
         settings = self._settings
-        return Views(settings["views"], self.splits, settings["seed"], fill, same=settings["same_views"])
+        names = {"same": settings["same_views"], "image_size": settings["image_size"]}
+        return Views(settings["views"], self.splits, settings["seed"], fill, **names)
 
     def _make_scores(self) -> Scores:
         return Scores(self.splits, self.average)
