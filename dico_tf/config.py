@@ -61,6 +61,9 @@ class Views:
     same_views: bool = option(False, "every branch sees the same view")
     mixup: float = option(0.0, "alpha of mixup's Beta distribution; 0 = off")
     cutmix: float = option(0.0, "alpha of CutMix's Beta distribution; 0 = off")
+    repeated_augmentation: int = option(
+        1, "times a batch shows each image, in other views; an epoch has as many steps, and reaches fewer images"
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -195,7 +198,8 @@ def _choice_faults(config: Config) -> Iterator[str]:
 
 _AT_LEAST = {
     "image_size": 0, "frames": 0, "frame_rate": 0, "void": -1, "classes": 0, "validation": 0, "splits": 1, "mixup": 0,
-    "cutmix": 0, "agreement_weight": 0, "agreement_warmup_epochs": 0, "auxiliary_weight": 0, "batch_size": 1,
+    "cutmix": 0, "repeated_augmentation": 1,
+    "agreement_weight": 0, "agreement_warmup_epochs": 0, "auxiliary_weight": 0, "batch_size": 1,
     "accumulation": 1, "epochs": 1, "max_steps": 0, "lr": 0, "warmup_epochs": -1, "warmup_lr": 0, "min_lr": 0,
     "clip_norm": 0, "seed": 0, "save_every": 0, "keep": 1, "evaluation_batch_size": 1,
 }  # fmt: skip
@@ -237,6 +241,11 @@ def _contradictions(config: Config) -> Iterator[str]:
         yield "--same_views contradicts different --views per branch: give one policy"
     if views.same_views and cotraining.training == "independent":
         yield "--same_views contradicts --training=independent, where each branch has its own order of images"
+    repeats, batch_size = views.repeated_augmentation, config.optimisation.batch_size
+    if repeats > 1 and set(views.views) == {"none"}:
+        yield f"--repeated_augmentation={repeats} contradicts --views=none: what is repeated would be the same image"
+    if repeats > batch_size:
+        yield f"--repeated_augmentation={repeats} is more than --batch_size={batch_size}: give a smaller number"
     if cotraining.cascade_aware and cotraining.training == "independent":
         yield "--cascade_aware contradicts --training=independent, where no branch knows of another"
     if cotraining.cascade_aware and network.splits < 2:
