@@ -7,6 +7,7 @@ import typing
 from collections.abc import Iterator
 from typing import Any
 
+from dico_tf import contradictions
 from dico_tf.errors import UserError
 
 FORMAT = 1
@@ -50,6 +51,12 @@ class Network:
         "how the branches' widths are found: the published rule, or the whole's params or macs for S branches",
         DIVISIONS,
     )
+    drop_path: float = option(-1.0, "rate at which training drops the whole's residual branches; -1 = the preset's own")
+    drop_form: str = option(
+        "auto",
+        "whether dropped branches are computed and masked, or not computed; auto = masked up to a rate of 0.1",
+        ("auto", "masked", "efficient"),
+    )
     init_from: str = option(
         "", "start from the weights of this run's folder or PyTorch file (a new head where classes differ)"
     )
@@ -68,7 +75,21 @@ class Views:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cotraining:
-    method: str = option("dico", "way of co-training", ("dico",))
+    method: str = option(
+        "dico",
+        "way of co-training: branches, submodels of one network, or branches of which each has submodels",
+        ("dico", "cosub", "dico+cosub"),
+    )
+    submodels: int = option(2, "of cosub, copies of every view in a batch, each dropping other residual branches")
+    label_weight: float = option(
+        0.5, "lambda of cosub, the labels' share of the loss; the rest is the other submodels'"
+    )
+    target: str = option(
+        "auto",
+        "what answers are compared with: one class that excludes others, or each class by itself, where mixed images "
+        "have all of theirs; auto = binary of cosub, else softmax",
+        ("auto", "softmax", "binary"),
+    )
     training: str = option("together", "branches learn together, or each as if alone", ("together", "independent"))
     agreement: str = option("js", "agreement loss between the branches", ("js", "kl", "none"))
     agreement_weight: float = option(0.5, "weight of the agreement loss after its warm-up")
@@ -201,7 +222,7 @@ _AT_LEAST = {
     "cutmix": 0, "repeated_augmentation": 1,
     "agreement_weight": 0, "agreement_warmup_epochs": 0, "auxiliary_weight": 0, "batch_size": 1,
     "accumulation": 1, "epochs": 1, "max_steps": 0, "lr": 0, "warmup_epochs": -1, "warmup_lr": 0, "min_lr": 0,
-    "clip_norm": 0, "seed": 0, "save_every": 0, "keep": 1, "evaluation_batch_size": 1,
+    "submodels": 2, "clip_norm": 0, "seed": 0, "save_every": 0, "keep": 1, "evaluation_batch_size": 1,
 }  # fmt: skip
 SMALLEST = 4  # pixels; of fewer, layers of some networks would have none left
 _SHARES = ("label_smoothing", "ema", "momentum")
@@ -219,6 +240,10 @@ def _number_faults(config: Config) -> Iterator[str]:
         elif name in _SHARES and not 0 <= value < 1:
             yield f"--{name}={value} must be at least 0 and below 1"
         elif name == "step_factor" and not 0 < value <= 1:
+            yield f"--{name}={value} must be above 0 and at most 1"
+        elif name == "drop_path" and value != -1 and not 0 <= value < 1:
+            yield f"--{name}={value} must be at least 0 and below 1 (or -1: the preset's own)"
+        elif name == "label_weight" and not 0 < value <= 1:
             yield f"--{name}={value} must be above 0 and at most 1"
         elif name == "poly_power" and value <= 0:
             yield f"--{name}={value} must be above 0"
@@ -241,80 +266,16 @@ def _contradictions(config: Config) -> Iterator[str]:
         yield "--same_views contradicts different --views per branch: give one policy"
     if views.same_views and cotraining.training == "independent":
         yield "--same_views contradicts --training=independent, where each branch has its own order of images"
-    repeats, batch_size = views.repeated_augmentation, config.optimisation.batch_size
-    if repeats > 1 and set(views.views) == {"none"}:
-        yield f"--repeated_augmentation={repeats} contradicts --views=none: what is repeated would be the same image"
-    if repeats > batch_size:
-        yield f"--repeated_augmentation={repeats} is more than --batch_size={batch_size}: give a smaller number"
     if cotraining.cascade_aware and cotraining.training == "independent":
         yield "--cascade_aware contradicts --training=independent, where no branch knows of another"
     if cotraining.cascade_aware and network.splits < 2:
         yield "--cascade_aware needs --splits of at least 2: one branch has none before it"
     if data.validation == 0 and run.select == "validation":
         yield "--validation=0 leaves nothing for --select=validation: give --select=test, or carve some images"
-    yield from _contradictions_of_task(config)
+    yield from contradictions.of_task(config, _values(config))
+    yield from contradictions.of_method(config)
+    yield from contradictions.of_repeats(config)
     yield from _contradictions_of_optimisation(config.optimisation)
-
-
-def clips_and_crops(text: str) -> tuple[int, int]:
-    """(clips of a film, crops of a clip) of `10x3`; `10` is 10x1."""
-    clips, _, crops = text.partition("x")
-    if not (clips.isdecimal() and int(clips) and crops in ("", "1", "3")):
-        raise UserError(
-            f"--test_views={text} is not CLIPSxCROPS, e.g. 10x3: a number of clips, and 1 crop (the centre) or 3 (from "
-            "end to end of the long side)"
-        )
-    return int(clips), int(crops or 1)
-
-
-# flag that one task alone has a use for -> the task, what the flag is of
-_OF_ONE_TASK = {
-    "frames": ("video", "clips"),
-    "frame_rate": ("video", "clips"),
-    "test_views": ("video", "clips"),
-    "void": ("segmentation", "masks"),
-    "auxiliary_weight": ("segmentation", "masks"),
-}
-
-
-def _contradictions_of_task(config: Config) -> Iterator[str]:
-    data = config.data
-    for field, value in _values(config):
-        task, what = _OF_ONE_TASK.get(field.name, (data.task, ""))
-        if task != data.task and value != field.default:
-            yield (
-                f"--{field.name}={value} is of {what} and contradicts --task={data.task}: give --task={task}, or leave "
-                "it out"
-            )
-    if data.dataset == "moving" and data.task != "video":
-        yield f"--dataset=moving holds clips and contradicts --task={data.task}: give --task=video"
-    try:
-        clips_and_crops(config.run.test_views)
-    except UserError as error:
-        yield str(error)
-    if data.task == "segmentation":
-        yield from _contradictions_of_segmentation(config)
-
-
-def _contradictions_of_segmentation(config: Config) -> Iterator[str]:
-    data, views, cotraining, o = config.data, config.views, config.cotraining, config.optimisation
-    for name, value in (("mixup", views.mixup), ("cutmix", views.cutmix)):
-        if value:
-            yield f"--{name}={value:g} mixes whole images and contradicts --task=segmentation: give --{name}=0"
-    if cotraining.training == "independent":
-        yield (
-            "--training=independent contradicts --task=segmentation, whose branches share each image's crop: "
-            "give --agreement=none"
-        )
-    if cotraining.cascade_aware:
-        yield "--cascade_aware contradicts --task=segmentation: it weighs whole images"
-    if data.skip_unreadable:
-        yield "--skip_unreadable contradicts --task=segmentation: repair or remove pictures together with their masks"
-    if o.accumulation > 0 and o.batch_size // o.accumulation < 2:
-        yield (
-            f"--batch_size={o.batch_size} in --accumulation={o.accumulation} pieces leaves one image, of which the "
-            "network's image pooling has no batch statistics: give at least 2 a piece"
-        )
 
 
 def _contradictions_of_optimisation(o: Optimisation) -> Iterator[str]:

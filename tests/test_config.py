@@ -6,6 +6,7 @@ import pytest
 
 from dico_tf import config
 from dico_tf.config import from_json, from_values, to_values
+from dico_tf.contradictions import clips_and_crops
 from dico_tf.errors import UserError
 
 
@@ -35,6 +36,8 @@ ELSEWHERE = {
     "save_every": 5, "keep": 3, "select": "test", "evaluation_batch_size": 77,
     "task": "video", "frames": 4, "frame_rate": 3, "test_views": "10x3", "poly_power": 2.0,
     "void": 255, "auxiliary_weight": 0.5,  # of masks, and so at their defaults
+    "submodels": 2, "label_weight": 0.5,  # of cosub
+    "target": "softmax", "drop_path": 0.3, "drop_form": "masked",
     "cascade_aware": False,  # of branches that learn together
 }  # fmt: skip
 
@@ -137,7 +140,7 @@ def test_what_is_of_clips_needs_the_task_of_clips():
 
 @pytest.mark.parametrize(("text", "views"), [("1x1", (1, 1)), ("10", (10, 1)), ("10x3", (10, 3))])
 def test_views_of_a_test_are_clips_and_crops(text, views):
-    assert config.clips_and_crops(text) == views
+    assert clips_and_crops(text) == views
 
 
 @pytest.mark.parametrize("text", ["", "x", "0x1", "10x2", "-1x3", "ax3", "1x1x1"])
@@ -170,8 +173,10 @@ LOWER = {
     "warmup_lr": (0, -1e-9), "min_lr": (0, -1e-9), "clip_norm": (0, -1e-9), "seed": (0, -1), "save_every": (0, -1),
     "keep": (1, 0), "evaluation_batch_size": (1, 0), "label_smoothing": (0, -1e-9), "ema": (0, -1e-9),
     "momentum": (0, -1e-9), "step_factor": (1e-9, 0), "weight_decay": (0, -1e-9),
+    "submodels": (2, 1), "label_weight": (1e-9, 0), "drop_path": (0, -1e-9),
     "frames": (0, -1), "frame_rate": (0, -1), "void": (-1, -2), "auxiliary_weight": (0, -1e-9), "poly_power": (1e-9, 0),
 }  # fmt: skip
+OF_SUBMODELS = {"submodels", "label_weight"}
 TASKS = {"void": "segmentation", "auxiliary_weight": "segmentation"}  # of numbers that one task alone has a use for
 
 
@@ -182,8 +187,8 @@ def test_every_number_has_a_bound_that_is_tested():
 @pytest.mark.parametrize("name", LOWER)
 def test_a_number_is_allowed_down_to_its_bound_and_refused_below(name):
     allowed, refused = LOWER[name]
-    task = TASKS.get(name, "classification")
-    assert to_values(from_values({name: allowed, "task": task}))[name] == allowed
+    task, method = TASKS.get(name, "classification"), "cosub" if name in OF_SUBMODELS else "dico"
+    assert to_values(from_values({name: allowed, "task": task, "method": method}))[name] == allowed
     assert any(line.startswith(f"--{name}={refused} must be ") for line in faults(**{name: refused}))
 
 

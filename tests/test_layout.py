@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-GROUND = {"", "config", "errors", "flags", "quiet", "registry"}
+GROUND = {"", "config", "contradictions", "errors", "flags", "quiet", "registry"}
 ROOMS = (
     "data", "views", "layers", "divide", "models", "cotrain", "training", "evaluation", "committee", "wire",
     "export", "edge",

@@ -11,9 +11,10 @@ import tensorflow as tf
 from dico_tf.config import DIVISIONS
 from dico_tf.cotrain import gradients as grads
 from dico_tf.cotrain.batch import Batch, unpack
-from dico_tf.cotrain.losses import AGREEMENTS, AVERAGES, Agreement, cross_entropy, doubt, smooth
+from dico_tf.cotrain.losses import AGREEMENTS, AVERAGES, TARGETS, Agreement, doubt, present, smooth
 from dico_tf.cotrain.scores import Scores
 from dico_tf.errors import UserError
+from dico_tf.layers import stochastic_depth
 from dico_tf.layers.image import Normalisation
 from dico_tf.models.menu import find
 from dico_tf.registry import suggestion
@@ -57,7 +58,10 @@ class DiCo(keras.Model):
         agreement: str = "js",
         agreement_weight: float = 0.5,
         agreement_warmup_epochs: int = 0,
+        target: str = "softmax",
         label_smoothing: float = 0.0,
+        drop_path: float = -1.0,
+        drop_form: str = "auto",
         cascade_aware: bool = False,
         average: str = "logits",
         weight_decay: float = 0.0,
@@ -75,10 +79,15 @@ class DiCo(keras.Model):
         _choice("training", training, ("together", "independent"))
         _choice("agreement", agreement, (*AGREEMENTS, "none"))
         _choice("average", average, AVERAGES)
+        _choice("target", target, TARGETS)
         for name, value in (("splits", splits), ("classes", classes), ("accumulation", accumulation)):
             if value < 1:
                 raise UserError(f"{name}={value} must be at least 1")
-        network = self._of_its_task(find(model))
+        if label_smoothing and target == "binary":
+            raise UserError(
+                f"label_smoothing={label_smoothing} would make every class present of a binary target: give 0"
+            )
+        network = self._of_its_task(find(model)).dropping(drop_path)
         if frames:
             network = network.filmed(frames)  # multiply-adds depend on them, and so does a division by these
         self._settings = {
@@ -86,14 +95,14 @@ class DiCo(keras.Model):
             "image_size": image_size, "frames": frames, "views": views, "same_views": same_views,
             "mixup": mixup, "cutmix": cutmix, "training": training,
             "agreement": agreement, "agreement_weight": agreement_weight,
-            "agreement_warmup_epochs": agreement_warmup_epochs, "label_smoothing": label_smoothing,
-            "cascade_aware": cascade_aware, "average": average, "weight_decay": weight_decay, "clip_norm": clip_norm,
-            "accumulation": accumulation,
+            "agreement_warmup_epochs": agreement_warmup_epochs, "target": target, "label_smoothing": label_smoothing,
+            "drop_path": drop_path, "drop_form": drop_form, "cascade_aware": cascade_aware, "average": average,
+            "weight_decay": weight_decay, "clip_norm": clip_norm, "accumulation": accumulation,
             "sync_batch_norm": sync_batch_norm, "mean": tuple(mean), "std": tuple(std), "seed": seed,
         }  # fmt: skip
         self.splits, self.classes, self.average = splits, classes, average
         self.independent = training == "independent"
-        self.label_smoothing, self.accumulation = label_smoothing, accumulation
+        self.target, self.label_smoothing, self.accumulation = target, label_smoothing, accumulation
         self.cascade_aware = cascade_aware
         self.weight_decay, self.clip_norm = weight_decay, clip_norm
         fill = tuple(255.0 * m for m in mean)
@@ -104,6 +113,8 @@ class DiCo(keras.Model):
         for layer in (layer for branch in self.learners for layer in branch.layers):
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.synchronized = sync_batch_norm
+        for learner in self.learners:
+            stochastic_depth.set_form(learner, drop_form)
         self.epoch, self.step, self.seen = (self._counter(name) for name in ("epoch", "step", "seen"))
         self.scores = self._make_scores()
         self.built = True
@@ -207,7 +218,7 @@ class DiCo(keras.Model):
     def train_step(self, data):
         batch = self._numbered(unpack(data))
         views, targets = self._inputs(batch)
-        goals = [smooth(t, self.label_smoothing) for t in targets]
+        goals = [self._goal(t) for t in targets]
         variables = self.branch_variables
         logits, gradients = grads.in_pieces(self._learn, [*views, *goals], self.accumulation)
         self.optimizer.apply(self._decayed(gradients), variables)
@@ -255,20 +266,31 @@ class DiCo(keras.Model):
         views, goals = inputs[: self.splits], inputs[self.splits :]
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync
         with tf.GradientTape() as tape:
-            logits = tf.stack([b(v, training=True) for b, v in zip(self.branches, views, strict=True)], axis=1)
+            logits = tf.stack([self._answer(b, v) for b, v in zip(self.branches, views, strict=True)], axis=1)
             _, _, total = self._terms(logits, goals)
             size = tf.cast(tf.size(total), tf.float32)
             objective = tf.reduce_sum(total) / (size * self.accumulation * replicas)
             objective = self.optimizer.scale_loss(objective)
         return logits, tape.gradient(objective, self.branch_variables)
 
+    def _answer(self, branch: keras.Model, view):
+        """What is learned from: logits [B, C]."""
+        return branch(view, training=True)
+
+    def _goal(self, targets):
+        """What is learned: of mixed images, the shares of their classes, or that these are there."""
+        return present(targets) if self.target == "binary" else smooth(targets, self.label_smoothing)
+
     def _terms(self, logits, goals):
         """Cross-entropies [B, S], agreement [B], and their sum [B]."""
-        losses = tf.stack([cross_entropy(logits[:, s], goal) for s, goal in enumerate(goals)], axis=1)
+        loss = TARGETS[self.target].loss
+        losses = tf.stack([loss(logits[:, s], goal) for s, goal in enumerate(goals)], axis=1)
         agreement = self.agreement(logits)
-        weighted = losses * doubt(logits) if self.cascade_aware else losses
-        total = tf.reduce_sum(weighted, axis=1) + self.agreement.weight(self.epoch) * agreement
+        total = tf.reduce_sum(self._weighed(losses, logits), axis=1) + self.agreement.weight(self.epoch) * agreement
         return losses, agreement, total
+
+    def _weighed(self, losses, logits):
+        return losses * doubt(logits) if self.cascade_aware else losses
 
     def _decayed(self, gradients: list) -> list:
         """Clipped per branch, then with the branch's L2."""

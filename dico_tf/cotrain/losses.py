@@ -1,6 +1,8 @@
 """What branches are told to minimise, one value per image, in log space and float32."""
 
+import dataclasses
 import math
+from collections.abc import Callable
 
 from keras import ops
 
@@ -8,6 +10,46 @@ from keras import ops
 def cross_entropy(logits, targets):
     """-sum_c t log softmax(z): logits [..., C], soft targets [..., C] -> [...]."""
     return -ops.sum(targets * ops.log_softmax(ops.cast(logits, "float32")), axis=-1)
+
+
+def binary_cross_entropy(logits, targets):
+    """-mean_c (t log sigmoid(z) + (1 - t) log sigmoid(-z)): logits and targets [..., C] -> [...]."""
+    z = ops.cast(logits, "float32")
+    return ops.mean(ops.softplus(z) - z * targets, axis=-1)  # whose gradient is right at 0, too
+
+
+def present(targets):
+    """1 for every class that is in the image: of two mixed images, both."""
+    return ops.cast(targets > 0, "float32")
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """How an answer is compared with the truth, and what of an answer can stand in for the truth."""
+
+    loss: Callable  # (logits [..., C], targets [..., C]) -> [...]
+    answer: Callable  # logits [..., C] -> targets [..., C]
+
+
+TARGETS = {
+    "softmax": Target(cross_entropy, ops.softmax),  # one class, which others exclude
+    "binary": Target(binary_cross_entropy, ops.sigmoid),  # each class by itself
+}
+
+
+def mutual(logits, targets, weight: float = 0.5, target: str = "binary"):
+    """Of n submodels' logits [B, n, C] and targets [B, C]: label terms [B, n], cross terms [B, n], both weighted [B].
+
+    L = w / n sum_s l(z_s, y) + (1 - w) / (n (n - 1)) sum_{s != t} l(z_s, p_t), p_t = answer(z_t) held constant. l is
+    linear in its target, so that a submodel's cross terms are one, against the mean of the others' answers.
+    """
+    kind, others = TARGETS[target], logits.shape[1] - 1
+    logits = ops.cast(logits, "float32")
+    label = kind.loss(logits, ops.expand_dims(targets, 1))
+    answers = ops.stop_gradient(kind.answer(logits))
+    teacher = (ops.sum(answers, axis=1, keepdims=True) - answers) / max(others, 1)
+    cross = kind.loss(logits, teacher) if others else label
+    return label, cross, ops.mean(weight * label + (1 - weight) * cross, axis=1)
 
 
 def smooth(targets, share: float):
@@ -85,4 +127,7 @@ def combine(logits, average: str):
 
 AVERAGES = ("logits", "probs", "max")
 
-__all__ = ["AVERAGES", "Agreement", "combine", "cross_entropy", "doubt", "jensen_shannon", "kullback_leibler", "smooth"]
+__all__ = [
+    "AVERAGES", "TARGETS", "Agreement", "binary_cross_entropy", "combine", "cross_entropy", "doubt", "jensen_shannon",
+    "kullback_leibler", "mutual", "present", "smooth",
+]  # fmt: skip

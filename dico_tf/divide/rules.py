@@ -44,3 +44,9 @@ def words(splits, conjunction: str = "and") -> str:
     """`1, 2 and 4`."""
     *head, last = [str(s) for s in sorted(splits)] or [""]
     return f"{', '.join(head)} {conjunction} {last}" if head else last
+
+
+def unpublished(what: str, splits: int) -> UserError:
+    return UserError(
+        f"nothing is published of dividing {what} into {splits} branches; give --division=params or --division=macs"
+    )

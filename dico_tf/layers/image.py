@@ -4,6 +4,8 @@ import dataclasses
 
 import keras
 
+from dico_tf.errors import UserError
+
 Sides = int | tuple[int | None, int | None]  # of a square, or (height, width); None is any
 
 
@@ -39,6 +41,17 @@ class Normalise(keras.layers.Layer):
 def sides(image_size: Sides) -> tuple[int | None, int | None]:
     """(height, width)"""
     return (image_size, image_size) if isinstance(image_size, int) else image_size
+
+
+def check_divides(image_size: Sides, step: int, what: str, least: int = 0) -> None:
+    """UserError where a side is no multiple of `step` pixels or below the least; what is open passes."""
+    for side in sides(image_size):
+        if side is not None and (side % step or side < max(step, least)):
+            below = side // step * step
+            fitting = [size for size in (below, below + step) if size >= max(step, least)] or [max(step, least)]
+            raise UserError(
+                f"image_size={side} does not divide into {what}: give --image_size={' or '.join(map(str, fitting))}"
+            )
 
 
 def entrance(image_size: Sides, normalisation: Normalisation):

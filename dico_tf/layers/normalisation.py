@@ -1,4 +1,4 @@
-"""Batch normalisation with the published constants, in one fused operation where TensorFlow has it."""
+"""Normalisation with the published constants; of batches in one fused operation where TensorFlow has it."""
 
 import keras
 
@@ -48,3 +48,16 @@ class BatchNorm(keras.layers.BatchNormalization):
 def batch_norm(x, name: str, gamma: str = "ones", **options):
     options = {"momentum": 0.9, "epsilon": 1e-5, **options}
     return BatchNorm(gamma_initializer=gamma, name=name, **options)(x)
+
+
+@keras.saving.register_keras_serializable("dico_tf")
+class LayerNorm(keras.layers.LayerNormalization):
+    """(x - mean) / sqrt(var + eps) * gamma + beta over the channels; weight decay leaves gamma alone."""
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.gamma.decays = False
+
+
+def layer_norm(x, name: str, epsilon: float = 1e-6):
+    return LayerNorm(epsilon=epsilon, name=name)(x)

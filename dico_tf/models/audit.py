@@ -18,6 +18,7 @@ def audit(config: Config, image_size: int, classes: int, network: Any = None) ->
     splits, network = config.network.splits, network or find(config.network.model)
     if network.task == "video":
         network = network.filmed(config.data.frames)
+    network = network.dropping(config.network.drop_path)
     division = network.division(config.network.division)
     divided = network.divided(splits, division, image_size, classes)
     whole, branch = (n.cost(image_size, classes) for n in (network, divided))

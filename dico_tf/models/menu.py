@@ -17,22 +17,31 @@ from dico_tf.divide.networks.graph import weightless
 from dico_tf.errors import UserError
 from dico_tf.layers.image import Normalisation, Sides, sides
 from dico_tf.models import (
+    convnext,
     deeplab,
     densenet,
     efficientnet,
     own,
+    pit,
     pyramidnet,
+    regnet,
     resnet,
     resnexst,
     resnext,
     se_resnet,
     shake_shake,
+    swin,
+    vit,
     wrn,
     x3d,
+    xcit,
 )
 from dico_tf.registry import Registry
 
-FAMILIES = (resnet, wrn, resnext, se_resnet, densenet, pyramidnet, shake_shake, resnexst, efficientnet, deeplab, x3d)
+FAMILIES = (
+    resnet, wrn, resnext, se_resnet, densenet, pyramidnet, shake_shake, resnexst, efficientnet, deeplab, x3d, vit,
+    convnext, regnet, swin, pit, xcit,
+)  # fmt: skip
 REGULARISERS = ("dropout", "shake_drop", "drop_path", "drop_block")
 TOLERANCE = 0.02  # of a budget
 
@@ -59,9 +68,24 @@ class Preset:
         """What it learns to say: the class of an image, unless its Spec says otherwise."""
         return getattr(self.spec, "task", "classification")
 
+    @property
+    def tiny(self) -> bool:
+        """For tests and toy runs on 32x32 pixels; called mini where a paper has a tiny network of its own."""
+        return self.name.endswith(("_tiny", "_mini"))
+
     def filmed(self, frames: int) -> "Preset":
         """The same for clips of so many frames; 0 = its own."""
         return dataclasses.replace(self, spec=dataclasses.replace(self.spec, frames=frames)) if frames else self
+
+    def dropping(self, rate: float) -> "Preset":
+        """The same with its residual branches dropped at this rate; -1 = its own."""
+        if rate == -1:
+            return self
+        if not hasattr(self.spec, "drop_path"):
+            raise UserError(
+                f"--drop_path={rate:g}: {self.name} drops no residual branches; leave it out, or give another --model"
+            )
+        return dataclasses.replace(self, spec=dataclasses.replace(self.spec, drop_path=rate))
 
     def shape(self, image_size: Sides) -> tuple[int | None, ...]:
         """[H, W, 3] of an image, [T, H, W, 3] of a clip."""

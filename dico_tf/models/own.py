@@ -52,6 +52,11 @@ class Own:
     def reference(self) -> dict[str, Any]:
         return {"name": self.name, "blueprint": json.loads(self.text)}
 
+    def dropping(self, rate: float) -> "Own":
+        if rate != -1:
+            raise UserError(f"--drop_path={rate:g} is for presets: a network of your own drops what its layers say")
+        return self
+
     def divided(self, splits: int, division: str = "params", image_size: int = 0, classes: int = 0) -> Branch:
         """By budget; nothing is published of it, so `published` means params."""
         budget = "params" if division == "published" else division

@@ -1,6 +1,7 @@
 """The model that a config asks for, and the one that a run's folder holds."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,16 @@ from typing import Any
 import numpy as np
 
 from dico_tf.config import Config, Data, from_json
+from dico_tf.contradictions import target
 from dico_tf.cotrain.dico import DiCo
 from dico_tf.cotrain.segmenter import Segmenter
+from dico_tf.cotrain.submodels import Submodels
 from dico_tf.data.source import Source
 from dico_tf.divide import weight_decay
 from dico_tf.divide.networks.blueprint import in_float32
 from dico_tf.errors import UserError
+from dico_tf.layers import stochastic_depth
+from dico_tf.layers.tokens import fitted
 from dico_tf.models import torch_weights
 from dico_tf.models.menu import PRESETS, check_task, find
 from dico_tf.models.torch_weights import Carried
@@ -26,6 +31,15 @@ LEARNERS: dict[str, tuple[type[DiCo], Own]] = {
     "segmentation": (Segmenter, lambda config, data: {"auxiliary_weight": config.cotraining.auxiliary_weight}),
     "video": (DiCo, lambda config, data: {"frames": data.get("frames", 0)}),
 }
+
+
+def learning(config: Config) -> tuple[type[DiCo], Own]:
+    """The class of a task, or of submodels, and what it alone is told."""
+    learner, own = LEARNERS[config.data.task]
+    if "cosub" not in config.cotraining.method:
+        return learner, own
+    asked = {"submodels": config.cotraining.submodels, "label_weight": config.cotraining.label_weight}
+    return Submodels, lambda config, data: {**own(config, data), **asked}
 
 
 def wanted(config: Config) -> Data:
@@ -69,7 +83,7 @@ def network(config: Config, data: dict[str, Any], reference: str | dict[str, Any
     if precision == "float32":
         reference = in_float32(reference)
     views, cotraining, optimisation = config.views, config.cotraining, config.optimisation
-    learner, own = LEARNERS[config.data.task]
+    learner, own = learning(config)
     return learner(
         reference or config.network.model,
         config.network.splits,
@@ -84,7 +98,10 @@ def network(config: Config, data: dict[str, Any], reference: str | dict[str, Any
         agreement=cotraining.agreement,
         agreement_weight=cotraining.agreement_weight,
         agreement_warmup_epochs=cotraining.agreement_warmup_epochs,
+        target=target(config),
         label_smoothing=cotraining.label_smoothing,
+        drop_path=config.network.drop_path,
+        drop_form=config.network.drop_form,
         cascade_aware=cotraining.cascade_aware,
         average=cotraining.average,
         weight_decay=weight_decay.of_branch(config, data["image_size"]) if optimisation.optimizer == "sgd" else 0.0,
@@ -97,6 +114,25 @@ def network(config: Config, data: dict[str, Any], reference: str | dict[str, Any
         dtype=precision or config.machine.precision,
         **own(config, data),
     )
+
+
+MOST_OFF = 0.05  # of a drop rate
+ENOUGH_ROWS = math.ceil(1 / MOST_OFF)
+
+
+def check_rows(model: DiCo, config: Config, replicas: int) -> None:
+    """UserError where a pass has so few rows that the efficient form drops at quite another rate than was asked for."""
+    o, copies = config.optimisation, getattr(model, "submodels", 1)
+    rows = o.batch_size // replicas // o.accumulation * copies
+    for layer in stochastic_depth.droppings(model.branches[0]):
+        if layer.efficient and stochastic_depth.off(rows, layer.rate) > MOST_OFF + 1e-9:
+            kept = stochastic_depth.computed(rows, layer.rate)
+            enough = math.ceil(ENOUGH_ROWS / copies) * replicas * o.accumulation
+            raise UserError(
+                f"--batch_size={o.batch_size} gives a pass {rows} rows, of which residual branches are computed for "
+                f"{kept}: that drops {1 - kept / rows:.0%} instead of {layer.rate:.0%}; give --batch_size={enough} or "
+                "more, or --drop_form=masked"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,6 +182,9 @@ def trained_run(workdir: str | Path) -> TrainedRun:
     return TrainedRun(workdir, config, record["data"], record.get("network", ""), selected, arrays)
 
 
+_DRAWN = "/seed_generator_state"  # of no weight: what another run would have drawn next
+
+
 def start_from(model: DiCo, origin: str | Path) -> Carried:
     """The weights of a run's folder or of a PyTorch checkpoint; only heads may stay fresh."""
     if torch_weights.holds_weights(origin):
@@ -161,8 +200,9 @@ def _start_from_run(model: DiCo, workdir: str | Path) -> list[str]:
     """Another run's selected weights where name and shape agree; the names left fresh, which only heads may be."""
     run = trained_run(workdir)
     before, named = run.config.network, state.weights(model)
-    fitting = {n: run.arrays[n] for n, v in named.items() if n in run.arrays and run.arrays[n].shape == tuple(v.shape)}
-    fresh = [name for name in named if name not in fitting]
+    arrays = {name: fitted(variable, run.arrays[name]) for name, variable in named.items() if name in run.arrays}
+    fitting = {name: array for name, array in arrays.items() if array.shape == tuple(named[name].shape)}
+    fresh = [name for name in named if name not in fitting and not name.endswith(_DRAWN)]
     wrong = [name for name in fresh if not name.split("/")[1].startswith(("logits", "auxiliary"))]
     if wrong or before.splits != model.splits:
         differ = f": {len(wrong)} variables differ, e.g. {wrong[0]}" if wrong else f" {model.splits}"

@@ -48,6 +48,7 @@ def _build(config: Config, place: Devices, data: dict[str, Any], reference: Any,
     keras.utils.set_random_seed(config.run.seed)
     with place.strategy.scope():
         model = assemble.network(config, data, reference)
+        assemble.check_rows(model, config, place.strategy.num_replicas_in_sync)
         decay = weight_decay.of_branch(config, data["image_size"])
         variables, networks = model.branch_variables, len(model.learners)
         model.compile(optimizer(config.optimisation, steps_per_epoch, decay, variables, networks))

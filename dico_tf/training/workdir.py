@@ -18,7 +18,12 @@ FREE = frozenset(
     {"workdir", "data_dir", "save_every", "keep", "evaluation_batch_size", "max_steps", "strategy", "test_views"}
 )
 # What came after the first runs: at its default it says what a config without it said, whose checkpoints go on.
-LATER = frozenset({"task", "frames", "frame_rate", "void", "auxiliary_weight", "poly_power", "repeated_augmentation"})
+LATER = frozenset(
+    {
+        "task", "frames", "frame_rate", "void", "auxiliary_weight", "poly_power", "submodels", "label_weight", "target",
+        "drop_path", "drop_form", "repeated_augmentation",
+    }
+)  # fmt: skip
 PACKAGES = ("tensorflow", "keras", "keras-cv", "tensorflow-datasets", "numpy")
 
 

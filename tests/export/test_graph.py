@@ -15,7 +15,7 @@ from dico_tf.export import convert, graph, litert, saved_model
 from dico_tf.models.menu import PRESETS
 from tests.export import networks
 
-TINY = [name for name in PRESETS if name.endswith("_tiny") and PRESETS[name].task == "classification"]
+TINY = [name for name in PRESETS if PRESETS[name].tiny and PRESETS[name].task == "classification"]
 IMAGES = networks.images(3, np.random.default_rng(0))
 
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 from dico_tf.config import SMALLEST
 from dico_tf.models.menu import PRESETS
 
-TINY = [name for name in PRESETS if name.endswith("_tiny")]
+TINY = [name for name in PRESETS if PRESETS[name].tiny]
 
 
 def pictures(name: str) -> np.ndarray:
@@ -44,7 +44,9 @@ def test_it_takes_raw_pixels_and_answers_in_float32(name, policy):
 
 @pytest.mark.parametrize("name", TINY)
 def test_the_smallest_pictures_leave_every_layer_pixels(name):
-    assert PRESETS[name].divided(2).build(SMALLEST, 7).output_shape == (None, *answer(name, SMALLEST))
+    rule = "published" if 2 in PRESETS[name].spec.splits else "params"
+    branch = PRESETS[name].divided(2, rule, SMALLEST, 7)
+    assert branch.build(SMALLEST, 7).output_shape == (None, *answer(name, SMALLEST))
 
 
 @pytest.mark.parametrize("name", TINY)

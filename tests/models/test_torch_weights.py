@@ -25,7 +25,7 @@ def _small(name: str, family, **spec) -> Preset:
 
 
 PRESETS_HERE = [
-    *(PRESETS[name] for name in PRESETS if name.endswith("_tiny")),
+    *(PRESETS[name] for name in PRESETS if PRESETS[name].tiny),
     _small("resnet_with_identities", resnet, blocks=(2, 2, 2)),
     _small("resnet_of_four_stages", resnet, blocks=(1, 2, 1, 1), width=64),
     _small("wrn_50", wrn, depth=50, width=2, stem=8),

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from dico_tf.divide.networks.graph import calls, flat, nested, weightless
+from dico_tf.layers.attention import Attention
 
 Shape = tuple[int | None, ...]
 COUNTERS: dict[type, Callable[[Any, Sequence[Shape], Shape], int]] = {}
@@ -128,6 +129,13 @@ def _grouped_query(layer, inputs, output) -> int:
 def _dot_attention(layer, inputs, output) -> int:
     queries, keys, (_, key, value) = _attended(inputs)
     return queries * keys * (key + value)
+
+
+@counts(Attention)
+def _self_attention(layer, inputs, output) -> int:
+    """The query of each token with all keys, and as many weights with all values."""
+    _, tokens, width = output
+    return 2 * tokens * tokens * width
 
 
 @counts(keras.layers.SimpleRNN, keras.layers.GRU, keras.layers.LSTM)

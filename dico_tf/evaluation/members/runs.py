@@ -20,6 +20,7 @@ from dico_tf.evaluation.members.member import Member, Network
 from dico_tf.evaluation.members.reading import Reading
 from dico_tf.evaluation.members.spelling import Spelling
 from dico_tf.layers.image import Normalisation
+from dico_tf.layers.tokens import fitted
 from dico_tf.models.menu import Preset, find
 from dico_tf.registry import suggestion
 from dico_tf.training.assemble import TrainedRun, trained_run
@@ -89,11 +90,11 @@ def branches(run: TrainedRun, size: int = 0) -> list[keras.Model]:
         return trained
     others = [_rebuilt(run, size) for _ in trained]
     for old, new in zip(trained, others, strict=True):
-        shapes = [[(w.path, tuple(w.shape)) for w in model.weights] for model in (old, new)]
-        if [shape for _, shape in shapes[0]] != [shape for _, shape in shapes[1]]:
+        arrays = [fitted(variable, array) for variable, array in zip(new.weights, old.get_weights(), strict=False)]
+        if [array.shape for array in arrays] != [tuple(w.shape) for w in new.weights]:
             raise UserError(f"{run.workdir} cannot take pictures of {size} pixels: its weights are made for "
                             f"{run.data['image_size']}")  # fmt: skip
-        new.set_weights(old.get_weights())
+        new.set_weights(arrays)
     return others
 
 

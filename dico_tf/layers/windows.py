@@ -1,0 +1,144 @@
+"""Attention within the windows of a map (Liu et al. 2021), and 2x2 neighbours side by side."""
+
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+from dico_tf.divide.networks.cost import counts
+from dico_tf.errors import UserError
+from dico_tf.layers.tokens import normal
+
+_FAR = -100.0  # added to the scores of tokens that a shift brought into one window, as published
+
+
+@keras.saving.register_keras_serializable("dico_tf")
+class WindowAttention(keras.layers.Layer):
+    """softmax(q k' / sqrt(d) + bias) v of every head and window: [B, H, W, 3 h d] -> [B, H, W, h d].
+
+    The bias is learnt for each offset between two tokens of a window. Windows begin `shift` tokens further on; those
+    that this makes reach over the map's end are of up to four parts that do not see one another.
+    """
+
+    def __init__(self, heads: int, window: tuple[int, int], shift: tuple[int, int] = (0, 0), **options):
+        super().__init__(**options)
+        self.heads, self.window, self.shift = heads, tuple(window), tuple(shift)
+
+    def build(self, input_shape):
+        _, *map_sides, width = input_shape
+        if width % (3 * self.heads):
+            raise UserError(f"{width} channels are no queries, keys and values of {self.heads} heads")
+        if any(side % part for side, part in zip(map_sides, self.window, strict=True)):
+            raise UserError(f"a map of {map_sides} does not divide into windows of {self.window}")
+        offsets = math.prod(2 * side - 1 for side in self.window)
+        self.table = self.add_weight(shape=(offsets, self.heads), initializer=normal(), name="table")
+
+    def call(self, x):
+        _, height, width, channels = x.shape
+        tokens, depth = math.prod(self.window), channels // (3 * self.heads)
+        x = self._windows(_rolled(x, self.shift))
+        parts = ops.transpose(ops.reshape(x, (-1, tokens, 3, self.heads, depth)), (2, 0, 3, 1, 4))
+        q, k, v = parts[0], parts[1], parts[2]  # [B * windows, h, T, d]
+        scores = ops.matmul(q * (1 / math.sqrt(depth)), ops.transpose(k, (0, 1, 3, 2)))
+        scores = self._biased(ops.cast(scores, "float32"), (height, width))
+        together = ops.matmul(ops.cast(ops.softmax(scores), v.dtype), v)
+        together = ops.reshape(ops.transpose(together, (0, 2, 1, 3)), (-1, tokens, self.heads * depth))
+        return _rolled(self._map(together, height, width), [-s for s in self.shift])
+
+    def _windows(self, x):
+        """[B, H, W, C] -> [B * windows, T, C]"""
+        _, height, width, channels = x.shape
+        rows, columns = self.window
+        x = ops.reshape(x, (-1, height // rows, rows, width // columns, columns * channels))
+        return ops.reshape(ops.transpose(x, (0, 1, 3, 2, 4)), (-1, rows * columns, channels))
+
+    def _map(self, x, height: int, width: int):
+        rows, columns = self.window
+        x = ops.reshape(x, (-1, height // rows, width // columns, rows, columns * x.shape[-1]))
+        return ops.reshape(ops.transpose(x, (0, 1, 3, 2, 4)), (-1, height, width, x.shape[-1] // columns))
+
+    def _biased(self, scores, map_sides: tuple[int, int]):
+        """Scores float32 [B * windows, h, T, T] with the bias, and where windows were shifted with what is far."""
+        tokens = scores.shape[-1]
+        bias = ops.take(ops.convert_to_tensor(self.table), offset_numbers(self.window).ravel(), axis=0)
+        bias = ops.transpose(ops.reshape(bias, (tokens, tokens, self.heads)), (2, 0, 1))
+        bias = ops.cast(bias, "float32")
+        if not any(self.shift):
+            return scores + bias
+        far = parted(map_sides, self.window, self.shift)  # [windows, T, T]
+        bias = bias + ops.convert_to_tensor(_FAR * far[:, None].astype(np.float32))
+        bias = ops.reshape(bias, (-1, tokens, tokens))  # [windows * h, T, T]
+        scores = ops.reshape(scores, (-1, len(far) * self.heads, tokens, tokens)) + bias
+        return ops.reshape(scores, (-1, self.heads, tokens, tokens))
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], input_shape[-1] // 3)
+
+    def get_config(self):
+        return {**super().get_config(), "heads": self.heads, "window": self.window, "shift": self.shift}
+
+
+@counts(WindowAttention)
+def _products(layer, inputs, output) -> int:
+    """Each token's query with the keys of its window, and as many weights with values."""
+    return 2 * math.prod(output[1:]) * math.prod(layer.window)
+
+
+def offset_numbers(window: tuple[int, int]) -> np.ndarray:
+    """[T, T]: the number of token i's offset from token j in a table of (2 rows - 1) x (2 columns - 1)."""
+    places = np.stack(np.meshgrid(*map(np.arange, window), indexing="ij")).reshape(2, -1)
+    down, right = places[:, :, None] - places[:, None, :]
+    rows, columns = window
+    return ((down + rows - 1) * (2 * columns - 1) + right + columns - 1).astype(np.int32)
+
+
+def parted(map_sides: tuple[int, int], window: tuple[int, int], shift: tuple[int, int]) -> np.ndarray:
+    """[windows, T, T]: whether two tokens of a shifted window are from different ends of the map."""
+    ends = [np.arange(side) >= side - by for side, by in zip(map_sides, shift, strict=True)]
+    part = 2 * ends[0][:, None] + ends[1][None, :]
+    rows, columns = window
+    part = part.reshape(map_sides[0] // rows, rows, map_sides[1] // columns, columns).transpose(0, 2, 1, 3)
+    part = part.reshape(-1, rows * columns)
+    return part[:, :, None] != part[:, None, :]
+
+
+def _rolled(x, by: tuple[int, int]):
+    """[B, H, W, C] from the row and the column `by` on, what is before at the end."""
+    for axis, start in enumerate(by, 1):
+        if start % x.shape[axis]:
+            before, after = ops.split(x, [start % x.shape[axis]], axis=axis)
+            x = ops.concatenate([after, before], axis=axis)
+    return x
+
+
+def window_attention(x, heads: int, depth: int, window: int, shifted: bool, name: str, start):
+    """Dense to queries, keys and values; attention in windows; dense to the width of x [B, H, W, C].
+
+    A map that a window does not divide has zeros at its end; one no larger than a window is one, and is not shifted.
+    """
+    sides = x.shape[1:3]
+    windows = tuple(min(window, side) for side in sides)
+    shift = tuple(part // 2 if shifted and side > part else 0 for side, part in zip(sides, windows, strict=True))
+    spare = [(0, -side % part) for side, part in zip(sides, windows, strict=True)]
+    y = keras.layers.ZeroPadding2D(spare, name=f"{name}_pad")(x) if any(map(any, spare)) else x
+    y = keras.layers.Dense(3 * heads * depth, kernel_initializer=start, name=f"{name}_qkv")(y)
+    y = WindowAttention(heads, windows, shift, name=f"{name}_products")(y)
+    if any(map(any, spare)):
+        y = keras.layers.Cropping2D(spare, name=f"{name}_crop")(y)
+    return keras.layers.Dense(x.shape[-1], kernel_initializer=start, name=f"{name}_projection")(y)
+
+
+@keras.saving.register_keras_serializable("dico_tf")
+class Neighbours(keras.layers.Layer):
+    """[B, H, W, C] -> [B, H / 2, W / 2, 4 C]: 2x2 tokens side by side, column by column; odd maps end in zeros."""
+
+    def call(self, x):
+        rows, columns = (side % 2 for side in x.shape[1:3])
+        if rows or columns:
+            x = ops.pad(x, ((0, 0), (0, rows), (0, columns), (0, 0)))
+        return ops.concatenate([x[:, i::2, j::2] for j in (0, 1) for i in (0, 1)], axis=-1)
+
+    def compute_output_shape(self, input_shape):
+        batch, height, width, channels = input_shape
+        return (batch, -(-height // 2), -(-width // 2), 4 * channels)

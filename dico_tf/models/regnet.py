@@ -1,0 +1,122 @@
+"""RegNetY (Radosavovic et al. 2020): grouped bottlenecks as wide within as without, with squeeze and excitation.
+
+Widths of the blocks lie on a line, quantised. How they are divided is our choice: nothing is published of it.
+"""
+
+import dataclasses
+import itertools
+import math
+
+import keras
+
+from dico_tf.divide.rules import multiple, unpublished
+from dico_tf.layers.convolution import convolution
+from dico_tf.layers.image import Normalisation, Sides, entrance, head
+from dico_tf.layers.normalisation import batch_norm
+from dico_tf.layers.squeeze_excite import squeeze_excite
+from dico_tf.layers.stochastic_depth import residual, rising
+from dico_tf.models.residual import relu
+
+_STEM = 32
+_SQUEEZED = 4  # a block's input is so many times as wide as what its excitation squeezes to
+_GRID = 4  # channels
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Spec:
+    planes: tuple[int, ...]  # widths of the stages
+    blocks: tuple[int, ...]
+    group: int  # channels of a group
+    groups: tuple[int, ...] = ()  # of each stage's 3x3, where they make up another width than the stage's
+    stem: int = _STEM  # its width
+    stem_stride: int = 2
+    drop_path: float = 0.0  # of the last block; rises from 0 at the first
+
+    splits = (1,)
+
+    @property
+    def layout(self) -> str:
+        return "imagenet" if self.stem_stride == 2 else "cifar"
+
+
+def _published(depth: int, start: int, slope: float, factor: float, group: int, **options) -> Spec:
+    """Block j is start + slope j wide: rounded to start * factor^n, that to eights, and that to whole groups."""
+    steps = [round(math.log((start + slope * j) / start, factor)) for j in range(depth)]
+    exact = [round(start * factor**step / 8) * 8 for step in steps]
+    stages = [(width, len(list(same))) for width, same in itertools.groupby(exact)]
+    planes = tuple(round(width / group) * group for width, _ in stages)
+    return Spec(planes=planes, blocks=tuple(count for _, count in stages), group=group, **options)
+
+
+# Drop rates are our choice: the networks were published without.
+PRESETS = {
+    "regnety_tiny": Spec(planes=(32, 64), blocks=(1, 2), group=8, stem=16, stem_stride=1, drop_path=0.1),
+    "regnety_400mf": _published(16, 48, 27.89, 2.09, 8, drop_path=0.05),
+    "regnety_800mf": _published(14, 56, 38.84, 2.4, 16, drop_path=0.05),
+    "regnety_1_6gf": _published(27, 48, 20.71, 2.65, 24, drop_path=0.1),
+    "regnety_4gf": _published(22, 96, 31.41, 2.24, 64, drop_path=0.1),
+    "regnety_8gf": _published(17, 192, 76.82, 2.19, 56, drop_path=0.1),
+    "regnety_16gf": _published(18, 200, 106.23, 2.48, 112, drop_path=0.2),
+}
+
+
+def regularised(spec: Spec, splits: int) -> Spec:
+    """drop_path -> drop_path / sqrt(S)."""
+    return dataclasses.replace(spec, drop_path=spec.drop_path / math.sqrt(splits))
+
+
+def divide(spec: Spec, splits: int) -> Spec:
+    raise unpublished("RegNetY", splits)
+
+
+def narrow(spec: Spec, scale: float) -> Spec:
+    """Stem and stages by the scale; their 3x3 in whole groups, themselves narrower, as near to it as they come."""
+    group = int(multiple(spec.group * scale, 8))
+    return dataclasses.replace(
+        spec,
+        planes=tuple(int(multiple(width * scale, _GRID)) for width in spec.planes),
+        group=group,
+        groups=tuple(max(round(width * scale / group), 1) for width in spec.planes),
+        stem=int(multiple(spec.stem * scale, _GRID)),
+    )
+
+
+def stages(spec: Spec) -> list[int]:
+    """Planes of each stage."""
+    return list(spec.planes)
+
+
+def build(spec: Spec, image_size: Sides, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
+    image, x = entrance(image_size, normalisation)
+    x = convolution(x, spec.stem, 3, "stem_conv", spec.stem_stride)
+    x = relu(norm(x, "stem_norm"), "stem_relu")
+    groups = spec.groups or tuple(width // spec.group for width in spec.planes)
+    for i, rates in enumerate(rising(spec.drop_path, spec.blocks)):
+        for j, rate in enumerate(rates):
+            name = f"stage{i + 1}_block{j + 1}"
+            x = block(x, spec.planes[i], groups[i], spec.group, 1 if j else 2, rate, name)
+    return keras.Model(image, head(x, classes, start=keras.initializers.RandomNormal(stddev=0.01)), name="regnet")
+
+
+def norm(x, name: str, **options):
+    return batch_norm(x, name, decay_gamma=False, **options)
+
+
+def block(x, width: int, groups: int, group: int, stride: int, rate: float, name: str):
+    """relu(shortcut(x) + BN(1x1(SE(relu(BN(3x3 in groups(relu(BN(1x1)))))))))."""
+    entering = x.shape[-1]
+
+    def branch(x):
+        y = relu(norm(convolution(x, groups * group, 1, f"{name}_conv1"), f"{name}_norm1"), f"{name}_relu1")
+        y = convolution(y, groups * group, 3, f"{name}_conv2", stride, groups)
+        y = relu(norm(y, f"{name}_norm2"), f"{name}_relu2")
+        y = squeeze_excite(y, max(round(entering / _SQUEEZED), 1), f"{name}_se")
+        return norm(convolution(y, width, 1, f"{name}_conv3"), f"{name}_norm3", gamma="zeros")
+
+    def shortcut(x):
+        if stride == 1 and entering == width:
+            return x
+        y = convolution(x, width, 1, f"{name}_shortcut_conv", stride)
+        return norm(y, f"{name}_shortcut_norm")
+
+    return relu(residual(x, branch, rate, name, shortcut), f"{name}_relu3")

@@ -1,0 +1,115 @@
+"""Swin transformers (Liu et al. 2021): attention within windows that every second block shifts by half of one.
+
+Sides must be multiples of the patch. Maps that windows do not divide are padded with zeros after the norm, before the
+shift, as the authors' segmentation does it: refusing them would leave nearly no size but 224. How they are divided is
+our choice: nothing is published of it. `swin_mini` is ours; the paper's tiny is swin_t.
+"""
+
+import dataclasses
+import functools
+import math
+
+import keras
+
+from dico_tf.divide.rules import unpublished
+from dico_tf.layers import normalisation
+from dico_tf.layers.image import Normalisation, Sides, check_divides, entrance, uniform
+from dico_tf.layers.stochastic_depth import residual, rising
+from dico_tf.layers.tokens import normal
+from dico_tf.layers.windows import Neighbours, window_attention
+from dico_tf.models import heads as whole_heads
+
+layer_norm = functools.partial(normalisation.layer_norm, epsilon=1e-5)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Spec:
+    blocks: tuple[int, ...] = (2, 2, 18, 2)  # of each stage
+    heads: tuple[int, ...] = (3, 6, 12, 24)
+    head_width: int = 32
+    hidden: tuple[int, ...] = ()  # widths within the MLPs; four times the stages' where they are not given
+    patch: int = 4  # pixels of a side
+    window: int = 7  # tokens of a side
+    drop_path: float = 0.0  # of the last block; rises from 0 at the first
+
+    splits = (1,)
+
+    @property
+    def layout(self) -> str:
+        return "imagenet" if self.patch == 4 else "cifar"
+
+    @property
+    def widths(self) -> list[int]:
+        return [count * self.head_width for count in self.heads]
+
+    @property
+    def inner(self) -> list[int]:
+        return list(self.hidden) or [4 * width for width in self.widths]
+
+
+# Drop rates are our choice.
+PRESETS = {
+    "swin_mini": Spec(blocks=(2, 2), heads=(2, 4), head_width=16, patch=2, window=4, drop_path=0.2),
+    "swin_t": Spec(blocks=(2, 2, 6, 2), drop_path=0.2),
+    "swin_s": Spec(drop_path=0.3),
+    "swin_b": Spec(heads=(4, 8, 16, 32), drop_path=0.5),
+    "swin_l": Spec(heads=(6, 12, 24, 48), drop_path=0.2),
+}
+
+
+def regularised(spec: Spec, splits: int) -> Spec:
+    """drop_path -> drop_path / sqrt(S)."""
+    return dataclasses.replace(spec, drop_path=spec.drop_path / math.sqrt(splits))
+
+
+def divide(spec: Spec, splits: int) -> Spec:
+    raise unpublished("Swin", splits)
+
+
+def narrow(spec: Spec, scale: float) -> Spec:
+    """Fewer heads of the same width in every stage; the MLPs make up for what whole heads leave over."""
+    heads = tuple(whole_heads.fewer(count, scale) for count in spec.heads)
+    both = zip(spec.widths, spec.inner, heads, strict=True)
+    hidden = tuple(whole_heads.hidden(width, inner, scale, count * spec.head_width) for width, inner, count in both)
+    return dataclasses.replace(spec, heads=heads, hidden=hidden)
+
+
+def build(spec: Spec, image_size: Sides, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
+    check_divides(image_size, spec.patch, f"patches of {spec.patch}x{spec.patch} pixels")
+    image, x = entrance(image_size, normalisation)
+    fan_in = uniform(1 / math.sqrt(3 * spec.patch**2))
+    x = keras.layers.Conv2D(
+        spec.widths[0], spec.patch, spec.patch, kernel_initializer=fan_in, bias_initializer=fan_in, name="patches"
+    )(x)
+    x = layer_norm(x, "patches_norm")
+    for i, rates in enumerate(rising(spec.drop_path, spec.blocks)):
+        if i:
+            x = merged(x, spec.widths[i], f"stage{i + 1}_merge")
+        for j, rate in enumerate(rates):
+            x = block(x, spec, i, j % 2 == 1, rate, f"stage{i + 1}_block{j + 1}")
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(layer_norm(x, "norm"))
+    logits = keras.layers.Dense(classes, kernel_initializer=normal(), dtype="float32", name="logits")
+    return keras.Model(image, logits(x), name="swin")
+
+
+def merged(x, width: int, name: str):
+    """W LN(2x2 tokens side by side), without bias."""
+    x = layer_norm(Neighbours(name=f"{name}_neighbours")(x), f"{name}_norm")
+    return keras.layers.Dense(width, use_bias=False, kernel_initializer=normal(), name=f"{name}_dense")(x)
+
+
+def block(x, spec: Spec, stage: int, shifted: bool, rate: float, name: str):
+    """x + attention(LN(x)), then x + MLP(LN(x)); each is dropped for an image as a whole."""
+
+    def attend(x):
+        y = layer_norm(x, f"{name}_norm1")
+        heads = spec.heads[stage]
+        return window_attention(y, heads, spec.head_width, spec.window, shifted, f"{name}_attention", normal())
+
+    def mix(x):
+        y = layer_norm(x, f"{name}_norm2")
+        y = keras.layers.Dense(spec.inner[stage], "gelu", kernel_initializer=normal(), name=f"{name}_dense1")(y)
+        return keras.layers.Dense(x.shape[-1], kernel_initializer=normal(), name=f"{name}_dense2")(y)
+
+    x = residual(x, attend, rate, f"{name}_attention")
+    return residual(x, mix, rate, f"{name}_mlp")

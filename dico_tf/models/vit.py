@@ -1,0 +1,144 @@
+"""Vision transformers (Dosovitskiy et al. 2021), as DeiT III trains them (Touvron et al. 2022) or plain.
+
+DeiT III scales every residual branch by a learnt number per channel, and its class token has no place. How they are
+divided is our choice: nothing is published of it.
+"""
+
+import dataclasses
+import math
+
+import keras
+
+from dico_tf.data.shapes import CIFAR_LARGEST
+from dico_tf.divide.rules import multiple, unpublished
+from dico_tf.errors import UserError
+from dico_tf.layers.attention import self_attention
+from dico_tf.layers.image import Normalisation, Sides, entrance, uniform
+from dico_tf.layers.normalisation import layer_norm
+from dico_tf.layers.stochastic_depth import residual
+from dico_tf.layers.tokens import ClassToken, FirstToken, LayerScale, Positions, normal
+
+_GRID = 8  # channels of the hidden layer
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Spec:
+    patch: int  # pixels of a side
+    depth: int  # blocks
+    heads: int
+    head_width: int = 64
+    hidden: int = 0  # width within the MLP; 0 = four times the tokens'
+    drop_path: float = 0.0  # of every residual branch alike
+    layer_scale: float = 1e-4  # where the scales start; 0 = none, and the class token has a place
+    cut: bool = False  # leave pixels that fill no patch unused, as ViT-H/14 does at 160 and 128
+
+    splits = (1,)
+
+    @property
+    def layout(self) -> str:
+        return "cifar" if self.patch <= CIFAR_LARGEST // 16 else "imagenet"
+
+    @property
+    def width(self) -> int:
+        """Of a token."""
+        return self.heads * self.head_width
+
+    @property
+    def inner(self) -> int:
+        return self.hidden or 4 * self.width
+
+
+def _of_both(name: str, **options) -> dict[str, Spec]:
+    plain = {**options, "layer_scale": 0.0, "drop_path": 0.0}
+    return {name: Spec(**options), f"{name}_plain": Spec(**plain)}
+
+
+# Rates are those of the first stage of DeiT III on ImageNet-1k; of ViT-M, which its recipes do not name, our choice.
+PRESETS = {
+    "vit_tiny": Spec(patch=4, depth=4, heads=4, head_width=16, drop_path=0.2),
+    **_of_both("vit_s_16", patch=16, depth=12, heads=6, drop_path=0.05),
+    "vit_m_16": Spec(patch=16, depth=12, heads=8, drop_path=0.1),
+    **_of_both("vit_b_16", patch=16, depth=12, heads=12, drop_path=0.2),
+    **_of_both("vit_l_16", patch=16, depth=24, heads=16, drop_path=0.45),
+    **_of_both("vit_h_14", patch=14, depth=32, heads=16, head_width=80, drop_path=0.6, cut=True),
+}
+
+
+def regularised(spec: Spec, splits: int) -> Spec:
+    """drop_path -> drop_path / sqrt(S)."""
+    return dataclasses.replace(spec, drop_path=spec.drop_path / math.sqrt(splits))
+
+
+def divide(spec: Spec, splits: int) -> Spec:
+    raise unpublished("a vision transformer", splits)
+
+
+def narrow(spec: Spec, scale: float) -> Spec:
+    """Fewer heads of the same width, and tokens with them; the MLP makes up for what whole heads leave over.
+
+    A block of width e and hidden width m has 4 e^2 + 2 e m weights, here those of a block with e scaled exactly.
+    """
+    heads = max(round(spec.heads * scale), 1)
+    width = heads * spec.head_width
+    weights = scale**2 * (4 * spec.width**2 + 2 * spec.width * spec.inner)
+    hidden = multiple((weights - 4 * width**2) / (2 * width), _GRID)
+    return dataclasses.replace(spec, heads=heads, hidden=int(hidden))
+
+
+def build(spec: Spec, image_size: Sides, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
+    image, x = entrance(image_size, normalisation)
+    x = tokens(_patches(x, spec), spec)
+    for i in range(spec.depth):
+        x = block(x, spec, f"block{i + 1}")
+    x = FirstToken(name="class")(layer_norm(x, "norm"))
+    logits = keras.layers.Dense(classes, kernel_initializer=normal(), dtype="float32", name="logits")(x)
+    return keras.Model(image, logits, name="vit")
+
+
+def _patches(x, spec: Spec):
+    """A token of every patch [B, h, w, C], with its place."""
+    for side in x.shape[1:3]:
+        _check(side, spec)
+    fan_in = uniform(1 / math.sqrt(3 * spec.patch**2))
+    x = keras.layers.Conv2D(
+        spec.width, spec.patch, spec.patch, kernel_initializer=fan_in, bias_initializer=fan_in, name="patches"
+    )(x)
+    return Positions(name="positions")(x)
+
+
+def _check(side: int, spec: Spec) -> None:
+    below = side // spec.patch * spec.patch
+    if not below or (side != below and not spec.cut):
+        fitting = " or ".join(str(size) for size in (below, below + spec.patch) if size)
+        raise UserError(
+            f"image_size={side} does not divide into patches of {spec.patch}x{spec.patch} pixels: give "
+            f"--image_size={fitting}"
+        )
+
+
+def tokens(x, spec: Spec):
+    """[B, h, w, C] -> [B, 1 + h w, C]"""
+    x = keras.layers.Reshape((-1, spec.width), name="tokens")(x)
+    return ClassToken(placed=not spec.layer_scale, name="class_token")(x)
+
+
+def block(x, spec: Spec, name: str):
+    """x + scale attention(LN(x)), then x + scale MLP(LN(x))."""
+
+    def attend(x):
+        y = layer_norm(x, f"{name}_norm1")
+        y = self_attention(y, spec.heads, spec.head_width, f"{name}_attention", normal())
+        return _scaled(y, spec, f"{name}_scale1")
+
+    def mix(x):
+        y = layer_norm(x, f"{name}_norm2")
+        y = keras.layers.Dense(spec.inner, "gelu", kernel_initializer=normal(), name=f"{name}_dense1")(y)
+        y = keras.layers.Dense(spec.width, kernel_initializer=normal(), name=f"{name}_dense2")(y)
+        return _scaled(y, spec, f"{name}_scale2")
+
+    x = residual(x, attend, spec.drop_path, f"{name}_attention")
+    return residual(x, mix, spec.drop_path, f"{name}_mlp")
+
+
+def _scaled(x, spec: Spec, name: str):
+    return LayerScale(spec.layer_scale, name=name)(x) if spec.layer_scale else x

@@ -1,0 +1,171 @@
+"""XCiT (El-Nouby et al. 2021): attention between channels instead of places, and 3x3 convolutions between places.
+
+Two last layers have a class token look at all places. How they are divided is our choice: nothing is published of it.
+"""
+
+import dataclasses
+import math
+
+import keras
+
+from dico_tf.divide.rules import unpublished
+from dico_tf.layers.convolution import convolution
+from dico_tf.layers.cross_covariance import ClassAttention, CrossCovariance, FourierPlaces
+from dico_tf.layers.image import Normalisation, Sides, check_divides, entrance, uniform
+from dico_tf.layers.normalisation import batch_norm, layer_norm
+from dico_tf.layers.stochastic_depth import residual
+from dico_tf.layers.tokens import ClassToken, FirstToken, LayerScale, normal
+from dico_tf.models import heads as whole_heads
+
+_CLASS_LAYERS = 2
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Spec:
+    patch: int  # pixels of a side, a power of 2
+    depth: int  # blocks, without the two of the class token
+    heads: int = 8
+    head_width: int = 48
+    hidden: int = 0  # width within the MLP; 0 = four times the tokens'
+    drop_path: float = 0.0  # of every residual branch alike, but for the class token's
+    layer_scale: float = 1.0  # where the scales start
+
+    splits = (1,)
+
+    @property
+    def layout(self) -> str:
+        return "cifar" if self.patch < 8 else "imagenet"
+
+    @property
+    def width(self) -> int:
+        return self.heads * self.head_width
+
+    @property
+    def inner(self) -> int:
+        return self.hidden or 4 * self.width
+
+
+def _deep(**options) -> Spec:
+    return Spec(patch=16, depth=24, layer_scale=1e-5, **options)
+
+
+# Drop rates are our choice.
+PRESETS = {
+    "xcit_tiny": Spec(patch=4, depth=3, heads=4, head_width=16, drop_path=0.2),
+    "xcit_s12_16": Spec(patch=16, depth=12, drop_path=0.05),
+    "xcit_s12_8": Spec(patch=8, depth=12, drop_path=0.05),
+    "xcit_s24_16": _deep(drop_path=0.1),
+    "xcit_m24_16": _deep(head_width=64, drop_path=0.15),
+    "xcit_l24_16": _deep(heads=16, drop_path=0.25),
+}
+
+
+def regularised(spec: Spec, splits: int) -> Spec:
+    """drop_path -> drop_path / sqrt(S)."""
+    return dataclasses.replace(spec, drop_path=spec.drop_path / math.sqrt(splits))
+
+
+def divide(spec: Spec, splits: int) -> Spec:
+    raise unpublished("XCiT", splits)
+
+
+def narrow(spec: Spec, scale: float) -> Spec:
+    """Fewer heads of the same width; the MLP makes up for what whole heads leave over."""
+    heads = whole_heads.fewer(spec.heads, scale)
+    hidden = whole_heads.hidden(spec.width, spec.inner, scale, heads * spec.head_width)
+    return dataclasses.replace(spec, heads=heads, hidden=hidden)
+
+
+def build(spec: Spec, image_size: Sides, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
+    check_divides(image_size, spec.patch, f"patches of {spec.patch}x{spec.patch} pixels")
+    image, x = entrance(image_size, normalisation)
+    x = FourierPlaces(name="positions")(stem(x, spec))
+    for i in range(spec.depth):
+        x = block(x, spec, f"block{i + 1}")
+    x = keras.layers.Reshape((-1, spec.width), name="tokens")(x)
+    x = ClassToken(name="class_token")(x)
+    for i in range(_CLASS_LAYERS):
+        x = class_block(x, spec, f"class{i + 1}")
+    x = FirstToken(name="class")(layer_norm(x, "norm"))
+    return keras.Model(image, _dense(x, classes, "logits", dtype="float32"), name="xcit")
+
+
+def norm(x, name: str):
+    return batch_norm(x, name, decay_gamma=False)
+
+
+def _gelu(x, name: str):
+    return keras.layers.Activation("gelu", name=name)(x)
+
+
+def _dense(x, width: int, name: str, activation=None, **options):
+    return keras.layers.Dense(width, activation, kernel_initializer=normal(), name=name, **options)(x)
+
+
+def stem(x, spec: Spec):
+    """3x3 at stride 2 and BN, each twice as wide as the one before, until a place is a patch; GELU between."""
+    count = spec.patch.bit_length() - 1
+    for i in range(count):
+        name, width = f"stem{i + 1}", spec.width // 2 ** (count - 1 - i)
+        start = uniform(1 / math.sqrt(9 * x.shape[-1]))
+        x = norm(convolution(x, width, 3, f"{name}_conv", 2, kernel_initializer=start), f"{name}_norm")
+        x = _gelu(x, f"{name}_gelu") if i < count - 1 else x
+    return x
+
+
+def block(x, spec: Spec, name: str):
+    """x + scale XCA(LN(x)), x + scale LPI(LN(x)), x + scale MLP(LN(x)); x is a map [B, H, W, C]."""
+
+    def attend(x):
+        y = _dense(layer_norm(x, f"{name}_norm1"), 3 * spec.width, f"{name}_attention_qkv")
+        y = CrossCovariance(spec.heads, name=f"{name}_attention_products")(y)
+        return _scaled(_dense(y, spec.width, f"{name}_attention_projection"), spec, f"{name}_scale1")
+
+    def local(x):
+        y = _by_channel(layer_norm(x, f"{name}_norm3"), f"{name}_local_conv1")
+        y = norm(_gelu(y, f"{name}_local_gelu"), f"{name}_local_norm")
+        return _scaled(_by_channel(y, f"{name}_local_conv2"), spec, f"{name}_scale3")
+
+    def mix(x):
+        return _scaled(_mlp(layer_norm(x, f"{name}_norm2"), spec, name), spec, f"{name}_scale2")
+
+    x = residual(x, attend, spec.drop_path, f"{name}_attention")
+    x = residual(x, local, spec.drop_path, f"{name}_local")
+    return residual(x, mix, spec.drop_path, f"{name}_mlp")
+
+
+def _by_channel(x, name: str):
+    start = uniform(1 / 3)
+    return keras.layers.DepthwiseConv2D(
+        3, padding="same", depthwise_initializer=start, bias_initializer=start, name=name
+    )(x)
+
+
+def _mlp(x, spec: Spec, name: str):
+    return _dense(_dense(x, spec.inner, f"{name}_dense1", "gelu"), spec.width, f"{name}_dense2")
+
+
+def _scaled(x, spec: Spec, name: str):
+    return LayerScale(spec.layer_scale, name=name)(x)
+
+
+def class_block(x, spec: Spec, name: str):
+    """As published: the token attends and is mixed; the others are added to their own norm, scaled, then doubled."""
+    n = layer_norm(x, f"{name}_norm1")
+    first, others = _parted(n, f"{name}_norm1")
+    given = [_dense(y, spec.width, f"{name}_attention_{part}") for part, y in zip("qkv", (first, n, n), strict=True)]
+    y = ClassAttention(spec.heads, name=f"{name}_attention_products")(given)
+    y = _dense(y, spec.width, f"{name}_attention_projection")
+    y = keras.layers.Concatenate(axis=1, name=f"{name}_attention_together")([y, others])
+    x = keras.layers.Add(name=f"{name}_attention_add")([x, _scaled(y, spec, f"{name}_scale1")])
+    x = layer_norm(x, f"{name}_norm2")
+    first, others = _parted(x, f"{name}_norm2")
+    y = _scaled(_mlp(first, spec, name), spec, f"{name}_scale2")
+    y = keras.layers.Concatenate(axis=1, name=f"{name}_mlp_together")([y, others])
+    return keras.layers.Add(name=f"{name}_mlp_add")([x, y])
+
+
+def _parted(x, name: str):
+    """The class token and the others."""
+    first = keras.layers.Cropping1D((0, x.shape[1] - 1), name=f"{name}_first")(x)
+    return first, keras.layers.Cropping1D((1, 0), name=f"{name}_others")(x)

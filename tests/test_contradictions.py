@@ -1,0 +1,35 @@
+"""What methods of co-training exclude."""
+
+from dico_tf.config import from_values
+from tests.test_config import fault, faults
+
+
+def test_submodels_need_something_to_be_dropped():
+    assert "--drop_path=0 leaves --method=cosub submodels that are all the same" in fault(method="cosub", drop_path=0.0)
+    assert from_values({"method": "cosub", "drop_path": 0.2}).network.drop_path == 0.2
+    assert from_values({"drop_path": 0.0}).network.drop_path == 0
+    assert "(or -1: the preset's own)" in fault(drop_path=1.0)
+
+
+def test_smoothing_would_make_every_class_of_a_binary_target_present():
+    for values in ({"method": "cosub"}, {"target": "binary"}):
+        assert "--label_smoothing=0.1 would make every class present" in fault(label_smoothing=0.1, **values)
+    assert from_values({"method": "cosub", "target": "softmax", "label_smoothing": 0.1})
+
+
+def test_a_method_says_how_many_branches_there_are():
+    assert "give --method=dico+cosub" in fault(method="cosub", splits=2)
+    assert "give --method=cosub" in fault(method="dico+cosub")
+    assert from_values({"method": "dico+cosub", "splits": 2}).cotraining.method == "dico+cosub"
+
+
+def test_what_is_of_submodels_needs_their_method():
+    lines = faults(submodels=3, label_weight=0.25)
+    assert [line.split()[0] for line in lines] == ["--submodels=3", "--label_weight=0.25"]
+    assert all("give --method=cosub" in line for line in lines)
+    assert "--label_weight=1.1 must be above 0 and at most 1" in fault(method="cosub", label_weight=1.1)
+
+
+def test_pixels_have_one_class_and_no_submodels():
+    assert "--method=cosub contradicts --task=segmentation" in fault(task="segmentation", method="cosub")
+    assert "--target=binary contradicts --task=segmentation" in fault(task="segmentation", target="binary")

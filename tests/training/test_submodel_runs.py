@@ -1,0 +1,111 @@
+"""Runs whose branches have submodels: from flags to a folder, on from a checkpoint, and at another size."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dico_tf.config import from_values
+from dico_tf.errors import UserError
+from dico_tf.evaluation.members import runs
+from dico_tf.layers import bicubic
+from dico_tf.layers.stochastic_depth import droppings
+from dico_tf.training import assemble, state
+from dico_tf.training.run import train
+
+RECIPE = {
+    "method": "cosub", "model": "vit_tiny", "dataset": "digits", "image_size": 16, "views": ("none",), "drop_path": 0.3,
+    "batch_size": 256, "epochs": 2, "max_steps": 7, "validation": 100, "lr": 0.05, "seed": 4, "save_every": 3,
+}  # fmt: skip
+
+
+def run(folder: Path, **more) -> list[str]:
+    said = []
+    train(from_values({**RECIPE, "workdir": str(folder), **more}), "# flags\n", said.append)
+    return said
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    run(folder)
+    return folder
+
+
+def arrays(folder: Path) -> dict[str, np.ndarray]:
+    (last,) = sorted((folder / "checkpoints").glob("step_7"))
+    return {**state.read_part(last, "weights"), **state.read_part(last, "progress")}
+
+
+def test_a_run_that_was_interrupted_draws_and_learns_as_one_that_was_not(whole, tmp_path):
+    run(tmp_path / "run", max_steps=3)
+    assert run(tmp_path / "run")[0].startswith("continuing from step 3")
+    found, want = arrays(tmp_path / "run"), arrays(whole)
+    assert found.keys() == want.keys()
+    assert [name for name in want if not np.array_equal(found[name], want[name])] == []
+    assert any(name.endswith("taken/seed_generator_state") for name in want)
+
+
+def test_a_run_remembers_its_rate_and_answers_with_the_whole_network(whole):
+    trained = assemble.trained_run(whole)
+    model = trained.network()
+    assert type(model).__name__ == "Submodels"
+    assert [layer.rate for layer in droppings(model.branches[0])] == [0.3] * 8
+    pictures = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3)).astype(np.float32)
+    logits = np.asarray(model(pictures))
+    assert logits.shape == (3, 1, 10)
+    assert np.array_equal(logits, np.asarray(model(pictures)))
+    (first,) = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    assert first["submodels_apart"] > 0 and "submodels_apart" not in first["validation"]
+
+
+def test_another_size_takes_the_same_weights_with_its_places_resized(whole):
+    trained = assemble.trained_run(whole)
+    config = from_values({**RECIPE, "drop_path": 0.1, "image_size": 32})
+    model = assemble.network(config, {**trained.data, "image_size": 32})
+    assert assemble.start_from(model, whole).fresh == []
+    found, table = state.read(state.weights(model)), "branch_0/positions/table"
+    assert found[table].shape == (8, 8, 64)
+    assert np.array_equal(found[table], bicubic.resized(trained.arrays[table], (8, 8)))
+    others = [name for name in found if name != table and not name.endswith("state")]
+    assert [name for name in others if not np.array_equal(found[name], trained.arrays[name])] == []
+    (branch,) = runs.branches(trained, 32)
+    assert np.array_equal(branch.get_layer("positions").table, found[table])
+    assert branch.input_shape == (None, 32, 32, 3)
+
+
+def test_a_run_without_drops_gives_its_weights_to_one_with(whole, tmp_path):
+    still = {**RECIPE, "method": "dico", "drop_path": 0.0}
+    trained = assemble.trained_run(whole)
+    plain = assemble.network(from_values(still), trained.data)
+    assert assemble.start_from(plain, whole).fresh == []
+    assert droppings(plain.branches[0]) == []
+    folder = tmp_path / "plain"  # as a run without drops would be: it has drawn nothing
+    shutil.copytree(whole, folder)
+    kept = {name: array for name, array in trained.arrays.items() if not name.endswith("state")}
+    state.write_folder(folder / "best", {"weights": kept}, {"epoch": 0, "score": 0.1})
+    dropping = assemble.network(from_values(RECIPE), trained.data)
+    assert assemble.start_from(dropping, folder).fresh == []
+
+
+def test_batches_too_small_to_drop_rows_of_are_refused_with_what_would_do(tmp_path):
+    few = "--batch_size=2 gives a pass 4 rows, of which residual branches are computed for 2: that drops 50% instead"
+    with pytest.raises(UserError, match=few) as caught:
+        run(tmp_path / "a", batch_size=2)
+    assert "of 30%; give --batch_size=10 or more, or --drop_form=masked" in str(caught.value)
+    with pytest.raises(UserError, match=r"--batch_size=8 gives a pass 4 rows.*--batch_size=40 or more"):
+        run(tmp_path / "b", batch_size=8, accumulation=4)
+    config = from_values({**RECIPE, "batch_size": 2, "drop_form": "masked"})
+    model = assemble.network(config, _data())
+    assemble.check_rows(model, config, 1)
+
+
+def _data() -> dict:
+    return {"class_names": list("0123456789"), "image_size": 16, "mean": (0.5,) * 3, "std": (0.25,) * 3}
+
+
+def test_pictures_that_patches_do_not_divide_end_in_one_message(tmp_path):
+    with pytest.raises(UserError, match=r"image_size=18 does not divide into patches of 4x4 pixels: give .*16 or 20"):
+        run(tmp_path / "run", image_size=18)
