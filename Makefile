@@ -23,6 +23,7 @@ bench: $(VENV)/runtime
 	$(RUN) -m benchmarks.views
 	$(RUN) -m benchmarks.input_pipeline
 	$(RUN) -m benchmarks.latency
+	$(RUN) -m benchmarks.stochastic_depth
 	$(RUN) -m benchmarks.train_step --model=wrn_16_8 --splits=1,2,4 --batch_size=64
 
 goldens: $(VENV)/development

@@ -47,7 +47,9 @@ def training_step(asked: Measurement, form: str):
 
     keras.utils.set_random_seed(0)
     keras.config.set_dtype_policy(asked.precision)
-    spec = dataclasses.replace(vit.PRESETS[asked.model], depth=asked.depth, heads=asked.heads, drop_path=asked.rate)
+    spec = dataclasses.replace(
+        vit.PRESETS[asked.model], depth=asked.depth, heads=asked.heads, hidden=0, drop_path=asked.rate
+    )
     model = vit.build(spec, asked.image_size, 1000)
     set_form(model, form)
     optimizer = keras.optimizers.AdamW(1e-4)

@@ -24,6 +24,7 @@ from benchmarks import (
     layouts,
     members_lost,
     narrow,
+    stochastic_depth,
     study_cifar10,
     train_step,
 )
@@ -43,6 +44,7 @@ MODULES = {
     "layouts": layouts,
     "members_lost": members_lost,
     "narrow": narrow,
+    "stochastic_depth": stochastic_depth,
     "study_cifar10": study_cifar10,
     "train_step": train_step,
 }

@@ -31,8 +31,9 @@ class WindowAttention(keras.layers.Layer):
             raise UserError(f"{width} channels are no queries, keys and values of {self.heads} heads")
         if any(side % part for side, part in zip(map_sides, self.window, strict=True)):
             raise UserError(f"a map of {map_sides} does not divide into windows of {self.window}")
-        offsets = math.prod(2 * side - 1 for side in self.window)
-        self.table = self.add_weight(shape=(offsets, self.heads), initializer=normal(), name="table")
+        offsets = [2 * side - 1 for side in self.window]
+        self.table = self.add_weight(shape=(*offsets, self.heads), initializer=normal(), name="table")
+        self.table.places = True
 
     def call(self, x):
         _, height, width, channels = x.shape
@@ -61,7 +62,8 @@ class WindowAttention(keras.layers.Layer):
     def _biased(self, scores, map_sides: tuple[int, int]):
         """Scores float32 [B * windows, h, T, T] with the bias, and where windows were shifted with what is far."""
         tokens = scores.shape[-1]
-        bias = ops.take(ops.convert_to_tensor(self.table), offset_numbers(self.window).ravel(), axis=0)
+        table = ops.reshape(ops.convert_to_tensor(self.table), (-1, self.heads))
+        bias = ops.take(table, offset_numbers(self.window).ravel(), axis=0)
         bias = ops.transpose(ops.reshape(bias, (tokens, tokens, self.heads)), (2, 0, 1))
         bias = ops.cast(bias, "float32")
         if not any(self.shift):

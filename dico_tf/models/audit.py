@@ -124,7 +124,7 @@ def describe(report: dict[str, Any]) -> str:
             f"{macs:>18,}{_share(macs, r['whole_macs']):>10}"
         )
     each = "clip" if "frames" in r else "image"
-    last = f"Multiply-adds of convolutions and dense layers, per {each}; papers call them FLOPs."
+    last = f"Multiply-adds of convolutions, dense layers and attention, per {each}; papers call them FLOPs."
     return "\n".join([*lines, "", last])
 
 

@@ -64,6 +64,10 @@ class Preset:
         return self.name
 
     @property
+    def family_name(self) -> str:
+        return self.family.__name__.rsplit(".", 1)[1]
+
+    @property
     def task(self) -> str:
         """What it learns to say: the class of an image, unless its Spec says otherwise."""
         return getattr(self.spec, "task", "classification")

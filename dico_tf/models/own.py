@@ -47,6 +47,7 @@ class Own:
     text: str
 
     task = "classification"
+    family_name = ""
 
     @property
     def reference(self) -> dict[str, Any]:

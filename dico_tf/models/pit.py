@@ -46,7 +46,7 @@ class Spec:
 
 # Drop rates are our choice.
 PRESETS = {
-    "pit_tiny": Spec(heads=(2, 4), head_width=16, blocks=(2, 2), patch=4, stride=2, drop_path=0.2),
+    "pit_tiny": Spec(heads=(4, 8), head_width=12, blocks=(2, 2), patch=4, stride=2, drop_path=0.2),
     "pit_ti": Spec(heads=(2, 4, 8), head_width=32, drop_path=0.1),
     "pit_xs": Spec(heads=(2, 4, 8), head_width=48, drop_path=0.1),
     "pit_s": Spec(heads=(3, 6, 12), head_width=48, drop_path=0.1),

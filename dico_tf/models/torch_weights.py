@@ -1,6 +1,7 @@
-"""Carries the weights of the published PyTorch networks into ours, layer by layer."""
+"""Carries the weights of published PyTorch networks into ours, layer by layer."""
 
 import dataclasses
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,8 @@ import keras
 import numpy as np
 
 from dico_tf.errors import UserError
-from dico_tf.models import weight_matching
+from dico_tf.models import timm_names, weight_matching
+from dico_tf.models.menu import find
 from dico_tf.models.weight_matching import Entry
 
 SUFFIXES = (".pth", ".pt", ".tar")
@@ -35,7 +37,7 @@ def load(model: Any, path: str | Path, classes: str = "same") -> Carried:
     """The checkpoint's weights into a DiCo of as many branches; classes="any" leaves a head of others fresh."""
     checkpoint = read(path)
     try:
-        return carry(checkpoint, model.branches, classes)
+        return carry(checkpoint, model.branches, classes, find(model.get_config()["model"]).family_name)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 
@@ -108,8 +110,13 @@ def by_branch(arrays: Arrays) -> list[Arrays]:
     return [branches[s] for s in found]
 
 
-def carry(checkpoint: Sequence[Mapping[str, np.ndarray]], branches: Sequence[Any], classes: str = "same") -> Carried:
-    """The arrays of `read` into as many Keras models, all or nothing; how layers are matched is in weight_matching."""
+def carry(
+    checkpoint: Sequence[Mapping[str, np.ndarray]], branches: Sequence[Any], classes: str = "same", family: str = ""
+) -> Carried:
+    """The arrays of `read` into as many Keras models, all or nothing.
+
+    How layers are matched is in weight_matching; those of families in timm_names are found by name.
+    """
     if classes not in ("same", "any"):
         raise UserError(f"classes={classes!r} is neither same nor any")
     if len(checkpoint) != len(branches):
@@ -117,7 +124,8 @@ def carry(checkpoint: Sequence[Mapping[str, np.ndarray]], branches: Sequence[Any
             f"the checkpoint holds {len(checkpoint)} branches and the network {len(branches)}: "
             f"give --splits={len(checkpoint)}"
         )
-    plans = [_plan(s, *both, classes) for s, both in enumerate(zip(checkpoint, branches, strict=True))]
+    plan = functools.partial(_named, family) if family in timm_names.TABLES else _plan
+    plans = [plan(s, *both, classes) for s, both in enumerate(zip(checkpoint, branches, strict=True))]
     for plan in plans:
         for variable, array in plan.values:
             variable.assign(array)
@@ -130,6 +138,14 @@ class _Plan:
     values: list[tuple[Any, np.ndarray]]
     fresh: list[str]
     unused: list[str]
+
+
+def _named(family: str, s: int, arrays: Mapping[str, np.ndarray], branch: Any, classes: str) -> _Plan:
+    try:
+        values, fresh = timm_names.pairs(family, branch, arrays, classes)
+    except UserError as error:
+        raise UserError(f"branch {s}: {error}; give the --model, --splits and classes it was trained with") from None
+    return _Plan(values, [f"branch_{s}/{name}" for name in fresh], [])
 
 
 def _plan(s: int, arrays: Mapping[str, np.ndarray], branch: Any, classes: str) -> _Plan:

@@ -27,12 +27,15 @@ class Spec:
     depth: int  # blocks
     heads: int
     head_width: int = 64
-    hidden: int = 0  # width within the MLP; 0 = four times the tokens'
+    hidden: int = 0  # width within the MLP; 0 becomes four times the tokens'
     drop_path: float = 0.0  # of every residual branch alike
     layer_scale: float = 1e-4  # where the scales start; 0 = none, and the class token has a place
     cut: bool = False  # leave pixels that fill no patch unused, as ViT-H/14 does at 160 and 128
 
     splits = (1,)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hidden", self.hidden or 4 * self.width)
 
     @property
     def layout(self) -> str:
@@ -42,10 +45,6 @@ class Spec:
     def width(self) -> int:
         """Of a token."""
         return self.heads * self.head_width
-
-    @property
-    def inner(self) -> int:
-        return self.hidden or 4 * self.width
 
 
 def _of_both(name: str, **options) -> dict[str, Spec]:
@@ -80,7 +79,7 @@ def narrow(spec: Spec, scale: float) -> Spec:
     """
     heads = max(round(spec.heads * scale), 1)
     width = heads * spec.head_width
-    weights = scale**2 * (4 * spec.width**2 + 2 * spec.width * spec.inner)
+    weights = scale**2 * (4 * spec.width**2 + 2 * spec.width * spec.hidden)
     hidden = multiple((weights - 4 * width**2) / (2 * width), _GRID)
     return dataclasses.replace(spec, heads=heads, hidden=int(hidden))
 
@@ -132,7 +131,7 @@ def block(x, spec: Spec, name: str):
 
     def mix(x):
         y = layer_norm(x, f"{name}_norm2")
-        y = keras.layers.Dense(spec.inner, "gelu", kernel_initializer=normal(), name=f"{name}_dense1")(y)
+        y = keras.layers.Dense(spec.hidden, "gelu", kernel_initializer=normal(), name=f"{name}_dense1")(y)
         y = keras.layers.Dense(spec.width, kernel_initializer=normal(), name=f"{name}_dense2")(y)
         return _scaled(y, spec, f"{name}_scale2")
 

@@ -154,8 +154,9 @@ def _check_data(folder: Path, source: Source) -> None:
 def _opening(config: Config, folder: Path, place: Devices, parts: dict[str, Split]) -> str:
     counts = ", ".join(f"{part.size} {name}" for name, part in parts.items())
     replicas = place.strategy.num_replicas_in_sync
+    each = f" of {config.cotraining.submodels} submodels" if "cosub" in config.cotraining.method else ""
     return (
-        f"{config.network.model} in {config.network.splits} branches on {config.data.dataset} ({counts}); "
+        f"{config.network.model} in {config.network.splits} branches{each} on {config.data.dataset} ({counts}); "
         f"{replicas} replica{'s' if replicas > 1 else ''}, {config.machine.precision}; folder {folder}"
     )
 

@@ -23,6 +23,8 @@ def branch(preset: str, seed: int = 1, classes: int = 7) -> keras.Model:
     for variable in network.variables:
         if variable.path.rsplit("/", 1)[-1] in ("gamma", "beta"):
             variable.assign(variable + draw.uniform(0.1, 0.5, variable.shape))
+        elif variable.path.endswith("/scale"):  # of residual branches, which start next to nothing
+            variable.assign(draw.uniform(0.5, 1.5, variable.shape))
     for layer in network.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.5

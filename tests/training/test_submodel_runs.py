@@ -10,6 +10,7 @@ import pytest
 from dico_tf.config import from_values
 from dico_tf.errors import UserError
 from dico_tf.evaluation.members import runs
+from dico_tf.evaluation.members.opening import opened
 from dico_tf.layers import bicubic
 from dico_tf.layers.stochastic_depth import droppings
 from dico_tf.training import assemble, state
@@ -109,3 +110,27 @@ def _data() -> dict:
 def test_pictures_that_patches_do_not_divide_end_in_one_message(tmp_path):
     with pytest.raises(UserError, match=r"image_size=18 does not divide into patches of 4x4 pixels: give .*16 or 20"):
         run(tmp_path / "run", image_size=18)
+
+
+def test_fewer_blocks_of_a_run_are_a_member_that_costs_less(whole):
+    found = opened([f"{whole}?blocks=2", str(whole)])
+    assert [member.name for member in found] == ["whole.branch_0.2_blocks", "whole.branch_0"]
+    short, long = (member.load() for member in found)
+    assert short.cost.macs < 0.6 * long.cost.macs
+    pictures = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3)).astype(np.uint8)
+    assert short.answer(pictures).shape == long.answer(pictures).shape == (3, 10)
+    assert found[0].weights != found[1].weights
+    with pytest.raises(UserError, match=r"blocks=9: branch_0 cannot answer with 9 blocks: it has 4 that training"):
+        opened([f"{whole}?blocks=9"])[0].load()
+
+
+@pytest.mark.parametrize(
+    ("method", "splits", "kind", "target"),
+    [("dico", 2, "DiCo", "softmax"), ("cosub", 1, "Submodels", "binary"), ("dico+cosub", 2, "Submodels", "binary")],
+)
+def test_a_method_is_a_class_and_what_its_answers_are_compared_with(method, splits, kind, target):
+    config = from_values({**RECIPE, "method": method, "splits": splits, "division": "params"})
+    model = assemble.network(config, _data(), precision="mixed_bfloat16")
+    assert (type(model).__name__, model.target, len(model.branches)) == (kind, target, splits)
+    (rate,) = {layer.rate for layer in droppings(model.branches[0])}
+    assert rate == pytest.approx(0.3 / splits**0.5)

@@ -22,11 +22,12 @@ from dico_tf.evaluation.members.spelling import Spelling
 from dico_tf.layers.image import Normalisation
 from dico_tf.layers.tokens import fitted
 from dico_tf.models.menu import Preset, find
+from dico_tf.models.shorter import shorter
 from dico_tf.registry import suggestion
 from dico_tf.training.assemble import TrainedRun, trained_run
 
 ENSEMBLE = "ensemble"
-OPTIONS = ()
+OPTIONS = ("blocks",)
 
 
 def members(spelling: Spelling, classes: int) -> list[Member]:
@@ -40,20 +41,22 @@ def members(spelling: Spelling, classes: int) -> list[Member]:
             f"{spelling.source}: the run {run.workdir} has no {spelling.part!r}; "
             f"{suggestion(spelling.part, (*names, ENSEMBLE))}"
         )
-    networks = functools.cache(lambda: branches(run, spelling.size))
+    blocks = spelling.number("blocks", 0)
+    networks = functools.cache(lambda: _shortened(branches(run, spelling.size), blocks, spelling.source))
     return [_member(spelling, run, part, networks) for part in ([spelling.part] if spelling.part else names)]
 
 
 def _member(spelling: Spelling, run: TrainedRun, part: str, networks: Callable[[], list[keras.Model]]) -> Member:
+    blocks = spelling.number("blocks", 0)
     size, config = run.data["image_size"], run.config
     margin = run.short_side > size
     wanted = spelling.size or size
     chosen = range(config.network.splits) if part == ENSEMBLE else [int(part.removeprefix("branch_"))]
     return Member(
-        name=spelling.label(part),
+        name=spelling.label(part, *([f"{blocks}_blocks"] if blocks else [])),
         kind=spelling.kind,
         source=spelling.source,
-        weights=_digest(run, chosen),
+        weights=_digest(run, chosen, blocks),
         input_size=wanted,
         short_side=run.short_side if wanted == size else int(pictures.MARGIN * wanted) if margin else wanted,
         class_names=tuple(run.data["class_names"]),
@@ -63,10 +66,19 @@ def _member(spelling: Spelling, run: TrainedRun, part: str, networks: Callable[[
     )
 
 
-def _digest(run: TrainedRun, chosen: Sequence[int]) -> str:
+def _shortened(models: list[keras.Model], blocks: int, source: str) -> list[keras.Model]:
+    """With so many of their blocks each; 0 = all."""
+    try:
+        return [shorter(model, blocks) for model in models] if blocks else models
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from None
+
+
+def _digest(run: TrainedRun, chosen: Sequence[int], blocks: int = 0) -> str:
     """Of the branches' weights, and of what else makes up a network."""
     network = run.reference or [run.config.network.model, run.config.network.splits, run.config.network.division]
-    digest = hashlib.sha256(json.dumps([network, run.data["mean"], run.data["std"]]).encode())
+    fewer = [blocks] if blocks else []
+    digest = hashlib.sha256(json.dumps([network, run.data["mean"], run.data["std"], *fewer]).encode())
     for name in sorted(run.arrays):
         if int(name.partition("/")[0].removeprefix("branch_")) in chosen:
             digest.update(f"\0{name}\0".encode() + run.arrays[name].tobytes())

@@ -71,3 +71,4 @@ _BUILDERS = {
     "resnet": _resnet, "wrn": _wrn, "resnext": _resnext, "se_resnet": _se_resnet, "densenet": _densenet,
     "pyramidnet": _pyramidnet, "shake_shake": _shake_shake, "resnexst": _resnexst,
 }  # fmt: skip
+KNOWN = {*_BUILDERS, "efficientnet"}
