@@ -19,6 +19,7 @@ BARS = {  # views per second on two cores
     "crop+flip+randaugment": 15_000,
     "crop+flip+autoaugment_cifar+erase": None,
     "resized_crop+flip+autoaugment_imagenet": None,
+    "simple_crop+flip+three_augment+jitter:0.3": None,
 }
 KERAS_CV = "keras_cv.layers.RandAugment"
 

@@ -65,6 +65,9 @@ class Views:
     same_views: bool = option(False, "every branch sees the same view")
     mixup: float = option(0.0, "alpha of mixup's Beta distribution; 0 = off")
     cutmix: float = option(0.0, "alpha of CutMix's Beta distribution; 0 = off")
+    repeated_augmentation: int = option(
+        1, "times a batch shows each image, in other views; an epoch has as many steps, and reaches fewer images"
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -104,18 +107,20 @@ class Optimisation:
     accumulation: int = option(1, "pieces a batch passes in, to save memory")
     epochs: int = option(300, "passes over the training images")
     max_steps: int = option(0, "stop after this many steps; 0 = off")
-    optimizer: str = option("sgd", "sgd (Nesterov, coupled L2) or adamw (decoupled)", ("sgd", "adamw"))
+    optimizer: str = option("sgd", "sgd (Nesterov, coupled L2), adamw or lamb (decoupled)", ("sgd", "adamw", "lamb"))
     lr: float = option(0.1, "learning rate after the warm-up")
     momentum: float = option(0.9, "momentum of sgd")
     schedule: str = option(
-        "cosine", "course of the learning rate after the warm-up", ("cosine", "step", "constant", "poly")
+        "cosine",
+        "course of the learning rate after the warm-up; cosine_floor is timm's, over all epochs, with min_lr added",
+        ("cosine", "cosine_floor", "step", "constant", "poly"),
     )
     warmup_epochs: int = option(
         0,
         "epochs of linear warm-up of the learning rate; -1 = the published none: a cosine that starts one epoch in",
     )
     warmup_lr: float = option(0.005, "learning rate the warm-up starts from")
-    min_lr: float = option(1e-4, "floor of the cosine schedule")
+    min_lr: float = option(1e-4, "floor of the cosine schedules")
     step_epochs: tuple[int, ...] = option((), "epochs at which the step schedule falls (default: 30, 60 and 90%)")
     step_factor: float = option(0.1, "factor of each fall of the step schedule")
     poly_power: float = option(0.9, "power of the poly schedule, lr (1 - share of the steps) ^ power")

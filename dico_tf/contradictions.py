@@ -27,6 +27,7 @@ def of_config(config: "Config", values: Iterable[tuple[dataclasses.Field, Any]])
         yield "--validation=0 leaves nothing for --select=validation: give --select=test, or carve some images"
     yield from of_task(config, values)
     yield from of_method(config)
+    yield from _of_repeats(config)
     yield from _of_optimisation(config.optimisation)
 
 
@@ -133,9 +134,17 @@ def _of_optimisation(o: "Optimisation") -> Iterator[str]:
         yield f"--warmup_epochs=-1 shifts a cosine and contradicts --schedule={o.schedule}: give --warmup_epochs=0"
     if o.warmup_epochs > 0 and o.warmup_lr > o.lr:
         yield f"--warmup_lr={o.warmup_lr} is above --lr={o.lr}, which the warm-up rises to: give a smaller one"
-    if o.schedule == "cosine" and o.min_lr > o.lr:
+    if o.schedule.startswith("cosine") and o.min_lr > o.lr:
         yield f"--min_lr={o.min_lr} is above --lr={o.lr}, which the cosine falls from: give a smaller one"
     if o.evaluate_ema and not o.ema:
         yield "--evaluate_ema needs averaged weights: give --ema, e.g. --ema=0.999"
     if o.step_epochs and o.schedule != "step":
         yield f"--step_epochs contradicts --schedule={o.schedule}: give --schedule=step"
+
+
+def _of_repeats(config: "Config") -> Iterator[str]:
+    repeats, batch_size = config.views.repeated_augmentation, config.optimisation.batch_size
+    if repeats > 1 and set(config.views.views) == {"none"}:
+        yield f"--repeated_augmentation={repeats} contradicts --views=none: what is repeated would be the same image"
+    if repeats > batch_size:
+        yield f"--repeated_augmentation={repeats} is more than --batch_size={batch_size}: give a smaller number"

@@ -64,9 +64,10 @@ def _choice_faults(config: Config) -> Iterator[str]:
 
 _AT_LEAST = {
     "image_size": 0, "frames": 0, "frame_rate": 0, "void": -1, "classes": 0, "validation": 0, "splits": 1, "mixup": 0,
-    "cutmix": 0, "agreement_weight": 0, "agreement_warmup_epochs": 0, "auxiliary_weight": 0, "batch_size": 1,
-    "accumulation": 1, "epochs": 1, "max_steps": 0, "lr": 0, "warmup_epochs": -1, "warmup_lr": 0, "min_lr": 0,
-    "submodels": 2, "clip_norm": 0, "seed": 0, "save_every": 0, "keep": 1, "evaluation_batch_size": 1,
+    "cutmix": 0, "repeated_augmentation": 1, "agreement_weight": 0, "agreement_warmup_epochs": 0,
+    "auxiliary_weight": 0, "batch_size": 1, "accumulation": 1, "epochs": 1, "max_steps": 0, "lr": 0,
+    "warmup_epochs": -1, "warmup_lr": 0, "min_lr": 0, "submodels": 2, "clip_norm": 0, "seed": 0, "save_every": 0,
+    "keep": 1, "evaluation_batch_size": 1,
 }  # fmt: skip
 SMALLEST = 4  # pixels; of fewer, layers of some networks would have none left
 _SHARES = ("label_smoothing", "ema", "momentum")

@@ -25,7 +25,8 @@ def fault(**values) -> str:
 ELSEWHERE = {
     "dataset": "folder:photos", "data_dir": "/data", "image_size": 48, "classes": 7, "validation": 0,
     "skip_unreadable": True, "model": "resnet_110", "splits": 2, "division": "published", "init_from": "old",
-    "views": ("crop", "crop+flip"), "same_views": False, "mixup": 0.25, "cutmix": 1.5, "method": "dico",
+    "views": ("crop", "crop+flip"), "same_views": False, "mixup": 0.25, "cutmix": 1.5, "repeated_augmentation": 3,
+    "method": "dico",
     "training": "independent", "agreement": "kl", "agreement_weight": 0.75, "agreement_warmup_epochs": 9,
     "label_smoothing": 0.1, "average": "max", "batch_size": 60, "accumulation": 3, "epochs": 40, "max_steps": 17,
     "optimizer": "adamw", "lr": 0.3, "momentum": 0.5, "schedule": "step", "warmup_epochs": 4, "warmup_lr": 0.01,
@@ -76,6 +77,13 @@ def test_a_config_is_the_same_after_json(values):
     read = from_json(json.loads(json.dumps(to_values(asked))))
     assert read == asked
     assert isinstance(read.views.views, tuple) and isinstance(read.optimisation.step_epochs, tuple)
+
+
+def test_repeats_of_an_image_must_differ_and_fit_into_a_batch():
+    assert "--views=none: what is repeated would be the same" in fault(repeated_augmentation=3, views=("none",))
+    assert "is more than --batch_size=2" in fault(repeated_augmentation=3, batch_size=2)
+    assert "must be at least 1" in fault(repeated_augmentation=0)
+    from_values({"repeated_augmentation": 3, "views": ("none", "crop"), "splits": 2, "training": "independent"})
 
 
 def test_what_a_json_config_leaves_out_has_its_default():
@@ -159,7 +167,8 @@ def test_a_value_that_is_no_choice_is_refused_with_the_choices(name):
 # name: the smallest allowed, the largest refused
 LOWER = {
     "image_size": (0, -1), "classes": (0, -1), "validation": (1, -1), "splits": (1, 0), "mixup": (0, -1e-9),
-    "cutmix": (0, -1e-9), "agreement_weight": (0, -1e-9), "agreement_warmup_epochs": (0, -1), "batch_size": (1, 0),
+    "cutmix": (0, -1e-9), "repeated_augmentation": (1, 0),
+    "agreement_weight": (0, -1e-9), "agreement_warmup_epochs": (0, -1), "batch_size": (1, 0),
     "accumulation": (1, 0), "epochs": (1, 0), "max_steps": (0, -1), "lr": (1e-4, -1e-9), "warmup_epochs": (-1, -2),
     "warmup_lr": (0, -1e-9), "min_lr": (0, -1e-9), "clip_norm": (0, -1e-9), "seed": (0, -1), "save_every": (0, -1),
     "keep": (1, 0), "evaluation_batch_size": (1, 0), "label_smoothing": (0, -1e-9), "ema": (0, -1e-9),
@@ -238,6 +247,7 @@ def test_a_warm_up_that_would_fall_is_refused():
 
 def test_a_floor_above_the_learning_rate_is_refused_where_there_is_a_floor():
     assert "--min_lr=0.0001 is above --lr=5e-05" in fault(lr=5e-5)
+    assert "--min_lr=0.0001 is above --lr=5e-05" in fault(lr=5e-5, schedule="cosine_floor")
     from_values({"lr": 5e-5, "schedule": "constant"})
     from_values({"lr": 5e-5, "min_lr": 5e-5})
 

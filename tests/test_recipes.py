@@ -62,7 +62,7 @@ def _distinct() -> list[str]:
     return chosen
 
 
-def _train_two_steps(stem: str) -> tuple[int, bool, bool]:
+def _train_two_steps(stem: str, eager: bool = False) -> tuple[int, bool, bool]:
     """Steps made, whether the loss is finite, whether the weights moved."""
     asked = read(stem)
     family = PRESETS[asked.network.model].family
@@ -72,7 +72,7 @@ def _train_two_steps(stem: str) -> tuple[int, bool, bool]:
     facts = {"class_names": list("abc"), "image_size": 32, "mean": (0.5,) * 3, "std": (0.25,) * 3}
     labels = DRAW.integers(0, 3, (8, 32, 32) if asked.data.task == "segmentation" else 8)
     model = assemble.network(asked, facts)
-    model.compile(optimizer(asked.optimisation, 2, 1e-4, model.branch_variables))
+    model.compile(optimizer(asked.optimisation, 2, 1e-4, model.branch_variables, splits), run_eagerly=eager)
     before = [variable.numpy() for variable in model.branch_variables]
     clip = (3,) if asked.data.task == "video" else ()
     images = DRAW.integers(0, 256, (8, *clip, 32, 32, 3)).astype(np.uint8)
@@ -84,7 +84,9 @@ def _train_two_steps(stem: str) -> tuple[int, bool, bool]:
 
 @pytest.mark.parametrize("stem", _distinct())
 def test_a_recipe_trains_its_tiny_sibling(stem):
-    assert _train_two_steps(stem) == (2, True, True)
+    """Of cosub's recipes one as a graph, which takes a transformer longer than its steps."""
+    eager = stem != "imagenet_cosub" and ("cosub" in stem or "finetune" in stem)
+    assert _train_two_steps(stem, eager) == (2, True, True)
 
 
 @pytest.mark.slow

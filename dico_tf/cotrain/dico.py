@@ -129,7 +129,8 @@ class DiCo(keras.Model):
 
     def _make_views(self, fill: Sequence[float]) -> Views:
         settings = self._settings
-        return Views(settings["views"], self.splits, settings["seed"], fill, same=settings["same_views"])
+        names = {"same": settings["same_views"], "image_size": settings["image_size"]}
+        return Views(settings["views"], self.splits, settings["seed"], fill, **names)
 
     def _make_scores(self) -> Scores:
         return Scores(self.splits, self.average)
@@ -144,6 +145,7 @@ class DiCo(keras.Model):
             keras.config.set_dtype_policy(before)
         for s, branch in enumerate(branches):
             branch.name = f"branch_{s}"
+            grads.spare_scales(branch)
         return branches
 
     def _build_branch(self, network: Any, normalisation: Normalisation) -> keras.Model:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+import keras
 import tensorflow as tf
 
 from dico_tf.errors import UserError
@@ -10,8 +11,18 @@ DECAYED = ("kernel", "depthwise_kernel", "pointwise_kernel", "gamma")  # biases 
 
 
 def decays(variable) -> bool:
-    """Kernels and gammas, but for the gammas of families that leave them alone."""
+    """Kernels, and gammas where no layer or `spare_scales` marked them; positions and class tokens have other names."""
     return variable.path.rsplit("/", 1)[-1] in DECAYED and getattr(variable, "decays", True)
+
+
+def spare_scales(network: keras.Model) -> None:
+    """Marks the gammas that never decay: those of layer normalisation and of a residual branch's own scale."""
+    for layer in network.layers:
+        if isinstance(layer, keras.Model):
+            spare_scales(layer)
+        gamma = getattr(layer, "gamma", None)
+        if isinstance(gamma, keras.Variable) and not isinstance(layer, keras.layers.BatchNormalization):
+            gamma.decays = False
 
 
 def in_pieces(learn: Callable, batches: Sequence[tf.Tensor], pieces: int) -> tuple[tf.Tensor, list[tf.Tensor]]:

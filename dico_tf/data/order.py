@@ -34,11 +34,14 @@ def plan(
     workers: int = 1,
     replicas: int = 1,
     branches: int | None = None,
+    repeats: int = 1,
 ) -> np.ndarray:
     """int64 [steps, replicas, batch_size / (workers replicas)(, branches)]: what this worker's replicas are to take.
 
     Step t is rows t B .. (t + 1) B of the order; every worker, and within it every replica, has a contiguous share.
-    The incomplete last batch is dropped.
+    The incomplete last batch is dropped. With repeats R, each image stands R times in a row, as i, i + N, ..,
+    i + (R - 1) N, by which their views are drawn; steps remain as many, so that they reach a R-th of the images. The
+    replicas of all workers then take rows in turn, so that repeats of an image part.
     """
     _check(size, batch_size, workers, replicas)
     if not (0 <= worker < workers and first_step >= 0):
@@ -47,9 +50,19 @@ def plan(
         rows = order(size, seed, epoch)
     else:
         rows = np.stack([order(size, seed, epoch, branch) for branch in range(branches)], axis=-1)  # [N, S]
-    steps = size // batch_size
-    rows = rows[: steps * batch_size].reshape(steps, workers, replicas, -1, *rows.shape[1:])
-    return np.ascontiguousarray(rows[first_step:, worker])
+    steps, total, rest = size // batch_size, workers * replicas, rows.shape[1:]
+    if repeats == 1:
+        rows = rows[: steps * batch_size].reshape(steps, total, -1, *rest)
+    else:
+        rows = _repeated(rows, repeats)[: steps * batch_size].reshape(steps, -1, total, *rest).swapaxes(1, 2)
+    return np.ascontiguousarray(rows.reshape(steps, workers, replicas, -1, *rest)[first_step:, worker])
+
+
+def _repeated(rows: np.ndarray, repeats: int) -> np.ndarray:
+    """[N repeats(, S)]: i, i + N, i + 2 N, .. for each i of the order."""
+    size = len(rows)
+    number = np.tile(np.arange(repeats), size)
+    return np.repeat(rows, repeats, axis=0) + size * number.reshape(-1, *[1] * (rows.ndim - 1))
 
 
 def _check(size: int, batch_size: int, workers: int, replicas: int) -> None:

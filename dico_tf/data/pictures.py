@@ -79,11 +79,28 @@ def square(image: Image.Image, size: int, short: int) -> Image.Image:
 
 
 def window(image: Image.Image, size: int, place: np.ndarray, full: np.ndarray) -> Image.Image:
-    """(left, top, right, bottom) in pixels of the picture at its full (width, height); bicubic, antialiased."""
-    box = np.minimum(place * np.tile(np.divide(image.size, full), 2), np.tile(image.size, 2))
+    """(left, top, right, bottom) in pixels of the picture at its full (width, height); bicubic, antialiased.
+
+    What lies outside of the picture mirrors it, without its outermost pixels, as it is once resized.
+    """
+    sides = np.tile(image.size, 2)
+    box = place * np.tile(np.divide(image.size, full), 2)
+    beyond = np.minimum(box[:2], 0) + np.maximum(box[2:] - sides[2:], 0)
+    shift = np.rint(size * beyond / (box[2:] - box[:2])).astype(int)
+    box = np.clip(box - np.tile(np.where(shift, beyond, 0), 2), 0, sides)  # without a shift it was rounding
     low, high = np.floor(box[:2]), np.ceil(box[2:])
     part = image.crop((*low.astype(int).tolist(), *high.astype(int).tolist()))  # the filter must not see beyond it
-    return part.resize((size, size), Image.Resampling.BICUBIC, box=tuple((box - np.tile(low, 2)).tolist()))
+    found = part.resize((size, size), Image.Resampling.BICUBIC, box=tuple((box - np.tile(low, 2)).tolist()))
+    return _mirrored(found, shift) if shift.any() else found
+
+
+def _mirrored(image: Image.Image, shift: np.ndarray) -> Image.Image:
+    """Pixel (x, y) shows (x + shift[0], y + shift[1]), mirrored at the edges."""
+    columns, rows = (
+        (side - 1) - np.abs((side - 1) - np.abs(np.arange(side) + by))
+        for side, by in zip(image.size, shift, strict=True)
+    )
+    return Image.fromarray(np.asarray(image)[rows[:, None], columns[None]])
 
 
 def decode(file: str | BinaryIO, size: int, short: int) -> np.ndarray:

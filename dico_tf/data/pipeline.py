@@ -1,6 +1,7 @@
 """Batches for TensorFlow: one element per replica and step; the images stay outside the graph."""
 
 import contextlib
+import functools
 import math
 import re
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ _AT_WORK = 2  # elements made at a time; one of picture files keeps all cores bu
 _AHEAD, _AHEAD_BYTES = 4, 2**29  # elements kept ready: as many, but of large images no more than 512 MiB
 
 Windows = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # index [b(, S)], sizes [b(, S), (w, h)] -> places [b, S, 4]
+Places = Callable[[tf.Tensor], tf.Tensor]  # the same of known indices
 
 
 def training_batches(split: Split | SceneSplit, indices: np.ndarray, windows: Windows | None = None) -> tf.data.Dataset:
@@ -23,7 +25,7 @@ def training_batches(split: Split | SceneSplit, indices: np.ndarray, windows: Wi
 
     With windows, images of an album are cut out of the whole pictures: {image [b, S, H, W, 3], ..., window [b, S, 4]},
     and clips out of films, whose window names the first frame too: {image [b, S, T, H, W, 3], ..., window [b, S, 5]}.
-    Of scenes, windows say what is cropped, and label is the crop's mask [b, H, W].
+    Of scenes, windows say what is cropped, and label is the crop's mask [b, H, W]. Index i + r N is image i of N again.
     """
     rows = np.asarray(indices, np.int64).reshape(-1, *indices.shape[2:])  # [steps * replicas, b(, S)]
     return _dataset(split, len(rows), lambda n: rows[n], rows.shape[1:], windows)
@@ -58,7 +60,8 @@ def _dataset(
 
     def make(n):
         index = tf.ensure_shape(_called(lambda n: rows_of(int(n)), [n], tf.int64), shape)
-        return {**fill(split, index, shape, windows), "index": index}
+        places_in = None if windows is None else functools.partial(windows, index)
+        return {**fill(split, index % split.size, shape, places_in), "index": index}
 
     options = tf.data.Options()
     options.deterministic = True
@@ -72,26 +75,26 @@ def _dataset(
     return made.prefetch(_ahead(size)).with_options(options)
 
 
-def _images(split: Split, index: tf.Tensor, shape: tuple, windows: Windows | None) -> dict[str, tf.Tensor]:
+def _images(split: Split, index: tf.Tensor, shape: tuple, places_in: Places | None) -> dict[str, tf.Tensor]:
     """image and label; with windows also window."""
     label = tf.ensure_shape(_called(lambda i: split.labels[i], [index], tf.int64), shape)
-    if windows is None or split.album is None:
+    if places_in is None or split.album is None:
         image = _called(split.take, [index], tf.uint8)
         return {"image": tf.ensure_shape(image, (*shape, *split.image_shape)), "label": label}
-    places = windows(index, _sizes(split, index, shape))
+    places = places_in(_sizes(split, index, shape))
     image = _called(split.windows, [index, places], tf.uint8)
     image = tf.ensure_shape(image, (*places.shape[:2], *split.image_shape))
     return {"image": image, "label": label, "window": places}
 
 
-def _scenes(split: SceneSplit, index: tf.Tensor, shape: tuple, windows: Windows | None) -> dict[str, tf.Tensor]:
+def _scenes(split: SceneSplit, index: tf.Tensor, shape: tuple, places_in: Places | None) -> dict[str, tf.Tensor]:
     """image and label, the masks: of crops, or whole in their frames."""
-    if windows is None:
+    if places_in is None:
         sides = split.frame
         image, mask = tf.numpy_function(split.framed, [index], [tf.uint8] * 2, stateful=False)
     else:
         sides = (split.image_size,) * 2
-        places = windows(index, _sizes(split, index, shape))
+        places = places_in(_sizes(split, index, shape))
         image, mask = tf.numpy_function(split.crops, [index, places], [tf.uint8] * 2, stateful=False)
     return {"image": tf.ensure_shape(image, (*shape, *sides, 3)), "label": tf.ensure_shape(mask, (*shape, *sides))}
 

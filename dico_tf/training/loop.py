@@ -165,6 +165,7 @@ class Loop:
             workers=self.devices.workers,
             replicas=self.devices.replicas,
             branches=self.config.network.splits if independent else None,
+            repeats=self.config.views.repeated_augmentation,
         )[:count]
         return self.devices.distribute(lambda: training_batches(self.train, indices, self._windows(epoch)))
 

@@ -4,6 +4,7 @@ import keras
 
 from dico_tf.config import Optimisation
 from dico_tf.cotrain.gradients import decays
+from dico_tf.training.lamb import Lamb
 from dico_tf.training.schedules import Schedule
 
 
@@ -26,6 +27,16 @@ class SGD(keras.optimizers.SGD):
         self.assign_sub(variable, lr * (gradient + momentum * latest if self.nesterov else latest))
 
 
+@keras.saving.register_keras_serializable("dico_tf")
+class AdamW(keras.optimizers.AdamW):
+    """Keras', with the decay of kernels alone; what is left out follows from the variables, so a saved one knows it."""
+
+    def build(self, variables):
+        if not self.built:
+            self.exclude_from_weight_decay([v for v in variables if not decays(v)])  # before build, or it is ignored
+        super().build(variables)
+
+
 def schedule(options: Optimisation, steps_per_epoch: int) -> Schedule:
     return Schedule(
         options.schedule,
@@ -41,13 +52,14 @@ def schedule(options: Optimisation, steps_per_epoch: int) -> Schedule:
     )
 
 
-def optimizer(options: Optimisation, steps_per_epoch: int, weight_decay: float, variables: list):
-    """Built on the variables; weight_decay is a branch's, and used here only where it is decoupled."""
+def optimizer(options: Optimisation, steps_per_epoch: int, weight_decay: float, variables: list, networks: int = 1):
+    """Built on the variables of S equal networks; weight_decay is a branch's, and used here only where decoupled."""
     rate = schedule(options, steps_per_epoch)
     average = {"use_ema": True, "ema_momentum": options.ema} if options.ema else {}
     if options.optimizer == "adamw":
-        built = keras.optimizers.AdamW(rate, weight_decay=weight_decay, **average)
-        built.exclude_from_weight_decay([v for v in variables if not decays(v)])  # before build, or it is ignored
+        built = AdamW(rate, weight_decay=weight_decay, **average)
+    elif options.optimizer == "lamb":
+        built = Lamb(rate, weight_decay=weight_decay, networks=networks, **average)
     else:
         built = SGD(rate, momentum=options.momentum, nesterov=True, **average)
     built.build(variables)

@@ -50,7 +50,8 @@ def _build(config: Config, place: Devices, data: dict[str, Any], reference: Any,
         model = assemble.network(config, data, reference)
         assemble.check_rows(model, config, place.strategy.num_replicas_in_sync)
         decay = weight_decay.of_branch(config, data["image_size"])
-        model.compile(optimizer(config.optimisation, steps_per_epoch, decay, model.branch_variables))
+        variables, networks = model.branch_variables, len(model.learners)
+        model.compile(optimizer(config.optimisation, steps_per_epoch, decay, variables, networks))
         if not model.optimizer.built:  # mixed_float16 wraps it
             model.optimizer.build(model.branch_variables)
     return model

@@ -6,12 +6,15 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("dico_tf")
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
-    """Linear warm-up to `lr` over W epochs, then cosine, step, constant or poly.
+    """Linear warm-up to `lr` over W epochs, then cosine, cosine_floor, step, constant or poly.
 
     T <= W n: warmup_lr + (lr - warmup_lr) T / (W n), with n steps per epoch; then, for cosine,
     max(lr (1 + cos(pi (T - W n) / ((E - W) n))) / 2, min_lr). W = -1 is the published "none" of the
     1800-epoch runs: the cosine spans E + 1 epochs and starts one epoch in. Poly is
     lr (1 - (T - W n) / ((E - W) n)) ^ power.
+
+    Cosine_floor is timm's, of the transformers' recipes: min_lr + (lr - min_lr) (1 + cos(pi T / (E n))) / 2 over all
+    epochs, of which the warm-up replaces the first. There it is constant within an epoch; here every step has its own.
     """
 
     def __init__(
@@ -46,7 +49,8 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         if warmup <= 0:
             return after
         rising = self.warmup_lr + (self.lr - self.warmup_lr) * step / warmup
-        return ops.where(step <= warmup, rising, after)
+        risen = step < warmup if self.shape == "cosine_floor" else step <= warmup  # at T = W n: the cosine's own
+        return ops.where(risen, rising, after)
 
     def _share(self, step):
         """Of the steps after the warm-up, 0..1."""
@@ -56,6 +60,10 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
 
     def _cosine(self, step):
         return ops.maximum(0.5 * self.lr * (1 + ops.cos(3.141592653589793 * self._share(step))), self.min_lr)
+
+    def _cosine_floor(self, step):
+        share = ops.clip(step / (self.epochs * self.steps_per_epoch), 0.0, 1.0)
+        return self.min_lr + 0.5 * (self.lr - self.min_lr) * (1 + ops.cos(3.141592653589793 * share))
 
     def _poly(self, step):
         return self.lr * ops.power(1 - self._share(step), self.poly_power)

@@ -21,7 +21,7 @@ FREE = frozenset(
 LATER = frozenset(
     {
         "task", "frames", "frame_rate", "void", "auxiliary_weight", "poly_power", "cascade_aware", "submodels",
-        "label_weight", "target", "drop_path", "drop_form",
+        "label_weight", "target", "drop_path", "drop_form", "repeated_augmentation",
     }
 )  # fmt: skip
 PACKAGES = ("tensorflow", "keras", "keras-cv", "tensorflow-datasets", "numpy")

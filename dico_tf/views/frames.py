@@ -4,9 +4,9 @@ import tensorflow as tf
 
 from dico_tf.views.draws import Draws
 from dico_tf.views.operations import Fill
-from dico_tf.views.policies import Crop, Cutout, Erase, Flip
+from dico_tf.views.policies import Crop, Cutout, Erase, Flip, SimpleCrop
 
-MOVES = (Crop, Flip)
+MOVES = (Crop, Flip, SimpleCrop)
 COVERS = (Erase, Cutout)
 
 
@@ -26,6 +26,12 @@ class Frame:
         top = draws.below(f"{stream} top", 2 * piece.padding + 1) - piece.padding
         left = draws.below(f"{stream} left", 2 * piece.padding + 1) - piece.padding
         self.rows, self.columns = _shifted(self.rows, top), _shifted(self.columns, left)
+
+    def simple_crop(self, piece: SimpleCrop, draws: Draws, stream: str) -> None:
+        """The window [H, W] at a drawn place of the picture, mirrored for `padding` pixels at each side."""
+        count = 2 * piece.padding + 1
+        top, left = (draws.below(f"{stream} {name}", count) - piece.padding for name in ("top", "left"))
+        self.rows, self.columns = _mirrored(self.rows, top), _mirrored(self.columns, left)
 
     def flip(self, piece: Flip, draws: Draws, stream: str) -> None:
         """Left to right, with probability 1/2."""
@@ -54,7 +60,7 @@ class Frame:
             inside.append(_between(start, length * tf.ones_like(start), side))
         self.covers.append(tuple(inside))
 
-    def add(self, piece: Crop | Flip | Erase | Cutout, draws: Draws, stream: str) -> None:
+    def add(self, piece: Crop | Flip | SimpleCrop | Erase | Cutout, draws: Draws, stream: str) -> None:
         _ADD[type(piece)](self, piece, draws, stream)
 
     def view(self) -> tf.Tensor:
@@ -73,7 +79,7 @@ class Frame:
         return tf.ensure_shape(tf.gather(pixels, place), self.images.shape)
 
 
-_ADD = {Crop: Frame.crop, Flip: Frame.flip, Erase: Frame.erase, Cutout: Frame.cutout}
+_ADD = {Crop: Frame.crop, SimpleCrop: Frame.simple_crop, Flip: Frame.flip, Erase: Frame.erase, Cutout: Frame.cutout}
 
 
 def _shifted(source: tf.Tensor, by: tf.Tensor) -> tf.Tensor:
@@ -82,6 +88,14 @@ def _shifted(source: tf.Tensor, by: tf.Tensor) -> tf.Tensor:
     place = tf.range(side) + by[:, None]
     found = tf.gather(source, tf.clip_by_value(place, 0, side - 1), batch_dims=1)
     return tf.where((place < 0) | (place >= side), -1, found)
+
+
+def _mirrored(source: tf.Tensor, by: tf.Tensor) -> tf.Tensor:
+    """source[b, i + by[b]], mirrored at its ends, which are not repeated; source [B, N]."""
+    side = tf.shape(source)[1]
+    place = tf.abs(tf.range(side) + by[:, None])
+    place = side - 1 - tf.abs(side - 1 - place)
+    return tf.gather(source, tf.clip_by_value(place, 0, side - 1), batch_dims=1)
 
 
 def _between(start: tf.Tensor, length: tf.Tensor, side: tf.Tensor) -> tf.Tensor:

@@ -167,21 +167,20 @@ _NUMBER_OF = [number for names, _ in _GROUPS for number in range(len(names))]
 
 def apply(images: tf.Tensor, operation: tf.Tensor, value: tf.Tensor, fill: Fill) -> tf.Tensor:
     """Each image through the operation NAMES[operation[b]] with its value[b]."""
-    group = tf.gather(tf.constant(_GROUP_OF), operation)
     number = tf.gather(tf.constant(_NUMBER_OF), operation)
-    places = tf.dynamic_partition(tf.range(tf.shape(images)[0]), group, len(_GROUPS))
-    done = [_on_group(run, images, value, number, place, fill) for place, (_, run) in zip(places, _GROUPS, strict=True)]
+    runs = [lambda mine, *rest, run=run: run(mine, *rest, fill) for _, run in _GROUPS]
+    return sorted_by(tf.gather(tf.constant(_GROUP_OF), operation), runs, images, value, number)
+
+
+def sorted_by(group: tf.Tensor, runs: Sequence[Callable[..., tf.Tensor]], images: tf.Tensor, *rest: tf.Tensor):
+    """runs[group[b]](image b, rest b ...), each run once, on all of its images [G, H, W, 3] together."""
+    places = tf.dynamic_partition(tf.range(tf.shape(images)[0]), group, len(runs))
+    done = [_on_group(run, place, images, *rest) for place, run in zip(places, runs, strict=True)]
     out = tf.dynamic_stitch(places, done)
     return tf.ensure_shape(tf.reshape(out, tf.shape(images)), images.shape)
 
 
-def _on_group(
-    run: Group, images: tf.Tensor, value: tf.Tensor, number: tf.Tensor, place: tf.Tensor, fill: Fill
-) -> tf.Tensor:
+def _on_group(run: Callable[..., tf.Tensor], place: tf.Tensor, images: tf.Tensor, *rest: tf.Tensor) -> tf.Tensor:
     """Runs on the images at `place`; not at all where there are none, which some ops cannot bear."""
     mine = tf.gather(images, place)
-    return tf.cond(
-        tf.size(place) > 0,
-        lambda: run(mine, tf.gather(value, place), tf.gather(number, place), fill),
-        lambda: mine,
-    )
+    return tf.cond(tf.size(place) > 0, lambda: run(mine, *(tf.gather(r, place) for r in rest)), lambda: mine)

@@ -51,6 +51,34 @@ class ShortSide:
 
 
 @dataclasses.dataclass(frozen=True)
+class SimpleCrop:
+    """A square as wide as the picture is short, anywhere in it or up to `padding` mirrored pixels beyond; first."""
+
+    padding: int = 4
+
+    def faults(self) -> str:
+        return "" if self.padding >= 0 else "padding must be at least 0 pixels"
+
+
+@dataclasses.dataclass(frozen=True)
+class ThreeAugment:
+    """Exactly one of grayscale, solarize from 128 and Gaussian blur."""
+
+    def faults(self) -> str:
+        return ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Jitter:
+    """Brightness, contrast and saturation, each by a factor U(1 - amount, 1 + amount), in an order of its own."""
+
+    amount: float = 0.3
+
+    def faults(self) -> str:
+        return "" if self.amount >= 0 else "amount must be at least 0"
+
+
+@dataclasses.dataclass(frozen=True)
 class AutoAugmentCifar:
     """One of the 25 pairs of operations found for CIFAR-10."""
 
@@ -119,7 +147,7 @@ class Scale:
 
 
 Piece = (
-    Scale | Crop | Flip | ResizedCrop | ShortSide
+    Scale | Crop | Flip | ResizedCrop | ShortSide | SimpleCrop | ThreeAugment | Jitter
     | AutoAugmentCifar | AutoAugmentImagenet | RandAugment | Erase | Cutout
 )  # fmt: skip
 
@@ -130,6 +158,9 @@ PIECES.add("crop", Crop)
 PIECES.add("flip", Flip)
 PIECES.add("resized_crop", ResizedCrop)
 PIECES.add("short_side", ShortSide)
+PIECES.add("simple_crop", SimpleCrop)
+PIECES.add("three_augment", ThreeAugment)
+PIECES.add("jitter", Jitter)
 PIECES.add("autoaugment_cifar", AutoAugmentCifar)
 PIECES.add("autoaugment_imagenet", AutoAugmentImagenet)
 PIECES.add("randaugment", RandAugment)

@@ -18,13 +18,17 @@ from dico_tf.views.policies import (
     AutoAugmentImagenet,
     Crop,
     Flip,
+    Jitter,
     Piece,
     RandAugment,
     ResizedCrop,
     Scale,
     ShortSide,
+    SimpleCrop,
+    ThreeAugment,
     parse_all,
 )
+from dico_tf.views.three_augment import jitter, three_augment
 from dico_tf.views.views import seen
 
 GEOMETRY = (Scale, Crop, Flip)
@@ -38,6 +42,8 @@ def _in_place(table: tuple) -> tuple:
 
 _CIFAR, _IMAGENET = _in_place(autoaugment.CIFAR), _in_place(autoaugment.IMAGENET)
 _APPLY = {
+    ThreeAugment: lambda x, piece, draws, stream, fill: three_augment(x, draws, stream),
+    Jitter: lambda x, piece, draws, stream, fill: jitter(x, piece.amount, draws, stream),
     AutoAugmentCifar: lambda x, piece, draws, stream, fill: auto_augment(x, _CIFAR, draws, stream),
     AutoAugmentImagenet: lambda x, piece, draws, stream, fill: auto_augment(x, _IMAGENET, draws, stream),
     RandAugment: lambda x, piece, draws, stream, fill: rand_augment(x, piece.m, draws, stream, fill, TONES),
@@ -59,7 +65,12 @@ def split(policies: Sequence[str], splits: int) -> tuple[tuple[Piece, ...], list
 
 
 def _check(policies: str, pieces: Sequence[Piece]) -> None:
-    for kind, why in ((ResizedCrop, "resized_crop distorts masks"), (ShortSide, "short_side is for clips")):
+    refused = {
+        ResizedCrop: "resized_crop distorts masks",
+        ShortSide: "short_side is for clips",
+        SimpleCrop: "simple_crop mirrors what has no mask",
+    }
+    for kind, why in refused.items():
         if any(isinstance(piece, kind) for piece in pieces):
             raise UserError(f"--views={policies}: {why}; give scale:0.5:2+crop for segmentation")
     kinds = [type(piece) for piece in pieces if isinstance(piece, GEOMETRY)]

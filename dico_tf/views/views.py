@@ -14,14 +14,18 @@ from dico_tf.views.frames import COVERS, MOVES, Frame
 from dico_tf.views.policies import (
     AutoAugmentCifar,
     AutoAugmentImagenet,
+    Jitter,
     Piece,
     RandAugment,
     ResizedCrop,
     Scale,
     ShortSide,
+    SimpleCrop,
+    ThreeAugment,
     parse_all,
 )
-from dico_tf.views.zoom import resized_crop, short_side, squares, windows
+from dico_tf.views.three_augment import jitter, three_augment
+from dico_tf.views.zoom import beside, resized_crop, short_side, squares, windows
 
 Apply = Callable[[tf.Tensor, Any, Draws, str, operations.Fill], tf.Tensor]
 
@@ -29,6 +33,8 @@ Apply = Callable[[tf.Tensor, Any, Draws, str, operations.Fill], tf.Tensor]
 _APPLY: dict[type, Apply] = {
     ResizedCrop: lambda x, piece, draws, stream, fill: resized_crop(x, piece.min_area, draws, stream),
     ShortSide: lambda x, piece, draws, stream, fill: short_side(x, piece.least, piece.most, draws, stream),
+    ThreeAugment: lambda x, piece, draws, stream, fill: three_augment(x, draws, stream),
+    Jitter: lambda x, piece, draws, stream, fill: jitter(x, piece.amount, draws, stream),
     AutoAugmentCifar: lambda x, piece, draws, stream, fill: auto_augment(x, autoaugment.CIFAR, draws, stream),
     AutoAugmentImagenet: lambda x, piece, draws, stream, fill: auto_augment(x, autoaugment.IMAGENET, draws, stream),
     RandAugment: lambda x, piece, draws, stream, fill: rand_augment(x, piece.m, draws, stream, fill),
@@ -43,9 +49,16 @@ class Views:
     """
 
     def __init__(
-        self, policies: Sequence[str], splits: int, seed: int, fill: Sequence[float], same: bool = False
+        self,
+        policies: Sequence[str],
+        splits: int,
+        seed: int,
+        fill: Sequence[float],
+        same: bool = False,
+        image_size: int = 0,
     ) -> None:
         self.policies, self.splits, self.seed, self.fill, self.same = tuple(policies), splits, seed, tuple(fill), same
+        self.image_size = image_size  # asked for by `windows` of a simple crop alone
         self._pieces = parse_all(self.policies, splits)
         if any(isinstance(piece, Scale) for pieces in self._pieces for piece in pieces):
             raise UserError(f"--views={','.join(self.policies)}: scale is for --task=segmentation; give resized_crop")
@@ -96,6 +109,8 @@ class Views:
         places *= tf.constant([[float(zoom is not None)] for zoom in zooms])
         if any(isinstance(piece, ShortSide) for piece in first):
             places += _short_sides(sizes, first, draws)
+        if any(isinstance(piece, SimpleCrop) for piece in first):
+            places += _beside(sizes, self.image_size, first, draws)
         return places if facts.shape[-1] == 2 else tf.concat([places, self._starts(facts[..., 2:], draws)], axis=-1)
 
     def _starts(self, count: tf.Tensor, draws: Draws) -> tf.Tensor:
@@ -110,7 +125,7 @@ class Views:
         return 1 if self.same else self.splits
 
     def get_config(self) -> dict[str, Any]:
-        names = ("policies", "splits", "seed", "fill", "same")
+        names = ("policies", "splits", "seed", "fill", "same", "image_size")
         return {name: list(v) if isinstance(v := getattr(self, name), tuple) else v for name in names}
 
     @classmethod
@@ -118,10 +133,10 @@ class Views:
         return cls(**config)
 
 
-ZOOMS = (ResizedCrop, ShortSide)
+ZOOMS = (ResizedCrop, ShortSide, SimpleCrop)
 
 
-def _zoom(pieces: Sequence[Piece]) -> ResizedCrop | ShortSide | None:
+def _zoom(pieces: Sequence[Piece]) -> ResizedCrop | ShortSide | SimpleCrop | None:
     """The crop a policy begins with: what stands before another one works on squares already."""
     return pieces[0] if pieces and isinstance(pieces[0], ZOOMS) else None
 
@@ -133,6 +148,14 @@ def _short_sides(sizes: tf.Tensor, first: Sequence[Piece | None], draws: Draws) 
         tf.constant([getattr(piece, name) if piece else 1.0 for piece in pieces]) for name in ("least", "most")
     )
     places = squares(sizes, least, most, draws, _stream(0, ShortSide()))
+    return places * tf.constant([[float(piece is not None)] for piece in pieces])
+
+
+def _beside(sizes: tf.Tensor, side: int, first: Sequence[Piece | None], draws: Draws) -> tf.Tensor:
+    """float32 [B, S, 4]: the windows of the branches that begin with a simple crop, 0 of the others."""
+    pieces = [piece if isinstance(piece, SimpleCrop) else None for piece in first]
+    padding = tf.constant([piece.padding if piece else 0 for piece in pieces])
+    places = beside(sizes, side, padding, draws, _stream(0, SimpleCrop()))
     return places * tf.constant([[float(piece is not None)] for piece in pieces])
 
 

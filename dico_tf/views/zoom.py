@@ -1,4 +1,4 @@
-"""Which window of a picture a view shows (the random resized crop, the random short side), and showing it."""
+"""Which window of a picture a view shows (random resized crop, random short side, simple crop), and showing it."""
 
 import math
 
@@ -51,6 +51,20 @@ def squares(sizes: tf.Tensor, least: tf.Tensor, most: tf.Tensor, draws: Draws, s
     share = tf.stack([draws.uniform(f"{stream} {name}") for name in ("left", "top")], axis=-1)
     low = share * (sizes - side)
     return tf.concat([low, low + side], axis=-1)
+
+
+def beside(sizes: tf.Tensor, side: int, padding: tf.Tensor, draws: Draws, stream: str) -> tf.Tensor:
+    """float32 [..., 4] of pictures of sizes [..., (width, height)], whose short side is to be `side` pixels long.
+
+    Squares of so many pixels, anywhere in the resized picture or up to `padding` of its pixels beyond an edge.
+    """
+    sizes = tf.cast(sizes, tf.float32)
+    resized = tf.floor(side * sizes / tf.reduce_min(sizes, axis=-1, keepdims=True) + 1e-3)
+    room = tf.cast(resized, tf.int32) - side + 2 * padding[..., None]
+    place = [draws.below(f"{stream} {name}", room[..., n] + 1) for n, name in enumerate(("left", "top"))]
+    low = tf.cast(tf.stack(place, axis=-1) - padding[..., None], tf.float32)
+    scale = sizes / resized
+    return tf.concat([low * scale, (low + side) * scale], axis=-1)
 
 
 def resized_crop(images: tf.Tensor, min_area: float, draws: Draws, stream: str) -> tf.Tensor:

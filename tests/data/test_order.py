@@ -65,6 +65,27 @@ def test_each_branch_trained_alone_has_its_own_order():
         assert np.array_equal(found[..., branch].ravel(), order(96, 9, 1, branch))
 
 
+def test_repeats_follow_one_another_and_an_epoch_keeps_its_steps():
+    found = plan(103, 10, seed=1, epoch=2, repeats=3)
+    assert found.shape == plan(103, 10, seed=1, epoch=2).shape
+    rows = found.ravel()
+    assert np.array_equal(rows % 103, np.repeat(order(103, 1, 2), 3)[:100])
+    assert np.array_equal(rows // 103, np.tile(np.arange(3), 34)[:100])
+    assert len(set(rows)) == 100, "by which each repeat has draws of its own"
+
+
+@pytest.mark.parametrize("branches", [None, 2])
+def test_repeats_of_an_image_go_to_different_replicas_of_the_same_step(branches):
+    options = {"seed": 5, "epoch": 6, "branches": branches, "repeats": 3}
+    alone = plan(1000, 48, **options)[:, 0]
+    shares = [plan(1000, 48, worker=w, workers=2, replicas=3, **options) for w in range(2)]
+    together = np.stack(shares, axis=1).reshape(20, 6, 8, *alone.shape[2:])
+    assert np.array_equal(np.sort(together.reshape(20, 48, -1), axis=1), np.sort(alone.reshape(20, 48, -1), axis=1))
+    for step in together.reshape(20, 6, 8, -1)[..., 0] % 1000:
+        assert all(len(set(replica)) == 8 for replica in step)
+    assert np.array_equal(plan(1000, 48, first_step=7, worker=1, workers=2, replicas=3, **options), shares[1][7:])
+
+
 def test_a_batch_that_does_not_divide_or_fit_is_refused_with_both_numbers():
     with pytest.raises(UserError, match=r"--batch_size=100 .* 6 replicas \(2 machines with 3 each\)"):
         plan(1000, 100, 0, 0, workers=2, replicas=3)

@@ -3,6 +3,7 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from dico_tf.data.order import plan
 from dico_tf.data.pipeline import evaluation_batches, training_batches
@@ -64,6 +65,29 @@ def test_pictures_in_files_are_decoded_in_the_order_of_the_plan(picture, album):
         assert batch["image"].shape == (8, 2, 8, 8, 3)
         assert np.array_equal(batch["image"][..., 0, 0, 0], batch["index"])
         assert np.array_equal(batch["label"], batch["index"])
+
+
+def test_repeats_are_the_same_image_with_a_number_and_a_window_of_their_own(picture, album):
+    paths = [picture(f"{n}.png", size=(8, 8), colour=(n, 0, 255)) for n in range(20)]
+    inside = Split(images=_split(20).images, labels=range(20), ids=range(20))
+    outside = Split(album=album(paths, 8), labels=range(20), ids=range(20))
+    asked = []
+
+    def windows(index, sizes):
+        asked.append(index)
+        return tf.zeros((8, 1, 4)) + tf.cast(index, tf.float32)[:, None, None] * [0.0, 0.0, 0.01, 0.01] + [0, 0, 1, 1]
+
+    indices = plan(20, 8, 0, 0, repeats=3)
+    for split in (inside, outside):
+        for batch, rows in zip(training_batches(split, indices, windows).as_numpy_iterator(), indices, strict=True):
+            assert np.array_equal(batch["index"], rows[0]) and len(set(batch["index"])) == 8
+            assert np.array_equal(batch["label"], rows[0] % 20)
+            if split is outside:
+                assert np.array_equal(batch["image"][:, 0, 0, 0, 0], rows[0] % 20)
+                assert len({tuple(window) for window in batch["window"][:, 0]}) == 8
+            else:
+                assert np.array_equal(batch["image"], split.images[rows[0] % 20])
+    assert len(asked) == 1
 
 
 def test_the_images_are_not_written_into_the_graph():

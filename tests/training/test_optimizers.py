@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from dico_tf.config import Optimisation
-from dico_tf.cotrain.gradients import decays, with_decay
+from dico_tf.cotrain.gradients import decays, spare_scales, with_decay
 from dico_tf.training.optimizers import SGD, optimizer
 from dico_tf.training.schedules import Schedule
 
@@ -18,6 +18,24 @@ N = 390  # steps per epoch
 def test_cosine_with_warmup_is_as_tabled(epoch, lr):
     schedule = Schedule("cosine", 0.1, 300, N, warmup_epochs=20)
     assert float(schedule(epoch * N)) == pytest.approx(lr, abs=1e-6)
+
+
+FLOOR = Schedule("cosine_floor", 3e-3, 800, N, warmup_epochs=5, warmup_lr=1e-6, min_lr=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("epoch", "lr"),
+    [(0, 1e-6), (1, 6.008e-4), (4, 2.4002e-3), (5, 2.99971e-3), (400, 1.505e-3), (799, 1.00115e-5), (800, 1e-5)],
+)
+def test_cosine_floor_is_as_timm_computes_it_at_the_first_step_of_an_epoch(epoch, lr):
+    assert float(FLOOR(epoch * N)) == pytest.approx(lr, rel=1e-5)
+
+
+def test_cosine_floor_changes_with_every_step_and_repeats_no_epoch():
+    """The official code runs its first two epochs at the first one's rate: ours starts to rise at once."""
+    rates = [float(FLOOR(step)) for step in range(0, 6 * N, N // 3)]
+    assert np.diff(rates[:15]).min() > 1.9e-4 and np.ptp(rates[15:]) < 1e-6
+    assert float(FLOOR(5 * N - 1)) < 3e-3 and float(FLOOR(801 * N)) == pytest.approx(1e-5)
 
 
 def test_cosine_without_warmup_starts_at_its_height():
@@ -81,6 +99,16 @@ def test_biases_and_offsets_do_not_decay():
         layer.build((None, 3))
     names = [(v.name, decays(v)) for layer in layers for v in layer.trainable_variables]
     assert names == [("kernel", True), ("bias", False), ("gamma", True), ("beta", False)]
+
+
+def test_scales_of_layer_normalisation_do_not_decay_in_a_branch():
+    image = keras.Input((4, 4, 3))
+    x = keras.layers.BatchNormalization(name="batch")(keras.layers.LayerNormalization(name="layer")(image))
+    inner = keras.Model(image, keras.layers.LayerNormalization(name="inner")(x), name="nested")
+    network = keras.Model(image, keras.layers.Dense(2, name="dense")(inner(image)))
+    spare_scales(network)
+    found = {variable.path for variable in network.trainable_variables if decays(variable)}
+    assert found == {"batch/gamma", "dense/kernel"}
 
 
 def test_adamw_decays_kernels_only():

@@ -1,0 +1,88 @@
+"""LAMB as the recipes of vision transformers have it: that of NVIDIA's fused optimizer, not Keras' own."""
+
+import math
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from dico_tf.cotrain.gradients import across_replicas, clipped, decays
+
+
+@keras.saving.register_keras_serializable("dico_tf")
+class Lamb(keras.optimizers.Optimizer):
+    """u = m' / (sqrt(v') + eps) + wd w, w -= lr (|w| / |u|) u; m' and v' are means of g and g^2, bias-corrected.
+
+    First g is clipped to the norm `clip` over all variables of a network; S equal `networks` follow one another in the
+    variables, and each is clipped by itself, since branches are independent networks. Vectors (biases, norms) and
+    whatever else does not decay take u = m' / (sqrt(v') + eps) as it is, without the ratio of norms; so do all where
+    nothing decays. Keras' Lamb decays outside of the ratio, has the ratio for all, and does not clip.
+    """
+
+    def __init__(
+        self,
+        learning_rate=1e-3,
+        weight_decay: float = 0.0,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        clip: float = 1.0,
+        networks: int = 1,
+        **options,
+    ):
+        super().__init__(learning_rate, weight_decay=weight_decay, **options)
+        self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
+        self.clip, self.networks = clip, networks
+
+    def build(self, variables):
+        if self.built:
+            return
+        super().build(variables)
+        self._momentums, self._velocities = self.add_optimizer_variables(variables, ["momentum", "velocity"])
+        self._decayed = [bool(self.weight_decay) and len(v.shape) > 1 and decays(v) for v in variables]
+
+    def _apply_weight_decay(self, variables):
+        """Part of the update here."""
+
+    def _backend_apply_gradients(self, gradients, variables):
+        """Clipped before anything is done: the norm is that of the global batch's gradient."""
+        if self.clip:
+            gradients = self._clipped(gradients, variables)
+        super()._backend_apply_gradients(gradients, variables)
+
+    def _clipped(self, gradients, variables):
+        replicas = tf.distribute.get_replica_context().num_replicas_in_sync
+        gradients = across_replicas(gradients)
+        each = len(self._momentums) // self.networks
+        groups = [self._get_variable_index(v) // each for v in variables]
+        found = list(gradients)
+        for network in sorted(set(groups)):
+            places = [n for n, group in enumerate(groups) if group == network]
+            limited = clipped([gradients[n] for n in places], self.clip / replicas)
+            for n, gradient in zip(places, limited, strict=True):
+                found[n] = gradient
+        return found
+
+    def update_step(self, gradient, variable, learning_rate):
+        place = self._get_variable_index(variable)
+        m, v = self._momentums[place], self._velocities[place]
+        gradient, lr = ops.cast(gradient, variable.dtype), ops.cast(learning_rate, variable.dtype)
+        self.assign_add(m, (1 - self.beta_1) * (gradient - m))
+        self.assign_add(v, (1 - self.beta_2) * (ops.square(gradient) - v))
+        step = ops.cast(self.iterations + 1, variable.dtype)
+        first, second = (-ops.expm1(step * math.log(beta)) for beta in (self.beta_1, self.beta_2))  # 1 - beta^step
+        update = (m / first) / (ops.sqrt(v / second) + self.epsilon)
+        if self._decayed[place]:
+            update = update + self.weight_decay * variable
+            update = _ratio(variable, update) * update
+        self.assign_sub(variable, lr * update)
+
+    def get_config(self):
+        own = ("beta_1", "beta_2", "epsilon", "clip", "networks")
+        return {**super().get_config(), **{name: getattr(self, name) for name in own}}
+
+
+def _ratio(variable, update):
+    """|w| / |u|, 1 where either is 0."""
+    size, step = (ops.sqrt(ops.sum(ops.square(x))) for x in (variable, update))
+    return ops.where((size > 0) & (step > 0), size / ops.where(step > 0, step, 1.0), 1.0)

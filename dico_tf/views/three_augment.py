@@ -1,0 +1,83 @@
+"""What vision transformers are shown: one of three strong operations (3-Augment), then weak changes of colour."""
+
+import tensorflow as tf
+
+from dico_tf.views.draws import Draws
+from dico_tf.views.operations import sorted_by
+
+GREY = (0.299, 0.587, 0.114)
+THRESHOLD = 128.0
+SIGMAS = (0.1, 2.0)
+_PASSES = 3  # PIL's Gaussian is three box filters
+
+
+def three_augment(images: tf.Tensor, draws: Draws, stream: str) -> tf.Tensor:
+    """Each image through exactly one of grayscale, solarize and blur, all as likely."""
+    sigma = draws.uniform(f"{stream} sigma", *SIGMAS)
+    runs = [lambda x, _: tf.tile(_grey(x), [1, 1, 1, 3]), lambda x, _: solarize(x), blur]
+    return sorted_by(draws.below(f"{stream} choice", len(runs)), runs, images, sigma)
+
+
+def _grey(images: tf.Tensor) -> tf.Tensor:
+    """[G, H, W, 1]"""
+    return tf.tensordot(images, tf.constant(GREY)[:, None], 1)
+
+
+def solarize(images: tf.Tensor) -> tf.Tensor:
+    """255 - x from 128 on."""
+    return tf.where(images < THRESHOLD, images, 255.0 - images)
+
+
+def blur(images: tf.Tensor, sigma: tf.Tensor) -> tf.Tensor:
+    """Rows and columns through three box filters of variance sigma^2 / 3 each, the edges repeated (PIL's Gaussian).
+
+    As a product with a matrix for each image: wide filters then cost what narrow ones do.
+    """
+    height, width = images.shape[1] or tf.shape(images)[1], images.shape[2] or tf.shape(images)[2]
+    rows = _three_boxes(sigma, height)
+    columns = rows if images.shape[1] == images.shape[2] is not None else _three_boxes(sigma, width)
+    flat = tf.reshape(images, [-1, height, width * 3])
+    down = tf.reshape(rows @ flat, [-1, height, width, 3])
+    return tf.einsum("bvw,bhwc->bhvc", columns, down)
+
+
+def _three_boxes(sigma: tf.Tensor, side: int | tf.Tensor) -> tf.Tensor:
+    """[G, side, side]: the filter as a matrix."""
+    once = _box(sigma, side)
+    return once @ once @ once
+
+
+def _box(sigma: tf.Tensor, side: int | tf.Tensor) -> tf.Tensor:
+    """[G, side, side]: a mean of 2 l + 1 pixels and a share of one more at each end, of variance sigma^2 / 3.
+
+    Where it leaves the picture it sees the last pixel again.
+    """
+    variance = tf.square(sigma) / _PASSES
+    whole = tf.floor((tf.sqrt(12.0 * variance + 1.0) - 1.0) / 2.0)
+    share = (2.0 * whole + 1.0) * (whole * (whole + 1.0) - 3.0 * variance)
+    share /= 6.0 * (variance - tf.square(whole + 1.0))
+    reach = int((12.0 * SIGMAS[1] ** 2 / _PASSES + 1.0) ** 0.5 / 2 + 0.5)  # pixels to each side, at most
+    found = 0.0
+    for offset in range(-reach, reach + 1):
+        weight = tf.where(abs(offset) <= whole, 1.0, tf.where(abs(offset) <= whole + 1.0, share, 0.0))
+        weight /= 2.0 * (whole + share) + 1.0
+        place = tf.clip_by_value(tf.range(side) + offset, 0, side - 1)
+        found += weight[:, None, None] * tf.one_hot(place, side)
+    return found
+
+
+def jitter(images: tf.Tensor, amount: float, draws: Draws, stream: str) -> tf.Tensor:
+    """Brightness, contrast and saturation by factors U(max(1 - amount, 0), 1 + amount), in one of their six orders.
+
+    Each is clip(f x + (1 - f) d), d black, the mean grey in whole levels, or each pixel's grey.
+    """
+    factor = draws.uniform(f"{stream} factor", max(1.0 - amount, 0.0), 1.0 + amount, count=3)  # [B, 3]
+    order = tf.argsort(draws.uniform(f"{stream} order", count=3), axis=1)  # [B, place] of brightness, ...
+    for place in range(3):
+        number = order[:, place]
+        f = tf.gather(factor, number, batch_dims=1)[:, None, None, None]
+        grey = _grey(images)
+        mean = tf.floor(tf.reduce_mean(grey, axis=(1, 2, 3), keepdims=True) + 0.5)
+        by_mean, by_pixel = ((1.0 - f) * tf.cast(number == n, tf.float32)[:, None, None, None] for n in (1, 2))
+        images = tf.clip_by_value(f * images + (by_mean * mean + by_pixel * grey), 0.0, 255.0)
+    return images

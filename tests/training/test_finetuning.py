@@ -1,0 +1,54 @@
+"""A run goes on at another picture size: weights stay, tables of places are resized, the head may be another."""
+
+import numpy as np
+import pytest
+
+from dico_tf.config import Config, from_values
+from dico_tf.errors import UserError
+from dico_tf.layers import bicubic
+from dico_tf.training import assemble, state, workdir
+
+
+def data(size: int, classes: int = 3) -> dict:
+    return {"class_names": list("abcde"[:classes]), "image_size": size, "mean": (0.5,) * 3, "std": (0.25,) * 3}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A folder as a run at 32 pixels leaves it, of weights that nobody trained."""
+    folder = tmp_path_factory.mktemp("run")
+    config = from_values({"model": "vit_tiny", "method": "cosub"})
+    model = assemble.network(config, data(32))
+    weights = state.read(state.weights(model))
+    state.write_folder(folder / "best", {"weights": weights}, {"epoch": 0})
+    workdir.write_json(folder / "config.json", workdir.describe(config, data(32), "vit_tiny"))
+    return folder, weights
+
+
+def started(folder, config: Config, size: int, classes: int = 3):
+    model = assemble.network(config, data(size, classes))
+    return assemble.start_from(model, folder).fresh, state.read(state.weights(model))
+
+
+@pytest.mark.parametrize("method", ["dico", "cosub"])
+def test_a_larger_picture_takes_all_weights_and_resizes_the_places(run, method):
+    folder, before = run
+    fresh, after = started(folder, from_values({"model": "vit_tiny", "method": method}), 48)
+    assert fresh == [] and before.keys() == after.keys()
+    table = "branch_0/positions/table"
+    assert (before[table].shape, after[table].shape) == ((8, 8, 64), (12, 12, 64))
+    np.testing.assert_allclose(after[table], bicubic.resized(before[table], (12, 12)), atol=1e-6)
+    rest = [name for name in before if name != table and not name.endswith("seed_generator_state")]
+    assert len(rest) > 50 and all(np.array_equal(before[name], after[name]) for name in rest)
+
+
+def test_other_classes_get_a_fresh_head_at_a_larger_picture_too(run):
+    folder, _ = run
+    fresh, _ = started(folder, from_values({"model": "vit_tiny"}), 48, classes=5)
+    assert sorted(fresh) == ["branch_0/logits/bias", "branch_0/logits/kernel"]
+
+
+def test_another_network_is_refused_though_its_places_could_be_resized(run):
+    folder, _ = run
+    with pytest.raises(UserError, match=r"which does not fit: .* variables differ"):
+        started(folder, from_values({"model": "pit_tiny"}), 48)
