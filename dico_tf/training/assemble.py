@@ -11,6 +11,7 @@ import numpy as np
 from dico_tf.config import Config, Data, from_json
 from dico_tf.contradictions import target
 from dico_tf.cotrain.dico import DiCo
+from dico_tf.cotrain.pixel_submodels import PixelSubmodels
 from dico_tf.cotrain.segmenter import Segmenter
 from dico_tf.cotrain.submodels import Submodels
 from dico_tf.data.source import Source
@@ -39,7 +40,8 @@ def learning(config: Config) -> tuple[type[DiCo], Own]:
     if "cosub" not in config.cotraining.method:
         return learner, own
     asked = {"submodels": config.cotraining.submodels, "label_weight": config.cotraining.label_weight}
-    return Submodels, lambda config, data: {**own(config, data), **asked}
+    learner = PixelSubmodels if learner is Segmenter else Submodels
+    return learner, lambda config, data: {**own(config, data), **asked}
 
 
 def wanted(config: Config) -> Data:
