@@ -68,7 +68,7 @@ class PixelSubmodels(Submodels, Segmenter):
         large = self._enlarged(logits, masks)
         terms = self._terms(large, masks)
         if large.shape.rank == 6:
-            self.scores.compare(TARGETS[self.target].answer(tf.cast(large, tf.float32)), masks)
+            self.scores.compare([TARGETS[self.target].answer(large[:, s]) for s in range(self.splits)], masks)
             large = _together(large)
         self.scores.update(large, masks, *terms)
 
@@ -90,9 +90,10 @@ class PixelSubmodelScores(pixels.PixelScores):
         return [*super().metrics, self.apart]
 
     def compare(self, answers, masks) -> None:
-        """answers [B, S, n, H, W, C]; neighbours in a ring, which of two is every pair, at the pixels with a class."""
-        far = tf.reduce_mean(tf.abs(answers - tf.roll(answers, 1, axis=2)), axis=(1, 2, 5))
-        self.apart.update_state(pixels.mean(far, masks), pixels.valid(masks))
+        """S x answers [B, n, H, W, C]; neighbours in a ring, which of two is every pair, at the pixels with a class."""
+        for said in answers:
+            far = tf.reduce_mean(tf.abs(said - tf.roll(said, 1, axis=1)), axis=(1, 4))
+            self.apart.update_state(pixels.mean(far, masks), pixels.valid(masks))
 
     def results(self, shared: bool = True) -> dict[str, object]:
         compared = float(self.apart.count) > 0

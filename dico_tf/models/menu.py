@@ -85,6 +85,12 @@ class Preset:
         return image_size % getattr(self.spec, "side_step", 1) == 0
 
     @property
+    def classifier(self) -> str:
+        """The preset of the classifier on the same backbone, where there is one."""
+        name = self.name.removeprefix("upernet_")
+        return name if name != self.name else ""
+
+    @property
     def heads(self) -> tuple[str, ...]:
         """How the names of layers begin that the classifier on the same backbone has not."""
         return getattr(self.family, "HEAD", ("logits", "auxiliary"))

@@ -47,6 +47,7 @@ class Own:
     text: str
 
     task = "classification"
+    classifier = ""  # of another task, on the same backbone
 
     @property
     def reference(self) -> dict[str, Any]:
