@@ -14,6 +14,7 @@ import keras
 from dico_tf.divide.rules import multiple, unpublished
 from dico_tf.layers.image import Normalisation, Sides, entrance
 from dico_tf.layers.normalisation import batch_norm
+from dico_tf.layers.parts import Parts
 from dico_tf.layers.resize import ResizeAs
 from dico_tf.layers.tokens import normal
 from dico_tf.models import convnext, dense_heads, swin, vit
@@ -130,7 +131,7 @@ def pooled(x, spec: Spec):
     """The map beside its means over 1x1, 2x2, 3x3 and 6x6 parts, each through a 1x1; 3x3 to the head's width."""
     seen = [x]
     for bins in BINS:
-        part = keras.layers.AdaptiveAveragePooling2D(bins, name=f"pool{bins}")(x)
+        part = Parts(bins, name=f"pool{bins}")(x)
         part = unit(part, spec.head, 1, f"pool{bins}")
         seen.append(ResizeAs(name=f"pool{bins}_spread")([part, x]))
     return unit(keras.layers.Concatenate(name="pool")(seen), spec.head, 3, "pool_join")
