@@ -32,9 +32,11 @@ def of_config(config: "Config", values: Iterable[tuple[dataclasses.Field, Any]])
 
 
 def target(config: "Config") -> str:
-    """What --target=auto means: submodels were published with binary targets, branches with softmax."""
-    asked = config.cotraining.target
-    return asked if asked != "auto" else "binary" if "cosub" in config.cotraining.method else "softmax"
+    """What --target=auto means: submodels were published with binary targets, branches and pixels with softmax."""
+    asked, binary = config.cotraining.target, "cosub" in config.cotraining.method
+    if asked != "auto":
+        return asked
+    return "binary" if binary and config.data.task != "segmentation" else "softmax"
 
 
 def of_method(config: "Config") -> Iterator[str]:
@@ -113,9 +115,8 @@ def _of_segmentation(config: "Config") -> Iterator[str]:
         )
     if cotraining.cascade_aware:
         yield "--cascade_aware contradicts --task=segmentation: it weighs whole images"
-    if cotraining.method != "dico" or cotraining.target == "binary":
-        asked = f"method={cotraining.method}" if cotraining.method != "dico" else f"target={cotraining.target}"
-        yield f"--{asked} contradicts --task=segmentation, whose pixels have one class each: leave it out"
+    if cotraining.target == "binary":
+        yield "--target=binary contradicts --task=segmentation, whose pixels have one class each: leave it out"
     if data.skip_unreadable:
         yield "--skip_unreadable contradicts --task=segmentation: repair or remove pictures together with their masks"
     if o.accumulation > 0 and o.batch_size // o.accumulation < 2:

@@ -1,6 +1,7 @@
 """What methods of co-training exclude."""
 
 from dico_tf.config import from_values
+from dico_tf.contradictions import target
 from tests.test_config import fault, faults
 
 
@@ -30,6 +31,10 @@ def test_what_is_of_submodels_needs_their_method():
     assert "--label_weight=1.1 must be above 0 and at most 1" in fault(method="cosub", label_weight=1.1)
 
 
-def test_pixels_have_one_class_and_no_submodels():
-    assert "--method=cosub contradicts --task=segmentation" in fault(task="segmentation", method="cosub")
-    assert "--target=binary contradicts --task=segmentation" in fault(task="segmentation", target="binary")
+def test_pixels_have_one_class_whatever_the_method():
+    for method in ("dico", "cosub"):
+        line = fault(task="segmentation", method=method, target="binary")
+        assert "--target=binary contradicts --task=segmentation" in line
+    asked = {"task": "segmentation", "method": "cosub", "label_smoothing": 0.1}
+    assert target(from_values(asked)) == "softmax"
+    assert target(from_values({"method": "cosub"})) == "binary"

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from dico_tf.cotrain.losses import combine
+from dico_tf.cotrain.losses import combine, smooth
 from dico_tf.data.masks import VOID
 
 
@@ -18,6 +18,11 @@ def cross_entropy(logits: tf.Tensor, masks: tf.Tensor, smoothing: float) -> tf.T
     target = tf.one_hot(masks, log_p.shape[-1], on_value=1.0 - smoothing, dtype=tf.float32)  # of void: nothing
     loss = -tf.reduce_sum(target * log_p, -1) - smoothing * tf.reduce_mean(log_p, -1)
     return tf.where(masks == VOID, 0.0, loss)
+
+
+def targets(masks: tf.Tensor, classes: int, smoothing: float) -> tf.Tensor:
+    """(1 - smoothing) [c = y] + smoothing / C: [B, H, W] -> [B, H, W, C]; where void, what no one is to learn."""
+    return smooth(tf.one_hot(masks, classes), smoothing)
 
 
 def valid(masks: tf.Tensor) -> tf.Tensor:

@@ -1,6 +1,6 @@
 """S branches of a divided segmentation network, co-trained on the same crops in lights of their own."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -11,6 +11,7 @@ from dico_tf.cotrain import gradients as grads
 from dico_tf.cotrain import pixels
 from dico_tf.cotrain.batch import Batch
 from dico_tf.cotrain.dico import DiCo
+from dico_tf.cotrain.whole_pictures import Windowed, as_large
 from dico_tf.data.masks import VOID
 from dico_tf.errors import UserError
 from dico_tf.views.scene_views import SceneViews
@@ -20,7 +21,8 @@ from dico_tf.views.scene_views import SceneViews
 class Segmenter(DiCo):
     """logits [B, S, h, w, C] at the output stride from raw images [B, H, W, 3] of any size; masks [B, H, W].
 
-    Takes DiCo's arguments but for mixing; the branches themselves answer as large as the picture.
+    Takes DiCo's arguments but for mixing; the branches themselves answer as large as the picture. Networks of one size
+    see crops of it in training, and else pictures of any size window by window.
     """
 
     tasks = ("segmentation",)
@@ -53,11 +55,20 @@ class Segmenter(DiCo):
         return pixels.PixelScores(self.splits, self.classes, self.average)
 
     def _build_branch(self, network: Any, normalisation: Any) -> keras.Model:
-        branch = network.build((None, None), self.classes, normalisation)
-        self._coarse.append(network.family.coarse(branch))
-        second = self.auxiliary_weight > 0
-        self._learners.append(network.family.learner(network.spec, branch) if second else self._coarse[-1])
+        window = self._settings["image_size"]
+        branch = network.build(window if network.fixed else (None, None), self.classes, normalisation)
+        coarse, second = network.family.coarse(branch), self.auxiliary_weight > 0
+        self._learners.append(network.family.learner(network.spec, branch) if second else coarse)
+        fill = [255 * mean for mean in self._settings["mean"]]
+        stride = network.spec.output_stride
+        self._coarse.append(Windowed(coarse, window, stride, fill) if network.fixed else coarse)
         return branch
+
+    @property
+    def readers(self) -> list[Callable]:
+        """Each branch as it answers pictures of any size: [B, H, W, 3] -> [B, H, W, C]."""
+        both = zip(self.branches, self._coarse, strict=True)
+        return [as_large(coarse) if isinstance(coarse, Windowed) else branch for branch, coarse in both]
 
     def _check_labels(self, y: np.ndarray) -> None:
         super()._check_labels(y[y != VOID])
@@ -86,10 +97,7 @@ class Segmenter(DiCo):
         views, (masks, shares) = inputs[: self.splits], inputs[self.splits :]
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync
         with tf.GradientTape() as tape:
-            heads = [
-                tf.nest.flatten(learner(view, training=True))
-                for learner, view in zip(self.learners, views, strict=True)
-            ]
+            heads = [self._heads(learner, view) for learner, view in zip(self.learners, views, strict=True)]
             logits = tf.stack([first for first, *_ in heads], axis=1)
             *_, total = self._terms(self._enlarged(logits, masks), masks)
             total += sum(self._auxiliary(second, masks) for _, *rest in heads for second in rest)
@@ -97,6 +105,10 @@ class Segmenter(DiCo):
             objective = tf.reduce_sum(shares * total) / (size * self.accumulation * replicas)
             objective = self.optimizer.scale_loss(objective)
         return logits, tape.gradient(objective, self.branch_variables)
+
+    def _heads(self, learner: keras.Model, view) -> list:
+        """What is learned from: logits [B, h, w, C] of the head and of the second one."""
+        return tf.nest.flatten(learner(view, training=True))
 
     def _enlarged(self, logits, masks):
         """[B, S, h, w, C] -> [B, S, H, W, C]"""

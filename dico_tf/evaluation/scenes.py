@@ -52,5 +52,6 @@ def _costs(run: TrainedRun, classes: int, frame: tuple[int, int]) -> dict[str, i
     """Multiply-adds of one picture in its frame."""
     network, config = find(run.reference or run.config.network.model), run.config.network
     division = network.division(config.division)
-    branch = network.divided(config.splits, division, run.data["image_size"], classes)
-    return {"whole": network.cost(frame, classes).macs, "branch": branch.cost(frame, classes).macs}
+    size = run.data["image_size"]
+    branch = network.divided(config.splits, division, size, classes)
+    return {"whole": network.macs(frame, classes, size), "branch": branch.macs(frame, classes, size)}

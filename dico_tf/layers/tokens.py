@@ -72,6 +72,24 @@ class FirstToken(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("dico_tf")
+class PatchMap(keras.layers.Layer):
+    """Tokens [B, 1 + h w, C] -> the map [B, h, w, C] without the first."""
+
+    def __init__(self, sides: tuple[int, int], **options):
+        super().__init__(**options)
+        self.sides = tuple(sides)
+
+    def call(self, x):
+        return ops.reshape(x[:, 1:], (-1, *self.sides, x.shape[-1]))
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], *self.sides, input_shape[-1])
+
+    def get_config(self):
+        return {**super().get_config(), "sides": self.sides}
+
+
+@keras.saving.register_keras_serializable("dico_tf")
 class LayerScale(keras.layers.Layer):
     """x times a learnt number of each channel (Touvron et al. 2021)."""
 

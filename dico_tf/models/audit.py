@@ -78,14 +78,15 @@ def _of_clips(config: Config, network: Any) -> dict[str, Any]:
 
 
 def every(config: Config) -> Iterator[dict[str, Any]]:
-    """Each preset of the data set's layout, by each S it has."""
+    """Each preset of the data set's layout that its image size fits, by each S it has."""
     task = "video" if config.data.dataset in CLIPS else config.data.task
     image_size, layout = 0, task
     if task == "classification":
         image_size, _ = shape(config.data.dataset, config.data.image_size, config.data.classes)
         layout = "cifar" if image_size <= CIFAR_LARGEST else "imagenet"
     for preset in PRESETS.values():
-        for splits in preset.spec.splits if layout == preset.layout(image_size) else ():
+        fits = layout == preset.layout(image_size) and preset.takes(image_size or config.data.image_size)
+        for splits in preset.spec.splits if fits else ():
             network = dataclasses.replace(config.network, model=preset.name, splits=splits)
             yield one(dataclasses.replace(config, network=network))
 
@@ -169,5 +170,7 @@ def _cells(report: dict[str, Any]) -> list[str]:
 
 
 def _words(value: Any) -> str:
-    """A number in four digits; a tuple of channels by its first and last."""
-    return f"{value[0]}..{value[-1]}" if isinstance(value, list | tuple) else f"{value:.4g}"
+    """A number in four digits; a tuple of channels by its first and last, or one that a family chooses itself."""
+    if not isinstance(value, list | tuple):
+        return f"{value:.4g}"
+    return f"{value[0]}..{value[-1]}" if value else "its own"

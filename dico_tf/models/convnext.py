@@ -56,19 +56,25 @@ def narrow(spec: Spec, scale: float) -> Spec:
 
 
 def build(spec: Spec, image_size: Sides, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
-    stride = spec.patch * 2 ** (len(spec.widths) - 1)
-    check_divides(image_size, stride, f"squares of {stride}x{stride} pixels, one for each place of the last map")
     image, x = entrance(image_size, normalisation)
-    x = layer_norm(_patches(x, spec.widths[0], spec.patch, "stem_conv"), "stem_norm")
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(features(x, spec)[-1])
+    logits = keras.layers.Dense(classes, kernel_initializer=normal(), dtype="float32", name="logits")
+    return keras.Model(image, logits(layer_norm(x, "norm")), name="convnext")
+
+
+def features(x, spec: Spec) -> list:
+    """Maps [B, h, w, C] after each stage."""
+    stride = spec.patch * 2 ** (len(spec.widths) - 1)
+    check_divides(x.shape[1:3], stride, f"squares of {stride}x{stride} pixels, one for each place of the last map")
+    x, found = layer_norm(_patches(x, spec.widths[0], spec.patch, "stem_conv"), "stem_norm"), []
     for i, (width, rates) in enumerate(zip(spec.widths, rising(spec.drop_path, spec.blocks), strict=True)):
         if i:
             x = layer_norm(x, f"stage{i + 1}_shrink_norm")
             x = _patches(x, width, 2, f"stage{i + 1}_shrink_conv")
         for j, rate in enumerate(rates):
             x = block(x, spec.layer_scale, rate, f"stage{i + 1}_block{j + 1}")
-    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
-    logits = keras.layers.Dense(classes, kernel_initializer=normal(), dtype="float32", name="logits")
-    return keras.Model(image, logits(layer_norm(x, "norm")), name="convnext")
+        found.append(x)
+    return found
 
 
 def _patches(x, width: int, side: int, name: str):

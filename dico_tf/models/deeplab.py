@@ -14,8 +14,11 @@ from dico_tf.layers.convolution import convolution
 from dico_tf.layers.image import Normalisation, Sides, entrance
 from dico_tf.layers.normalisation import batch_norm
 from dico_tf.layers.resize import ResizeAs
-from dico_tf.models import residual, resnet
+from dico_tf.models import dense_heads, residual, resnet
+from dico_tf.models.dense_heads import as_large, coarse, logits, unit
 from dico_tf.models.residual import BLOCKS, relu
+
+__all__ = ["PRESETS", "Spec", "build", "coarse", "divide", "learner", "narrow", "regularised"]
 
 STEM = 4  # pixels between the columns of the map that the stem and its pool leave
 WIDTHS = resnet.WIDTHS["imagenet"]
@@ -115,48 +118,27 @@ def backbone(x, spec: Spec):
     return x
 
 
-def _unit(x, width: int, kernel: int, name: str, dilation: int = 1):
-    """relu(BN(kernel x kernel))"""
-    x = convolution(x, width, kernel, f"{name}_conv", dilation_rate=dilation)
-    return relu(batch_norm(x, f"{name}_norm"), f"{name}_relu")
-
-
 def aspp(x, spec: Spec):
     """1x1, three dilated 3x3 and the picture's mean side by side, 1x1, dropout."""
     rates = [rate * 16 // spec.output_stride for rate in RATES]
-    seen = [_unit(x, spec.head, 1, "aspp_point")]
-    seen += [_unit(x, spec.head, 3, f"aspp_wide{n + 1}", rate) for n, rate in enumerate(rates)]
+    seen = [unit(x, spec.head, 1, "aspp_point")]
+    seen += [unit(x, spec.head, 3, f"aspp_wide{n + 1}", rate) for n, rate in enumerate(rates)]
     whole = keras.layers.GlobalAveragePooling2D(keepdims=True, name="aspp_mean")(x)
-    whole = _unit(whole, spec.head, 1, "aspp_mean")
+    whole = unit(whole, spec.head, 1, "aspp_mean")
     seen.append(ResizeAs(name="aspp_mean_spread")([whole, x]))
-    x = _unit(keras.layers.Concatenate(name="aspp")(seen), spec.head, 1, "aspp_join")
+    x = unit(keras.layers.Concatenate(name="aspp")(seen), spec.head, 1, "aspp_join")
     return keras.layers.Dropout(spec.dropout, name="dropout")(x)
-
-
-def _logits(x, classes: int, name: str):
-    start = keras.initializers.TruncatedNormal(stddev=0.01)
-    return convolution(x, classes, 1, name, use_bias=True, kernel_initializer=start, dtype="float32")
 
 
 def build(spec: Spec, image_size: Sides, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
     """Logits [B, H, W, C] as large as the picture, which may be of any size where image_size is (None, None)."""
     image, x = entrance(image_size, normalisation)
     x = aspp(backbone(x, spec), spec)
-    x = _logits(_unit(x, spec.head, 3, "head"), classes, "logits")
-    x = ResizeAs(name="as_large_as_the_picture", dtype="float32")([x, image])
-    return keras.Model(image, x, name="deeplabv3")
-
-
-def coarse(branch: keras.Model) -> keras.Model:
-    """The branch as its training and its predictions see it: logits [B, h, w, C] at the output stride."""
-    return keras.Model(branch.input, branch.get_layer("logits").output, name=branch.name)
+    x = logits(unit(x, spec.head, 3, "head"), classes)
+    return keras.Model(image, as_large(x, image), name="deeplabv3")
 
 
 def learner(spec: Spec, branch: keras.Model) -> keras.Model:
-    """The branch with a second head on its third stage, which only training knows: logits of both at their strides."""
-    logits = branch.get_layer("logits")
-    x = branch.get_layer(f"stage3_block{spec.blocks[2]}_relu3").output
-    x = _unit(x, spec.head, 3, "auxiliary")
-    x = keras.layers.Dropout(0.1, name="auxiliary_dropout")(x)
-    x = _logits(x, logits.output.shape[-1], "logits_auxiliary")
-    return keras.Model(branch.input, [logits.output, x], name=branch.name)
+    """The branch with a second head on its third stage."""
+    third = branch.get_layer(f"stage3_block{spec.blocks[2]}_relu3").output
+    return dense_heads.learner(branch, third, spec.head)

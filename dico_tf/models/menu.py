@@ -30,7 +30,9 @@ from dico_tf.models import (
     resnext,
     se_resnet,
     shake_shake,
+    sliding,
     swin,
+    upernet,
     vit,
     wrn,
     x3d,
@@ -40,7 +42,7 @@ from dico_tf.registry import Registry
 
 FAMILIES = (
     resnet, wrn, resnext, se_resnet, densenet, pyramidnet, shake_shake, resnexst, efficientnet, deeplab, x3d, vit,
-    convnext, regnet, swin, pit, xcit,
+    convnext, regnet, swin, pit, xcit, upernet,
 )  # fmt: skip
 REGULARISERS = ("dropout", "shake_drop", "drop_path", "drop_block")
 TOLERANCE = 0.02  # of a budget
@@ -76,6 +78,26 @@ class Preset:
     def tiny(self) -> bool:
         """For tests and toy runs on 32x32 pixels; called mini where a paper has a tiny network of its own."""
         return self.name.endswith(("_tiny", "_mini"))
+
+    @property
+    def fixed(self) -> bool:
+        """Whether it takes pictures of the size that it was built for alone, and others window by window."""
+        return getattr(self.spec, "fixed", False)
+
+    def takes(self, image_size: int) -> bool:
+        """Whether it can be built for squares of this size."""
+        return image_size % getattr(self.spec, "side_step", 1) == 0
+
+    @property
+    def classifier(self) -> str:
+        """The preset of the classifier on the same backbone, where there is one."""
+        name = self.name.removeprefix("upernet_")
+        return name if name != self.name else ""
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """How the names of layers begin that the classifier on the same backbone has not."""
+        return getattr(self.family, "HEAD", ("logits", "auxiliary"))
 
     def filmed(self, frames: int) -> "Preset":
         """The same for clips of so many frames; 0 = its own."""
@@ -114,18 +136,32 @@ class Preset:
         """Of a pass; clips may be seen at another size than the network trains at."""
         return _cost(self, image_size, classes, seen_size or image_size)
 
+    def macs(self, sides: tuple[int, int], classes: int, image_size: int) -> int:
+        """Multiply-adds of a picture [H, W], of one that is seen window by window in windows of the image size."""
+        if not self.fixed:
+            return self.cost(sides, classes).macs
+        windows = sliding.windows(sides, image_size, self.spec.output_stride)
+        return windows * self.cost(image_size, classes).macs
+
     def division(self, asked: str) -> str:
         return asked
 
     def differences(self, branch: "Preset") -> tuple[dict[str, list], dict[str, list]]:
         """Fields of the Spec, and rates among them: {name: [whole, branch]}; of planes that a budget chose, both."""
-        names = [field.name for field in dataclasses.fields(self.spec)]
-        both = {name: [getattr(self.spec, name), getattr(branch.spec, name)] for name in names}
+        whole, part = _fields(self.spec), _fields(branch.spec)
+        both = {name: [value, part[name]] for name, value in whole.items()}
         if both.get("planes", [0, 0])[0] != both.get("planes", [0, 0])[1]:
             both["planes"] = [self.family.stages(self.spec), branch.family.stages(branch.spec)]
         changed = {name: pair for name, pair in both.items() if pair[0] != pair[1]}
         rates = {name: changed.pop(name) for name in REGULARISERS if name in changed}
         return changed, rates
+
+
+def _fields(spec: Any) -> dict[str, Any]:
+    """{name: value} of a Spec, of one with another in it also the other's."""
+    found = {field.name: getattr(spec, field.name) for field in dataclasses.fields(spec)}
+    within = [found.pop(name) for name, value in dict(found).items() if dataclasses.is_dataclass(value)]
+    return {**{name: value for other in within for name, value in _fields(other).items()}, **found}
 
 
 @functools.lru_cache(1024)

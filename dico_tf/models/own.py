@@ -48,6 +48,7 @@ class Own:
 
     task = "classification"
     family_name = ""
+    classifier = ""  # of another task, on the same backbone
 
     @property
     def reference(self) -> dict[str, Any]:

@@ -75,21 +75,27 @@ def narrow(spec: Spec, scale: float) -> Spec:
 
 
 def build(spec: Spec, image_size: Sides, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
-    check_divides(image_size, spec.patch, f"patches of {spec.patch}x{spec.patch} pixels")
     image, x = entrance(image_size, normalisation)
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(layer_norm(features(x, spec)[-1], "norm"))
+    logits = keras.layers.Dense(classes, kernel_initializer=normal(), dtype="float32", name="logits")
+    return keras.Model(image, logits(x), name="swin")
+
+
+def features(x, spec: Spec) -> list:
+    """Maps [B, h, w, C] after each stage, before they are merged."""
+    check_divides(x.shape[1:3], spec.patch, f"patches of {spec.patch}x{spec.patch} pixels")
     fan_in = uniform(1 / math.sqrt(3 * spec.patch**2))
     x = keras.layers.Conv2D(
         spec.widths[0], spec.patch, spec.patch, kernel_initializer=fan_in, bias_initializer=fan_in, name="patches"
     )(x)
-    x = layer_norm(x, "patches_norm")
+    x, found = layer_norm(x, "patches_norm"), []
     for i, rates in enumerate(rising(spec.drop_path, spec.blocks)):
         if i:
             x = merged(x, spec.widths[i], f"stage{i + 1}_merge")
         for j, rate in enumerate(rates):
             x = block(x, spec, i, j % 2 == 1, rate, f"stage{i + 1}_block{j + 1}")
-    x = keras.layers.GlobalAveragePooling2D(name="pool")(layer_norm(x, "norm"))
-    logits = keras.layers.Dense(classes, kernel_initializer=normal(), dtype="float32", name="logits")
-    return keras.Model(image, logits(x), name="swin")
+        found.append(x)
+    return found
 
 
 def merged(x, width: int, name: str):

@@ -16,7 +16,7 @@ from dico_tf.layers.attention import self_attention
 from dico_tf.layers.image import Normalisation, Sides, entrance, uniform
 from dico_tf.layers.normalisation import layer_norm
 from dico_tf.layers.stochastic_depth import residual
-from dico_tf.layers.tokens import ClassToken, FirstToken, LayerScale, Positions, normal
+from dico_tf.layers.tokens import ClassToken, FirstToken, LayerScale, PatchMap, Positions, normal
 
 _GRID = 8  # channels of the hidden layer
 
@@ -86,12 +86,26 @@ def narrow(spec: Spec, scale: float) -> Spec:
 
 def build(spec: Spec, image_size: Sides, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
     image, x = entrance(image_size, normalisation)
-    x = tokens(_patches(x, spec), spec)
-    for i in range(spec.depth):
-        x = block(x, spec, f"block{i + 1}")
-    x = FirstToken(name="class")(layer_norm(x, "norm"))
+    x = FirstToken(name="class")(layer_norm(blocks(_patches(x, spec), spec)[-1], "norm"))
     logits = keras.layers.Dense(classes, kernel_initializer=normal(), dtype="float32", name="logits")(x)
     return keras.Model(image, logits, name="vit")
+
+
+def blocks(x, spec: Spec) -> list:
+    """Patches [B, h, w, C] -> tokens [B, 1 + h w, C] after each block."""
+    x, found = tokens(x, spec), []
+    for i in range(spec.depth):
+        x = block(x, spec, f"block{i + 1}")
+        found.append(x)
+    return found
+
+
+def features(x, spec: Spec) -> list:
+    """Maps [B, h, w, C] of the patches after a quarter, a half, three quarters and all of the blocks."""
+    x = _patches(x, spec)
+    found = blocks(x, spec)
+    last = [spec.depth * quarter // 4 - 1 for quarter in range(1, 5)]
+    return [PatchMap(x.shape[1:3], name=f"block{n + 1}_map")(found[n]) for n in last]
 
 
 def _patches(x, spec: Spec):

@@ -11,6 +11,7 @@ import numpy as np
 from dico_tf.config import Config, Data, from_json
 from dico_tf.contradictions import target
 from dico_tf.cotrain.dico import DiCo
+from dico_tf.cotrain.pixel_submodels import PixelSubmodels
 from dico_tf.cotrain.segmenter import Segmenter
 from dico_tf.cotrain.submodels import Submodels
 from dico_tf.data.source import Source
@@ -39,7 +40,8 @@ def learning(config: Config) -> tuple[type[DiCo], Own]:
     if "cosub" not in config.cotraining.method:
         return learner, own
     asked = {"submodels": config.cotraining.submodels, "label_weight": config.cotraining.label_weight}
-    return Submodels, lambda config, data: {**own(config, data), **asked}
+    learner = PixelSubmodels if learner is Segmenter else Submodels
+    return learner, lambda config, data: {**own(config, data), **asked}
 
 
 def wanted(config: Config) -> Data:
@@ -193,23 +195,31 @@ def start_from(model: DiCo, origin: str | Path) -> Carried:
                 f"--init_from={origin}: PyTorch weights are known of networks of images; give a run's folder"
             )
         return torch_weights.load(model, origin, classes="any")
-    return Carried(fresh=_start_from_run(model, origin), unused=[])
+    return _start_from_run(model, origin)
 
 
-def _start_from_run(model: DiCo, workdir: str | Path) -> list[str]:
-    """Another run's selected weights where name and shape agree; the names left fresh, which only heads may be."""
+def _start_from_run(model: DiCo, workdir: str | Path) -> Carried:
+    """Another run's selected weights where name and shape agree; only heads may stay fresh.
+
+    Of a run of another task this is the backbone alone: what the network has besides, and what only the run had, are
+    heads. Tables of places are resized.
+    """
     run = trained_run(workdir)
-    before, named = run.config.network, state.weights(model)
+    before, named, network = run.config.network, state.weights(model), find(model.get_config()["model"])
     arrays = {name: fitted(variable, run.arrays[name]) for name, variable in named.items() if name in run.arrays}
     fitting = {name: array for name, array in arrays.items() if array.shape == tuple(named[name].shape)}
     fresh = [name for name in named if name not in fitting and not name.endswith(_DRAWN)]
-    wrong = [name for name in fresh if not name.split("/")[1].startswith(("logits", "auxiliary"))]
+    backbone = run.config.data.task != network.task
+    heads = network.heads if backbone else ("logits", "auxiliary")
+    wrong = [name for name in fresh if not name.split("/")[1].startswith(heads)]
     if wrong or before.splits != model.splits:
         differ = f": {len(wrong)} variables differ, e.g. {wrong[0]}" if wrong else f" {model.splits}"
+        same = f"the same --model and --splits{network.classifier and f', or a run of --model={network.classifier}'}"
         raise UserError(
             f"--init_from={workdir} is {before.model} in {before.splits} branches, which does not fit{differ}; "
-            "give the same --model and --splits"
+            f"give {same}"
         )
     for name, array in fitting.items():
         named[name].assign(array)
-    return fresh
+    left = [name for name in run.arrays if name not in fitting and not name.endswith(_DRAWN)]
+    return Carried(fresh=fresh, unused=left if backbone else [])

@@ -119,13 +119,18 @@ def _train(
     if not loop.step and config.network.init_from:
         carried = assemble.start_from(model, config.network.init_from)
         remarks = {"fresh": carried.fresh, "never run and left out": carried.unused}
-        said = [f"{what}: {', '.join(names)}" for what, names in remarks.items() if names]
+        said = [f"{what}: {_listed(names)}" for what, names in remarks.items() if names]
         say(", ".join([f"weights from {config.network.init_from}", *said]))
     if place.chief:  # of a run that continues, too: what is free may have changed
         workdir.write_json(folder / "config.json", workdir.describe(config, data, reference))
         workdir.write_text(folder / "run.flags", flags_text)
     say(_opening(config, folder, place, parts))
     return _loop_and_sum_up(config, loop, folder, place, data)
+
+
+def _listed(names: list[str]) -> str:
+    """All of a few; of more how many, and the layers they begin and end with."""
+    return ", ".join(names) if len(names) <= 8 else f"{len(names)} variables, {names[0]} to {names[-1]}"
 
 
 def _loop_and_sum_up(config: Config, loop: Loop, folder: Path, place: Devices, data: dict[str, Any]) -> dict[str, Any]:

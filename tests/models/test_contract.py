@@ -9,6 +9,8 @@ from dico_tf.faults import SMALLEST
 from dico_tf.models.menu import PRESETS
 
 TINY = [name for name in PRESETS if PRESETS[name].tiny]
+SLOW = ("upernet_swin_mini", "upernet_convnext_mini")  # whose parts others show
+SHOWN = [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in TINY]
 
 
 def pictures(name: str) -> np.ndarray:
@@ -28,7 +30,7 @@ def test_every_family_has_a_tiny_preset():
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", SHOWN)
 def test_it_takes_raw_pixels_and_answers_in_float32(name, policy):
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
@@ -42,14 +44,14 @@ def test_it_takes_raw_pixels_and_answers_in_float32(name, policy):
     assert np.isfinite(logits).all()
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", SHOWN)
 def test_the_smallest_pictures_leave_every_layer_pixels(name):
     rule = "published" if 2 in PRESETS[name].spec.splits else "params"
     branch = PRESETS[name].divided(2, rule, SMALLEST, 7)
     assert branch.build(SMALLEST, 7).output_shape == (None, *answer(name, SMALLEST))
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", SHOWN)
 def test_every_variable_learns_once_the_last_gammas_are_awake(name):
     model = PRESETS[name].build(32, 7)
     for variable in model.trainable_variables:
@@ -60,10 +62,10 @@ def test_every_variable_learns_once_the_last_gammas_are_awake(name):
     for variable, gradient in zip(
         model.trainable_variables, tape.gradient(loss, model.trainable_variables), strict=True
     ):
-        assert gradient is not None and np.isfinite(gradient).all(), variable.path
+        assert gradient is not None and np.isfinite(tf.convert_to_tensor(gradient)).all(), variable.path
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", SHOWN)
 def test_a_saved_network_answers_the_same(name, tmp_path):
     model = PRESETS[name].build(32, 7)
     model.save(tmp_path / "model.keras")

@@ -80,13 +80,13 @@ def _of_run(spelling: Spelling) -> list[Segmenter]:
     parts = [spelling.part] if spelling.part else names
     if not set(parts) <= {*names, runs.ENSEMBLE}:
         raise UserError(f"{spelling.source}: the run has {', '.join(names)} and {runs.ENSEMBLE}, no {spelling.part!r}")
-    branches, classes, average = run.network().branches, len(run.data["class_names"]), run.config.cotraining.average
-    whole = find(run.reference or network.model)
-    branch = whole.divided(network.splits, whole.division(network.division), run.data["image_size"], classes)
+    model, classes, average = run.network(), len(run.data["class_names"]), run.config.cotraining.average
+    whole, size = find(run.reference or network.model), run.data["image_size"]
+    branch = whole.divided(network.splits, whole.division(network.division), size, classes)
 
     def member(part: str) -> Segmenter:
-        chosen = branches if part == runs.ENSEMBLE else [branches[names.index(part)]]
-        each = [_by_shape(functools.partial(one, training=False)) for one in chosen]
+        chosen = range(len(names)) if part == runs.ENSEMBLE else [names.index(part)]
+        each = [_by_shape(functools.partial(model.readers[s], training=False)) for s in chosen]
         return Segmenter(
             name=spelling.label(*([part] if len(names) > 1 else [])),
             kind=spelling.kind,
@@ -94,8 +94,8 @@ def _of_run(spelling: Spelling) -> list[Segmenter]:
             checksum=runs.digest(run, [names.index(n) for n in (names if part == runs.ENSEMBLE else [part])]),
             classes=classes,
             answer=each[0] if len(each) == 1 else functools.partial(_averaged, each, average),
-            macs=lambda sides: len(chosen) * float(branch.cost(tuple(sides), classes).macs),
-            params=float(sum(counted(one).params for one in chosen)),
+            macs=lambda sides: len(chosen) * float(branch.macs(tuple(sides), classes, size)),
+            params=float(sum(counted(model.branches[s]).params for s in chosen)),
         )
 
     return [member(part) for part in parts]

@@ -1,0 +1,78 @@
+"""Pictures of any size by networks of one: windows half over one another, their logits averaged where they overlap."""
+
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+from dico_tf.models import sliding
+
+
+class Windowed:
+    """images [B, H, W, 3] of any size -> logits [B, h, w, C] at the output stride, by a network of `window` pixels.
+
+    A picture below a window's size lies in its upper left, and the mean colour around it. One window at a time is
+    seen of all images, so that memory does not grow with the pictures.
+    """
+
+    def __init__(self, coarse: Callable, window: int, stride: int, fill: Sequence[float]):
+        self.coarse, self.window, self.stride, self.fill = coarse, window, stride, tuple(fill)
+
+    def __call__(self, images, training=False):
+        window, stride = self.window, self.stride
+        if images.shape[1:3] == (window, window):
+            return self.coarse(images, training=training)
+        sides = tf.shape(images)[1:3]
+        whole = tf.maximum(sliding.rounded(sides, stride), window)
+        images = self._padded(images, whole - sides)
+        starts = [_starts(whole[axis], window, stride) for axis in (0, 1)]
+        total = self._total(images, whole // stride, starts, training)
+        rows, columns = (_seen(starts[axis] // stride, whole[axis] // stride, window // stride) for axis in (0, 1))
+        seen = (rows[:, None] * columns)[..., None]
+        height, width = tf.unstack(sliding.rounded(sides, stride) // stride)
+        return (total / tf.cast(seen, total.dtype))[:, :height, :width]
+
+    def _padded(self, images, spare):
+        """The mean colour below and to the right."""
+        fill = tf.constant(self.fill, tf.float32)
+        return tf.pad(tf.cast(images, tf.float32) - fill, [[0, 0], [0, spare[0]], [0, spare[1]], [0, 0]]) + fill
+
+    def _total(self, images, places, starts, training):
+        """The windows' logits, added up where they lie."""
+        window, columns = self.window, tf.size(starts[1])
+        classes = self.coarse.output_shape[-1]
+
+        def add(n, total):
+            corner = [starts[0][n // columns], starts[1][n % columns]]
+            part = tf.slice(images, [0, *corner, 0], [-1, window, window, -1])
+            said = self.coarse(tf.ensure_shape(part, (None, window, window, 3)), training=training)
+            above, left = (start // self.stride for start in corner)
+            below, right = (places[axis] - first - window // self.stride for axis, first in enumerate((above, left)))
+            return n + 1, total + tf.pad(said, [[0, 0], [above, below], [left, right], [0, 0]])
+
+        nothing = tf.zeros([tf.shape(images)[0], *tf.unstack(places), classes])
+        count = tf.size(starts[0]) * columns
+        shapes = (tf.TensorShape([]), tf.TensorShape([None, None, None, classes]))
+        return tf.while_loop(lambda n, _: n < count, add, (0, nothing), shapes)[1]
+
+
+def _starts(side, window: int, stride: int):
+    """Where windows begin along a side; the last ends where the side does."""
+    count = sliding.count(side, window, stride)
+    return tf.minimum(tf.range(count) * sliding.step(window, stride), side - window)
+
+
+def _seen(starts, places, length: int):
+    """int32 [places]: how many windows, each so many places long, see a place."""
+    there = tf.range(places)
+    return tf.reduce_sum(tf.cast((there >= starts[:, None]) & (there < starts[:, None] + length), tf.int32), axis=0)
+
+
+def as_large(coarse: Windowed) -> Callable:
+    """images [B, H, W, 3] of any size -> logits [B, H, W, C]."""
+
+    def answer(images, training=False):
+        said = coarse(images, training=training)
+        sides = tf.shape(images)[1:3]
+        return tf.image.resize(said, tf.shape(said)[1:3] * coarse.stride)[:, : sides[0], : sides[1]]
+
+    return answer

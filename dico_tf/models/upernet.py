@@ -1,0 +1,155 @@
+"""UPerNet (Xiao et al. 2018): a pyramid of pooled and of fused maps on a transformer or a ConvNeXt.
+
+The backbone's layers are named as in its classifier, whose weights they take. How it is divided is our choice: nothing
+is published of it. So are the mini networks, whose two stages make a pyramid of two levels, and vit_tiny's, whose
+patches of 4x4 pixels are its finest level.
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+import keras
+
+from dico_tf.divide.rules import multiple, unpublished
+from dico_tf.layers.image import Normalisation, Sides, entrance
+from dico_tf.layers.normalisation import batch_norm
+from dico_tf.layers.parts import Parts
+from dico_tf.layers.resize import ResizeAs
+from dico_tf.layers.tokens import normal
+from dico_tf.models import convnext, dense_heads, swin, vit
+from dico_tf.models.dense_heads import as_large, coarse, logits, unit
+
+__all__ = ["HEAD", "PRESETS", "Spec", "build", "coarse", "divide", "learner", "narrow", "regularised"]
+
+BACKBONES = {vit.Spec: vit, swin.Spec: swin, convnext.Spec: convnext}
+HEAD = ("level", "pool", "fuse", "logits", "auxiliary")  # how the names of layers begin that no classifier has
+BINS = (1, 2, 3, 6)  # places of a side of the pooled maps
+STRIDES = (4, 8, 16, 32)  # pixels between the places of the levels that are made of a transformer's patches
+_GRID = 4  # channels
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Spec:
+    backbone: Any  # Spec of a ViT, a Swin or a ConvNeXt
+    head: int = 512  # width of all maps after the backbone; of the auxiliary head half of it
+    dropout: float = 0.1  # before the logits
+    drop_path: float = 0.0  # of the backbone's residual branches
+
+    task = "segmentation"
+    layout = "segmentation"
+    fixed = True  # places and windows are of one size: larger pictures are seen window by window
+    splits = (1,)
+
+    @property
+    def output_stride(self) -> int:
+        """Pixels between two places of the logits."""
+        return STRIDES[0] if isinstance(self.backbone, vit.Spec) else self.backbone.patch
+
+    @property
+    def side_step(self) -> int:
+        """Sides of pictures are multiples of it."""
+        stages = len(self.backbone.widths) if isinstance(self.backbone, convnext.Spec) else 1
+        return self.backbone.patch * 2 ** (stages - 1)
+
+
+def _on(family: Any, name: str, **options) -> Spec:
+    spec = family.PRESETS[name]
+    return Spec(backbone=dataclasses.replace(spec, drop_path=0.0), drop_path=spec.drop_path, **options)
+
+
+PRESETS = {
+    "upernet_vit_tiny": _on(vit, "vit_tiny", head=48),
+    "upernet_vit_b_16": _on(vit, "vit_b_16"),
+    "upernet_vit_l_16": _on(vit, "vit_l_16"),
+    "upernet_swin_mini": _on(swin, "swin_mini", head=32),
+    "upernet_swin_t": _on(swin, "swin_t"),
+    "upernet_swin_b": _on(swin, "swin_b"),
+    "upernet_convnext_mini": _on(convnext, "convnext_mini", head=32),
+    "upernet_convnext_t": _on(convnext, "convnext_t"),
+    "upernet_convnext_b": _on(convnext, "convnext_b"),
+}
+
+
+def regularised(spec: Spec, splits: int) -> Spec:
+    """drop_path -> drop_path / sqrt(S), dropout -> dropout / S."""
+    return dataclasses.replace(spec, drop_path=spec.drop_path / math.sqrt(splits), dropout=spec.dropout / splits)
+
+
+def divide(spec: Spec, splits: int) -> Spec:
+    raise unpublished("UPerNet", splits)
+
+
+def narrow(spec: Spec, scale: float) -> Spec:
+    """Backbone and head by one factor."""
+    backbone = BACKBONES[type(spec.backbone)].narrow(spec.backbone, scale)
+    return dataclasses.replace(spec, backbone=backbone, head=int(multiple(spec.head * scale, _GRID)))
+
+
+def build(spec: Spec, image_size: Sides, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
+    """Logits [B, H, W, C] as large as the picture."""
+    image, x = entrance(image_size, normalisation)
+    x = fused(top_down(levels(x, spec), spec), spec)
+    x = keras.layers.Dropout(spec.dropout, name="dropout")(x)
+    return keras.Model(image, as_large(logits(x, classes), image), name="upernet")
+
+
+def learner(spec: Spec, branch: keras.Model) -> keras.Model:
+    """The branch with a second head on the level before the last."""
+    count = sum(layer.name.endswith("_smooth_conv") for layer in branch.layers)
+    level = branch.get_layer(f"level{count}_side_conv").input
+    return dense_heads.learner(branch, level, spec.head // 2)
+
+
+def levels(x, spec: Spec) -> list:
+    """The backbone's maps, the finest first: of stages each with a norm of its own, of a ViT brought to four sizes."""
+    family = BACKBONES[type(spec.backbone)]
+    found = family.features(x, dataclasses.replace(spec.backbone, drop_path=spec.drop_path))
+    if family is vit:
+        return [_sized(x, stride / spec.backbone.patch, f"level{n}") for n, (x, stride) in _numbered(found, STRIDES)]
+    return [family.layer_norm(x, f"level{n}_norm") for n, (x,) in _numbered(found)]
+
+
+def _numbered(*lists):
+    return enumerate(zip(*lists, strict=True), 1)
+
+
+def _sized(x, factor: float, name: str):
+    """A map with places `factor` times as far apart: maxima, or a 2x2 transposed for each halving, BN, gelu between."""
+    if factor > 1:
+        return keras.layers.MaxPooling2D(int(factor), padding="same", name=f"{name}_shrink")(x)
+    width, doublings = x.shape[-1], round(-math.log2(factor))
+    for n in range(1, doublings + 1):
+        x = keras.layers.Conv2DTranspose(width, 2, 2, kernel_initializer=normal(), name=f"{name}_grow{n}_conv")(x)
+        if n < doublings:
+            x = batch_norm(x, f"{name}_grow{n}_norm")
+            x = keras.layers.Activation("gelu", name=f"{name}_grow{n}_gelu")(x)
+    return x
+
+
+def pooled(x, spec: Spec):
+    """The map beside its means over 1x1, 2x2, 3x3 and 6x6 parts, each through a 1x1; 3x3 to the head's width."""
+    seen = [x]
+    for bins in BINS:
+        part = Parts(bins, name=f"pool{bins}")(x)
+        part = unit(part, spec.head, 1, f"pool{bins}")
+        seen.append(ResizeAs(name=f"pool{bins}_spread")([part, x]))
+    return unit(keras.layers.Concatenate(name="pool")(seen), spec.head, 3, "pool_join")
+
+
+def top_down(maps: list, spec: Spec) -> list:
+    """Each level with all coarser ones added, and but for the coarsest through a 3x3."""
+    x = pooled(maps[-1], spec)
+    found = [x]
+    for n in range(len(maps) - 1, 0, -1):
+        side = unit(maps[n - 1], spec.head, 1, f"level{n}_side")
+        x = keras.layers.Add(name=f"level{n}_add")([side, ResizeAs(name=f"level{n}_above")([x, side])])
+        found.insert(0, unit(x, spec.head, 3, f"level{n}_smooth"))
+    return found
+
+
+def fused(maps: list, spec: Spec):
+    """All levels at the finest one's size, side by side, through a 3x3."""
+    finest, *others = maps
+    large = [ResizeAs(name=f"fuse{n}_spread")([x, finest]) for n, x in enumerate(others, 2)]
+    return unit(keras.layers.Concatenate(name="fuse")([finest, *large]), spec.head, 3, "fuse_join")
