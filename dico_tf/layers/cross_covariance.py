@@ -6,12 +6,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from dico_tf.divide.networks.cost import counts
 from dico_tf.errors import UserError
 from dico_tf.layers.image import uniform
 
 _LEAST = 1e-12  # length of a query or key below which it is not made longer
-_WAVES = 32  # sines and cosines of each side
+WAVES = 32  # sines and cosines of each side
 _SLOWEST = 10000.0
 
 
@@ -54,13 +53,6 @@ def _of_length_one(x):
     return ops.cast(exact * ops.rsqrt(ops.maximum(squares, _LEAST**2)), x.dtype)
 
 
-@counts(CrossCovariance)
-def _between_channels(layer, inputs, output) -> int:
-    """Each channel's query with the keys of its head, and as many weights with values."""
-    _, height, width, channels = output
-    return 2 * height * width * channels * (channels // layer.heads)
-
-
 @keras.saving.register_keras_serializable("dico_tf")
 class ClassAttention(keras.layers.Layer):
     """softmax(q k' / sqrt(d)) v of every head: one query [B, 1, h d], keys and values [B, T, h d] -> [B, 1, h d]."""
@@ -85,24 +77,19 @@ class ClassAttention(keras.layers.Layer):
         return {**super().get_config(), "heads": self.heads}
 
 
-@counts(ClassAttention)
-def _of_one_token(layer, inputs, output) -> int:
-    return 2 * math.prod(inputs[1][1:])
-
-
 @keras.saving.register_keras_serializable("dico_tf")
 class FourierPlaces(keras.layers.Layer):
     """x [B, H, W, C] + sines and cosines of its rows and columns times a learnt kernel [waves, C], and a bias."""
 
     def build(self, input_shape):
-        options = {"initializer": uniform(1 / math.sqrt(2 * _WAVES)), "trainable": True}
-        self.kernel = self.add_weight(shape=(2 * _WAVES, input_shape[-1]), name="kernel", **options)
+        options = {"initializer": uniform(1 / math.sqrt(2 * WAVES)), "trainable": True}
+        self.kernel = self.add_weight(shape=(2 * WAVES, input_shape[-1]), name="kernel", **options)
         self.bias = self.add_weight(shape=input_shape[-1:], name="bias", **options)
         self.kernel.decays = False
 
     def call(self, x):
         _, height, width, channels = x.shape
-        known = ops.cast(ops.convert_to_tensor(waves(height, width).reshape(-1, 2 * _WAVES)), x.dtype)
+        known = ops.cast(ops.convert_to_tensor(waves(height, width).reshape(-1, 2 * WAVES)), x.dtype)
         places = ops.matmul(known, ops.convert_to_tensor(self.kernel)) + self.bias
         return x + ops.reshape(places, (1, height, width, channels))
 
@@ -110,16 +97,11 @@ class FourierPlaces(keras.layers.Layer):
         return input_shape
 
 
-@counts(FourierPlaces)
-def _places(layer, inputs, output) -> int:
-    return math.prod(output[1:]) * 2 * _WAVES
-
-
 def waves(height: int, width: int) -> np.ndarray:
     """float32 [H, W, 64]: of the row, then of the column, sin and cos in turn of 2 pi (i + 1) / n at falling speeds."""
-    speeds = _SLOWEST ** -(2 * (np.arange(_WAVES) // 2) / _WAVES)
+    speeds = _SLOWEST ** -(2 * (np.arange(WAVES) // 2) / WAVES)
     turn = [2 * math.pi * np.arange(1, side + 1)[:, None] / (side + 1e-6) * speeds for side in (height, width)]
-    rows, columns = (np.where(np.arange(_WAVES) % 2, np.cos(angles), np.sin(angles)) for angles in turn)
-    shape = (height, width, _WAVES)
+    rows, columns = (np.where(np.arange(WAVES) % 2, np.cos(angles), np.sin(angles)) for angles in turn)
+    shape = (height, width, WAVES)
     both = [np.broadcast_to(rows[:, None], shape), np.broadcast_to(columns[None], shape)]
     return np.concatenate(both, axis=-1).astype(np.float32)

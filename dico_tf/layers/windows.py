@@ -6,7 +6,6 @@ import keras
 import numpy as np
 from keras import ops
 
-from dico_tf.divide.networks.cost import counts
 from dico_tf.errors import UserError
 from dico_tf.layers.tokens import normal
 
@@ -79,12 +78,6 @@ class WindowAttention(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "heads": self.heads, "window": self.window, "shift": self.shift}
-
-
-@counts(WindowAttention)
-def _products(layer, inputs, output) -> int:
-    """Each token's query with the keys of its window, and as many weights with values."""
-    return 2 * math.prod(output[1:]) * math.prod(layer.window)
 
 
 def offset_numbers(window: tuple[int, int]) -> np.ndarray:

@@ -10,6 +10,8 @@ import keras
 
 from dico_tf.divide.networks.graph import calls, flat, nested, weightless
 from dico_tf.layers.attention import Attention
+from dico_tf.layers.cross_covariance import WAVES, ClassAttention, CrossCovariance, FourierPlaces
+from dico_tf.layers.windows import WindowAttention
 
 Shape = tuple[int | None, ...]
 COUNTERS: dict[type, Callable[[Any, Sequence[Shape], Shape], int]] = {}
@@ -136,6 +138,28 @@ def _self_attention(layer, inputs, output) -> int:
     """The query of each token with all keys, and as many weights with all values."""
     _, tokens, width = output
     return 2 * tokens * tokens * width
+
+
+@counts(WindowAttention)
+def _in_windows(layer, inputs, output) -> int:
+    """Each token's query with the keys of its window, and as many weights with values."""
+    return 2 * math.prod(output[1:]) * math.prod(layer.window)
+
+
+@counts(CrossCovariance)
+def _between_channels(layer, inputs, output) -> int:
+    """Each channel's query with the keys of its head, and as many weights with values."""
+    return 2 * math.prod(output[1:]) * (output[-1] // layer.heads)
+
+
+@counts(ClassAttention)
+def _of_one_token(layer, inputs, output) -> int:
+    return 2 * math.prod(inputs[1][1:])
+
+
+@counts(FourierPlaces)
+def _places(layer, inputs, output) -> int:
+    return 2 * WAVES * math.prod(output[1:])
 
 
 @counts(keras.layers.SimpleRNN, keras.layers.GRU, keras.layers.LSTM)
