@@ -141,7 +141,7 @@ def _self_attention(layer, inputs, output) -> int:
 
 
 @counts(WindowAttention)
-def _within_windows(layer, inputs, output) -> int:
+def _in_windows(layer, inputs, output) -> int:
     """Each token's query with the keys of its window, and as many weights with values."""
     return 2 * math.prod(output[1:]) * math.prod(layer.window)
 
@@ -149,8 +149,7 @@ def _within_windows(layer, inputs, output) -> int:
 @counts(CrossCovariance)
 def _between_channels(layer, inputs, output) -> int:
     """Each channel's query with the keys of its head, and as many weights with values."""
-    _, height, width, channels = output
-    return 2 * height * width * channels * (channels // layer.heads)
+    return 2 * math.prod(output[1:]) * (output[-1] // layer.heads)
 
 
 @counts(ClassAttention)
@@ -160,7 +159,7 @@ def _of_one_token(layer, inputs, output) -> int:
 
 @counts(FourierPlaces)
 def _places(layer, inputs, output) -> int:
-    return math.prod(output[1:]) * 2 * WAVES
+    return 2 * WAVES * math.prod(output[1:])
 
 
 @counts(keras.layers.SimpleRNN, keras.layers.GRU, keras.layers.LSTM)
