@@ -9,8 +9,8 @@ from ai_edge_litert.interpreter import Interpreter
 from dico_tf.errors import UserError
 from dico_tf.evaluation.members import pixels
 from dico_tf.evaluation.members.reading import Reading
+from dico_tf.export.manifest import READING
 
-READING = "reading"  # of a member's entry in the manifest: how such a file is fed and what it says
 INPUT, LOGITS = "image", "logits"
 _KINDS = (np.float32, np.uint8, np.int8)  # of what goes in
 

@@ -81,7 +81,7 @@ def _completed(found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def _runner(content: bytes, threads: int, described: dict[str, Any]) -> Any:
     try:
-        if foreign.READING in described:
+        if manifest.READING in described:
             return foreign.Runner(content, threads, described)
         return Interpreter(model_content=content, num_threads=threads).get_signature_runner(SIGNATURE)
     except (ValueError, RuntimeError) as error:
