@@ -46,8 +46,10 @@ class Assembly:
 
     def make(self) -> str:
         """The sentence about the SavedModel of all of them."""
-        for kind in self.formats:
-            (self.made / kind).mkdir(parents=True)
+        for found in self.found:
+            kinds = [TFLITE] if found.member.file else self.formats
+            for kind in kinds:
+                (self.made / kind).mkdir(parents=True, exist_ok=True)
         entries, graphs = [], {}
         for found in self.found:
             entry = self._entry(found)

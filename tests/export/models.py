@@ -8,7 +8,7 @@ import tensorflow as tf
 from PIL import Image
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-CLASSES = 5
+CLASSES = 10
 
 
 def network(side: int | None, seed: int, background: bool = False, softmax: bool = False) -> keras.Model:
@@ -23,8 +23,12 @@ def network(side: int | None, seed: int, background: bool = False, softmax: bool
     return keras.Model(image, keras.layers.Softmax()(outputs) if softmax else outputs)
 
 
-def keras_file(path: Path, side: int | None, seed: int, **more) -> Path:
-    network(side, seed, **more).save(path)
+def keras_file(path: Path, side: int | None, seed: int, policy: str = "float32", **more) -> Path:
+    keras.config.set_dtype_policy(policy)
+    try:
+        network(side, seed, **more).save(path)
+    finally:
+        keras.config.set_dtype_policy("float32")
     return path
 
 
