@@ -13,8 +13,7 @@ from dico_tf import __version__
 from dico_tf.committee import words
 from dico_tf.committee.saved import Saved
 from dico_tf.errors import UserError
-from dico_tf.export import assembly_card, folder, litert, manifest, saved_model
-from dico_tf.export import pictured as pictures
+from dico_tf.export import assembly_card, folder, litert, manifest, pictured, saved_model
 from dico_tf.export.description import PACKAGES
 from dico_tf.export.gathered import Found, gathered
 from dico_tf.export.graph import Member
@@ -50,14 +49,14 @@ class Assembly:
             kinds = [TFLITE] if found.member.file else self.formats
             for kind in kinds:
                 (self.made / kind).mkdir(parents=True, exist_ok=True)
-        entries, graphs = [], {}
-        for found in self.found:
-            entry = self._entry(found)
+        entries, graphs = [self._entry(found) for found in self.found], {}
+        for found, entry in zip(self.found, entries, strict=True):
             if found.member.file:
                 self._take(found, entry)
             else:
-                graphs[found.member.name] = self._convert(found, entry)
-            entries.append(entry)
+                graphs[found.member.name] = self._saved_model(found, entry)
+        if TFLITE in self.formats and graphs:
+            self._convert(graphs, {entry["name"]: entry for entry in entries})
         missing = self._without(graphs)
         if not missing:
             entries.append(self._together(graphs))
@@ -88,39 +87,35 @@ class Assembly:
             "background": "first" if found.dropped else "none",
         }  # fmt: skip
 
-    def _convert(self, found: Found, entry: dict[str, Any]) -> Network:
-        name, network = found.member.name, Network(found.member.graph(), found.outputs, found.dropped)
+    def _saved_model(self, found: Found, entry: dict[str, Any]) -> Member:
+        network = Network(found.member.graph(), found.outputs, found.dropped)
         member = Member(
-            name=name, networks=[network], class_names=self.class_names, image_size=found.member.input_size,
-            short_side=found.member.short_side,
+            name=found.member.name, networks=[network], class_names=self.class_names,
+            image_size=found.member.input_size, short_side=found.member.short_side,
         )  # fmt: skip
-        self.say(f"{name}: SavedModel")
-        wanted = SAVED_MODEL in self.formats
-        source = (self.made if wanted else self.place) / SAVED_MODEL / name
-        saved_model.write(member, source)
-        away = saved_model.difference(member, source)
-        if wanted:
-            entry["files"][SAVED_MODEL] = manifest.measure(source, self.made)
+        self.say(f"{member.name}: SavedModel")
+        path = self._place(member.name)
+        saved_model.write(member, path)
+        away = saved_model.difference(member, path)
+        if SAVED_MODEL in self.formats:
+            entry["files"][SAVED_MODEL] = manifest.measure(path, self.made)
             entry["metrics"][SAVED_MODEL] = {"largest_difference": away}
-        if TFLITE in self.formats:
-            self.say(f"{name}: LiteRT {FLOAT32}")
-            path = self.made / TFLITE / f"{name}_{FLOAT32}.tflite"
-            litert.convert(source, {FLOAT32: path})
+        return member
+
+    def _place(self, name: str) -> Path:
+        """Of its SavedModel, which is converted also where it is not shown."""
+        return (self.made if SAVED_MODEL in self.formats else self.place) / SAVED_MODEL / name
+
+    def _convert(self, members: dict[str, Member], entries: dict[str, dict[str, Any]]) -> None:
+        self.say(f"{', '.join(members)}: LiteRT {FLOAT32}")
+        paths = {name: self.made / TFLITE / f"{name}_{FLOAT32}.tflite" for name in members}
+        litert.convert_each({self._place(name): {FLOAT32: path} for name, path in paths.items()})
+        for name, path in paths.items():
             about = {"batch": 1, **litert.signature(path)}
-            entry["metrics"][FLOAT32] = self._compared(member, path)
-            entry["files"][FLOAT32] = {**manifest.measure(path, self.made), **about}
-        return network
+            entries[name]["metrics"][FLOAT32] = _compared(members[name], path)
+            entries[name]["files"][FLOAT32] = {**manifest.measure(path, self.made), **about}
 
-    def _compared(self, member: Member, path: Path) -> dict[str, float]:
-        images = saved_model.noise(member.image_size)
-        expected = saved_model.logits(member, images)
-        outcome = litert.run(path, images)
-        away = float(abs(outcome.logits - expected).max())
-        if not away <= _NEAR * max(1.0, float(abs(expected).max())):
-            raise UserError(f"{member.name} as a LiteRT file answers other than its network: logits {away:.3g} away")
-        return {"largest_difference": away, "milliseconds": round(outcome.milliseconds, 4)}
-
-    def _without(self, graphs: dict[str, Network]) -> str:
+    def _without(self, graphs: dict[str, Member]) -> str:
         """Why there is no SavedModel of all, or nothing."""
         if SAVED_MODEL not in self.formats:
             return f"no SavedModel with the cascade inside: {SAVED_MODEL} is not among --formats"
@@ -130,12 +125,12 @@ class Assembly:
         who = f"{', '.join(files)} {'is a LiteRT file' if len(files) == 1 else 'are LiteRT files'}"
         return f"no SavedModel with the cascade inside: {who}, and no graph of TensorFlow's"
 
-    def _together(self, graphs: dict[str, Network]) -> dict[str, Any]:
+    def _together(self, graphs: dict[str, Member]) -> dict[str, Any]:
         self.say(f"{COMMITTEE}: SavedModel")
         path = self.made / SAVED_MODEL / COMMITTEE
         views = [(found.member.input_size, found.member.short_side) for found in self.found]
-        pictures.write(self.saved.committee, list(graphs.values()), views, [f.macs for f in self.found],
-                       self.saved.classes, path)  # fmt: skip
+        networks = [network for member in graphs.values() for network in member.networks]
+        pictured.write(self.saved.committee, networks, views, [f.macs for f in self.found], self.saved.classes, path)
         sizes = {size for size, _ in views}
         return {
             "name": COMMITTEE, "kind": COMMITTEE, "input_size": sizes.pop() if len(sizes) == 1 else 0,
@@ -164,6 +159,16 @@ class Assembly:
             },
             "made_by": {"dico_tf": __version__, **{name: importlib.metadata.version(name) for name in PACKAGES}},
         }  # fmt: skip
+
+
+def _compared(member: Member, path: Path) -> dict[str, float]:
+    images = saved_model.noise(member.image_size)
+    expected = saved_model.logits(member, images)
+    outcome = litert.run(path, images)
+    away = float(abs(outcome.logits - expected).max())
+    if not away <= _NEAR * max(1.0, float(abs(expected).max())):
+        raise UserError(f"{member.name} as a LiteRT file answers other than its network: logits {away:.3g} away")
+    return {"largest_difference": away, "milliseconds": round(outcome.milliseconds, 4)}
 
 
 def identity(saved: Saved, found: Sequence[Found]) -> str:

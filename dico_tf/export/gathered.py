@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
-
 from dico_tf.committee import saved as files
 from dico_tf.committee.saved import Saved
 from dico_tf.committee.shown import checksums
@@ -31,7 +29,6 @@ class Found:
 
     member: Member
     outputs: str  # logits or probabilities
-    logits: np.ndarray  # of saved_model.noise
     dropped: int  # 1 where the first output is a background class
     macs: int  # 0 where that is not known, as params
     params: int
@@ -94,4 +91,4 @@ def _found(member: Member, about: files.Member, classes: int) -> Found:
     if logits.shape[1] != classes:
         raise UserError(f"{member.source} answers with {logits.shape[1]} classes, and the committee has {classes}: "
                         "search again")  # fmt: skip
-    return Found(member=member, outputs=reading.kind, dropped=reading.drops(said.shape[1]), logits=logits, **known)
+    return Found(member=member, outputs=reading.kind, dropped=reading.drops(said.shape[1]), **known)

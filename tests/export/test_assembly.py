@@ -157,7 +157,16 @@ def test_what_tensorflow_knows_is_converted_and_stops_early_in_one_graph_too(gra
     assert call(image_bytes=sent[:0])["stage"].shape == (0,)
 
 
-@pytest.mark.parametrize("kind", ["open.keras", "mixed.keras", "saved", "saved one by one", "application"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "open.keras",
+        "mixed.keras",
+        "saved",
+        "saved one by one",
+        pytest.param("application", marks=pytest.mark.slow),
+    ],
+)
 def test_within_a_graph_a_member_says_what_it_says_outside(kind, tmp_path):
     sources = {
         "open.keras": lambda: f"{models.keras_file(tmp_path / 'k.keras', None, 3)}@36?pixels=imagenet",
@@ -173,6 +182,23 @@ def test_within_a_graph_a_member_says_what_it_says_outside(kind, tmp_path):
     assert found.dtype == np.float32
     near = 0.05 if kind == "mixed.keras" else 1e-4
     assert found == pytest.approx(expected, abs=near * float(abs(expected).max()))
+
+
+def test_real_mobilenets_decide_about_photos_as_the_search_did(shared_data, tmp_path, capsys):
+    """Three sizes of picture, quantised, with a background class, of probabilities in steps of 1/256."""
+    lines = (shared_data / "nips17/labels.csv").read_text().splitlines()[:61]
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    (tmp_path / "images").symlink_to(shared_data / "nips17/images")
+    names = {"a": "mobilenet_v1_0.25_128_quant", "b": "mobilenet_v1_0.5_160_quant", "c": "mobilenet_v2_1.0_224_quant"}
+    members = [f"{name}={shared_data}/mobilenet_tflite/{file}.tflite" for name, file in names.items()]
+    found = assemblies.made(tmp_path, members, tmp_path / "labels.csv", 1000, temperatures=(2.0, 1.5, 1.0))
+    assembled(found, tmp_path / "o", capsys)
+    words_ = [sys.executable, "serve.py", "local", f"--manifest={tmp_path / 'o'}", "--deadline_ms=20000"]
+    with workers.running(tmp_path / "o", words=words_) as local, Client(local.grpc) as client:
+        told = client.predict(found.pictures, deadline=60)
+    assert told.stage.tolist() == found.decided.stage.tolist() and set(told.stage.tolist()) == {0, 1, 2}
+    assert told.class_id.tolist() == found.decided.classes.tolist()
+    assert told.probabilities == pytest.approx(softmax(found.decided.logits), abs=1e-6)
 
 
 def test_tables_of_logits_are_refused(lite, tmp_path):

@@ -23,6 +23,7 @@ Refused = Callable[
 
 def plan(manifest: Manifest) -> Committee | None:
     """The cascade of an export; UserError where what it says is none."""
+    together(manifest)  # or it would be refused by the first request only
     said = manifest.content[COMMITTEE].get("cascade")
     if said is None:
         return None
