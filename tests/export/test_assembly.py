@@ -83,6 +83,20 @@ def test_litert_files_are_taken_byte_for_byte_and_the_manifest_says_how_they_are
     assert not (tmp_path / "o/saved_model").exists()
 
 
+def test_a_manifest_that_does_not_say_how_a_file_is_read_is_refused(exported):
+    path = exported / ".current/manifest.json"
+    content = json.loads(path.read_text())
+    for reading, message in (
+        ({"pixels": "-1..1"}, "the manifest's reading is .*expected pixels, outputs, background, place"),
+        (content["members"][0]["reading"] | {"pixels": "odd"}, r"\?pixels=odd is none of"),
+        (content["members"][0]["reading"] | {"background": "none"}, "gives neither logits nor probabilities of 10"),
+    ):
+        content["members"][0]["reading"] = reading
+        path.write_text(manifest.text(content))
+        with pytest.raises(UserError, match=message):
+            load(exported, "small", "safest", 1, 1)
+
+
 def test_workers_say_to_the_last_bit_what_the_search_has_cached(lite, exported):
     for k, name in enumerate(("small", "large")):
         assert (answered(exported, name, lite.pictures) == lite.logits[:, k]).all()
@@ -92,6 +106,7 @@ def test_members_of_such_an_export_can_be_searched_again(lite, exported, images_
     for k, member in enumerate(opened([str(exported)], models.CLASSES)):
         assert member.source.endswith(f":{'small' if k == 0 else 'large'}")
         assert (member.run(images_of(lite, member)) == lite.logits[:, k]).all()
+        assert (member.file.pixels, member.reading.kind) == ("-1..1", "probabilities")
 
 
 @pytest.fixture
@@ -214,6 +229,21 @@ def test_a_member_that_changed_since_the_search_makes_the_gates_stale(lite, tmp_
     save(tmp_path / "c.json", dataclasses.replace(lite.saved, members=members))
     gathered(tmp_path / "c.json")
     assert "the gates are stale: member large is not the one they were fitted to" in caplog.text
+
+
+def test_branches_that_were_searched_by_their_runs_folder_need_no_folder_named_again(run, lite, tmp_path, caplog):
+    found, names = trained_run(run), ("branch_1", "branch_0")
+    members = [dataclasses.replace(lite.saved.members[0], name=name, kind="branch", source=f"{run}:{name}",
+                                   sha256=found.checksums[name], outputs="") for name in names]  # fmt: skip
+    rules = dataclasses.replace(lite.saved.committee, members=names)
+    saved = dataclasses.replace(lite.saved, committee=rules, members=tuple(members), class_names=tuple("0123456789"))
+    save(tmp_path / "c.json", saved)
+    _, gathers = gathered(tmp_path / "c.json")
+    assert [(each.member.name, each.outputs, each.dropped) for each in gathers] == [(n, "logits", 0) for n in names]
+    assert "stale" not in caplog.text
+    save(tmp_path / "c.json", dataclasses.replace(saved, class_names=tuple("abcdefghij")))
+    with pytest.raises(UserError, match="class 0 is '0' to branch_1 and 'a' in --committee="):
+        gathered(tmp_path / "c.json")
 
 
 def test_what_outputs_are_is_found_out_where_an_older_search_has_not_said_it(lite, tmp_path):

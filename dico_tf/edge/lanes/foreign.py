@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
+from dico_tf.edge.errors import EdgeError
 from dico_tf.errors import UserError
 from dico_tf.evaluation.members import pixels
 from dico_tf.evaluation.members.reading import Reading
@@ -57,7 +58,10 @@ class Runner:
         scale, zero = self._output["quantization"] if values.dtype.kind in "iu" else (0.0, 0)
         said = values.astype(np.float32)
         said = (said - zero) * np.float32(scale) if scale else said
-        return {LOGITS: self._reading(said, scale, self._name)}
+        try:
+            return {LOGITS: self._reading(said, scale, self._name)}
+        except UserError as fault:  # outputs that are not what the search heard
+            raise EdgeError("INTERNAL", str(fault)) from None
 
 
 def _checked(how: Any) -> dict[str, Any]:
