@@ -25,8 +25,13 @@ class Export:
     compare_images: int = option(500, "validation images every conversion is compared on; 0 = none, needs no data")
     calibration_images: int = option(200, "training images int8 is calibrated on")
     keep_versions: int = option(2, "versions kept for TensorFlow Serving, the newest included")
-    committee: str = option("", "committee.json whose members are branches of this run: the export stops early by it")
+    committee: str = option(
+        "", "committee.json: the export stops early by it; of branches of the run, or without --workdir of any members"
+    )
     stable: int = option(0, "serve no version newer than this one: takes a new version back; exports nothing")
+
+
+OF_ANY = ("out", "formats", "committee", "stable")  # also where members are of any kind
 
 
 SCRIPT = flags.Script(
@@ -47,6 +52,12 @@ def main(arguments: list[str]) -> None:
         from dico_tf.export import tf_serving
 
         print(f"served at most in version {values['stable']}: {', '.join(tf_serving.roll_back(out, values['stable']))}")
+        return
+    if not values["workdir"]:
+        from dico_tf.export import assembly
+
+        assembly.export(values["committee"], out, formats=values["formats"], say=_say)
+        print(f"exported to {out}; see {out / 'README.md'}")
         return
     from dico_tf.export import fitted
     from dico_tf.export.conversions import Conversions
@@ -69,17 +80,28 @@ def main(arguments: list[str]) -> None:
         calibrate=values["calibration_images"],
         data_dir=values["data_dir"],
         keep_versions=values["keep_versions"],
-        say=lambda text: print(text, flush=True),
+        say=_say,
         committee=fitted.committee(values["committee"], run) if values["committee"] else None,
     )
     print(f"exported to {out}; see {out / 'README.md'}")
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
 
 
 def _faults(values: dict):
     if not values["out"]:
         yield "--out is needed: the folder to export to"
     if not values["workdir"] and not values["stable"]:
-        yield "--workdir is needed: the folder of a trained run"
+        if not values["committee"]:
+            yield "--workdir is needed, the folder of a trained run; or --committee, a committee.json of any members"
+        given = [field.name for field in dataclasses.fields(Export) if values[field.name] != field.default]
+        for name in (name for name in given if name not in OF_ANY and values["committee"]):
+            yield (
+                f"--{name} is for the networks of a run: give --workdir, or leave it out; members of any kind are "
+                "exported as they are, and in float32 where they are converted"
+            )
     for name, known in (("formats", FORMATS), ("quantise", tuple(QUANTISE))):
         if not values[name]:
             yield f"--{name} names nothing: give some of {', '.join(known)}"

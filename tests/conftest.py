@@ -2,7 +2,20 @@
 
 import os
 import tempfile
+from pathlib import Path
+
+import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 _CACHE = tempfile.TemporaryDirectory(prefix="dico_tf_cache_")
 os.environ["XDG_CACHE_HOME"] = _CACHE.name
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real networks and photos, where this machine has them."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    found = Path(os.environ.get("DICO_DATA", beside))
+    if not found.is_dir():
+        pytest.skip(f"no {found}: set DICO_DATA to the folder that holds mobilenet_tflite and nips17")
+    return found

@@ -31,6 +31,7 @@ NUMPY_ONLY = [
     or "edge" in path.parts
     or path.parts[-2:] == ("export", "manifest.py")
     or (path.parent.name == "evaluation" and path.stem in MEASURES)
+    or path.parts[-2:] in (("members", "pixels.py"), ("members", "reading.py"))  # a worker feeds files by them
 ]
 PORTABLE = [
     path

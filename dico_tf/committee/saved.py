@@ -28,6 +28,7 @@ class Member:
     source: str  # where it was found
     sha256: str  # of its weights, or file; "" where that is not known
     input_size: int  # pixels
+    outputs: str = ""  # what its outputs were read as: logits or probabilities; "" where that is not known
     cost: Cost = dataclasses.field(default_factory=Cost)
 
 
@@ -181,6 +182,7 @@ _FIELDS = {
     "members": list, "ties": str, "classes": int, "class_names": list | None, "calibration": dict, "results": dict,
     "promise": dict | None, "made_by": dict,
 }  # fmt: skip
+_OUTPUTS = ("", "logits", "probabilities")
 _OF_MEMBER = {"name": str, "kind": str, "source": str, "sha256": str, "input_size": int, "cost": dict}
 
 
@@ -205,4 +207,7 @@ def _read_member(said: Any, place: int) -> Member:
         if value is not None and (not isinstance(value, int | float) or isinstance(value, bool) or value < 0):
             raise UserError(f"{measure} of member {said['name']!r} are {value!r:.60}: a number, or null if not known")
     cost = Cost(**{measure: math.nan if value is None else value for measure, value in costs.items()})
-    return Member(**{key: said[key] for key in _OF_MEMBER if key != "cost"}, cost=cost)
+    outputs = said.get("outputs", "")
+    if outputs not in _OUTPUTS:
+        raise UserError(f"outputs of member {said['name']!r} are {outputs!r:.60}: {' or '.join(_OUTPUTS[1:])}")
+    return Member(**{key: said[key] for key in _OF_MEMBER if key != "cost"}, cost=cost, outputs=outputs)

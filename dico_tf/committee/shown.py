@@ -1,6 +1,8 @@
 """committee.py show: a committee.json as a person reads it."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from dico_tf import quiet
 from dico_tf.committee import report
@@ -20,7 +22,7 @@ def shown(asked: Show) -> str:
     ]
     lines = [table(["member", "kind", "source", *MEASURES], rows, range(3, 6)), "", *_fitted(saved)]
     if asked.check:
-        lines.append(stale(saved, _checksums(saved)) or "every member is the one that the gates were fitted to")
+        lines.append(stale(saved, checksums(saved)) or "every member is the one that the gates were fitted to")
     if not saved.results:
         return "\n".join(lines)
     if saved.grid:
@@ -39,11 +41,13 @@ def _fitted(saved: Saved) -> list[str]:
     return lines
 
 
-def _checksums(saved: Saved) -> dict[str, str]:
-    """Of the members as they are now; those of a table have none."""
+def checksums(saved: Saved, members: Sequence[Any] = ()) -> dict[str, str]:
+    """Of the members as they are now, which may have been opened already; those of a table have none."""
     runs = {member.source.rpartition(":")[0] for member in saved.members if member.kind == BRANCH}
     sums = {f"{run}:{name}": found for run in runs for name, found in of_branches(Path(run)).items()}
     found = {member.name: sums.get(member.source, "") for member in saved.members if member.kind == BRANCH}
+    if members:
+        return {member.name: member.checksum for member in members} | found
     asked = [f"{m.name}={m.source}" for m in saved.members if m.sha256 and m.kind != BRANCH]
     if not asked:
         return found

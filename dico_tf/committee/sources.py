@@ -133,16 +133,18 @@ def _of_members(asked: Search, values: dict[str, Any], costs: dict[str, Cost]) -
     source = data.load(Data(**told), values["seed"])
     members = opened(asked.members, len(source.class_names))
     cache = Cache(Path(asked.cache).expanduser() if asked.cache else default())
-    parts, found = [], None
+    parts, found, outputs = [], None, {}
     chosen = asked.calibration or ("val" if "val" in source.splits else "test")
     for split in dict.fromkeys((chosen, "test")):
         found = answers(members, source, split, cache, timed=asked.cost == "milliseconds" or bool(asked.latency))
         parts.append(Pool(logits=found.logits, labels=found.labels, ids=np.char.add(f"{split}/", found.ids),
                           costs=found.costs | costs, name=f"{source.name}, {split}"))  # fmt: skip
+        outputs |= {name: kind for name, kind in found.outputs.items() if kind}
     calibration, test = parts if len(parts) == 2 else parts[0].halves(asked.calibration_share, values["seed"])
     known = {
         member.name: Member(name=member.name, kind=member.kind, source=member.source, sha256=member.checksum,
-                            input_size=max(member.input_size, 1), cost=calibration.costs[member.name])
+                            input_size=max(member.input_size, 1), cost=calibration.costs[member.name],
+                            outputs=outputs.get(member.name, ""))
         for member in members
     }  # fmt: skip
     return Answered(calibration, test, known, source.class_names)

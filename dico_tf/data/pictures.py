@@ -105,7 +105,27 @@ def _mirrored(image: Image.Image, shift: np.ndarray) -> Image.Image:
 
 def decode(file: str | BinaryIO, size: int, short: int) -> np.ndarray:
     """uint8 [size, size, 3] as an evaluation sees it; raises whatever Pillow raises."""
-    return np.asarray(square(whole(file, (2 if short <= size else ENOUGH) * size), size, short))
+    return np.asarray(square(whole(file, _least(size, short)), size, short))
+
+
+def decode_each(file: BinaryIO, views: Iterable[tuple[int, int]]) -> list[np.ndarray]:
+    """What `decode` makes for each (size, short); decoded once, or once for each scale that a JPEG is decoded at."""
+    wholes: dict[tuple[int, int], Image.Image] = {}
+    found = []
+    for size, short in views:
+        file.seek(0)
+        with Image.open(file) as image:
+            least = _least(size, short)
+            image.draft(None, (least, least))
+            scaled = image.size
+            wholes[scaled] = wholes[scaled] if scaled in wholes else rgb(image)
+        found.append(np.asarray(square(wholes[scaled], size, short)))
+    return found
+
+
+def _least(size: int, short: int) -> int:
+    """Pixels that the sides of a decoded JPEG keep."""
+    return (2 if short <= size else ENOUGH) * size
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """The committee, answering as one model: `python serve.py gateway`."""
 
 import asyncio
+import dataclasses
 import json
 import logging
 import os
@@ -15,6 +16,7 @@ from dico_tf.data import pictures
 from dico_tf.edge import inputs, options, tensors
 from dico_tf.edge.asking import addresses
 from dico_tf.edge.asking.committee import Committee, Rules, convene
+from dico_tf.edge.asking.images import Images
 from dico_tf.edge.asking.poll import BelowQuorum, Poll
 from dico_tf.edge.asking.tally import Tally
 from dico_tf.edge.asking.verdict import Verdict
@@ -42,9 +44,9 @@ class Gateway:
     def __init__(self, committee: Committee, limits: guard.Limits, tally: Tally):
         self.committee, self._limits, self._tally = committee, limits, tally
         self._gate = guard.Gate(limits.concurrency)
-        about = _about(committee.manifest)
-        self.size = about["input_size"]  # the same in every export that is taken
-        self.short = about.get("short_side", self.size)
+        # the same in every export that is taken
+        self._views = {name: _View.of(committee.manifest.member(name)) for name in committee.manifest.branches}
+        self._different = tuple(dict.fromkeys(self._views.values()))
 
     @property
     def export(self) -> str:
@@ -65,22 +67,23 @@ class Gateway:
         shapes = {"logits": (classes,), "probabilities": (classes,), BRANCHES: (-1, classes), "disagreement": ()}
         outputs = [(name, "FP32", (-1, *shape)) for name, shape in shapes.items()]
         properties = {
-            "export": found.id, "average": found.average, "input_size": str(self.size),
+            "export": found.id, "average": found.average, "input_size": self._sizes(),
             "class_names": json.dumps(names), "members": ",".join(self.committee.members),
             "quorum": str(self.committee.rules.quorum), "cascade": ",".join(self.order),
         }  # fmt: skip
         outputs += [("class_id", "INT64", (-1,)), (CLASS_NAME, "BYTES", (-1,))]
         outputs += [(STAGE, "INT64", (-1,))] if self.order else []
-        return Metadata(self.name, found.id, inputs.accepted(self), tuple(outputs), properties, "dico_tf_gateway")
+        taken = inputs.accepted(*self._different)
+        return Metadata(self.name, found.id, taken, tuple(outputs), properties, "dico_tf_gateway")
 
     async def infer(self, asked: Asked, deadline: float) -> Answer:
         self._manifest(asked.model, asked.version)
         outputs = _outputs(asked.outputs, in_turn=bool(self.order))
         with self._gate.entered():
             deadline = self.committee.deadline(deadline)  # decoding counts
-            image = await _in_time(self._image(asked.inputs, deadline), deadline)
+            images = await _in_time(self._images(asked.inputs, deadline), deadline)
             try:
-                poll, told = await self.committee.ask(image, deadline)
+                poll, told = await self.committee.ask(images, deadline)
             except BelowQuorum as error:
                 self._tally.count(error.poll)
                 raise
@@ -99,15 +102,22 @@ class Gateway:
         """In which members are asked, one after the other; () = all at once."""
         return self.committee.plan.members if self.committee.plan else ()
 
-    async def _image(self, sent: Mapping[str, np.ndarray], deadline: float) -> np.ndarray:
-        """uint8 or float32 [B, H, W, 3]; pictures are decoded once, here."""
-        made = inputs.pixels(sent, self, self._limits, deadline)
+    def _sizes(self) -> str:
+        """One, or one for each member."""
+        sizes = [view.size for view in self._views.values()]
+        return ",".join(map(str, sizes if len(set(sizes)) > 1 else sizes[:1]))
+
+    async def _images(self, sent: Mapping[str, np.ndarray], deadline: float) -> Images:
+        """uint8 or float32 [B, H, W, 3]; pictures are decoded once, here, and cut out for each member."""
+        made = inputs.pixels(sent, self._different, self._limits, deadline)
         if inputs.IMAGE in sent:
-            return made()
-        size = len(sent[inputs.IMAGE_BYTES]) * self.size * self.size * 3
+            return made()[0]
+        size = len(sent[inputs.IMAGE_BYTES]) * sum(view.size * view.size * 3 for view in self._different)
         if size > self._limits.request_bytes:
             raise invalid(f"the images are {size} bytes when they are decoded: send fewer in one request")
-        return await asyncio.get_running_loop().run_in_executor(pictures.pool(), made)
+        found = await asyncio.get_running_loop().run_in_executor(pictures.pool(), made)
+        by_view = dict(zip(self._different, found, strict=True))
+        return found[0] if len(found) == 1 else {name: by_view[view] for name, view in self._views.items()}
 
     def _export(self, told: Verdict, source: manifest.Manifest) -> str:
         """Of all members used, or that there were several; a TensorFlow Serving server knows of none."""
@@ -115,8 +125,18 @@ class Gateway:
         return MIXED if mixed else source.id
 
 
+@dataclasses.dataclass(frozen=True)
+class _View:
+    size: int
+    short: int
+
+    @classmethod
+    def of(cls, about: Mapping[str, Any]) -> "_View":
+        return cls(about["input_size"], about.get("short_side", about["input_size"]))
+
+
 def _about(found: manifest.Manifest) -> dict[str, Any]:
-    """Any branch: they take the same images and know the same classes."""
+    """Any branch: they know the same classes."""
     return found.member(found.branches[0])
 
 

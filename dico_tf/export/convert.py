@@ -1,6 +1,6 @@
-"""One SavedModel made into LiteRT files, in a process of its own: the converter keeps memory for ever.
+"""SavedModels made into LiteRT files, in a process of its own: the converter keeps memory for ever.
 
-python -m dico_tf.export.convert JOB.json, where JOB is {"saved_model", "files": {kind: path}, "batch", "images"}
+python -m dico_tf.export.convert JOB.json ..., where JOB is {"saved_model", "files": {kind: path}, "batch", "images"}
 """
 
 import json
@@ -91,4 +91,5 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    for job in sys.argv[1:]:
+        main(job)

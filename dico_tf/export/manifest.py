@@ -20,6 +20,7 @@ NAME = "manifest.json"
 SAVED_MODEL = "saved_model"
 LITERT = ("float32", "float16", "dynamic", "int8")  # the safest first
 COMMITTEE = "committee"
+READING = "reading"  # of a member whose LiteRT file was made elsewhere: how it is fed, and what it says
 _MEMBER = {
     "name": str, "kind": str, "files": dict, "input_size": int, "class_names": list, "params": int, "macs": int,
     "metrics": dict,

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from dico_tf.committee.decision import Committee
 from dico_tf.cotrain.dico import DiCo
@@ -16,15 +15,13 @@ from dico_tf.evaluation.averaging import combine
 from dico_tf.export import description, fitted, folder, litert, manifest, saved_model, tf_serving
 from dico_tf.export.cascade import Cascade
 from dico_tf.export.conversions import Conversions, Files, together
-from dico_tf.export.graph import Member, answers
+from dico_tf.export.graph import Member
 from dico_tf.export.manifest import COMMITTEE, SAVED_MODEL
 from dico_tf.export.material import Material
 from dico_tf.training.assemble import TrainedRun
 
 TFLITE = "tflite"
 FORMATS = (SAVED_MODEL, TFLITE)
-_NOISE = 8  # made-up pictures on which every SavedModel is compared with its network
-_ROUNDING = 1e-4  # of the largest logit
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,7 +93,7 @@ class Exporting:
         wanted = SAVED_MODEL in self.formats
         path = (self.made if wanted else self.place) / SAVED_MODEL / member.name
         saved_model.write(member, path)
-        difference = _difference(member, path)
+        difference = saved_model.difference(member, path)
         if wanted:
             entry["metrics"][SAVED_MODEL] = {"largest_difference": difference}
             entry["files"][SAVED_MODEL] = manifest.measure(path, self.made)
@@ -139,21 +136,6 @@ class Exporting:
             entry["files"][converted.kind] = {**manifest.measure(converted.path, self.made), **about}
             entry["metrics"] |= {converted.kind: converted.metrics} if converted.metrics else {}
         entry["instead"] = {asked: found.kind for asked, found in files.taken.items() if found.kind != asked}
-
-
-def _difference(member: Member, path: Path) -> float:
-    """Largest one of a logit on made-up pictures; an error where it is not rounding."""
-    side = member.image_size
-    noise = np.random.default_rng(0).integers(0, 256, (_NOISE, side, side, 3)).astype(np.float32)
-    loaded = tf.saved_model.load(str(path))
-    found, expected = (
-        loaded.signatures["serving_default"](image=tf.constant(noise)),
-        answers(member, tf.constant(noise)),
-    )
-    difference = float(abs(found["logits"] - expected["logits"]).numpy().max())
-    if not difference <= _ROUNDING * max(1.0, float(abs(expected["logits"]).numpy().max())):
-        raise RuntimeError(f"the SavedModel of {member.name} answers other than its network: logits {difference} away")
-    return difference
 
 
 def export(

@@ -47,6 +47,15 @@ def test_a_picture_becomes_what_training_sees(kind, mode):
     assert np.array_equal(guard.picture(content, 32, 36, LIMITS), pictures.decode(io.BytesIO(content), 32, 36))
 
 
+def test_a_picture_that_is_decoded_once_becomes_what_each_size_alone_would_make_of_it():
+    large = NOISE.resize((900, 700))
+    views = [(32, 36), (64, 64), (128, 147), (224, 257), (24, 24)]
+    for content in (encoded(large), encoded(large, "PNG"), encoded()):
+        found = guard.squares(content, views, guard.Limits())
+        for view, square in zip(views, found, strict=True):
+            assert np.array_equal(square, pictures.decode(io.BytesIO(content), *view))
+
+
 def test_a_picture_that_lies_on_its_side_is_put_upright():
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -64,6 +64,19 @@ def test_a_deadline_ends_a_batch_midway(tmp_path):
     assert caught.value.code == "DEADLINE_EXCEEDED"
 
 
+def test_a_foreign_file_is_read_as_the_manifest_says_and_outputs_that_are_something_else_are_its_fault(tmp_path):
+    content = exports.of_function(lambda image: {"scores": image[:, 0, 0] / 10})
+    reading = {"pixels": "0..255", "output": "scores", "place": 0, "outputs": "logits", "background": "none"}
+    found = loaded(tmp_path / "a", content, reading=reading).answer(0, IMAGES, soon())
+    assert found["logits"] == pytest.approx(IMAGES[:, 0, 0] / 10)
+    found = loaded(tmp_path / "b", content, reading=reading | {"outputs": "probabilities"})
+    with pytest.raises(EdgeError, match="branch_0 was to give probabilities, and gives numbers from") as caught:
+        found.answer(0, IMAGES, soon())
+    assert caught.value.code == "INTERNAL"
+    fed = loaded(tmp_path / "c", content, reading=reading | {"pixels": "-1..1"}).answer(0, IMAGES, soon())
+    assert fed["logits"] == pytest.approx((IMAGES[:, 0, 0] / 127.5 - 1) / 10, abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("outputs", "changes", "said"),
     [

@@ -1,14 +1,19 @@
 """All at once, by one deadline: members that are plain functions, and a clock that jumps."""
 
 import asyncio
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from dico_tf.committee.decision import ensemble
+from dico_tf.edge.asking.cascade import together
 from dico_tf.edge.asking.outcome import Missing, Vote, Why
 from dico_tf.edge.asking.poll import BelowQuorum, ask_all
 from dico_tf.edge.asking.verdict import verdict
+from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import combine, softmax
+from dico_tf.export.manifest import Manifest
 from tests.edge.virtual_time import now, run
 
 LOGITS = np.random.default_rng(0).normal(size=(4, 2, 5)).astype(np.float32)  # [S, B, C]
@@ -80,6 +85,23 @@ def test_the_average_is_over_those_present(average):
     assert told.probabilities == pytest.approx(softmax(expected), abs=1e-6)
     assert told.class_id.tolist() == expected.argmax(-1).tolist()
     assert (told.late, told.missing, list(told.versions)) == (["branch_1"], {}, ["branch_0", "branch_2", "branch_3"])
+
+
+def test_weights_and_temperatures_hold_over_those_present_too():
+    found, _, _ = poll(committee((0.1, answer(0)), (9.0, answer(1)), (0.2, answer(2)), (0.2, answer(3))), quorum=2)
+    rules = ensemble(
+        *(f"branch_{s}" for s in range(4)), weights=(3.0, 1.0, 2.0, 1.0), temperatures=(2.0, 1.0, 0.5, 1.0)
+    )
+    told = verdict(found, "logits", rules)
+    expected = (3 * LOGITS[0] / 2 + 2 * LOGITS[2] / 0.5 + LOGITS[3]) / 6
+    assert told.logits == pytest.approx(expected, rel=1e-5)
+    said = {"members": ["a", "b"], "average": "logits", "weights": [2.0, 1.0], "temperatures": []}
+    content = {"committee": said, "members": [{"name": "a"}, {"name": "b"}]}
+    assert together(Manifest(Path(), content)) == ensemble("a", "b", weights=(2.0, 1.0))
+    content = {"committee": {**said, "weights": []}, "members": []}
+    assert together(Manifest(Path(), content)) is None
+    with pytest.raises(UserError, match=r"cannot be followed: a committee of a, b: weights are -1\.0, 1\.0"):
+        together(Manifest(Path(), {"committee": {**said, "weights": [-1.0, 1.0]}, "members": []}))
 
 
 def test_disagreement_is_the_entropy_of_the_mean_minus_the_mean_of_the_entropies():

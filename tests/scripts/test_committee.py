@@ -211,7 +211,9 @@ def test_models_are_asked_once_and_become_a_committee(networks, tmp_path, capsys
     assert rows["big"]["accuracy"] > 0.7 and all(len(member.sha256) == 64 for member in saved.members)
     monkeypatch.setattr("dico_tf.evaluation.members.member.Member.run", lambda *_: pytest.fail("asked again"))
     committee.main([*words, f"--out={tmp_path / 'two'}"])
-    assert load(tmp_path / "two/committee.json").committee == saved.committee
+    again = load(tmp_path / "two/committee.json")
+    assert again.committee == saved.committee
+    assert [member.outputs for member in (*saved.members, *again.members)] == ["logits"] * 2 * len(saved.members)
     capsys.readouterr()
     committee.main(["show", f"--committee={tmp_path / 'one/committee.json'}", "--check"])
     assert "every member is the one" in capsys.readouterr().out

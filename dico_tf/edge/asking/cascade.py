@@ -8,6 +8,7 @@ import numpy as np
 from dico_tf.committee import words
 from dico_tf.committee.confidence import confidence
 from dico_tf.committee.decision import NEVER, Committee, joined, passes
+from dico_tf.edge.asking.images import Images, count, of
 from dico_tf.edge.asking.outcome import Missing, Outcome, Vote
 from dico_tf.edge.asking.poll import Asked, BelowQuorum, Poll, ask_all
 from dico_tf.edge.asking.verdict import Verdict, told
@@ -22,6 +23,7 @@ Refused = Callable[
 
 def plan(manifest: Manifest) -> Committee | None:
     """The cascade of an export; UserError where what it says is none."""
+    together(manifest)  # or it would be refused by the first request only
     said = manifest.content[COMMITTEE].get("cascade")
     if said is None:
         return None
@@ -36,6 +38,19 @@ def plan(manifest: Manifest) -> Committee | None:
     return found
 
 
+def together(manifest: Manifest) -> Committee | None:
+    """Of an export whose members are weighted, or have temperatures, also where all are asked; None: equal ones."""
+    said = manifest.content[COMMITTEE]
+    if not (said.get("weights") or said.get("temperatures")):
+        return None
+    given = {key: said.get(key, []) for key in ("weights", "temperatures")}
+    gates = ["never"] * (len(manifest.branches) - 1)
+    try:
+        return words.committee({**said, **given, "gates": gates, "confidence": "max_prob"}, "members")
+    except UserError as fault:
+        raise UserError(f"the committee of the export {manifest.folder} cannot be followed: {fault}") from None
+
+
 def closed(committee: Committee) -> Committee:
     """All its members are asked: where gates of other networks say nothing."""
     return Committee(
@@ -45,10 +60,10 @@ def closed(committee: Committee) -> Committee:
 
 
 async def ask_in_turn(
-    members: Mapping[str, Asked], cascade: Committee, image: np.ndarray, deadline: float, quorum: int,
+    members: Mapping[str, Asked], cascade: Committee, images: Images, deadline: float, quorum: int,
     refused: Refused = lambda taken, vote: None, rules: Callable[[Vote], Committee] | None = None,
 ) -> tuple[Poll, Verdict]:  # fmt: skip
-    """image [B, H, W, 3]; raises BelowQuorum where an image passed no gate and too few members have answered.
+    """Raises BelowQuorum where an image passed no gate and too few members have answered.
 
     Each member may take its share of the time that is left, those after it taken into account. One that is late or
     missing is passed over: its gate is not asked, and the running answer is of the others. `rules`: whose gates,
@@ -57,12 +72,13 @@ async def ask_in_turn(
     order = cascade.members
     votes: dict[str, Vote] = {}
     missing: dict[str, Missing] = {}
-    state = _State(len(image))
+    state = _State(count(images))
     for k, name in enumerate(order):
         if not len(state.going):
             break
         now = asyncio.get_running_loop().time()
         until = now + (deadline - now) / (len(order) - k)
+        image = of(images, name)
         part = image if len(state.going) == len(image) else image[state.going]
         outcome = await _asked(name, members[name], part, until)
         if isinstance(outcome, Vote):

@@ -5,12 +5,11 @@ import dataclasses
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-import numpy as np
-
 from dico_tf.committee.decision import Committee as Cascade
 from dico_tf.edge.asking import cascade as cascades
 from dico_tf.edge.asking.addresses import Address
 from dico_tf.edge.asking.breaker import State
+from dico_tf.edge.asking.images import Images
 from dico_tf.edge.asking.member import HEDGES, Member
 from dico_tf.edge.asking.outcome import Missing, Vote
 from dico_tf.edge.asking.poll import BelowQuorum, Poll, ask_all
@@ -74,16 +73,17 @@ class Committee:
         share, most = WAY_BACK
         return min(now + self.rules.seconds, client - min(share * max(client - now, 0.0), most))
 
-    async def ask(self, image: np.ndarray, deadline: float) -> tuple[Poll, Verdict]:
-        """image [B, H, W, 3]; raises BelowQuorum."""
+    async def ask(self, images: Images, deadline: float) -> tuple[Poll, Verdict]:
+        """Raises BelowQuorum."""
         if plan := self.plan:
             rules, quorum = self.rules, self.rules.quorum
             refused = {} if rules.mixed_exports else {"refused": self._foreign, "rules": lambda v: self._of(v, plan)}
-            return await cascades.ask_in_turn(self.members, plan, image, deadline, quorum, **refused)
-        poll = await ask_all(self.members, image, deadline, self.rules.quorum)
+            return await cascades.ask_in_turn(self.members, plan, images, deadline, quorum, **refused)
+        poll = await ask_all(self.members, images, deadline, self.rules.quorum)
         if not self.rules.mixed_exports:
             poll = self._of_one_export(poll)
-        return poll, verdict(poll, self.source({vote.export for vote in poll.votes.values()}).average)
+        source = self.source({vote.export for vote in poll.votes.values()})
+        return poll, verdict(poll, source.average, cascades.together(source))
 
     def _foreign(self, taken: Sequence[Vote], vote: Vote) -> Missing | None:
         """While members change over, the export of the first that answered is that of the answer."""

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from dico_tf.edge.asking.images import Images, of
 from dico_tf.edge.asking.outcome import Missing, Outcome, Vote, Why
 from dico_tf.edge.errors import EdgeError
 
@@ -49,9 +50,9 @@ def _code(poll: Poll, quorum: int) -> str:
     return "UNAVAILABLE"
 
 
-async def ask_all(members: Mapping[str, Asked], image: np.ndarray, deadline: float, quorum: int) -> Poll:
+async def ask_all(members: Mapping[str, Asked], images: Images, deadline: float, quorum: int) -> Poll:
     """Ends when all have answered, the deadline has come, or the quorum is out of reach; raises BelowQuorum."""
-    tasks = {name: asyncio.create_task(member.ask(image, deadline)) for name, member in members.items()}
+    tasks = {name: asyncio.create_task(member.ask(of(images, name), deadline)) for name, member in members.items()}
     try:
         await _settle(set(tasks.values()), deadline, quorum)
         unfinished = Why.LATE if asyncio.get_running_loop().time() >= deadline else Why.DISMISSED

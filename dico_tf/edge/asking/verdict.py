@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from dico_tf.committee.decision import Committee, joined
 from dico_tf.edge.asking.poll import Poll
 from dico_tf.evaluation.averaging import combine, disagreement, softmax
 
@@ -27,12 +28,25 @@ class Verdict:
         return self.finished is None or bool(self.finished.all())
 
 
-def verdict(poll: Poll, average: str) -> Verdict:
-    """The rule `average` over the members that answered, as if the committee had no others."""
+def verdict(poll: Poll, average: str, rules: Committee | None = None) -> Verdict:
+    """The rule `average` over the members that answered, as if the committee had no others.
+
+    `rules`: the weights and temperatures of its members, where they are not all alike.
+    """
     logits = np.stack([answer.logits for answer in poll.votes.values()], axis=1)  # [B, S, C]
     last = len(poll.votes) + len(poll.missing) - 1
     stage = np.full(len(logits), last, np.int64)
-    return told(poll, combine(logits, average), disagreement(softmax(logits)), stage)
+    combined = _weighted(poll, rules) if rules else combine(logits, average)
+    return told(poll, combined, disagreement(softmax(logits)), stage)
+
+
+def _weighted(poll: Poll, rules: Committee) -> np.ndarray:
+    answer, before = None, []
+    for k, name in enumerate(rules.members):
+        if name in poll.votes:
+            answer = joined(rules, answer, before, k, poll.votes[name].logits)
+            before.append(k)
+    return answer
 
 
 def told(

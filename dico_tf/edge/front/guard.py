@@ -7,7 +7,7 @@ import io
 import ipaddress
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,12 +33,17 @@ class Limits:
 
 def picture(content: bytes, size: int, short: int, limits: Limits) -> np.ndarray:
     """uint8 [size, size, 3] of a JPEG or PNG, as training's evaluation sees it; its header alone is read first."""
+    return squares(content, [(size, short)], limits)[0]
+
+
+def squares(content: bytes, views: Sequence[tuple[int, int]], limits: Limits) -> list[np.ndarray]:
+    """`picture` for each (size, short) of the views, decoded once."""
     opened = pictures.tried(_pixels, content)
     if isinstance(opened, Image.DecompressionBombError) or (isinstance(opened, int) and opened > limits.pixels):
         raise invalid(f"the image has more than {limits.pixels} pixels, which is all that is decoded here: shrink it")
     if isinstance(opened, Exception):
         raise invalid("the image bytes are no JPEG and no PNG")
-    decoded = pictures.tried(pictures.decode, io.BytesIO(content), size, short)
+    decoded = pictures.tried(pictures.decode_each, io.BytesIO(content), views)
     if isinstance(decoded, Exception):
         raise invalid("the image cannot be decoded: it is cut short or damaged")
     return decoded

@@ -8,6 +8,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from dico_tf.edge.errors import EdgeError
+from dico_tf.edge.lanes import foreign
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import softmax
 from dico_tf.export import manifest
@@ -27,7 +28,7 @@ class Model:
         self.class_names: list[str] = described["class_names"]
         self.size: int = described["input_size"]
         self.short: int = described.get("short_side", self.size)
-        self._runners = [_runner(content, threads) for _ in range(lanes)]
+        self._runners = [_runner(content, threads, described) for _ in range(lanes)]
         self._batch = self._check()
         for lane in range(lanes):
             self.answer(lane, np.zeros((self._batch, self.size, self.size, 3), np.float32), time.monotonic() + 60)
@@ -78,8 +79,10 @@ def _completed(found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {**{name: array.astype(np.float32) for name, array in whole.items()}, CLASS_ID: class_id}
 
 
-def _runner(content: bytes, threads: int) -> Any:
+def _runner(content: bytes, threads: int, described: dict[str, Any]) -> Any:
     try:
+        if manifest.READING in described:
+            return foreign.Runner(content, threads, described)
         return Interpreter(model_content=content, num_threads=threads).get_signature_runner(SIGNATURE)
     except (ValueError, RuntimeError) as error:
         raise _unfit(str(error)) from None

@@ -21,7 +21,7 @@ from dico_tf.divide.networks.graph import Call, calls, replay, weightless
 from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import Cost
 from dico_tf.evaluation.members.frozen import compiled
-from dico_tf.evaluation.members.member import Member, Network
+from dico_tf.evaluation.members.member import Graph, Member, Network
 from dico_tf.evaluation.members.reading import Reading
 from dico_tf.evaluation.members.spelling import Spelling
 from dico_tf.registry import suggestion
@@ -59,6 +59,7 @@ def members(spelling: Spelling, classes: int) -> list[Member]:
             settings={"network": spelling.place, "alpha": alpha},
             load=lambda: _network(sized(), preprocessing(family)),
             reading=Reading("logits", "none"),
+            graph=lambda: _graph(sized(), preprocessing(family)),
         )
     ]
 
@@ -158,6 +159,11 @@ def _completed(model: keras.Model, base: keras.Model) -> keras.Model:
         return added(found) if call.operation is before else found
 
     return replay(model, answer, model.name)
+
+
+def _graph(model: keras.Model, prepare: Callable) -> Graph:
+    holds = [variable.value for variable in model.variables]
+    return Graph(call=lambda images: model(prepare(images), training=False), holds=holds)
 
 
 def _network(model: keras.Model, prepare: Callable) -> Network:

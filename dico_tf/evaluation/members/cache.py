@@ -71,10 +71,19 @@ class Cache:
             numbers = {name: numbers[name] for name in ("macs", "params")}
         return Cost(**numbers), said
 
-    def keep_cost(self, checksum: str, cost: Cost, machine: str, said: str) -> None:
+    def outputs(self, checksum: str) -> str:
+        """What the member's outputs were found to be; nothing where that is not kept."""
+        try:
+            found = json.loads(self._cost_path(checksum).read_text(encoding="utf-8"))
+            return str(found.get("outputs", "")) if found["checksum"] == checksum else ""
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return ""
+
+    def keep_cost(self, checksum: str, cost: Cost, machine: str, said: str, outputs: str = "") -> None:
         numbers = {name: None if math.isnan(v) else v for name, v in dataclasses.asdict(cost).items()}
         value: dict[str, Any] = {
-            "format": FORMAT, "checksum": checksum, "machine": machine, "said": said, "cost": numbers,
+            "format": FORMAT, "checksum": checksum, "machine": machine, "said": said, "outputs": outputs,
+            "cost": numbers,
         }  # fmt: skip
         self._write(self._cost_path(checksum), (json.dumps(value, indent=1) + "\n").encode())
 

@@ -52,7 +52,9 @@ def _member(spelling: Spelling, folder: Path, about: dict[str, Any]) -> Member:
     if not path.exists() or checksum(path)[0] != files[kind]["sha256"]:
         fault = "is not the one exported" if path.exists() else "is missing"
         raise UserError(f"{spelling.source}: {path} {fault}: the export is half copied or tampered with; copy it again")
-    inner = dataclasses.replace(spelling, place=str(path), part="", options={"output": "logits"})
+    how = about.get("reading", {}) if kind != SAVED_MODEL else {}  # of a file that was taken as it is
+    options = {key: how[key] for key in ("pixels", "outputs", "background", "output") if key in how}
+    inner = dataclasses.replace(spelling, place=str(path), part="", options=options or {"output": "logits"})
     found = (saved_models if kind == SAVED_MODEL else tflite).members(inner, len(about["class_names"]))[0]
     price = Cost(macs=float(about["macs"]), params=float(about["params"]))
     return dataclasses.replace(
@@ -62,7 +64,8 @@ def _member(spelling: Spelling, folder: Path, about: dict[str, Any]) -> Member:
         class_names=tuple(about["class_names"]),
         settings={**found.settings, "file": kind},
         load=lambda: _priced(found.load(), price),
-        reading=Reading("logits", "none"),
+        source=spelling.spelt(about["name"]),
+        reading=found.reading if how else Reading("logits", "none"),
     )
 
 

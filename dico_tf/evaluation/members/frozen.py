@@ -10,6 +10,7 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from dico_tf.evaluation.cost import Cost
+from dico_tf.evaluation.members.pixels import PIXELS
 
 _KERNELS = {"Conv2D": -1, "DepthwiseConv2dNative": -1, "Conv3D": -1, "MatMul": 0, "BatchMatMulV2": 0, "Einsum": 0}
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
@@ -25,6 +26,13 @@ def compiled(
     image = tf.TensorSpec((batch, side, side, 3), kind)
     forward = tf.function(call, input_signature=[image], autograph=False)
     return lambda images: np.asarray(tf.cast(forward(tf.constant(images)), tf.float32))
+
+
+def given(images: tf.Tensor, ranges: str, kind: tf.DType) -> tf.Tensor:
+    """Raw pixels float32 as numbers of this kind: what pixels.prepared makes, within a graph."""
+    if kind.is_integer:
+        return tf.cast(tf.round(images) - (128 if kind == tf.int8 else 0), kind)
+    return tf.cast(PIXELS[ranges](images), kind)
 
 
 def cost(call: Callable[[tf.Tensor], Any], side: int, kind: tf.DType, variables: list, batch: int = 1) -> Cost:

@@ -8,14 +8,15 @@ import tensorflow as tf
 
 from dico_tf.cotrain.dico import DiCo
 from dico_tf.data import pictures
+from dico_tf.divide.networks import blueprint
 from dico_tf.divide.networks.cost import cost as counted
 from dico_tf.errors import UserError
 from dico_tf.evaluation.checksum import checksum
 from dico_tf.evaluation.cost import Cost
 from dico_tf.evaluation.members import pixels, runs
 from dico_tf.evaluation.members.fitting import fixed_size
-from dico_tf.evaluation.members.frozen import compiled
-from dico_tf.evaluation.members.member import Member, Network
+from dico_tf.evaluation.members.frozen import compiled, given
+from dico_tf.evaluation.members.member import Graph, Member, Network
 from dico_tf.evaluation.members.reading import Reading
 from dico_tf.evaluation.members.spelling import BACKGROUND, Spelling
 from dico_tf.registry import suggestion
@@ -47,6 +48,7 @@ def members(spelling: Spelling, classes: int) -> list[Member]:
             name=spelling.label(),
             settings={"pixels": ranges},
             load=lambda: _network(model, ranges, size),
+            graph=lambda: _graph(model, ranges),
             reading=answers,
             **shared,
         )
@@ -68,7 +70,8 @@ def _of_dico(model: DiCo, spelling: Spelling, shared: dict) -> list[Member]:
             settings={"part": part, "average": model.average},
             load=lambda: runs.network(chosen, model.average, shared["input_size"]),
             reading=Reading("logits", "none"),
-            **shared,
+            graph=lambda: runs.graph([in_float32(branch) for branch in chosen], model.average),
+            **{**shared, "source": spelling.spelt(part)},
         )
 
     return [member(part) for part in ([spelling.part] if spelling.part else names)]
@@ -94,6 +97,22 @@ def _size(model: keras.Model, spelling: Spelling, known: int) -> int:
     if not known and (len(outputs) != 1 or len(outputs[0]) != 2):
         raise UserError(f"{spelling.source} answers {[s[1:] for s in outputs]}: a member gives one score per class")
     return fixed_size(spelling, height, width)
+
+
+def _graph(model: keras.Model, ranges: str) -> Graph:
+    network, kind = in_float32(model), tf.as_dtype(model.inputs[0].dtype)
+    kind = tf.float32 if kind.is_floating else kind
+    holds = [variable.value for variable in network.variables]
+    return Graph(call=lambda images: network(given(images, ranges, kind), training=False), holds=holds)
+
+
+def in_float32(model: keras.Model) -> keras.Model:
+    """The same network where it computes in float32, else another with its weights."""
+    if all(layer.dtype_policy.name == "float32" for layer in model._flatten_layers()):
+        return model
+    found = type(model).from_config(blueprint.in_float32(model.get_config()))
+    found.set_weights(model.get_weights())
+    return found
 
 
 def _network(model: keras.Model, ranges: str, size: int) -> Network:

@@ -4,7 +4,8 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,25 @@ class Network:
     step: float = 0.0  # between neighbouring values of what it says, where that was quantised
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Graph:
+    """A network as TensorFlow computes it, in float32."""
+
+    call: Callable[[Any], Any]  # raw pixels float32 [B, H, W, 3] -> [B, outputs]
+    holds: Sequence[Any]  # what is to be stored with it: its variables, or the object they belong to
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LiteRT:
+    """A file that answers as it is."""
+
+    path: Path
+    kind: str  # as exports call it: float32, float16, dynamic or int8
+    pixels: str
+    output: str
+    place: int  # of the output, among the file's
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Member:
     """Nothing is loaded before it is asked for the first time."""
@@ -38,6 +58,8 @@ class Member:
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # whatever else its answers depend on
     reading: Reading = dataclasses.field(default_factory=Reading)
     stored: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None  # (ids, labels) -> logits, of a table
+    graph: Callable[[], Graph] | None = None  # None: it is no graph of TensorFlow's
+    file: LiteRT | None = None  # None: it is no such file
 
     @functools.cached_property
     def network(self) -> Network:

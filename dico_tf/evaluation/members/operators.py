@@ -30,6 +30,7 @@ class Contents:
     outputs: tuple[Tensor, ...]
     macs: float  # of one image at the size in the file; NaN where that is not known
     params: float
+    kind: str = "float32"  # what it computes in: float32, float16, dynamic (weights of 8 bits) or int8
     scores: tuple[Tensor, ...] = ()  # what the largest is taken of, where an output is only which one that is
 
 
@@ -47,10 +48,31 @@ def read(path: Path) -> Contents:
             outputs=tuple(_tensor(graph, index, names) for index in graph.outputs),
             macs=_macs(model, graph),
             params=_params(model, graph),
+            kind=_kind(model, graph),
             scores=tuple(_tensor(graph, index, names) for index in _chosen_from(model, graph)),
         )
     except Exception as error:  # a flatbuffer that was cut short fails wherever it is looked at
         raise ValueError(f"it is damaged or cut short ({type(error).__name__})") from error
+
+
+def _kind(model: Any, graph: Any) -> str:
+    """By what is computed, then by what is stored."""
+    whole = ("INT8", "UINT8", "INT16")
+    ends = {*map(int, graph.inputs), *map(int, graph.outputs)}
+    kinds: dict[bool, set[str]] = {True: set(), False: set()}  # of constants, and of what is computed
+    for index, tensor in enumerate(graph.tensors):
+        scaled = tensor.quantization is not None and tensor.quantization.scale is not None
+        kind = _KINDS[tensor.type]
+        if kind == "FLOAT16" or (kind in whole and scaled and index not in ends):
+            kinds[_held(model, tensor)].add(kind)
+    if kinds[False] & set(whole):
+        return "int8"
+    return "dynamic" if kinds[True] & set(whole) else "float16" if kinds[True] else "float32"
+
+
+def _held(model: Any, tensor: Any) -> bool:
+    buffer = model.buffers[tensor.buffer]
+    return bool((buffer.data is not None and len(buffer.data)) or buffer.size)
 
 
 def _chosen_from(model: Any, graph: Any) -> list[int]:
@@ -136,10 +158,8 @@ def _params(model: Any, graph: Any) -> float:
     """Entries of all constants that are numbers to compute with: real ones, and whole ones that have a scale."""
     total, seen = 0, set()
     for tensor in graph.tensors:
-        buffer = model.buffers[tensor.buffer]
-        held = (buffer.data is not None and len(buffer.data)) or buffer.size
         scaled = tensor.quantization is not None and tensor.quantization.scale is not None
-        if held and tensor.buffer not in seen and (_KINDS[tensor.type] in _REAL or scaled):
+        if _held(model, tensor) and tensor.buffer not in seen and (_KINDS[tensor.type] in _REAL or scaled):
             seen.add(tensor.buffer)
             total += math.prod(int(size) for size in tensor.shape) if tensor.shape is not None else 1
     return float(total)

@@ -31,6 +31,7 @@ class Answers:
     checksums: dict[str, str]
     fingerprint: str  # of the images
     asked: tuple[str, ...]  # members whose networks ran now; of the others it was known
+    outputs: dict[str, str]  # of each: logits or probabilities; nothing where that is not known
 
 
 def answers(
@@ -75,6 +76,7 @@ def answers(
         checksums={member.name: member.checksum for member in members},
         fingerprint=seen,
         asked=tuple(asked),
+        outputs={m.name: m.reading.kind or (cache.outputs(m.checksum) if cache else "") for m in members},
     )
 
 
@@ -150,5 +152,5 @@ def _cost(member: Member, part: Split, cache: Cache | None, timed: bool, say: Ca
     if said:
         say(said)
     if cache and (untimed or known is None) and not member.stored:
-        cache.keep_cost(member.checksum, cost, machine, said)
+        cache.keep_cost(member.checksum, cost, machine, said, member.reading.kind or cache.outputs(member.checksum))
     return cost

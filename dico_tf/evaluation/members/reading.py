@@ -23,6 +23,11 @@ class Reading:
         self.said = ""  # what was found out, for people
         self._kind = "" if outputs == "auto" else outputs
 
+    @property
+    def kind(self) -> str:
+        """logits or probabilities; nothing before that was found out."""
+        return self._kind
+
     def __call__(self, values: np.ndarray, step: float = 0.0, name: str = "the member") -> np.ndarray:
         values = np.asarray(values, np.float32)
         if values.ndim != 2:
@@ -30,7 +35,7 @@ class Reading:
         first = not self._kind
         if first:
             self._kind = "probabilities" if probable(values, step) else "logits"
-        dropped = self._drops(values.shape[1])
+        dropped = self.drops(values.shape[1])
         if first:
             self.said = self._sentence(name, values.shape[1], dropped, step)
         classes = values[:, dropped:]
@@ -43,7 +48,7 @@ class Reading:
             )
         return np.log(np.maximum(classes, floor(step, classes.shape[1])))
 
-    def _drops(self, outputs: int) -> int:
+    def drops(self, outputs: int) -> int:
         """1 where the first output is a background class."""
         if self.settings["background"] != "auto":
             return int(self.settings["background"] == "first")

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import json
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,12 +12,13 @@ import numpy as np
 
 from dico_tf.data import pictures
 from dico_tf.data.shapes import CIFAR_LARGEST
+from dico_tf.divide.networks.blueprint import in_float32
 from dico_tf.divide.networks.cost import cost as counted
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import combine
 from dico_tf.evaluation.cost import Cost
 from dico_tf.evaluation.members.frozen import compiled
-from dico_tf.evaluation.members.member import Member, Network
+from dico_tf.evaluation.members.member import Graph, Member, Network
 from dico_tf.evaluation.members.reading import Reading
 from dico_tf.evaluation.members.spelling import Spelling
 from dico_tf.layers.image import Normalisation
@@ -42,11 +44,15 @@ def members(spelling: Spelling, classes: int) -> list[Member]:
             f"{suggestion(spelling.part, (*names, ENSEMBLE))}"
         )
     blocks = spelling.number("blocks", 0)
-    networks = functools.cache(lambda: _shortened(branches(run, spelling.size), blocks, spelling.source))
-    return [_member(spelling, run, part, networks) for part in ([spelling.part] if spelling.part else names)]
+
+    @functools.cache
+    def built(precision: str = "") -> list[keras.Model]:
+        return _shortened(branches(run, spelling.size, precision), blocks, spelling.source)
+
+    return [_member(spelling, run, part, built) for part in ([spelling.part] if spelling.part else names)]
 
 
-def _member(spelling: Spelling, run: TrainedRun, part: str, networks: Callable[[], list[keras.Model]]) -> Member:
+def _member(spelling: Spelling, run: TrainedRun, part: str, built: Callable[..., list[keras.Model]]) -> Member:
     blocks = spelling.number("blocks", 0)
     size, config = run.data["image_size"], run.config
     margin = run.short_side > size
@@ -55,14 +61,15 @@ def _member(spelling: Spelling, run: TrainedRun, part: str, networks: Callable[[
     return Member(
         name=spelling.label(part, *([f"{blocks}_blocks"] if blocks else [])),
         kind=spelling.kind,
-        source=spelling.source,
+        source=spelling.spelt(part),
         weights=digest(run, chosen, blocks),
         input_size=wanted,
         short_side=run.short_side if wanted == size else int(pictures.MARGIN * wanted) if margin else wanted,
         class_names=tuple(run.data["class_names"]),
         settings={"part": part, "average": config.cotraining.average, "precision": config.machine.precision},
-        load=lambda: network([networks()[s] for s in chosen], config.cotraining.average, wanted),
+        load=lambda: network([built()[s] for s in chosen], config.cotraining.average, wanted),
         reading=Reading("logits", "none"),
+        graph=lambda: graph([built("float32")[s] for s in chosen], config.cotraining.average),
     )
 
 
@@ -95,12 +102,32 @@ def network(models: Sequence[keras.Model], average: str, side: int) -> Network:
     return Network(answer=lambda images: combine(apart(images), average).astype(np.float32), cost=together)
 
 
-def branches(run: TrainedRun, size: int = 0) -> list[keras.Model]:
+def graph(models: Sequence[keras.Model], average: str) -> Graph:
+    """As `network`."""
+    holds = [variable.value for model in models for variable in model.variables]
+    if len(models) == 1:
+        return Graph(call=lambda x: models[0](x, training=False), holds=holds)
+
+    def call(images):
+        apart = [keras.ops.cast(model(images, training=False), "float32") for model in models]
+        return _COMBINE[average](keras.ops.stack(apart, axis=1))
+
+    return Graph(call=call, holds=holds)
+
+
+_COMBINE = {  # [B, S, C] -> [B, C], as evaluation/averaging.py in numpy
+    "logits": lambda logits: keras.ops.mean(logits, 1),
+    "probs": lambda logits: keras.ops.logsumexp(keras.ops.log_softmax(logits), 1) - math.log(logits.shape[1]),
+    "max": lambda logits: keras.ops.max(logits, 1),
+}
+
+
+def branches(run: TrainedRun, size: int = 0, precision: str = "") -> list[keras.Model]:
     """The trained networks; for pictures of another size the same weights in networks built for it."""
-    trained = run.network().branches
+    trained = run.network(precision).branches
     if not size or size == run.data["image_size"]:
         return trained
-    others = [_rebuilt(run, size) for _ in trained]
+    others = [_rebuilt(run, size, precision or run.config.machine.precision) for _ in trained]
     for old, new in zip(trained, others, strict=True):
         arrays = [fitted(variable, array) for variable, array in zip(new.weights, old.get_weights(), strict=False)]
         if [array.shape for array in arrays] != [tuple(w.shape) for w in new.weights]:
@@ -110,9 +137,10 @@ def branches(run: TrainedRun, size: int = 0) -> list[keras.Model]:
     return others
 
 
-def _rebuilt(run: TrainedRun, size: int) -> keras.Model:
+def _rebuilt(run: TrainedRun, size: int, precision: str) -> keras.Model:
     config, data, native = run.config, run.data, run.data["image_size"]
-    whole: Any = find(run.reference or config.network.model)
+    reference = in_float32(run.reference) if precision == "float32" else run.reference
+    whole: Any = find(reference or config.network.model)
     if isinstance(whole, Preset) and whole.layout(size) != whole.layout(native):
         side = "at most" if native <= CIFAR_LARGEST else "more than"
         raise UserError(
@@ -123,7 +151,7 @@ def _rebuilt(run: TrainedRun, size: int) -> keras.Model:
     branch = whole.divided(config.network.splits, config.network.division, sized, len(data["class_names"]))
     normalisation = Normalisation(mean=tuple(data["mean"]), std=tuple(data["std"]))
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(config.machine.precision)
+    keras.config.set_dtype_policy(precision)
     try:
         return branch.build(size, len(data["class_names"]), normalisation)
     finally:

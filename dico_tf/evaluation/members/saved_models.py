@@ -13,8 +13,8 @@ from dico_tf.errors import UserError
 from dico_tf.evaluation.checksum import checksum
 from dico_tf.evaluation.members import pixels
 from dico_tf.evaluation.members.fitting import chosen_output, fixed_size, in_batches
-from dico_tf.evaluation.members.frozen import compiled, cost
-from dico_tf.evaluation.members.member import Member, Network
+from dico_tf.evaluation.members.frozen import compiled, cost, given
+from dico_tf.evaluation.members.member import Graph, Member, Network
 from dico_tf.evaluation.members.reading import Reading
 from dico_tf.evaluation.members.spelling import BACKGROUND, Spelling
 
@@ -48,6 +48,7 @@ def members(spelling: Spelling, classes: int) -> list[Member]:
             settings={"pixels": ranges, "signature": name, "output": output},
             load=lambda: _network(path, name, key, output, size, kind, dims[0], ranges, spelling.source),
             reading=Reading(spelling.options.get("outputs", "auto"), spelling.background, classes),
+            graph=lambda: _graph(path, name, key, output, kind, dims[0], ranges, spelling.source),
         )
     ]
 
@@ -110,14 +111,35 @@ def _output(signature: Any, name: str, spelling: Spelling) -> str:
     return chosen_output(scores, sorted(signature.outputs), spelling, _described({name: signature}))
 
 
+def _loaded(path: Path, name: str, source: str) -> tuple[Any, Any]:
+    """The SavedModel and its signature."""
+    try:
+        loaded = tf.saved_model.load(str(path))
+        return loaded, loaded.signatures[name]
+    except Exception as error:  # files that are missing or damaged, operations that are not known
+        raise UserError(f"{source} cannot be loaded: {(str(error) or type(error).__name__).splitlines()[0]}") from error
+
+
+def _graph(
+    path: Path, name: str, key: str, output: str, kind: tf.DType, batch: int | None, ranges: str, source: str
+) -> Graph:
+    loaded, signature = _loaded(path, name, source)
+
+    def call(images: tf.Tensor) -> tf.Tensor:
+        return tf.cast(signature(**{key: given(images, ranges, kind)})[output], tf.float32)
+
+    def one_by_one(images: tf.Tensor) -> tf.Tensor:
+        """Where it takes so many pictures at a time and no others."""
+        spec = tf.TensorSpec(signature.structured_outputs[output].shape[1:], tf.float32)
+        return tf.map_fn(lambda image: call(tf.stack([image] * batch))[0], images, fn_output_signature=spec)
+
+    return Graph(call=call if batch is None else one_by_one, holds=[loaded])
+
+
 def _network(
     path: Path, name: str, key: str, output: str, size: int, kind: tf.DType, batch: int | None, ranges: str, source: str
 ) -> Network:
-    try:
-        loaded = tf.saved_model.load(str(path))
-        signature = loaded.signatures[name]
-    except Exception as error:  # files that are missing or damaged, operations that are not known
-        raise UserError(f"{source} cannot be loaded: {(str(error) or type(error).__name__).splitlines()[0]}") from error
+    loaded, signature = _loaded(path, name, source)
 
     def call(images: tf.Tensor) -> tf.Tensor:
         return signature(**{key: images})[output]

@@ -46,6 +46,14 @@ class Spelling:
             raise UserError(f"{self.source}: ?{option}={self.options[option]} is no number above 0")
         return value
 
+    def spelt(self, part: str) -> str:
+        """How one of the several networks of a source is spelt."""
+        if self.part or not part:
+            return self.source
+        place, asked, query = self.source.rpartition("?") if self.options else (self.source, "", "")
+        sized = f"@{self.size}" if self.size else ""
+        return f"{place.removesuffix(sized)}:{part}{sized}{asked}{query}"
+
     @property
     def background(self) -> str:
         """What the part or the option says of a background class."""

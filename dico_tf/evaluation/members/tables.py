@@ -55,7 +55,7 @@ def _member(spelling: Spelling, name: str, logits: np.ndarray, ids: np.ndarray, 
     return Member(
         name=f"{spelling.name}.{name}" if spelling.name else name,
         kind=spelling.kind,
-        source=spelling.source,
+        source=spelling.spelt(name),
         weights=digest.hexdigest(),
         input_size=0,
         short_side=0,

@@ -12,7 +12,7 @@ from dico_tf.evaluation.checksum import checksum
 from dico_tf.evaluation.cost import Cost
 from dico_tf.evaluation.members import operators, pixels
 from dico_tf.evaluation.members.fitting import chosen_output, fixed_size, in_batches
-from dico_tf.evaluation.members.member import Member, Network
+from dico_tf.evaluation.members.member import LiteRT, Member, Network
 from dico_tf.evaluation.members.operators import Contents, Tensor
 from dico_tf.evaluation.members.reading import Reading
 from dico_tf.evaluation.members.spelling import BACKGROUND, Spelling
@@ -49,6 +49,9 @@ def members(spelling: Spelling, classes: int) -> list[Member]:
             settings={"pixels": ranges, "output": output},
             load=lambda: network(path, contents, image, found, size, ranges, spelling.source),
             reading=Reading(spelling.options.get("outputs", "auto"), spelling.background, classes),
+            file=LiteRT(
+                path=path, kind=contents.kind, pixels=ranges, output=output, place=contents.outputs.index(found)
+            ),
         )
     ]
 

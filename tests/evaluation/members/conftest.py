@@ -1,6 +1,5 @@
-"""Members made for the tests of this folder, and real ones where this machine has them."""
+"""Members made for the tests of this folder."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -8,15 +7,6 @@ import pytest
 
 from dico_tf.config import from_values
 from dico_tf.data.source import Source, Split
-
-
-@pytest.fixture(scope="session")
-def shared_data() -> Path:
-    beside = Path(__file__).resolve().parents[4] / "shared" / "data"
-    found = Path(os.environ.get("DICO_DATA", beside))
-    if not found.is_dir():
-        pytest.skip(f"no {found}: set DICO_DATA to the folder that holds mobilenet_tflite and nips17")
-    return found
 
 
 @pytest.fixture(scope="session")

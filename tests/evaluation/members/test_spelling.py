@@ -22,6 +22,22 @@ def place(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("text", "part", "spelt"),
+    [
+        ("W", "branch_1", "W:branch_1"),
+        ("a=W@48", "ensemble", "W:ensemble@48"),
+        ("W:branch_0", "branch_0", "W:branch_0"),
+        ("E?format=int8", "branch_1", "E:branch_1?format=int8"),
+        ("table.npz", "small", "table.npz:small"),
+        ("odd@20", "", "odd@20"),
+    ],
+)
+def test_one_of_several_networks_of_a_source_has_a_spelling_of_its_own(place, text, part, spelt):
+    assert parse(text).spelt(part) == spelt
+    assert parse(spelt).part == part
+
+
+@pytest.mark.parametrize(
     ("text", "kind", "name", "part", "size", "options"),
     [
         ("W", "run", "", "", 0, {}),

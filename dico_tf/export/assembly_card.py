@@ -1,0 +1,60 @@
+"""README.md of an export whose members are of any kind."""
+
+from typing import Any
+
+from dico_tf.committee.report import text
+from dico_tf.committee.saved import Saved
+from dico_tf.evaluation.table import table
+from dico_tf.export.manifest import COMMITTEE
+
+
+def card(content: dict[str, Any], saved: Saved, missing: str) -> str:
+    """Markdown; `missing`: why there is no SavedModel of all members, or nothing."""
+    return "\n\n".join([_what(content, saved), _members(content), _decides(saved, missing), _limits()]) + "\n"
+
+
+def _what(content: dict[str, Any], saved: Saved) -> str:
+    names = content[COMMITTEE]["members"]
+    classes = content["members"][0]["class_names"]
+    shown = ", ".join(classes[:20]) + (f" and {len(classes) - 20} more" if len(classes) > 20 else "")
+    count = "1 member" if len(names) == 1 else f"{len(names)} members"
+    return f"""# A committee of {", ".join(names)}
+
+{count}, put together by dico_tf, each with its own picture size; {saved.classes} classes: {shown}.
+`manifest.json` lists every file with its checksum. Where these networks come from, what they learnt and under which \
+licences is not known to this program."""
+
+
+def _members(content: dict[str, Any]) -> str:
+    head = ["member", "was", "files", "MB", "pixels", "multiply-adds", "parameters"]
+    rows = [
+        [
+            member["name"], member["kind"], ", ".join(member["files"]),
+            ", ".join(f"{file['bytes'] / 1e6:.2f}" for file in member["files"].values()),
+            str(member["input_size"]), _count(member["macs"]), _count(member["params"]),
+        ]
+        for member in content["members"] if member["name"] != COMMITTEE
+    ]  # fmt: skip
+    return "## Members\n\n```\n" + table(head, rows, range(3, 7)) + "\n```"
+
+
+def _count(number: int) -> str:
+    return f"{number:,}" if number else "not known"
+
+
+def _decides(saved: Saved, missing: str) -> str:
+    calibration = saved.calibration
+    lines = [
+        "## What it does",
+        f"Gates were fitted to {calibration.images:,} images of {calibration.name}.",
+        f"```\n{text(saved.committee, saved.results)}\n```" if saved.results else "",
+        f"There is {missing}." if missing else "",
+    ]
+    return "\n\n".join(filter(None, lines))
+
+
+def _limits() -> str:
+    return """## Limits
+
+It knows the classes above and nothing else. Gates hold for pictures like those they were fitted to, and for \
+these very networks."""

@@ -1,0 +1,50 @@
+"""One SavedModel of a committee that is asked with encoded pictures, of which each member sees its own square."""
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import tensorflow as tf
+
+from dico_tf.committee.decision import Committee
+from dico_tf.export import cascade as cascades
+from dico_tf.export import saved_model
+from dico_tf.export.cascade import Cascade
+from dico_tf.export.decoding import squares
+from dico_tf.export.network import Network
+
+
+class Pictured(tf.Module):
+    """image_bytes, JPEG and PNG strings [B] -> the cascade's answers; each member asked sees its own square."""
+
+    def __init__(
+        self, committee: Committee, networks: Sequence[Network], views: Sequence[tuple[int, int]],
+        costs: Sequence[int], classes: int,
+    ):  # fmt: skip
+        """`views`: size and short side of each member."""
+        super().__init__()
+        self.held = [variable.value for network in networks for variable in network.variables]
+        seeing = [_seeing(network, *view) for network, view in zip(networks, views, strict=True)]
+        cascade = Cascade(committee=committee, networks=seeing, costs=costs, classes=classes)
+        spec = tf.TensorSpec((None,), tf.string, name="image_bytes")
+        call = functools.partial(_answers, cascade)
+        self.cascade = tf.function(lambda image_bytes: call(image_bytes), input_signature=[spec], autograph=False)
+
+
+def _seeing(network: Network, size: int, short: int) -> Callable[[tf.Tensor], tf.Tensor]:
+    return lambda contents: network(tf.cast(squares(contents, size, short), tf.float32))
+
+
+def _answers(cascade: Cascade, contents: tf.Tensor) -> dict[str, tf.Tensor]:
+    found = cascades.answers(cascade, contents)
+    return {name: found[name] for name in cascades.OUTPUTS}
+
+
+def write(
+    committee: Committee, networks: Sequence[Network], views: Sequence[tuple[int, int]], costs: Sequence[int],
+    classes: int, folder: Path,
+) -> None:  # fmt: skip
+    """The signature `cascade`."""
+    module = Pictured(committee, networks, views, costs, classes)
+    tf.saved_model.save(module, str(folder), signatures={cascades.SIGNATURE: module.cascade})
+    saved_model.edit(folder / "saved_model.pb")

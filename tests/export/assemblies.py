@@ -1,0 +1,59 @@
+"""Committees of models of any kind, as a search writes them, with gates that no picture is near."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from dico_tf.committee.decision import NEVER, Committee, Decision, decide
+from dico_tf.committee.saved import Calibration, Member, Saved, save
+from dico_tf.config import Data
+from dico_tf.data import source as sources
+from dico_tf.evaluation.members.cache import Cache
+from dico_tf.evaluation.members.opening import opened
+from dico_tf.evaluation.members.polling import answers
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Made:
+    path: Path  # of committee.json
+    saved: Saved
+    logits: np.ndarray  # [N, n, C], as a search has cached them
+    pictures: list[Path]
+
+    @property
+    def decided(self) -> Decision:
+        return decide(self.saved.committee, self.logits)
+
+
+def made(folder: Path, members: Sequence[str], dataset: Path, classes: int, **how) -> Made:
+    """`dataset`: a labels.csv; `how`: rules of the committee."""
+    data = sources.load(Data(dataset=f"folder:{dataset}", classes=classes), 0)
+    found = opened(members, len(data.class_names))
+    asked = answers(found, data, "test", Cache(folder / "cache"), timed=False)
+    logits = np.stack([asked.logits[member.name] for member in found], 1)
+    saved = Saved(
+        committee=gated(tuple(member.name for member in found), logits, **how),
+        members=tuple(
+            Member(name=m.name, kind=m.kind, source=m.source, sha256=m.checksum, input_size=m.input_size,
+                   cost=asked.costs[m.name], outputs=asked.outputs[m.name]) for m in found
+        ),
+        classes=len(data.class_names),
+        class_names=tuple(data.class_names),
+        calibration=Calibration(name=data.name, fingerprint="f", images=len(logits)),
+    )  # fmt: skip
+    save(folder / "committee.json", saved)
+    return Made(folder / "committee.json", saved, logits, [Path(dataset).parent / name for name in asked.ids])
+
+
+def gated(names: tuple[str, ...], logits: np.ndarray, **how) -> Committee:
+    """Each gate lies in the widest gap among the middling confidences of those who come to it."""
+    gates = [NEVER] * (len(names) - 1)
+    for k in range(len(gates)):
+        now = decide(Committee(members=names, gates=tuple(gates), **how), logits)
+        sure = np.sort(now.confidence[now.stage >= k, k].astype(float))
+        low, high = len(sure) // 3, max(5 * len(sure) // 6, len(sure) // 3 + 2)
+        place = low + np.diff(sure[low:high]).argmax()
+        gates[k] = (sure[place] + sure[place + 1]) / 2
+    return Committee(members=names, gates=tuple(gates), **how)
