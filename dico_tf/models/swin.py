@@ -1,7 +1,7 @@
 """Swin transformers (Liu et al. 2021): attention within windows that every second block shifts by half of one.
 
 Sides must be multiples of the patch. Maps that windows do not divide are padded with zeros after the norm, before the
-shift, as the authors' segmentation does it: refusing them would leave nearly no size but 224. How they are divided is
+shift, which is our choice: refusing them would leave nearly no size but 224. How they are divided is
 our choice: nothing is published of it. `swin_mini` is ours; the paper's tiny is swin_t.
 """
 
