@@ -76,13 +76,17 @@ def test_an_exporter_killed_at_any_moment_leaves_an_export(tmp_path):
     last = 2 * (time.perf_counter() - begun)  # seconds: some kills meet the first export of a child, some the second
     moments, seen = random.Random(0), set()
     for turn in range(40):
+        reader, writer = os.pipe()
         child = os.fork()
         if not child:
             try:
+                os.write(writer, b"!")
                 for n in range(1000):
                     write(tmp_path, f"{turn}.{n}")
             finally:
                 os._exit(1)
+        os.read(reader, 1)  # a copy of a large process takes its time to begin
+        os.close(reader), os.close(writer)
         time.sleep(moments.uniform(0.0, last))
         os.kill(child, signal.SIGKILL)
         assert os.WIFSIGNALED(os.waitpid(child, 0)[1])

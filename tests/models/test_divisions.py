@@ -199,10 +199,17 @@ BUDGETS = [
     ("wrn_10_4", 3), ("wrn_16_8", 32), ("resnet_56", 3), ("resnext_29_8x64d", 5), ("densenet_190_k40", 7),
     ("pyramidnet_164_a270", 3), ("shake_26_2x96d", 6), ("efficientnet_b0", 7), ("vit_tiny", 2), ("vit_tiny", 4),
 ]  # fmt: skip
+QUICK = [("wrn_10_4", 3), ("resnext_29_8x64d", 5), ("vit_tiny", 2)]
 
 
-@pytest.mark.parametrize("division", ["params", "macs"])
-@pytest.mark.parametrize(("model", "splits"), BUDGETS)
+@pytest.mark.parametrize(
+    ("model", "splits", "division"),
+    [
+        pytest.param(*row, division, marks=[] if row in QUICK else pytest.mark.slow)
+        for row in BUDGETS
+        for division in ("params", "macs")
+    ],
+)
 def test_any_number_of_branches_meets_a_budget(model, splits, division):
     asked = {"model": model, "splits": splits, "dataset": "cifar100", "division": division}
     report = audit.one(config.from_values(asked))

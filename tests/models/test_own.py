@@ -70,6 +70,7 @@ def test_without_a_published_rule_the_budget_is_parameters(file):
     assert report["division"] == "params" and abs(report["distance"]) <= 0.02
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_and_is_evaluated_when_the_file_is_gone(file, tmp_path):
     def run(script: str, *words: str) -> str:
         done = subprocess.run([sys.executable, script, *words], cwd=ROOT, capture_output=True, text=True, timeout=300)

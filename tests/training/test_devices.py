@@ -57,6 +57,7 @@ def test_two_replicas_learn_what_one_device_learns(one_device, tmp_path):
     assert _largest_difference(one_device, tmp_path / "two.npz") <= 1e-5
 
 
+@pytest.mark.slow
 def test_keras_fit_on_two_replicas_is_our_own_loop(one_device, tmp_path):
     """But for one thing: Keras' fit ends by putting the moving average into the weights."""
     _finish(_start("fit", tmp_path / "fit.npz"))
@@ -80,6 +81,7 @@ def test_two_machines_learn_what_one_device_learns(one_device, tmp_path):
     assert not (tmp_path / "1.npz").exists(), "only the chief writes"
 
 
+@pytest.mark.slow
 def test_clipping_sees_the_global_batch_on_two_replicas(tmp_path):
     _finish(_start("one", tmp_path / "one.npz", "clip_norm=0.5"))
     _finish(_start("mirrored", tmp_path / "two.npz", "clip_norm=0.5"))
