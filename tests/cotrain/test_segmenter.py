@@ -91,6 +91,17 @@ def test_the_confusion_of_the_example_has_a_mean_iou_of_one_half():
     assert float(found.accuracy()) == pytest.approx(2 / 3)
 
 
+def test_the_mean_iou_of_two_by_two_counts_is_the_one_computed_by_hand():
+    """Of class 0, 2 of 3 are answered right, of class 1, 3 of 4: 2 / (2 + 1 + 1) and 3 / (3 + 1 + 1); two are void."""
+    truth = [[[0, 0, 0], [1, 1, 1], [1, VOID, VOID]]]
+    said = [[[0, 0, 1], [1, 1, 1], [0, 0, 1]]]
+    found = pixels.Confusion(2)
+    found.update_state(tf.constant(said), tf.constant(truth))
+    assert found.counts.numpy().tolist() == [[2, 1], [1, 3]] == segmentation.confusion(said, truth, 2).tolist()
+    assert float(found.result()) == pytest.approx((2 / 4 + 3 / 5) / 2) and VOID == 255
+    assert segmentation.miou(segmentation.confusion(said, truth, 2)) == (2 / 4 + 3 / 5) / 2
+
+
 def test_confusions_add_up_whatever_the_batches_and_whatever_is_said_of_void():
     answers = DRAW.integers(0, 3, MASKS.shape)
     whole, parts = pixels.Confusion(3), pixels.Confusion(3)

@@ -161,9 +161,7 @@ def test_a_model_that_is_no_graph_cannot_be_counted():
         def call(self, x):
             return x
 
-    with pytest.raises(
-        UserError, match=r"Own 'own\w*' is no functional or sequential Keras model.*keras.Model\(inputs"
-    ):
+    with pytest.raises(UserError, match=r"Own 'own\w*' is no functional or sequential Keras model.*keras.Model\("):
         cost(Own())
     with pytest.raises(UserError, match=r"has no shape yet; begin it with keras\.Input"):
         cost(keras.Sequential([layers.Dense(2)]))
