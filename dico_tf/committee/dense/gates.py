@@ -25,9 +25,13 @@ class Cells:
     def images(self) -> int:
         return int(self.image[-1]) + 1
 
-    def spent(self, costs: Sequence[float]) -> np.ndarray:
-        """float64 [M, n] where each member costs so much for a whole image."""
-        return np.cumsum(self.shares * np.asarray(costs), axis=1)
+    def shown(self, stage: np.ndarray) -> np.ndarray:
+        """Share of an image that each member sees, [n], where cells stop at these stages: of no image more than all."""
+        seen = [1.0]  # the first sees every image whole
+        for k in range(1, self.shares.shape[1]):
+            windows = np.bincount(self.image, self.shares[:, k] * (stage >= k))
+            seen.append(float(np.minimum(windows, 1).mean()))
+        return np.asarray(seen)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -66,24 +70,26 @@ def together(parts: Sequence[Cells]) -> Cells:
 
 
 def _shares(cell: tuple[slice, slice], members: int, grid: Grid, height: int, width: int) -> list[float]:
-    """The first member sees the whole image once, which every cell bears by its area."""
-    rows, columns = window(cell, grid, height, width)
-    own, seen = ((r.stop - r.start) * (c.stop - c.start) / (height * width) for r, c in (cell, (rows, columns)))
+    """The first member sees the whole image once, which every cell bears by its area; later ones windows."""
+    own, seen = (
+        (rows.stop - rows.start) * (columns.stop - columns.start) / (height * width)
+        for rows, columns in (cell, window(cell, grid, height, width))
+    )
     return [own] + [seen] * (members - 1)
 
 
 def swept(found: Cells, costs: Sequence[float], percentiles: int = 50) -> tuple[Sweep, np.ndarray, np.ndarray]:
     """(sweep, mIoU, average cost of an image) of every setting."""
     classes = found.counts.shape[-1]
-    scores = np.concatenate([found.counts.reshape(*found.counts.shape[:2], -1), found.spent(costs)[..., None]], -1)
-    every = sweep(found.confidences, scores, percentiles)
-    tables = np.rint(every.score[..., :-1]).astype(np.int64).reshape(-1, classes, classes)
+    every = sweep(found.confidences, found.counts.reshape(*found.counts.shape[:2], -1), percentiles)
+    tables = np.rint(every.score).astype(np.int64).reshape(-1, classes, classes)
     values = np.array([miou(table) for table in tables], np.float64)
-    return every, values, every.score[..., -1].ravel() / found.images
+    stages = (stage_of(found.confidences, every.gates(setting)) for setting in range(every.settings))
+    return every, values, np.array([found.shown(stage) @ np.asarray(costs) for stage in stages])
 
 
 def curve(committee: Committee, found: Cells, costs: Sequence[float], percentiles: int = 50) -> list[DensePoint]:
-    """The front of mIoU against average cost; the cost is an upper bound where many cells of an image go on."""
+    """The front of mIoU against average cost."""
     every, values, price = swept(found, costs, percentiles)
     points = []
     for setting in np.lexsort((-values, price)):
@@ -99,4 +105,4 @@ def decided(committee: Committee, found: Cells, costs: Sequence[float]) -> tuple
     each = np.arange(len(stage))
     counts = np.zeros((found.images, *found.counts.shape[2:]), np.int64)
     np.add.at(counts, found.image, found.counts[each, stage])
-    return counts, float(found.spent(costs)[each, stage].sum() / found.images)
+    return counts, float(found.shown(stage) @ np.asarray(costs))

@@ -63,9 +63,9 @@ def _check(asked: Scenes) -> None:
         raise UserError(f"--miou={asked.miou:g} must be a share, such as 0.7")
     if asked.largest < 2 or asked.percentiles < 1:
         raise UserError(f"--largest={asked.largest}, --percentiles={asked.percentiles}: at least 2 members, 1 quantile")
-    if (asked.percentiles + 1) ** (asked.largest - 1) > 2e5:
-        raise UserError(f"--largest={asked.largest} with --percentiles={asked.percentiles} are more than 200 000 "
-                        "settings, each with confusions of its own: lower one of them")  # fmt: skip
+    if (asked.percentiles + 1) ** (asked.largest - 1) > 1e4:
+        raise UserError(f"--largest={asked.largest} with --percentiles={asked.percentiles} are more than 10 000 "
+                        "settings, each looked at by itself: lower one of them")  # fmt: skip
 
 
 def _opened(asked: Scenes, values: Mapping[str, Any]) -> tuple[list, Any, str]:
