@@ -8,6 +8,13 @@ from keras import ops
 from dico_tf.errors import UserError
 
 
+def attended(q, k, v):
+    """softmax(q k' / sqrt(d)) v, the softmax in float32: [B, h, Q, d], twice [B, h, T, d] -> [B, Q, h, d]."""
+    scores = ops.matmul(q * (1 / math.sqrt(q.shape[-1])), ops.transpose(k, (0, 1, 3, 2)))
+    weights = ops.cast(ops.softmax(ops.cast(scores, "float32")), v.dtype)
+    return ops.transpose(ops.matmul(weights, v), (0, 2, 1, 3))
+
+
 @keras.saving.register_keras_serializable("dico_tf")
 class Attention(keras.layers.Layer):
     """softmax(q k' / sqrt(d)) v of every head: queries, keys and values side by side [B, T, 3 h d] -> [B, T, h d]."""
@@ -25,10 +32,7 @@ class Attention(keras.layers.Layer):
         depth = width // (3 * self.heads)
         parts = ops.transpose(ops.reshape(x, (-1, tokens, 3, self.heads, depth)), (2, 0, 3, 1, 4))
         q, k, v = parts[0], parts[1], parts[2]  # [B, h, T, d]
-        scores = ops.matmul(q * (1 / math.sqrt(depth)), ops.transpose(k, (0, 1, 3, 2)))
-        weights = ops.cast(ops.softmax(ops.cast(scores, "float32")), v.dtype)
-        together = ops.transpose(ops.matmul(weights, v), (0, 2, 1, 3))
-        return ops.reshape(together, (-1, tokens, self.heads * depth))
+        return ops.reshape(attended(q, k, v), (-1, tokens, self.heads * depth))
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], input_shape[-1] // 3)

@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from dico_tf.errors import UserError
+from dico_tf.layers.attention import attended
 from dico_tf.layers.image import uniform
 
 _LEAST = 1e-12  # length of a query or key below which it is not made longer
@@ -66,9 +67,7 @@ class ClassAttention(keras.layers.Layer):
         q, k, v = (
             ops.transpose(ops.reshape(x, (-1, x.shape[1], self.heads, depth)), (0, 2, 1, 3)) for x in inputs
         )  # [B, h, T, d]
-        scores = ops.matmul(q * (1 / math.sqrt(depth)), ops.transpose(k, (0, 1, 3, 2)))
-        together = ops.matmul(ops.cast(ops.softmax(ops.cast(scores, "float32")), v.dtype), v)
-        return ops.reshape(ops.transpose(together, (0, 2, 1, 3)), (-1, 1, self.heads * depth))
+        return ops.reshape(attended(q, k, v), (-1, 1, self.heads * depth))
 
     def compute_output_shape(self, input_shape):
         return input_shape[0]

@@ -93,7 +93,8 @@ def test_the_graph_is_what_numpy_decides(data, n, name, average, tuned, bad, buc
     how = {"weights": (1.0, 3.0, 2.0, 0.5)[:n]} if tuned and average != "max" else {}
     how |= {"temperatures": (1.5, 0.7, 1.0, 2.0)[:n]} if tuned else {}
     committee = cascade(n, *data.draw(st.tuples(*[gate] * (n - 1))), confidence=name, average=average, **how)
-    held(Spy(committee, logits, buckets)(np.arange(len(logits))), committee, logits)
+    near = held(Spy(committee, logits, buckets)(np.arange(len(logits))), committee, logits)
+    assert len(near) == len(logits)
 
 
 @pytest.mark.parametrize("name", sorted(CONFIDENCES))
