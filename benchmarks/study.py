@@ -21,6 +21,7 @@ class Piece:
     data_dir: str = option("", "folder that holds prepared CIFAR-10 (default: TFDS's own)")
     runs: str = option("", "folder of the runs (default: runs/ and the study's name)")
     minutes: float = option(8.0, "length of this piece")
+    seeds: tuple[int, ...] = option(SEEDS, "seeds of this piece: pieces of different seeds can run at once")
     table: bool = option(False, "print the table of what is finished")
 
 
@@ -38,16 +39,16 @@ class Study:
     def finished(self) -> list[dict]:
         return [json.loads(line) for line in self.results.read_text().splitlines()] if self.results.exists() else []
 
-    def left(self) -> list[tuple[str, int]]:
+    def left(self, seeds: Sequence[int] = SEEDS) -> list[tuple[str, int]]:
         done = {(row["arm"], row["seed"]) for row in self.finished()}
-        return [(arm, seed) for seed in SEEDS for arm in self.arms if (arm, seed) not in done]
+        return [(arm, seed) for seed in seeds for arm in self.arms if (arm, seed) not in done]
 
 
 def go_on(study: Study, asked: Piece) -> None:
     """One piece: runs until the time is up or all is finished, then the table."""
     until = time.monotonic() + 60 * asked.minutes
-    while not asked.table and study.left() and time.monotonic() < until:
-        arm, seed = study.left()[0]
+    while not asked.table and (left := study.left(asked.seeds)) and time.monotonic() < until:
+        arm, seed = left[0]
         folder = _train(study, arm, seed, asked, until - time.monotonic())
         if folder:
             row = {**_record(arm, seed, folder), **study.more(folder, asked.data_dir)}
@@ -55,8 +56,8 @@ def go_on(study: Study, asked: Piece) -> None:
                 stream.write(json.dumps(row) + "\n")
             print(json.dumps(row), flush=True)
     print(study.table(study.finished()))
-    left = len(study.left())
-    print(f"{left} runs left: call again" if left else "all runs are finished")
+    left = study.left()
+    print(f"{len(left)} runs left: call again" if left else "all runs are finished")
 
 
 def _train(study: Study, arm: str, seed: int, asked: Piece, seconds: float) -> Path | None:

@@ -1,10 +1,11 @@
 """What submodels give at toy scale: a small ViT and a small ConvNeXt on CIFAR-10, with them and without.
 
-python -m benchmarks.study_cosub --data_dir=DIR [--minutes=8]
+python -m benchmarks.study_cosub --data_dir=DIR [--minutes=8] [--seeds=0,1,2]
 Arms of each network, all with the same rate of dropped residual branches and the same binary targets: alone; alone for
-twice the epochs, which costs what submodels cost, since they see every image twice; and with submodels. Each run that
-has finished is also judged with a quarter of its residual branches left out, the mean of eight draws. One piece takes
-at most --minutes; call it again until all runs are finished. Each of these appends one line to
+twice the epochs, which costs what submodels cost, since they see every image twice; and with submodels. The ViT is also
+divided in two of half its multiply-adds each: with views and agreement for twice the epochs, and with submodels. Each
+run of one network that has finished is also judged with a quarter of its residual branches left out, the mean of eight
+draws. One piece takes at most --minutes; call it again until all runs are finished. Each of these appends one line to
 benchmarks/results/study_cosub.jsonl; --table prints mean and spread of what is there.
 """
 
@@ -16,18 +17,23 @@ from benchmarks.study import Piece, Study, go_on, spread
 from dico_tf import flags, quiet
 
 NETWORKS = {"ViT": "cifar10_cosub_vit", "ConvNeXt": "cifar10_cosub_convnext"}
-EPOCHS = 6
+EPOCHS, WARMUP = 5, 1
+DIVIDED = ["--splits=2", "--division=macs", "--agreement=js", "--agreement_weight=0.5", "--agreement_warmup_epochs=2"]
 DRAWS = 8  # of a quarter of the residual branches
 
 
 def arms() -> dict[str, list[str]]:
+    once, twice = f"--epochs={EPOCHS}", f"--epochs={2 * EPOCHS}"
     found = {}
     for name, recipe in NETWORKS.items():
-        told = [f"--flagfile=configs/{recipe}.flags"]
+        told = [f"--flagfile=configs/{recipe}.flags", f"--warmup_epochs={WARMUP}"]
         alone = [*told, "--method=dico", "--target=binary"]
-        found[f"{name} alone"] = [*alone, f"--epochs={EPOCHS}"]
-        found[f"{name} alone, twice as long"] = [*alone, f"--epochs={2 * EPOCHS}"]
-        found[f"{name} with submodels"] = [*told, f"--epochs={EPOCHS}"]
+        found[f"{name} alone"] = [*alone, once]
+        found[f"{name} alone, twice as long"] = [*alone, twice]
+        found[f"{name} with submodels"] = [*told, once]
+        if name == "ViT":
+            found[f"{name} divided in 2, twice as long"] = [*alone, *DIVIDED, twice]
+            found[f"{name} divided in 2 with submodels"] = [*told, *DIVIDED, "--method=dico+cosub", once]
     return found
 
 
@@ -36,13 +42,15 @@ SCRIPT = flags.Script(name="-m benchmarks.study_cosub", about=__doc__, fields=fl
 
 
 def thinned(folder: Path, data_dir: str) -> dict:
-    """Top-1 on the test images with a quarter of the residual branches left out, of each draw."""
+    """Top-1 of one network on the test images with a quarter of its residual branches left out, of each draw."""
     quiet.tensorflow()
     from dico_tf.data import source as sources
     from dico_tf.models.submodel import droppable, without
     from dico_tf.training import assemble
 
     run = assemble.trained_run(folder)
+    if run.config.network.splits > 1:
+        return {}
     asked = assemble.wanted(run.config)
     split = sources.load(asked, run.config.run.seed).splits["test"]
     (whole,) = run.network().branches
@@ -67,7 +75,7 @@ def table(finished: list[dict]) -> str:
                 spread([row["seconds"] / 60 for row in rows], 1),
                 spread([100 * row["ensemble_top1"] for row in rows]),
                 spread([row["ensemble_nll"] for row in rows], 3),
-                spread([100 * float(np.mean(row["thinned_top1"])) for row in rows]),
+                spread([100 * float(np.mean(row["thinned_top1"])) for row in rows]) if "thinned_top1" in rows[0] else "",
             ]
             cost = f"{rows[0]['params']:,} | {rows[0]['macs'] / 1e6:.0f} M | {rows[0]['epochs']}"
             lines.append(f"| {arm} | {len(rows)} | {cost} | {' | '.join(cells)} |")
