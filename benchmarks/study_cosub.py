@@ -71,11 +71,12 @@ def table(finished: list[dict]) -> str:
     for arm in ARMS:
         rows = [row for row in finished if row["arm"] == arm]
         if rows:
+            thinned = [100 * float(np.mean(row["thinned_top1"])) for row in rows if "thinned_top1" in row]
             cells = [
                 spread([row["seconds"] / 60 for row in rows], 1),
                 spread([100 * row["ensemble_top1"] for row in rows]),
                 spread([row["ensemble_nll"] for row in rows], 3),
-                spread([100 * float(np.mean(row["thinned_top1"])) for row in rows]) if "thinned_top1" in rows[0] else "",
+                spread(thinned) if thinned else "",
             ]
             cost = f"{rows[0]['params']:,} | {rows[0]['macs'] / 1e6:.0f} M | {rows[0]['epochs']}"
             lines.append(f"| {arm} | {len(rows)} | {cost} | {' | '.join(cells)} |")
