@@ -55,7 +55,7 @@ class Network:
         ("auto", "masked", "efficient"),
     )
     init_from: str = option(
-        "", "start from the weights of this run's folder or PyTorch file (a new head where classes differ)"
+        "", "start from the weights of this run's folder or published checkpoint (a new head where classes differ)"
     )
 
 

@@ -26,6 +26,7 @@ from benchmarks import (
     narrow,
     stochastic_depth,
     study_cifar10,
+    study_cosub,
     train_step,
 )
 from dico_tf import config, flags
@@ -46,6 +47,7 @@ MODULES = {
     "narrow": narrow,
     "stochastic_depth": stochastic_depth,
     "study_cifar10": study_cifar10,
+    "study_cosub": study_cosub,
     "train_step": train_step,
 }
 

@@ -1,8 +1,7 @@
-"""Carries the weights of published PyTorch networks into ours, layer by layer."""
+"""Carries the weights of published networks into ours, layer by layer."""
 
 import dataclasses
 import functools
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,9 @@ import numpy as np
 
 from dico_tf.errors import UserError
 from dico_tf.models import timm_names, weight_matching
+from dico_tf.models.checkpoints import SAFE, SUFFIXES, read
 from dico_tf.models.menu import find
 from dico_tf.models.weight_matching import Entry
-
-SUFFIXES = (".pth", ".pt", ".tar")
-Arrays = dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,79 +32,21 @@ def holds_weights(path: str | Path) -> bool:
 
 def load(model: Any, path: str | Path, classes: str = "same") -> Carried:
     """The checkpoint's weights into a DiCo of as many branches; classes="any" leaves a head of others fresh."""
+    return fill(model.branches, path, find(model.get_config()["model"]).family_name, classes)
+
+
+def fill(branches: Sequence[Any], path: str | Path, family: str, classes: str = "same") -> Carried:
+    """The checkpoint's weights into as many networks of a family."""
+    if Path(path).suffix == SAFE and family not in timm_names.TABLES:
+        raise UserError(
+            f"{path}: {SAFE} files lose the order of layers, by which those of {family} are told apart: give a "
+            "checkpoint of PyTorch"
+        )
     checkpoint = read(path)
     try:
-        return carry(checkpoint, model.branches, classes, find(model.get_config()["model"]).family_name)
+        return carry(checkpoint, branches, classes, family)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-
-
-def read(path: str | Path) -> list[Arrays]:
-    """A checkpoint's tensors, branch by branch, under their names within the branch.
-
-    Takes a state dict, by itself or under "state_dict"; names may begin with module., and with models.0., models.1.
-    """
-    try:
-        return by_branch(_state_dict(_loaded(Path(path))))
-    except UserError as error:
-        raise UserError(f"{path} {error}") from None
-
-
-def _loaded(path: Path) -> Any:
-    try:
-        import torch
-    except ImportError:
-        raise UserError("is read by PyTorch, which is not installed: pip install torch") from None
-    if not path.is_file():
-        raise UserError("does not exist, or is no file")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds, by what is wrong with a file
-        reason = str(error).strip().split("\n")[0]
-        raise UserError(
-            f"cannot be read as tensors alone ({reason}). Files that hold Python objects can run code and are refused: "
-            "if you trust it, open it in PyTorch and save its state dict: torch.save(checkpoint['state_dict'], FILE)"
-        ) from None
-
-
-def _state_dict(loaded: Any) -> Arrays:
-    if isinstance(loaded, Mapping) and "state_dict" in loaded:
-        loaded = loaded["state_dict"]
-    if not isinstance(loaded, Mapping):
-        kind = type(loaded).__name__
-        raise UserError(f"holds a {kind}, not a state dict: save one with torch.save(model.state_dict(), FILE)")
-    arrays = {name: _array(name, v) for name, v in loaded.items() if not str(name).endswith("num_batches_tracked")}
-    if not arrays:
-        raise UserError("holds no weights")
-    return arrays
-
-
-def _array(name: Any, value: Any) -> np.ndarray:
-    import torch
-
-    if not isinstance(name, str) or not isinstance(value, torch.Tensor) or not value.is_floating_point():
-        kind = value.dtype if isinstance(value, torch.Tensor) else type(value).__name__
-        raise UserError(
-            f"holds {name!r} of kind {kind}, which is no weight: "
-            "save the state dict by itself with torch.save(model.state_dict(), FILE)"
-        )
-    return value.detach().float().numpy()
-
-
-def by_branch(arrays: Arrays) -> list[Arrays]:
-    """One of each models.<s>., or one in all where no name begins so; a module. before all is left out."""
-    if all(name.startswith("module.") for name in arrays):
-        arrays = {name.removeprefix("module."): array for name, array in arrays.items()}
-    branches: dict[int, Arrays] = {}
-    for name, array in arrays.items():
-        match = re.fullmatch(r"models\.(\d+)\.(.+)", name)
-        s, inner = (int(match[1]), match[2]) if match else (-1, name)
-        branches.setdefault(s, {})[inner] = array
-    found = sorted(branches)
-    if found != list(range(len(found))) and found != [-1]:
-        names = [f"models.{s}." if s >= 0 else next(iter(branches[s])) for s in found]
-        raise UserError(f"holds {', '.join(names)}: wanted models.0., models.1. and so on for all, or for none")
-    return [branches[s] for s in found]
 
 
 def carry(

@@ -201,12 +201,3 @@ def test_a_layer_of_ours_that_pytorch_files_do_not_have_is_named():
     model = keras.Model(x, keras.layers.LayerNormalization(name="gauge")(x))
     with pytest.raises(UserError, match="gauge, a LayerNormalization, is no layer"):
         torch_weights.carry([{"a.weight": np.zeros((1, 1))}], [model])
-
-
-def test_names_of_branches_are_for_all_or_for_none():
-    one = np.zeros(1)
-    assert torch_weights.by_branch({"module.models.1.a": one, "module.models.0.b": one}) == [{"b": one}, {"a": one}]
-    assert torch_weights.by_branch({"module.a": one}) == [{"a": one}]
-    for keys in (["models.0.a", "stem.b"], ["models.0.a", "models.2.a"], ["models.1.a"]):
-        with pytest.raises(UserError, match=r"wanted models.0., models.1. and so on for all, or for none"):
-            torch_weights.by_branch(dict.fromkeys(keys, one))

@@ -53,7 +53,7 @@ def members(spelling: Spelling, classes: int) -> list[Member]:
             name=spelling.label(),
             kind=spelling.kind,
             source=spelling.source,
-            weights=_digest(base),
+            weights=digest(base),
             input_size=size,
             short_side=spelling.number("short_side", pictures.short_side(size)),
             settings={"network": spelling.place, "alpha": alpha},
@@ -117,11 +117,12 @@ def _home() -> str:
     return os.environ.get("KERAS_HOME") or str(Path("~/.keras").expanduser())
 
 
-def _digest(model: keras.Model) -> str:
-    digest = hashlib.sha256()
+def digest(model: keras.Model) -> str:
+    """sha256 of all its weights."""
+    found = hashlib.sha256()
     for number, array in enumerate(model.get_weights()):
-        digest.update(f"\0{number} {array.dtype} {array.shape}\0".encode() + array.tobytes())
-    return digest.hexdigest()
+        found.update(f"\0{number} {array.dtype} {array.shape}\0".encode() + array.tobytes())
+    return found.hexdigest()
 
 
 def resized(base: keras.Model, family: Callable, size: int, alpha: float, source: str) -> keras.Model:

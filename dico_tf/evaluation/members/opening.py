@@ -16,6 +16,7 @@ for _kind, _module in {
     "application": "applications",
     "export": "exports",
     "keras_file": "keras_files",
+    "preset": "presets",
     "run": "runs",
     "saved_model": "saved_models",
     "table": "tables",

@@ -10,13 +10,13 @@ from dico_tf.errors import UserError
 from dico_tf.registry import suggestion
 
 EXAMPLES = (
-    "a run's folder, x.keras, x.tflite, a SavedModel's folder, an export's folder or manifest.json, x.npz, or "
-    "keras:EfficientNetB0"
+    "a run's folder, x.keras, x.tflite, a SavedModel's folder, an export's folder or manifest.json, x.npz, "
+    "keras:EfficientNetB0, or preset:vit_b_16_plain?weights=FILE"
 )
 BACKGROUND = "background"  # the part of a network that stands for ?background=first
 _NAMED = re.compile(r"([\w.@+-]+)=(.+)", re.DOTALL)
 _SIZED = re.compile(r"(.+)@(\d+)", re.DOTALL)
-_KERAS = "keras:"
+_PREFIXES = {"keras:": "application", "preset:": "preset"}
 _SUFFIXES = {".keras": "keras_file", ".tflite": "tflite", ".npz": "table"}
 
 
@@ -83,8 +83,9 @@ def parse(text: str) -> Spelling:
     if sized and not 4 <= size <= 4096:
         raise UserError(f"{source}: @{sized[2]} is no side of a picture: give 4 to 4096 pixels")
     shared = {"source": source, "name": name, "size": size, "options": options}
-    if rest.startswith(_KERAS):
-        return Spelling(kind="application", place=rest.removeprefix(_KERAS), **shared)
+    for prefix, kind in _PREFIXES.items():
+        if rest.startswith(prefix):
+            return Spelling(kind=kind, place=rest.removeprefix(prefix), **shared)
     place, part = _split(rest)
     return Spelling(kind=_kind(place, source), place=str(place), part=part, **shared)
 

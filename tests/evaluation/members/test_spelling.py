@@ -85,7 +85,7 @@ def test_what_cannot_be_read_says_what_would_do(place, text, said):
 
 
 def test_every_kind_has_its_module():
-    kinds = {"application", "export", "keras_file", "run", "saved_model", "table", "tflite"}
+    kinds = {"application", "export", "keras_file", "preset", "run", "saved_model", "table", "tflite"}
     assert set(KINDS) == kinds
 
 

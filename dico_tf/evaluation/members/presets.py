@@ -1,0 +1,78 @@
+"""Presets of this project, with weights that were published for them or drawn."""
+
+import functools
+from pathlib import Path
+
+import keras
+
+from dico_tf.data import pictures
+from dico_tf.errors import UserError
+from dico_tf.evaluation.checksum import checksum
+from dico_tf.evaluation.members import runs
+from dico_tf.evaluation.members.applications import digest
+from dico_tf.evaluation.members.member import Member
+from dico_tf.evaluation.members.reading import Reading
+from dico_tf.evaluation.members.spelling import Spelling
+from dico_tf.layers.image import Normalisation
+from dico_tf.models import torch_weights
+from dico_tf.models.checkpoints import SAFE
+from dico_tf.models.menu import PRESETS, Preset
+
+OPTIONS = ("weights", "short_side", "pixels")
+NONE = "none"  # weights that are drawn
+CLASSES, SIZE = 1000, 224  # of the published weights, unless the data or @SIZE say otherwise
+PIXELS = {  # what the network was trained with; as pixels.PIXELS, and undone by its own normalisation
+    "imagenet": Normalisation(),
+    "-1..1": Normalisation(mean=(0.5,) * 3, std=(0.5,) * 3),
+    "0..1": Normalisation(mean=(0.0,) * 3, std=(1.0,) * 3),
+}
+
+
+def members(spelling: Spelling, classes: int) -> list[Member]:
+    spelling.check(OPTIONS)
+    preset, size, pixels = PRESETS[spelling.place], spelling.size or SIZE, spelling.options.get("pixels", "imagenet")
+    if preset.task != "classification":
+        raise UserError(f"{spelling.source}: {preset.name} is for {preset.task}, and members tell classes of pictures")
+    if pixels not in PIXELS:
+        raise UserError(f"{spelling.source}: ?pixels={pixels} is none of {', '.join(PIXELS)}")
+    weights = _weights(spelling)
+    built = functools.cache(lambda: _built(preset, size, classes or CLASSES, PIXELS[pixels], weights))
+    return [
+        Member(
+            name=spelling.label(),
+            kind=spelling.kind,
+            source=spelling.source,
+            weights=checksum(weights)[0] if weights else digest(built()),
+            input_size=size,
+            short_side=spelling.number("short_side", pictures.short_side(size)),
+            settings={"network": preset.name, "pixels": pixels},
+            load=lambda: runs.network([built()], "logits", size),
+            reading=Reading("logits", "none"),
+            graph=lambda: runs.graph([built()], "logits"),
+        )
+    ]
+
+
+def _weights(spelling: Spelling) -> Path | None:
+    said = spelling.options.get("weights")
+    if said == NONE:
+        return None
+    if said is None:
+        raise UserError(f"{spelling.source}: presets come without weights: add ?weights=FILE{SAFE}, a checkpoint of "
+                        f"PyTorch, or ?weights={NONE}, which draws them")  # fmt: skip
+    path = Path(said).expanduser()
+    if not path.is_file():
+        raise UserError(f"{spelling.source}: there is no file {said}")
+    return path
+
+
+def _built(preset: Preset, size: int, classes: int, normalisation: Normalisation, weights: Path | None) -> keras.Model:
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        model = preset.build(size, classes, normalisation)
+    finally:
+        keras.config.set_dtype_policy(before)
+    if weights:
+        torch_weights.fill([model], weights, preset.family_name)
+    return model
