@@ -10,8 +10,9 @@ import keras
 import tensorflow as tf
 
 from dico_tf.errors import UserError
-from dico_tf.views import autoaugment, keras_cv_operations
+from dico_tf.views import autoaugment
 from dico_tf.views.chains import RANDAUGMENT, SIGNED, auto_augment, rand_augment
+from dico_tf.views.drawn import Drawn
 from dico_tf.views.draws import Draws
 from dico_tf.views.policies import (
     AutoAugmentCifar,
@@ -79,25 +80,14 @@ def _check(policies: str, pieces: Sequence[Piece]) -> None:
 
 
 @keras.saving.register_keras_serializable("dico_tf")
-class SceneViews:
+class SceneViews(Drawn):
     """images [B, h, w, 3], masks [B, h, w] -> S views, masks; every draw a function of (seed, epoch, index, branch)."""
 
     zooms = True  # what is seen is cropped where pictures are read
 
-    def __init__(
-        self,
-        policies: Sequence[str],
-        splits: int,
-        seed: int,
-        fill: Sequence[float],
-        same: bool = False,
-        image_size: int = 0,
-    ) -> None:
-        self.policies, self.splits, self.seed, self.fill, self.same = tuple(policies), splits, seed, tuple(fill), same
-        self.image_size = image_size
-        geometry, self._tones = split(self.policies, splits)
+    def _parse(self) -> None:
+        geometry, self._tones = split(self.policies, self.splits)
         self._geometry = {type(piece): piece for piece in geometry}
-        keras_cv_operations.layers()  # here, where variables may be made, and not inside a step
 
     def windows(self, index: tf.Tensor, sizes: tf.Tensor, epoch: Any) -> tf.Tensor:
         """int32 [B, (width, height, left, top)]: what pictures of sizes [B, (w, h)] are resized to, and the crop there.
@@ -127,7 +117,7 @@ class SceneViews:
         """S x float32 [B, h, w, 3] in 0..255 and the masks they share; with `same`, S times branch 0's."""
         images, masks = (self._flipped(x, index, epoch) for x in (tf.cast(images, tf.float32), masks))
         views = []
-        for branch in range(1 if self.same else self.splits):
+        for branch in range(self.drawn):
             draws = Draws(self.seed, epoch, index, branch)
             views.append(seen(images, self._tones[branch], draws, self.fill, apply=_APPLY))
         return (views * self.splits if self.same else views), masks
@@ -141,11 +131,3 @@ class SceneViews:
             return x
         done = Draws(self.seed, epoch, index).uniform("flip") < 0.5
         return tf.where(tf.reshape(done, [-1, *[1] * (x.shape.rank - 1)]), tf.reverse(x, [2]), x)
-
-    def get_config(self) -> dict[str, Any]:
-        names = ("policies", "splits", "seed", "fill", "same", "image_size")
-        return {name: list(v) if isinstance(v := getattr(self, name), tuple) else v for name in names}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "SceneViews":
-        return cls(**config)

@@ -7,8 +7,9 @@ import keras
 import tensorflow as tf
 
 from dico_tf.errors import UserError
-from dico_tf.views import autoaugment, keras_cv_operations, operations
+from dico_tf.views import autoaugment, operations
 from dico_tf.views.chains import auto_augment, rand_augment
+from dico_tf.views.drawn import Drawn
 from dico_tf.views.draws import Draws
 from dico_tf.views.frames import COVERS, MOVES, Frame
 from dico_tf.views.policies import (
@@ -42,35 +43,24 @@ _APPLY: dict[type, Apply] = {
 
 
 @keras.saving.register_keras_serializable("dico_tf")
-class Views:
+class Views(Drawn):
     """images [B, H, W, 3] -> S views; every draw is a pure function of (seed, epoch, index, branch).
 
     The frames of a clip [B, T, H, W, 3] share all draws.
     """
 
-    def __init__(
-        self,
-        policies: Sequence[str],
-        splits: int,
-        seed: int,
-        fill: Sequence[float],
-        same: bool = False,
-        image_size: int = 0,
-    ) -> None:
-        self.policies, self.splits, self.seed, self.fill, self.same = tuple(policies), splits, seed, tuple(fill), same
-        self.image_size = image_size  # asked for by `windows` of a simple crop alone
-        self._pieces = parse_all(self.policies, splits)
+    def _parse(self) -> None:
+        self._pieces = parse_all(self.policies, self.splits)
         if any(isinstance(piece, Scale) for pieces in self._pieces for piece in pieces):
             raise UserError(f"--views={','.join(self.policies)}: scale is for --task=segmentation; give resized_crop")
-        keras_cv_operations.layers()  # here, where variables may be made, and not inside a step
 
     def __call__(self, images: tf.Tensor, index: tf.Tensor, epoch: Any, cut: bool = False) -> list[tf.Tensor]:
         """S x float32 [B, H, W, 3] in 0..255; with `same`, S times branch 0's.
 
         Images that are `cut` show every branch the window that `windows` drew for it: [B, S, H, W, 3].
         """
-        each = tf.unstack(images, axis=1) if cut else [images] * self._drawn
-        views = [self.view(each[branch], index, epoch, branch, cut) for branch in range(self._drawn)]
+        each = tf.unstack(images, axis=1) if cut else [images] * self.drawn
+        views = [self.view(each[branch], index, epoch, branch, cut) for branch in range(self.drawn)]
         return views * self.splits if self.same else views
 
     def view(self, images: tf.Tensor, index: tf.Tensor, epoch: Any, branch: int, cut: bool = False) -> tf.Tensor:
@@ -96,14 +86,14 @@ class Views:
         Sizes of films say too of how many frames one may be a clip's first: [B, S, (window, first frame)]. A branch
         whose policy is `none` takes the clip in the middle.
         """
-        first = [_zoom(pieces) for pieces in self._pieces[: self._drawn]]
+        first = [_zoom(pieces) for pieces in self._pieces[: self.drawn]]
         zooms = [piece if isinstance(piece, ResizedCrop) else None for piece in first]
         index, sizes = tf.convert_to_tensor(index), tf.convert_to_tensor(sizes)
         if index.shape.rank == 1:
             index, sizes = index[:, None], sizes[:, None]
-        draws = Draws(self.seed, epoch, index, tf.range(self._drawn))  # of all branches at once: [B, S]
+        draws = Draws(self.seed, epoch, index, tf.range(self.drawn))  # of all branches at once: [B, S]
         least = tf.constant([zoom.min_area if zoom else 1.0 for zoom in zooms])
-        facts = tf.broadcast_to(sizes, [tf.shape(index)[0], self._drawn, sizes.shape[-1]])
+        facts = tf.broadcast_to(sizes, [tf.shape(index)[0], self.drawn, sizes.shape[-1]])
         sizes = facts[..., :2]
         places = tf.cast(windows(sizes, least, draws, _stream(0, ResizedCrop())), tf.float32)
         places *= tf.constant([[float(zoom is not None)] for zoom in zooms])
@@ -116,21 +106,8 @@ class Views:
     def _starts(self, count: tf.Tensor, draws: Draws) -> tf.Tensor:
         """float32 [B, S, 1]: a clip's first frame of `count` [B, S, 1], or -1 for the one in the middle."""
         start = tf.cast(draws.below("first frame", count[..., 0]), tf.float32)[..., None]
-        moves = tf.constant([[bool(pieces)] for pieces in self._pieces[: self._drawn]])
+        moves = tf.constant([[bool(pieces)] for pieces in self._pieces[: self.drawn]])
         return tf.where(moves, start, -1.0)
-
-    @property
-    def _drawn(self) -> int:
-        """Views that are drawn and not repeated."""
-        return 1 if self.same else self.splits
-
-    def get_config(self) -> dict[str, Any]:
-        names = ("policies", "splits", "seed", "fill", "same", "image_size")
-        return {name: list(v) if isinstance(v := getattr(self, name), tuple) else v for name in names}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "Views":
-        return cls(**config)
 
 
 ZOOMS = (ResizedCrop, ShortSide, SimpleCrop)
