@@ -105,6 +105,7 @@ def test_links_between_pages_lead_somewhere(page):
 def test_the_code_of_the_readme_runs(tmp_path):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert blocks
+    blocks.append("assert keras.saving.get_registered_object('dico_tf>PixelSubmodels')  # by the import of DiCo")
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n" + "\n".join(blocks)
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -115,6 +115,11 @@ class DiCo(keras.Model):
                 layer.synchronized = sync_batch_norm
         for learner in self.learners:
             stochastic_depth.set_form(learner, drop_form)
+        if drop_form == "efficient" and not stochastic_depth.droppings(self.branches[0]):
+            raise UserError(
+                f"drop_form='efficient': {network.name} drops no residual branch that could be left uncomputed; give "
+                "'auto' (--drop_form=auto), or another model"
+            )
         self.epoch, self.step, self.seen = (self._counter(name) for name in ("epoch", "step", "seen"))
         self.scores = self._make_scores()
         self.built = True

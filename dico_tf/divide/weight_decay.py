@@ -16,6 +16,9 @@ PUBLISHED = {  # of the paper's recipes, where they differ from that
 }
 EFFICIENTNET_IMAGENET = 1e-5
 X3D = 5e-5
+# Of LAMB and AdamW, where decay is no part of the gradient: of ViT that of DeiT III, of the others our choice.
+DECOUPLED = 0.05
+DECOUPLED_FAMILIES = ("vit_", "pit_", "xcit_", "swin_", "convnext_")
 
 
 def of_whole(config: Config, image_size: int) -> float:
@@ -23,6 +26,8 @@ def of_whole(config: Config, image_size: int) -> float:
     asked, model = config.optimisation.weight_decay, config.network.model
     if asked != -1:
         return asked
+    if config.optimisation.optimizer != "sgd" and model.startswith(DECOUPLED_FAMILIES):
+        return DECOUPLED
     if model.startswith("efficientnet_") and image_size > CIFAR_LARGEST:
         return EFFICIENTNET_IMAGENET
     if model.startswith("x3d_"):

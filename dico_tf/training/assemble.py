@@ -202,13 +202,14 @@ def _start_from_run(model: DiCo, workdir: str | Path) -> Carried:
     """Another run's selected weights where name and shape agree; only heads may stay fresh.
 
     Of a run of another task this is the backbone alone: what the network has besides, and what only the run had, are
-    heads. Tables of places are resized.
+    heads. Tables of places are resized. What is drawn next is this run's own, by its seed.
     """
     run = trained_run(workdir)
-    before, named, network = run.config.network, state.weights(model), find(model.get_config()["model"])
+    before, network = run.config.network, find(model.get_config()["model"])
+    named = {name: variable for name, variable in state.weights(model).items() if not name.endswith(_DRAWN)}
     arrays = {name: fitted(variable, run.arrays[name]) for name, variable in named.items() if name in run.arrays}
     fitting = {name: array for name, array in arrays.items() if array.shape == tuple(named[name].shape)}
-    fresh = [name for name in named if name not in fitting and not name.endswith(_DRAWN)]
+    fresh = [name for name in named if name not in fitting]
     backbone = run.config.data.task != network.task
     heads = network.heads if backbone else ("logits", "auxiliary")
     wrong = [name for name in fresh if not name.split("/")[1].startswith(heads)]

@@ -47,3 +47,14 @@ def test_weight_decay_is_the_published_one_unless_given(model, image_size, decay
     assert weight_decay.of_whole(config.from_values(asked), image_size) == decay
     given = config.from_values({**asked, "weight_decay": 0.01})
     assert weight_decay.of_branch(given, image_size) == pytest.approx(0.01 * math.exp(-0.5))
+
+
+def test_transformers_decay_as_published_where_decay_is_decoupled():
+    found = {}
+    for optimizer in ("lamb", "adamw", "sgd"):
+        for model in ("vit_b_16", "convnext_mini", "upernet_vit_b_16", "wrn_28_10"):
+            asked = config.from_values({"model": model, "optimizer": optimizer})
+            found[model, optimizer] = weight_decay.of_whole(asked, 224)
+    assert {found[model, name] for model in ("vit_b_16", "convnext_mini") for name in ("lamb", "adamw")} == {0.05}
+    assert found["vit_b_16", "sgd"] == found["upernet_vit_b_16", "lamb"] == 1e-4
+    assert {found["wrn_28_10", name] for name in ("lamb", "adamw", "sgd")} == {5e-4}

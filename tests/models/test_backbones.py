@@ -1,9 +1,12 @@
 """ConvNeXt, RegNetY, Swin, PiT and XCiT against what is published of them; how they drop branches and are divided."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
 
+from dico_tf.cotrain.gradients import decays, spare_scales
 from dico_tf.divide.networks.graph import weightless
 from dico_tf.errors import UserError
 from dico_tf.layers.stochastic_depth import droppings
@@ -154,6 +157,32 @@ def test_weights_start_as_published(name, drawn):
     for key, deviation in drawn.items():
         few = 4 / (2 * found[key].size) ** 0.5  # four deviations of the deviation
         assert found[key].std() == pytest.approx(deviation, rel=max(few, 0.02)), key
+
+
+# tiny preset: what does not decay though it is no vector, without the numbers of stages and blocks
+SPARED = {
+    "vit_tiny": {"positions/table"},
+    "convnext_mini": set(),
+    "regnety_tiny": set(),
+    "swin_mini": {"stage_block_attention_products/table"},
+    "pit_tiny": {"positions/table"},
+    "xcit_tiny": {"positions/kernel", "block_attention_products/temperature"},
+}
+
+
+@pytest.mark.parametrize("name", SPARED)
+def test_kernels_decay_and_neither_vectors_nor_places_do(name):
+    def parted() -> dict[bool, dict[str, int]]:
+        network, found = PRESETS[name].build(32, 3), {True: {}, False: {}}
+        spare_scales(network)
+        for variable in network.trainable_variables:
+            found[decays(variable)]["/".join(variable.path.split("/")[-2:])] = len(variable.shape)
+        return found
+
+    found = weightless(parted)
+    assert {key.split("/")[1] for key in found[True]} == {"kernel"} and min(found[True].values()) > 1
+    spared = {re.sub(r"(stage|block)\d+", r"\1", key) for key, rank in found[False].items() if rank > 1}
+    assert spared == SPARED[name]
 
 
 def test_scales_start_small_in_deep_networks_and_final_gammas_of_regnets_at_zero():

@@ -81,6 +81,11 @@ def test_the_second_head_sees_the_level_before_the_last_and_is_training_s_alone(
     assert branch.output_shape == (None, 64, 64, 5)
 
 
+def test_every_pixel_has_a_logit_of_each_of_150_classes():
+    network = weightless(lambda: PRESETS["upernet_vit_tiny"].build((32, 64), 150))
+    assert network.output_shape == (None, 32, 64, 150)
+
+
 @pytest.mark.parametrize("name", SMALL)
 def test_the_backbone_is_named_as_in_its_classifier(name):
     """So that a classifier's weights find their layers."""

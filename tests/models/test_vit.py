@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from dico_tf.divide.networks.graph import weightless
 from dico_tf.errors import UserError
 from dico_tf.layers.stochastic_depth import droppings
 from dico_tf.models import vit
@@ -57,6 +58,16 @@ def test_every_branch_of_a_vit_is_dropped_at_the_same_rate():
         assert 2 * spec.depth == count
     rates = [layer.rate for layer in droppings(PRESETS["vit_tiny"].dropping(0.3).build(32, 7))]
     assert rates == [0.3] * 8
+
+
+_SLOW = [pytest.param(*pair, marks=pytest.mark.slow) for pair in (("vit_l_16", 48), ("vit_h_14", 64))]
+
+
+@pytest.mark.parametrize(("name", "count"), [("vit_s_16", 24), *_SLOW])
+def test_attention_and_mlp_of_every_block_are_dropped_by_draws_of_their_own(name, count):
+    preset = PRESETS[name]
+    rates = weightless(lambda: [layer.rate for layer in droppings(preset.build(224, 1000))])
+    assert rates == [preset.spec.drop_path] * count
 
 
 def test_weights_start_as_published():

@@ -1,5 +1,6 @@
 """A run goes on at another picture size: weights stay, tables of places are resized, the head may be another."""
 
+import keras
 import numpy as np
 import pytest
 
@@ -40,6 +41,21 @@ def test_a_larger_picture_takes_all_weights_and_resizes_the_places(run, method):
     np.testing.assert_allclose(after[table], bicubic.resized(before[table], (12, 12)), atol=1e-6)
     rest = [name for name in before if name != table and not name.endswith("seed_generator_state")]
     assert len(rest) > 50 and all(np.array_equal(before[name], after[name]) for name in rest)
+
+
+def test_what_a_run_drops_is_drawn_by_its_own_seed_whatever_it_begins_with(run):
+    folder, before = run
+    found = []
+    for seed in (1, 2):
+        keras.utils.set_random_seed(seed)
+        model = assemble.network(from_values({"model": "vit_tiny", "method": "cosub"}), data(32))
+        fresh = state.read(state.weights(model))
+        assemble.start_from(model, folder)
+        after = state.read(state.weights(model))
+        found.append([after[name] for name in after if name.endswith("seed_generator_state")])
+        assert np.array_equal(found[-1], [fresh[name] for name in fresh if name.endswith("seed_generator_state")])
+        assert np.array_equal(after["branch_0/block1_dense1/kernel"], before["branch_0/block1_dense1/kernel"])
+    assert len(found[0]) == 8 and not np.array_equal(*found)
 
 
 def test_other_classes_get_a_fresh_head_at_a_larger_picture_too(run):
