@@ -123,8 +123,9 @@ def chosen(front: Sequence[Point], goal: Goal) -> Point:
     if not enough:
         best = max(front, key=lambda point: point.right)
         raise UserError(
-            f"--accuracy={100 * goal.accuracy:g} is out of reach on the calibration images: "
-            f"{100 * best.accuracy:.2f} % is the most, by {', '.join(best.committee.members)}"
+            f"an accuracy of {goal.accuracy:.4f}, as --accuracy asks or as --reference has, is out of reach on the "
+            f"calibration images within the limits given: {best.accuracy:.4f} is the most, by "
+            f"{', '.join(best.committee.members)}"
         )
     return min(enough, key=lambda point: (point.cost, -point.score))
 
