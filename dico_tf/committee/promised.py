@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from dico_tf.committee import costs
-from dico_tf.committee.decision import NEVER, Committee, decide, stages
+from dico_tf.committee.decision import NEVER, Committee, are_right, decide, stages
 from dico_tf.committee.guarantee import Certified, Promise, certify, passes, regret
 from dico_tf.committee.pool import Pool
 from dico_tf.committee.search import Goal, Space, candidates, cheapest, template
@@ -63,7 +63,7 @@ def _check_limits(pool: Pool, kept: Committee, goal: Goal, certified: Certified)
 
 def right_answers(pool: Pool, committee: Committee) -> np.ndarray:
     """bool [N]"""
-    return decide(committee, pool.stacked(committee.members)).classes == pool.labels
+    return decide(committee, pool.stacked(committee.members)).right(pool.labels)
 
 
 def lay(
@@ -90,7 +90,7 @@ def _front(
     if len(committee.members) > space.largest:
         return np.inf, []
     answers, confidences = stages(committee, pool.stacked(committee.members))
-    lost = reference_right[:, None] & (answers.argmax(-1) != pool.labels[:, None])
+    lost = reference_right[:, None] & ~are_right(answers, pool.labels[:, None])
     found = sweep(confidences, lost, space.percentiles)
     cost, losses = found.average(_costs(pool, committee, goal)).ravel(), found.score.ravel()
     front = cheapest(-losses, cost)

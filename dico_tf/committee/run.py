@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from dico_tf.committee import figures, report
@@ -33,6 +34,8 @@ def search(asked: Search, values: dict[str, Any], say: Callable[[str], None]) ->
     _check(asked)
     out = Path(asked.out)
     space, found = _space(asked), answered(asked, values)
+    if not asked.members:  # who were warned of when they were asked
+        _warn_of_lost(found)
     _warn_of_scales(found, asked)
     aim = reference(found.calibration, asked.reference, space, Goal(measure=asked.cost))
     goal = _goal(asked, found, aim)
@@ -111,11 +114,24 @@ def _bar(title: str, found: Answered, space: Space, goal: Goal) -> tqdm:
     return tqdm(total=total, desc=title, leave=False, delay=1, mininterval=pause)
 
 
+def _warn_of_lost(found: Answered) -> None:
+    for pool in (found.calibration, found.test):
+        for member, logits in pool.logits.items():
+            if lost := int((~np.isfinite(logits)).any(1).sum()):
+                logging.getLogger(__name__).warning(
+                    "%s says NaN or infinity about %d of %d images of %s, which counts as wrong",
+                    member, lost, pool.size, pool.name,
+                )  # fmt: skip
+
+
 def _warn_of_scales(found: Answered, asked: Search) -> None:
     """Means of logits mean little where one member's are many times as far apart as another's."""
     if asked.average != "logits" or asked.temperatures:
         return
-    spread = {member: float(logits.std()) for member, logits in found.calibration.logits.items()}
+    spread = {member: float(logits[np.isfinite(logits)].std()) for member, logits in found.calibration.logits.items()
+              if np.isfinite(logits).any()}  # fmt: skip
+    if not spread:
+        return
     low, high = min(spread, key=spread.get), max(spread, key=spread.get)
     if spread[high] > _ODD_SCALES * spread[low]:
         logging.getLogger(__name__).warning(

@@ -117,6 +117,20 @@ def test_members_of_odd_scales_are_warned_of(table, tmp_path, caplog):
     assert not caplog.text and load(tmp_path / "committee.json").committee.temperatures
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_a_member_that_says_no_numbers_is_warned_of_and_is_right_about_nothing(table, tmp_path, caplog, bad):
+    np.savez(table[0], labels=POOL.labels, ids=POOL.ids, **POOL.logits | {"m1": np.full((800, 10), bad, np.float32)})
+    search(table, tmp_path, "--score=smooth", "--nofigures" if bad == np.inf else "--figures")
+    assert "m1 says NaN or infinity about 400 of 400 images" in caplog.text and "wrong" in caplog.text
+    saved = load(tmp_path / "committee.json")
+    rows = {row["name"]: row["test"] for row in saved.results["rows"]}
+    assert rows["m1"]["accuracy"] == rows["reference: ensemble of 3"]["accuracy"] == 0
+    assert rows["m1"]["lost"] == 400 and "m1" not in saved.committee.members
+    search(table, tmp_path, "--reference=m1", "--risk=0.1", "--nofigures")
+    assert load(tmp_path / "committee.json").promise["losses"] == 0  # who is never right is never lost
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
