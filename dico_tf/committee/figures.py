@@ -1,5 +1,6 @@
 """Figures of a search as PNG: accuracy against cost, confidences, exits, and how far confidences can be believed."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from dico_tf.committee.decision import NEVER, Committee, are_right, decide, ense
 from dico_tf.committee.judged import judged
 from dico_tf.committee.pool import Pool
 from dico_tf.committee.search import Point
+from dico_tf.training.workdir import write_bytes
 
 _UNITS = {"macs": (1e6, "million multiply-adds"), "params": (1e6, "million parameters"), "milliseconds": (1, "ms")}
 _BINS = 15
@@ -37,7 +39,14 @@ def _save(path: Path, name: str, drawing, split: str) -> str:
     axes = figure.add_subplot()
     drawing(axes)
     axes.set_title(f"{name.replace('_', ' ')}, {split} images")
-    figure.savefig(path, dpi=110)
+    return written(figure, path)
+
+
+def written(figure, path: Path) -> str:
+    """Whole or not at all."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=110)
+    write_bytes(path, stream.getvalue())
     return path.name
 
 
