@@ -23,7 +23,7 @@ from dico_tf.committee.search import Goal, Point, Space
 from dico_tf.committee.shown import shown
 from dico_tf.committee.sources import Answered, answered
 from dico_tf.errors import UserError
-from dico_tf.training.workdir import write_text
+from dico_tf.training.workdir import check_writable, write_text
 
 NAME = "committee.json"
 _ODD_SCALES = 3.0  # times the spread of another member's logits
@@ -33,6 +33,8 @@ def search(asked: Search, values: dict[str, Any], say: Callable[[str], None]) ->
     """Nothing is written before everything is found; returns the committee."""
     _check(asked)
     out = Path(asked.out)
+    check_writable(out)
+    promise = Promise(risk=asked.risk, confidence=asked.confidence, kind=asked.guarantee) if asked.risk else None
     space, found = _space(asked), answered(asked, values)
     if not asked.members:  # who were warned of when they were asked
         _warn_of_lost(found)
@@ -41,8 +43,7 @@ def search(asked: Search, values: dict[str, Any], say: Callable[[str], None]) ->
     goal = _goal(asked, found, aim)
     front = _front(found, space, goal)
     kept, texts, record = None, [], None
-    if asked.risk:
-        promise = Promise(risk=asked.risk, confidence=asked.confidence, kind=asked.guarantee)
+    if promise:
         kept = _promised(found, asked.reference, space, goal, promise, values["seed"])
         aim = kept.reference
         record = report.promise_record(kept, promise)
@@ -164,7 +165,7 @@ def _saved(found: Answered, committee: Committee, results: dict[str, Any], promi
     return Saved(
         committee=committee,
         members=tuple(dataclasses.replace(m, cost=cost) for m, cost in zip(members, costs, strict=True)),
-        classes=next(iter(pool.logits.values())).shape[1],
+        classes=pool.classes,
         class_names=found.class_names,
         calibration=Calibration(name=pool.name, fingerprint=pool.fingerprint, images=pool.size),
         results=results,

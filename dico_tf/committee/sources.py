@@ -5,8 +5,6 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from dico_tf import quiet
 from dico_tf.committee import pool as pools
 from dico_tf.committee.options import Search
@@ -73,11 +71,23 @@ def _of_table(asked: Search, values: dict[str, Any], costs: dict[str, Cost]) -> 
         if set(test.members) != set(calibration.members):
             odd = sorted(set(test.members) ^ set(calibration.members))
             raise UserError(f"{asked.logits} and {asked.test_logits} have not the same members: {', '.join(odd)}")
+        _check_classes(calibration, test)
     else:
         calibration, test = table.halves(asked.calibration_share, values["seed"])
     members = {name: Member(name=name, kind="logits", source=asked.logits, sha256="", input_size=1,
                             cost=costs.get(name, Cost())) for name in table.members}  # fmt: skip
-    return Answered(calibration, test, members, None)
+    return Answered(calibration, test, members, table.class_names)
+
+
+def _check_classes(one: Pool, other: Pool) -> None:
+    if one.classes != other.classes:
+        raise UserError(f"{one.name} knows {one.classes} classes and {other.name} {other.classes}: it takes the same")
+    if one.class_names and other.class_names and one.class_names != other.class_names:
+        place = next(n for n, (a, b) in enumerate(zip(one.class_names, other.class_names, strict=True)) if a != b)
+        raise UserError(
+            f"class {place} is {one.class_names[place]!r} in {one.name} and {other.class_names[place]!r} in "
+            f"{other.name}: it takes the same classes in the same order"
+        )
 
 
 def _of_run(asked: Search, values: dict[str, Any], costs: dict[str, Cost]) -> Answered:
@@ -86,7 +96,7 @@ def _of_run(asked: Search, values: dict[str, Any], costs: dict[str, Cost]) -> An
     summary = read_json(workdir / "summary.json")
     splits, kept = summary["splits"], read_json(workdir / "config.json")
     own = Cost(macs=_macs(workdir, summary) / splits, params=summary["params"]["branches"] / splits)
-    costs = {f"branch_{s}": costs.get(f"branch_{s}", own) for s in range(splits)}
+    costs = {f"branch_{s}": costs.get(f"branch_{s}", own).over(own) for s in range(splits)}
     parts = []
     for split in ("validation", "test"):
         path = workdir / f"predictions_{split}.npz"
@@ -137,8 +147,9 @@ def _of_members(asked: Search, values: dict[str, Any], costs: dict[str, Cost]) -
     chosen = asked.calibration or ("val" if "val" in source.splits else "test")
     for split in dict.fromkeys((chosen, "test")):
         found = answers(members, source, split, cache, timed=asked.cost == "milliseconds" or bool(asked.latency))
-        parts.append(Pool(logits=found.logits, labels=found.labels, ids=np.char.add(f"{split}/", found.ids),
-                          costs=found.costs | costs, name=f"{source.name}, {split}"))  # fmt: skip
+        known = {name: costs.get(name, own).over(own) for name, own in found.costs.items()}
+        parts.append(Pool(logits=found.logits, labels=found.labels, ids=found.ids, costs=known,
+                          name=f"{source.name}, {split}"))  # fmt: skip
         outputs |= {name: kind for name, kind in found.outputs.items() if kind}
     calibration, test = parts if len(parts) == 2 else parts[0].halves(asked.calibration_share, values["seed"])
     known = {

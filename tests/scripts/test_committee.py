@@ -58,6 +58,8 @@ def test_a_table_becomes_a_committee_a_page_and_figures(table, tmp_path, capsys)
     assert page.count("data:image/png;base64,") == 4 == len(list((tmp_path / "out").glob("*.png")))
     committee.main(["show", f"--committee={tmp_path / 'out/committee.json'}"])
     assert "fitted to 400 images" in capsys.readouterr().out
+    committee.main(["show", f"--committee={tmp_path / 'out/committee.json'}", "--check"])
+    assert "nothing can be compared: only answers are known" in capsys.readouterr().out
 
 
 def test_without_a_budget_the_reference_is_matched_for_less(table, tmp_path, capsys):
@@ -102,6 +104,10 @@ def test_the_branches_of_a_run_become_a_cascade(tmp_path, capsys):
     state.write_folder(run / "best", {"weights": weights | {f"{first}/kernel": np.full(3, 9, np.float32)}}, {})
     committee.main(show)
     assert f"the gates are stale: member {first} is not the one" in capsys.readouterr().out
+    (run / "best").rename(tmp_path / "moved")
+    committee.main(show)
+    said = capsys.readouterr().out
+    assert f"of {first}" in said and "nothing can be compared" in said and "every member" not in said
     (run / "predictions_validation.npz").unlink()
     with pytest.raises(UserError, match=r"python evaluate\.py --workdir=.* --split=validation writes it"):
         committee.main(["search", f"--workdir={run}"])
@@ -150,7 +156,9 @@ def test_a_member_that_says_no_numbers_is_warned_of_and_is_right_about_nothing(t
         (["--logits={table}", "--costs={costs}", "--calibration_share=0.0001"], "one part would be empty"),
         (["--logits={table}", "--test_logits={table}", "--costs={costs}"], "800 images are in the calibration and"),
         (["--logits={table}", "--costs={costs}", "--largest=9"], "more than 20 million settings"),
-        (["--logits={table}", "--costs={costs}", "--out=/proc/no"], "--out=/proc/no cannot be written"),
+        (["--logits=no.npz", "--out=/proc/no"], "--out=/proc/no cannot be written"),
+        (["--logits=no.npz", "--out=README.md"], "--out=README.md cannot be written"),
+        (["--logits=no.npz", "--risk=2"], "--risk=2 and --confidence=0.95 must be above 0 and below 1"),
     ],
 )
 def test_mistakes_are_one_message(table, words, message, monkeypatch):
@@ -176,6 +184,56 @@ def test_tables_that_do_not_fit_are_refused(table, tmp_path, change, message):
     np.savez(table[0], **({"labels": POOL.labels, "ids": POOL.ids} | POOL.logits | change))
     with pytest.raises(UserError, match=message):
         search(table, tmp_path)
+
+
+def test_a_second_table_of_other_classes_is_refused_and_names_are_kept(table, tmp_path):
+    one, other = POOL.halves(0.5, 0)
+    names = np.array([f"class {c}" for c in range(10)])
+    np.savez(table[0], labels=one.labels, ids=one.ids, class_names=names, **one.logits)
+    for wrong, message in (
+        ({"class_names": names[::-1]}, "class 0 is 'class 0' in .* and 'class 9' in .*: it takes the same classes"),
+        ({"class_names": names[1:]}, "9 class_names, and logits of 10 classes"),
+        ({m: v[:, :9] for m, v in other.logits.items()} | {"labels": other.labels % 9}, "10 classes and .* 9: it"),
+    ):
+        np.savez(tmp_path / "test.npz", **{"labels": other.labels, "ids": other.ids} | other.logits | wrong)
+        with pytest.raises(UserError, match=message):
+            search(table, tmp_path, f"--test_logits={tmp_path / 'test.npz'}")
+    np.savez(tmp_path / "test.npz", labels=other.labels, ids=other.ids, **other.logits)
+    search(table, tmp_path, f"--test_logits={tmp_path / 'test.npz'}", "--nofigures")
+    assert load(tmp_path / "committee.json").class_names == tuple(names)
+
+
+def test_what_is_fitted_does_not_know_the_test_images(table, tmp_path):
+    one, other = POOL.halves(0.5, 0)
+    np.savez(table[0], labels=one.labels, ids=one.ids, **one.logits)
+    found = []
+    for turn in range(2):
+        noise = {member: logits[::-1] if turn else logits for member, logits in other.logits.items()}
+        np.savez(tmp_path / "test.npz", labels=other.labels, ids=other.ids, **noise)
+        search(table, tmp_path, f"--test_logits={tmp_path / 'test.npz'}", "--nofigures", "--temperatures", "--weights",
+               "--risk=0.05")  # fmt: skip
+        found.append(load(tmp_path / "committee.json"))
+    rows = [each.results["rows"][0] for each in found]
+    assert found[0].committee == found[1].committee and rows[0]["calibration"] == rows[1]["calibration"]
+    assert rows[0]["test"]["accuracy"] > rows[1]["test"]["accuracy"] + 0.3
+
+
+def test_an_image_that_a_data_set_has_in_two_splits_is_refused(tmp_path, monkeypatch):
+    from dico_tf.data import source
+
+    def split(ids):
+        return source.Split(labels=[0, 1], ids=list(ids), images=np.zeros((2, 8, 8, 3), np.uint8))
+
+    data = source.Source(
+        name="x", class_names=("a", "b"), image_size=8, splits={"val": split("kl"), "test": split("lm")}
+    )
+    monkeypatch.setattr(source, "load", lambda *_: data)
+    logits = {f"m{k}": np.eye(3, 2, dtype=np.float32) for k in range(2)}
+    np.savez(tmp_path / "t.npz", labels=[0, 1, 1], ids=list("klm"), **logits)
+    monkeypatch.setattr("dico_tf.evaluation.members.tables._rows", lambda source, name, *rest: logits[name][:2])
+    with pytest.raises(UserError, match="1 images are in the calibration and in the test images, such as l"):
+        committee.main(["search", f"--members={tmp_path}/t.npz:m0?macs=1,{tmp_path}/t.npz:m1?macs=2",
+                        "--dataset=digits", f"--cache={tmp_path}"])  # fmt: skip
 
 
 def test_help_and_verbs_as_a_user_sees_them():
@@ -223,6 +281,11 @@ def test_models_are_asked_once_and_become_a_committee(networks, tmp_path, capsys
     rows = {row["name"]: row["test"] for row in saved.results["rows"]}
     assert {"small", "big"} < rows.keys() and rows["big"]["cost"] > rows["small"]["cost"] > 0
     assert rows["big"]["accuracy"] > 0.7 and all(len(member.sha256) == 64 for member in saved.members)
+    macs = {name: row["cost"] for name, row in rows.items()}
+    (tmp_path / "costs.json").write_text(json.dumps({"small": {"macs": 7}, "big": {"milliseconds": 0.5}}))
+    committee.main([*words, f"--out={tmp_path / 'told'}", f"--costs={tmp_path / 'costs.json'}"])
+    told = {row["name"]: row["test"] for row in load(tmp_path / "told/committee.json").results["rows"]}
+    assert (told["small"]["cost"], told["big"]["cost"]) == (7, macs["big"])  # what is told, and else what was counted
     monkeypatch.setattr("dico_tf.evaluation.members.member.Member.run", lambda *_: pytest.fail("asked again"))
     committee.main([*words, f"--out={tmp_path / 'two'}"])
     again = load(tmp_path / "two/committee.json")
