@@ -73,6 +73,8 @@ def test_of_one_class_all_are_sure_and_their_gates_do_what_the_sweep_says(name):
 def test_half_precision_does_not_call_a_lead_of_eight_a_certainty():
     half = np.array([[8.0, 0.0]], np.float16)
     assert softmax(half).dtype == np.float32
+    many = np.random.default_rng(0).normal(0, 10, (50, 1000))
+    assert softmax(many).sum(-1) == pytest.approx(np.ones(50), abs=1e-5)
     assert confidence("max_prob", half, half[:, None]) < 1.0
 
 
