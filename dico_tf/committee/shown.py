@@ -23,11 +23,17 @@ def shown(asked: Show) -> str:
     lines = [table(["member", "kind", "source", *MEASURES], rows, range(3, 6)), "", *_fitted(saved)]
     if asked.check:
         lines.append(_checked(saved))
-    if not saved.results:
-        return "\n".join(lines)
-    if saved.grid:
-        return "\n".join([*lines, "", dense.text(saved.committee, saved.grid, saved.results)])
-    return "\n".join([*lines, "", report.text(saved.committee, saved.results)])
+    return "\n".join([*lines, "", told(saved)] if saved.results else lines)
+
+
+def told(saved: Saved) -> str:
+    """Its results as text; they have no format of their own, and another version may have written others."""
+    try:
+        if saved.grid:
+            return dense.text(saved.committee, saved.grid, saved.results)
+        return report.text(saved.committee, saved.results)
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return f"what it does was written in other words, by {saved.made_by.get('dico_tf', 'another version')}"
 
 
 def _checked(saved: Saved) -> str:

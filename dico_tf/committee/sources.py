@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -95,6 +96,10 @@ def _of_run(asked: Search, values: dict[str, Any], costs: dict[str, Cost]) -> An
     workdir = Path(values["workdir"])
     summary = read_json(workdir / "summary.json")
     splits, kept = summary["splits"], read_json(workdir / "config.json")
+    if kept.get("config", {}).get("task") == "segmentation":
+        raise UserError(
+            f"--workdir={workdir} classifies pixels: python committee.py scenes --members={workdir} takes it"
+        )
     own = Cost(macs=_macs(workdir, summary) / splits, params=summary["params"]["branches"] / splits)
     costs = {f"branch_{s}": costs.get(f"branch_{s}", own).over(own) for s in range(splits)}
     parts = []
@@ -107,6 +112,15 @@ def _of_run(asked: Search, values: dict[str, Any], costs: dict[str, Cost]) -> An
     members = {name: Member(name=name, kind=BRANCH, source=f"{workdir}:{name}", sha256=sums.get(name, ""),
                             input_size=data["image_size"], cost=cost) for name, cost in costs.items()}  # fmt: skip
     return Answered(*parts, members, tuple(data["class_names"]))
+
+
+def _check_distinct(members: Sequence[Any]) -> None:
+    """One network under two names, such as a copied file, or one path spelt in two ways."""
+    known: dict[str, Any] = {}
+    for member in members:
+        if (other := known.setdefault(member.checksum, member)) is not member:
+            raise UserError(f"{other.name} ({other.source}) and {member.name} ({member.source}) are one network, and "
+                            "would say the same: give it once, or at two sizes")  # fmt: skip
 
 
 def of_branches(workdir: Path) -> dict[str, str]:
@@ -142,6 +156,7 @@ def _of_members(asked: Search, values: dict[str, Any], costs: dict[str, Cost]) -
     told = {name: values[name] for name in ("dataset", "data_dir", "classes", "skip_unreadable")}
     source = data.load(Data(**told), values["seed"])
     members = opened(asked.members, len(source.class_names))
+    _check_distinct(members)
     cache = Cache(Path(asked.cache).expanduser() if asked.cache else default())
     parts, found, outputs = [], None, {}
     chosen = asked.calibration or ("val" if "val" in source.splits else "test")
