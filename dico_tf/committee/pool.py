@@ -93,6 +93,9 @@ def _fault(logits: Mapping[str, np.ndarray], labels: np.ndarray, ids: np.ndarray
             )
         if shapes[other][0] != shapes[first][0]:
             return f"{first} has answered {shapes[first][0]} images and {other} {shapes[other][0]}"
+    for name, values in (("labels", labels), ("ids", ids)):
+        if np.ndim(values) != 1:
+            return f"{name} have shape {list(np.shape(values))}, expected one for each image"
     if not len(labels) == len(ids) == shapes[first][0]:
         return f"{shapes[first][0]} answers of {first}, {len(labels)} labels, {len(ids)} ids"
     if len(set(np.asarray(ids).tolist())) < len(ids):

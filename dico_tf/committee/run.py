@@ -129,8 +129,8 @@ def _warn_of_scales(found: Answered, asked: Search) -> None:
     """Means of logits mean little where one member's are many times as far apart as another's."""
     if asked.average != "logits" or asked.temperatures:
         return
-    spread = {member: float(logits[np.isfinite(logits)].std()) for member, logits in found.calibration.logits.items()
-              if np.isfinite(logits).any()}  # fmt: skip
+    finite = {member: logits[np.isfinite(logits)] for member, logits in found.calibration.logits.items()}
+    spread = {member: float(values.std(dtype=np.float64)) for member, values in finite.items() if len(values)}
     if not spread:
         return
     low, high = min(spread, key=spread.get), max(spread, key=spread.get)

@@ -123,7 +123,7 @@ def test_the_branches_of_a_run_become_a_cascade(tmp_path, capsys):
 
 
 def test_members_of_odd_scales_are_warned_of(table, tmp_path, caplog):
-    odd = POOL.logits | {"m1": POOL.logits["m1"] / 50}
+    odd = POOL.logits | {"m1": POOL.logits["m1"] / 50, "m2": (100 * POOL.logits["m2"]).astype(np.float16)}
     np.savez(table[0], labels=POOL.labels, ids=POOL.ids, **odd)
     search(table, tmp_path, "--nofigures")
     assert "give --temperatures, or --average=probs" in caplog.text
@@ -187,6 +187,8 @@ def test_mistakes_are_one_message(table, words, message, monkeypatch):
         ({"labels": np.full(800, 12)}, "800 of 800 labels lie outside 0..9"),
         ({"labels": POOL.labels[:-1]}, "800 answers of m0, 799 labels"),
         ({"ids": np.array(["same"] * 800)}, "an id stands twice"),
+        ({"ids": POOL.ids[:, None]}, r"ids have shape \[800, 1\], expected one for each image"),
+        ({"labels": np.array(3)}, r"labels have shape \[\], expected one for each image"),
     ],
 )
 def test_tables_that_do_not_fit_are_refused(table, tmp_path, change, message):
