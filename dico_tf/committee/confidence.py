@@ -11,6 +11,7 @@ from dico_tf.registry import Registry
 
 Confidence = Callable[[np.ndarray, np.ndarray], np.ndarray]
 CONFIDENCES: Registry[Confidence] = Registry("confidence")
+_SUREST = np.finfo(np.float32).max  # infinity is the gate that nothing passes
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -44,7 +45,7 @@ def _logit_gap(together: np.ndarray, _: np.ndarray) -> np.ndarray:
 
 def _gap(values: np.ndarray) -> np.ndarray:
     if values.shape[-1] < 2:
-        return np.full(len(values), np.inf, np.float32)  # one class: there is nothing to be unsure of
+        return np.full(len(values), _SUREST, np.float32)  # one class: there is nothing to be unsure of
     second, first = np.moveaxis(np.partition(values, -2, -1)[..., -2:], -1, 0)
     with np.errstate(invalid="ignore"):
         return first - second

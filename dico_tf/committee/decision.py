@@ -70,6 +70,14 @@ class Decision:
     def classes(self) -> np.ndarray:
         return self.logits.argmax(-1)
 
+    def right(self, labels: np.ndarray) -> np.ndarray:
+        return are_right(self.logits, labels)
+
+
+def are_right(answers: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """bool [...] of answers [..., C]; with NaN or infinity in it one is none, wherever its largest number stands."""
+    return (answers.argmax(-1) == labels) & np.isfinite(answers).all(-1)
+
 
 def running(committee: Committee, logits: np.ndarray) -> Iterator[np.ndarray]:
     """[N, n, C] -> the answer [N, C] of the first 1, 2, ... n members.

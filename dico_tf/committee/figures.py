@@ -1,5 +1,6 @@
 """Figures of a search as PNG: accuracy against cost, confidences, exits, and how far confidences can be believed."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,10 +8,11 @@ import numpy as np
 
 from dico_tf.committee import fitting
 from dico_tf.committee.confidence import softmax
-from dico_tf.committee.decision import NEVER, Committee, decide, ensemble
+from dico_tf.committee.decision import NEVER, Committee, are_right, decide, ensemble
 from dico_tf.committee.judged import judged
 from dico_tf.committee.pool import Pool
 from dico_tf.committee.search import Point
+from dico_tf.training.workdir import write_bytes
 
 _UNITS = {"macs": (1e6, "million multiply-adds"), "params": (1e6, "million parameters"), "milliseconds": (1, "ms")}
 _BINS = 15
@@ -37,7 +39,14 @@ def _save(path: Path, name: str, drawing, split: str) -> str:
     axes = figure.add_subplot()
     drawing(axes)
     axes.set_title(f"{name.replace('_', ' ')}, {split} images")
-    figure.savefig(path, dpi=110)
+    return written(figure, path)
+
+
+def written(figure, path: Path) -> str:
+    """Whole or not at all."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=110)
+    write_bytes(path, stream.getvalue())
     return path.name
 
 
@@ -66,10 +75,10 @@ def _confidences(axes, committee: Committee, pool: Pool) -> None:
     """Of the first member's answers, right and wrong, with its gate."""
     decision = decide(committee, pool.stacked(committee.members))
     first = decision.confidence[:, 0]
-    right = pool.logits[committee.members[0]].argmax(1) == pool.labels
+    answered = are_right(pool.logits[committee.members[0]], pool.labels)
     finite = np.isfinite(first)
     edges = np.linspace(first[finite].min(), first[finite].max() + 1e-9, 40) if finite.any() else 10
-    axes.hist([first[finite & right], first[finite & ~right]], edges, stacked=True, label=["right", "wrong"],
+    axes.hist([first[finite & answered], first[finite & ~answered]], edges, stacked=True, label=["right", "wrong"],
               color=["tab:blue", "tab:red"])  # fmt: skip
     if committee.gates and committee.gates[0] != NEVER:
         axes.axvline(committee.gates[0], color="black", linestyle="--", label="gate")
@@ -91,7 +100,7 @@ def _reliability(axes, committee: Committee, pool: Pool) -> None:
     decision = decide(committee, pool.stacked(committee.members))
     kept = ~decision.lost
     logits, labels = decision.logits[kept], pool.labels[kept]
-    found = fitting.temperature(logits, labels)
+    found = fitting.temperature(logits, labels) if kept.any() else 1.0
     for name, values, colour in (
         ("as it is", logits, "tab:red"),
         (f"temperature {found:.2f}", logits / found, "tab:blue"),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dico_tf.committee import costs, statistics
-from dico_tf.committee.decision import Committee, Decision, decide, ensemble
+from dico_tf.committee.decision import Committee, Decision, are_right, decide, ensemble
 from dico_tf.committee.pool import Pool
 from dico_tf.evaluation.averaging import log_softmax
 
@@ -48,8 +48,8 @@ def judged(committee: Committee, pool: Pool, measure: str) -> Judged:
     return Judged(
         committee,
         decision,
-        decision.classes == pool.labels,
-        pool.logits[committee.members[0]].argmax(1) == pool.labels,
+        decision.right(pool.labels),
+        are_right(pool.logits[committee.members[0]], pool.labels),
         float(-log_p[np.arange(pool.size), pool.labels].mean()),
         float(spent.mean()),
         statistics.of_mean(spent),
@@ -70,9 +70,9 @@ def comparisons(pool: Pool, chosen: Committee, reference: Committee, measure: st
 
 def no_dearer(pool: Pool, cost: float, measure: str) -> str | None:
     """The most accurate single member that costs no more; None where the cheapest does."""
-    right = {m: int((pool.logits[m].argmax(1) == pool.labels).sum()) for m in pool.members}
+    count = {m: int(are_right(pool.logits[m], pool.labels).sum()) for m in pool.members}
     within = [member for member in pool.members if pool.cost(member, measure) <= cost]
-    return max(within, key=lambda member: right[member]) if within else None
+    return max(within, key=lambda member: count[member]) if within else None
 
 
 def against(one: Sequence[bool], other: Sequence[bool]) -> dict[str, float]:

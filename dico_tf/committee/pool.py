@@ -23,17 +23,23 @@ class Pool:
     ids: np.ndarray  # str [N]
     costs: Mapping[str, Cost] = dataclasses.field(default_factory=dict)
     name: str = ""
+    class_names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if fault := _fault(self.logits, self.labels, self.ids):
             raise UserError(f"{self.name or 'the table of logits'}: {fault}")
-        classes = next(iter(self.logits.values())).shape[1]
-        object.__setattr__(self, "labels", checked_labels(self.labels, len(self.labels), classes))
+        if self.class_names and len(self.class_names) != self.classes:
+            raise UserError(f"{self.name}: {len(self.class_names)} class_names, and logits of {self.classes} classes")
+        object.__setattr__(self, "labels", checked_labels(self.labels, len(self.labels), self.classes))
         object.__setattr__(self, "ids", np.asarray(self.ids).astype(np.str_))
 
     @property
     def members(self) -> tuple[str, ...]:
         return tuple(self.logits)
+
+    @property
+    def classes(self) -> int:
+        return next(iter(self.logits.values())).shape[1]
 
     @property
     def size(self) -> int:
@@ -87,6 +93,9 @@ def _fault(logits: Mapping[str, np.ndarray], labels: np.ndarray, ids: np.ndarray
             )
         if shapes[other][0] != shapes[first][0]:
             return f"{first} has answered {shapes[first][0]} images and {other} {shapes[other][0]}"
+    for name, values in (("labels", labels), ("ids", ids)):
+        if np.ndim(values) != 1:
+            return f"{name} have shape {list(np.shape(values))}, expected one for each image"
     if not len(labels) == len(ids) == shapes[first][0]:
         return f"{shapes[first][0]} answers of {first}, {len(labels)} labels, {len(ids)} ids"
     if len(set(np.asarray(ids).tolist())) < len(ids):
@@ -118,12 +127,13 @@ def read(path: str | os.PathLike, costs: Mapping[str, Cost] | None = None) -> Po
     except Exception as fault:  # numpy and zipfile raise a dozen kinds over bytes that are not theirs
         raise UserError(f"{path} is damaged, cut short or no .npz of logits ({fault})") from fault
     labels, ids = _one(stored, _LABELS, path), _one(stored, _IDS, path)
-    stored.pop("class_names", None)
+    names = stored.pop("class_names", None)
     if set(stored) == {"logits"} and stored["logits"].ndim == 3:
         branches = np.moveaxis(stored["logits"], 1, 0)
         stored = {f"branch_{s}": branch for s, branch in enumerate(branches)}
     logits = {name: np.asarray(values) for name, values in stored.items()}
-    return Pool(logits=logits, labels=labels, ids=ids, costs=dict(costs or {}), name=str(path))
+    names = None if names is None else tuple(map(str, names))
+    return Pool(logits=logits, labels=labels, ids=ids, costs=dict(costs or {}), name=str(path), class_names=names)
 
 
 def _one(stored: dict[str, np.ndarray], names: Sequence[str], path: Path) -> np.ndarray:

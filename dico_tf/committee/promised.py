@@ -1,12 +1,13 @@
 """The cheapest committee that keeps a promise to its reference: a path laid on one half, tested on the other."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from dico_tf.committee import costs
-from dico_tf.committee.decision import NEVER, Committee, decide, stages
+from dico_tf.committee.decision import NEVER, Committee, are_right, decide, stages
 from dico_tf.committee.guarantee import Certified, Promise, certify, passes, regret
 from dico_tf.committee.pool import Pool
 from dico_tf.committee.search import Goal, Space, candidates, cheapest, template
@@ -31,7 +32,7 @@ def promised(
 ) -> Promised:  # fmt: skip
     """All that is fitted, members and path from a half of the pool; from the other the last setting that keeps to it.
 
-    `kind`: of the reference.
+    `kind`: of the reference. UserError where that setting, at worst the reference itself, is beyond the goal's limits.
     """
     laying, testing = pool.halves(0.5, seed)
     aim = reference(laying, kind, space, goal)
@@ -39,12 +40,30 @@ def promised(
     right = right_answers(testing, aim)
     losses = np.stack([regret(right, right_answers(testing, committee)) for committee in path])
     found = certify(losses, promise)
+    _check_limits(pool, path[found.place], goal, found)
     return Promised(path[found.place], aim, found, path)
+
+
+def _check_limits(pool: Pool, kept: Committee, goal: Goal, certified: Certified) -> None:
+    """The reference is safe however dear it is, so what is kept may be dearer than what was allowed."""
+    slow = dataclasses.replace(goal, measure="milliseconds")
+    for flag, limit, of, takes in (
+        ("worst_case", goal.worst, goal, lambda g: costs.worst(_costs(pool, kept, g), kept.gates)),
+        ("budget", goal.budget, goal, lambda g: _cost(pool, kept, g)),
+        ("latency", goal.milliseconds, slow, lambda g: _cost(pool, kept, g)),
+    ):
+        if limit < math.inf and (found := takes(of)) > limit * (1 + 1e-12):
+            more = f"; about {certified.needed} would test the next setting" if certified.needed else ""
+            raise UserError(
+                f"--risk cannot be promised within --{flag}={limit:g}: the cheapest that {certified.images} images "
+                f"show to keep to it takes {found:g} {of.measure}; allow that much, or a larger risk, or give more "
+                f"images{more}"
+            )
 
 
 def right_answers(pool: Pool, committee: Committee) -> np.ndarray:
     """bool [N]"""
-    return decide(committee, pool.stacked(committee.members)).classes == pool.labels
+    return decide(committee, pool.stacked(committee.members)).right(pool.labels)
 
 
 def lay(
@@ -71,7 +90,7 @@ def _front(
     if len(committee.members) > space.largest:
         return np.inf, []
     answers, confidences = stages(committee, pool.stacked(committee.members))
-    lost = reference_right[:, None] & (answers.argmax(-1) != pool.labels[:, None])
+    lost = reference_right[:, None] & ~are_right(answers, pool.labels[:, None])
     found = sweep(confidences, lost, space.percentiles)
     cost, losses = found.average(_costs(pool, committee, goal)).ravel(), found.score.ravel()
     front = cheapest(-losses, cost)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from dico_tf.committee import figures, report
@@ -22,7 +23,7 @@ from dico_tf.committee.search import Goal, Point, Space
 from dico_tf.committee.shown import shown
 from dico_tf.committee.sources import Answered, answered
 from dico_tf.errors import UserError
-from dico_tf.training.workdir import write_text
+from dico_tf.training.workdir import check_writable, write_text
 
 NAME = "committee.json"
 _ODD_SCALES = 3.0  # times the spread of another member's logits
@@ -32,14 +33,17 @@ def search(asked: Search, values: dict[str, Any], say: Callable[[str], None]) ->
     """Nothing is written before everything is found; returns the committee."""
     _check(asked)
     out = Path(asked.out)
+    check_writable(out)
+    promise = Promise(risk=asked.risk, confidence=asked.confidence, kind=asked.guarantee) if asked.risk else None
     space, found = _space(asked), answered(asked, values)
+    if not asked.members:  # who were warned of when they were asked
+        _warn_of_lost(found)
     _warn_of_scales(found, asked)
     aim = reference(found.calibration, asked.reference, space, Goal(measure=asked.cost))
     goal = _goal(asked, found, aim)
     front = _front(found, space, goal)
     kept, texts, record = None, [], None
-    if asked.risk:
-        promise = Promise(risk=asked.risk, confidence=asked.confidence, kind=asked.guarantee)
+    if promise:
         kept = _promised(found, asked.reference, space, goal, promise, values["seed"])
         aim = kept.reference
         record = report.promise_record(kept, promise)
@@ -111,11 +115,24 @@ def _bar(title: str, found: Answered, space: Space, goal: Goal) -> tqdm:
     return tqdm(total=total, desc=title, leave=False, delay=1, mininterval=pause)
 
 
+def _warn_of_lost(found: Answered) -> None:
+    for pool in (found.calibration, found.test):
+        for member, logits in pool.logits.items():
+            if lost := int((~np.isfinite(logits)).any(1).sum()):
+                logging.getLogger(__name__).warning(
+                    "%s says NaN or infinity about %d of %d images of %s, which counts as wrong",
+                    member, lost, pool.size, pool.name,
+                )  # fmt: skip
+
+
 def _warn_of_scales(found: Answered, asked: Search) -> None:
     """Means of logits mean little where one member's are many times as far apart as another's."""
     if asked.average != "logits" or asked.temperatures:
         return
-    spread = {member: float(logits.std()) for member, logits in found.calibration.logits.items()}
+    finite = {member: logits[np.isfinite(logits)] for member, logits in found.calibration.logits.items()}
+    spread = {member: float(values.std(dtype=np.float64)) for member, values in finite.items() if len(values)}
+    if not spread:
+        return
     low, high = min(spread, key=spread.get), max(spread, key=spread.get)
     if spread[high] > _ODD_SCALES * spread[low]:
         logging.getLogger(__name__).warning(
@@ -148,7 +165,7 @@ def _saved(found: Answered, committee: Committee, results: dict[str, Any], promi
     return Saved(
         committee=committee,
         members=tuple(dataclasses.replace(m, cost=cost) for m, cost in zip(members, costs, strict=True)),
-        classes=next(iter(pool.logits.values())).shape[1],
+        classes=pool.classes,
         class_names=found.class_names,
         calibration=Calibration(name=pool.name, fingerprint=pool.fingerprint, images=pool.size),
         results=results,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from dico_tf.committee import costs, fitting
-from dico_tf.committee.decision import Committee, ensemble, stages
+from dico_tf.committee.decision import Committee, are_right, ensemble, stages
 from dico_tf.committee.pool import Pool
 from dico_tf.committee.sweep import Sweep, sweep
 from dico_tf.errors import UserError
@@ -88,9 +88,10 @@ def explored(pool: Pool, committee: Committee, percentiles: int) -> tuple[Sweep,
     smooth: right answers and the sum of the labels' probabilities, to a tenth; these are moved less by chance.
     """
     answers, confidences = stages(committee, pool.stacked(committee.members))
-    found = sweep(confidences, answers.argmax(-1) == pool.labels[:, None], percentiles)
+    found = sweep(confidences, are_right(answers, pool.labels[:, None]), percentiles)
     own = np.take_along_axis(answers, pool.labels[:, None, None], -1)[..., 0]
-    probabilities = np.nan_to_num(np.exp(own - log_sum_exp(answers)))
+    with np.errstate(invalid="ignore"):  # infinity less itself: such an answer is no number, and gives nothing
+        probabilities = np.nan_to_num(np.exp(own - log_sum_exp(answers)))
     return found, np.round(found.score + sweep(confidences, probabilities, percentiles).score, 1)
 
 
@@ -123,8 +124,9 @@ def chosen(front: Sequence[Point], goal: Goal) -> Point:
     if not enough:
         best = max(front, key=lambda point: point.right)
         raise UserError(
-            f"--accuracy={100 * goal.accuracy:g} is out of reach on the calibration images: "
-            f"{100 * best.accuracy:.2f} % is the most, by {', '.join(best.committee.members)}"
+            f"an accuracy of {goal.accuracy:.4f}, as --accuracy asks or as --reference has, is out of reach on the "
+            f"calibration images within the limits given: {best.accuracy:.4f} is the most, by "
+            f"{', '.join(best.committee.members)}"
         )
     return min(enough, key=lambda point: (point.cost, -point.score))
 

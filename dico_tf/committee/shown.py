@@ -22,12 +22,30 @@ def shown(asked: Show) -> str:
     ]
     lines = [table(["member", "kind", "source", *MEASURES], rows, range(3, 6)), "", *_fitted(saved)]
     if asked.check:
-        lines.append(stale(saved, checksums(saved)) or "every member is the one that the gates were fitted to")
-    if not saved.results:
-        return "\n".join(lines)
-    if saved.grid:
-        return "\n".join([*lines, "", dense.text(saved.committee, saved.grid, saved.results)])
-    return "\n".join([*lines, "", report.text(saved.committee, saved.results)])
+        lines.append(_checked(saved))
+    return "\n".join([*lines, "", told(saved)] if saved.results else lines)
+
+
+def told(saved: Saved) -> str:
+    """Its results as text; they have no format of their own, and another version may have written others."""
+    try:
+        if saved.grid:
+            return dense.text(saved.committee, saved.grid, saved.results)
+        return report.text(saved.committee, saved.results)
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return f"what it does was written in other words, by {saved.made_by.get('dico_tf', 'another version')}"
+
+
+def _checked(saved: Saved) -> str:
+    sums = checksums(saved)
+    unknown = [member.name for member in saved.members if not (member.sha256 and sums.get(member.name))]
+    same = "every member is the one that the gates were fitted to"
+    if unknown:
+        same = (
+            f"of {', '.join(unknown)} nothing can be compared: only answers are known, or no network is where the "
+            "search found it (relative paths are looked for from the folder that the search ran in)"
+        )
+    return stale(saved, sums) or same
 
 
 def _fitted(saved: Saved) -> list[str]:

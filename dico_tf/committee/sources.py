@@ -2,10 +2,9 @@
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from dico_tf import quiet
 from dico_tf.committee import pool as pools
@@ -73,11 +72,23 @@ def _of_table(asked: Search, values: dict[str, Any], costs: dict[str, Cost]) -> 
         if set(test.members) != set(calibration.members):
             odd = sorted(set(test.members) ^ set(calibration.members))
             raise UserError(f"{asked.logits} and {asked.test_logits} have not the same members: {', '.join(odd)}")
+        _check_classes(calibration, test)
     else:
         calibration, test = table.halves(asked.calibration_share, values["seed"])
     members = {name: Member(name=name, kind="logits", source=asked.logits, sha256="", input_size=1,
                             cost=costs.get(name, Cost())) for name in table.members}  # fmt: skip
-    return Answered(calibration, test, members, None)
+    return Answered(calibration, test, members, table.class_names)
+
+
+def _check_classes(one: Pool, other: Pool) -> None:
+    if one.classes != other.classes:
+        raise UserError(f"{one.name} knows {one.classes} classes and {other.name} {other.classes}: it takes the same")
+    if one.class_names and other.class_names and one.class_names != other.class_names:
+        place = next(n for n, (a, b) in enumerate(zip(one.class_names, other.class_names, strict=True)) if a != b)
+        raise UserError(
+            f"class {place} is {one.class_names[place]!r} in {one.name} and {other.class_names[place]!r} in "
+            f"{other.name}: it takes the same classes in the same order"
+        )
 
 
 def _of_run(asked: Search, values: dict[str, Any], costs: dict[str, Cost]) -> Answered:
@@ -85,8 +96,12 @@ def _of_run(asked: Search, values: dict[str, Any], costs: dict[str, Cost]) -> An
     workdir = Path(values["workdir"])
     summary = read_json(workdir / "summary.json")
     splits, kept = summary["splits"], read_json(workdir / "config.json")
+    if kept.get("config", {}).get("task") == "segmentation":
+        raise UserError(
+            f"--workdir={workdir} classifies pixels: python committee.py scenes --members={workdir} takes it"
+        )
     own = Cost(macs=_macs(workdir, summary) / splits, params=summary["params"]["branches"] / splits)
-    costs = {f"branch_{s}": costs.get(f"branch_{s}", own) for s in range(splits)}
+    costs = {f"branch_{s}": costs.get(f"branch_{s}", own).over(own) for s in range(splits)}
     parts = []
     for split in ("validation", "test"):
         path = workdir / f"predictions_{split}.npz"
@@ -97,6 +112,15 @@ def _of_run(asked: Search, values: dict[str, Any], costs: dict[str, Cost]) -> An
     members = {name: Member(name=name, kind=BRANCH, source=f"{workdir}:{name}", sha256=sums.get(name, ""),
                             input_size=data["image_size"], cost=cost) for name, cost in costs.items()}  # fmt: skip
     return Answered(*parts, members, tuple(data["class_names"]))
+
+
+def _check_distinct(members: Sequence[Any]) -> None:
+    """One network under two names, such as a copied file, or one path spelt in two ways."""
+    known: dict[str, Any] = {}
+    for member in members:
+        if (other := known.setdefault(member.checksum, member)) is not member:
+            raise UserError(f"{other.name} ({other.source}) and {member.name} ({member.source}) are one network, and "
+                            "would say the same: give it once, or at two sizes")  # fmt: skip
 
 
 def of_branches(workdir: Path) -> dict[str, str]:
@@ -132,13 +156,15 @@ def _of_members(asked: Search, values: dict[str, Any], costs: dict[str, Cost]) -
     told = {name: values[name] for name in ("dataset", "data_dir", "classes", "skip_unreadable")}
     source = data.load(Data(**told), values["seed"])
     members = opened(asked.members, len(source.class_names))
+    _check_distinct(members)
     cache = Cache(Path(asked.cache).expanduser() if asked.cache else default())
     parts, found, outputs = [], None, {}
     chosen = asked.calibration or ("val" if "val" in source.splits else "test")
     for split in dict.fromkeys((chosen, "test")):
         found = answers(members, source, split, cache, timed=asked.cost == "milliseconds" or bool(asked.latency))
-        parts.append(Pool(logits=found.logits, labels=found.labels, ids=np.char.add(f"{split}/", found.ids),
-                          costs=found.costs | costs, name=f"{source.name}, {split}"))  # fmt: skip
+        known = {name: costs.get(name, own).over(own) for name, own in found.costs.items()}
+        parts.append(Pool(logits=found.logits, labels=found.labels, ids=found.ids, costs=known,
+                          name=f"{source.name}, {split}"))  # fmt: skip
         outputs |= {name: kind for name, kind in found.outputs.items() if kind}
     calibration, test = parts if len(parts) == 2 else parts[0].halves(asked.calibration_share, values["seed"])
     known = {

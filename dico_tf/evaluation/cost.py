@@ -19,6 +19,11 @@ class Cost:
     p95: float = math.nan
     p99: float = math.nan
 
+    def over(self, other: "Cost") -> "Cost":
+        """The measures that are known here, and for the rest those of `other`."""
+        known = {measure: self.of(measure) for measure in MEASURES if not math.isnan(self.of(measure))}
+        return dataclasses.replace(other, **known)
+
     def of(self, measure: str) -> float:
         if measure not in MEASURES:
             raise UserError(f"a cost is one of {', '.join(MEASURES)}, not {measure!r}")

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from dico_tf.committee.report import text
 from dico_tf.committee.saved import Saved
+from dico_tf.committee.shown import told
 from dico_tf.evaluation.table import table
 from dico_tf.export.manifest import COMMITTEE
 
@@ -47,7 +47,7 @@ def _decides(saved: Saved, missing: str) -> str:
     lines = [
         "## What it does",
         f"Gates were fitted to {calibration.images:,} images of {calibration.name}.",
-        f"```\n{text(saved.committee, saved.results)}\n```" if saved.results else "",
+        f"```\n{told(saved)}\n```" if saved.results else "",
         f"There is {missing}." if missing else "",
     ]
     return "\n\n".join(filter(None, lines))

@@ -121,7 +121,7 @@ def _confidence(name: str, together: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
 
 def _gap(values: tf.Tensor) -> tf.Tensor:
     if values.shape[-1] < 2:
-        return tf.fill((tf.shape(values)[0],), np.float32(np.inf))
+        return tf.fill((tf.shape(values)[0],), np.finfo(np.float32).max)
     first, second = tf.unstack(tf.math.top_k(values, 2).values, axis=-1)
     return first - second
 

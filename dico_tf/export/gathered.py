@@ -44,7 +44,7 @@ def gathered(path: str | Path) -> tuple[Saved, list[Found]]:
     saved = files.load(path)
     if fault := _fault(saved):
         raise UserError(f"--committee={path} {fault}")
-    members = opened([f"{member.name}={member.source}" for member in saved.members], saved.classes)
+    members = _opened(path, saved)
     if [member.name for member in members] != list(saved.committee.members):
         raise UserError(
             f"--committee={path} names sources that hold several networks, as an older search wrote them: search again"
@@ -55,6 +55,16 @@ def gathered(path: str | Path) -> tuple[Saved, list[Found]]:
         _log.warning("--committee=%s: %s", path, warning)
     pairs = zip(members, saved.members, strict=True)
     return saved, [_found(member, about, saved.classes) for member, about in pairs]
+
+
+def _opened(path: str | Path, saved: Saved) -> list[Member]:
+    try:
+        return opened([f"{member.name}={member.source}" for member in saved.members], saved.classes)
+    except UserError as fault:
+        raise UserError(
+            f"--committee={path} asks members where its search found them, relative paths from the folder that it ran "
+            f"in: {fault}"
+        ) from None
 
 
 def _fault(saved: Saved) -> str:

@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +44,29 @@ def config_hash(config: Config) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
     """Whole or not at all."""
     beside = path.with_name(f".{path.name}.writing")
-    with beside.open("w", encoding="utf-8") as stream:
-        stream.write(text)
+    with beside.open("wb") as stream:
+        stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())
     os.replace(beside, path)
+
+
+def check_writable(out: Path) -> None:
+    """Before hours of work whose result goes there; nothing is made, not even a folder."""
+    place = out.absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise UserError(f"--out={out} cannot be written: {error.strerror or error}") from None
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

@@ -1,10 +1,15 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from dico_tf.committee import costs
 from dico_tf.committee.confidence import CONFIDENCES, confidence, softmax
+from dico_tf.committee.decision import decide, ensemble, stages
+from dico_tf.committee.sweep import sweep
 from dico_tf.errors import UserError
 
 ROW = np.log(np.array([[0.5, 0.3, 0.2]]))
@@ -52,9 +57,24 @@ def test_a_row_that_is_no_numbers_has_none(name, bad):
     assert np.isfinite(found[0]) and np.isnan(found[1])
 
 
+@pytest.mark.parametrize("name", CONFIDENCES)
+def test_of_one_class_all_are_sure_and_their_gates_do_what_the_sweep_says(name):
+    one = np.arange(6, dtype=np.float32).reshape(3, 2, 1)
+    committee = ensemble("a", "b", confidence=name)
+    _, found = stages(committee, one)
+    assert np.isfinite(found).all()
+    every = sweep(found, np.ones((3, 2), int), 5)
+    for setting in range(every.settings):
+        stage = decide(dataclasses.replace(committee, gates=every.gates(setting)), one).stage
+        assert every.average([1.0, 2.0]).flat[setting] == costs.average([1.0, 2.0], stage)
+    assert every.settings == 2 and every.average([1.0, 2.0]).tolist() == [1, 3]
+
+
 def test_half_precision_does_not_call_a_lead_of_eight_a_certainty():
     half = np.array([[8.0, 0.0]], np.float16)
     assert softmax(half).dtype == np.float32
+    many = np.random.default_rng(0).normal(0, 10, (50, 1000))
+    assert softmax(many).sum(-1) == pytest.approx(np.ones(50), abs=1e-5)
     assert confidence("max_prob", half, half[:, None]) < 1.0
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from dico_tf.committee import costs
 from dico_tf.committee.confidence import CONFIDENCES
-from dico_tf.committee.decision import ALWAYS, NEVER, Committee, decide, ensemble, stages
+from dico_tf.committee.decision import ALWAYS, NEVER, Committee, are_right, decide, ensemble, stages
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import combine, log_softmax
 from tests.committee.generated import pool
@@ -164,3 +164,11 @@ def test_kinds_have_names():
     assert [cascade(1).kind, ensemble("a", "b").kind, cascade(2, 0.5).kind] == ["single", "ensemble", "cascade"]
     assert [dataclasses.replace(cascade(2, gate)).kind for gate in (ALWAYS, 1.0)] == ["cascade"] * 2
     assert len(list(itertools.chain(ensemble(*NAMES).gates))) == 3
+
+
+def test_an_answer_that_is_no_number_is_never_right():
+    """argmax would take the first NaN for the class."""
+    logits = np.array([[3.0, 1, 2], [np.nan, 1, 2], [np.inf, 1, 2], [0, -np.inf, 2], [0, 1, 2]])
+    assert are_right(logits, np.array([0, 0, 0, 2, 0])).tolist() == [True, False, False, False, False]
+    found = decide(ensemble("a", "b"), np.stack([logits, logits], 1))
+    assert found.right(np.zeros(5, int)).tolist() == [True, False, False, False, False]

@@ -102,6 +102,31 @@ def test_a_worst_case_holds_for_the_path_too():
     assert all(sum(sample.cost(member, "macs") for member in one.members) <= 100 for one in path[1:])
 
 
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [
+        ({"worst": 100}, "--worst_case=100: .* takes 130 macs"),
+        ({"budget": 100}, "--budget=100: .* takes 130 macs"),
+        ({"milliseconds": 8}, "--latency=8: .* takes 9 milliseconds"),
+    ],
+)
+def test_a_promise_that_only_something_too_dear_keeps_is_refused(limit, said):
+    """The reference keeps it, by never stopping, but costs more than was allowed."""
+    sample, goal = pool(200, seed=5), Goal(**limit)
+    with pytest.raises(UserError, match=rf"--risk cannot be promised within {said}; allow that much"):
+        promised(sample, "ensemble", SPACE, goal, Promise(risk=0.001))
+
+
+@pytest.mark.parametrize("limit", [{"worst": 130}, {"budget": 125}, {"milliseconds": 9}])
+def test_a_promise_within_its_limits_is_given(limit):
+    sample = pool(800, seed=3)
+    found = promised(sample, "ensemble", SPACE, Goal(**limit), Promise(risk=0.05))
+    price = [sample.cost(member, "macs") for member in found.committee.members]
+    assert stops_early(found.committee) and sum(price) <= limit.get("worst", math.inf)
+    stage = decide(found.committee, sample.stacked(found.committee.members)).stage
+    assert average(price, stage) <= limit.get("budget", math.inf)
+
+
 def test_a_path_whose_safest_setting_loses_is_refused():
     with pytest.raises(ValueError, match="nothing to fall back on"):
         certify(np.ones((2, 10), bool), Promise())

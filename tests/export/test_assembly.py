@@ -102,6 +102,13 @@ def test_workers_say_to_the_last_bit_what_the_search_has_cached(lite, exported):
         assert (answered(exported, name, lite.pictures) == lite.logits[:, k]).all()
 
 
+@pytest.mark.parametrize("format", ["safest", "float32"])
+def test_a_worker_of_all_members_is_told_how_they_are_served(exported, format):
+    """Not to export once more: no single file will hold them."""
+    with pytest.raises(UserError, match=r"serve\.py local serves it, or a worker for each of small, large and .*gatew"):
+        load(exported, "committee", format, 1, 1)
+
+
 def test_members_of_such_an_export_can_be_searched_again(lite, exported, images_of):
     for k, member in enumerate(opened([str(exported)], models.CLASSES)):
         assert member.source.endswith(f":{'small' if k == 0 else 'large'}")
@@ -267,7 +274,10 @@ def test_what_outputs_are_is_found_out_where_an_older_search_has_not_said_it(lit
     [
         ({"name": "committee"}, "has a member called 'committee', which cannot be"),
         ({"name": "a b"}, "has a member called 'a b', which cannot be"),
-        ({"source": "gone.tflite"}, "there is no gone.tflite"),
+        (
+            {"source": "gone.tflite"},
+            "from the folder that it ran in: gone.tflite: there is no gone.tflite",
+        ),
     ],
 )
 def test_members_that_cannot_be_exported_are_named(lite, tmp_path, change, message):

@@ -25,8 +25,9 @@ class Spy:
     def __init__(self, committee, logits=LOGITS, buckets=BUCKETS):
         n = len(committee.members)
         self.runs = [[] for _ in range(n)]
+        how = {"costs": COSTS[:n], "classes": logits.shape[-1], "buckets": buckets}
         networks = [self._network(logits[:, k], runs) for k, runs in enumerate(self.runs)]
-        self.cascade = Cascade(committee=committee, networks=networks, costs=COSTS[:n], classes=10, buckets=buckets)
+        self.cascade = Cascade(committee=committee, networks=networks, **how)
         spec = tf.TensorSpec((None,), tf.int64)
         self.call = tf.function(lambda rows: answers(self.cascade, rows), input_signature=[spec], autograph=False)
 
@@ -35,7 +36,7 @@ class Spy:
             runs.append(len(rows))
             return table[rows]
 
-        return lambda rows: tf.ensure_shape(tf.numpy_function(look, [rows], tf.float32), (None, 10))
+        return lambda rows: tf.ensure_shape(tf.numpy_function(look, [rows], tf.float32), (None, table.shape[-1]))
 
     def __call__(self, rows):
         return {name: value.numpy() for name, value in self.call(tf.constant(rows, tf.int64)).items()}
@@ -167,6 +168,15 @@ def test_half_precision_is_compared_in_float32():
     networks = [lambda rows: tf.gather(table, tf.zeros_like(rows))] * 2
     made = Cascade(committee=cascade(2, 0.9999), networks=networks, costs=(1, 1), classes=10)
     assert answers(made, tf.constant([0]))["stage"].numpy().tolist() == [1]
+
+
+@pytest.mark.parametrize("name", ["prob_gap", "logit_gap"])
+def test_of_one_class_the_graph_is_as_sure_as_numpy(name):
+    logits = np.arange(8, dtype=np.float32).reshape(4, 2, 1)
+    for gate in (1.0, NEVER):
+        committee = cascade(2, gate, confidence=name)
+        spy = Spy(committee, logits)
+        assert spy(np.arange(4))["stage"].tolist() == decide(committee, logits).stage.tolist()
 
 
 def test_all_confidences_have_a_graph():

@@ -58,6 +58,12 @@ def test_a_table_becomes_a_committee_a_page_and_figures(table, tmp_path, capsys)
     assert page.count("data:image/png;base64,") == 4 == len(list((tmp_path / "out").glob("*.png")))
     committee.main(["show", f"--committee={tmp_path / 'out/committee.json'}"])
     assert "fitted to 400 images" in capsys.readouterr().out
+    committee.main(["show", f"--committee={tmp_path / 'out/committee.json'}", "--check"])
+    assert "nothing can be compared: only answers are known" in capsys.readouterr().out
+    content = json.loads((tmp_path / "out/committee.json").read_text())
+    (tmp_path / "old.json").write_text(json.dumps(content | {"results": {"rows": [{"top1": 0.5}]}}))
+    committee.main(["show", f"--committee={tmp_path / 'old.json'}"])
+    assert "was written in other words" in capsys.readouterr().out
 
 
 def test_without_a_budget_the_reference_is_matched_for_less(table, tmp_path, capsys):
@@ -102,19 +108,42 @@ def test_the_branches_of_a_run_become_a_cascade(tmp_path, capsys):
     state.write_folder(run / "best", {"weights": weights | {f"{first}/kernel": np.full(3, 9, np.float32)}}, {})
     committee.main(show)
     assert f"the gates are stale: member {first} is not the one" in capsys.readouterr().out
+    (run / "best").rename(tmp_path / "moved")
+    committee.main(show)
+    said = capsys.readouterr().out
+    assert f"of {first}" in said and "nothing can be compared" in said and "every member" not in said
+    told = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(told | {"config": {"task": "segmentation"}}))
+    with pytest.raises(UserError, match=r"classifies pixels: python committee\.py scenes"):
+        committee.main(["search", f"--workdir={run}"])
+    (run / "config.json").write_text(json.dumps(told))
     (run / "predictions_validation.npz").unlink()
     with pytest.raises(UserError, match=r"python evaluate\.py --workdir=.* --split=validation writes it"):
         committee.main(["search", f"--workdir={run}"])
 
 
 def test_members_of_odd_scales_are_warned_of(table, tmp_path, caplog):
-    odd = POOL.logits | {"m1": POOL.logits["m1"] / 50}
+    odd = POOL.logits | {"m1": POOL.logits["m1"] / 50, "m2": (100 * POOL.logits["m2"]).astype(np.float16)}
     np.savez(table[0], labels=POOL.labels, ids=POOL.ids, **odd)
     search(table, tmp_path, "--nofigures")
     assert "give --temperatures, or --average=probs" in caplog.text
     caplog.clear()
     search(table, tmp_path, "--nofigures", "--temperatures")
     assert not caplog.text and load(tmp_path / "committee.json").committee.temperatures
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_a_member_that_says_no_numbers_is_warned_of_and_is_right_about_nothing(table, tmp_path, caplog, bad):
+    np.savez(table[0], labels=POOL.labels, ids=POOL.ids, **POOL.logits | {"m1": np.full((800, 10), bad, np.float32)})
+    search(table, tmp_path, "--score=smooth", "--nofigures" if bad == np.inf else "--figures")
+    assert "m1 says NaN or infinity about 400 of 400 images" in caplog.text and "wrong" in caplog.text
+    saved = load(tmp_path / "committee.json")
+    rows = {row["name"]: row["test"] for row in saved.results["rows"]}
+    assert rows["m1"]["accuracy"] == rows["reference: ensemble of 3"]["accuracy"] == 0
+    assert rows["m1"]["lost"] == 400 and "m1" not in saved.committee.members
+    search(table, tmp_path, "--reference=m1", "--risk=0.1", "--nofigures")
+    assert load(tmp_path / "committee.json").promise["losses"] == 0  # who is never right is never lost
 
 
 @pytest.mark.parametrize(
@@ -136,7 +165,9 @@ def test_members_of_odd_scales_are_warned_of(table, tmp_path, caplog):
         (["--logits={table}", "--costs={costs}", "--calibration_share=0.0001"], "one part would be empty"),
         (["--logits={table}", "--test_logits={table}", "--costs={costs}"], "800 images are in the calibration and"),
         (["--logits={table}", "--costs={costs}", "--largest=9"], "more than 20 million settings"),
-        (["--logits={table}", "--costs={costs}", "--out=/proc/no"], "--out=/proc/no cannot be written"),
+        (["--logits=no.npz", "--out=/proc/no"], "--out=/proc/no cannot be written"),
+        (["--logits=no.npz", "--out=README.md"], "--out=README.md cannot be written"),
+        (["--logits=no.npz", "--risk=2"], "--risk=2 and --confidence=0.95 must be above 0 and below 1"),
     ],
 )
 def test_mistakes_are_one_message(table, words, message, monkeypatch):
@@ -156,12 +187,46 @@ def test_mistakes_are_one_message(table, words, message, monkeypatch):
         ({"labels": np.full(800, 12)}, "800 of 800 labels lie outside 0..9"),
         ({"labels": POOL.labels[:-1]}, "800 answers of m0, 799 labels"),
         ({"ids": np.array(["same"] * 800)}, "an id stands twice"),
+        ({"ids": POOL.ids[:, None]}, r"ids have shape \[800, 1\], expected one for each image"),
+        ({"labels": np.array(3)}, r"labels have shape \[\], expected one for each image"),
     ],
 )
 def test_tables_that_do_not_fit_are_refused(table, tmp_path, change, message):
     np.savez(table[0], **({"labels": POOL.labels, "ids": POOL.ids} | POOL.logits | change))
     with pytest.raises(UserError, match=message):
         search(table, tmp_path)
+
+
+def test_a_second_table_of_other_classes_is_refused_and_names_are_kept(table, tmp_path):
+    one, other = POOL.halves(0.5, 0)
+    names = np.array([f"class {c}" for c in range(10)])
+    np.savez(table[0], labels=one.labels, ids=one.ids, class_names=names, **one.logits)
+    for wrong, message in (
+        ({"class_names": names[::-1]}, "class 0 is 'class 0' in .* and 'class 9' in .*: it takes the same classes"),
+        ({"class_names": names[1:]}, "9 class_names, and logits of 10 classes"),
+        ({m: v[:, :9] for m, v in other.logits.items()} | {"labels": other.labels % 9}, "10 classes and .* 9: it"),
+    ):
+        np.savez(tmp_path / "test.npz", **{"labels": other.labels, "ids": other.ids} | other.logits | wrong)
+        with pytest.raises(UserError, match=message):
+            search(table, tmp_path, f"--test_logits={tmp_path / 'test.npz'}")
+    np.savez(tmp_path / "test.npz", labels=other.labels, ids=other.ids, **other.logits)
+    search(table, tmp_path, f"--test_logits={tmp_path / 'test.npz'}", "--nofigures")
+    assert load(tmp_path / "committee.json").class_names == tuple(names)
+
+
+def test_what_is_fitted_does_not_know_the_test_images(table, tmp_path):
+    one, other = POOL.halves(0.5, 0)
+    np.savez(table[0], labels=one.labels, ids=one.ids, **one.logits)
+    found = []
+    for turn in range(2):
+        noise = {member: logits[::-1] if turn else logits for member, logits in other.logits.items()}
+        np.savez(tmp_path / "test.npz", labels=other.labels, ids=other.ids, **noise)
+        search(table, tmp_path, f"--test_logits={tmp_path / 'test.npz'}", "--nofigures", "--temperatures", "--weights",
+               "--risk=0.05")  # fmt: skip
+        found.append(load(tmp_path / "committee.json"))
+    rows = [each.results["rows"][0] for each in found]
+    assert found[0].committee == found[1].committee and rows[0]["calibration"] == rows[1]["calibration"]
+    assert rows[0]["test"]["accuracy"] > rows[1]["test"]["accuracy"] + 0.3
 
 
 def test_help_and_verbs_as_a_user_sees_them():
@@ -177,43 +242,3 @@ def test_help_and_verbs_as_a_user_sees_them():
     assert loaded.stdout.strip() == "False"
     with pytest.raises(flags.Help):
         committee.main(["show", "--help"])
-
-
-@pytest.fixture(scope="module")
-def networks(tmp_path_factory):
-    """Two .keras files that know a little about digits; the larger knows more."""
-    import keras
-
-    from dico_tf.config import Data
-    from dico_tf.data import source
-
-    split = source.load(Data(dataset="digits"), 0).splits["train"]
-    images, folder = split.take(np.arange(600)), tmp_path_factory.mktemp("networks")
-    for name, width, epochs in (("small", 4, 2), ("large", 32, 6)):
-        keras.utils.set_random_seed(0)
-        model = keras.Sequential([
-            keras.Input(images.shape[1:]), keras.layers.Rescaling(1 / 255), keras.layers.Conv2D(width, 5, 4),
-            keras.layers.ReLU(), keras.layers.Flatten(), keras.layers.Dense(10),
-        ])  # fmt: skip
-        model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-        model.fit(images, split.labels[:600], epochs=epochs, verbose=0)
-        model.save(folder / f"{name}.keras")
-    return folder
-
-
-def test_models_are_asked_once_and_become_a_committee(networks, tmp_path, capsys, monkeypatch):
-    words = ["search", f"--members={networks}/small.keras,big={networks}/large.keras", "--dataset=digits",
-             f"--cache={tmp_path / 'cache'}", "--nofigures", "--percentiles=20", "--temperatures"]  # fmt: skip
-    committee.main([*words, f"--out={tmp_path / 'one'}"])
-    saved = load(tmp_path / "one/committee.json")
-    rows = {row["name"]: row["test"] for row in saved.results["rows"]}
-    assert {"small", "big"} < rows.keys() and rows["big"]["cost"] > rows["small"]["cost"] > 0
-    assert rows["big"]["accuracy"] > 0.7 and all(len(member.sha256) == 64 for member in saved.members)
-    monkeypatch.setattr("dico_tf.evaluation.members.member.Member.run", lambda *_: pytest.fail("asked again"))
-    committee.main([*words, f"--out={tmp_path / 'two'}"])
-    again = load(tmp_path / "two/committee.json")
-    assert again.committee == saved.committee
-    assert [member.outputs for member in (*saved.members, *again.members)] == ["logits"] * 2 * len(saved.members)
-    capsys.readouterr()
-    committee.main(["show", f"--committee={tmp_path / 'one/committee.json'}", "--check"])
-    assert "every member is the one" in capsys.readouterr().out

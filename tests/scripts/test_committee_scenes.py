@@ -1,10 +1,12 @@
 """committee.py scenes, from two networks and a folder of masks to a cascade over cells."""
 
 import json
+import shutil
 
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 import committee
 from dico_tf.committee.dense.grid import Grid
@@ -97,6 +99,16 @@ def test_a_damaged_grid_is_refused(asked, tmp_path):
 def test_what_cannot_be_is_said(asked, more, message):
     with pytest.raises(UserError, match=message):
         committee.main(words(asked, *more))
+
+
+def test_test_images_without_a_label_are_refused_before_anything_is_fitted(asked, tmp_path):
+    """As data sets come whose test labels are kept back."""
+    shutil.copytree(asked / "data", tmp_path / "data")
+    for path in (tmp_path / "data/test/masks").iterdir():
+        Image.fromarray(np.full(Image.open(path).size[::-1], scenery.VOID, np.uint8)).save(path)
+    with pytest.raises(UserError, match="no pixel of the test images has a class, all are void"):
+        committee.main([*words(asked, f"--out={tmp_path / 'out'}"), f"--dataset=folder:{tmp_path / 'data'}"])
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_member_alone_is_no_cascade(asked):

@@ -10,6 +10,7 @@ from dico_tf.committee.decision import NEVER, Committee
 from dico_tf.committee.dense.grid import Grid
 from dico_tf.committee.dense.search import Place, Point, Pool, front, interval_of_difference
 from dico_tf.committee.dense.work import Worked
+from dico_tf.committee.figures import written
 from dico_tf.evaluation.segmentation import miou
 from dico_tf.evaluation.table import table
 
@@ -123,5 +124,4 @@ def draw(folder: Path, found: Mapping[str, Any]) -> str:
     axes.set(xlabel="average million multiply-adds an image", ylabel="mIoU, %, test images")
     axes.legend()
     axes.grid(alpha=0.3)
-    figure.savefig(folder / "miou_against_cost.png", dpi=110)
-    return "miou_against_cost.png"
+    return written(figure, folder / "miou_against_cost.png")

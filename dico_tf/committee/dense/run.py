@@ -17,7 +17,7 @@ from dico_tf.committee.saved import Calibration, Member, Saved, save
 from dico_tf.config import Data
 from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import Cost
-from dico_tf.training.workdir import write_text
+from dico_tf.training.workdir import check_writable, write_text
 
 NAME = "committee.json"
 _STRIDE = 16  # sides of windows are multiples of it
@@ -26,6 +26,7 @@ _STRIDE = 16  # sides of windows are multiples of it
 def scenes(asked: Scenes, values: Mapping[str, Any], say: Callable[[str], None]) -> Point:
     """Nothing is written before everything is found; returns the committee and its grid."""
     _check(asked)
+    check_writable(Path(asked.out))
     members, source, split = _opened(asked, values)
     frame = source.splits["test"].frame
     grids = [Grid(cell=cell, context=asked.context, multiple=_STRIDE) for cell in _cells(asked, frame)]
@@ -99,6 +100,8 @@ def _known(pool: Pool, members: Sequence, split, name: str) -> Pool:
         said = {member.name: member.answer(images) for member in members}
         for place, mask in enumerate(masks):
             pool.add({member: logits[place] for member, logits in said.items()}, mask)
+    if not any(counts.sum() for counts in pool.alone):
+        raise UserError(f"no pixel of the {name} images has a class, all are void: there is nothing to judge by")
     return pool
 
 

@@ -55,7 +55,12 @@ class Pool:
 
     @property
     def images(self) -> int:
-        return len(self._alone[self.names[0]])
+        return len(self.alone)
+
+    @property
+    def alone(self) -> list[np.ndarray]:
+        """Confusion of every image by the cheapest member."""
+        return self._alone[self.names[0]]
 
     def prices(self, order: Sequence[str]) -> list[float]:
         return [self.costs[name] for name in order]

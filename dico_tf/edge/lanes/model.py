@@ -94,7 +94,9 @@ def _unfit(why: str) -> UserError:
 
 def load(path: str | Path, member: str, format: str, lanes: int, threads: int) -> Model:
     """`safest`: the first of LITERT that there is. UserError where the export, or the file, is not fit to answer."""
-    kind = _safest(manifest.load(path), member) if format == "safest" else format
+    offered = manifest.load(path)
+    _check_alone(offered, member)
+    kind = _safest(offered, member) if format == "safest" else format
     found, content = manifest.read(path, member, kind)
     try:
         return Model(found, member, kind, content, lanes, threads)
@@ -102,6 +104,16 @@ def load(path: str | Path, member: str, format: str, lanes: int, threads: int) -
         raise _unfit(str(error)) from None
     except EdgeError as error:
         raise UserError(f"{member} of the export {found.folder} does not answer: {error.sentence}") from None
+
+
+def _check_alone(found: manifest.Manifest, member: str) -> None:
+    """Members of any kind become no single file: whatever is exported again, there is nothing for a worker."""
+    if member == manifest.COMMITTEE and manifest.COMMITTEE in (found.content.get("source") or ()):
+        raise UserError(
+            f"the export {found.folder} is a committee of any members, which no single LiteRT file holds: "
+            "python serve.py local serves it, or a worker for each of "
+            f"{', '.join(found.branches)} and python serve.py gateway before them"
+        )
 
 
 def _safest(found: manifest.Manifest, member: str) -> str:
