@@ -1,10 +1,14 @@
 """Quiet TensorFlow for every test process, and a cache folder of the tests' own."""
 
+import importlib
 import os
+import sys
 import tempfile
 from pathlib import Path
 
 import pytest
+
+from dico_tf import flags
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 _CACHE = tempfile.TemporaryDirectory(prefix="dico_tf_cache_")
@@ -19,3 +23,17 @@ def shared_data() -> Path:
     if not found.is_dir():
         pytest.skip(f"no {found}: set DICO_DATA to the folder that holds mobilenet_tflite and nips17")
     return found
+
+
+@pytest.fixture
+def here(monkeypatch, capsys):
+    """A script's main within this process: (status, standard output, standard error)."""
+
+    def run(script: str, *words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", [f"{script}.py", *words])
+        with pytest.raises(SystemExit) as end:
+            flags.run(importlib.import_module(script).main)
+        shown = capsys.readouterr()
+        return end.value.code, shown.out, shown.err
+
+    return run

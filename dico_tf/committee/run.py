@@ -120,7 +120,8 @@ def _warn_of_lost(found: Answered) -> None:
         for member, logits in pool.logits.items():
             if lost := int((~np.isfinite(logits)).any(1).sum()):
                 logging.getLogger(__name__).warning(
-                    "%s says NaN or infinity about %d of %d images of %s, which counts as wrong",
+                    "%s says NaN or infinity about %d of %d images of %s, which counts as wrong "
+                    "(logarithms are taken of probabilities above 0)",
                     member, lost, pool.size, pool.name,
                 )  # fmt: skip
 

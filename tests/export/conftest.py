@@ -13,7 +13,7 @@ from dico_tf.export import manifest
 
 ROOT = Path(__file__).parents[2]
 TRAIN = [
-    "--dataset=digits", "--model=wrn_tiny", "--splits=2", "--views=crop", "--epochs=12", "--batch_size=64", "--lr=0.1",
+    "--dataset=digits", "--model=wrn_tiny", "--splits=2", "--views=crop", "--epochs=8", "--batch_size=64", "--lr=0.1",
     "--validation=100", "--precision=mixed_bfloat16", "--seed=3",
 ]  # fmt: skip
 ALL = "--quantise=none,float16,dynamic,int8"

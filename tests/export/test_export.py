@@ -210,13 +210,15 @@ def _nan(folder):
     ],
     ids=["config", "state", "weights", "best", "diverged"],
 )
-def test_a_damaged_run_is_refused_in_a_sentence(run, tmp_path, harm, said):
+def test_a_damaged_run_is_refused_in_a_sentence(run, here, tmp_path, harm, said):
     folder = damaged(run, tmp_path / "run", harm)
-    assert said in script("export.py", f"--workdir={folder}", f"--out={tmp_path / 'o'}", status=2)
+    status, _, told = here("export", f"--workdir={folder}", f"--out={tmp_path / 'o'}")
+    assert status == 2 and said in told
     assert not (tmp_path / "o").exists()
 
 
-def test_a_folder_with_other_things_is_left_alone(run, tmp_path):
+def test_a_folder_with_other_things_is_left_alone(run, here, tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
-    told = script("export.py", f"--workdir={run}", f"--out={tmp_path}", status=2)
-    assert "holds other things (thesis.txt)" in told and [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+    status, _, told = here("export", f"--workdir={run}", f"--out={tmp_path}")
+    assert status == 2 and "holds other things (thesis.txt)" in told
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]

@@ -137,6 +137,7 @@ def test_what_the_disk_refuses_is_a_sentence(tmp_path, fault):
     assert check(tmp_path) == "first" and not list(tmp_path.glob(".making-*"))
 
 
+@pytest.mark.slow
 def test_export_py_killed_at_work_leaves_the_old_export(run, exported, tmp_path):
     out = tmp_path / "out"
     shutil.copytree(exported, out, symlinks=True)

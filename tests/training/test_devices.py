@@ -132,7 +132,11 @@ def test_two_machines_train_by_the_same_command_and_only_the_chief_writes(tmp_pa
 
 @pytest.mark.parametrize(
     ("splits", "environment", "expected"),
-    [("64", {}, "1"), ("1", {}, "0"), ("64", {"TF_NUM_INTRAOP_THREADS": "2"}, "0")],
+    [
+        ("64", {}, "1"),
+        pytest.param("1", {}, "0", marks=pytest.mark.slow),
+        pytest.param("64", {"TF_NUM_INTRAOP_THREADS": "2"}, "0", marks=pytest.mark.slow),
+    ],
 )
 def test_branches_enough_for_all_cores_run_side_by_side(splits, environment, expected):
     code = (

@@ -61,7 +61,7 @@ def run(photos, tmp_path_factory) -> Path:
     return workdir
 
 
-@pytest.mark.parametrize("room", [0, 2**20])
+@pytest.mark.parametrize("room", [pytest.param(0, marks=pytest.mark.slow), 2**20])
 def test_a_stopped_run_that_reads_files_anew_goes_on_as_one_that_kept_its_pictures(
     photos, run, tmp_path, monkeypatch, room
 ):

@@ -54,20 +54,6 @@ def _picture(path: Path, brightness: int, seed: int) -> None:
     Image.fromarray(noise.astype(np.uint8)).save(path)
 
 
-@pytest.fixture
-def here(monkeypatch, capsys):
-    """A script's main within this process: (status, standard output, standard error)."""
-
-    def run(script: str, *words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", [f"{script}.py", *words])
-        with pytest.raises(SystemExit) as end:
-            flags.run(importlib.import_module(script).main)
-        shown = capsys.readouterr()
-        return end.value.code, shown.out, shown.err
-
-    return run
-
-
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "digits"

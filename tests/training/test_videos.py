@@ -1,6 +1,5 @@
 """From folders of frames to a trained run's folder: what the scripts write, show and refuse."""
 
-import importlib
 import json
 import shutil
 import signal
@@ -12,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dico_tf import flags
 from dico_tf.evaluation import predictions
 from dico_tf.models.menu import PRESETS
 from dico_tf.training import assemble
@@ -34,20 +32,6 @@ def place(tmp_path_factory) -> Path:
     films.write(found, "train", 20, frames=9, size=(40, 32))
     films.write(found, "test", 6, frames=9, size=(40, 32), seed=1)
     return found
-
-
-@pytest.fixture
-def here(monkeypatch, capsys):
-    """A script's main within this process: (status, standard output, standard error)."""
-
-    def run(script: str, *words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", [f"{script}.py", *words])
-        with pytest.raises(SystemExit) as end:
-            flags.run(importlib.import_module(script).main)
-        shown = capsys.readouterr()
-        return end.value.code, shown.out, shown.err
-
-    return run
 
 
 def train(*words: str) -> subprocess.CompletedProcess:

@@ -23,6 +23,7 @@ NAMES = (
     "ConvNeXtTiny",
     "Xception",
 )
+QUICK = ("ResNet50", "MobileNetV3Small", "DenseNet121")  # sums, scales of channels, and everything concatenated
 
 
 @functools.cache
@@ -48,7 +49,7 @@ def _cleared():
     keras.utils.clear_session()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in QUICK else pytest.mark.slow) for n in NAMES])
 def test_two_branches_cost_what_the_whole_does(name):
     """And one answers, learns everywhere, and costs to the last parameter what was foretold."""
     whole = network(name)
@@ -62,7 +63,7 @@ def test_two_branches_cost_what_the_whole_does(name):
     assert not [kind for kind in set(kinds) if kinds.count(kind) > ours.count(kind)]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in QUICK else pytest.mark.slow) for n in NAMES])
 @pytest.mark.parametrize(("splits", "budget"), [(3, "macs"), (8, "params"), (32, "params")])
 def test_any_number_of_branches_costs_what_the_whole_does(name, splits, budget):
     found = plan(network(name), splits, budget)

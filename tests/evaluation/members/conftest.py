@@ -7,6 +7,7 @@ import pytest
 
 from dico_tf.config import from_values
 from dico_tf.data.source import Source, Split
+from tests.export.conftest import exported, run  # noqa: F401, fixtures
 
 
 @pytest.fixture(scope="session")

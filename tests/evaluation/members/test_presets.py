@@ -51,10 +51,8 @@ def test_weights_of_a_file_answer_as_the_network_they_are_of(checkpoint, images)
     said = checkpoint(images(32).astype("float32"), training=False)
     assert np.std(said) > 0.1
     np.testing.assert_allclose(member.run(images(32)), said, atol=1e-5)
-    assert (member.cost.params, member.cost.macs) == (
-        checkpoint.count_params(),
-        PRESETS["vit_tiny"].cost(32, CLASSES).macs,
-    )
+    assert member.cost.params == checkpoint.count_params()
+    assert member.cost.macs == PRESETS["vit_tiny"].cost(32, CLASSES).macs
 
 
 def test_one_file_is_a_member_at_each_size_and_each_range_of_pixels(checkpoint, images):
@@ -98,16 +96,7 @@ def test_a_file_of_other_classes_or_another_network_is_refused(checkpoint):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "size", "params", "macs"),
-    [
-        ("vit_b_16_plain", 224, 86_567_656, 17.56e9),
-        ("vit_b_16_plain", 384, 86_859_496, 55.48e9),
-        ("vit_l_16_plain", 224, 304_326_632, 61.56e9),
-        ("vit_l_16_plain", 384, 304_715_752, 191.07e9),
-    ],
-)
-def test_plain_transformers_are_members_at_both_published_sizes(name, size, params, macs, images):
-    (member,) = opened([f"preset:{name}@{size}?weights=none&pixels=-1..1"])
-    assert member.cost.params == params and member.cost.macs == pytest.approx(macs, rel=3e-3)
-    assert np.isfinite(member.run(images(size, count=1))).all()
+def test_a_plain_transformer_is_a_member_at_its_larger_published_size(images):
+    (member,) = opened(["preset:vit_b_16_plain@384?weights=none&pixels=-1..1"])
+    assert member.cost.params == 86_859_496 and member.cost.macs == pytest.approx(55.48e9, rel=3e-3)
+    assert np.isfinite(member.run(images(384, count=1))).all()

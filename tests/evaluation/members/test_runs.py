@@ -16,8 +16,6 @@ from dico_tf.evaluation.members.member import Member
 from dico_tf.evaluation.members.opening import opened
 from dico_tf.evaluation.members.polling import answers
 from dico_tf.export import manifest
-from dico_tf.export.conversions import Conversions
-from dico_tf.export.run import export
 from dico_tf.training.assemble import trained_run
 
 
@@ -33,16 +31,6 @@ def evaluated(workdir):
     run = trained_run(workdir)
     judge.judge(run, run.network(), "test", judge.images(run))
     return predictions.read(workdir / "predictions_test.npz")
-
-
-@pytest.fixture(scope="module")
-def exported(workdir, tmp_path_factory):
-    out = tmp_path_factory.mktemp("exports") / "digits"
-    export(
-        trained_run(workdir), out, formats=("saved_model", "tflite"), conversions=Conversions(), compare=0, calibrate=0,
-        data_dir="", keep_versions=1, say=lambda text: None,
-    )  # fmt: skip
-    return out
 
 
 def test_branches_say_what_the_evaluation_of_the_run_says(workdir, digits, evaluated):
@@ -121,15 +109,18 @@ def test_a_half_trained_run_is_refused(tmp_path, workdir):
         opened([str(tmp_path)])
 
 
-def test_files_of_an_export_answer_as_the_run_does(workdir, exported, digits, evaluated):
+def test_files_of_an_export_answer_as_the_run_does(run, exported):
+    trained = trained_run(run)
+    data = sources.load(trained.config.data, trained.config.run.seed)
+    apart = trained.network("float32").predict(data.splits["test"].images, verbose=0)  # it was trained in bfloat16
     given = [
         str(exported), f"{exported}/manifest.json:committee", f"lite={exported}:branch_0?format=float32",
         f"folder={exported}/saved_model/branch_1",
     ]  # fmt: skip
-    found = answers(opened(given, 10), digits, "test", timed=False)
-    assert list(found.logits) == ["digits.branch_0", "digits.branch_1", "digits.committee", "lite", "folder"]
-    assert all(found.class_names == digits.class_names for found in opened(given, 10))
-    expected = [*np.moveaxis(evaluated.logits, 1, 0), combine(evaluated.logits), *np.moveaxis(evaluated.logits, 1, 0)]
+    found = answers(opened(given, 10), data, "test", timed=False)
+    assert list(found.logits) == ["export.branch_0", "export.branch_1", "export.committee", "lite", "folder"]
+    assert all(found.class_names == data.class_names for found in opened(given, 10))
+    expected = [*np.moveaxis(apart, 1, 0), combine(apart), *np.moveaxis(apart, 1, 0)]
     for (name, logits), right in zip(found.logits.items(), expected, strict=True):
         np.testing.assert_allclose(logits, right, rtol=1e-3, atol=1e-3, err_msg=name)
     about = manifest.load(exported).member("branch_0")
@@ -159,8 +150,8 @@ def test_a_file_that_is_not_the_exported_one_is_refused(exported, tmp_path):
         opened([str(tmp_path)])
     with pytest.raises(UserError, match=r"no member 'branch_9'; did you mean branch_"):
         opened([f"{exported}:branch_9"])
-    with pytest.raises(UserError, match=r"no file 'int8'; it has saved_model, float32"):
-        opened([f"{exported}:branch_0?format=int8"])
+    with pytest.raises(UserError, match=r"no file 'int4'; it has saved_model, float32"):
+        opened([f"{exported}:branch_0?format=int4"])
     (tmp_path / "manifest.json").write_text("{")
     with pytest.raises(UserError, match="no manifest of an export"):
         opened([str(tmp_path)])
