@@ -53,6 +53,11 @@ class Submodels(DiCo):
     def _make_scores(self) -> "SubmodelScores":
         return SubmodelScores(self.splits, self.average)
 
+    def test_step(self, data):
+        """Of whole networks, which are compared with no other."""
+        found = super().test_step(data)
+        return {name: value for name, value in found.items() if name != self.scores.apart.name}
+
     def _answer(self, branch: keras.Model, view):
         """One pass of all copies, copy after copy -> [B, n, C]."""
         rows = branch(tf.concat([view] * self.submodels, axis=0), training=True)
