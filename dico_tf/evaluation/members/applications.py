@@ -47,7 +47,9 @@ def members(spelling: Spelling, classes: int) -> list[Member]:
     base = _base(spelling.place, weights, wanted, alpha)
     native = base.input_shape[1]
     size = spelling.size or native
-    sized = functools.cache(lambda: base if size == native else resized(base, family, size, alpha, spelling.source))
+    if size != native:
+        _check_size(base, family, size, alpha, spelling.source)
+    sized = functools.cache(lambda: base if size == native else resized(base, family, size, alpha))
     return [
         Member(
             name=spelling.label(),
@@ -125,20 +127,27 @@ def digest(model: keras.Model) -> str:
     return found.hexdigest()
 
 
-def resized(base: keras.Model, family: Callable, size: int, alpha: float, source: str) -> keras.Model:
-    """The same weights in an instance that was built for another size."""
-    options: dict[str, Any] = {
-        "weights": None, "classes": base.output_shape[-1], "classifier_activation": None,
-        "input_shape": (size, size, 3), **_wide(alpha),
-    }  # fmt: skip
+def _check_size(base: keras.Model, family: Callable, size: int, alpha: float, source: str) -> None:
+    """Before anything is asked, and without building it."""
     try:
-        shapes = weightless(lambda: [tuple(weight.shape) for weight in family(**options).weights])
+        shapes = weightless(lambda: [tuple(weight.shape) for weight in family(**_at(base, size, alpha)).weights])
     except ValueError as error:  # too small
         raise UserError(f"{source}: {family.__name__} cannot be built for {size} pixels: {error}") from error
     if shapes != [tuple(weight.shape) for weight in base.weights]:
         raise UserError(f"{source}: {family.__name__} has weights for {base.input_shape[1]} pixels only, as its dense "
                         "layers count positions; leave out the size")  # fmt: skip
-    model = family(**options)
+
+
+def _at(base: keras.Model, size: int, alpha: float) -> dict[str, Any]:
+    return {
+        "weights": None, "classes": base.output_shape[-1], "classifier_activation": None,
+        "input_shape": (size, size, 3), **_wide(alpha),
+    }  # fmt: skip
+
+
+def resized(base: keras.Model, family: Callable, size: int, alpha: float) -> keras.Model:
+    """The same weights in an instance that was built for another size."""
+    model = family(**_at(base, size, alpha))
     model.set_weights(base.get_weights())
     return _completed(model, base)
 

@@ -83,7 +83,7 @@ def test_a_self_cascade_shares_every_weight_and_costs_as_the_square_of_the_side(
     assert [m.name for m in (small, large)] == ["MobileNet@96", "MobileNet@160"] and small.weights == large.weights
     assert large.cost.macs / small.cost.macs == pytest.approx((160 / 96) ** 2, rel=0.05)
     base = applications._base("MobileNet", "none", 10, 0.25)
-    model = applications.resized(base, keras.applications.MobileNet, 160, 0.25, "")
+    model = applications.resized(base, keras.applications.MobileNet, 160, 0.25)
     assert [w.tobytes() for w in model.get_weights()] == [w.tobytes() for w in base.get_weights()]
 
 
@@ -91,7 +91,7 @@ def test_a_file_of_weights_is_loaded(tmp_path, images):
     model = keras.applications.MobileNet(weights=None, alpha=0.25, classes=10, classifier_activation=None)
     model.save_weights(tmp_path / "own.weights.h5")
     (member,) = opened([f"keras:MobileNet@64?alpha=0.25&weights={tmp_path}/own.weights.h5"], 10)
-    assert member.weights == applications._digest(model) and member.run(images(64)).shape == (4, 10)
+    assert member.weights == applications.digest(model) and member.run(images(64)).shape == (4, 10)
     with pytest.raises(UserError, match="holds no weights of this network of 7 classes"):
         opened([f"keras:MobileNet@64?alpha=0.25&weights={tmp_path}/own.weights.h5"], 7)
     with pytest.raises(UserError, match=r"there is no file .*gone.h5; \?weights is imagenet, none, or a file"):
@@ -109,7 +109,7 @@ def test_imagenets_weights_are_read_as_keras_reads_them(monkeypatch, tmp_path, i
     model = keras.applications.MobileNet(weights=None, alpha=0.25, classifier_activation=None)
     _keeps(monkeypatch, mobilenet, model, tmp_path / "m.weights.h5")
     (member,) = opened(["keras:MobileNet?alpha=0.25"], 1000)
-    assert member.weights == applications._digest(model)
+    assert member.weights == applications.digest(model)
     given = keras.applications.mobilenet.preprocess_input(images(224, 1).astype("float32"))
     np.testing.assert_allclose(member.run(images(224, 1)), model(given), rtol=1e-3, atol=1e-5)
     applications._base.cache_clear()
@@ -121,11 +121,11 @@ def test_an_efficientnet_of_another_size_keeps_the_layer_that_comes_with_imagene
     plain = keras.applications.EfficientNetB0(weights=None, classifier_activation=None)
     _keeps(monkeypatch, efficientnet, plain, tmp_path / "b0.weights.h5")
     base = applications._base("EfficientNetB0", "imagenet", 1000, 0.0)
-    again = applications.resized(base, keras.applications.EfficientNetB0, 224, 0.0, "keras:EfficientNetB0")
+    again = applications.resized(base, keras.applications.EfficientNetB0, 224, 0.0)
     noise = np.random.default_rng(0).uniform(0, 255, (1, 224, 224, 3)).astype("float32")
     np.testing.assert_allclose(again(noise), base(noise), rtol=1e-3, atol=1e-6)
     assert not np.allclose(again(noise), plain(noise), rtol=1e-3, atol=1e-6)
-    small = applications.resized(base, keras.applications.EfficientNetB0, 128, 0.0, "keras:EfficientNetB0@128")
+    small = applications.resized(base, keras.applications.EfficientNetB0, 128, 0.0)
     assert cost(base).macs / cost(small).macs == pytest.approx((224 / 128) ** 2, rel=0.05)
     applications._base.cache_clear()
 
