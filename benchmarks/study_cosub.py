@@ -55,9 +55,10 @@ def thinned(folder: Path, data_dir: str) -> dict:
     split = sources.load(asked, run.config.run.seed).splits["test"]
     (whole,) = run.network().branches
     names, found = droppable(whole), []
+    removed = max(1, round(len(names) / 4))
     for draw in range(DRAWS):
-        removed = np.random.default_rng(draw).choice(names, len(names) // 4, replace=False)
-        logits = without(whole, set(removed.tolist())).predict(split.images, batch_size=250, verbose=0)
+        chosen = np.random.default_rng(draw).choice(names, removed, replace=False)
+        logits = without(whole, set(chosen.tolist())).predict(split.images, batch_size=250, verbose=0)
         found.append(float((logits.argmax(1) == split.labels).mean()))
     return {"thinned_top1": found}
 
