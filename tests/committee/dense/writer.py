@@ -1,0 +1,34 @@
+"""Writes what committee.py scenes writes, again and again: python -m tests.committee.dense.writer DIR TURN."""
+
+import sys
+from pathlib import Path
+
+from dico_tf.committee.decision import Committee
+from dico_tf.committee.dense import run
+from dico_tf.committee.dense.grid import Grid
+from dico_tf.committee.options import Scenes
+from dico_tf.committee.saved import Calibration, Member, Saved, save
+
+NAMES = ("a", "b")
+
+
+def results(n):
+    """Just what is drawn of them."""
+    rows = [{"name": name, "test": {"cost": 1e6 * (k + 1), "miou": 0.5}} for k, name in enumerate(("ours", *NAMES))]
+    return {"rows": rows, "curves": [{"cell": 0, "test": [[1e6, 0.4], [2e6 + n, 0.5]]}], "turn": n}
+
+
+def written(out, n):
+    """As `scenes` ends."""
+    run._write(out, Scenes(), f"the text of {n}", results(n))
+    members = tuple(Member(name=name, kind="run", source=name, sha256="", input_size=8) for name in NAMES)
+    about = Calibration(name="val", fingerprint="f", images=1)
+    committee = Committee(members=NAMES, gates=(0.5,))
+    save(out / run.NAME, Saved(committee=committee, members=members, classes=2, class_names=None, calibration=about,
+                               results=results(n), grid=Grid()))  # fmt: skip
+
+
+if __name__ == "__main__":
+    for turn in range(1000):
+        written(Path(sys.argv[1]), 1000 * int(sys.argv[2]) + turn)
+        print(turn, flush=True)
