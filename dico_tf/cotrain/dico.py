@@ -113,13 +113,7 @@ class DiCo(keras.Model):
         for layer in (layer for branch in self.learners for layer in branch.layers):
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.synchronized = sync_batch_norm
-        for learner in self.learners:
-            stochastic_depth.set_form(learner, drop_form)
-        if drop_form == "efficient" and not stochastic_depth.droppings(self.branches[0]):
-            raise UserError(
-                f"drop_form='efficient': {network.name} drops no residual branch that could be left uncomputed; give "
-                "'auto' (--drop_form=auto), or another model"
-            )
+        self._set_drop_form(drop_form, network.name)
         self.epoch, self.step, self.seen = (self._counter(name) for name in ("epoch", "step", "seen"))
         self.scores = self._make_scores()
         self.built = True
@@ -131,6 +125,15 @@ class DiCo(keras.Model):
                 "give another model, or the class for it"
             )
         return network
+
+    def _set_drop_form(self, form: str, name: str) -> None:
+        for learner in self.learners:
+            stochastic_depth.set_form(learner, form)
+        if form == "efficient" and not stochastic_depth.droppings(self.branches[0]):
+            raise UserError(
+                f"drop_form='efficient': {name} drops no residual branch that could be left uncomputed; give 'auto' "
+                "(--drop_form=auto), or another model"
+            )
 
     def _make_views(self, fill: Sequence[float]) -> Views:
         settings = self._settings

@@ -1,5 +1,6 @@
 """What views of any kind are told, and how they are saved."""
 
+import abc
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -8,7 +9,7 @@ from dico_tf.views import keras_cv_operations
 SETTINGS = ("policies", "splits", "seed", "fill", "same", "image_size")
 
 
-class Drawn:
+class Drawn(abc.ABC):
     """Policies of S branches (with `same`, branch 0's for all) whose every draw begins with a seed."""
 
     def __init__(
@@ -25,9 +26,9 @@ class Drawn:
         self._parse()
         keras_cv_operations.layers()  # here, where variables may be made, and not inside a step
 
+    @abc.abstractmethod
     def _parse(self) -> None:
         """Policies become pieces; what does not fit is refused."""
-        raise NotImplementedError
 
     @property
     def drawn(self) -> int:
