@@ -10,13 +10,11 @@ import keras
 
 from dico_tf.divide.rules import lookup, multiple
 from dico_tf.errors import UserError
-from dico_tf.layers.convolution import convolution
 from dico_tf.layers.image import Normalisation, Sides, entrance
-from dico_tf.layers.normalisation import batch_norm
 from dico_tf.layers.resize import ResizeAs
 from dico_tf.models import dense_heads, residual, resnet
 from dico_tf.models.dense_heads import as_large, coarse, logits, unit
-from dico_tf.models.residual import BLOCKS, relu
+from dico_tf.models.residual import BLOCKS
 
 __all__ = ["PRESETS", "Spec", "build", "coarse", "divide", "learner", "narrow", "regularised"]
 
@@ -93,28 +91,14 @@ def dilations(spec: Spec) -> Iterator[list[tuple[int, int]]]:
         yield [(1 if block else stride, d) for block, d in enumerate(found)]
 
 
-def striding_shortcut(x, width: int, stride: int, name: str):
-    """Identity, or 1x1 with the stride, BN: of all others it sees what a dilated net sees."""
-    if stride == 1 and x.shape[-1] == width:
-        return x
-    return batch_norm(convolution(x, width, 1, f"{name}_shortcut_conv", stride), f"{name}_shortcut_norm")
-
-
-def stem(x, width: int):
-    """7x7 stride 2, BN, ReLU; 3x3 maximum, stride 2, one pixel of border on every side."""
-    x = relu(batch_norm(convolution(x, width, 7, "stem_conv", 2), "stem_norm"), "stem_relu")
-    x = keras.layers.ZeroPadding2D(1, name="stem_pool_pad")(x)  # zeros never win over what has passed a ReLU
-    return keras.layers.MaxPooling2D(3, 2, name="stem_pool")(x)
-
-
 def backbone(x, spec: Spec):
     """The map of the last stage."""
-    x = stem(x, multiple(spec.width, spec.grid))
+    x = residual.plain_stem(x, multiple(spec.width, spec.grid))
     planes = residual.widths(spec.width, len(spec.blocks), spec.grid)
     for i, (width, stage) in enumerate(zip(planes, dilations(spec), strict=True)):
         for j, (stride, dilation) in enumerate(stage):
             name = f"stage{i + 1}_block{j + 1}"
-            x = residual.bottleneck(x, width, stride, name, dilation=dilation, shortcut=striding_shortcut)
+            x = residual.bottleneck(x, width, stride, name, dilation=dilation, shortcut=residual.striding_shortcut)
     return x
 
 

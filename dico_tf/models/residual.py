@@ -49,6 +49,13 @@ def widening_stem(x, width: int):
     return keras.layers.MaxPooling2D(3, 2, name="stem_pool")(x)
 
 
+def plain_stem(x, width: int):
+    """7x7 stride 2, BN, ReLU; 3x3 maximum, stride 2, one pixel of border on every side."""
+    x = relu(batch_norm(convolution(x, width, 7, "stem_conv", 2), "stem_norm"), "stem_relu")
+    x = keras.layers.ZeroPadding2D(1, name="stem_pool_pad")(x)  # zeros never win over what has passed a ReLU
+    return keras.layers.MaxPooling2D(3, 2, name="stem_pool")(x)
+
+
 def pooled_without_border(x):
     """3x3 maximum, stride 2; a last window that sticks out counts what it has."""
     sticks_out = x.shape[1] % 2 == 0
@@ -63,6 +70,13 @@ def shortcut(x, width: int, stride: int, name: str):
         x = keras.layers.AveragePooling2D(stride, padding="same", name=f"{name}_shortcut_pool")(x)
     x = convolution(x, width, 1, f"{name}_shortcut_conv")
     return batch_norm(x, f"{name}_shortcut_norm")
+
+
+def striding_shortcut(x, width: int, stride: int, name: str):
+    """Identity, or 1x1 with the stride, BN: of all others it sees what a dilated net sees."""
+    if stride == 1 and x.shape[-1] == width:
+        return x
+    return batch_norm(convolution(x, width, 1, f"{name}_shortcut_conv", stride), f"{name}_shortcut_norm")
 
 
 def basic(x, planes: int, stride: int, name: str):

@@ -1,6 +1,7 @@
 """ResNet of bottlenecks (He et al. 2015): three stages for CIFAR, four behind a deep stem for ImageNet."""
 
 import dataclasses
+import functools
 
 import keras
 
@@ -23,6 +24,7 @@ class Spec:
     grid: int = 1  # widths are multiples of it
     planes: tuple[int, ...] = ()  # of each stage, where a budget chose them one by one
     dropout: float = 0.0  # before the dense layer only
+    plain: bool = False  # a 7x7 stem and shortcuts that stride, as torchvision's
 
     @property
     def layout(self) -> str:
@@ -50,6 +52,7 @@ PRESETS = {
     "resnet_101": Spec(blocks=BLOCKS[101], width=64, dropout=0.1),
     "resnet_152": Spec(blocks=BLOCKS[152], width=64),
     "resnet_200": Spec(blocks=BLOCKS[200], width=64),
+    **{f"resnet_{depth}_plain": Spec(blocks=blocks, width=64, plain=True) for depth, blocks in BLOCKS.items()},
 }
 
 
@@ -76,7 +79,11 @@ def stages(spec: Spec) -> list[int]:
 def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
     image, x = entrance(image_size, normalisation)
     width = multiple(spec.width, spec.grid)
-    entered = residual.stem if spec.layout == "cifar" else residual.widening_stem
-    x = entered(x, width)
-    x = residual.stages(x, residual.bottleneck, stages(spec), spec.blocks)
+    if spec.plain:
+        x = residual.plain_stem(x, width)
+        block = functools.partial(residual.bottleneck, shortcut=residual.striding_shortcut)
+    else:
+        x = residual.stem(x, width) if spec.layout == "cifar" else residual.widening_stem(x, width)
+        block = residual.bottleneck
+    x = residual.stages(x, block, stages(spec), spec.blocks)
     return keras.Model(image, head(x, classes, spec.dropout), name="resnet")

@@ -119,6 +119,17 @@ def test_published_imagenet_sizes_are_met_within_a_hundredth(model, mparams, sta
     assert cost.macs / 1e9 == pytest.approx(gmacs, rel=0.0105)  # 5.444 of ResNet-50 is printed as 5.5
 
 
+# of the networks that torchvision publishes weights of, and of the deeper one: exact parameters, giga multiply-adds
+PLAIN = [("resnet_101", 44_549_160, 7.801), ("resnet_152", 60_192_808, 11.514), ("resnet_200", 64_673_832, 15.007)]
+
+
+@pytest.mark.parametrize(("model", "params", "gmacs"), PLAIN)
+def test_plain_resnets_cost_what_is_counted_of_them(model, params, gmacs):
+    cost = PRESETS[f"{model}_plain"].cost(224, 1000)
+    assert cost.params == params
+    assert cost.macs / 1e9 == pytest.approx(gmacs, abs=0.0005)
+
+
 def test_every_preset_has_its_goldens():
     assert [(g["model"], g["dataset"], g["splits"]) for g in GOLDENS] == list(entries())
 

@@ -28,6 +28,7 @@ PRESETS_HERE = [
     *(preset for preset in PRESETS.values() if preset.tiny and preset.family_name in KNOWN),
     _small("resnet_with_identities", resnet, blocks=(2, 2, 2)),
     _small("resnet_of_four_stages", resnet, blocks=(1, 2, 1, 1), width=64),
+    _small("resnet_plain", resnet, blocks=(1, 2, 1, 1), width=64, plain=True),
     _small("wrn_50", wrn, depth=50, width=2, stem=8),
     _small("resnext_of_four_stages", resnext, blocks=(2, 1, 1, 1), groups=4, base_width=16, width=16),
     _small("se_resnet_of_four_stages", se_resnet, blocks=(1, 1, 1, 1), width=64, dropout=0.2),
@@ -39,7 +40,7 @@ PRESETS_HERE = [
     _small("shake_with_identities", shake_shake, width=32, blocks=2),
 ]
 THRICE = [f"{family}_tiny" for family in ("resnet", "wrn", "resnext", "se_resnet", "shake", "resnexst")]
-THRICE += ["resnet_with_identities", "shake_with_identities"]
+THRICE += ["resnet_with_identities", "resnet_plain", "shake_with_identities"]
 LARGE = 68  # pixels: a pool's last window sticks out, maps become odd
 SIZES = {"cifar": (32,), "imagenet": (LARGE,), "": (32, LARGE)}
 CASES = [

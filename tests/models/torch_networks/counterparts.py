@@ -23,6 +23,9 @@ def _residual(spec, classes: int, pool: str, width: int, last: int, blocks=None,
 
 
 def _resnet(spec, classes, how):
+    if spec.plain:
+        options = {"pool": "padded", "plain": True, "how": how}
+        return residual.network(spec.blocks, (spec.width,), spec.width, classes, **options)
     return _residual(spec, classes, "padded", spec.width, 2 * spec.width, how=how)
 
 

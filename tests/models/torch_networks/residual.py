@@ -50,11 +50,12 @@ def basic(inputs: int, planes: int, stride: int, how: Registration) -> Residual:
 def bottleneck(
     inputs: int, planes: int, stride: int, how: Registration, *,
     base_width: int = 64, groups: int = 1, reduction: int = 0, split: bool = False, pool: bool = False,
-    senet: bool = False,
+    senet: bool = False, plain: bool = False,
 ) -> Residual:  # fmt: skip
     """1x1 -> m, 3x3 -> m, 1x1 -> 4p[, SE]; with `split` the 3x3 splits its attention and a mean pool strides.
 
-    SENet-154 (Hu et al. 2018, section 6): the first 1x1 -> m / 2, and 3x3 in a shortcut that strides.
+    SENet-154 (Hu et al. 2018, section 6): the first 1x1 -> m / 2, and 3x3 in a shortcut that strides; `plain`
+    shortcuts (He et al. 2015) stride by their 1x1.
     """
     m = math.floor(planes * base_width / 64) * groups
     first = m // 2 if senet else m
@@ -71,14 +72,16 @@ def bottleneck(
     shortcut = pooled_shortcut(inputs, 4 * planes, stride)
     if senet and stride > 1:
         shortcut = nn.Sequential(conv(inputs, 4 * planes, 3, stride), norm(4 * planes))
+    if plain and shortcut is not None:
+        shortcut = nn.Sequential(conv(inputs, 4 * planes, 1, stride), norm(4 * planes))
     return Residual(path, shortcut, how)
 
 
-def stem(widths: tuple[int, ...], pool: str) -> nn.Sequential:
+def stem(widths: tuple[int, ...], pool: str, kernel: int = 3) -> nn.Sequential:
     """3x3 convolutions; before a `pool` (padded or ceil) the first of them strides."""
     layers: list[nn.Module] = []
     for i, (inputs, outputs) in enumerate(zip((3, *widths), widths, strict=False)):
-        layers += [conv(inputs, outputs, 3, 2 if pool and not i else 1), norm(outputs), nn.ReLU()]
+        layers += [conv(inputs, outputs, kernel, 2 if pool and not i else 1), norm(outputs), nn.ReLU()]
     pools = {"padded": [nn.MaxPool2d(3, 2, padding=1)], "ceil": [nn.MaxPool2d(3, 2, ceil_mode=True)], "": []}
     return nn.Sequential(*layers, *pools[pool])
 
@@ -99,7 +102,8 @@ def network(
                 stage.append(bottleneck(inputs, p, stride, how, **options, **pooled))
             inputs = p if kind == "basic" else 4 * p
         stages.append(nn.Sequential(*stage))
-    return Network(stem(stem_widths, pool), stages, nn.Identity(), inputs, classes)
+    entered = stem(stem_widths, pool, 7 if options.get("plain") else 3)
+    return Network(entered, stages, nn.Identity(), inputs, classes)
 
 
 def cifar_resnet(depth: int, width: int, classes: int, **options) -> Network:
