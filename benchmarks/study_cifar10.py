@@ -41,9 +41,12 @@ def table(finished: list[dict]) -> str:
     return "\n".join(lines)
 
 
+STUDY = Study(name="study_cifar10", arms=ARMS, table=table)
+
+
 def main(arguments: list[str]) -> None:
     values, _ = flags.parse(SCRIPT, arguments)
-    go_on(Study(name="study_cifar10", arms=ARMS, table=table), Piece(**values))
+    go_on(STUDY, Piece(**values))
 
 
 if __name__ == "__main__":

@@ -84,9 +84,12 @@ def table(finished: list[dict]) -> str:
     return "\n".join(lines)
 
 
+STUDY = Study(name="study_cosub", arms=ARMS, table=table, more=thinned)
+
+
 def main(arguments: list[str]) -> None:
     values, _ = flags.parse(SCRIPT, arguments)
-    go_on(Study(name="study_cosub", arms=ARMS, table=table, more=thinned), Piece(**values))
+    go_on(STUDY, Piece(**values))
 
 
 if __name__ == "__main__":

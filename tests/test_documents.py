@@ -120,3 +120,8 @@ def test_the_tables_of_architectures_are_what_divide_prints(dataset):
     lines = audit.table(config.from_values({"dataset": dataset}))
     for _, line in zip(range(9), lines, strict=False):
         assert line in page
+
+
+@pytest.mark.parametrize("study", [study_cifar10.STUDY, study_cosub.STUDY], ids=lambda study: study.name)
+def test_the_tables_of_the_studies_are_made_from_their_results(study):
+    assert study.table(study.finished()) in (ROOT / "README.md").read_text()
