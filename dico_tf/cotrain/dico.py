@@ -1,7 +1,7 @@
 """S branches of a divided network, co-trained on their own views of the same images."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -29,10 +29,25 @@ class Epochs(keras.callbacks.Callback):
         self.model.begin_epoch(epoch)
 
 
-def _choice(name: str, value: str, choices: Sequence[str]) -> str:
-    if value not in choices:
-        raise UserError(f"{name}={value!r}: {suggestion(value, choices)}")
-    return value
+CHOICES = {
+    "division": DIVISIONS,
+    "training": ("together", "independent"),
+    "agreement": (*AGREEMENTS, "none"),
+    "average": AVERAGES,
+    "target": TARGETS,
+}
+
+
+def _check(settings: Mapping[str, Any]) -> None:
+    for name, choices in CHOICES.items():
+        if settings[name] not in choices:
+            raise UserError(f"{name}={settings[name]!r}: {suggestion(settings[name], choices)}")
+    for name in ("splits", "classes", "accumulation"):
+        if settings[name] < 1:
+            raise UserError(f"{name}={settings[name]} must be at least 1")
+    smoothing = settings["label_smoothing"]
+    if smoothing and settings["target"] == "binary":
+        raise UserError(f"label_smoothing={smoothing} would make every class present of a binary target: give 0")
 
 
 @keras.saving.register_keras_serializable("dico_tf")
@@ -75,18 +90,6 @@ class DiCo(keras.Model):
     ):
         super().__init__(**options)
         views = (views,) if isinstance(views, str) else tuple(views)
-        _choice("division", division, DIVISIONS)
-        _choice("training", training, ("together", "independent"))
-        _choice("agreement", agreement, (*AGREEMENTS, "none"))
-        _choice("average", average, AVERAGES)
-        _choice("target", target, TARGETS)
-        for name, value in (("splits", splits), ("classes", classes), ("accumulation", accumulation)):
-            if value < 1:
-                raise UserError(f"{name}={value} must be at least 1")
-        if label_smoothing and target == "binary":
-            raise UserError(
-                f"label_smoothing={label_smoothing} would make every class present of a binary target: give 0"
-            )
         network = self._of_its_task(find(model)).dropping(drop_path)
         if frames:
             network = network.filmed(frames)  # multiply-adds depend on them, and so does a division by these
@@ -100,6 +103,7 @@ class DiCo(keras.Model):
             "weight_decay": weight_decay, "clip_norm": clip_norm, "accumulation": accumulation,
             "sync_batch_norm": sync_batch_norm, "mean": tuple(mean), "std": tuple(std), "seed": seed,
         }  # fmt: skip
+        _check(self._settings)
         self.splits, self.classes, self.average = splits, classes, average
         self.independent = training == "independent"
         self.target, self.label_smoothing, self.accumulation = target, label_smoothing, accumulation
@@ -110,9 +114,7 @@ class DiCo(keras.Model):
         self.mixing = Mixing(mixup, cutmix, seed)
         self.agreement = Agreement("none" if self.independent else agreement, agreement_weight, agreement_warmup_epochs)
         self.branches = self._build_branches(network.divided(splits, division, image_size, classes))
-        for layer in (layer for branch in self.learners for layer in branch.layers):
-            if isinstance(layer, keras.layers.BatchNormalization):
-                layer.synchronized = sync_batch_norm
+        self._synchronise(sync_batch_norm)
         self._set_drop_form(drop_form, network.name)
         self.epoch, self.step, self.seen = (self._counter(name) for name in ("epoch", "step", "seen"))
         self.scores = self._make_scores()
@@ -125,6 +127,11 @@ class DiCo(keras.Model):
                 "give another model, or the class for it"
             )
         return network
+
+    def _synchronise(self, synchronized: bool) -> None:
+        for layer in (layer for branch in self.learners for layer in branch.layers):
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.synchronized = synchronized
 
     def _set_drop_form(self, form: str, name: str) -> None:
         for learner in self.learners:
