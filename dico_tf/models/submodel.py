@@ -58,7 +58,7 @@ def shorter(network: keras.Model, count: int) -> keras.Model:
     """With `count` of its n blocks, spread evenly."""
     every = blocks(network)
     if not 0 < count <= len(every):
-        can = f"it has {len(every)} that training drops" if every else "training drops none of its blocks"
+        can = f"it has {len(every)} that training drops" if every else "none of its blocks can be left uncomputed"
         raise UserError(f"{network.name} cannot answer with {count} blocks: {can}")
     kept = {i * len(every) // count for i in range(count)}
     return without(network, {name for n, names in enumerate(every) if n not in kept for name in names})

@@ -1,4 +1,4 @@
-"""What our layers of transformers and ConvNeXt are called in checkpoints of timm, and how their weights lie there.
+"""What our layers of transformers, ConvNeXt and RegNetY are called in timm's checkpoints, and how their weights lie there.
 
 They are found by name: many layers of a transformer have one shape.
 """
@@ -60,16 +60,26 @@ TABLES: dict[str, dict[str, dict[str, str]]] = {
         "stage": _within("stages.{i}.downsample", {"shrink_norm": "0", "shrink_conv": "1"}),
         "block": _within("stages.{i}.blocks.{j}", _MLP, depthwise_conv="conv_dw", norm="norm", scale="gamma"),
     },
+    "regnet": {
+        "": {"stem_conv": "stem.conv", "stem_norm": "stem.bn", "logits": "head.fc"},
+        "block": _within(
+            "s{stage}.b{number}", {f"conv{n}": f"conv{n}.conv" for n in (1, 2, 3)},
+            **{f"norm{n}": f"conv{n}.bn" for n in (1, 2, 3)}, shortcut_conv="downsample.conv",
+            shortcut_norm="downsample.bn", se_reduce="se.fc1", se_expand="se.fc2",
+        ),
+    },
 }  # fmt: skip
+IN_ORDER = ("regnet",)  # whose layers are also told apart by their order, where a checkpoint keeps it
 _CLASS_PLACE = "pos_embed[:, 0]"
 _NAME = re.compile(r"(?:stage(\d+)_)?(?:(block|class|stem)(\d+)_)?(.+)")
 
 
 def theirs(family: str, name: str) -> str:
-    """stage1_block2_dense1 -> layers.0.blocks.1.mlp.fc1; timm counts from 0."""
+    """stage1_block2_dense1 -> layers.0.blocks.1.mlp.fc1; timm counts from 0, but for RegNetY."""
     stage, kind, number, rest = _NAME.fullmatch(name).groups()
-    i, j = int(stage or 1) - 1, int(number or 1) - 1
-    return TABLES[family][kind or ("stage" if stage else "")][rest].format(i=i, j=j, twice=2 * j)
+    stage, number, place = int(stage or 1), int(number or 1), kind or ("stage" if stage else "")
+    i, j = stage - 1, number - 1
+    return TABLES[family][place][rest].format(i=i, j=j, twice=2 * j, stage=stage, number=number)
 
 
 def pairs(family: str, branch: Any, arrays: Mapping[str, np.ndarray], classes: str) -> tuple[Pairs, list[str]]:

@@ -37,14 +37,16 @@ def load(model: Any, path: str | Path, classes: str = "same") -> Carried:
 
 def fill(branches: Sequence[Any], path: str | Path, family: str, classes: str = "same") -> Carried:
     """The checkpoint's weights into as many networks of a family."""
-    if Path(path).suffix == SAFE and family not in timm_names.TABLES:
+    orderless = Path(path).suffix == SAFE
+    if orderless and family not in timm_names.TABLES:
         raise UserError(
             f"{path}: {SAFE} files lose the order of layers, by which those of {family} are told apart: give a "
             "checkpoint of PyTorch"
         )
     checkpoint = read(path)
+    named = orderless or family not in timm_names.IN_ORDER
     try:
-        return carry(checkpoint, branches, classes, family)
+        return carry(checkpoint, branches, classes, family if named else "")
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 

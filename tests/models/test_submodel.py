@@ -52,7 +52,7 @@ def test_all_blocks_are_the_network_and_fewer_cost_their_share(network):
 def test_a_number_of_blocks_it_has_not_is_refused(network):
     with pytest.raises(UserError, match="vit cannot answer with 5 blocks: it has 4 that training drops"):
         shorter(network, 5)
-    with pytest.raises(UserError, match="wrn cannot answer with 1 blocks: training drops none"):
+    with pytest.raises(UserError, match="wrn cannot answer with 1 blocks: none of its"):
         shorter(PRESETS["wrn_tiny"].build(32, 7), 1)
 
 

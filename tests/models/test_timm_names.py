@@ -6,6 +6,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from safetensors.torch import save_file  # noqa: E402
+
 from dico_tf.cotrain.dico import DiCo  # noqa: E402
 from dico_tf.errors import UserError  # noqa: E402
 from dico_tf.layers.image import Sides, sides  # noqa: E402
@@ -130,6 +132,16 @@ def check(preset: Preset, made, size: Sides, tmp_path) -> None:
 @pytest.mark.parametrize(("preset", "name", "options"), SMALL, ids=[preset.name for preset, *_ in SMALL])
 def test_carried_weights_give_timms_logits(preset, name, options, tmp_path):
     check(preset, network(name, **options), options.get("img_size", 32), tmp_path)
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_a_regnet_is_known_by_order_and_by_names(suffix, tmp_path):
+    preset, name, options = SMALL[-1]
+    made, path = network(name, **options), tmp_path / f"timm.{suffix}"
+    save_file(made.state_dict(), path) if suffix == "safetensors" else saved(made, path)
+    branch = preset.build(32, CLASSES)
+    torch_weights.fill([branch], path, preset.family_name)
+    np.testing.assert_allclose(branch(images(32)), logits_of(made, images(32)), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.slow
