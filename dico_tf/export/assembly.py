@@ -109,7 +109,7 @@ class Assembly:
     def _convert(self, members: dict[str, Member], entries: dict[str, dict[str, Any]]) -> None:
         self.say(f"{', '.join(members)}: LiteRT {FLOAT32}")
         paths = {name: self.made / TFLITE / f"{name}_{FLOAT32}.tflite" for name in members}
-        litert.convert_each({self._place(name): {FLOAT32: path} for name, path in paths.items()})
+        litert.convert({self._place(name): {FLOAT32: path} for name, path in paths.items()})
         for name, path in paths.items():
             about = {"batch": 1, **litert.signature(path)}
             entries[name]["metrics"][FLOAT32] = _compared(members[name], path)

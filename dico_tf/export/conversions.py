@@ -80,8 +80,12 @@ class Files:
     taken: dict[str, Converted] = dataclasses.field(default_factory=dict)  # by the kind that was asked for
     _known: dict[str, Converted] = dataclasses.field(default_factory=dict)
 
-    def __post_init__(self):
-        self._make(self.asked.ordered)  # in one process: each takes seconds to start
+    @property
+    def wanted(self) -> litert.Wanted:
+        return self._of(self.asked.ordered)
+
+    def choose(self) -> None:
+        """Among what was made: each kind that was asked for, or a safer one."""
         self.taken = {kind: self._first_good(kind) for kind in self.asked.ordered}
 
     def take(self, asked: str, kind: str) -> None:
@@ -99,9 +103,8 @@ class Files:
     def _path(self, kind: str) -> Path:
         return self.folder / f"{self.name}_{kind}.tflite"
 
-    def _make(self, kinds: Sequence[str]) -> None:
-        paths = {kind: self._path(kind) for kind in kinds}
-        litert.convert(self.saved_model, paths, self.asked.batch, self.material.calibration)
+    def _of(self, kinds: Sequence[str]) -> litert.Wanted:
+        return {self.saved_model: {kind: self._path(kind) for kind in kinds}}
 
     def _first_good(self, kind: str) -> Converted:
         while True:
@@ -118,9 +121,17 @@ class Files:
         """Made and compared once."""
         if kind not in self._known:
             if not self._path(kind).exists():
-                self._make([kind])
+                litert.convert(self._of([kind]), self.asked.batch, self.material.calibration)
             self._known[kind] = _compared(kind, self._path(kind), self.material, self.expected)
         return self._known[kind]
+
+
+def convert(files: Sequence[Files], asked: Conversions, material: Material) -> None:
+    """All that was asked for of all members at once."""
+    wanted = {saved_model: kinds for each in files for saved_model, kinds in each.wanted.items()}
+    litert.convert(wanted, asked.batch, material.calibration)
+    for each in files:
+        each.choose()
 
 
 def _compared(kind: str, path: Path, material: Material, expected: np.ndarray | None) -> Converted:

@@ -1,6 +1,7 @@
 """SavedModels made into LiteRT files, in a process of its own: the converter keeps memory for ever.
 
-python -m dico_tf.export.convert JOB.json ..., where JOB is {"saved_model", "files": {kind: path}, "batch", "images"}
+python -m dico_tf.export.convert JOB.json ..., where JOB is {"saved_model", "files": {kind: path}, "batch", "images"},
+prints each file that it has made.
 """
 
 import json
@@ -18,12 +19,11 @@ SIGNATURE = "serving_default"
 _OUTPUTS = 8  # more than a signature has
 
 
-def converted(saved_model: str, kind: str, batch: int, images: np.ndarray | None = None) -> bytes:
-    """Built-in operations only, batches of one size (0: of any), float32 in and out.
+def converted(loaded, kind: str, batch: int, images: np.ndarray | None = None) -> bytes:
+    """Of a SavedModel: built-in operations only, batches of one size (0: of any), float32 in and out.
 
     `images` uint8 [N, H, W, 3] are what int8 is calibrated on.
     """
-    loaded = tf.saved_model.load(saved_model)
     serve = loaded.signatures[SIGNATURE]
     shape = serve.structured_input_signature[1]["image"].shape
     spec = tf.TensorSpec((batch or None, *shape[1:]), tf.float32, name="image")
@@ -82,12 +82,14 @@ def main(path: str) -> None:
     with open(path, encoding="utf-8") as stream:
         job = json.load(stream)
     images = np.load(job["images"], allow_pickle=False) if job["images"] else None
+    loaded = tf.saved_model.load(job["saved_model"])
     for kind, out in job["files"].items():
-        content = converted(job["saved_model"], kind, job["batch"], images)
+        content = converted(loaded, kind, job["batch"], images)
         beside = f"{out}.writing"  # or a full disk would leave half a file
         with open(beside, "wb") as stream:
             stream.write(content)
         os.replace(beside, out)
+        print(out, flush=True)
 
 
 if __name__ == "__main__":

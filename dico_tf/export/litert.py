@@ -4,7 +4,9 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +17,9 @@ import dico_tf
 from dico_tf.errors import UserError
 from dico_tf.evaluation import metrics
 from dico_tf.export.convert import SIGNATURE
+from dico_tf.training.progress import Bar
 
+Wanted = dict[Path, dict[str, Path]]  # by SavedModel: {kind: file to make}
 _WARM = 3  # calls before the first that is timed
 
 
@@ -24,35 +28,64 @@ class Outcome(NamedTuple):
     milliseconds: float  # median of a call with one thread, divided by its pictures
 
 
-def convert(saved_model: Path, files: dict[str, Path], batch: int = 1, images: Path | None = None) -> None:
-    """{kind: file to make}; UserError with the reason where the network has an operation that LiteRT does not know."""
-    convert_each({saved_model: files}, batch, images)
+def convert(wanted: Wanted, batch: int = 1, images: Path | None = None) -> None:
+    """All in one process, which takes seconds to start.
+
+    UserError with the reason where a network has an operation that LiteRT does not know.
+    """
+    paths = [path for files in wanted.values() for path in files.values()]
+    jobs = [_job(saved_model, files, batch, images) for saved_model, files in wanted.items()]
+    bar = Bar("LiteRT files", len(paths), unit="file")
+
+    def made(line: str) -> None:
+        if Path(line) in paths:
+            bar.advance(1, {})
+
+    try:
+        status, errors = _run_converter(jobs, made)
+    finally:
+        bar.close()
+        for job in jobs:
+            job.unlink()
+    missing = [path.stem for path in paths if not path.exists()]
+    if missing:
+        raise UserError(f"{missing[0]} cannot be converted to LiteRT: {_reason(status, errors)}")
 
 
-def convert_each(wanted: dict[Path, dict[str, Path]], batch: int = 1, images: Path | None = None) -> None:
-    """`convert` for each SavedModel, all in one process, which takes seconds to start."""
-    jobs = []
-    for saved_model, files in wanted.items():
-        asked = {"saved_model": str(saved_model), "files": {kind: str(path) for kind, path in files.items()}}
-        jobs.append(saved_model.with_name(f"{saved_model.name}.job.json"))
-        said = json.dumps({**asked, "batch": batch, "images": str(images) if images else ""})
-        jobs[-1].write_text(said, encoding="utf-8")
+def _job(saved_model: Path, files: dict[str, Path], batch: int, images: Path | None) -> Path:
+    """A file that tells the other process what to make of one SavedModel."""
+    asked = {"saved_model": str(saved_model), "files": {kind: str(path) for kind, path in files.items()}}
+    said = json.dumps({**asked, "batch": batch, "images": str(images) if images else ""})
+    path = saved_model.with_name(f"{saved_model.name}.job.json")
+    path.write_text(said, encoding="utf-8")
+    return path
+
+
+def _run_converter(jobs: Sequence[Path], say: Callable[[str], None]) -> tuple[int, str]:
+    """Its status and standard error; `say` is told the lines that it prints."""
     paths = [str(Path(dico_tf.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     command = [sys.executable, "-m", "dico_tf.export.convert", *map(str, jobs)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    for job in jobs:
-        job.unlink()
-    missing = [path.stem for files in wanted.values() for path in files.values() if not path.exists()]
-    if missing:
-        raise UserError(f"{missing[0]} cannot be converted to LiteRT: {_reason(done)}")
+    with (
+        tempfile.TemporaryFile("w+", errors="replace") as errors,
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
+    ):
+        try:
+            for line in process.stdout:
+                say(line.strip())
+            status = process.wait()
+        except BaseException:
+            process.kill()
+            raise
+        errors.seek(0)
+        return status, errors.read()
 
 
-def _reason(done: subprocess.CompletedProcess) -> str:
+def _reason(status: int, errors: str) -> str:
     """The lines of a traceback that say what is wrong."""
-    if done.returncode < 0:
-        return f"signal {-done.returncode} ended the converter; is there memory enough?"
-    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    if status < 0:
+        return f"signal {-status} ended the converter; is there memory enough?"
+    lines = [line.strip() for line in errors.splitlines() if line.strip()]
     named = [line for line in lines if "custom ops:" in line.lower() or "Ops:" in line or "error:" in line]
     return "; ".join(named[:3] or lines[-1:])
 

@@ -14,7 +14,7 @@ from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import combine
 from dico_tf.export import description, fitted, folder, litert, manifest, saved_model, tf_serving
 from dico_tf.export.cascade import Cascade
-from dico_tf.export.conversions import Conversions, Files, together
+from dico_tf.export.conversions import Conversions, Files, convert, together
 from dico_tf.export.graph import Member
 from dico_tf.export.manifest import COMMITTEE, SAVED_MODEL
 from dico_tf.export.material import Material
@@ -71,13 +71,13 @@ class Exporting:
     def make(self) -> None:
         for kind in self.formats:
             (self.made / kind).mkdir(parents=True)
-        entries, files = [], []
-        for member in self.members():
-            entry = description.member(self.run, member)
-            source = self._saved_model(member, entry)
-            if TFLITE in self.formats:
-                files.append(self._litert(member, entry, source))
-            entries.append(entry)
+        members = self.members()
+        entries = [description.member(self.run, member) for member in members]
+        sources = list(map(self._saved_model, members, entries))
+        files = list(map(self._litert, members, entries, sources)) if TFLITE in self.formats else []
+        if files:
+            self.say(f"{', '.join(found.name for found in files)}: LiteRT {', '.join(self.conversions.ordered)}")
+            convert(files, self.conversions, self.material)
         reached = self._together(files)
         for entry, found in zip(entries, files, strict=False):
             self._describe(entry, found)
@@ -102,7 +102,6 @@ class Exporting:
         return path
 
     def _litert(self, member: Member, entry: dict[str, Any], source: Path) -> Files:
-        self.say(f"{member.name}: LiteRT {', '.join(self.conversions.ordered)}")
         expected = self._expected(member)
         if expected is not None:
             entry["metrics"]["keras"] = litert.scores(expected, self.material.labels)

@@ -7,16 +7,16 @@ from tqdm import tqdm
 
 
 class Bar:
-    """Images done of this epoch, images/s and time left, on standard error."""
+    """Images, or what else is counted, done of this epoch, how many a second and time left, on standard error."""
 
-    def __init__(self, title: str, images: int, done: int = 0):
+    def __init__(self, title: str, images: int, done: int = 0, unit: str = "img"):
         pause = 0.5 if sys.stderr.isatty() else 30.0  # a log file wants few lines
         self._bar = tqdm(
             total=images,
             initial=done,
             desc=title,
-            unit="img",
-            unit_scale=True,
+            unit=unit,
+            unit_scale=unit == "img",
             leave=False,
             mininterval=pause,
             delay=pause,

@@ -33,16 +33,19 @@ def converter(monkeypatch, tmp_path):
     def start(answers: dict[str, np.ndarray]):
         made, said = [], []
 
-        def convert(saved_model, files, batch, images):
-            made.extend(files)
-            for path in files.values():
-                path.write_bytes(b"weights")
+        def convert(wanted, batch, images):
+            for files in wanted.values():
+                made.extend(files)
+                for path in files.values():
+                    path.write_bytes(b"weights")
 
         def files(asked: Conversions, name: str = "branch_0", expected: np.ndarray = RIGHT):
-            return conversions.Files(
+            found = conversions.Files(
                 name=name, saved_model=tmp_path, folder=tmp_path, asked=asked,
                 material=MATERIAL, expected=expected, say=said.append,
             )  # fmt: skip
+            conversions.convert([found], asked, MATERIAL)
+            return found
 
         monkeypatch.setattr(conversions.litert, "convert", convert)
         monkeypatch.setattr(
@@ -150,5 +153,5 @@ def test_a_network_that_litert_does_not_know_is_refused_by_the_operation(tmp_pat
     odd = Odd()
     tf.saved_model.save(odd, str(tmp_path / "model"), signatures={"serving_default": odd.serve})
     with pytest.raises(UserError, match=r"(?s)odd_float32 cannot be converted to LiteRT: .*MatrixInverse"):
-        litert.convert(tmp_path / "model", {"float32": tmp_path / "odd_float32.tflite"})
+        litert.convert({tmp_path / "model": {"float32": tmp_path / "odd_float32.tflite"}})
     assert not list(tmp_path.glob("*.json"))

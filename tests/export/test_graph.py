@@ -105,7 +105,7 @@ def test_a_branch_gives_its_own_logits_whatever_its_committee_averages(average):
 def test_an_int8_committee_rounds_no_probability(average, tmp_path):
     branches = [networks.branch("wrn_tiny", seed) for seed in (1, 2)]
     saved_model.write(networks.member(*branches, average=average), tmp_path / "model")
-    content = convert.converted(str(tmp_path / "model"), "int8", 1, IMAGES.astype(np.uint8))
+    content = convert.converted(tf.saved_model.load(str(tmp_path / "model")), "int8", 1, IMAGES.astype(np.uint8))
     interpreter = Interpreter(model_content=content)
     operations = [details["op_name"] for details in interpreter._get_ops_details()]
     assert operations.count("QUANTIZE") == 1  # of the picture

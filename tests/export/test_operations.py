@@ -5,6 +5,7 @@ import resource
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
 from dico_tf.export import convert, graph, litert, manifest, saved_model
@@ -48,7 +49,7 @@ def network(request, tmp_path_factory):
 def test_every_kind_of_file_runs_and_answers_about_the_same(network, kind, tmp_path):
     made, folder = network
     path = tmp_path / f"{kind}.tflite"
-    path.write_bytes(convert.converted(str(folder), kind, 1, IMAGES))
+    path.write_bytes(convert.converted(tf.saved_model.load(str(folder)), kind, 1, IMAGES))
     expected = np.asarray(made(IMAGES.astype(np.float32)))
     found = litert.run(path, IMAGES)
     near = {"float32": 1e-5, "float16": 0.005, "dynamic": 0.15, "int8": 0.6}[kind]  # of the logits' deviation
@@ -61,7 +62,7 @@ def test_every_kind_of_file_runs_and_answers_about_the_same(network, kind, tmp_p
 
 def test_one_picture_a_call_is_one_piece_for_the_fast_kernels(network, tmp_path):
     _, folder = network
-    interpreter = Interpreter(model_content=convert.converted(str(folder), "float32", 1))
+    interpreter = Interpreter(model_content=convert.converted(tf.saved_model.load(str(folder)), "float32", 1))
     interpreter.allocate_tensors()
     assert [details["op_name"] for details in interpreter._get_ops_details()].count("DELEGATE") == 1
 
@@ -98,9 +99,9 @@ def test_a_network_that_was_saved_and_loaded_is_exported_alike(tmp_path):
 @pytest.mark.slow
 def test_twenty_conversions_leave_no_memory_behind(network, tmp_path):
     _, folder = network
-    litert.convert(folder, {"float32": tmp_path / "0.tflite"})
+    litert.convert({folder: {"float32": tmp_path / "0.tflite"}})
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for n in range(20):
-        litert.convert(folder, {"float32": tmp_path / f"{n}.tflite"})
+        litert.convert({folder: {"float32": tmp_path / f"{n}.tflite"}})
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000  # kB
     assert len({path.read_bytes() for path in tmp_path.glob("*.tflite")}) == 1
