@@ -1,4 +1,4 @@
-"""What our layers of transformers, ConvNeXt and RegNetY are called in timm's checkpoints, and how their weights lie there.
+"""What our layers of transformers, ConvNeXt and RegNetY are called in timm's checkpoints, and how weights lie there.
 
 They are found by name: many layers of a transformer have one shape.
 """

@@ -111,6 +111,22 @@ def test_test_images_without_a_label_are_refused_before_anything_is_fitted(asked
     assert not (tmp_path / "out").exists()
 
 
+@pytest.fixture(scope="module")
+def of_one_size(asked):
+    fixed = keras.Sequential([keras.Input((48, 32, 3)), *keras.models.load_model(asked / "large.keras").layers])
+    fixed.save(asked / "fixed.keras")
+    return f"--members={asked}/small.keras,{asked}/fixed.keras"
+
+
+def test_cells_whose_windows_cost_as_much_as_the_picture_are_left_out(asked, of_one_size, tmp_path, capsys):
+    committee.main([*words(asked, "--cells=0,8", f"--out={tmp_path}"), of_one_size])
+    said, saved = capsys.readouterr().out, load(tmp_path / "committee.json")
+    assert "cells of 8 pixels are left out: windows of them cost fixed more than their share" in said
+    assert [curve["cell"] for curve in saved.results["curves"]] == [0]
+    with pytest.raises(UserError, match="--cells=8: nothing is left, give --cells=0"):
+        committee.main([*words(asked, "--cells=8", f"--out={tmp_path}"), of_one_size])
+
+
 def test_a_member_alone_is_no_cascade(asked):
     with pytest.raises(UserError, match="--members of two"):
         committee.main([*words(asked), f"--members={asked}/small.keras"])

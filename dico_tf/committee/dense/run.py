@@ -8,7 +8,7 @@ from typing import Any
 
 from dico_tf import quiet
 from dico_tf.committee.dense import report
-from dico_tf.committee.dense.grid import Grid
+from dico_tf.committee.dense.grid import Grid, window
 from dico_tf.committee.dense.search import Goal, Point, Pool, chosen, curves, front
 from dico_tf.committee.dense.work import at_work, framed
 from dico_tf.committee.options import Scenes
@@ -21,6 +21,7 @@ from dico_tf.training.workdir import check_writable, write_text
 
 NAME = "committee.json"
 _STRIDE = 16  # sides of windows are multiples of it
+_DEAR = 1.1  # times what a window is billed: by its share of the picture
 
 
 def scenes(asked: Scenes, values: Mapping[str, Any], say: Callable[[str], None]) -> Point:
@@ -29,7 +30,7 @@ def scenes(asked: Scenes, values: Mapping[str, Any], say: Callable[[str], None])
     check_writable(Path(asked.out))
     members, source, split = _opened(asked, values)
     frame = source.splits["test"].frame
-    grids = [Grid(cell=cell, context=asked.context, multiple=_STRIDE) for cell in _cells(asked, frame)]
+    grids = _worthwhile(asked, members, frame, say)
     how = {"confidence": asked.gate, "average": asked.average}
     costs = {member.name: member.macs(frame) for member in members}
     unknown = [name for name, cost in costs.items() if math.isnan(cost)]
@@ -93,6 +94,28 @@ def _cells(asked: Scenes, frame: tuple[int, int]) -> list[int]:
     short = min(frame)
     given = [int(cell) for cell in asked.cells]
     return given or sorted({0, *(max(short // part // _STRIDE * _STRIDE, _STRIDE) for part in (2, 4, 8))})
+
+
+def _worthwhile(asked: Scenes, members: Sequence, frame: tuple[int, int], say: Callable[[str], None]) -> list[Grid]:
+    """Grids whose windows cost members what they are billed; of others a picture's windows cost more than it says."""
+    grids = [Grid(cell=cell, context=asked.context, multiple=_STRIDE) for cell in _cells(asked, frame)]
+    dear = {grid: [m.name for m in members if _is_dear(m, grid, frame)] for grid in grids}
+    for grid in (grid for grid in grids if dear[grid]):
+        say(f"cells of {grid.cell} pixels are left out: windows of them cost {', '.join(dear[grid])} more than their "
+            "share of the picture")  # fmt: skip
+    kept = [grid for grid in grids if not dear[grid]]
+    if not kept:
+        raise UserError(f"--cells={','.join(asked.cells)}: nothing is left, give --cells=0, the whole picture")
+    return kept
+
+
+def _is_dear(member: Any, grid: Grid, frame: tuple[int, int]) -> bool:
+    """As windows are to networks of one fixed size, and those smaller than a crop to networks of crops."""
+    if not grid.cell:
+        return False
+    corner = slice(0, grid.cell), slice(0, grid.cell)
+    sides = tuple(part.stop - part.start for part in window(corner, grid, *frame))
+    return member.macs(sides) > _DEAR * math.prod(sides) / math.prod(frame) * member.macs(frame)
 
 
 def _known(pool: Pool, members: Sequence, split, name: str) -> Pool:
