@@ -68,7 +68,7 @@ def test_a_litert_file_answers_with_its_own_operations(branch):
 def test_float16_rounds_weights_and_nothing_worse(branch, folder, tmp_path):
     images = networks.images(40, np.random.default_rng(1)).astype(np.uint8)
     path = tmp_path / "float16.tflite"
-    path.write_bytes(convert.converted(str(folder), "float16", 1))
+    path.write_bytes(convert.converted(tf.saved_model.load(str(folder)), "float16", 1))
     expected = np.asarray(branch(images.astype(np.float32)))
     difference = (litert.run(path, images).logits - expected) / expected.std()
     assert np.sqrt((difference**2).mean()) < 0.005 and abs(difference).max() < 0.015  # docs/export.md has the measured

@@ -72,7 +72,7 @@ def test_files_of_any_batch_and_of_eight_answer_alike(network, tmp_path):
     expected = np.asarray(made(IMAGES[:11].astype(np.float32)))
     for batch in (0, 8):
         path = tmp_path / f"{batch}.tflite"
-        path.write_bytes(convert.converted(str(folder), "float32", batch))
+        path.write_bytes(convert.converted(tf.saved_model.load(str(folder)), "float32", batch))
         assert litert.run(path, IMAGES[:11]).logits == pytest.approx(expected, rel=1e-4, abs=1e-4)
     interpreter = Interpreter(model_path=str(tmp_path / "0.tflite"))
     assert interpreter.get_input_details()[0]["shape_signature"].tolist() == [-1, 32, 32, 3]
