@@ -1,7 +1,7 @@
 """SavedModels made into LiteRT files, in a process of its own: the converter keeps memory for ever.
 
 python -m dico_tf.export.convert JOB.json ..., where JOB is {"saved_model", "files": {kind: path}, "batch", "images"},
-prints each file that it has made.
+tells each file that it has made on standard output.
 """
 
 import json
@@ -89,7 +89,8 @@ def main(path: str) -> None:
         with open(beside, "wb") as stream:
             stream.write(content)
         os.replace(beside, out)
-        print(out, flush=True)
+        sys.stdout.write(f"{out}\n")  # to the process that waits
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":
