@@ -66,15 +66,14 @@ def thinned(folder: Path, data_dir: str) -> dict:
 def table(finished: list[dict]) -> str:
     """Markdown: mean and standard deviation over the seeds."""
     lines = [
-        "| network | runs | parameters | multiply-adds | epochs | minutes | top-1 % | NLL | top-1 %, 3/4 deep |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| network | runs | parameters | multiply-adds | epochs | top-1 % | NLL | top-1 %, 3/4 deep |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for arm in ARMS:
         rows = [row for row in finished if row["arm"] == arm]
         if rows:
             thinned = [100 * float(np.mean(row["thinned_top1"])) for row in rows if "thinned_top1" in row]
             cells = [
-                spread([row["seconds"] / 60 for row in rows], 1),
                 spread([100 * row["ensemble_top1"] for row in rows]),
                 spread([row["ensemble_nll"] for row in rows], 3),
                 spread(thinned) if thinned else "",
