@@ -22,6 +22,12 @@ def expected(seed, images):
     return np.concatenate([runner(image=image[None].astype(np.float32))["logits"] for image in images])
 
 
+def put(path, content: bytes):
+    """Whole at once: half a file would be refused for another reason."""
+    path.with_suffix(".new").write_bytes(content)
+    path.with_suffix(".new").replace(path)
+
+
 def version(worker):
     return worker.infer({"image": exports.images(1)}).version
 
@@ -59,18 +65,18 @@ def test_exports_are_replaced_under_load_and_every_answer_is_its_versions_own(tm
 def test_a_broken_export_is_refused_and_taken_once_it_is_whole(tmp_path):
     path = exports.small(tmp_path)
     with workers.running(path, "--watch_seconds=0.05") as worker:
-        content = exports.small(tmp_path / "elsewhere", "second", 2).read_text()
-        (tmp_path / "manifest.json").write_text(content[:500])
+        content = exports.small(tmp_path / "elsewhere", "second", 2).read_bytes()
+        put(path, content[:500])
         workers.until(lambda: "is refused, the old one goes on" in worker.log)
         assert version(worker) == "first"
-        (tmp_path / "manifest.json").write_text(content)  # whose files are not there yet
+        put(path, content)  # whose files are not there yet
         workers.until(lambda: "is missing" in worker.log)
         assert version(worker) == "first"
         refused = worker.log.count("is missing")
         (tmp_path / "tflite/second").mkdir()
         for name in ("branch_0", "branch_1"):
             file = f"tflite/second/{name}_float32.tflite"
-            (tmp_path / file).write_bytes((tmp_path / "elsewhere" / file).read_bytes())
+            put(tmp_path / file, (tmp_path / "elsewhere" / file).read_bytes())
         workers.until(lambda: version(worker) == "second")
         assert refused == 1 and worker.metric('dico_exports_total{result="refused"}') == 2
 
