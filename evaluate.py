@@ -27,6 +27,9 @@ def main(arguments: list[str]) -> None:
     values, _ = flags.parse(SCRIPT, arguments)
     if not values["workdir"]:
         raise UserError("--workdir is needed: the folder of a trained run")
+    from dico_tf.training.workdir import record
+
+    record(values["workdir"])  # what is no run is said before TensorFlow takes its seconds
     quiet.tensorflow()
     from dico_tf.evaluation.judge import images, judge
     from dico_tf.evaluation.table import evaluation_table

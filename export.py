@@ -46,6 +46,10 @@ def main(arguments: list[str]) -> None:
     faults = [*_faults(values)]
     if faults:
         raise UserError("\n".join(faults))
+    if values["workdir"] and not values["stable"]:
+        from dico_tf.training.workdir import record
+
+        record(values["workdir"])  # what is no run is said before TensorFlow takes its seconds
     quiet.tensorflow()
     out = Path(values["out"])
     if values["stable"]:

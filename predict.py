@@ -31,6 +31,9 @@ def main(arguments: list[str]) -> None:
         raise UserError("no picture given: python predict.py --workdir=W pictures/*")
     if values["top"] < 1:
         raise UserError(f"--top={values['top']} must be at least 1")
+    from dico_tf.training.workdir import record
+
+    record(values["workdir"])  # what is no run is said before TensorFlow takes its seconds
     quiet.tensorflow()
     from dico_tf.evaluation import answers, scene_answers
     from dico_tf.training.assemble import trained_run

@@ -24,7 +24,7 @@ from dico_tf.models import torch_weights
 from dico_tf.models.menu import PRESETS, check_task, find
 from dico_tf.models.torch_weights import Carried
 from dico_tf.training import state
-from dico_tf.training.workdir import read_json
+from dico_tf.training.workdir import record
 
 Own = Callable[[Config, dict[str, Any]], dict[str, Any]]  # what one class alone is told, of the config and the facts
 LEARNERS: dict[str, tuple[type[DiCo], Own]] = {
@@ -173,15 +173,13 @@ class TrainedRun:
 def trained_run(workdir: str | Path) -> TrainedRun:
     """UserError where there is no run, or none that has finished an epoch."""
     workdir = Path(workdir)
-    record = read_json(workdir / "config.json")
-    if not all(isinstance(record.get(part), dict) for part in ("config", "data")):
-        raise UserError(f"{workdir}/config.json says nothing of the run's config or data: it is damaged")
+    said = record(workdir)
     best = workdir / "best"
     if not state.settled(best).exists():
         raise UserError(f"{workdir} has no best/ yet: its training has not finished an epoch")
     selected = state.read_facts(best)
-    config, arrays = from_json(record["config"]), state.read_part(best, "weights")
-    return TrainedRun(workdir, config, record["data"], record.get("network", ""), selected, arrays)
+    config, arrays = from_json(said["config"]), state.read_part(best, "weights")
+    return TrainedRun(workdir, config, said["data"], said.get("network", ""), selected, arrays)
 
 
 _DRAWN = "/seed_generator_state"  # of no weight: what another run would have drawn next

@@ -85,6 +85,15 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def record(folder: str | Path) -> dict[str, Any]:
+    """What a run's folder says of its config and data; UserError where it holds no run."""
+    path = Path(folder) / "config.json"
+    found = read_json(path)
+    if not all(isinstance(found.get(part), dict) for part in ("config", "data")):
+        raise UserError(f"{path} says nothing of the run's config or data: it is damaged")
+    return found
+
+
 class Claim:
     """This process trains in the folder and no other does, until it ends."""
 

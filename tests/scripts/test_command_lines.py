@@ -95,8 +95,9 @@ def test_predict_needs_pictures_and_a_class_to_show():
     assert mistake("predict.py", "a.png", "--workdir=w", "--top=0") == "--top=0 must be at least 1"
 
 
-def test_evaluate_says_what_is_no_run(tmp_path):
-    assert f"{tmp_path} is not the folder of a run" in mistake("evaluate.py", f"--workdir={tmp_path}", light=False)
+@pytest.mark.parametrize("words", [["evaluate.py"], ["predict.py", "a.png"], ["export.py", "--out=o"]])
+def test_what_is_no_run_is_said_before_anything_is_loaded(words, tmp_path):
+    assert f"{tmp_path} is not the folder of a run" in mistake(*words, f"--workdir={tmp_path}")
 
 
 def test_an_unknown_model_has_a_suggestion():
