@@ -114,6 +114,7 @@ def test_divide_prints_one_json_object_last():
     words = ["--model=wrn_28_10", "--splits=4", "--dataset=cifar100", "--weight_decay_division=linear", "--json"]
     ended = run("divide.py", *words)
     assert (ended.status, ended.err) == (0, "")
+    assert "keras" in ended.loaded and not ended.loaded & {"joblib", "pyparsing"}  # of scikit-learn and of matplotlib
     report = json.loads(ended.out.splitlines()[-1])
     assert set(report) == {
         "format", "model", "splits", "division", "dataset", "image_size", "classes", "changes", "branches",
