@@ -1,53 +1,7 @@
 """Score a trained run on one of its splits: python evaluate.py --workdir=W --split=test"""
 
-import dataclasses
-
-from dico_tf import flags, quiet
-from dico_tf.config import option
-from dico_tf.contradictions import clips_and_crops
-from dico_tf.errors import UserError
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    split: str = option("test", "images to score: test, validation or train")
-    test_views: str = option("", "of clips, clips of a film x crops of a clip, e.g. 10x3 (default: the run's own)")
-    manifest: str = option("", "manifest.json of an export of the run, whose LiteRT files are scored instead")
-    format: str = option("float32", "which of them", ("float32", "float16", "dynamic", "int8"))
-
-
-SCRIPT = flags.Script(
-    name="evaluate.py",
-    about="Writes evaluation_<split>.json and predictions_<split>.npz into the run's folder, and shows them.",
-    fields=(*flags.pick("workdir", "data_dir"), *flags.of(Evaluation)),
-)
-
-
-def main(arguments: list[str]) -> None:
-    values, _ = flags.parse(SCRIPT, arguments)
-    if not values["workdir"]:
-        raise UserError("--workdir is needed: the folder of a trained run")
-    from dico_tf.training.workdir import record
-
-    record(values["workdir"])  # what is no run is said before TensorFlow takes its seconds
-    quiet.tensorflow()
-    from dico_tf.evaluation.judge import images, judge
-    from dico_tf.evaluation.table import evaluation_table
-    from dico_tf.training.assemble import trained_run
-
-    run = trained_run(values["workdir"])
-    if values["test_views"]:
-        clips_and_crops(values["test_views"])
-    if values["manifest"]:
-        run.check_images("exports", "leave out --manifest")
-    parts = images(run, values["data_dir"])
-    if values["manifest"]:
-        from dico_tf.export import judging
-
-        print(evaluation_table(judging.judge(run, values["manifest"], values["format"], values["split"], parts)))
-        return
-    print(evaluation_table(judge(run, run.network(), values["split"], parts, values["test_views"])))
-
+from dico_tf.cli.evaluate import main
+from dico_tf.flags import run
 
 if __name__ == "__main__":
-    flags.run(main)
+    run(main)

@@ -1,37 +1,7 @@
 """Train a divided network: python train.py --flagfile=configs/cifar10.flags"""
 
-import shlex
-import sys
-
-from dico_tf import config, flags, quiet
-
-SCRIPT = flags.Script(
-    name="train.py",
-    about="Divides a network into branches, co-trains them on their own views, and says what it bought.",
-    fields=flags.every_field(),
-)
-
-
-def main(arguments: list[str]) -> int:
-    values, _ = flags.parse(SCRIPT, arguments)
-    asked = config.from_values(values)
-    quiet.tensorflow()
-    from dico_tf.evaluation.finish import finish
-    from dico_tf.training.loop import Stopped
-    from dico_tf.training.run import train
-
-    command = f"python train.py {shlex.join(arguments)}"
-    try:
-        summary = train(asked, flags.flagfile(asked, command), say=lambda line: print(line, flush=True))
-    except Stopped as stop:
-        print(f"train.py: {stop}", file=sys.stderr)
-        return 128 + stop.signal
-    if summary["chief"] and summary["best_epoch"] is None:
-        print(f"--max_steps ended it at step {summary['steps']}, before an epoch was: nothing to evaluate yet")
-    elif summary["chief"]:
-        print(finish(summary["workdir"]))
-    return 0
-
+from dico_tf.cli.train import main
+from dico_tf.flags import run
 
 if __name__ == "__main__":
-    flags.run(main)
+    run(main)

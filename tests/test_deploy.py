@@ -15,8 +15,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-import serve
 from dico_tf import flags
+from dico_tf.cli import serve
 from dico_tf.edge import gateway, options
 from dico_tf.edge.asking import addresses
 from dico_tf.edge.front import guard, rest, rpc, tls

@@ -8,13 +8,6 @@ from pathlib import Path
 
 import pytest
 
-import committee
-import divide
-import evaluate
-import export
-import predict
-import serve
-import train
 from benchmarks import (
     cascade_execution,
     groups,
@@ -30,11 +23,16 @@ from benchmarks import (
     train_step,
 )
 from dico_tf import config, flags
+from dico_tf.cli import committee, divide, evaluate, export, predict, serve, train
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SCRIPTS = {"train.py": train, "evaluate.py": evaluate, "predict.py": predict, "divide.py": divide, "export.py": export}
-VERBS = {f"{tool.__name__}.py {verb}": tool.script(verb) for tool in (serve, committee) for verb in tool.VERBS}
+VERBS = {
+    f"{tool.__name__.rpartition('.')[2]}.py {verb}": tool.script(verb)
+    for tool in (serve, committee)
+    for verb in tool.VERBS
+}
 TOOLS = ("committee.py", "serve.py")  # take a verb
 MODULES = {
     "cascade_execution": cascade_execution,

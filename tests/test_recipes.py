@@ -7,8 +7,8 @@ import keras
 import numpy as np
 import pytest
 
-import train
 from dico_tf import config, flags
+from dico_tf.cli import train
 from dico_tf.models import audit
 from dico_tf.models.menu import PRESETS
 from dico_tf.models.published import ROWS

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import export
+from dico_tf.cli import export
 from dico_tf.committee import words
 from dico_tf.committee.saved import save
 from dico_tf.edge import Client

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import pytest
 
-import serve
 from dico_tf import config
+from dico_tf.cli import serve
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ("train.py", "divide.py", "evaluate.py", "predict.py", "export.py")

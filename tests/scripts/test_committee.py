@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import committee
 from dico_tf import flags
+from dico_tf.cli import committee
 from dico_tf.committee import confidence, guarantee, options
 from dico_tf.committee.costs import average
 from dico_tf.committee.decision import decide
@@ -235,9 +235,7 @@ def test_help_and_verbs_as_a_user_sees_them():
     assert "--risk=" in told.stdout and not told.stderr
     wrong = subprocess.run([*script, "serach"], capture_output=True, text=True)
     assert wrong.returncode == 2 and "did you mean search" in wrong.stderr
-    light = (
-        "import sys, committee; from dico_tf import flags; committee.script('search'); print('numpy' in sys.modules)"
-    )
+    light = "import sys; from dico_tf.cli import committee; committee.script('search'); print('numpy' in sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", light], cwd=ROOT, capture_output=True, text=True, check=True)
     assert loaded.stdout.strip() == "False"
     with pytest.raises(flags.Help):

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-import committee
+from dico_tf.cli import committee
 from dico_tf.committee.saved import load
 from dico_tf.errors import UserError
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import committee
+from dico_tf.cli import committee
 from dico_tf.committee.dense.grid import Grid
 from dico_tf.committee.saved import load
 from dico_tf.errors import UserError

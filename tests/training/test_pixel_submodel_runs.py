@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import train
 from dico_tf import config, flags
+from dico_tf.cli import train
 from dico_tf.config import from_values
 from dico_tf.errors import UserError
 from dico_tf.evaluation.members import segmenters

@@ -1,6 +1,5 @@
 """From the command line to a trained run's folder: what the scripts write, show and refuse."""
 
-import importlib
 import json
 import os
 import subprocess
@@ -13,6 +12,7 @@ import tensorflow as tf
 from PIL import Image
 
 from dico_tf import flags
+from dico_tf.cli import train
 from dico_tf.config import from_json, from_values, to_values
 from dico_tf.evaluation import predictions
 from dico_tf.models.torch_weights import Carried
@@ -119,7 +119,7 @@ def test_the_summary_says_what_was_bought(digits):
 def test_the_config_remembers_flags_data_and_versions(digits):
     record = _json(digits / "config.json")
     assert set(record) == {"network", "format", "config", "data", "versions"}
-    asked = from_values(flags.parse(importlib.import_module("train").SCRIPT, [*DIGITS, f"--workdir={digits}"])[0])
+    asked = from_values(flags.parse(train.SCRIPT, [*DIGITS, f"--workdir={digits}"])[0])
     assert to_values(from_json(record["config"])) == to_values(asked)
     assert record["data"]["class_names"] == list("0123456789") and record["data"]["fingerprint"]
     assert {"dico_tf", "tensorflow", "keras", "numpy"} <= set(record["versions"])

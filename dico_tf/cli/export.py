@@ -1,0 +1,128 @@
+"""SavedModels, LiteRT files and what TensorFlow Serving needs: python export.py --workdir=W --out=O"""
+
+import dataclasses
+from pathlib import Path
+
+from dico_tf import flags, quiet
+from dico_tf.config import option
+from dico_tf.errors import UserError
+from dico_tf.registry import suggestion
+
+FORMATS = ("saved_model", "tflite")
+QUANTISE = {"none": "float32", "float16": "float16", "dynamic": "dynamic", "int8": "int8"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Export:
+    out: str = option("", "folder of the export; exporting again into it replaces what it shows, all at once")
+    formats: tuple[str, ...] = option(FORMATS, f"{' and '.join(FORMATS)}, or one of them")
+    quantise: tuple[str, ...] = option(
+        ("none",), f"kinds of LiteRT files: {', '.join(QUANTISE)} (int8 is calibrated on training images)"
+    )
+    tflite_batch: int = option(1, "pictures of a LiteRT call; 0 = any number, for which some networks are slower")
+    max_accuracy_drop: float = option(1.0, "points of accuracy that a conversion may lose before it is refused")
+    fallback: bool = option(False, "take the next safer kind where one loses too much, instead of refusing")
+    compare_images: int = option(500, "validation images every conversion is compared on; 0 = none, needs no data")
+    calibration_images: int = option(200, "training images int8 is calibrated on")
+    keep_versions: int = option(2, "versions kept for TensorFlow Serving, the newest included")
+    committee: str = option(
+        "", "committee.json: the export stops early by it; of branches of the run, or without --workdir of any members"
+    )
+    stable: int = option(0, "serve no version newer than this one: takes a new version back; exports nothing")
+
+
+OF_ANY = ("out", "formats", "committee", "stable")  # also where members are of any kind
+
+
+SCRIPT = flags.Script(
+    name="export.py",
+    about="Writes a trained run's branches and committee as SavedModels and LiteRT files, with manifest.json.",
+    fields=(*flags.pick("workdir", "data_dir"), *flags.of(Export)),
+)
+
+
+def main(arguments: list[str]) -> None:
+    values, _ = flags.parse(SCRIPT, arguments)
+    faults = [*_faults(values)]
+    if faults:
+        raise UserError("\n".join(faults))
+    if values["workdir"] and not values["stable"]:
+        from dico_tf.training.workdir import record
+
+        record(values["workdir"])  # what is no run is said before TensorFlow takes its seconds
+    quiet.tensorflow()
+    out = Path(values["out"])
+    if values["stable"]:
+        from dico_tf.export import tf_serving
+
+        print(f"served at most in version {values['stable']}: {', '.join(tf_serving.roll_back(out, values['stable']))}")
+        return
+    if not values["workdir"]:
+        from dico_tf.export import assembly
+
+        assembly.export(values["committee"], out, formats=values["formats"], say=_say)
+        print(f"exported to {out}; see {out / 'README.md'}")
+        return
+    from dico_tf.export import fitted
+    from dico_tf.export.conversions import Conversions
+    from dico_tf.export.run import export
+    from dico_tf.training.assemble import trained_run
+
+    conversions = Conversions(
+        kinds=tuple(dict.fromkeys(QUANTISE[name] for name in values["quantise"])),
+        batch=values["tflite_batch"],
+        max_accuracy_drop=values["max_accuracy_drop"],
+        fallback=values["fallback"],
+    )
+    run = trained_run(values["workdir"])
+    export(
+        run,
+        out,
+        formats=values["formats"],
+        conversions=conversions,
+        compare=values["compare_images"],
+        calibrate=values["calibration_images"],
+        data_dir=values["data_dir"],
+        keep_versions=values["keep_versions"],
+        say=_say,
+        committee=fitted.committee(values["committee"], run) if values["committee"] else None,
+    )
+    print(f"exported to {out}; see {out / 'README.md'}")
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _faults(values: dict):
+    if not values["out"]:
+        yield "--out is needed: the folder to export to"
+    if not values["workdir"] and not values["stable"]:
+        if not values["committee"]:
+            yield "--workdir is needed, the folder of a trained run; or --committee, a committee.json of any members"
+        given = [field.name for field in dataclasses.fields(Export) if values[field.name] != field.default]
+        for name in (name for name in given if name not in OF_ANY and values["committee"]):
+            yield (
+                f"--{name} is for the networks of a run: give --workdir, or leave it out; members of any kind are "
+                "exported as they are, and in float32 where they are converted"
+            )
+    for name, known in (("formats", FORMATS), ("quantise", tuple(QUANTISE))):
+        if not values[name]:
+            yield f"--{name} names nothing: give some of {', '.join(known)}"
+        for word in values[name]:
+            if word not in known:
+                yield f"--{name}={word}: {suggestion(word, known)}"
+    if "tflite" not in values["formats"] and values["quantise"] != Export.quantise:
+        yield f"--quantise={','.join(values['quantise'])} makes LiteRT files: add tflite to --formats"
+    if values["fallback"] and not values["compare_images"]:
+        yield "--fallback needs to know what a conversion loses: give --compare_images of 1 or more"
+    least = {
+        "tflite_batch": 0,
+        "max_accuracy_drop": 0,
+        "compare_images": 0,
+        "calibration_images": 1,
+        "keep_versions": 1,
+    }
+    for name, smallest in (least | {"stable": 0}).items():
+        if not values[name] >= smallest:
+            yield f"--{name}={values[name]} must be at least {smallest}"
