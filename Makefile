@@ -1,19 +1,20 @@
-# make demo: a divided network on digits, in minutes.   make test: what must hold.
+# make demo: a divided network on digits, in minutes.
+# make test: every promise, in 5 minutes on two cores.   make test-all: everything else (test-slow is its old name).
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
 
-.PHONY: demo test test-slow lint bench goldens messages clean
+.PHONY: demo test test-all test-slow lint bench goldens messages clean
 
 demo: $(VENV)/runtime
 	$(RUN) train.py --flagfile=configs/quickstart.flags
 
 test: $(VENV)/development
-	$(RUN) -m pytest -n 2 --dist loadfile -m "not slow and not gpu"
+	$(RUN) -m pytest -n 2 --dist worksteal -m "not slow and not gpu"
 
-test-slow: $(VENV)/development
-	$(RUN) -m pytest -m "slow"
+test-all test-slow: $(VENV)/development
+	$(RUN) -m pytest -n 2 --dist worksteal -m "slow and not gpu"
 
 lint: $(VENV)/development
 	$(RUN) -m ruff check .
