@@ -1,20 +1,13 @@
 """committee.py scenes, killed or stopped while it writes, leaves whole files."""
 
-import random
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
-
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
 from dico_tf.committee.saved import load
 from tests.committee.dense.writer import written
+from tests.killed import kills
 
-ROOT = Path(__file__).parents[3]
 FILES = {"committee.json", "report.html", "miou_against_cost.png"}
 
 
@@ -27,20 +20,13 @@ def checked(out):
     return load(out / "committee.json").results["turn"]
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_leaves_whole_files(tmp_path):
     written(tmp_path, 0)
-    begun = time.perf_counter()
-    written(tmp_path, 0)
-    last, moments, seen = 1.5 * (time.perf_counter() - begun), random.Random(0), {checked(tmp_path)}
-    for turn in range(1, 5):
-        words = [sys.executable, "-m", "tests.committee.dense.writer", str(tmp_path), str(turn)]
-        with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as writer:
-            assert writer.stdout.readline() == "0\n"  # it has written once, and is at it again
-            time.sleep(moments.uniform(0.0, last))
-            writer.kill()
-        assert writer.returncode == -signal.SIGKILL
-        seen.add(checked(tmp_path))
-    assert len(seen) == 5  # each of its own writer
+    seen = [checked(tmp_path)]
+    for _ in kills(lambda: written(tmp_path, len(seen)), every=70):
+        seen.append(checked(tmp_path))
+    assert seen[1] == 0 and checked(tmp_path) == len(seen)
 
 
 def test_stopped_half_way_through_a_figure_it_leaves_the_old_one(tmp_path, monkeypatch):

@@ -1,7 +1,4 @@
-"""Writes what committee.py scenes writes, again and again: python -m tests.committee.dense.writer DIR TURN."""
-
-import sys
-from pathlib import Path
+"""Write the files of `committee.py scenes` from results that are made up."""
 
 from dico_tf.committee.decision import Committee
 from dico_tf.committee.dense import run
@@ -26,9 +23,3 @@ def written(out, n):
     committee = Committee(members=NAMES, gates=(0.5,))
     save(out / run.NAME, Saved(committee=committee, members=members, classes=2, class_names=None, calibration=about,
                                results=results(n), grid=Grid()))  # fmt: skip
-
-
-if __name__ == "__main__":
-    for turn in range(1000):
-        written(Path(sys.argv[1]), 1000 * int(sys.argv[2]) + turn)
-        print(turn, flush=True)
