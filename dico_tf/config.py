@@ -9,6 +9,8 @@ from dico_tf.faults import faults
 
 FORMAT = 1
 DIVISIONS = ("published", "params", "macs")
+# Settings that earlier versions had: {name: default}. Their files are read where they leave these at the default.
+REMOVED: dict[str, Any] = {}
 
 
 def option(default: Any, help: str, choices: tuple[str, ...] = ()) -> Any:
@@ -193,9 +195,22 @@ def to_values(config: Config) -> dict[str, Any]:
     return {field.name: getattr(getattr(config, section), field.name) for section, field in fields()}
 
 
-def from_json(values: dict[str, Any]) -> Config:
-    """The Config that a run's config.json holds under "config"."""
+def without_removed(values: dict[str, Any], origin: str) -> dict[str, Any]:
+    """Return the values without REMOVED settings. Raises UserError if one of them differs from its default."""
+    used = [f"--{name}={values[name]}" for name, default in REMOVED.items() if values.get(name, default) != default]
+    if used:
+        raise UserError(
+            f"{origin} was made by an earlier version with {', '.join(used)}, which this version no longer has: "
+            "use that version, or train again without"
+        )
+    return {name: value for name, value in values.items() if name not in REMOVED}
+
+
+def from_json(values: dict[str, Any], origin: str = "the run") -> Config:
+    """The Config that a run's config.json holds under "config"; messages name its `origin`."""
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    values = without_removed(values, origin)
     unknown = sorted(set(values) - {field.name for _, field in fields()})
     if unknown:
-        raise UserError(f"the run was made by another version: its config has {', '.join(unknown)}, unknown here")
+        raise UserError(f"{origin} was made by another version: its config has {', '.join(unknown)}, unknown here")
     return from_values(values)

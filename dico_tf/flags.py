@@ -150,6 +150,8 @@ def _assign(word: str, values: flags.FlagValues) -> str:
     name, equals, value = word[2:].partition("=")
     if name in values and not equals and not values[name].boolean:
         return f"--{name} needs a value: write --{name}=value"
+    if name in config.REMOVED:
+        return _removed_fault(word, name, value)
     if name not in values:
         switch = name.removeprefix("no")
         if switch not in values or not values[switch].boolean:
@@ -163,6 +165,13 @@ def _assign(word: str, values: flags.FlagValues) -> str:
         kind = kinds.get(values[name].flag_type())
         return f"--{name}={value} is not {kind}" if kind else str(error).removeprefix("flag ")
     return ""
+
+
+def _removed_fault(word: str, name: str, value: str) -> str:
+    """Return nothing for the default, which a run.flags of an earlier version spells out."""
+    if value == _written(config.REMOVED[name]):
+        return ""
+    return f"{word}: this version no longer has --{name}; leave it out"
 
 
 _LINE = re.compile(r"--\w+(=.*)?")

@@ -95,6 +95,14 @@ def test_a_json_config_of_another_version_is_refused_with_all_it_has_in_excess()
         from_json({**to_values(from_values({})), "zeta": 1, "gamma": 2})
 
 
+def test_a_setting_that_was_removed_is_ignored_at_its_default_and_refused_elsewhere(monkeypatch):
+    monkeypatch.setattr(config, "REMOVED", {"gamma": False, "zeta": (1, 2)})
+    plain = to_values(from_values({}))
+    assert from_json({**plain, "zeta": [1, 2], "gamma": False}) == from_json(plain) == from_values({})
+    with pytest.raises(UserError, match=r"^runs/old was made by an earlier version with --gamma=True, --zeta=\(1,\), "):
+        from_json({**plain, "zeta": [1], "gamma": True, "unheard_of": 1}, "runs/old")
+
+
 def test_every_contradiction_is_reported_at_once():
     lines = faults(
         views=("crop", "flip", "crop+flip"), splits=2, same_views=True, training="independent", validation=0,

@@ -1,6 +1,6 @@
 import pytest
 
-from dico_tf import flags
+from dico_tf import config, flags
 from dico_tf.errors import UserError
 
 SCRIPT = flags.Script(name="train.py", about="Trains.", fields=flags.every_field())
@@ -151,6 +151,17 @@ def test_faults_of_a_file_name_it_and_come_together(write):
     assert lines[1].startswith("inner.flags, line 1: unknown flag --spilts; did you mean splits")
     assert lines[2].startswith("a.flags, line 4: unknown flag --help")
     assert lines[3:] == ["--seed=x is not a whole number"]
+
+
+def test_a_removed_flag_is_ignored_at_its_default_as_a_run_flags_of_an_earlier_version_spells_it(write, monkeypatch):
+    monkeypatch.setattr(config, "REMOVED", {"gamma": False, "zeta": (1, 2)})
+    write("run.flags", "--gamma=false", "--zeta=1,2", "--seed=3")
+    assert read("--flagfile=run.flags")["seed"] == 3
+    write("run.flags", "--gamma=true", "--seed=3")
+    assert mistake("--flagfile=run.flags") == (
+        "run.flags, line 1: --gamma=true: this version no longer has --gamma; leave it out"
+    )
+    assert mistake("--gamma") == "--gamma: this version no longer has --gamma; leave it out"
 
 
 def test_a_files_words_stand_apart_from_pictures(write):

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from dico_tf.config import DIVISIONS
+from dico_tf.config import DIVISIONS, without_removed
 from dico_tf.cotrain import gradients as grads
 from dico_tf.cotrain.batch import Batch, unpack
 from dico_tf.cotrain.losses import AGREEMENTS, AVERAGES, TARGETS, Agreement, doubt, present, smooth
@@ -181,7 +181,7 @@ class DiCo(keras.Model):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        return cls(**config)
+        return cls(**without_removed(config, f"the saved {cls.__name__}"))
 
     @property
     def metrics(self):

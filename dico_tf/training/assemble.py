@@ -178,7 +178,7 @@ def trained_run(workdir: str | Path) -> TrainedRun:
     if not state.settled(best).exists():
         raise UserError(f"{workdir} has no best/ yet: its training has not finished an epoch")
     selected = state.read_facts(best)
-    config, arrays = from_json(said["config"]), state.read_part(best, "weights")
+    config, arrays = from_json(said["config"], str(workdir)), state.read_part(best, "weights")
     return TrainedRun(workdir, config, said["data"], said.get("network", ""), selected, arrays)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dico_tf import __version__
-from dico_tf.config import FORMAT, Config, from_json, to_values
+from dico_tf.config import FORMAT, REMOVED, Config, from_json, to_values
 from dico_tf.errors import UserError
 
 # What may change between a run and its continuation: where and how often, not what.
@@ -34,10 +34,10 @@ def default(config: Config) -> Path:
 
 
 def config_hash(config: Config) -> str:
-    plain = to_values(Config())
+    plain = {**REMOVED, **to_values(Config())}  # checkpoints of earlier versions count settings that were removed since
     fixed = {
         name: value
-        for name, value in to_values(config).items()
+        for name, value in {**REMOVED, **to_values(config)}.items()
         if name not in FREE and not (name in LATER and value == plain[name])
     }
     return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
@@ -119,7 +119,7 @@ def check_same(folder: Path, config: Config) -> bool:
     path = folder / "config.json"
     if not path.exists():
         return False
-    before, now = to_values(from_json(read_json(path)["config"])), to_values(config)
+    before, now = to_values(from_json(read_json(path)["config"], str(folder))), to_values(config)
     changed = [f"--{n} was {before[n]}, is {now[n]}" for n in before if n not in FREE and before[n] != now[n]]
     if changed:
         raise UserError(
