@@ -1,3 +1,30 @@
 """Divide one wide network into small branches, co-train them, and average their answers."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dico_tf.cotrain.dico import DiCo
+    from dico_tf.divide.networks.division import divide_model
+    from dico_tf.edge.client import Client
+
 __version__ = "0.1.0"
+__all__ = ["Client", "DiCo", "__version__", "divide_model"]
+
+_LAZY = {"Client": "edge", "DiCo": "cotrain", "divide_model": "divide"}  # imported when first used
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from dico_tf import extras
+
+    try:
+        return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+    except ModuleNotFoundError as error:
+        remedy = extras.remedy(error.name or "")
+        raise ImportError(f"dico_tf.{name}: {remedy}" if remedy else str(error)) from error
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

@@ -16,7 +16,7 @@ from typing import Any
 
 from absl import flags
 
-from dico_tf import config
+from dico_tf import config, extras, invocation, recipes
 from dico_tf.errors import UserError
 from dico_tf.faults import KINDS
 from dico_tf.registry import suggestion
@@ -31,7 +31,10 @@ class Help(Exception):  # noqa: N818 - asked for, not an error
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Script:
-    """What a script takes: flags made from fields, and positional arguments where `positionals` names them."""
+    """A command's flags, made from fields, and its positional arguments, if `positionals` names them.
+
+    `name` is that of the command, such as "train" or "serve worker"; other programs give "-m MODULE".
+    """
 
     name: str
     about: str
@@ -54,19 +57,28 @@ def of(kind: type) -> tuple[dataclasses.Field, ...]:
     return dataclasses.fields(kind)
 
 
-def verb(script: str, verbs: Mapping[str, str], arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
-    """(the leading verb, the words after it); `verbs` says what each does."""
-    known = " or ".join(verbs)
+def verb(name: str, verbs: Mapping[str, str], arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
+    """Split the arguments of a command into its leading verb and the rest; `verbs` maps each verb to its help."""
     if not arguments:
-        raise UserError(f"say what to do first: {known} (--help tells more)")
+        raise UserError(f"a verb is missing: write {_called(name)} {'|'.join(verbs)} (--help explains them)")
     first, rest = arguments[0], arguments[1:]
     if first in _HELP:
-        lines = [f"usage: python {script} VERB [--flag=value ...]", ""]
-        lines += [f"  {name:<8} {about}" for name, about in verbs.items()]
-        raise Help("\n".join([*lines, "", f"python {script} VERB --help lists the flags of a verb."]))
+        raise Help(verbs_text(name, verbs))
     if first not in verbs:
-        raise UserError(f"{first!r} is not what {script} does; {suggestion(first, verbs)} (the verb stands first)")
+        raise UserError(f"unknown verb {first!r}; {suggestion(first, verbs)} (the verb comes first)")
     return first, rest
+
+
+def verbs_text(name: str, verbs: Mapping[str, str]) -> str:
+    """Return the --help of a command that takes a verb."""
+    width = max(map(len, verbs))
+    lines = [f"usage: {_called(name)} VERB [--flag=value ...]", ""]
+    lines += [f"  {verb:<{width}}  {about}" for verb, about in verbs.items()]
+    return "\n".join([*lines, "", f"{_called(name)} VERB --help lists the flags of a verb."])
+
+
+def _called(name: str) -> str:
+    return f"python {name}" if name.startswith("-m ") else invocation.command(name)
 
 
 class _Whole(flags.ArgumentParser):
@@ -178,9 +190,9 @@ _LINE = re.compile(r"--\w+(=.*)?")
 
 
 def _read(name: str, folder: Path, above: tuple[Path, ...]) -> list[_Word]:
-    """The flags of a file; a file named in it is looked for beside it."""
+    """Return the flags of a file; a file named in it is looked for beside it."""
     try:
-        path = (folder / name).resolve()
+        path = _flagfile(name, folder)
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"--flagfile={name} cannot be read: {getattr(error, 'strerror', None) or error}") from None
@@ -200,6 +212,15 @@ def _read(name: str, folder: Path, above: tuple[Path, ...]) -> list[_Word]:
         value = value[1:-1] if quoted else value
         words += _read(value, path.parent, (*above, path)) if flag == "--flagfile" else [(where, flag + equals + value)]
     return words
+
+
+def _flagfile(name: str, folder: Path) -> Path:
+    """Return the path of a flag file, or of a recipe where no such file exists."""
+    if os.path.lexists(folder / name) or Path(name).name != name:
+        return (folder / name).resolve()
+    if not recipes.path(name).is_file():
+        raise UserError(f"--flagfile={name} is neither a file nor a recipe; {recipes.hint(name)}")
+    return recipes.path(name)
 
 
 def _written(value: Any) -> str:
@@ -227,7 +248,7 @@ def help_text(script: Script) -> str:
     lines = [
         script.about,
         "",
-        f"usage: python {script.name} [--flagfile=FILE] [--flag=value ...] {script.positionals}".rstrip(),
+        f"usage: {_called(script.name)} [--flagfile=FILE] [--flag=value ...] {script.positionals}".rstrip(),
     ]
     for field in script.fields:
         choices = field.metadata["choices"]
@@ -246,19 +267,28 @@ def _kind(kind: Any) -> str:
     return {bool: "true|false", int: "N", float: "X", str: "TEXT"}[kind]
 
 
-def run(main: Callable[[list[str]], int | None]) -> None:
-    """Ends the process: 0, 2 and one message for a user's mistake, 130 for Ctrl-C; else Python's 1 and traceback."""
-    name = Path(sys.argv[0]).name
+def run(main: Callable[[list[str]], int | None], program: str = "") -> None:
+    """Run a command and exit with its status.
+
+    0, 2 and one message for a mistake of the user or a package that is not installed, 130 for Ctrl-C;
+    any other exception keeps Python's traceback and status 1. Messages start with `program`.
+    """
+    program = program or Path(sys.argv[0]).name
     try:
         status = main(sys.argv[1:]) or 0
     except Help as text:
         sys.stdout.write(f"{text}\n")
         status = 0
     except UserError as error:
-        sys.stderr.write(f"{name}: {error}\n")
+        sys.stderr.write(f"{program}: {error}\n")
+        status = 2
+    except ModuleNotFoundError as error:
+        if not (remedy := extras.remedy(error.name or "")):
+            raise
+        sys.stderr.write(f"{program}: {remedy}\n")
         status = 2
     except KeyboardInterrupt:
-        sys.stderr.write(f"{name}: interrupted\n")
+        sys.stderr.write(f"{program}: interrupted\n")
         status = 130
     except BrokenPipeError:  # whoever read us, e.g. head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

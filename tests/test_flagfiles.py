@@ -1,10 +1,10 @@
 import pytest
 
-from dico_tf import config, flags
+from dico_tf import config, flags, recipes
 from dico_tf.errors import UserError
 
-SCRIPT = flags.Script(name="train.py", about="Trains.", fields=flags.every_field())
-PICTURES = flags.Script(name="predict.py", about="Answers.", fields=flags.pick("workdir"), positionals="PICTURE ...")
+SCRIPT = flags.Script(name="train", about="Trains.", fields=flags.every_field())
+PICTURES = flags.Script(name="predict", about="Answers.", fields=flags.pick("workdir"), positionals="PICTURE ...")
 
 
 @pytest.fixture
@@ -86,11 +86,33 @@ def test_a_file_may_be_named_twice_but_not_in_itself(write):
     assert "includes itself" in mistake("--flagfile=self.flags")
 
 
+def test_a_recipe_is_known_by_its_name_in_any_folder(write):
+    assert read("--flagfile=quickstart")["dataset"] == "digits"
+    assert read("--flagfile=cifar100.flags") == read(f"--flagfile={recipes.FOLDER / 'cifar100.flags'}")
+    write("own.flags", "--flagfile=quickstart", "--splits=4")
+    assert (read("--flagfile=own.flags")["dataset"], read("--flagfile=own.flags")["splits"]) == ("digits", 4)
+
+
+def test_a_file_wins_over_a_recipe_of_its_name(write):
+    write("quickstart", "--dataset=cifar100")
+    assert read("--flagfile=quickstart")["dataset"] == "cifar100"
+
+
+def test_an_unknown_recipe_has_a_suggestion(write):
+    assert mistake("--flagfile=quickstrat") == (
+        "--flagfile=quickstrat is neither a file nor a recipe; did you mean quickstart?"
+    )
+    assert mistake("--flagfile=x.flags").endswith(f"recipe; all recipes are in {recipes.FOLDER}")
+    write("a.flags", "--flagfile=cifr10.flags")
+    assert "did you mean cifar10 or" in mistake("--flagfile=a.flags")
+
+
 def test_a_file_that_cannot_be_read_is_a_users_mistake(write, tmp_path):
-    assert mistake("--flagfile=none.flags") == "--flagfile=none.flags cannot be read: No such file or directory"
+    gone = "--flagfile=folder/none.flags cannot be read: No such file or directory"
+    assert mistake("--flagfile=folder/none.flags") == gone
     assert "cannot be read" in mistake("--flagfile=")
-    write("a.flags", "--flagfile=gone.flags")
-    assert "--flagfile=gone.flags cannot be read" in mistake("--flagfile=a.flags")
+    write("a.flags", "--flagfile=folder/none.flags")
+    assert mistake("--flagfile=a.flags") == gone
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     assert "--flagfile=binary cannot be read: 'utf-8' codec" in mistake("--flagfile=binary")
     (tmp_path / "ring").symlink_to(tmp_path / "ring")

@@ -7,7 +7,7 @@ from dico_tf import config, flags
 from dico_tf.config import option
 from dico_tf.errors import UserError
 
-SCRIPT = flags.Script(name="train.py", about="Trains.", fields=flags.every_field())
+SCRIPT = flags.Script(name="train", about="Trains.", fields=flags.every_field())
 
 
 def read(*words: str) -> dict:
@@ -133,7 +133,7 @@ def test_stray_words_are_refused_wherever_they_stand():
 
 
 PICTURES = flags.Script(
-    name="predict.py", about="Answers.", fields=flags.pick("workdir", "splits"), positionals="PICTURE ..."
+    name="predict", about="Answers.", fields=flags.pick("workdir", "splits"), positionals="PICTURE ..."
 )
 
 
@@ -160,7 +160,7 @@ def test_a_name_that_is_no_field_cannot_be_picked():
 
 @pytest.mark.parametrize("word", ["--help", "-h", "-help", "--helpfull", "--helpshort"])
 def test_help_is_given_whatever_else_is_asked(word):
-    with pytest.raises(flags.Help, match="usage: python train"):
+    with pytest.raises(flags.Help, match=r"usage: dico train \[--flagfile"):
         flags.parse(SCRIPT, ["--spilts=3", "--flagfile=nowhere", word])
 
 
@@ -190,8 +190,8 @@ def test_a_scripts_own_fields_and_a_default_that_is_true_are_listed():
     class Own:
         loud: bool = option(True, "say it loud")
 
-    text = flags.help_text(flags.Script(name="x.py", about="Shouts.", fields=flags.of(Own), positionals="WORD"))
-    assert "[--flag=value ...] WORD\n" in text
+    text = flags.help_text(flags.Script(name="-m x", about="Shouts.", fields=flags.of(Own), positionals="WORD"))
+    assert "usage: python -m x [--flagfile=FILE] [--flag=value ...] WORD\n" in text
     assert "--[no]loud\n      say it loud (default: true)" in text
 
 
@@ -256,28 +256,28 @@ VERBS = {"worker": "answers", "gateway": "asks"}
 
 
 def test_a_verb_stands_first_and_leaves_the_rest():
-    assert flags.verb("serve.py", VERBS, ["worker", "--port=1", "x"]) == ("worker", ["--port=1", "x"])
-    assert flags.verb("serve.py", VERBS, ["gateway", "--help"]) == ("gateway", ["--help"])
+    assert flags.verb("serve", VERBS, ["worker", "--port=1", "x"]) == ("worker", ["--port=1", "x"])
+    assert flags.verb("serve", VERBS, ["gateway", "--help"]) == ("gateway", ["--help"])
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "say what to do first: worker or gateway"),
-        (["wrker"], "'wrker' is not what serve.py does; did you mean worker?"),
-        (["--port=1", "worker"], "'--port=1' is not what serve.py does"),
-        ([""], "'' is not what serve.py does"),
+        ([], "a verb is missing: write dico serve worker|gateway (--help explains them)"),
+        (["wrker"], "unknown verb 'wrker'; did you mean worker? (the verb comes first)"),
+        (["--port=1", "worker"], "unknown verb '--port=1'; known: gateway, worker (the verb comes first)"),
+        ([""], "unknown verb ''"),
     ],
 )
 def test_no_verb_or_an_unknown_one_is_answered_with_those_there_are(words, said):
     with pytest.raises(UserError) as caught:
-        flags.verb("serve.py", VERBS, words)
+        flags.verb("serve", VERBS, words)
     assert said in str(caught.value)
 
 
 def test_help_before_a_verb_lists_the_verbs():
-    with pytest.raises(flags.Help, match=r"usage: python serve.py VERB") as caught:
-        flags.verb("serve.py", VERBS, ["--help"])
+    with pytest.raises(flags.Help, match=r"usage: dico serve VERB") as caught:
+        flags.verb("serve", VERBS, ["--help"])
     assert "  worker   answers\n  gateway  asks\n" in str(caught.value)
 
 
@@ -295,6 +295,12 @@ def test_two_flags_of_one_name_are_refused_when_a_script_is_made():
         (flags.Help("how to"), 0, "how to\n", ""),
         (UserError("one\ntwo"), 2, "", "x.py: one\ntwo\n"),
         (KeyboardInterrupt(), 130, "", "x.py: interrupted\n"),
+        (
+            ModuleNotFoundError(name="sklearn.datasets"),
+            2,
+            "",
+            'x.py: sklearn is not installed: pip install "dico_tf[train]"\n',
+        ),
     ],
 )
 def test_a_script_ends_with_the_status_of_what_happened(outcome, status, out, err, monkeypatch, capsys):
@@ -311,10 +317,11 @@ def test_a_script_ends_with_the_status_of_what_happened(outcome, status, out, er
     assert capsys.readouterr() == (out, err)
 
 
-def test_what_is_no_users_mistake_keeps_its_traceback(monkeypatch):
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), ModuleNotFoundError("a bug", name="dico_tf.trian")])
+def test_what_is_no_users_mistake_keeps_its_traceback(error, monkeypatch):
     def main(_):
-        raise RuntimeError("a bug")
+        raise error
 
     monkeypatch.setattr("sys.argv", ["x.py"])
-    with pytest.raises(RuntimeError, match="a bug"):
+    with pytest.raises(type(error), match="a bug"):
         flags.run(main)

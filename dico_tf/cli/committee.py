@@ -22,11 +22,11 @@ def _kind(verb: str) -> type:
 
 def script(verb: str) -> flags.Script:
     fields = (*flags.pick(*SHARED[verb]), *flags.of(_kind(verb)))
-    return flags.Script(name=f"committee.py {verb}", about=f"{VERBS[verb].capitalize()}.", fields=fields)
+    return flags.Script(name=f"committee {verb}", about=f"{VERBS[verb].capitalize()}.", fields=fields)
 
 
 def main(arguments: list[str]) -> None:
-    verb, words = flags.verb("committee.py", VERBS, arguments)
+    verb, words = flags.verb("committee", VERBS, arguments)
     values, _ = flags.parse(script(verb), words)
     asked = _kind(verb)(**{field.name: values.pop(field.name) for field in flags.of(_kind(verb))})
     from dico_tf.committee import run

@@ -26,7 +26,7 @@ ASKED = (
     "weight_decay_division",
 )
 SCRIPT = flags.Script(
-    name="divide.py",
+    name="divide",
     about="Prints what dividing a preset changes, and what branches and whole cost.",
     fields=(*flags.pick(*ASKED), *flags.of(Printing)),
 )

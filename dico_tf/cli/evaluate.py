@@ -17,7 +17,7 @@ class Evaluation:
 
 
 SCRIPT = flags.Script(
-    name="evaluate.py",
+    name="evaluate",
     about="Writes evaluation_<split>.json and predictions_<split>.npz into the run's folder, and shows them.",
     fields=(*flags.pick("workdir", "data_dir"), *flags.of(Evaluation)),
 )

@@ -35,7 +35,7 @@ OF_ANY = ("out", "formats", "committee", "stable")  # also where members are of 
 
 
 SCRIPT = flags.Script(
-    name="export.py",
+    name="export",
     about="Writes a trained run's branches and committee as SavedModels and LiteRT files, with manifest.json.",
     fields=(*flags.pick("workdir", "data_dir"), *flags.of(Export)),
 )

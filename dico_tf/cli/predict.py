@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from dico_tf import flags, quiet
+from dico_tf import flags, invocation, quiet
 from dico_tf.config import option
 from dico_tf.errors import UserError
 
@@ -15,7 +15,7 @@ class Prediction:
 
 
 SCRIPT = flags.Script(
-    name="predict.py",
+    name="predict",
     about="Prints each picture's classes (of clips, those of each folder of frames) with probabilities and how far the "
     "branches disagree (nats); of a segmentation run the classes' shares of the pixels.",
     fields=(*flags.pick("workdir", "skip_unreadable"), *flags.of(Prediction)),
@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> None:
     if not values["workdir"]:
         raise UserError("--workdir is needed: the folder of a trained run")
     if not pictures:
-        raise UserError("no picture given: python predict.py --workdir=W pictures/*")
+        raise UserError(f"no picture given: {invocation.command('predict')} --workdir=W pictures/*")
     if values["top"] < 1:
         raise UserError(f"--top={values['top']} must be at least 1")
     from dico_tf.training.workdir import record

@@ -25,11 +25,11 @@ def _sections(verb: str) -> list[type]:
 
 def script(verb: str) -> flags.Script:
     fields = tuple(field for section in _sections(verb) for field in flags.of(section))
-    return flags.Script(name=f"serve.py {verb}", about=f"Serves: {VERBS[verb]}.", fields=fields)
+    return flags.Script(name=f"serve {verb}", about=f"Serves: {VERBS[verb]}.", fields=fields)
 
 
 def main(arguments: list[str]) -> None:
-    verb, words = flags.verb("serve.py", VERBS, arguments)
+    verb, words = flags.verb("serve", VERBS, arguments)
     values, _ = flags.parse(script(verb), words)
     told = [section(**{field.name: values[field.name] for field in flags.of(section)}) for section in _sections(verb)]
     room = importlib.import_module(f"dico_tf.edge.{verb}")  # each verb is a module with run(*sections, say)

@@ -3,10 +3,10 @@
 import shlex
 import sys
 
-from dico_tf import config, flags, quiet
+from dico_tf import config, flags, invocation, quiet
 
 SCRIPT = flags.Script(
-    name="train.py",
+    name="train",
     about="Divides a network into branches, co-trains them on their own views, and says what it bought.",
     fields=flags.every_field(),
 )
@@ -20,11 +20,11 @@ def main(arguments: list[str]) -> int:
     from dico_tf.training.loop import Stopped
     from dico_tf.training.run import train
 
-    command = f"python train.py {shlex.join(arguments)}"
+    command = f"{invocation.command('train')} {shlex.join(arguments)}"
     try:
         summary = train(asked, flags.flagfile(asked, command), say=lambda line: print(line, flush=True))
     except Stopped as stop:
-        print(f"train.py: {stop}", file=sys.stderr)
+        print(f"{invocation.command('train').removeprefix('python ')}: {stop}", file=sys.stderr)
         return 128 + stop.signal
     if summary["chief"] and summary["best_epoch"] is None:
         print(f"--max_steps ended it at step {summary['steps']}, before an epoch was: nothing to evaluate yet")

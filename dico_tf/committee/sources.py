@@ -14,6 +14,7 @@ from dico_tf.committee.saved import Member
 from dico_tf.config import Data
 from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import MEASURES, Cost
+from dico_tf.invocation import command
 from dico_tf.registry import suggestion
 from dico_tf.training import state
 from dico_tf.training.workdir import read_json
@@ -98,15 +99,15 @@ def _of_run(asked: Search, values: dict[str, Any], costs: dict[str, Cost]) -> An
     splits, kept = summary["splits"], read_json(workdir / "config.json")
     if kept.get("config", {}).get("task") == "segmentation":
         raise UserError(
-            f"--workdir={workdir} classifies pixels: python committee.py scenes --members={workdir} takes it"
+            f"--workdir={workdir} classifies pixels: {command('committee scenes')} --members={workdir} takes it"
         )
     own = Cost(macs=_macs(workdir, summary) / splits, params=summary["params"]["branches"] / splits)
     costs = {f"branch_{s}": costs.get(f"branch_{s}", own).over(own) for s in range(splits)}
-    parts = []
+    parts, evaluate = [], command("evaluate")
     for split in ("validation", "test"):
         path = workdir / f"predictions_{split}.npz"
         if not path.exists():
-            raise UserError(f"{path} does not exist: python evaluate.py --workdir={workdir} --split={split} writes it")
+            raise UserError(f"{path} does not exist: {evaluate} --workdir={workdir} --split={split} writes it")
         parts.append(pools.read(path, costs))
     data, sums = kept["data"], of_branches(workdir)
     members = {name: Member(name=name, kind=BRANCH, source=f"{workdir}:{name}", sha256=sums.get(name, ""),
@@ -136,7 +137,7 @@ def _macs(workdir: Path, summary: dict[str, Any]) -> float:
         seen = ", ".join(f"{split} by {v['clips']}x{v['crops']}" if v else split for split, v in found.items())
         raise UserError(
             f"--workdir={workdir} was evaluated by different views of its films ({seen}): "
-            "run evaluate.py for both splits with the same --test_views"
+            f"run {command('evaluate')} for both splits with the same --test_views"
         )
     return found["test"]["macs"] if found["test"] else summary["macs"]["branches"]
 

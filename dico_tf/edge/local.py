@@ -10,9 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
-import dico_tf
 from dico_tf.edge import gateway, options
 from dico_tf.edge.asking.addresses import Address
 from dico_tf.edge.asking.committee import PROBED_EVERY, Rules, convene
@@ -21,7 +19,7 @@ from dico_tf.edge.front.door import Door
 from dico_tf.errors import UserError
 from dico_tf.export import manifest
 
-SERVE = Path(dico_tf.__file__).parents[1] / "serve.py"
+WORKER = [sys.executable, "-P", "-m", "dico_tf.cli", "serve", "worker"]  # -P: finds no modules in its folder
 GRACE = 5.0  # seconds between asking a worker to end and ending it
 _PASSED_ON = ("token_file", "max_request_bytes", "max_batch", "max_concurrency")  # flags that workers share
 _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
@@ -72,8 +70,7 @@ def workers(found: manifest.Manifest, more: Sequence[str]) -> Iterator[dict[str,
     with contextlib.ExitStack() as stack:
         started = {}
         for name in found.branches:
-            command = [sys.executable, str(SERVE), "worker", f"--manifest={path}", f"--member={name}", *more]
-            child = _child([*command, "--http_port=-1"])
+            child = _child([*WORKER, f"--manifest={path}", f"--member={name}", *more, "--http_port=-1"])
             stack.callback(_end, child)
             started[name] = child
         yield {name: _ready(name, child) for name, child in started.items()}
@@ -92,7 +89,11 @@ def _child(command: Sequence[str]) -> subprocess.Popen:
         if os.getppid() != mine:  # we died in between
             os._exit(1)
 
-    return subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True, preexec_fn=with_us)
+    # The modules that this process finds, the child finds, too: also where the package is not installed.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path)}
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, start_new_session=True, preexec_fn=with_us, env=environment
+    )
 
 
 def _ready(name: str, child: subprocess.Popen) -> str:

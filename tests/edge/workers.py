@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import signal
 import ssl
 import subprocess
@@ -34,8 +35,8 @@ def refused(*words: str, env: Mapping[str, str] = {}) -> str:
         words, cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True, timeout=120, check=False
     )
     assert (done.returncode, done.stdout) == (2, ""), done
-    assert "Traceback" not in done.stderr and "serve.py: " in done.stderr
-    return done.stderr.split("serve.py: ", 1)[1].strip()
+    assert "Traceback" not in done.stderr
+    return re.split("serve.py: |dico serve: ", done.stderr, maxsplit=1)[1].strip()
 
 
 class Worker:

@@ -136,7 +136,7 @@ def test_the_help_of_a_verb_answers_without_loading_what_serves(verb):
 
 
 def test_serve_wants_one_verb_first_and_no_other_word():
-    assert mistake("serve.py").startswith("say what to do first: worker")
+    assert mistake("serve.py").startswith("a verb is missing: write python serve.py worker|gateway|local")
     assert "did you mean worker?" in mistake("serve.py", "workers")
     assert mistake("serve.py", "worker", "branch_0") == "stray argument 'branch_0': write --flag=value"
     assert run("serve.py", "--help").status == 0

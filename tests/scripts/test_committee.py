@@ -114,11 +114,11 @@ def test_the_branches_of_a_run_become_a_cascade(tmp_path, capsys):
     assert f"of {first}" in said and "nothing can be compared" in said and "every member" not in said
     told = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text(json.dumps(told | {"config": {"task": "segmentation"}}))
-    with pytest.raises(UserError, match=r"classifies pixels: python committee\.py scenes"):
+    with pytest.raises(UserError, match=r"classifies pixels: dico committee scenes"):
         committee.main(["search", f"--workdir={run}"])
     (run / "config.json").write_text(json.dumps(told))
     (run / "predictions_validation.npz").unlink()
-    with pytest.raises(UserError, match=r"python evaluate\.py --workdir=.* --split=validation writes it"):
+    with pytest.raises(UserError, match=r"dico evaluate --workdir=.* --split=validation writes it"):
         committee.main(["search", f"--workdir={run}"])
 
 

@@ -12,6 +12,7 @@ from dico_tf.edge.lanes import foreign
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import softmax
 from dico_tf.export import manifest
+from dico_tf.invocation import command
 
 SIGNATURE, INPUT, LOGITS, PROBABILITIES, CLASS_ID = "serving_default", "image", "logits", "probabilities", "class_id"
 PASSED_ON = {"branch_probabilities": 3, "disagreement": 1}  # of a committee's file: how many dimensions they have
@@ -111,8 +112,8 @@ def _check_alone(found: manifest.Manifest, member: str) -> None:
     if member == manifest.COMMITTEE and manifest.COMMITTEE in (found.content.get("source") or ()):
         raise UserError(
             f"the export {found.folder} is a committee of any members, which no single LiteRT file holds: "
-            "python serve.py local serves it, or a worker for each of "
-            f"{', '.join(found.branches)} and python serve.py gateway before them"
+            f"{command('serve local')} serves it, or a worker for each of "
+            f"{', '.join(found.branches)} and {command('serve gateway')} before them"
         )
 
 

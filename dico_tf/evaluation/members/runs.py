@@ -21,6 +21,7 @@ from dico_tf.evaluation.members.frozen import compiled
 from dico_tf.evaluation.members.member import Graph, Member, Network
 from dico_tf.evaluation.members.reading import Reading
 from dico_tf.evaluation.members.spelling import Spelling
+from dico_tf.invocation import command
 from dico_tf.layers.image import Normalisation
 from dico_tf.layers.tokens import fitted
 from dico_tf.models.menu import Preset, find
@@ -36,7 +37,7 @@ def members(spelling: Spelling, classes: int) -> list[Member]:
     """Each branch, unless a part names one or all of them together."""
     spelling.check(OPTIONS)
     run = trained_run(spelling.place)
-    run.check_images("members", "give a classification run; committee.py scenes takes those of segmentation")
+    run.check_images("members", f"give a classification run; {command('committee scenes')} takes those of segmentation")
     names = [f"branch_{s}" for s in range(run.config.network.splits)]
     if spelling.part and spelling.part not in (*names, ENSEMBLE):
         raise UserError(

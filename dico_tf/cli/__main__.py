@@ -1,0 +1,33 @@
+"""The installed command: `dico train --flagfile=cifar10`, also started as `python -m dico_tf.cli`."""
+
+import importlib
+import sys
+
+from dico_tf import __version__, flags
+
+COMMANDS = {
+    "train": "divide a network into branches and co-train them",
+    "evaluate": "score a trained run on one of its splits",
+    "predict": "print the classes of images",
+    "divide": "print what dividing a network changes, and what it costs",
+    "committee": "find ensembles and cascades of any models",
+    "export": "write SavedModels, LiteRT files and what TensorFlow Serving needs",
+    "serve": "answer requests from an export, without TensorFlow",
+}
+
+
+def main(arguments: list[str]) -> int | None:
+    if arguments[:1] == ["--version"]:
+        raise flags.Help(f"dico_tf {__version__}")
+    name, rest = flags.verb("", COMMANDS, arguments)
+    return importlib.import_module(f"dico_tf.cli.{name}").main(rest)
+
+
+def run() -> None:
+    """Entry point of the installed `dico`."""
+    named = sys.argv[1:2] if sys.argv[1:2] and sys.argv[1] in COMMANDS else []
+    flags.run(main, " ".join(["dico", *named]))
+
+
+if __name__ == "__main__":
+    run()

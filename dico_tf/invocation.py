@@ -1,0 +1,17 @@
+"""How users start a command: `dico evaluate`, or `python evaluate.py` where the scripts are."""
+
+import os
+import sys
+
+
+def command(name: str) -> str:
+    """Return what a user types to start a command, e.g. `python committee.py search` for "committee search".
+
+    Scripts are named where the running program is one of them, or lies beside them; the installed `dico` otherwise.
+    """
+    program, space, verb = name.partition(" ")
+    folder, running = os.path.split(sys.argv[0])
+    script = running.endswith(".py") and running != "__main__.py"
+    if script and os.path.isfile(os.path.join(folder, f"{program}.py")):
+        return f"python {program}.py{space}{verb}"
+    return f"dico {name}".rstrip()
