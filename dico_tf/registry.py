@@ -24,11 +24,15 @@ class Registry(Generic[T]):
     def __init__(self, kind: str):
         self.kind = kind
         self._things: dict[str, T] = {}
+        self._unlisted: set[str] = set()
 
-    def add(self, name: str, thing: T) -> T:
+    def add(self, name: str, thing: T, listed: bool = True) -> T:
+        """Register a thing; an unlisted one is found by its name and left out where all are listed."""
         if name in self._things:
             raise ValueError(f"{self.kind} {name!r} is registered twice")
         self._things[name] = thing
+        if not listed:
+            self._unlisted.add(name)
         return thing
 
     def __getitem__(self, name: str) -> T:
@@ -40,10 +44,10 @@ class Registry(Generic[T]):
         return name in self._things
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._things)
+        return (name for name in self._things if name not in self._unlisted)
 
     def __len__(self) -> int:
-        return len(self._things)
+        return len(self._things) - len(self._unlisted)
 
     def values(self) -> Iterator[T]:
-        return iter(self._things.values())
+        return (self._things[name] for name in self)

@@ -28,6 +28,8 @@ def of_whole(config: Config, image_size: int) -> float:
         return asked
     if config.optimisation.optimizer != "sgd" and model.startswith(DECOUPLED_FAMILIES):
         return DECOUPLED
+    if model.startswith(("tf_efficientnet_", "torch_efficientnet_")):
+        return EFFICIENTNET_IMAGENET
     if model.startswith("efficientnet_") and image_size > CIFAR_LARGEST:
         return EFFICIENTNET_IMAGENET
     if model.startswith("x3d_"):

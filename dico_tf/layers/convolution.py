@@ -69,19 +69,21 @@ class Pointwise(keras.layers.Conv2D):
         return self.activation(y)
 
 
-def padded(x, kernel: int, stride: int, name: str):
+def padded(x, kernel: int, stride: int, name: str, padding: str = "symmetric"):
     """(images, padding): (kernel - 1) / 2 zeros on every side also where a layer strides.
 
-    TensorFlow's own "same" would pad the far sides only.
+    padding="same" leaves it to TensorFlow, which pads the far sides alone where a layer strides over an even size.
     """
-    if stride == 1 or kernel == 1:
+    if stride == 1 or kernel == 1 or padding == "same":
         return x, "same"
     return keras.layers.ZeroPadding2D((kernel - 1) // 2, name=f"{name}_pad")(x), "valid"
 
 
-def convolution(x, filters: int, kernel: int, name: str, stride: int = 1, groups: int = 1, **options):
+def convolution(
+    x, filters: int, kernel: int, name: str, stride: int = 1, groups: int = 1, padding: str = "symmetric", **options
+):
     """kernel x kernel, no bias unless asked for; starts at N(0, 2 / (kernel kernel filters))."""
-    x, padding = padded(x, kernel, stride, name)
+    x, padding = padded(x, kernel, stride, name, padding)
     kind = GroupedConvolution if groups > 1 else Pointwise if kernel == stride == 1 else keras.layers.Conv2D
     kind = DilatedConvolution if options.get("dilation_rate", 1) > 1 else kind
     start = keras.initializers.RandomNormal(stddev=math.sqrt(2 / (kernel * kernel * filters)))
@@ -96,10 +98,10 @@ def convolution(x, filters: int, kernel: int, name: str, stride: int = 1, groups
     )(x)
 
 
-def depthwise(x, kernel: int, name: str, stride: int = 1):
+def depthwise(x, kernel: int, name: str, stride: int = 1, padding: str = "symmetric"):
     """kernel x kernel on each channel by itself, no bias; starts at N(0, 2 / (kernel kernel channels))."""
     channels = x.shape[-1]
-    x, padding = padded(x, kernel, stride, name)
+    x, padding = padded(x, kernel, stride, name, padding)
     start = keras.initializers.RandomNormal(stddev=math.sqrt(2 / (kernel * kernel * channels)))
     return keras.layers.DepthwiseConv2D(
         kernel, strides=stride, padding=padding, use_bias=False, depthwise_initializer=start, name=name

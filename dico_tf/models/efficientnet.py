@@ -1,8 +1,16 @@
-"""EfficientNet (Tan and Le 2019) with symmetric padding and dropout of whole channels inside its blocks."""
+"""EfficientNet (Tan and Le 2019) in the three forms that checkpoints are published for.
+
+The paper's CIFAR networks pad symmetrically and drop whole channels inside their blocks; they are the listed presets.
+Its ImageNet networks pad as TensorFlow does (`tf_`, as in timm), and those of torchvision and timm divide by another
+epsilon (`torch_`). All three have the same layers of the same shapes, so a checkpoint of another form loads and answers
+wrongly: `forms_of` tells them apart by the names of their layers.
+"""
 
 import dataclasses
 import functools
 import math
+import re
+from collections.abc import Iterable
 
 import keras
 
@@ -12,8 +20,6 @@ from dico_tf.layers.convolution import convolution, depthwise
 from dico_tf.layers.image import Normalisation, entrance, head, uniform
 from dico_tf.layers.normalisation import batch_norm
 from dico_tf.layers.squeeze_excite import squeeze_excite
-
-norm = functools.partial(batch_norm, momentum=0.99, epsilon=1e-3, decay_gamma=False)
 
 EXPANSIONS = (1, 6, 6, 6, 6, 6, 6)
 REPEATS = (1, 2, 2, 3, 3, 4, 1)
@@ -30,8 +36,11 @@ class Spec:
     channels: tuple[int, ...] = (16, 24, 40, 80, 112, 192, 320)  # of each group
     head: int = 1280
     divisor: int = 8  # channels are multiples of it, unless width is 1
+    padding: str = "symmetric"  # or "same", as TensorFlow pads layers that stride
+    epsilon: float = 1e-3  # of batch normalisation
+    block_dropout: bool = True  # of whole channels inside the blocks
+    layout: str = ""  # "imagenet", or by the image size
 
-    layout = ""  # follows the image size
     splits = (1, 2, 4)
 
     def rounded(self, channels: int) -> int:
@@ -58,6 +67,31 @@ PRESETS = {
     "efficientnet_b6": Spec(width=1.8, depth=2.6, dropout=0.5),
     "efficientnet_b7": Spec(width=2.0, depth=3.1, dropout=0.5),
 }
+FORMS = {  # by how the names of their presets begin: what differs in their Spec
+    "tf_": {"padding": "same", "block_dropout": False, "layout": "imagenet"},
+    "torch_": {"epsilon": 1e-5, "block_dropout": False, "layout": "imagenet"},
+}
+UNLISTED = {
+    form + name: dataclasses.replace(spec, **changes)
+    for form, changes in FORMS.items()
+    for name, spec in PRESETS.items()
+}
+_WIDTH_OF_B5 = 1.6  # from which on torchvision has the paper's epsilon
+
+
+def forms_of(layers: Iterable[str], width: float) -> tuple[str, ...]:
+    """Return the forms, as they begin presets' names, that layers of these names can be of; () if nothing tells."""
+    patterns = {
+        r"_conv_stem\.|_blocks\.\d": ("tf_",),  # the paper's ImageNet networks, and their PyTorch port
+        r"mod\d+\.block\d": ("",),  # the paper's networks that are also for CIFAR
+        r"features\.\d+\.\d": ("",) if width >= _WIDTH_OF_B5 else ("torch_",),  # torchvision
+        r"conv_stem\.|blocks\.\d+\.\d": tuple(FORMS),  # timm, which names the layers of both alike
+    }
+    for layer in layers:
+        for pattern, forms in patterns.items():
+            if re.match(pattern, layer):
+                return forms
+    return ()
 
 
 def regularised(spec: Spec, splits: int) -> Spec:
@@ -77,10 +111,13 @@ def narrow(spec: Spec, scale: float) -> Spec:
 
 def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
     image, x = entrance(image_size, normalisation)
-    stem, *strides = STRIDES["cifar" if image_size <= CIFAR_LARGEST else "imagenet"]
-    x = swish(norm(convolution(x, spec.rounded(spec.stem), 3, "stem_conv", stem), "stem_norm"), "stem_swish")
+    stem, *strides = STRIDES[spec.layout or ("cifar" if image_size <= CIFAR_LARGEST else "imagenet")]
+    norm = functools.partial(batch_norm, momentum=0.99, epsilon=spec.epsilon, decay_gamma=False)
+    x = convolution(x, spec.rounded(spec.stem), 3, "stem_conv", stem, padding=spec.padding)
+    x = swish(norm(x, "stem_norm"), "stem_swish")
+    inverted = functools.partial(_inverted, norm=norm, padding=spec.padding)
     for g, channels in enumerate(spec.channels):
-        rate = spec.dropout * (g + 1) / len(spec.channels)
+        rate = spec.dropout * (g + 1) / len(spec.channels) if spec.block_dropout else 0.0
         for i in range(math.ceil(spec.depth * REPEATS[g])):
             stride = strides[g] if i == 0 else 1
             here = f"group{g + 1}_block{i + 1}"
@@ -93,14 +130,14 @@ def swish(x, name: str):
     return keras.layers.Activation("swish", name=name)(x)
 
 
-def inverted(x, width: int, kernel: int, stride: int, name: str, expansion: int, rate: float):
+def _inverted(x, width: int, kernel: int, stride: int, name: str, expansion: int, rate: float, norm, padding: str):
     """[1x1 to expansion times the width,] depthwise, squeeze-excite, 1x1; added to x where the shape stays."""
     entering = x.shape[-1]
     y = x
     if expansion > 1:
         y = convolution(y, expansion * entering, 1, f"{name}_expand_conv")
         y = swish(norm(y, f"{name}_expand_norm"), f"{name}_expand_swish")
-    y = depthwise(y, kernel, f"{name}_depthwise_conv", stride)
+    y = depthwise(y, kernel, f"{name}_depthwise_conv", stride, padding)
     y = swish(norm(y, f"{name}_depthwise_norm"), f"{name}_depthwise_swish")
     y = squeeze_excite(y, max(entering // 4, 1), f"{name}_se", activation="swish")
     y = norm(convolution(y, width, 1, f"{name}_project_conv"), f"{name}_project_norm")

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -98,6 +98,15 @@ class Preset:
     def heads(self) -> tuple[str, ...]:
         """How the names of layers begin that the classifier on the same backbone has not."""
         return getattr(self.family, "HEAD", ("logits", "auxiliary"))
+
+    def fitting(self, layers: Iterable[str]) -> tuple[str, ...]:
+        """Names of the presets that a checkpoint with layers of these names can be of; () where nothing tells."""
+        if self.family is not efficientnet:
+            return ()
+        base = next(
+            (self.name.removeprefix(form) for form in efficientnet.FORMS if self.name.startswith(form)), self.name
+        )
+        return tuple(form + base for form in efficientnet.forms_of(layers, self.spec.width))
 
     def filmed(self, frames: int) -> "Preset":
         """The same for clips of so many frames; 0 = its own."""
@@ -212,6 +221,8 @@ PRESETS: Registry[Preset] = Registry("model")
 for _family in FAMILIES:
     for _name, _spec in _family.PRESETS.items():
         PRESETS.add(_name, Preset(name=_name, family=_family, spec=_spec))
+for _name, _spec in efficientnet.UNLISTED.items():  # the same sizes again
+    PRESETS.add(_name, Preset(name=_name, family=efficientnet, spec=_spec), listed=False)
 
 
 def find(model: str | dict[str, Any]) -> Preset | own.Own:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from dico_tf.data.shapes import CIFAR_LARGEST
 from dico_tf.errors import UserError
-from dico_tf.models import timm_names, weight_matching
+from dico_tf.models import own, timm_names, weight_matching
 from dico_tf.models.checkpoints import SAFE, SUFFIXES, read
-from dico_tf.models.menu import find
+from dico_tf.models.menu import PRESETS, Preset, find
 from dico_tf.models.weight_matching import Entry
 
 
@@ -32,11 +34,32 @@ def holds_weights(path: str | Path) -> bool:
 
 def load(model: Any, path: str | Path, classes: str = "same") -> Carried:
     """The checkpoint's weights into a DiCo of as many branches; classes="any" leaves a head of others fresh."""
-    return fill(model.branches, path, find(model.get_config()["model"]).family_name, classes)
+    return fill(model.branches, path, find(model.get_config()["model"]), classes)
 
 
-def fill(branches: Sequence[Any], path: str | Path, family: str, classes: str = "same") -> Carried:
-    """The checkpoint's weights into as many networks of a family."""
+def preset_of(preset: Preset, path: str | Path) -> Preset:
+    """Return the form of a listed preset that the checkpoint is of. Raises UserError if it can be of several."""
+    if preset.family_name != "efficientnet":  # the only family in several forms
+        return preset
+    names = preset.fitting(read(path)[0])
+    if len(names) == 1 and preset.name in list(PRESETS):
+        return PRESETS[names[0]]
+    _check_form(preset, names, path)
+    return preset
+
+
+def _check_form(preset: Preset, names: Sequence[str], path: str | Path) -> None:
+    if names and preset.name not in names:
+        which = "one of them, the one that it was trained as" if len(names) > 1 else "that preset"
+        raise UserError(
+            f"{path}: expected a checkpoint of {preset.name}, got one whose layers are named as those of "
+            f"{' and '.join(names)}, which pads or normalises otherwise and would answer wrongly; give {which}"
+        )
+
+
+def fill(branches: Sequence[Any], path: str | Path, preset: Preset | own.Own, classes: str = "same") -> Carried:
+    """Load the checkpoint's weights into as many networks of a preset."""
+    family = preset.family_name
     orderless = Path(path).suffix == SAFE
     if orderless and family not in timm_names.TABLES:
         raise UserError(
@@ -45,10 +68,22 @@ def fill(branches: Sequence[Any], path: str | Path, family: str, classes: str = 
         )
     checkpoint = read(path)
     named = orderless or family not in timm_names.IN_ORDER
+    if isinstance(preset, Preset):
+        _check_form(preset, preset.fitting(checkpoint[0]), path)
+        _warn_of_strides(preset, branches[0].input_shape[1], path)
     try:
         return carry(checkpoint, branches, classes, family if named else "")
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+
+
+def _warn_of_strides(preset: Preset, image_size: int | None, path: str | Path) -> None:
+    if not preset.spec.layout and image_size and image_size <= CIFAR_LARGEST:
+        logging.getLogger(__name__).warning(
+            "%s: at %d pixels %s is built with the strides for CIFAR; weights that were trained on images above %d "
+            "pixels, such as ImageNet's, are of another network: give an image size above %d for these",
+            path, image_size, preset.name, CIFAR_LARGEST, CIFAR_LARGEST,
+        )  # fmt: skip
 
 
 def carry(

@@ -36,6 +36,7 @@ def members(spelling: Spelling, classes: int) -> list[Member]:
     if pixels not in PIXELS:
         raise UserError(f"{spelling.source}: ?pixels={pixels} is none of {', '.join(PIXELS)}")
     weights = _weights(spelling)
+    preset = torch_weights.preset_of(preset, weights) if weights else preset
     built = functools.cache(lambda: _built(preset, size, classes or CLASSES, PIXELS[pixels], weights))
     return [
         Member(
@@ -74,5 +75,5 @@ def _built(preset: Preset, size: int, classes: int, normalisation: Normalisation
     finally:
         keras.config.set_dtype_policy(before)
     if weights:
-        torch_weights.fill([model], weights, preset.family_name)
+        torch_weights.fill([model], weights, preset)
     return model
