@@ -96,14 +96,16 @@ def explored(pool: Pool, committee: Committee, percentiles: int) -> tuple[Sweep,
 
 
 def search(pool: Pool, space: Space, goal: Goal, tick: Callable[[], None] = lambda: None) -> list[Point]:
-    """The front of all points that keep to the goal's limits: no other is as cheap and as accurate.
+    """The front of all points that keep to the goal's limits: no other is as cheap and scores as much.
 
-    Sorted by cost. The full ensemble of all members is in the space, too, however many they are.
+    Sorted by cost. The full ensemble of all members is in the space, too, however many they are. No point has fewer
+    right answers than a single member that is no dearer, whatever the score.
     """
     _check(pool, goal)
+    floor = _Floor(pool, goal)
     front: list[Point] = []
     for members in candidates(pool, space, goal):
-        front = pareto([*front, *_points(pool, template(pool, members, space), space, goal)])
+        front = pareto([*front, *_points(pool, template(pool, members, space), space, goal, floor)])
         tick()
     if not front:
         raise UserError(_nothing(pool, goal))
@@ -131,7 +133,25 @@ def chosen(front: Sequence[Point], goal: Goal) -> Point:
     return min(enough, key=lambda point: (point.cost, -point.score))
 
 
-def _points(pool: Pool, committee: Committee, space: Space, goal: Goal) -> Iterator[Point]:
+class _Floor:
+    """Right answers of the best single member that costs no more and keeps to the goal's limits."""
+
+    def __init__(self, pool: Pool, goal: Goal) -> None:
+        within = [
+            member
+            for member in sorted(pool.members, key=lambda member: pool.cost(member, goal.measure))
+            if pool.cost(member, goal.measure) <= min(goal.worst, goal.budget * (1 + 1e-12))
+            and (goal.milliseconds == math.inf or pool.cost(member, "milliseconds") <= goal.milliseconds * (1 + 1e-12))
+        ]
+        self._costs = [pool.cost(member, goal.measure) for member in within]
+        right = [int(are_right(pool.logits[member], pool.labels).sum()) for member in within]
+        self._right = np.maximum.accumulate([0, *right])
+
+    def __call__(self, cost: np.ndarray) -> np.ndarray:
+        return self._right[np.searchsorted(self._costs, cost * (1 + 1e-12), side="right")]
+
+
+def _points(pool: Pool, committee: Committee, space: Space, goal: Goal, floor: _Floor) -> Iterator[Point]:
     """Of one order of members: for each score the cheapest setting."""
     cost = [pool.cost(member, goal.measure) for member in committee.members]
     milliseconds = [pool.cost(member, "milliseconds") for member in committee.members]
@@ -142,7 +162,7 @@ def _points(pool: Pool, committee: Committee, space: Space, goal: Goal) -> Itera
     found, smooth = explored(pool, committee, 0 if many else space.percentiles)
     score = (smooth if space.score == "smooth" else found.score).ravel()
     average, slow = found.average(cost).ravel(), found.average(milliseconds).ravel()
-    kept = average <= goal.budget * (1 + 1e-12)
+    kept = (average <= goal.budget * (1 + 1e-12)) & (found.score.ravel() >= floor(average))
     if goal.milliseconds < math.inf:
         kept &= slow <= goal.milliseconds * (1 + 1e-12)
     settings = np.flatnonzero(kept)

@@ -164,3 +164,23 @@ def test_never_is_a_candidate_of_every_gate_and_so_is_to_let_all_pass():
     _, confidences = stages(ensemble(*POOL.members), POOL.stacked(POOL.members))
     for k, candidates in enumerate(found.candidates):
         assert candidates[0] == confidences[:, k].min() and candidates[-1] == NEVER
+
+
+@pytest.mark.parametrize("seed", range(7))
+def test_no_choice_loses_to_a_single_member_that_is_no_dearer(seed):
+    """Confidences that are shuffled, and surer the worse a member is: what a smooth score is misled by."""
+    random, found = np.random.default_rng(seed), pool(64, seed=seed, skill=[2.0, 2.2, 2.4])
+    logits = {}
+    for k, member in enumerate(found.members):
+        scales = random.permutation(np.geomspace(0.1, 10, found.size)).astype(np.float32) * 4.0 ** (2 - k)
+        logits[member] = found.logits[member] * scales[:, None]
+    found = dataclasses.replace(found, logits=logits)
+    right = {member: (values.argmax(-1) == found.labels).sum() for member, values in logits.items()}
+    for space, budget in itertools.product(
+        (Space(percentiles=8, score="smooth"), Space(percentiles=8, score="smooth", temperatures=True, weights=True)),
+        (10, 30, 45, 90, np.inf),
+    ):
+        front = search(found, space, Goal(budget=budget))
+        for point in (*front, chosen(front, Goal(budget=budget))):
+            no_dearer = [right[member] for member in found.members if found.cost(member, "macs") <= point.cost]
+            assert point.right >= max(no_dearer), (budget, point)
