@@ -81,10 +81,10 @@ def main(arguments: list[str]) -> None:
         raise UserError("--workdir is needed: the folder of a trained run")
     from benchmarks.measure import emit
     from dico_tf.evaluation.predictions import read
-    from dico_tf.training.workdir import read_json
+    from dico_tf.files.json_files import read_of_run
 
     found = read(Path(asked.workdir) / "predictions.npz")
-    config = read_json(Path(asked.workdir) / "config.json")["config"]
+    config = read_of_run(Path(asked.workdir) / "config.json")["config"]
     points = curve(found.logits, found.labels, config["average"])
     for lost, shares in points:
         about = {"lost": lost, "sets": len(shares), "worst": round(min(shares), 4), "best": round(max(shares), 4)}

@@ -12,7 +12,7 @@ from dico_tf.committee.decision import NEVER, Committee, are_right, decide, ense
 from dico_tf.committee.judged import judged
 from dico_tf.committee.pool import Pool
 from dico_tf.committee.search import Point
-from dico_tf.training.workdir import write_bytes
+from dico_tf.files.atomic import write_bytes
 
 _UNITS = {"macs": (1e6, "million multiply-adds"), "params": (1e6, "million parameters"), "milliseconds": (1, "ms")}
 _BINS = 15

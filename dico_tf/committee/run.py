@@ -23,7 +23,7 @@ from dico_tf.committee.search import Goal, Point, Space
 from dico_tf.committee.shown import shown
 from dico_tf.committee.sources import Answered, answered
 from dico_tf.errors import UserError
-from dico_tf.training.workdir import check_writable, write_text
+from dico_tf.files.atomic import check_writable, write_text
 
 NAME = "committee.json"
 _ODD_SCALES = 3.0  # times the spread of another member's logits
@@ -33,7 +33,7 @@ def search(asked: Search, values: dict[str, Any], say: Callable[[str], None]) ->
     """Nothing is written before everything is found; returns the committee."""
     _check(asked)
     out = Path(asked.out)
-    check_writable(out)
+    check_writable(out, "out")
     promise = Promise(risk=asked.risk, confidence=asked.confidence, kind=asked.guarantee) if asked.risk else None
     space, found = _space(asked), answered(asked, values)
     if not asked.members:  # who were warned of when they were asked

@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib.metadata
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -15,9 +14,8 @@ from dico_tf.committee.decision import Committee
 from dico_tf.committee.dense.grid import Grid
 from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import MEASURES, Cost
-from dico_tf.training.workdir import write_text
+from dico_tf.files import json_files
 
-FORMAT = 1
 KIND = "dico_tf committee"
 
 
@@ -80,18 +78,11 @@ def stale(saved: Saved, checksums: Mapping[str, str]) -> str:
 
 
 def save(path: str | Path, saved: Saved) -> None:
-    """Whole or not at all."""
-    path = Path(path)
-    content = json.dumps(_content(saved), indent=1, allow_nan=False) + "\n"
-    try:
-        write_text(path, content)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}") from None
+    json_files.write(Path(path), _content(saved), finite=True)
 
 
 def _content(saved: Saved) -> dict[str, Any]:
     return {
-        "format": FORMAT,
         "kind": KIND,
         "members": [_member(member) for member in saved.members],
         **words.rules(saved.committee),
@@ -123,26 +114,18 @@ def _plain(value: Any) -> Any:
 def load(path: str | Path) -> Saved:
     """UserError that names the file and what is wrong with it."""
     path = Path(path)
-    try:
-        content = json.loads(path.read_bytes(), parse_constant=_refused)
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist: give a committee.json, which committee.py search writes") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is no committee.json, or half of one: {error}") from None
-    if not isinstance(content, dict) or content.get("kind") != KIND:
-        raise UserError(f"{path} is no committee.json: another program wrote it")
-    if content.get("format") != FORMAT:
-        raise UserError(f"{path} is of format {content.get('format')!r}, and this version reads {FORMAT}: search again")
+    content = json_files.read(
+        path,
+        "a committee.json",
+        missing="give a committee.json, which committee.py search writes",
+        again='search again (a gate that nothing passes is "never")',
+        kind=KIND,
+        finite=True,
+    )
     try:
         return _saved(content)
     except UserError as fault:
         raise UserError(f"{path}: {fault}") from None
-
-
-def _refused(word: str) -> None:
-    raise ValueError(f'{word} is no number in JSON; a gate that nothing passes is "never"')
 
 
 def _saved(content: dict[str, Any]) -> Saved:

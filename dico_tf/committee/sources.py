@@ -14,10 +14,10 @@ from dico_tf.committee.saved import Member
 from dico_tf.config import Data
 from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import MEASURES, Cost
+from dico_tf.files import arrays, atomic, checksums
+from dico_tf.files.json_files import read_of_run
 from dico_tf.invocation import command
 from dico_tf.registry import suggestion
-from dico_tf.training import state
-from dico_tf.training.workdir import read_json
 
 BRANCH = "branch"  # kind of a run's branch, whose answers are the run's predictions
 
@@ -95,8 +95,8 @@ def _check_classes(one: Pool, other: Pool) -> None:
 def _of_run(asked: Search, values: dict[str, Any], costs: dict[str, Cost]) -> Answered:
     """Fitted to the validation images, judged by the test images, both as evaluate.py left them."""
     workdir = Path(values["workdir"])
-    summary = read_json(workdir / "summary.json")
-    splits, kept = summary["splits"], read_json(workdir / "config.json")
+    summary = read_of_run(workdir / "summary.json")
+    splits, kept = summary["splits"], read_of_run(workdir / "config.json")
     if kept.get("config", {}).get("task") == "segmentation":
         raise UserError(
             f"--workdir={workdir} classifies pixels: {command('committee scenes')} --members={workdir} takes it"
@@ -126,8 +126,8 @@ def _check_distinct(members: Sequence[Any]) -> None:
 
 def of_branches(workdir: Path) -> dict[str, str]:
     """sha256 of the weights of each branch of a run, as its export knows them; none where only predictions are left."""
-    best = state.settled(workdir / "best")
-    return state.checksums(state.read_part(best, "weights")) if best.exists() else {}
+    best = atomic.current(workdir / "best")
+    return checksums.of_branches(arrays.read_part(best, "weights")) if best.exists() else {}
 
 
 def _macs(workdir: Path, summary: dict[str, Any]) -> float:
@@ -143,7 +143,7 @@ def _macs(workdir: Path, summary: dict[str, Any]) -> float:
 
 
 def _views(path: Path) -> dict[str, Any]:
-    return read_json(path).get("views", {}) if path.exists() else {}
+    return read_of_run(path).get("views", {}) if path.exists() else {}
 
 
 def _of_members(asked: Search, values: dict[str, Any], costs: dict[str, Cost]) -> Answered:

@@ -1,8 +1,6 @@
 """What reading a set's files once has told, kept in the user's cache folder, so that the next start is quick."""
 
-import contextlib
 import hashlib
-import io
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -11,6 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from dico_tf.data.records import Table
+from dico_tf.errors import UserError
+from dico_tf.files import arrays
 
 _FORMAT = 1  # changes with what is stored
 
@@ -39,12 +39,12 @@ def _fingerprint(files: Sequence[Path], about: Sequence[object]) -> str:
 def _read(path: Path) -> Table | None:
     """None where there is no whole file; an archive checks its own sums."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            ids = bytes(archive["ids"]).decode().split("\0") if len(archive["ids"]) else ()
-            found = Table(archive["labels"], np.asarray(ids, np.str_), archive["sizes"], archive["places"])
+        stored = arrays.read(path)
+        ids = bytes(stored["ids"]).decode().split("\0") if len(stored["ids"]) else ()
+        found = Table(stored["labels"], np.asarray(ids, np.str_), stored["sizes"], stored["places"])
     except FileNotFoundError:
         return None
-    except Exception as error:  # numpy and zipfile raise a dozen kinds over bytes that are not theirs
+    except (UserError, KeyError, ValueError) as error:
         logging.getLogger(__name__).warning("%s is damaged (%s): the files are read again", path, error)
         return None
     counts = {len(found.labels), len(found.sizes), len(found.places), len(found.ids) or len(found.labels)}
@@ -52,19 +52,14 @@ def _read(path: Path) -> Table | None:
 
 
 def _write(path: Path, table: Table, stem: str) -> None:
-    """Beside, then renamed; an older one of the same set goes. Without a place to write, the next start reads again."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Write the table and remove older ones of the same set; if the disk refuses, the next start reads again."""
+    ids = np.frombuffer("\0".join(table.ids).encode(), np.uint8)
+    stored = {"labels": table.labels, "ids": ids, "sizes": table.sizes, "places": table.places}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        stream = io.BytesIO()
-        ids = np.frombuffer("\0".join(table.ids).encode(), np.uint8)
-        np.savez(stream, labels=table.labels, ids=ids, sizes=table.sizes, places=table.places)
-        beside.write_bytes(stream.getbuffer())
-        os.replace(beside, path)
+        arrays.write(path, stored)
         for old in path.parent.glob(f"{stem}-*.npz"):
             if old != path:
                 old.unlink(missing_ok=True)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            beside.unlink()
-        logging.getLogger(__name__).warning("%s cannot be written: %s", path, error.strerror)
+    except (OSError, UserError) as error:
+        logging.getLogger(__name__).warning("%s cannot be written: %s", path, error)

@@ -5,8 +5,8 @@ from typing import Any
 
 from dico_tf.evaluation.judge import images, judge
 from dico_tf.evaluation.table import table
+from dico_tf.files import json_files
 from dico_tf.training.assemble import trained_run
-from dico_tf.training.workdir import read_json, write_json
 
 
 def finish(workdir: str | Path) -> str:
@@ -15,14 +15,14 @@ def finish(workdir: str | Path) -> str:
     model, parts = run.network(), images(run)
     found = {name: judge(run, model, name, parts) for name in ("validation", "test") if name in parts}
     shown = found.get("test") or found["validation"]
-    summary = read_json(run.workdir / "summary.json")
+    summary = json_files.read_of_run(run.workdir / "summary.json")
     score = "miou" if shown.get("task") == "segmentation" else "top1"
     summary["final"] = {
         "split": shown["split"],
         "branches": [branch[score] for branch in shown["branches"]],
         "ensemble": shown["ensemble"][score],
     }
-    write_json(run.workdir / "summary.json", summary)
+    json_files.write(run.workdir / "summary.json", summary)
     return describe(summary, shown)
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,12 @@ from dico_tf.data.scenes import SceneSplit
 from dico_tf.data.source import Split
 from dico_tf.errors import UserError
 from dico_tf.evaluation import predictions, report, scene_predictions, scenes
+from dico_tf.files import json_files
 from dico_tf.models.menu import find
 from dico_tf.training import passes
 from dico_tf.training.assemble import TrainedRun, wanted
 from dico_tf.training.progress import Bar
 from dico_tf.training.run import splits
-from dico_tf.training.workdir import write_text
 
 Found = tuple[dict[str, Any], Callable[[Path], None]]  # an evaluation, and what writes its predictions to a path
 
@@ -92,7 +91,4 @@ def _views(run: TrainedRun, split: Split, views: tuple[int, int]) -> dict[str, i
 def _write(folder: Path, name: str, save: Callable[[Path], None], found: dict[str, Any]) -> None:
     for suffix in ("_test", "") if name == "test" else (f"_{name}",):
         save(folder / f"predictions{suffix}.npz")
-        try:
-            write_text(folder / f"evaluation{suffix}.json", json.dumps(found, indent=1) + "\n")
-        except OSError as error:
-            raise UserError(f"cannot write into {folder}: {error.strerror}") from None
+        json_files.write(folder / f"evaluation{suffix}.json", found)

@@ -1,8 +1,7 @@
 """`predictions_<split>.npz`: what every branch said about every image of a split."""
 
-import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from dico_tf.errors import UserError
+from dico_tf.files import arrays
 
 
 class Predictions(NamedTuple):
@@ -21,35 +21,18 @@ class Predictions(NamedTuple):
 def write(path: str | os.PathLike, logits: ArrayLike, labels: ArrayLike, ids: Sequence[Any] | np.ndarray) -> None:
     """Of a classification run."""
     predictions = _checked(logits, labels, np.asarray([_text(name) for name in ids], dtype=np.str_))
-    written(Path(path), predictions._asdict(), np.savez)
-
-
-def written(path: Path, arrays: Mapping[str, np.ndarray], save: Callable[..., None]) -> None:
-    """Beside, then renamed: whoever reads finds the old file or the new one, never half of it."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(beside, "wb") as file:
-            save(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-        _sync_folder(path.parent)
-    except OSError as fault:
-        raise UserError(f"cannot write the predictions {path}: {fault.strerror or fault}") from fault
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink()
+    arrays.write(Path(path), predictions._asdict())
 
 
 def read(path: str | os.PathLike) -> Predictions:
     """The file's three arrays, or a UserError that says what is wrong with it."""
     path = Path(path)
-    arrays = archived(path, Predictions._fields)
-    missing = [name for name in Predictions._fields if name not in arrays]
+    stored = archived(path, Predictions._fields)
+    missing = [name for name in Predictions._fields if name not in stored]
     if missing:
         raise UserError(f"{path} is no predictions file: it lacks {', '.join(missing)}")
     try:
-        return _checked(**arrays)
+        return _checked(**stored)
     except UserError as fault:
         raise UserError(f"{path} is no predictions file: {fault}") from fault
 
@@ -59,15 +42,10 @@ def archived(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise UserError(f"there is no predictions file {path}: evaluate the run first")
     try:
-        with open(path, "rb") as file:  # np.load leaves a path's file open where it fails
-            archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("a single array, not an .npz archive")
-            return {name: archive[name] for name in names if name in archive}
-    except Exception as fault:  # numpy and zipfile raise a dozen kinds over bytes that are not theirs
-        raise UserError(
-            f"{path} is damaged, cut short or no predictions file; evaluate the run again ({fault})"
-        ) from fault
+        stored = arrays.read(path)
+    except UserError as fault:
+        raise UserError(f"{fault}; evaluate the run again") from fault
+    return {name: stored[name] for name in names if name in stored}
 
 
 def _checked(logits: ArrayLike, labels: ArrayLike, ids: np.ndarray) -> Predictions:
@@ -85,12 +63,3 @@ def _checked(logits: ArrayLike, labels: ArrayLike, ids: np.ndarray) -> Predictio
 
 def _text(name: Any) -> str:
     return name.decode() if isinstance(name, bytes) else str(name)
-
-
-def _sync_folder(folder: Path) -> None:
-    """The rename itself must outlive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

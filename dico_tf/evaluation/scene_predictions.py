@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from dico_tf.errors import UserError
-from dico_tf.evaluation.predictions import archived, written
+from dico_tf.evaluation.predictions import archived
+from dico_tf.files import arrays
 
 
 class ScenePredictions(NamedTuple):
@@ -19,17 +20,17 @@ class ScenePredictions(NamedTuple):
 
 
 def write(path: str | os.PathLike, predictions: ScenePredictions) -> None:
-    written(Path(path), _checked(predictions)._asdict(), np.savez_compressed)
+    arrays.write(Path(path), _checked(predictions)._asdict(), compressed=True)
 
 
 def read(path: str | os.PathLike) -> ScenePredictions:
     path = Path(path)
-    arrays = archived(path, ScenePredictions._fields)
-    missing = [name for name in ScenePredictions._fields if name not in arrays]
+    stored = archived(path, ScenePredictions._fields)
+    missing = [name for name in ScenePredictions._fields if name not in stored]
     if missing:
         raise UserError(f"{path} holds no predictions of segmentation: it lacks {', '.join(missing)}")
     try:
-        return _checked(ScenePredictions(**arrays))
+        return _checked(ScenePredictions(**stored))
     except UserError as fault:
         raise UserError(f"{path} holds no predictions of segmentation: {fault}") from fault
 

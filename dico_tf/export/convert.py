@@ -5,15 +5,16 @@ tells each file that it has made on standard output.
 """
 
 import json
-import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from dico_tf.export.graph import ANSWER, Member, Servable
+from dico_tf.files import atomic
 
 SIGNATURE = "serving_default"
 _OUTPUTS = 8  # more than a signature has
@@ -84,11 +85,7 @@ def main(path: str) -> None:
     images = np.load(job["images"], allow_pickle=False) if job["images"] else None
     loaded = tf.saved_model.load(job["saved_model"])
     for kind, out in job["files"].items():
-        content = converted(loaded, kind, job["batch"], images)
-        beside = f"{out}.writing"  # or a full disk would leave half a file
-        with open(beside, "wb") as stream:
-            stream.write(content)
-        os.replace(beside, out)
+        atomic.write_bytes(Path(out), converted(loaded, kind, job["batch"], images))
         sys.stdout.write(f"{out}\n")  # to the process that waits
         sys.stdout.flush()
 

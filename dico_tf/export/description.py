@@ -14,10 +14,11 @@ from dico_tf.export import card as cards
 from dico_tf.export.graph import Member
 from dico_tf.export.manifest import COMMITTEE
 from dico_tf.export.material import Material
+from dico_tf.files.json_files import read_of_run
 from dico_tf.models.audit import audit
 from dico_tf.models.menu import find
 from dico_tf.training.assemble import TrainedRun
-from dico_tf.training.workdir import config_hash, read_json
+from dico_tf.training.workdir import config_hash
 
 PACKAGES = ("tensorflow", "keras", "ai-edge-litert", "numpy")
 
@@ -97,7 +98,7 @@ def _source(run: TrainedRun) -> dict[str, Any]:
 
 def card(run: TrainedRun, content: dict[str, Any]) -> str:
     try:
-        test = read_json(run.workdir / "evaluation_test.json")
+        test = read_of_run(run.workdir / "evaluation_test.json")
     except UserError:
         test = None
     return cards.card(content, run.data, test)

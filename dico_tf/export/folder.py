@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dico_tf.errors import UserError
+from dico_tf.files import atomic
 
 CURRENT = ".current"
 SHOWN = ("manifest.json", "README.md", "saved_model", "tflite")
 _MAKING, _DONE = ".making-", ".export-"
-_REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
@@ -50,7 +50,7 @@ def claimed(out: Path) -> Iterator[None]:
             _lock(lock, out)
             yield
     except Exception as error:
-        if not (reason := _refused(error)):
+        if not (reason := atomic.refusal(error)):
             raise
         raise UserError(f"cannot write to --out={out}: {reason}; make room there, or give another --out") from error
 
@@ -62,16 +62,9 @@ def _lock(lock, out: Path) -> None:
         raise UserError(f"another export into --out={out} is going on: wait for it, or give another") from None
 
 
-def _refused(error: Exception) -> str:
-    """Why the disk would not take it, or nothing; TensorFlow's own errors say it in their text alone."""
-    if isinstance(error, UserError):
-        return ""
-    return next((why for why in map(os.strerror, _REFUSED) if why in str(error)), "")
-
-
 def publish(out: Path, made: Path) -> None:
     """`made` becomes the export that O shows; readers find all of the old one or all of the new one."""
-    flush(made)
+    atomic.flush(made)
     whole = out / f"{_DONE}{uuid.uuid4().hex[:12]}"
     made.rename(whole)
     _link(out, CURRENT, whole.name)
@@ -81,7 +74,7 @@ def publish(out: Path, made: Path) -> None:
     for name in SHOWN:
         if (out / name).is_symlink() and not (whole / name).exists():
             (out / name).unlink()
-    sync(out)
+    atomic.sync(out)
     _remove(out, _DONE, but=whole.name)
 
 
@@ -104,18 +97,3 @@ def _remove(out: Path, kind: str, but: str = "") -> None:
     for path in out.glob(f"{kind}*"):
         if path.name != but:
             shutil.rmtree(path, ignore_errors=True)
-
-
-def flush(folder: Path) -> None:
-    """Every file and folder below is on the disk, and not only on its way there."""
-    for path in folder.rglob("*"):
-        sync(path)
-    sync(folder)
-
-
-def sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dico_tf.errors import UserError
-from dico_tf.evaluation.checksum import checksum
+from dico_tf.files.checksums import checksum
 from dico_tf.registry import suggestion
 
 FORMAT = 1

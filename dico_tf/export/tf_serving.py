@@ -18,7 +18,7 @@ from PIL import Image
 from dico_tf.errors import UserError
 from dico_tf.export import folder
 from dico_tf.export.manifest import COMMITTEE
-from dico_tf.training.workdir import write_text
+from dico_tf.files import atomic
 from dico_tf.wire import tf_serving_pb2 as wire
 
 FOLDER = "tf_serving"
@@ -45,7 +45,7 @@ def stage(saved_model: Path, place: Path, name: str, image_size: int, cascade: b
         for request in warm_up(name, image_size, cascade):
             log = wire.PredictionLog(predict_log=wire.PredictLog(request=request))
             writer.write(log.SerializeToString(deterministic=True))
-    folder.flush(place)
+    atomic.flush(place)
 
 
 def _same(source: str, target: str) -> None:
@@ -99,7 +99,7 @@ def publish(out: Path, staged: Path, keep: int) -> int:
     for name in sorted(path.name for path in staged.iterdir()):  # the committee last: a version that has it is whole
         (served / name).mkdir(exist_ok=True)
         (staged / name).rename(served / name / str(version))
-        folder.sync(served / name)
+        atomic.sync(served / name)
     configure(served, sorted({*before, version})[-keep:])
     _remove(served, staged, but={*before, version})
     return version
@@ -131,8 +131,8 @@ def configure(served: Path, kept: Sequence[int]) -> None:
     A model that the newest has not, such as the third branch where there are only two now, is not served.
     """
     models = {name: [n for n in versions(served, name) if n in kept] for name in _names(served)}
-    write_text(served / BATCHING, _batching())
-    write_text(served / MODELS, _models({name: found for name, found in models.items() if kept[-1] in found}))
+    atomic.write_text(served / BATCHING, _batching())
+    atomic.write_text(served / MODELS, _models({name: found for name, found in models.items() if kept[-1] in found}))
 
 
 def roll_back(out: Path, version: int) -> list[str]:

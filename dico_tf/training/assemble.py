@@ -18,6 +18,8 @@ from dico_tf.data.source import Source
 from dico_tf.divide import weight_decay
 from dico_tf.divide.networks.blueprint import in_float32
 from dico_tf.errors import UserError
+from dico_tf.files import atomic, checksums
+from dico_tf.files.arrays import read_facts, read_part
 from dico_tf.layers import stochastic_depth
 from dico_tf.layers.tokens import fitted
 from dico_tf.models import torch_weights
@@ -156,7 +158,7 @@ class TrainedRun:
     @property
     def checksums(self) -> dict[str, str]:
         """sha256 of each branch's weights, by which a committee knows its members."""
-        return state.checksums(self.arrays)
+        return checksums.of_branches(self.arrays)
 
     def check_images(self, takers: str, remedy: str) -> None:
         """UserError where the run answers other than its takers do, with one class an image."""
@@ -175,10 +177,10 @@ def trained_run(workdir: str | Path) -> TrainedRun:
     workdir = Path(workdir)
     said = record(workdir)
     best = workdir / "best"
-    if not state.settled(best).exists():
+    if not atomic.current(best).exists():
         raise UserError(f"{workdir} has no best/ yet: its training has not finished an epoch")
-    selected = state.read_facts(best)
-    config, arrays = from_json(said["config"], str(workdir)), state.read_part(best, "weights")
+    selected = read_facts(best)
+    config, arrays = from_json(said["config"], str(workdir)), read_part(best, "weights")
     return TrainedRun(workdir, config, said["data"], said.get("network", ""), selected, arrays)
 
 

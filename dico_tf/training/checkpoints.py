@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dico_tf.errors import UserError
+from dico_tf.files.arrays import read_facts, read_part, write_folder
 from dico_tf.training import state
 
 
@@ -32,7 +33,7 @@ class Checkpoints:
         parts = {"weights": state.read(state.weights(model)), "progress": state.read(state.progress(model))}
         if not self.chief:
             return
-        state.write_folder(self.path(step), parts, {**facts, "step": step, "config": self.config_hash})
+        write_folder(self.path(step), parts, {**facts, "step": step, "config": self.config_hash})
         for old in self.steps()[self.keep :]:
             shutil.rmtree(self.path(old), ignore_errors=True)
 
@@ -41,7 +42,7 @@ class Checkpoints:
         arrays = state.read(state.weights(model))
         if self.chief:
             facts = {**facts, "step": int(model.step.numpy()), "config": self.config_hash}
-            state.write_folder(self.best, {"weights": arrays}, facts)
+            write_folder(self.best, {"weights": arrays}, facts)
 
     def restore(self, model, say: Callable[[str], None]) -> dict[str, Any] | None:
         """The newest whole checkpoint's facts after its state went into the model; None where there is none."""
@@ -59,10 +60,10 @@ class Checkpoints:
         return None
 
     def _load(self, model, path: Path) -> dict[str, Any]:
-        facts = state.read_facts(path)
+        facts = read_facts(path)
         if facts["config"] != self.config_hash:
             raise UserError(f"{path} belongs to a run of another config")
         weights, progress = state.weights(model), state.progress(model)
-        arrays = {**state.read_part(path, "weights"), **state.read_part(path, "progress")}
+        arrays = {**read_part(path, "weights"), **read_part(path, "progress")}
         state.assign({**weights, **progress}, arrays, str(path))
         return facts

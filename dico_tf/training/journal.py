@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dico_tf.training.workdir import write_text
+from dico_tf.files.atomic import write_text
 
 PICTURES = 8
 

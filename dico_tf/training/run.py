@@ -13,6 +13,8 @@ from dico_tf.data.source import Source, Split
 from dico_tf.data.validation import carve
 from dico_tf.divide import weight_decay
 from dico_tf.errors import UserError
+from dico_tf.files import atomic, json_files
+from dico_tf.files.json_files import read_of_run
 from dico_tf.models.audit import audit
 from dico_tf.models.menu import PRESETS, find
 from dico_tf.training import assemble, state, workdir
@@ -65,7 +67,7 @@ def _check_division(network: Network) -> None:
 
 def _reference(config: Config, folder: Path, known: bool) -> str | dict[str, Any]:
     """What finds the network: a run that continues keeps its own, though the file it came from be gone."""
-    kept = workdir.read_json(folder / "config.json").get("network") if known else None
+    kept = read_of_run(folder / "config.json").get("network") if known else None
     return kept or find(config.network.model).reference
 
 
@@ -122,8 +124,8 @@ def _train(
         said = [f"{what}: {_listed(names)}" for what, names in remarks.items() if names]
         say(", ".join([f"weights from {config.network.init_from}", *said]))
     if place.chief:  # of a run that continues, too: what is free may have changed
-        workdir.write_json(folder / "config.json", workdir.describe(config, data, reference))
-        workdir.write_text(folder / "run.flags", flags_text)
+        json_files.write(folder / "config.json", workdir.describe(config, data, reference))
+        atomic.write_text(folder / "run.flags", flags_text)
     say(_opening(config, folder, place, parts))
     return _loop_and_sum_up(config, loop, folder, place, data)
 
@@ -144,12 +146,12 @@ def _loop_and_sum_up(config: Config, loop: Loop, folder: Path, place: Devices, d
     finally:
         summary = _summary(config, loop, data, time.monotonic() - started, status)
         if place.chief:
-            workdir.write_json(folder / "summary.json", summary)
+            json_files.write(folder / "summary.json", summary)
     return {**summary, "workdir": str(folder), "chief": place.chief}
 
 
 def _check_data(folder: Path, source: Source) -> None:
-    before = workdir.read_json(folder / "config.json")["data"]["fingerprint"]
+    before = read_of_run(folder / "config.json")["data"]["fingerprint"]
     if before != source.fingerprint:
         raise UserError(
             f"the images of {source.name} changed since --workdir={folder} was begun: give another --workdir"

@@ -1,19 +1,12 @@
-"""Every variable of a run under a stable name, and folders of arrays that are whole or refused."""
+"""Every variable of a run under a stable name."""
 
-import hashlib
-import json
 import math
-import os
-import shutil
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dico_tf.config import FORMAT
 from dico_tf.errors import UserError
-from dico_tf.training.workdir import read_json
 
 
 def weights(model) -> dict[str, Any]:
@@ -69,79 +62,3 @@ def assign(variables: Mapping[str, Any], arrays: Mapping[str, np.ndarray], origi
         raise UserError(f"{origin} is of another network: {'; '.join(faults[:3])}{more}")
     for name, variable in variables.items():
         variable.assign(arrays[name])
-
-
-def write_folder(path: Path, parts: Mapping[str, Mapping[str, np.ndarray]], facts: Mapping[str, Any]) -> None:
-    """PART.npz for each part and state.json with their checksums; appears whole, by one rename."""
-    beside = path.with_name(f".{path.name}.writing")
-    shutil.rmtree(beside, ignore_errors=True)
-    try:
-        beside.mkdir(parents=True)
-        files = {}
-        for name, arrays in parts.items():
-            file = beside / f"{name}.npz"
-            with file.open("wb") as stream:
-                np.savez(stream, **arrays)
-                _flush(stream)
-            files[file.name] = _checksum(file)
-        with (beside / "state.json").open("w", encoding="utf-8") as stream:
-            json.dump({"format": FORMAT, **facts, "files": files}, stream, indent=1)
-            _flush(stream)
-        _replace(beside, path)
-    except OSError as error:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise UserError(f"cannot write {path}: {error.strerror}; what was saved before is intact") from error
-
-
-def _flush(stream) -> None:
-    stream.flush()
-    os.fsync(stream.fileno())
-
-
-def _replace(beside: Path, path: Path) -> None:
-    """A folder cannot replace a folder: the old one steps aside, and `settled` finds it should we die in between."""
-    aside = path.with_name(f".{path.name}.old")
-    shutil.rmtree(aside, ignore_errors=True)
-    if path.exists():
-        path.rename(aside)
-    beside.rename(path)
-    shutil.rmtree(aside, ignore_errors=True)
-
-
-def settled(path: Path) -> Path:
-    """`path`, or what stepped aside for it when its writer was killed between two renames."""
-    aside = path.with_name(f".{path.name}.old")
-    return aside if not path.exists() and aside.exists() else path
-
-
-def _checksum(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def read_facts(path: Path) -> dict[str, Any]:
-    """state.json after its files are compared with their checksums; UserError says what is wrong."""
-    path = settled(path)
-    facts = read_json(path / "state.json")
-    if not isinstance(facts.get("files"), dict):
-        raise UserError(f"{path}/state.json names no files: it is damaged, or another program's")
-    for name, checksum in facts["files"].items():
-        if not (path / name).exists():
-            raise UserError(f"{path}/{name} is missing")
-        if _checksum(path / name) != checksum:
-            raise UserError(f"{path}/{name} is truncated or changed: its checksum differs")
-    return facts
-
-
-def checksums(arrays: Mapping[str, np.ndarray]) -> dict[str, str]:
-    """{branch_0: sha256 of its weights, ...}, of arrays under the names of `weights`."""
-    digests: dict[str, Any] = {}
-    for name in sorted(arrays):
-        branch, _, rest = name.partition("/")
-        digests.setdefault(branch, hashlib.sha256()).update(f"\0{rest}\0".encode() + arrays[name].tobytes())
-    return {name: digest.hexdigest() for name, digest in digests.items()}
-
-
-def read_part(path: Path, name: str) -> dict[str, np.ndarray]:
-    with np.load(settled(path) / f"{name}.npz", allow_pickle=False) as arrays:
-        return dict(arrays)

@@ -4,15 +4,14 @@ import fcntl
 import hashlib
 import importlib.metadata
 import json
-import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from dico_tf import __version__
-from dico_tf.config import FORMAT, REMOVED, Config, from_json, to_values
+from dico_tf.config import REMOVED, Config, from_json, to_values
 from dico_tf.errors import UserError
+from dico_tf.files.json_files import read_of_run
 
 # What may change between a run and its continuation: where and how often, not what.
 FREE = frozenset(
@@ -43,52 +42,10 @@ def config_hash(config: Config) -> str:
     return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
 
 
-def write_text(path: Path, text: str) -> None:
-    write_bytes(path, text.encode())
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Whole or not at all."""
-    beside = path.with_name(f".{path.name}.writing")
-    with beside.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(beside, path)
-
-
-def check_writable(out: Path) -> None:
-    """Before hours of work whose result goes there; nothing is made, not even a folder."""
-    place = out.absolute()
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    try:
-        with tempfile.TemporaryFile(dir=place):
-            pass
-    except OSError as error:
-        raise UserError(f"--out={out} cannot be written: {error.strerror or error}") from None
-
-
-def write_json(path: Path, value: dict[str, Any]) -> None:
-    write_text(path, json.dumps({"format": FORMAT, **value}, indent=1) + "\n")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist: {path.parent} is not the folder of a run") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
-    if not isinstance(value, dict) or value.get("format") != FORMAT:
-        raise UserError(f"{path} is not of format {FORMAT}, the one this version reads")
-    return value
-
-
 def record(folder: str | Path) -> dict[str, Any]:
     """What a run's folder says of its config and data; UserError where it holds no run."""
     path = Path(folder) / "config.json"
-    found = read_json(path)
+    found = read_of_run(path)
     if not all(isinstance(found.get(part), dict) for part in ("config", "data")):
         raise UserError(f"{path} says nothing of the run's config or data: it is damaged")
     return found
@@ -119,7 +76,7 @@ def check_same(folder: Path, config: Config) -> bool:
     path = folder / "config.json"
     if not path.exists():
         return False
-    before, now = to_values(from_json(read_json(path)["config"], str(folder))), to_values(config)
+    before, now = to_values(from_json(read_of_run(path)["config"], str(folder))), to_values(config)
     changed = [f"--{n} was {before[n]}, is {now[n]}" for n in before if n not in FREE and before[n] != now[n]]
     if changed:
         raise UserError(

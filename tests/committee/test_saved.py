@@ -86,7 +86,7 @@ def test_an_old_file_stays_whole_where_a_new_one_cannot_be_written(tmp_path):
     with pytest.raises(TypeError):
         save(path, saved(results={"what": object()}))
     assert load(path) == saved() and [p.name for p in tmp_path.iterdir()] == ["committee.json"]
-    with pytest.raises(UserError, match="cannot be written"):
+    with pytest.raises(UserError, match="cannot write"):
         save(tmp_path / "no" / "committee.json", saved())
 
 
@@ -111,7 +111,7 @@ def member(**changes):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.update(format=2), "is of format 2, and this version reads 1"),
+        (lambda c: c.update(format=2), "expected format 1, got 2: search again"),
         (lambda c: c.update(kind="dico_tf export"), "another program wrote it"),
         (lambda c: c.update(gates=[0.5]), "1 gates, and it needs 2"),
         (lambda c: c.update(gates=[0.5, "sometimes"]), "'sometimes' in gates is neither a number nor never nor always"),
@@ -155,7 +155,7 @@ def test_a_file_that_cannot_be_is_refused_by_name(tmp_path, change, message):
 def test_bytes_that_are_no_committee_are_refused(tmp_path, text):
     path = tmp_path / "mine.json"
     path.write_bytes(text.encode("latin-1"))
-    with pytest.raises(UserError, match=r"mine.json is no committee.json"):
+    with pytest.raises(UserError, match=r"mine.json is not a committee.json"):
         load(path)
 
 

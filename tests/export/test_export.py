@@ -11,6 +11,7 @@ from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import combine
 from dico_tf.evaluation.predictions import read
 from dico_tf.export import manifest
+from dico_tf.files.arrays import read_facts, read_part, write_folder
 from tests.export.conftest import script
 
 BRANCH = {"probabilities", "class_id", "logits"}
@@ -192,11 +193,10 @@ def damaged(run, folder, harm):
 
 
 def _nan(folder):
-    from dico_tf.training import state
 
-    arrays, facts = state.read_part(folder / "best", "weights"), state.read_facts(folder / "best")
+    arrays, facts = read_part(folder / "best", "weights"), read_facts(folder / "best")
     next(iter(arrays.values()))[...] = np.nan
-    state.write_folder(folder / "best", {"weights": arrays}, facts)
+    write_folder(folder / "best", {"weights": arrays}, facts)
 
 
 @pytest.mark.parametrize(

@@ -165,7 +165,7 @@ def test_a_file_that_is_no_committee_ends_an_export_with_status_2_before_anythin
     (tmp_path / "other.json").write_text("{}")
     said = script("export.py", f"--workdir={run}", f"--out={tmp_path / 'o'}", f"--committee={tmp_path / 'other.json'}",
                   status=2)  # fmt: skip
-    assert "other.json is no committee.json" in said and "Traceback" not in said and not (tmp_path / "o").exists()
+    assert "other.json is not a committee.json" in said and "Traceback" not in said and not (tmp_path / "o").exists()
 
 
 def test_gates_that_were_fitted_to_other_weights_are_stale(run, fitted, tmp_path, caplog):

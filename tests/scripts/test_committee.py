@@ -16,7 +16,7 @@ from dico_tf.committee.decision import decide
 from dico_tf.committee.saved import load
 from dico_tf.errors import UserError
 from dico_tf.evaluation import averaging, predictions
-from dico_tf.training import state
+from dico_tf.files.arrays import write_folder
 from tests.committee.generated import pool
 
 ROOT = Path(__file__).parents[2]
@@ -92,7 +92,7 @@ def test_the_branches_of_a_run_become_a_cascade(tmp_path, capsys):
     whole = {"macs": {"branches": 300, "whole": 310}, "params": {"branches": 30, "whole": 31}, "splits": 3}
     (run / "summary.json").write_text(json.dumps({"format": 1, **whole}))
     weights = {f"branch_{s}/kernel": np.full(3, s, np.float32) for s in range(3)}
-    state.write_folder(run / "best", {"weights": weights}, {})
+    write_folder(run / "best", {"weights": weights}, {})
     names = [f"class {c}" for c in range(10)]
     (run / "config.json").write_text(json.dumps({"format": 1, "data": {"image_size": 32, "class_names": names}}))
     committee.main(["search", f"--workdir={run}", f"--out={tmp_path}", "--nofigures", "--percentiles=10"])
@@ -105,7 +105,7 @@ def test_the_branches_of_a_run_become_a_cascade(tmp_path, capsys):
     committee.main(show)
     assert "every member is the one that the gates were fitted to" in capsys.readouterr().out
     first = saved.members[0].name
-    state.write_folder(run / "best", {"weights": weights | {f"{first}/kernel": np.full(3, 9, np.float32)}}, {})
+    write_folder(run / "best", {"weights": weights | {f"{first}/kernel": np.full(3, 9, np.float32)}}, {})
     committee.main(show)
     assert f"the gates are stale: member {first} is not the one" in capsys.readouterr().out
     (run / "best").rename(tmp_path / "moved")

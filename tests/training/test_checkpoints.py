@@ -11,6 +11,8 @@ import pytest
 
 from dico_tf import config
 from dico_tf.errors import UserError
+from dico_tf.files import json_files
+from dico_tf.files.arrays import read_facts, read_part, write_folder
 from dico_tf.training import journal, state, workdir
 
 ROOT = Path(__file__).parents[2]
@@ -33,13 +35,13 @@ class Held:
 @pytest.fixture
 def folder(tmp_path):
     path = tmp_path / "step_3"
-    state.write_folder(path, {"weights": ARRAYS}, {"step": 3})
+    write_folder(path, {"weights": ARRAYS}, {"step": 3})
     return path
 
 
 def test_what_is_written_is_read_to_the_last_bit(folder):
-    assert state.read_facts(folder)["step"] == 3
-    found = state.read_part(folder, "weights")
+    assert read_facts(folder)["step"] == 3
+    found = read_part(folder, "weights")
     assert {n: (a.dtype, a.tolist()) for n, a in found.items()} == {n: (a.dtype, a.tolist()) for n, a in ARRAYS.items()}
 
 
@@ -49,17 +51,17 @@ def test_every_truncation_is_refused(folder):
     for length in (0, 1, len(whole) // 2, len(whole) - 1):
         file.write_bytes(whole[:length])
         with pytest.raises(UserError, match="truncated or changed"):
-            state.read_facts(folder)
+            read_facts(folder)
     file.unlink()
     with pytest.raises(UserError, match=r"weights\.npz is missing"):
-        state.read_facts(folder)
+        read_facts(folder)
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"format": 2, "files": {}}', "[]"])
 def test_a_foreign_state_is_refused(folder, text):
     (folder / "state.json").write_text(text)
     with pytest.raises(UserError):
-        state.read_facts(folder)
+        read_facts(folder)
 
 
 def test_a_full_disk_leaves_the_old_folder_intact(folder, monkeypatch):
@@ -68,8 +70,8 @@ def test_a_full_disk_leaves_the_old_folder_intact(folder, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UserError, match="No space left on device; what was saved before is intact"):
-        state.write_folder(folder, {"weights": ARRAYS}, {"step": 4})
-    assert state.read_facts(folder)["step"] == 3
+        write_folder(folder, {"weights": ARRAYS}, {"step": 4})
+    assert read_facts(folder)["step"] == 3
     assert [p.name for p in folder.parent.iterdir()] == ["step_3"]
 
 
@@ -84,13 +86,13 @@ def test_a_writer_killed_between_two_renames_loses_nothing(folder, monkeypatch):
 
     monkeypatch.setattr(Path, "rename", die_at_the_second)
     with pytest.raises(KeyboardInterrupt):
-        state.write_folder(folder, {"weights": ARRAYS}, {"step": 4})
+        write_folder(folder, {"weights": ARRAYS}, {"step": 4})
     monkeypatch.undo()
     assert not folder.exists()
-    assert state.read_facts(folder)["step"] == 3
-    assert state.read_part(folder, "weights").keys() == ARRAYS.keys()
-    state.write_folder(folder, {"weights": ARRAYS}, {"step": 5})
-    assert state.read_facts(folder)["step"] == 5
+    assert read_facts(folder)["step"] == 3
+    assert read_part(folder, "weights").keys() == ARRAYS.keys()
+    write_folder(folder, {"weights": ARRAYS}, {"step": 5})
+    assert read_facts(folder)["step"] == 5
 
 
 def test_nothing_is_assigned_where_one_array_does_not_fit():
@@ -161,7 +163,7 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
 
 def test_a_folder_of_another_config_is_refused_with_what_differs(tmp_path):
     before = config.from_values({"lr": 0.1, "splits": 2})
-    workdir.write_json(tmp_path / "config.json", workdir.describe(before, {}, "wrn_tiny"))
+    json_files.write(tmp_path / "config.json", workdir.describe(before, {}, "wrn_tiny"))
     assert workdir.check_same(tmp_path, before)
     assert workdir.check_same(tmp_path, config.from_values({"lr": 0.1, "splits": 2, "save_every": 7, "keep": 5}))
     with pytest.raises(UserError, match=r"--lr was 0\.1, is 0\.2"):

@@ -6,6 +6,8 @@ import pytest
 
 from dico_tf.config import Config, from_values
 from dico_tf.errors import UserError
+from dico_tf.files import json_files
+from dico_tf.files.arrays import write_folder
 from dico_tf.layers import bicubic
 from dico_tf.training import assemble, state, workdir
 
@@ -21,8 +23,8 @@ def run(tmp_path_factory):
     config = from_values({"model": "vit_tiny", "method": "cosub"})
     model = assemble.network(config, data(32))
     weights = state.read(state.weights(model))
-    state.write_folder(folder / "best", {"weights": weights}, {"epoch": 0})
-    workdir.write_json(folder / "config.json", workdir.describe(config, data(32), "vit_tiny"))
+    write_folder(folder / "best", {"weights": weights}, {"epoch": 0})
+    json_files.write(folder / "config.json", workdir.describe(config, data(32), "vit_tiny"))
     return folder, weights
 
 

@@ -12,6 +12,8 @@ from dico_tf.config import from_values
 from dico_tf.errors import UserError
 from dico_tf.evaluation.members import segmenters
 from dico_tf.evaluation.segmentation import miou
+from dico_tf.files import json_files
+from dico_tf.files.arrays import write_folder
 from dico_tf.layers import bicubic
 from dico_tf.models.menu import PRESETS
 from dico_tf.training import assemble, state, workdir
@@ -30,8 +32,8 @@ def run_of(folder, config, facts):
     """What a run of it would leave, with the weights it began with."""
     folder.mkdir()
     weights = state.read(state.weights(assemble.network(config, facts)))
-    workdir.write_json(folder / "config.json", workdir.describe(config, facts, config.network.model))
-    state.write_folder(folder / "best", {"weights": weights}, {"epoch": 0, "select": "validation", "weights": "raw"})
+    json_files.write(folder / "config.json", workdir.describe(config, facts, config.network.model))
+    write_folder(folder / "best", {"weights": weights}, {"epoch": 0, "select": "validation", "weights": "raw"})
     return folder
 
 

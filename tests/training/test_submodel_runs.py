@@ -11,6 +11,7 @@ from dico_tf.config import from_values
 from dico_tf.errors import UserError
 from dico_tf.evaluation.members import runs
 from dico_tf.evaluation.members.opening import opened
+from dico_tf.files.arrays import read_part, write_folder
 from dico_tf.layers import bicubic
 from dico_tf.layers.stochastic_depth import droppings
 from dico_tf.training import assemble, state
@@ -37,7 +38,7 @@ def whole(tmp_path_factory) -> Path:
 
 def arrays(folder: Path) -> dict[str, np.ndarray]:
     (last,) = sorted((folder / "checkpoints").glob("step_7"))
-    return {**state.read_part(last, "weights"), **state.read_part(last, "progress")}
+    return {**read_part(last, "weights"), **read_part(last, "progress")}
 
 
 def test_a_run_that_was_interrupted_draws_and_learns_as_one_that_was_not(whole, tmp_path):
@@ -86,7 +87,7 @@ def test_a_run_without_drops_gives_its_weights_to_one_with(whole, tmp_path):
     folder = tmp_path / "plain"  # as a run without drops would be: it has drawn nothing
     shutil.copytree(whole, folder)
     kept = {name: array for name, array in trained.arrays.items() if not name.endswith("state")}
-    state.write_folder(folder / "best", {"weights": kept}, {"epoch": 0, "score": 0.1})
+    write_folder(folder / "best", {"weights": kept}, {"epoch": 0, "score": 0.1})
     dropping = assemble.network(from_values(RECIPE), trained.data)
     assert assemble.start_from(dropping, folder).fresh == []
 

@@ -17,7 +17,7 @@ from dico_tf.committee.saved import Calibration, Member, Saved, save
 from dico_tf.config import Data
 from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import Cost
-from dico_tf.training.workdir import check_writable, write_text
+from dico_tf.files.atomic import check_writable, write_text
 
 NAME = "committee.json"
 _STRIDE = 16  # sides of windows are multiples of it
@@ -27,7 +27,7 @@ _DEAR = 1.1  # times what a window is billed: by its share of the picture
 def scenes(asked: Scenes, values: Mapping[str, Any], say: Callable[[str], None]) -> Point:
     """Nothing is written before everything is found; returns the committee and its grid."""
     _check(asked)
-    check_writable(Path(asked.out))
+    check_writable(Path(asked.out), "out")
     members, source, split = _opened(asked, values)
     frame = source.splits["test"].frame
     grids = _worthwhile(asked, members, frame, say)

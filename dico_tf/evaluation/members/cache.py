@@ -1,11 +1,12 @@
 """What members said and cost, kept on the disk, so that no network runs twice over the same images."""
 
+import contextlib
 import dataclasses
-import io
 import json
 import logging
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,7 @@ import numpy as np
 
 from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import Cost
-
-FORMAT = 1
+from dico_tf.files import arrays, json_files
 
 
 def default() -> Path:
@@ -35,11 +35,11 @@ class Cache:
         """float32 [N, C]; None where there is no whole file."""
         path = self._path(checksum, fingerprint, split)
         try:
-            with np.load(path, allow_pickle=False) as archive:
-                said, logits = str(archive["about"]), archive["logits"]
+            stored = arrays.read(path)
+            said, logits = str(stored["about"]), stored["logits"]
         except FileNotFoundError:
             return None
-        except Exception as error:  # numpy and zipfile raise a dozen kinds over bytes that are not theirs
+        except (UserError, KeyError) as error:
             _warn(path, f"is damaged ({error})")
             return None
         fits = logits.ndim == 2 and logits.dtype == np.float32 and len(logits) == images
@@ -49,16 +49,17 @@ class Cache:
         return logits
 
     def keep(self, checksum: str, fingerprint: str, split: str, logits: np.ndarray) -> None:
-        stream = io.BytesIO()
-        np.savez(stream, logits=logits.astype(np.float32), about=np.asarray(self._about(checksum, fingerprint, split)))
-        self._write(self._path(checksum, fingerprint, split), stream.getvalue())
+        about = np.asarray(self._about(checksum, fingerprint, split))
+        with _warned():
+            path = self._path(checksum, fingerprint, split)
+            arrays.write(path, {"logits": logits.astype(np.float32), "about": about})
 
     def cost(self, checksum: str, machine: str) -> tuple[Cost, str] | None:
         """What was counted, and the sentence of what was found out; times only where this machine measured them."""
         path = self._cost_path(checksum)
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
-            if found["format"] != FORMAT or found["checksum"] != checksum:
+            if found["format"] != json_files.FORMAT or found["checksum"] != checksum:
                 raise ValueError("it is of another member or version")
             numbers = {f.name: _number(found["cost"][f.name]) for f in dataclasses.fields(Cost)}
             said, measured = str(found["said"]), found["machine"]
@@ -81,14 +82,12 @@ class Cache:
 
     def keep_cost(self, checksum: str, cost: Cost, machine: str, said: str, outputs: str = "") -> None:
         numbers = {name: None if math.isnan(v) else v for name, v in dataclasses.asdict(cost).items()}
-        value: dict[str, Any] = {
-            "format": FORMAT, "checksum": checksum, "machine": machine, "said": said, "outputs": outputs,
-            "cost": numbers,
-        }  # fmt: skip
-        self._write(self._cost_path(checksum), (json.dumps(value, indent=1) + "\n").encode())
+        value = {"checksum": checksum, "machine": machine, "said": said, "outputs": outputs, "cost": numbers}
+        with _warned():
+            json_files.write(self._cost_path(checksum), value)
 
     def _about(self, checksum: str, fingerprint: str, split: str) -> str:
-        return f"{FORMAT} {checksum} {fingerprint} {split}"
+        return f"{json_files.FORMAT} {checksum} {fingerprint} {split}"
 
     def _path(self, checksum: str, fingerprint: str, split: str) -> Path:
         return self.folder / f"{checksum[:32]}-{fingerprint}-{split}.npz"
@@ -96,19 +95,14 @@ class Cache:
     def _cost_path(self, checksum: str) -> Path:
         return self.folder / f"{checksum[:32]}.json"
 
-    def _write(self, path: Path, content: bytes) -> None:
-        """Beside, then renamed; without room the next search asks the network again."""
-        beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            with beside.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, path)
-        except OSError as error:
-            logging.getLogger(__name__).warning("%s cannot be written (%s): nothing is kept", path, error.strerror)
-        finally:
-            beside.unlink(missing_ok=True)
+
+@contextlib.contextmanager
+def _warned() -> Iterator[None]:
+    """Warn if the disk refuses a write: the next search then computes the answers again."""
+    try:
+        yield
+    except UserError as error:
+        logging.getLogger(__name__).warning("%s: nothing is cached", error)
 
 
 def _number(value: Any) -> float:

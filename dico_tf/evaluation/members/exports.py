@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from dico_tf.errors import UserError
-from dico_tf.evaluation.checksum import checksum
 from dico_tf.evaluation.cost import Cost
 from dico_tf.evaluation.members import saved_models, tflite
 from dico_tf.evaluation.members.member import Member, Network
 from dico_tf.evaluation.members.reading import Reading
 from dico_tf.evaluation.members.spelling import Spelling
+from dico_tf.files.checksums import checksum
 from dico_tf.registry import suggestion
 
 OPTIONS = ("format",)

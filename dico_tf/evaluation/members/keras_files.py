@@ -11,7 +11,6 @@ from dico_tf.data import pictures
 from dico_tf.divide.networks import blueprint
 from dico_tf.divide.networks.cost import cost as counted
 from dico_tf.errors import UserError
-from dico_tf.evaluation.checksum import checksum
 from dico_tf.evaluation.cost import Cost
 from dico_tf.evaluation.members import pixels, runs
 from dico_tf.evaluation.members.fitting import fixed_size
@@ -19,6 +18,7 @@ from dico_tf.evaluation.members.frozen import compiled, given
 from dico_tf.evaluation.members.member import Graph, Member, Network
 from dico_tf.evaluation.members.reading import Reading
 from dico_tf.evaluation.members.spelling import BACKGROUND, Spelling
+from dico_tf.files.checksums import checksum
 from dico_tf.registry import suggestion
 
 OPTIONS = ("short_side", "pixels", "outputs", "background")

@@ -7,12 +7,12 @@ import keras
 
 from dico_tf.data import pictures
 from dico_tf.errors import UserError
-from dico_tf.evaluation.checksum import checksum
 from dico_tf.evaluation.members import runs
 from dico_tf.evaluation.members.applications import digest
 from dico_tf.evaluation.members.member import Member
 from dico_tf.evaluation.members.reading import Reading
 from dico_tf.evaluation.members.spelling import Spelling
+from dico_tf.files.checksums import checksum
 from dico_tf.layers.image import Normalisation
 from dico_tf.models import torch_weights
 from dico_tf.models.checkpoints import SAFE

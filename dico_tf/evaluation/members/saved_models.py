@@ -10,13 +10,13 @@ from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from dico_tf.data import pictures
 from dico_tf.errors import UserError
-from dico_tf.evaluation.checksum import checksum
 from dico_tf.evaluation.members import pixels
 from dico_tf.evaluation.members.fitting import chosen_output, fixed_size, in_batches
 from dico_tf.evaluation.members.frozen import compiled, cost, given
 from dico_tf.evaluation.members.member import Graph, Member, Network
 from dico_tf.evaluation.members.reading import Reading
 from dico_tf.evaluation.members.spelling import BACKGROUND, Spelling
+from dico_tf.files.checksums import checksum
 
 OPTIONS = ("short_side", "pixels", "outputs", "background", "output")
 DEFAULT = "serving_default"

@@ -13,11 +13,11 @@ from PIL import Image
 from dico_tf.divide.networks.cost import cost as counted
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import combine
-from dico_tf.evaluation.checksum import checksum
 from dico_tf.evaluation.members import keras_files, pixels, runs, tflite
 from dico_tf.evaluation.members.operators import read
 from dico_tf.evaluation.members.spelling import Spelling, parse
 from dico_tf.evaluation.segmentation import enlarged
+from dico_tf.files.checksums import checksum
 from dico_tf.models.menu import find
 from dico_tf.training.assemble import trained_run
 

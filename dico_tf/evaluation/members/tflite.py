@@ -8,7 +8,6 @@ import numpy as np
 
 from dico_tf.data import pictures
 from dico_tf.errors import UserError
-from dico_tf.evaluation.checksum import checksum
 from dico_tf.evaluation.cost import Cost
 from dico_tf.evaluation.members import operators, pixels
 from dico_tf.evaluation.members.fitting import chosen_output, fixed_size, in_batches
@@ -16,6 +15,7 @@ from dico_tf.evaluation.members.member import LiteRT, Member, Network
 from dico_tf.evaluation.members.operators import Contents, Tensor
 from dico_tf.evaluation.members.reading import Reading
 from dico_tf.evaluation.members.spelling import BACKGROUND, Spelling
+from dico_tf.files.checksums import checksum
 
 OPTIONS = ("short_side", "pixels", "outputs", "background", "output")
 _IMAGES = {"FLOAT32": np.float32, "UINT8": np.uint8, "INT8": np.int8}

@@ -79,7 +79,7 @@ def test_a_disk_without_room_costs_only_what_would_have_been_kept(cache, monkeyp
 
     monkeypatch.setattr("os.replace", full)
     cache.keep("c" * 64, "f" * 32, "test", LOGITS)
-    assert "nothing is kept" in caplog.text and len(list(cache.folder.iterdir())) == 1
+    assert "nothing is cached" in caplog.text and len(list(cache.folder.iterdir())) == 1
 
 
 def test_it_stands_in_the_users_cache_folder(monkeypatch, tmp_path):

@@ -1,0 +1,53 @@
+"""JSON files of this project: objects that carry `"format": 1` and, where programs share a folder, a `"kind"`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from dico_tf.errors import UserError
+from dico_tf.files import atomic
+
+FORMAT = 1
+
+
+def write(path: Path, content: dict[str, Any], *, finite: bool = False) -> None:
+    """Write an object with its format, whole or not at all; with `finite`, NaN and infinity raise ValueError."""
+    atomic.write_text(path, json.dumps({"format": FORMAT, **content}, indent=1, allow_nan=not finite) + "\n")
+
+
+def read(path: Path, name: str, *, missing: str, again: str, kind: str = "", finite: bool = False) -> dict[str, Any]:
+    """Load an object of this format and kind.
+
+    Args:
+        name: what the file should be, for messages: "a committee.json".
+        missing: what to do if the file does not exist.
+        again: how to write the file anew: "search again".
+        kind: the value that its "kind" must have; "" accepts any.
+        finite: refuse NaN and infinity, which are not JSON.
+
+    Raises:
+        UserError: the file is missing, damaged, of another program or of another version.
+    """
+    try:
+        content = json.loads(path.read_bytes(), parse_constant=_refuse if finite else None)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist: {missing}") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not {name}, or is damaged ({error}): {again}") from None
+    if not isinstance(content, dict) or (kind and content.get("kind") != kind):
+        raise UserError(f"{path} is not {name}, another program wrote it: {again}")
+    if content.get("format") != FORMAT:
+        raise UserError(f"{path}: expected format {FORMAT}, got {content.get('format')!r:.60}: {again}")
+    return content
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not a JSON number")
+
+
+def read_of_run(path: Path) -> dict[str, Any]:
+    """Load a JSON file of a run's folder."""
+    missing = f"{path.parent} is not the folder of a run"
+    return read(path, "a file of a run", missing=missing, again="train again, or give another folder")
