@@ -22,8 +22,9 @@ def __getattr__(name: str) -> Any:
     try:
         return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
     except ModuleNotFoundError as error:
-        remedy = extras.remedy(error.name or "")
-        raise ImportError(f"dico_tf.{name}: {remedy}" if remedy else str(error)) from error
+        if not (remedy := extras.remedy(error.name or "")):
+            raise
+        raise ImportError(f"dico_tf.{name}: {remedy}", name=error.name) from None
 
 
 def __dir__() -> list[str]:

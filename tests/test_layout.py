@@ -22,7 +22,7 @@ ROOMS = (
     "wire", "export", "edge", "cli",
 )  # fmt: skip
 PACKAGE = sorted(path for path in (ROOT / "dico_tf").rglob("*.py") if not path.stem.endswith("_pb2"))  # made by protoc
-SCRIPTS = sorted(ROOT.glob("*.py"))
+SCRIPTS = sorted(path for path in ROOT.glob("*.py") if path.name != "setup.py")
 COMMANDS = sorted((ROOT / "dico_tf/cli").glob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 BENCHMARKS = sorted((ROOT / "benchmarks").rglob("*.py"))

@@ -1,40 +1,17 @@
 """A worker in a process that sees nothing but the wheels of requirements-edge.txt and what these bring along."""
 
-import importlib.metadata
 import json
-import re
 import subprocess
 import sys
 
 import pytest
 
-from tests.edge import exports, workers
-
-
-def wheels() -> set[str]:
-    """Names of all distributions that pip installs here from requirements-edge.txt."""
-    lines = (workers.ROOT / "requirements-edge.txt").read_text().splitlines()
-    left, found = [line.split("==")[0] for line in lines if "==" in line], set()
-    while left:
-        name = left.pop().lower()
-        if name in found or name == "colorama":  # which only Windows wants
-            continue
-        found.add(name)
-        wanted = importlib.metadata.requires(name) or []
-        left += [re.split(r"[^\w.-]", line)[0] for line in wanted if "extra ==" not in line]
-    return found
+from tests.edge import exports, wheels, workers
 
 
 @pytest.fixture
 def device(tmp_path):
-    """A folder of links to these wheels alone."""
-    for name in wheels():
-        found = importlib.metadata.distribution(name)
-        for top in {file.parts[0] for file in found.files if file.parts[0] not in ("..", "__pycache__")}:
-            link = tmp_path / top
-            if not link.exists():
-                link.symlink_to(found.locate_file(top))
-    return tmp_path
+    return wheels.link(tmp_path)
 
 
 def test_a_worker_needs_no_more_than_its_wheels(device, tmp_path_factory):
