@@ -17,8 +17,8 @@ from typing import Any
 from absl import flags
 
 from dico_tf import config, extras, invocation, recipes
+from dico_tf.config.validation import KINDS
 from dico_tf.errors import UserError
-from dico_tf.faults import KINDS
 from dico_tf.registry import suggestion
 
 WIDTH = 100

@@ -5,8 +5,7 @@ import math
 import pytest
 
 from dico_tf import config
-from dico_tf.config import from_json, from_values, to_values
-from dico_tf.contradictions import clips_and_crops
+from dico_tf.config import clips_and_crops, from_json, from_values, to_values
 from dico_tf.errors import UserError
 
 
@@ -38,7 +37,6 @@ ELSEWHERE = {
     "void": 255, "auxiliary_weight": 0.5,  # of masks, and so at their defaults
     "submodels": 2, "label_weight": 0.5,  # of cosub
     "target": "softmax", "drop_path": 0.3, "drop_form": "masked",
-    "cascade_aware": False,  # of branches that learn together
 }  # fmt: skip
 
 
@@ -96,7 +94,8 @@ def test_a_json_config_of_another_version_is_refused_with_all_it_has_in_excess()
 
 
 def test_a_setting_that_was_removed_is_ignored_at_its_default_and_refused_elsewhere(monkeypatch):
-    monkeypatch.setattr(config, "REMOVED", {"gamma": False, "zeta": (1, 2)})
+    for name, default in (("gamma", False), ("zeta", (1, 2))):
+        monkeypatch.setitem(config.REMOVED, name, default)
     plain = to_values(from_values({}))
     assert from_json({**plain, "zeta": [1, 2], "gamma": False}) == from_json(plain) == from_values({})
     with pytest.raises(UserError, match=r"^runs/old was made by an earlier version with --gamma=True, --zeta=\(1,\), "):
@@ -130,8 +129,8 @@ def test_what_is_of_masks_needs_the_task_of_masks():
     for task in ("classification", "video"):
         lines = faults(task=task, void=11, auxiliary_weight=0.25)
         assert [line.split()[0] for line in lines] == ["--void=11", "--auxiliary_weight=0.25"]
-        assert all(f"is of masks and contradicts --task={task}: give --task=segmentation" in line for line in lines)
-    assert "--frames=8 is of clips" in fault(task="segmentation", frames=8)
+        assert all(f"and contradicts --task={task}: give --task=segmentation" in line for line in lines)
+    assert "--frames=8 is for --task=video" in fault(task="segmentation", frames=8)
 
 
 def test_what_is_of_clips_needs_the_task_of_clips():
@@ -159,7 +158,7 @@ def test_other_views_of_a_test_are_refused(text):
 
 def test_bad_choices_numbers_and_contradictions_come_together():
     lines = faults(agreement="l2", epochs=0, validation=0)
-    assert [line.split()[0] for line in lines] == ["--agreement=l2", "--epochs=0", "--validation=0"]
+    assert [line.split()[0] for line in lines] == ["--agreement", "--epochs=0", "--validation=0"]
 
 
 CHOSEN = [field.name for _, field in config.fields() if field.metadata["choices"]]
@@ -167,7 +166,8 @@ CHOSEN = [field.name for _, field in config.fields() if field.metadata["choices"
 
 @pytest.mark.parametrize("name", CHOSEN)
 def test_a_value_that_is_no_choice_is_refused_with_the_choices(name):
-    line = next(line for line in faults(**{name: "zzz"}) if line.startswith(f"--{name}=zzz is none of "))
+    line = next(line for line in faults(**{name: "zzz"}) if line.startswith(f"--{name} must be one of "))
+    assert line.endswith("got 'zzz'")
     for choice in next(field.metadata["choices"] for _, field in config.fields() if field.name == name):
         assert choice in line
 
@@ -181,7 +181,7 @@ LOWER = {
     "warmup_lr": (0, -1e-9), "min_lr": (0, -1e-9), "clip_norm": (0, -1e-9), "seed": (0, -1), "save_every": (0, -1),
     "keep": (1, 0), "evaluation_batch_size": (1, 0), "label_smoothing": (0, -1e-9), "ema": (0, -1e-9),
     "momentum": (0, -1e-9), "step_factor": (1e-9, 0), "weight_decay": (0, -1e-9),
-    "submodels": (2, 1), "label_weight": (1e-9, 0), "drop_path": (0, -1e-9),
+    "submodels": (2, 1), "label_weight": (1e-9, -1e-9), "drop_path": (0, -1e-9),
     "frames": (0, -1), "frame_rate": (0, -1), "void": (-1, -2), "auxiliary_weight": (0, -1e-9), "poly_power": (1e-9, 0),
 }  # fmt: skip
 OF_SUBMODELS = {"submodels", "label_weight"}
@@ -226,7 +226,7 @@ def test_a_number_that_is_not_finite_is_refused_once(name, value):
 
 
 def test_a_seed_fits_into_31_bits():
-    assert fault(seed=2**31) == "--seed=2147483648 must be below 2147483648"
+    assert fault(seed=2**31) == "--seed=2147483648 must be at least 0 and below 2147483648"
 
 
 def test_minus_one_is_the_published_weight_decay_and_no_other_negative_is():
@@ -320,18 +320,11 @@ def test_a_line_break_is_refused_since_no_flag_file_could_hold_it(text):
     assert "holds a line break" in fault(views=(text,))
 
 
-def test_only_branches_that_learn_together_can_be_aware_of_a_cascade():
-    assert "where no branch knows of another" in fault(splits=2, cascade_aware=True, training="independent")
-    assert "--splits of at least 2" in fault(splits=1, cascade_aware=True)
-    assert from_values({"splits": 2, "cascade_aware": True}).cotraining.cascade_aware
-
-
 def test_segmentation_refuses_what_only_classes_of_images_have():
-    lines = faults(task="segmentation", splits=2, mixup=0.2, cutmix=1.0, cascade_aware=True, skip_unreadable=True)
+    lines = faults(task="segmentation", splits=2, mixup=0.2, cutmix=1.0, skip_unreadable=True)
     assert [line.split("=")[0] for line in lines] == [
         "--mixup",
         "--cutmix",
-        "--cascade_aware contradicts --task",
         "--skip_unreadable contradicts --task",
     ]
     assert "branches share each image's crop" in fault(task="segmentation", training="independent")

@@ -13,7 +13,7 @@ from dico_tf.cli import __main__
 
 ROOT = Path(__file__).parents[1]
 GROUND = {
-    "", "config", "contradictions", "errors", "extras", "faults", "flags", "invocation", "quiet", "recipes", "registry",
+    "", "config", "errors", "extras", "flags", "invocation", "quiet", "recipes", "registry",
 }  # fmt: skip
 BELOW_GROUND = ("files",)  # rooms that the ground itself may use; they use only FOUNDATION
 FOUNDATION = {"", "errors", "registry"}
@@ -34,7 +34,7 @@ MEASURES = (
 NUMPY_ONLY = [
     path
     for path in PACKAGE
-    if path.parent.name in ("dico_tf", "divide", "committee", "dense", "files", "wire")
+    if path.parent.name in ("dico_tf", "config", "divide", "committee", "dense", "files", "wire")
     or "edge" in path.parts
     or path.parts[-2:] == ("export", "manifest.py")
     or (path.parent.name == "evaluation" and path.stem in MEASURES)
@@ -152,7 +152,7 @@ def test_the_words_of_flags_are_known_to_one_module():
     assert [label(path) for path in everywhere if "absl" in tops(path)] == ["dico_tf/flags.py"]
     names = {name for name in imports((ROOT / "dico_tf/flags.py").read_text()) if name.startswith("dico_tf")}
     assert {room(name) for name in names} == {
-        "config", "errors", "extras", "faults", "invocation", "recipes", "registry",
+        "config", "errors", "extras", "invocation", "recipes", "registry",
     }  # fmt: skip
 
 

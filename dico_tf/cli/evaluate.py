@@ -3,8 +3,7 @@
 import dataclasses
 
 from dico_tf import flags, quiet
-from dico_tf.config import option
-from dico_tf.contradictions import clips_and_crops
+from dico_tf.config import clips_and_crops, option
 from dico_tf.errors import UserError
 
 

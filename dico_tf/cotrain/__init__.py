@@ -3,18 +3,16 @@
 import importlib
 from typing import Any
 
-_LEARNERS = {
-    "DiCo": "dico", "Submodels": "submodels", "Segmenter": "segmenter", "PixelSubmodels": "pixel_submodels"
-}  # fmt: skip
+_MODULES = {"DiCo": "dico", "Submodels": "earlier", "Segmenter": "earlier", "PixelSubmodels": "earlier"}
 __all__ = ["DiCo", "PixelSubmodels", "Segmenter", "Submodels"]
 
 
 def __getattr__(name: str) -> Any:
-    """Not before it is asked for, so that losses stay importable without TensorFlow; and then all of them.
+    """Import a model class when it is first used, so that losses stay importable without TensorFlow.
 
-    Whoever has one of them can load what Keras saved of any.
+    All are imported together: a process that has one of them can load what Keras saved of any.
     """
-    if name not in _LEARNERS:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = {learner: importlib.import_module(f"{__name__}.{module}") for learner, module in _LEARNERS.items()}
-    return getattr(found[name], name)
+    modules = {module: importlib.import_module(f"{__name__}.{module}") for module in sorted(set(_MODULES.values()))}
+    return getattr(modules[_MODULES[name]], name)

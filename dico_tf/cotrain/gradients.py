@@ -1,6 +1,7 @@
 """From gradients of a piece of the batch to what the optimizer applies."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -25,21 +26,25 @@ def spare_scales(network: keras.Model) -> None:
             gamma.decays = False
 
 
-def in_pieces(learn: Callable, batches: Sequence[tf.Tensor], pieces: int) -> tuple[tf.Tensor, list[tf.Tensor]]:
-    """learn(*batches) -> (logits, gradients) on one piece after another: logits joined, gradients added.
+def in_pieces(learn: Callable, batch: Any, pieces: int) -> tuple[Any, list[tf.Tensor]]:
+    """Call learn(part) -> (outputs, gradients) on one part of the batch after another; join outputs, add gradients.
 
-    Unrolled, since synchronised batch normalisation cannot stand inside a loop of the graph; each piece waits for
+    Unrolled, since synchronised batch normalisation cannot stand inside a loop of the graph. Each part waits for
     the one before it, or the memory of all would be held at once.
+
+    Args:
+        batch: any structure of tensors with the batch as first axis; so are the outputs.
     """
-    size = _piece(batches[0].shape[0], pieces)
+    size = _piece(tf.nest.flatten(batch)[0].shape[0], pieces)
     parts, sums = [], []
     for i in range(pieces):
-        part = batches if pieces == 1 else [batch[i * size : (i + 1) * size] for batch in batches]
+        first = i * size
+        part = batch if pieces == 1 else tf.nest.map_structure(lambda x, first=first: x[first : first + size], batch)
         with tf.control_dependencies(sums):
-            logits, gradients = learn(*(tf.identity(p) for p in part))
+            outputs, gradients = learn(tf.nest.map_structure(tf.identity, part))
         sums = [a + g for a, g in zip(sums, gradients, strict=True)] if sums else gradients
-        parts.append(logits)
-    return tf.concat(parts, axis=0), sums
+        parts.append(outputs)
+    return tf.nest.map_structure(lambda *each: tf.concat(each, axis=0), *parts), sums
 
 
 def _piece(batch_size: int | None, pieces: int) -> int:

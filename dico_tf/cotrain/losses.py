@@ -7,15 +7,22 @@ from collections.abc import Callable
 from keras import ops
 
 
-def cross_entropy(logits, targets):
-    """-sum_c t log softmax(z): logits [..., C], soft targets [..., C] -> [...]."""
+def cross_entropy(logits, targets, class_weights=()):
+    """Return -sum_c w_c t_c log softmax(z)_c: logits [..., C], soft targets [..., C] -> [...]."""
+    targets = _weighted(targets, class_weights)
     return -ops.sum(targets * ops.log_softmax(ops.cast(logits, "float32")), axis=-1)
 
 
-def binary_cross_entropy(logits, targets):
-    """-mean_c (t log sigmoid(z) + (1 - t) log sigmoid(-z)): logits and targets [..., C] -> [...]."""
+def binary_cross_entropy(logits, targets, class_weights=()):
+    """Return -mean_c w_c (t log sigmoid(z) + (1 - t) log sigmoid(-z)): logits and targets [..., C] -> [...]."""
     z = ops.cast(logits, "float32")
-    return ops.mean(ops.softplus(z) - z * targets, axis=-1)  # whose gradient is right at 0, too
+    terms = ops.softplus(z) - z * targets  # whose gradient is right at 0, too
+    return ops.mean(_weighted(terms, class_weights), axis=-1)
+
+
+def _weighted(values, class_weights):
+    """Return values [..., C] times each class's weight; no weights leave them as they are."""
+    return values * ops.convert_to_tensor(class_weights, "float32") if len(class_weights) else values
 
 
 def present(targets):
@@ -27,7 +34,7 @@ def present(targets):
 class Target:
     """How an answer is compared with the truth, and what of an answer can stand in for the truth."""
 
-    loss: Callable  # (logits [..., C], targets [..., C]) -> [...]
+    loss: Callable  # (logits [..., C], targets [..., C], class_weights=()) -> [...]
     answer: Callable  # logits [..., C] -> targets [..., C]
 
 
@@ -37,15 +44,39 @@ TARGETS = {
 }
 
 
-def mutual(logits, targets, weight: float = 0.5, target: str = "binary"):
-    """Of n submodels' logits [B, n, C] and targets [B, C]: label terms [B, n], cross terms [B, n], both weighted [B].
+@dataclasses.dataclass(frozen=True)
+class LabelLoss:
+    """Loss on the labels: the kind of target, smoothing, and a weight for each class (none: all count the same)."""
+
+    target: str = "softmax"
+    smoothing: float = 0.0
+    class_weights: tuple[float, ...] = ()
+
+    @property
+    def kind(self) -> Target:
+        return TARGETS[self.target]
+
+    def goal(self, targets):
+        """Return what is learned from targets [..., C]: the shares of mixed images, or 1 for each of their classes."""
+        if self.target == "binary":
+            return present(targets)
+        return smooth(targets, self.smoothing) if self.smoothing else targets
+
+    def loss(self, logits, goal):
+        """Return the loss [...] of logits and a goal [..., C]."""
+        return self.kind.loss(logits, goal, self.class_weights)
+
+
+def mutual(logits, targets, weight: float = 0.5, labels: LabelLoss = LabelLoss("binary")):
+    """Return label terms [B, n], cross terms [B, n] and both weighted [B] of n submodels' logits [B, n, C].
 
     L = w / n sum_s l(z_s, y) + (1 - w) / (n (n - 1)) sum_{s != t} l(z_s, p_t), p_t = answer(z_t) held constant. l is
-    linear in its target, so that a submodel's cross terms are one, against the mean of the others' answers.
+    linear in its target, so that a submodel's cross terms are one, against the mean of the others' answers. Targets
+    are [B, C]; for pixels, [B, n, H, W, C] and [B, H, W, C].
     """
-    kind, others = TARGETS[target], logits.shape[1] - 1
+    kind, others = labels.kind, logits.shape[1] - 1
     logits = ops.cast(logits, "float32")
-    label = kind.loss(logits, ops.expand_dims(targets, 1))
+    label = labels.loss(logits, ops.expand_dims(targets, 1))
     answers = ops.stop_gradient(kind.answer(logits))
     teacher = (ops.sum(answers, axis=1, keepdims=True) - answers) / max(others, 1)
     cross = kind.loss(logits, teacher) if others else label
@@ -73,17 +104,6 @@ def kullback_leibler(logits):
     pairs = ops.expand_dims(target, 2) - ops.expand_dims(log_p, 1)  # [B, target S, learner S, C]
     divergence = ops.sum(ops.expand_dims(ops.exp(target), 2) * pairs, axis=(1, 2, -1))
     return divergence / max(logits.shape[1] - 1, 1)
-
-
-def doubt(logits):
-    """Weight of each branch's loss, by how unsure those before it are: logits [B, S, C] -> [B, S], held constant.
-
-    1 for the first; for branch s 1/2 + 1 - max softmax(mean_{i < s} z_i). Per image, so that replicas agree.
-    """
-    logits = ops.stop_gradient(ops.cast(logits, "float32"))
-    before = ops.cumsum(logits, axis=1) / ops.reshape(ops.arange(1, logits.shape[1] + 1, dtype="float32"), (1, -1, 1))
-    unsure = 1.5 - ops.max(ops.softmax(before), axis=-1)  # [B, S]
-    return ops.concatenate([ops.ones_like(unsure[:, :1]), unsure[:, :-1]], axis=1)
 
 
 AGREEMENTS = {"js": jensen_shannon, "kl": kullback_leibler}
@@ -128,6 +148,16 @@ def combine(logits, average: str):
 AVERAGES = ("logits", "probs", "max")
 
 __all__ = [
-    "AVERAGES", "TARGETS", "Agreement", "binary_cross_entropy", "combine", "cross_entropy", "doubt", "jensen_shannon",
-    "kullback_leibler", "mutual", "present", "smooth",
-]  # fmt: skip
+    "AVERAGES",
+    "TARGETS",
+    "Agreement",
+    "LabelLoss",
+    "binary_cross_entropy",
+    "combine",
+    "cross_entropy",
+    "jensen_shannon",
+    "kullback_leibler",
+    "mutual",
+    "present",
+    "smooth",
+]

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from dico_tf.contradictions import clips_and_crops
+from dico_tf.config import clips_and_crops
 from dico_tf.data import clips, memory, pictures
 from dico_tf.data.film_folder import look, opened
 from dico_tf.data.pipeline import plain_faults

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dico_tf.contradictions import clips_and_crops
+from dico_tf.config import clips_and_crops
 from dico_tf.data import source as sources
 from dico_tf.data.pipeline import plain_faults
 from dico_tf.data.scenes import SceneSplit

@@ -2,18 +2,13 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dico_tf.config import Config, Data, from_json
-from dico_tf.contradictions import target
+from dico_tf.config import Config, Data, Settings, from_json, to_values
 from dico_tf.cotrain.dico import DiCo
-from dico_tf.cotrain.pixel_submodels import PixelSubmodels
-from dico_tf.cotrain.segmenter import Segmenter
-from dico_tf.cotrain.submodels import Submodels
 from dico_tf.data.source import Source
 from dico_tf.divide import weight_decay
 from dico_tf.divide.networks.blueprint import in_float32
@@ -27,23 +22,6 @@ from dico_tf.models.menu import PRESETS, check_task, find
 from dico_tf.models.torch_weights import Carried
 from dico_tf.training import state
 from dico_tf.training.workdir import record
-
-Own = Callable[[Config, dict[str, Any]], dict[str, Any]]  # what one class alone is told, of the config and the facts
-LEARNERS: dict[str, tuple[type[DiCo], Own]] = {
-    "classification": (DiCo, lambda config, data: {}),
-    "segmentation": (Segmenter, lambda config, data: {"auxiliary_weight": config.cotraining.auxiliary_weight}),
-    "video": (DiCo, lambda config, data: {"frames": data.get("frames", 0)}),
-}
-
-
-def learning(config: Config) -> tuple[type[DiCo], Own]:
-    """The class of a task, or of submodels, and what it alone is told."""
-    learner, own = LEARNERS[config.data.task]
-    if "cosub" not in config.cotraining.method:
-        return learner, own
-    asked = {"submodels": config.cotraining.submodels, "label_weight": config.cotraining.label_weight}
-    learner = PixelSubmodels if learner is Segmenter else Submodels
-    return learner, lambda config, data: {**own(config, data), **asked}
 
 
 def wanted(config: Config) -> Data:
@@ -79,45 +57,32 @@ def facts(source: Source) -> dict[str, Any]:
     }
 
 
-def network(config: Config, data: dict[str, Any], reference: str | dict[str, Any] = "", precision: str = "") -> DiCo:
-    """A fresh model; coupled decay is the model's, decoupled the optimizer's.
+def settings(config: Config, data: dict[str, Any], reference: str | dict[str, Any] = "") -> dict[str, Any]:
+    """Return the arguments of the DiCo that a config asks for, with the data's facts in place of requests.
 
-    `reference` stands for a network of one's own, whose file may be gone; `precision` for the run's.
+    Args:
+        reference: stands for a network of one's own, whose file may be gone.
     """
+    names = {field.name for field in dataclasses.fields(Settings)}
+    optimisation = config.optimisation
+    decay = weight_decay.of_branch(config, data["image_size"]) if optimisation.optimizer == "sgd" else 0.0
+    return {
+        **{name: value for name, value in to_values(config).items() if name in names},
+        "model": reference or config.network.model,
+        "classes": len(data["class_names"]),
+        "image_size": data["image_size"],
+        "frames": data.get("frames", 0),
+        "weight_decay": decay,  # coupled; decoupled decay is the optimizer's
+        "mean": tuple(data["mean"]),
+        "std": tuple(data["std"]),
+    }
+
+
+def network(config: Config, data: dict[str, Any], reference: str | dict[str, Any] = "", precision: str = "") -> DiCo:
+    """Return a fresh model; `precision` stands for the run's."""
     if precision == "float32":
         reference = in_float32(reference)
-    views, cotraining, optimisation = config.views, config.cotraining, config.optimisation
-    learner, own = learning(config)
-    return learner(
-        reference or config.network.model,
-        config.network.splits,
-        division=config.network.division,
-        classes=len(data["class_names"]),
-        image_size=data["image_size"],
-        views=views.views,
-        same_views=views.same_views,
-        mixup=views.mixup,
-        cutmix=views.cutmix,
-        training=cotraining.training,
-        agreement=cotraining.agreement,
-        agreement_weight=cotraining.agreement_weight,
-        agreement_warmup_epochs=cotraining.agreement_warmup_epochs,
-        target=target(config),
-        label_smoothing=cotraining.label_smoothing,
-        drop_path=config.network.drop_path,
-        drop_form=config.network.drop_form,
-        cascade_aware=cotraining.cascade_aware,
-        average=cotraining.average,
-        weight_decay=weight_decay.of_branch(config, data["image_size"]) if optimisation.optimizer == "sgd" else 0.0,
-        clip_norm=optimisation.clip_norm,
-        accumulation=optimisation.accumulation,
-        sync_batch_norm=config.machine.sync_batch_norm,
-        mean=data["mean"],
-        std=data["std"],
-        seed=config.run.seed,
-        dtype=precision or config.machine.precision,
-        **own(config, data),
-    )
+    return DiCo(**settings(config, data, reference), dtype=precision or config.machine.precision)
 
 
 MOST_OFF = 0.05  # of a drop rate
@@ -126,14 +91,14 @@ ENOUGH_ROWS = math.ceil(1 / MOST_OFF)
 
 def check_rows(model: DiCo, config: Config, replicas: int) -> None:
     """UserError where a pass has so few rows that the efficient form drops at quite another rate than was asked for."""
-    o, copies = config.optimisation, getattr(model, "submodels", 1)
-    rows = o.batch_size // replicas // o.accumulation * copies
+    batch_size, pieces, copies = config.optimisation.batch_size, config.step.accumulation, model.method.copies
+    rows = batch_size // replicas // pieces * copies
     for layer in stochastic_depth.droppings(model.branches[0]):
         if layer.efficient and stochastic_depth.off(rows, layer.rate) > MOST_OFF + 1e-9:
             kept = stochastic_depth.computed(rows, layer.rate)
-            enough = math.ceil(ENOUGH_ROWS / copies) * replicas * o.accumulation
+            enough = math.ceil(ENOUGH_ROWS / copies) * replicas * pieces
             raise UserError(
-                f"--batch_size={o.batch_size} gives a pass {rows} rows, of which residual branches are computed for "
+                f"--batch_size={batch_size} gives a pass {rows} rows, of which residual branches are computed for "
                 f"{kept}: that drops {1 - kept / rows:.0%} instead of {layer.rate:.0%}; give --batch_size={enough} or "
                 "more, or --drop_form=masked"
             )

@@ -14,9 +14,9 @@ from dico_tf.training import state
 class Checkpoints:
     """Every machine reads the state, since running means are summed over machines; only the chief writes it."""
 
-    def __init__(self, workdir: Path, keep: int, config_hash: str, chief: bool = True):
+    def __init__(self, workdir: Path, keep: int, identity: str, chief: bool = True):
         self.folder, self.best = workdir / "checkpoints", workdir / "best"
-        self.keep, self.config_hash, self.chief = keep, config_hash, chief
+        self.keep, self.identity, self.chief = keep, identity, chief
 
     def steps(self) -> list[int]:
         """Steps that have a checkpoint, newest first."""
@@ -33,7 +33,7 @@ class Checkpoints:
         parts = {"weights": state.read(state.weights(model)), "progress": state.read(state.progress(model))}
         if not self.chief:
             return
-        write_folder(self.path(step), parts, {**facts, "step": step, "config": self.config_hash})
+        write_folder(self.path(step), parts, {**facts, "step": step, "identity": self.identity})
         for old in self.steps()[self.keep :]:
             shutil.rmtree(self.path(old), ignore_errors=True)
 
@@ -41,7 +41,7 @@ class Checkpoints:
         """The weights that were selected: raw or averaged, as the model holds them now."""
         arrays = state.read(state.weights(model))
         if self.chief:
-            facts = {**facts, "step": int(model.step.numpy()), "config": self.config_hash}
+            facts = {**facts, "step": int(model.step.numpy()), "identity": self.identity}
             write_folder(self.best, {"weights": arrays}, facts)
 
     def restore(self, model, say: Callable[[str], None]) -> dict[str, Any] | None:
@@ -61,7 +61,7 @@ class Checkpoints:
 
     def _load(self, model, path: Path) -> dict[str, Any]:
         facts = read_facts(path)
-        if facts["config"] != self.config_hash:
+        if facts.get("identity", self.identity) != self.identity:  # earlier versions wrote none
             raise UserError(f"{path} belongs to a run of another config")
         weights, progress = state.weights(model), state.progress(model)
         arrays = {**read_part(path, "weights"), **read_part(path, "progress")}

@@ -165,7 +165,7 @@ class Loop:
             workers=self.devices.workers,
             replicas=self.devices.replicas,
             branches=self.config.network.splits if independent else None,
-            repeats=self.config.views.repeated_augmentation,
+            repeats=self.config.optimisation.repeated_augmentation,
         )[:count]
         return self.devices.distribute(lambda: training_batches(self.train, indices, self._windows(epoch)))
 
@@ -209,7 +209,7 @@ class Loop:
             "seconds": round(self.seconds, 3),
             "images_per_second": round(self.steps_per_epoch * self.batch_size / max(self.seconds, 1e-9), 1),
             "lr": float(self.model.optimizer.learning_rate),
-            **passes.results(self.model, shared),
+            **self.model.results(shared),
         }
         name = self.config.run.select
         row[name] = self._evaluate(self.select)

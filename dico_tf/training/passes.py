@@ -26,11 +26,6 @@ def train_function(devices: Devices, model) -> Callable:
     return step
 
 
-def results(model, shared: bool = True) -> dict[str, object]:
-    """The running means in the words of metrics.jsonl."""
-    return model.scores.results(shared)
-
-
 def _at_once(split: Split, images: int) -> int:
     """Items of a batch: each frame of a clip counts as an image."""
     return max(1, images // split.films.count) if split.films else images
@@ -56,7 +51,7 @@ class Evaluator:
         self._model.reset_metrics()
         for batch in evaluation_batches(split, _at_once(split, self._batch_size)):
             self._step(batch)
-        found = results(self._model)
+        found = self._model.results()
         self._model.reset_metrics()
         return found
 

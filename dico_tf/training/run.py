@@ -115,14 +115,14 @@ def _train(
     model = _build(config, place, data, reference, parts["train"].size // config.optimisation.batch_size)
     if place.chief:
         workdir.check_space(folder, _needed_space(model, config))
-    checkpoints = Checkpoints(folder, config.run.keep, workdir.config_hash(config), place.chief)
+    checkpoints = Checkpoints(folder, config.run.keep, workdir.run_identity(config), place.chief)
     loop = Loop(config, place, model, parts["train"], parts[config.run.select], checkpoints, say)
     loop.resume()
-    if not loop.step and config.network.init_from:
-        carried = assemble.start_from(model, config.network.init_from)
+    if not loop.step and config.run.init_from:
+        carried = assemble.start_from(model, config.run.init_from)
         remarks = {"fresh": carried.fresh, "never run and left out": carried.unused}
         said = [f"{what}: {_listed(names)}" for what, names in remarks.items() if names]
-        say(", ".join([f"weights from {config.network.init_from}", *said]))
+        say(", ".join([f"weights from {config.run.init_from}", *said]))
     if place.chief:  # of a run that continues, too: what is free may have changed
         json_files.write(folder / "config.json", workdir.describe(config, data, reference))
         atomic.write_text(folder / "run.flags", flags_text)

@@ -9,21 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from dico_tf import __version__
-from dico_tf.config import REMOVED, Config, from_json, to_values
+from dico_tf.config import Config, from_json, from_values, identity, to_values
 from dico_tf.errors import UserError
 from dico_tf.files.json_files import read_of_run
 
-# What may change between a run and its continuation: where and how often, not what.
-FREE = frozenset(
-    {"workdir", "data_dir", "save_every", "keep", "evaluation_batch_size", "max_steps", "strategy", "test_views"}
-)
-# What came after the first runs: at its default it says what a config without it said, whose checkpoints go on.
-LATER = frozenset(
-    {
-        "task", "frames", "frame_rate", "void", "auxiliary_weight", "poly_power", "cascade_aware", "submodels",
-        "label_weight", "target", "drop_path", "drop_form", "repeated_augmentation",
-    }
-)  # fmt: skip
 PACKAGES = ("tensorflow", "keras", "keras-cv", "tensorflow-datasets", "numpy")
 
 
@@ -32,14 +21,9 @@ def default(config: Config) -> Path:
     return Path("runs") / f"{name}-{Path(config.network.model).name}-s{config.network.splits}-seed{config.run.seed}"
 
 
-def config_hash(config: Config) -> str:
-    plain = {**REMOVED, **to_values(Config())}  # checkpoints of earlier versions count settings that were removed since
-    fixed = {
-        name: value
-        for name, value in {**REMOVED, **to_values(config)}.items()
-        if name not in FREE and not (name in LATER and value == plain[name])
-    }
-    return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
+def run_identity(config: Config) -> str:
+    """Return a digest of the settings that make a run what it is; a continued run must have the same."""
+    return hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()
 
 
 def record(folder: str | Path) -> dict[str, Any]:
@@ -77,7 +61,8 @@ def check_same(folder: Path, config: Config) -> bool:
     if not path.exists():
         return False
     before, now = to_values(from_json(read_of_run(path)["config"], str(folder))), to_values(config)
-    changed = [f"--{n} was {before[n]}, is {now[n]}" for n in before if n not in FREE and before[n] != now[n]]
+    fixed = identity(config).keys() | identity(from_values(before)).keys()
+    changed = [f"--{n} was {before[n]}, is {now[n]}" for n in before if n in fixed and before[n] != now[n]]
     if changed:
         raise UserError(
             f"--workdir={folder} holds a run of another config ({'; '.join(changed)}): "

@@ -44,17 +44,22 @@ class Mixing:
         self.mixup, self.cutmix, self.seed = mixup, cutmix, seed
 
     def __call__(
-        self, views: list[tf.Tensor], targets: tf.Tensor, step: Any, branch: int = -1
-    ) -> tuple[list[tf.Tensor], tf.Tensor]:
-        """Views S x [B, H, W, 3], targets [B, C]; `branch` -1 draws for all, another one for itself alone."""
+        self, views: list[tf.Tensor], targets: Any, step: Any, branch: int = -1
+    ) -> tuple[list[tf.Tensor], Any]:
+        """Mix views S x [B, H, W, 3] and, in the same way, targets: one tensor [B, C] or a structure of them.
+
+        `branch` -1 draws for all branches, another one for itself alone.
+        """
         if not self.mixup and not self.cutmix:
             return views, targets
         weight = self._weight(views[0], Draws.of_step(self.seed, step, branch=branch))  # [H, W, 1]
-        order = Draws.of_step(self.seed, step, tf.range(tf.shape(targets)[0]), branch).permutation("order")
+        order = Draws.of_step(self.seed, step, tf.range(tf.shape(views[0])[0]), branch).permutation("order")
         share = tf.reduce_mean(weight)
         # a view handed over several times (the same for all branches) is mixed once
         mixed = {id(view): weight * view + (1.0 - weight) * tf.gather(view, order) for view in views}
-        return [mixed[id(view)] for view in views], share * targets + (1.0 - share) * tf.gather(targets, order)
+        return [mixed[id(view)] for view in views], tf.nest.map_structure(
+            lambda target: share * target + (1.0 - share) * tf.gather(target, order), targets
+        )
 
     def _weight(self, view: tf.Tensor, draws: Draws) -> tf.Tensor:
         """[H, W, 1]: what each pixel keeps of its own image."""

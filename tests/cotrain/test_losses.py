@@ -10,7 +10,6 @@ from dico_tf.cotrain.losses import (
     Agreement,
     combine,
     cross_entropy,
-    doubt,
     jensen_shannon,
     kullback_leibler,
     smooth,
@@ -112,18 +111,3 @@ def test_the_three_averages_are_as_defined():
     assert combine(logits, "max").numpy() == pytest.approx(logits.numpy().max(1))
     probabilities = tf.nn.softmax(logits).numpy().mean(1)
     assert np.exp(combine(logits, "probs").numpy()) == pytest.approx(probabilities, abs=1e-6)
-
-
-def test_later_branches_learn_from_what_those_before_are_unsure_of():
-    logits = _stacked([[9.0, 0, 0], [0, 0, 0]], [[0, 0, 0], [0, 0, 0]], [[1, 0, 0], [0, 0, 1]])
-    found = doubt(logits).numpy()
-    first, both = np.exp([9.0, 0, 0]), np.exp([4.5, 0, 0])
-    sure = [1, 1.5 - first[0] / first.sum(), 1.5 - both[0] / both.sum()]
-    assert found == pytest.approx(np.array([sure, [1, 1.5 - 1 / 3, 1.5 - 1 / 3]]), abs=1e-6)
-
-
-def test_doubt_is_held_constant():
-    logits = tf.Variable(_stacked(A, B))
-    with tf.GradientTape() as tape:
-        value = tf.reduce_sum(doubt(logits))
-    assert tape.gradient(value, logits) is None

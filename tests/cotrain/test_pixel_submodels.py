@@ -5,23 +5,32 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dico_tf.cotrain import pixels
-from dico_tf.cotrain.pixel_submodels import PixelSubmodels
+from dico_tf.cotrain import DiCo
+from dico_tf.cotrain import segmentation_losses as pixels
+from dico_tf.cotrain.losses import LabelLoss
+from dico_tf.cotrain.methods.dico import Dico
 from dico_tf.data.masks import VOID
 from dico_tf.errors import UserError
 from dico_tf.layers.stochastic_depth import droppings
 from dico_tf.training import state
-from tests.cotrain.test_segmenter import made
+from tests.cotrain.test_segmenter import cross_entropy, made
 
 # One picture of 2x2 pixels, two classes, two submodels. The last pixel is void.
 LOGITS = np.array([[[[2, 0], [0, 1]], [[-1, 1], [5, -5]]], [[[1, 0], [1, 0]], [[0, 0], [-5, 5]]]], np.float32)
 MASK = np.array([[[0, 1], [1, VOID]]])
 
 
-def submodels(name="upernet_vit_tiny", splits=1, **settings) -> PixelSubmodels:
+def submodels(name="upernet_vit_tiny", splits=1, **settings) -> DiCo:
     keras.utils.set_random_seed(1)
     more = {"division": "params", "classes": 3, "image_size": 32, "views": ("flip",), "drop_path": 0.5}
-    return PixelSubmodels(name, splits, **{**more, **settings})
+    more["method"] = "cosub" if splits == 1 else "dico+cosub"
+    return DiCo(name, splits, **{**more, **settings})
+
+
+def terms(model, logits, method=None):
+    """Losses [B, S], agreement [B] and total [B] of logits [B, S, n, H, W, C] and the mask above."""
+    truth = {"masks": tf.constant(MASK)}
+    return (method or model.method).terms(model.task, logits, truth, model.epoch)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +52,7 @@ def test_the_loss_of_four_pixels_is_the_one_computed_by_hand(pair):
         for one, other in ((0, 1), (1, 0)):
             label.append(-log_p[one, row, column, truth])
             cross.append(-(p[other, row, column] * log_p[one, row, column]).sum())
-    losses, agreement, total = pair._terms(tf.constant(LOGITS[None, None]), tf.constant(MASK))
+    losses, agreement, total = terms(pair, tf.constant(LOGITS[None, None]))
     assert np.mean(label) == pytest.approx(0.4811314, abs=1e-6) and np.mean(cross) == pytest.approx(0.8343319, abs=1e-6)
     assert float(losses[0, 0]) == pytest.approx(np.mean(label), abs=1e-6)
     assert float(total[0]) == pytest.approx(0.3 * np.mean(label) + 0.7 * np.mean(cross), abs=1e-6)
@@ -54,7 +63,7 @@ def test_void_pixels_move_nothing_and_teachers_are_held_constant(pair):
     z = tf.constant(LOGITS[None, None])
     with tf.GradientTape() as tape:
         tape.watch(z)
-        total = pair._terms(z, tf.constant(MASK))[2]
+        total = terms(pair, z)[2]
     gradient = tape.gradient(total, z).numpy()[0, 0]
     assert not gradient[:, 1, 1].any()
     p, truth = tf.nn.softmax(LOGITS).numpy(), np.eye(2)[[[0, 1], [1, 0]]]
@@ -65,9 +74,9 @@ def test_void_pixels_move_nothing_and_teachers_are_held_constant(pair):
 
 
 def test_whole_networks_are_scored_as_a_segmenters(pair):
-    one, mask = tf.constant(LOGITS[None, :1]), tf.constant(MASK)
-    losses, _, total = pair._terms(one, mask)
-    expected = pixels.mean(pixels.cross_entropy(one[:, 0], mask, 0.0), mask)
+    one, mask = tf.constant(LOGITS[None, None, :1]), tf.constant(MASK)
+    losses, _, total = terms(pair, one, Dico(pair.settings, LabelLoss("softmax")))
+    expected = pixels.mean(cross_entropy(one[:, 0, 0], mask), mask)
     assert float(losses[0, 0]) == float(total[0]) == pytest.approx(float(expected[0]))
 
 
@@ -83,7 +92,7 @@ def test_a_step_sees_every_crop_twice_and_tells_how_far_submodels_are_apart():
     found = step(model, images, masks)
     assert seen == [8] and all((names[name].numpy() != old).any() for name, old in before.items())
     assert 0 < float(found["submodels_apart"]) < 1 and 0 <= float(found["ensemble_miou"]) <= 1
-    results = model.scores.results()
+    results = model.results()
     assert len(results["branch_miou"]) == 2 and results["submodels_apart"] > 0 and results["agreement"] > 0
 
 
@@ -102,18 +111,18 @@ def test_a_saved_one_answers_the_same_of_any_size(pair, tmp_path):
     assert pair(images).shape == (2, 1, 9, 10, 2)
     assert np.array_equal(pair(images), again(images))
     assert {name: again.get_config()[name] for name in ("label_weight", "submodels", "target", "auxiliary_weight")} == {
-        "label_weight": 0.3, "submodels": 2, "target": "softmax", "auxiliary_weight": 0.5,
+        "label_weight": 0.3, "submodels": 2, "target": "auto", "auxiliary_weight": 0.5,
     }  # fmt: skip
 
 
 def test_what_is_no_pair_of_dense_predictions_is_refused():
-    with pytest.raises(UserError, match="target='binary': pixels have one class"):
+    with pytest.raises(
+        UserError, match="target=binary contradicts task=segmentation, whose pixels have one class each"
+    ):
         submodels(target="binary")
-    with pytest.raises(UserError, match="drops no residual branch"):
+    with pytest.raises(UserError, match="submodels that are all the same"):
         submodels(drop_path=0.0)
     with pytest.raises(UserError, match="drops no residual branches; leave it out"):
         submodels("deeplabv3_tiny")
-    with pytest.raises(UserError, match="vit_tiny is for classification, and PixelSubmodels learns segmentation"):
-        submodels("vit_tiny")
     with pytest.raises(UserError, match=r"image_size=30 does not divide into patches of 4x4 pixels"):
         submodels(image_size=30)

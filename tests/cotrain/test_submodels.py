@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from dico_tf.cotrain import DiCo, Submodels
-from dico_tf.cotrain.losses import TARGETS, jensen_shannon, mutual, present
+from dico_tf.cotrain.losses import TARGETS, LabelLoss, jensen_shannon, mutual, present
 from dico_tf.errors import UserError
 from dico_tf.layers.stochastic_depth import droppings
 
@@ -81,7 +81,7 @@ def test_a_teacher_that_learned_would_have_other_gradients():
 
 def test_with_softmax_the_loss_is_that_of_the_cross_entropies():
     truth = TRUTH / TRUTH.sum(1, keepdims=True)
-    label, cross, total = mutual(by_image(tf.constant(ROWS, tf.float32)), truth, target="softmax")
+    label, cross, total = mutual(by_image(tf.constant(ROWS, tf.float32)), truth, labels=LabelLoss("softmax"))
     assert np.mean(label, axis=0) == pytest.approx((1.1085566729444, 0.8401143352993), abs=1e-6)
     assert np.mean(cross, axis=0) == pytest.approx((0.7145542405891, 0.7169016760101), abs=1e-6)
     assert float(np.mean(total)) == pytest.approx(0.8450317312107, abs=1e-6)
@@ -102,7 +102,7 @@ def test_of_more_submodels_each_learns_from_each_other_one(target):
     label = np.mean([kind.loss(z[:, s], y) for s in range(4)], axis=0)
     pairs = [(s, t) for s in range(4) for t in range(4) if s != t]
     cross = np.mean([kind.loss(z[:, s], kind.answer(z[:, t])) for s, t in pairs], axis=0)
-    assert np.asarray(mutual(z, y, 0.3, target)[2]) == pytest.approx(0.3 * label + 0.7 * cross, abs=1e-6)
+    assert np.asarray(mutual(z, y, 0.3, LabelLoss(target))[2]) == pytest.approx(0.3 * label + 0.7 * cross, abs=1e-6)
 
 
 def test_half_precision_is_computed_in_float32():
@@ -138,25 +138,26 @@ def submodels(splits: int = 1, kind=Submodels, model: str = "vit_tiny", rate: fl
 
 
 def inputs(model) -> tuple:
-    views, targets = model._inputs(model._numbered(_unpacked()))
-    return views, [model._goal(t) for t in targets]
+    """(S views, truth) of a step on the batch."""
+    numbered = model.numbered(model.task.unpack(batch()))
+    return model.task.inputs(numbered, model.epoch, model.step, model.method.teach)
 
 
-def _unpacked():
-    from dico_tf.cotrain.batch import unpack
-
-    return unpack(batch())
+def rows(model, branch: int = 0):
+    """Logits [B, n, C] of a branch's copies in training."""
+    (logits,) = model.heads(model.branches[branch], inputs(model)[0][branch])
+    return logits
 
 
 def test_copies_of_an_image_differ_in_training_and_not_otherwise():
     model = submodels()
     (view,), _ = inputs(model)
-    logits = model._answer(model.branches[0], view).numpy()  # [B, n, C]
+    logits = rows(model).numpy()
     assert logits.shape == (COUNT, 2, CLASSES)
     apart = np.abs(logits[:, 0] - logits[:, 1]).max(-1)
     assert np.all(apart > 1e-3)
-    rows = model.branches[0](tf.concat([view, view], 0), training=False).numpy()
-    assert np.array_equal(rows[:COUNT], rows[COUNT:])
+    whole = model.branches[0](tf.concat([view, view], 0), training=False).numpy()
+    assert np.array_equal(whole[:COUNT], whole[COUNT:])
     whole = submodels(kind=DiCo)
     assert np.asarray(model(IMAGES)) == pytest.approx(np.asarray(whole(IMAGES)), abs=1e-6)
 
@@ -165,15 +166,13 @@ def test_views_are_mixed_before_they_are_copied_and_targets_are_not_copied(monke
     model, seen = submodels(mixup=0.8, cutmix=1.0, views=("crop+flip",)), []
     branch = model.branches[0]
     monkeypatch.setattr(type(branch), "call", _spied(type(branch).call, seen))
-    goals = []
-    monkeypatch.setattr(model, "_terms", lambda logits, g, own=model._terms: goals.append(g) or own(logits, g))
     model.train_step(batch())
-    (rows,) = seen
-    assert rows.shape == (2 * COUNT, 32, 32, 3)
-    assert np.array_equal(rows[:COUNT], rows[COUNT:])
-    assert not np.array_equal(rows[:COUNT], IMAGES)
-    for (goal,) in goals:
-        assert goal.shape == (COUNT, CLASSES)
+    (images,) = seen
+    assert images.shape == (2 * COUNT, 32, 32, 3)
+    assert np.array_equal(images[:COUNT], images[COUNT:])
+    assert not np.array_equal(images[:COUNT], IMAGES)
+    _, truth = inputs(model)
+    assert [target.shape for target in model.task.targets(truth)] == [(COUNT, CLASSES)]
 
 
 def _spied(call, seen):
@@ -186,7 +185,8 @@ def _spied(call, seen):
 
 def test_mixed_images_have_all_of_their_classes_as_binary_targets():
     model = submodels(mixup=0.8)
-    _, (goal,) = inputs(model)
+    _, truth = inputs(model)
+    goal = model.method.labels.goal(model.task.targets(truth)[0])
     assert set(np.unique(goal)) == {0.0, 1.0}
     assert set(np.sum(goal, axis=1)) == {1.0, 2.0}
     assert np.array_equal(present(tf.constant([[0.9, 0.1, 0.0], [0.0, 1.0, 0.0]])), [[1, 1, 0], [0, 1, 0]])
@@ -194,14 +194,13 @@ def test_mixed_images_have_all_of_their_classes_as_binary_targets():
 
 @pytest.mark.parametrize("kind", [DiCo, Submodels])
 def test_smoothing_and_binary_targets_exclude_each_other(kind):
-    with pytest.raises(UserError, match="would make every class present of a binary target"):
+    with pytest.raises(UserError, match="would make every class present of binary targets"):
         submodels(kind=kind, target="binary", label_smoothing=0.1)
-    assert submodels(kind=kind, target="softmax", label_smoothing=0.1).label_smoothing == 0.1
+    assert submodels(kind=kind, target="softmax", label_smoothing=0.1).settings.label_smoothing == 0.1
 
 
 def gradients(model) -> list[np.ndarray]:
-    views, goals = inputs(model)
-    return [np.asarray(g) for g in model._learn(*views, *goals)[1]]
+    return [np.asarray(g) for g in model.learn(inputs(model))[1]]
 
 
 def test_where_nothing_is_dropped_half_the_plain_gradient_is_left():
@@ -210,7 +209,7 @@ def test_where_nothing_is_dropped_half_the_plain_gradient_is_left():
         for layer in model.branches[0].layers:
             if hasattr(layer, "rate"):
                 layer.rate = 0.0
-    logits = ours._answer(ours.branches[0], inputs(ours)[0][0])
+    logits = rows(ours)
     assert np.array_equal(logits[:, 0], logits[:, 1])
     for mine, other in zip(gradients(ours), gradients(plain), strict=True):
         assert mine == pytest.approx(0.5 * other, rel=1e-4, abs=1e-7)
@@ -219,21 +218,20 @@ def test_where_nothing_is_dropped_half_the_plain_gradient_is_left():
 def test_the_labels_alone_make_submodels_strangers_to_one_another():
     """label_weight 1 is the same training without mutual teaching: the mean over two plain copies."""
     model = submodels(label_weight=1.0)
-    (view,), (goal,) = inputs(model)
-    logits = model._answer(model.branches[0], view)
-    want = np.mean([TARGETS["binary"].loss(logits[:, s], goal) for s in range(2)], axis=0)
-    _, _, total = model._terms(logits[:, None], [goal])
+    (_, truth), logits = inputs(model), rows(model)
+    want = np.mean([TARGETS["binary"].loss(logits[:, s], truth["targets"][0]) for s in range(2)], axis=0)
+    _, _, total = model.method.terms(model.task, logits[:, None], truth, model.epoch)
     assert np.asarray(total) == pytest.approx(want, abs=1e-6)
 
 
 def test_branches_of_submodels_agree_on_the_means_of_their_answers():
     model = submodels(2, agreement_weight=0.7)
-    views, goals = inputs(model)
-    logits = tf.stack([model._answer(b, v) for b, v in zip(model.branches, views, strict=True)], axis=1)
-    losses, agreement, total = model._terms(logits, goals)
+    _, truth = inputs(model)
+    logits = tf.stack([rows(model, 0), rows(model, 1)], axis=1)
+    losses, agreement, total = model.method.terms(model.task, logits, truth, model.epoch)
     means = tf.reduce_mean(logits, axis=2)
     assert np.asarray(agreement) == pytest.approx(np.asarray(jensen_shannon(means)), abs=1e-6)
-    parts = [mutual(logits[:, s], goal) for s, goal in enumerate(goals)]
+    parts = [mutual(logits[:, s], goal) for s, goal in enumerate(truth["targets"])]
     assert np.asarray(losses) == pytest.approx(np.stack([np.mean(p[0], axis=1) for p in parts], 1), abs=1e-6)
     want = sum(np.asarray(p[2]) for p in parts) + 0.7 * np.asarray(agreement)
     assert np.asarray(total) == pytest.approx(want, abs=1e-6)
@@ -241,7 +239,7 @@ def test_branches_of_submodels_agree_on_the_means_of_their_answers():
 
 
 def test_three_submodels_in_two_branches_learn_and_are_scored():
-    model = submodels(2, submodels=3, cascade_aware=True, accumulation=2)
+    model = submodels(2, submodels=3, accumulation=2)
     before = [v.numpy() for v in model.branch_variables]
     found = {name: float(value) for name, value in model.train_step(batch()).items()}
     assert found["submodels_apart"] > 1e-3 and np.isfinite(list(found.values())).all()
@@ -252,13 +250,14 @@ def test_three_submodels_in_two_branches_learn_and_are_scored():
 def test_training_rows_say_how_far_submodels_are_apart_and_evaluations_do_not():
     model = submodels()
     model.train_step(batch())
-    assert model.scores.results()["submodels_apart"] > 0
+    assert model.results()["submodels_apart"] > 0
     model.reset_metrics()
     assert "submodels_apart" not in model.test_step(batch())
-    assert "submodels_apart" not in model.scores.results()
+    assert "submodels_apart" not in model.results()
     answers = tf.constant([[[[0.1, 0.9], [0.4, 0.5], [0.1, 0.5]]]])
-    model.scores.compare(answers)
-    assert model.scores.results()["submodels_apart"] == pytest.approx((0.3 + 0.4 + 0.3 + 0 + 0 + 0.4) / 6, abs=1e-6)
+    logits = tf.math.log(answers / (1 - answers))
+    model.method.observe(model.task, logits, {"targets": []})
+    assert model.results()["submodels_apart"] == pytest.approx((0.3 + 0.4 + 0.3 + 0 + 0 + 0.4) / 6, abs=1e-6)
 
 
 def test_a_saved_model_goes_on_as_the_original_does(tmp_path):
@@ -267,7 +266,7 @@ def test_a_saved_model_goes_on_as_the_original_does(tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert loaded.get_config() == model.get_config()
-    assert type(loaded) is Submodels and loaded.label_weight == 0.4
+    assert type(loaded) is Submodels and loaded.settings.label_weight == 0.4
     assert [layer.form for layer in droppings(loaded.branches[0])] == ["efficient"] * 8
     for goes_on in (model, loaded):
         goes_on.train_step(batch())
@@ -275,11 +274,11 @@ def test_a_saved_model_goes_on_as_the_original_does(tmp_path):
 
 
 def test_models_that_drop_nothing_have_no_submodels():
-    with pytest.raises(UserError, match=r"drops no residual branch.*give drop_path above 0"):
+    with pytest.raises(UserError, match=r"drop_path=0 leaves method=cosub submodels that are all the same"):
         submodels(rate=0.0)
     with pytest.raises(UserError, match=r"--drop_path=0.5: wrn_tiny drops no residual branches"):
         submodels(model="wrn_tiny")
-    with pytest.raises(UserError, match="branch_0 of wrn_tiny drops no residual branch"):
+    with pytest.raises(UserError, match="branch_0 drops no residual branch"):
         submodels(model="wrn_tiny", rate=-1)
     assert submodels(model="se_resnet_tiny", rate=0.2).train_step(batch())["submodels_apart"] >= 0
 
@@ -291,7 +290,7 @@ def test_the_efficient_form_is_refused_where_nothing_can_be_left_uncomputed(name
 
 
 def test_one_submodel_has_no_other():
-    with pytest.raises(UserError, match=r"submodels=1 have no other to learn from"):
+    with pytest.raises(UserError, match=r"submodels=1 must be at least 2"):
         submodels(submodels=1)
     with pytest.raises(UserError, match=r"label_weight=1.5 must be at least 0 and at most 1"):
         submodels(label_weight=1.5)

@@ -27,7 +27,7 @@ def trained(digits, label_weight: float) -> tuple[list[float], float, float]:
     data = {"batch_size": BATCH, "epochs": STEPS * BATCH // LEARNED, "verbose": 0}
     losses = model.fit(images[:LEARNED], labels[:LEARNED], **data).history["loss"]
     new, truth = tf.constant(images[LEARNED : 2 * LEARNED], tf.float32), labels[LEARNED : 2 * LEARNED]
-    answers = tf.sigmoid(model._answer(model.branches[0], new))
+    answers = tf.sigmoid(model.heads(model.branches[0], new)[0])
     apart = float(tf.reduce_mean(tf.abs(answers[:, 0] - answers[:, 1])))
     return losses, apart, float(np.mean(np.argmax(model(new)[:, 0], axis=-1) == truth))
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dico_tf.faults import SMALLEST
+from dico_tf.config.validation import SMALLEST
 from dico_tf.models.menu import PRESETS
 
 TINY = [name for name in PRESETS if PRESETS[name].tiny]

@@ -176,22 +176,7 @@ def test_too_little_space_is_said_before_training(tmp_path):
     workdir.check_space(tmp_path, 1)
 
 
-PLAIN_HASH = "9562624a7efd7f84af3e357077539396795793a6f1f3ba76789d581cc14a3ce9"
-
-
-def test_a_config_without_later_flags_keeps_the_hash_its_checkpoints_bear():
-    """Of wrn_28_10 on CIFAR-10, as it was before segmentation and video."""
-    plain = workdir.config_hash(config.Config())
-    assert plain == PLAIN_HASH
-    assert plain == workdir.config_hash(config.from_values({"task": "classification", "poly_power": 0.9}))
-    assert plain != workdir.config_hash(config.from_values({"task": "segmentation"}))
-
-
-def test_a_config_keeps_its_hash_when_a_setting_is_removed(monkeypatch):
-    """Checkpoints of the version that had the setting were written with its default in the hash."""
-    monkeypatch.setattr(workdir, "REMOVED", {"lr": 0.1, "cascade_aware": False})
-    assert workdir.config_hash(config.Config()) == PLAIN_HASH
-    plain = config.to_values(config.Config())
-    kept = {name: value for name, value in plain.items() if name not in workdir.REMOVED}
-    monkeypatch.setattr(workdir, "to_values", lambda _: kept)
-    assert workdir.config_hash(config.Config()) == PLAIN_HASH
+def test_a_run_is_known_by_the_settings_that_differ_from_their_defaults():
+    plain = workdir.run_identity(config.Config())
+    assert plain == workdir.run_identity(config.from_values({"task": "classification", "save_every": 7}))
+    assert plain != workdir.run_identity(config.from_values({"task": "segmentation"}))

@@ -53,7 +53,7 @@ def test_a_run_that_was_interrupted_draws_and_learns_as_one_that_was_not(whole, 
 def test_a_run_remembers_its_rate_and_answers_with_the_whole_network(whole):
     trained = assemble.trained_run(whole)
     model = trained.network()
-    assert type(model).__name__ == "Submodels"
+    assert model.settings.method == "cosub"
     assert [layer.rate for layer in droppings(model.branches[0])] == [0.3] * 8
     pictures = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3)).astype(np.float32)
     logits = np.asarray(model(pictures))
@@ -126,12 +126,12 @@ def test_fewer_blocks_of_a_run_are_a_member_that_costs_less(whole):
 
 
 @pytest.mark.parametrize(
-    ("method", "splits", "kind", "target"),
-    [("dico", 2, "DiCo", "softmax"), ("cosub", 1, "Submodels", "binary"), ("dico+cosub", 2, "Submodels", "binary")],
+    ("method", "splits", "copies", "target"),
+    [("dico", 2, 1, "softmax"), ("cosub", 1, 2, "binary"), ("dico+cosub", 2, 2, "binary")],
 )
-def test_a_method_is_a_class_and_what_its_answers_are_compared_with(method, splits, kind, target):
+def test_a_method_decides_on_copies_and_on_what_answers_are_compared_with(method, splits, copies, target):
     config = from_values({**RECIPE, "method": method, "splits": splits, "division": "params"})
     model = assemble.network(config, _data(), precision="mixed_bfloat16")
-    assert (type(model).__name__, model.target, len(model.branches)) == (kind, target, splits)
+    assert (model.method.copies, model.target, len(model.branches)) == (copies, target, splits)
     (rate,) = {layer.rate for layer in droppings(model.branches[0])}
     assert rate == pytest.approx(0.3 / splits**0.5)

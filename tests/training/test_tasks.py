@@ -1,21 +1,25 @@
 """What is learned, by --task: every table has a row for each, and networks of one are not taken for another."""
 
+import importlib
+
 import pytest
 
 from dico_tf import config
 from dico_tf.data.source import FEW, FOLDERS, SOURCES
 from dico_tf.errors import UserError
 from dico_tf.models.menu import PRESETS, check_task
-from dico_tf.training.assemble import LEARNERS, TrainedRun, wanted
+from dico_tf.training.assemble import TrainedRun, wanted
 
 TASKS = next(field.metadata["choices"] for _, field in config.fields("data") if field.name == "task")
 
 
 def test_every_task_has_a_class_a_kind_of_folder_and_networks():
-    assert set(LEARNERS) == set(FOLDERS) == {preset.task for preset in PRESETS.values()} == set(TASKS)
+    assert set(FOLDERS) == {preset.task for preset in PRESETS.values()} == set(TASKS)
     assert set(FEW) <= set(TASKS) and {kind for _, kinds, _ in FEW.values() for kind in kinds} <= set(SOURCES)
-    for task, (learner, _) in LEARNERS.items():
-        assert task in learner.tasks
+    for room, classes in (("tasks", config.TASKS), ("methods", config.METHODS)):
+        for path in classes.values():
+            module, name = path.split(".")
+            assert isinstance(getattr(importlib.import_module(f"dico_tf.cotrain.{room}.{module}"), name), type)
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -14,7 +14,6 @@ import pytest
 from dico_tf.evaluation import predictions
 from dico_tf.models.menu import PRESETS
 from dico_tf.training import assemble
-from dico_tf.training.workdir import config_hash
 from tests.data import films
 
 ROOT = Path(__file__).parents[2]
@@ -146,13 +145,3 @@ def test_a_run_that_was_stopped_goes_on_bit_identically(light, place, tmp_path):
 def test_what_contradicts_clips_is_one_message(words, said, here, tmp_path):
     status, _, err = here("train", "--dataset=digits", *words, f"--workdir={tmp_path / 'run'}")
     assert status == 2 and said in err and err.count("\n") == 1
-
-
-def test_runs_of_images_are_known_by_what_they_were():
-    """Fields that came with clips leave the hash of older configs alone."""
-    from dico_tf.config import from_values
-
-    plain = config_hash(from_values({}))
-    assert plain == "9562624a7efd7f84af3e357077539396795793a6f1f3ba76789d581cc14a3ce9"
-    assert config_hash(from_values({"test_views": "1x1"})) == plain
-    assert config_hash(from_values({"task": "video", "frames": 3})) != plain

@@ -55,7 +55,7 @@ def main(how: str, out: str, settings: dict) -> None:
         model.fit(training_batches(split, plan(96, 32, 3, 0)), epochs=1, shuffle=False, verbose=0)
     else:
         own_loop(place, model, split)
-    scores = passes.results(model)  # every machine takes part in the sum
+    scores = model.results()  # every machine takes part in the sum
     validation = passes.Evaluator(place, model, 20)(split)
     if place.chief:
         found = {

@@ -1,43 +1,33 @@
-"""Losses and scores of classes of pixels: logits [B, S, H, W, C] and masks [B, H, W] in which VOID has no class."""
+"""Reductions and scores of classes of pixels: masks [B, H, W] in which VOID has no class."""
 
 import keras
 import tensorflow as tf
 
-from dico_tf.cotrain.losses import combine, smooth
+from dico_tf.cotrain.losses import combine
 from dico_tf.data.masks import VOID
 
 
 def enlarged(logits: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
-    """[B, h, w, C] -> [B, H, W, C] of masks [B, H, W]: bilinear, as the networks' own last layer."""
-    return tf.image.resize(logits, tf.shape(like)[1:3])
-
-
-def cross_entropy(logits: tf.Tensor, masks: tf.Tensor, smoothing: float) -> tf.Tensor:
-    """-sum_c t_c log p_c, t = (1 - smoothing) [c = y] + smoothing / C: [B, H, W, C] -> [B, H, W], 0 where void."""
-    log_p = tf.nn.log_softmax(tf.cast(logits, tf.float32))
-    target = tf.one_hot(masks, log_p.shape[-1], on_value=1.0 - smoothing, dtype=tf.float32)  # of void: nothing
-    loss = -tf.reduce_sum(target * log_p, -1) - smoothing * tf.reduce_mean(log_p, -1)
-    return tf.where(masks == VOID, 0.0, loss)
-
-
-def targets(masks: tf.Tensor, classes: int, smoothing: float) -> tf.Tensor:
-    """(1 - smoothing) [c = y] + smoothing / C: [B, H, W] -> [B, H, W, C]; where void, what no one is to learn."""
-    return smooth(tf.one_hot(masks, classes), smoothing)
+    """Return logits [..., h, w, C] as [..., H, W, C] of masks [B, H, W]: bilinear, as the networks' own last layer."""
+    *leading, height, width, classes = tf.unstack(tf.shape(logits), logits.shape.rank)
+    large = tf.image.resize(tf.reshape(logits, [-1, height, width, classes]), tf.shape(like)[1:3])
+    large = tf.reshape(large, [*leading, tf.shape(like)[1], tf.shape(like)[2], classes])
+    return tf.ensure_shape(large, [*logits.shape[:-3], *like.shape[1:3], logits.shape[-1]])
 
 
 def valid(masks: tf.Tensor) -> tf.Tensor:
-    """Pixels with a class, of each image: float32 [B]."""
+    """Return the number of pixels with a class in each image: float32 [B]."""
     return tf.reduce_sum(tf.cast(masks != VOID, tf.float32), [1, 2])
 
 
 def mean(values: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
-    """[B, H, W] -> [B] over the pixels with a class; 0 where there is none."""
-    kept = tf.where(masks == VOID, 0.0, values)
-    return tf.reduce_sum(kept, [1, 2]) / tf.maximum(valid(masks), 1.0)
+    """Return the mean of [B, H, W] over each image's pixels with a class, [B]; 0 where there is none."""
+    known = tf.where(masks == VOID, 0.0, values)
+    return tf.reduce_sum(known, [1, 2]) / tf.maximum(valid(masks), 1.0)
 
 
 def shares(masks: tf.Tensor) -> tf.Tensor:
-    """What each image counts in the mean over the global batch's pixels with a class: [B], of mean 1 (or 0)."""
+    """Return each image's weight [B] in the mean over the global batch's pixels with a class; the mean is 1 (or 0)."""
     own = valid(masks)
     context = tf.distribute.get_replica_context()
     pixels = context.all_reduce(tf.distribute.ReduceOp.SUM, tf.reduce_sum(own))
@@ -47,7 +37,7 @@ def shares(masks: tf.Tensor) -> tf.Tensor:
 
 @keras.saving.register_keras_serializable("dico_tf")
 class Confusion(keras.metrics.Metric):
-    """Pixels [C, C] seen so far, rows are the truth; its result is the mean IoU."""
+    """Confusion matrix of pixels [C, C], rows are the truth; its result is the mean IoU."""
 
     def __init__(self, classes: int, **options):
         super().__init__(**options)
@@ -55,15 +45,15 @@ class Confusion(keras.metrics.Metric):
         self.counts = self.add_variable((classes, classes), "zeros", dtype="int64", name="counts")
 
     def update_state(self, answers, masks):
-        """Classes [B, H, W] against masks [B, H, W]."""
-        kept = masks != VOID
-        pairs = tf.boolean_mask(masks * self.classes + tf.cast(answers, masks.dtype), kept)
+        """Count answered classes [B, H, W] against masks [B, H, W]."""
+        known = masks != VOID
+        pairs = tf.boolean_mask(masks * self.classes + tf.cast(answers, masks.dtype), known)
         size = self.classes**2
         counts = tf.math.bincount(pairs, minlength=size, maxlength=size, dtype=tf.int64)
         self.counts.assign_add(tf.reshape(counts, (self.classes, self.classes)))
 
     def result(self):
-        """mean_c TP / (TP + FP + FN), over the classes that occur in truth or answer; 0 where none does."""
+        """Return mean_c TP / (TP + FP + FN) over the classes that occur in truth or answer; 0 where none does."""
         counts = tf.cast(tf.convert_to_tensor(self.counts), tf.float64)
         both = tf.linalg.diag_part(counts)
         union = tf.reduce_sum(counts, 0) + tf.reduce_sum(counts, 1) - both
@@ -73,7 +63,7 @@ class Confusion(keras.metrics.Metric):
         )
 
     def accuracy(self):
-        """Share of the pixels answered right."""
+        """Return the share of pixels answered correctly."""
         counts = tf.cast(tf.convert_to_tensor(self.counts), tf.float64)
         return tf.cast(tf.math.divide_no_nan(tf.linalg.trace(counts), tf.reduce_sum(counts)), tf.float32)
 
@@ -82,7 +72,7 @@ class Confusion(keras.metrics.Metric):
 
 
 class PixelScores:
-    """The metrics of a Segmenter: losses per pixel, and confusions of every branch and of the ensemble."""
+    """Running metrics of segmentation: losses per pixel, and confusions of every branch and of the ensemble."""
 
     judged = "ensemble_miou"
 
@@ -99,7 +89,7 @@ class PixelScores:
         return [self.loss, self.agreement, *self.branch_loss, *self.branch, self.ensemble]
 
     def update(self, logits, masks, losses, agreement, total) -> None:
-        """logits [B, S, H, W, C], masks [B, H, W]; per image losses [B, S], agreement and total [B]."""
+        """Add a batch: logits [B, S, H, W, C], masks [B, H, W]; per image losses [B, S], agreement and total [B]."""
         pixels = valid(masks)  # an image counts by its pixels: the means are the same in batches of any size
         self.loss.update_state(total, pixels)
         self.agreement.update_state(agreement, pixels)
@@ -109,7 +99,7 @@ class PixelScores:
         self.ensemble.update_state(tf.argmax(combine(logits, self.average), -1), masks)
 
     def results(self, shared: bool = True) -> dict[str, object]:
-        """In the words of metrics.jsonl; accuracies are those of pixels."""
+        """Return the running means under the keys of metrics.jsonl; accuracies are those of pixels."""
         return {
             "loss": float(self.loss.result()),
             "agreement": float(self.agreement.result()),

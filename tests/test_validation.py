@@ -1,7 +1,9 @@
-"""What methods of co-training exclude."""
+"""Rules between settings, for flags and for arguments of a model."""
 
-from dico_tf.config import from_values
-from dico_tf.contradictions import target
+import pytest
+
+from dico_tf.config import Settings, from_values
+from dico_tf.errors import UserError
 from tests.test_config import fault, faults
 
 
@@ -28,13 +30,23 @@ def test_what_is_of_submodels_needs_their_method():
     lines = faults(submodels=3, label_weight=0.25)
     assert [line.split()[0] for line in lines] == ["--submodels=3", "--label_weight=0.25"]
     assert all("give --method=cosub" in line for line in lines)
-    assert "--label_weight=1.1 must be above 0 and at most 1" in fault(method="cosub", label_weight=1.1)
+    assert "--label_weight=1.1 must be at least 0 and at most 1" in fault(method="cosub", label_weight=1.1)
+    assert "leaves submodels no label" in fault(method="cosub", label_weight=0.0)
 
 
 def test_pixels_have_one_class_whatever_the_method():
     for method in ("dico", "cosub"):
         line = fault(task="segmentation", method=method, target="binary")
         assert "--target=binary contradicts --task=segmentation" in line
-    asked = {"task": "segmentation", "method": "cosub", "label_smoothing": 0.1}
-    assert target(from_values(asked)) == "softmax"
-    assert target(from_values({"method": "cosub"})) == "binary"
+    from_values({"task": "segmentation", "method": "cosub", "label_smoothing": 0.1})
+    settings = Settings(method="cosub")
+    assert (settings.target_for("segmentation"), settings.target_for("classification")) == ("softmax", "binary")
+
+
+def test_arguments_of_a_model_have_the_rules_of_flags_without_their_dashes():
+    settings = Settings(model="vit_tiny", classes=3, method="cosub", label_weight=0.0, views=("crop",) * 3)
+    with pytest.raises(UserError) as refused:
+        settings.check("classification")
+    lines = str(refused.value).split("\n")
+    assert [line.split()[0] for line in lines] == ["views", "label_weight=0"]
+    assert lines[1].endswith("e.g. label_weight=0.5") and "--" not in str(refused.value)

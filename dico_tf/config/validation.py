@@ -1,0 +1,209 @@
+"""Checks of settings: kinds, choices, bounds, and rules between fields.
+
+A fault is one line of text: the flag, what is wrong with it, and what to give instead. The rules of a model's settings
+are written once, for flags; `of_model` returns them with the names that arguments have.
+"""
+
+import itertools
+import math
+import numbers
+import re
+import types
+import typing
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+if typing.TYPE_CHECKING:
+    import dataclasses
+
+KINDS: dict[Any, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+SMALLEST = 4  # pixels; of fewer, layers of some networks would have none left
+
+Pairs = Sequence[tuple["dataclasses.Field", Any]]
+
+
+def of_run(pairs: Pairs) -> list[str]:
+    """Return every fault of a run's settings."""
+    return _faults(pairs, "", (*MODEL_RULES, *RUN_RULES))
+
+
+def of_model(pairs: Pairs, task: str) -> list[str]:
+    """Return every fault of a model's settings; arguments are named without the dashes of flags."""
+    return [re.sub(r"--(?=[a-z])", "", fault) for fault in _faults(pairs, task, MODEL_RULES)]
+
+
+def _faults(pairs: Pairs, task: str, rules: Sequence[Callable]) -> list[str]:
+    """Return faults of kind alone where there are any: nothing else can be checked then."""
+    kinds = [fault for field, value in pairs if (fault := _kind_fault(field, value))]
+    if kinds:
+        return kinds
+    settings = types.SimpleNamespace(**{field.name: value for field, value in pairs})
+    settings.task = getattr(settings, "task", "") or task
+    faults = [fault for field, value in pairs for fault in _field_faults(field, value)]
+    faults += [fault for field, value in pairs for fault in _misplaced(field, value, settings)]
+    return faults + [fault for rule in rules for fault in rule(settings)]
+
+
+def _has_kind(value: Any, kind: type) -> bool:
+    if kind is bool or isinstance(value, bool):
+        return kind is bool and isinstance(value, bool)
+    if kind is float:
+        return isinstance(value, numbers.Real)
+    return isinstance(value, numbers.Integral if kind is int else kind)
+
+
+def _kind_fault(field: "dataclasses.Field", value: Any) -> str:
+    """Flags have their kinds; a config.json may have been edited, and an argument may be anything."""
+    several = typing.get_origin(field.type) is tuple
+    kind = typing.get_args(field.type)[0] if several else field.type
+    if kind not in KINDS:
+        return ""
+    if several and not (isinstance(value, tuple) and all(_has_kind(part, kind) for part in value)):
+        return f"--{field.name}={value!r} is not a list, each {KINDS[kind]}"
+    if not several and not _has_kind(value, kind):
+        return f"--{field.name}={value!r} is not {KINDS[kind]}"
+    if kind is str and any(len(f"{part}.".splitlines()) > 1 for part in (value if several else (value,))):
+        return f"--{field.name}={value!r} holds a line break"
+    return ""
+
+
+def _field_faults(field: "dataclasses.Field", value: Any) -> Iterator[str]:
+    name, choices, bounds = field.name, field.metadata["choices"], field.metadata["bounds"]
+    if choices and value not in choices:
+        yield f"--{name} must be one of {', '.join(choices)}, got {value!r}"
+    elif field.type is float and not math.isfinite(value):
+        yield f"--{name}={value} is not a finite number"
+    elif bounds and value not in bounds:
+        yield f"--{name}={value} must be {bounds}"
+
+
+def _misplaced(field: "dataclasses.Field", value: Any, settings: Any) -> Iterator[str]:
+    """Yield a fault where a field that one task or few methods use is given to another."""
+    task, methods = field.metadata["task"], field.metadata["methods"]
+    if value == field.default:
+        return
+    if task and task != settings.task:
+        yield (
+            f"--{field.name}={value} is for --task={task} and contradicts --task={settings.task}: give --task={task}, "
+            "or leave it out"
+        )
+    if methods and settings.method not in methods:
+        yield (
+            f"--{field.name}={value} is for --method={methods[0]} and contradicts --method={settings.method}: give "
+            f"--method={methods[0]}, or leave it out"
+        )
+
+
+def target(settings: Any, task: str) -> str:
+    """Return what `target="auto"` means: submodels were published with binary targets, the rest with softmax."""
+    if settings.target != "auto":
+        return settings.target
+    return "binary" if "cosub" in settings.method and task != "segmentation" else "softmax"
+
+
+def _views(s: Any) -> Iterator[str]:
+    if len(s.views) not in (1, s.splits):
+        yield f"--views names {len(s.views)} policies for {s.splits} branches: give one, or one per branch"
+    if s.same_views and len(set(s.views)) > 1:
+        yield "--same_views contradicts different --views per branch: give one policy"
+    if s.same_views and s.training == "independent":
+        yield "--same_views contradicts --training=independent, where each branch has its own order of images"
+
+
+def _method(s: Any) -> Iterator[str]:
+    if s.label_smoothing and target(s, s.task) == "binary":
+        yield (
+            f"--label_smoothing={s.label_smoothing:g} would make every class present of binary targets: give "
+            "--label_smoothing=0, or --target=softmax"
+        )
+    if "cosub" in s.method and s.drop_path == 0:
+        yield (
+            f"--drop_path=0 leaves --method={s.method} submodels that are all the same, with nothing to learn "
+            "from one another: give a rate above 0, e.g. --drop_path=0.2"
+        )
+    if "cosub" in s.method and s.label_weight == 0:
+        yield "--label_weight=0 leaves submodels no label to learn: give a share above 0, e.g. --label_weight=0.5"
+    if s.method == "cosub" and s.splits > 1:
+        yield f"--method=cosub trains one network and contradicts --splits={s.splits}: give --method=dico+cosub"
+    if s.method == "dico+cosub" and s.splits < 2:
+        yield "--method=dico+cosub needs --splits of at least 2: for one network give --method=cosub"
+
+
+def _segmentation(s: Any) -> Iterator[str]:
+    if s.task != "segmentation":
+        return
+    for name in ("mixup", "cutmix"):
+        if value := getattr(s, name):
+            yield f"--{name}={value:g} mixes whole images and contradicts --task=segmentation: give --{name}=0"
+    if s.training == "independent":
+        yield (
+            "--training=independent contradicts --task=segmentation, whose branches share each image's crop: "
+            "give --agreement=none"
+        )
+    if s.target == "binary":
+        yield "--target=binary contradicts --task=segmentation, whose pixels have one class each: leave it out"
+
+
+def _splits(s: Any) -> Iterator[str]:
+    if s.validation == 0 and s.select == "validation":
+        yield "--validation=0 leaves nothing for --select=validation: give --select=test, or carve some images"
+
+
+def _task(s: Any) -> Iterator[str]:
+    if s.dataset == "moving" and s.task != "video":
+        yield f"--dataset=moving holds clips and contradicts --task={s.task}: give --task=video"
+    if fault := clips_and_crops_fault(s.test_views):
+        yield fault
+    if s.task == "segmentation" and s.skip_unreadable:
+        yield "--skip_unreadable contradicts --task=segmentation: repair or remove images together with their masks"
+    if s.task == "segmentation" and s.accumulation > 0 and s.batch_size // s.accumulation < 2:
+        yield (
+            f"--batch_size={s.batch_size} in --accumulation={s.accumulation} pieces leaves one image, of which the "
+            "network's image pooling has no batch statistics: give at least 2 a piece"
+        )
+
+
+def clips_and_crops_fault(text: str) -> str:
+    clips, _, crops = text.partition("x")
+    if clips.isdecimal() and int(clips) and crops in ("", "1", "3"):
+        return ""
+    return (
+        f"--test_views={text} is not CLIPSxCROPS, e.g. 10x3: a number of clips, and 1 crop (the centre) or 3 (from "
+        "end to end of the long side)"
+    )
+
+
+def _batch(s: Any) -> Iterator[str]:
+    if s.repeated_augmentation > 1 and set(s.views) == {"none"}:
+        yield (
+            f"--repeated_augmentation={s.repeated_augmentation} contradicts --views=none: what is repeated would be "
+            "the same image"
+        )
+    if s.repeated_augmentation > s.batch_size:
+        yield (
+            f"--repeated_augmentation={s.repeated_augmentation} is more than --batch_size={s.batch_size}: give a "
+            "smaller number"
+        )
+    if s.accumulation > 0 and s.batch_size % s.accumulation:
+        yield f"--batch_size={s.batch_size} does not divide into --accumulation={s.accumulation} equal pieces"
+
+
+def _schedule(s: Any) -> Iterator[str]:
+    if s.warmup_epochs > 0 and s.warmup_epochs >= s.epochs:
+        yield f"--warmup_epochs={s.warmup_epochs} must be below --epochs={s.epochs}"
+    if s.warmup_epochs == -1 and s.schedule != "cosine":
+        yield f"--warmup_epochs=-1 shifts a cosine and contradicts --schedule={s.schedule}: give --warmup_epochs=0"
+    if s.warmup_epochs > 0 and s.warmup_lr > s.lr:
+        yield f"--warmup_lr={s.warmup_lr} is above --lr={s.lr}, which the warm-up rises to: give a smaller one"
+    if s.schedule.startswith("cosine") and s.min_lr > s.lr:
+        yield f"--min_lr={s.min_lr} is above --lr={s.lr}, which the cosine falls from: give a smaller one"
+    if s.evaluate_ema and not s.ema:
+        yield "--evaluate_ema needs averaged weights: give --ema, e.g. --ema=0.999"
+    if s.step_epochs and s.schedule != "step":
+        yield f"--step_epochs contradicts --schedule={s.schedule}: give --schedule=step"
+    if any(b <= a for a, b in itertools.pairwise((0, *s.step_epochs))):
+        yield f"--step_epochs={','.join(map(str, s.step_epochs))} must rise, from at least 1"
+
+
+MODEL_RULES: tuple[Callable[[Any], Iterator[str]], ...] = (_views, _method, _segmentation)
+RUN_RULES: tuple[Callable[[Any], Iterator[str]], ...] = (_splits, _task, _batch, _schedule)

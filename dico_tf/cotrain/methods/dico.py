@@ -1,0 +1,81 @@
+"""Branches that learn the labels and agree with each other (Divide and Co-training, arXiv 2011.14660)."""
+
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from dico_tf.config import Settings
+from dico_tf.cotrain.batch import Batch
+from dico_tf.cotrain.losses import Agreement, LabelLoss
+from dico_tf.cotrain.tasks.task import Task, Truth
+
+
+class Terms(NamedTuple):
+    """Loss of each image in a batch: `losses` [B, S] on the labels, `agreement` [B], and their weighted sum."""
+
+    losses: tf.Tensor
+    agreement: tf.Tensor
+    total: tf.Tensor
+
+
+class Dico:
+    """Method `dico`, and the base of the others: total = sum_s own_s + weight(epoch) * agreement of the branches.
+
+    Another method overrides `copies`, how often each branch sees a view in a batch, and `own`, what a branch learns.
+    """
+
+    def __init__(self, settings: Settings, labels: LabelLoss):
+        self.settings, self.labels = settings, labels
+        kind = "none" if settings.training == "independent" else settings.agreement
+        self.agreement = Agreement(kind, settings.agreement_weight, settings.agreement_warmup_epochs)
+
+    @property
+    def copies(self) -> int:
+        """Rows of a view in one pass of a branch."""
+        return 1
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """Running metrics that only this method has."""
+        return []
+
+    def check(self, branches: list[keras.Model]) -> None:
+        """Raise UserError where the branches cannot be trained by this method."""
+
+    def teach(self, view, batch: Batch):
+        """Return further targets [B, ..., C] for a view, which are mixed as the labels are; () where there are none."""
+        return ()
+
+    def own(self, logits, goal, truth: Truth, branch: int):
+        """Return a branch's loss on the labels and what it learns in all, [B, ...] each.
+
+        Args:
+            logits: [B, n, ..., C], of n copies of each view.
+            goal: [B, ..., C], the labels as `LabelLoss.goal` gives them.
+            truth: everything the task knows of the batch.
+        """
+        loss = self.labels.loss(logits[:, 0], goal)
+        return loss, loss
+
+    def answers(self, logits):
+        """Return the branches' answers [B, S, ..., C] from logits [B, S, n, ..., C]: the mean over the copies."""
+        if logits.shape[2] == 1:
+            return logits[:, :, 0]
+        return tf.reduce_mean(tf.cast(logits, tf.float32), axis=2)
+
+    def terms(self, task: Task, logits, truth: Truth, epoch) -> Terms:
+        """Return the loss of logits [B, S, n, ..., C], at the size of the labels."""
+        goals = [self.labels.goal(target) for target in task.targets(truth)]
+        parts = [self.own(logits[:, s], goal, truth, s) for s, goal in enumerate(goals)]
+        losses = tf.stack([task.mean(label, truth) for label, _ in parts], axis=1)
+        agreement = task.mean(self.agreement(self.answers(logits)), truth)
+        own = tf.add_n([task.mean(total, truth) for _, total in parts])
+        return Terms(losses, agreement, own + self.agreement.weight(epoch) * agreement)
+
+    def observe(self, task: Task, logits, truth: Truth) -> None:
+        """Update `metrics` with logits [B, S, n, ..., C] of a training step."""
+
+    def results(self) -> dict[str, float]:
+        """Return the metrics that were updated, under the keys of metrics.jsonl."""
+        return {metric.name: float(metric.result()) for metric in self.metrics if float(metric.count) > 0}

@@ -1,0 +1,73 @@
+"""One class for each image or video clip."""
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from dico_tf.cotrain.batch import Batch, unpack
+from dico_tf.cotrain.scores import Scores
+from dico_tf.cotrain.tasks.task import Branch, Task, Truth
+from dico_tf.errors import UserError
+from dico_tf.layers.image import Normalisation
+from dico_tf.views.mixing import Mixing
+from dico_tf.views.views import Views
+
+
+class Classification(Task):
+    """Logits [B, S, C] from images [B, H, W, 3] or clips [B, T, H, W, 3], with mixup and CutMix."""
+
+    def __init__(self, settings, network):
+        super().__init__(settings, network)
+        fill = tuple(255.0 * mean for mean in settings.mean)
+        self.views = Views(
+            settings.views,
+            settings.splits,
+            settings.seed,
+            fill,
+            same=settings.same_views,
+            image_size=settings.image_size,
+        )
+        self.mixing = Mixing(settings.mixup, settings.cutmix, settings.seed)
+
+    def make_scores(self) -> Scores:
+        return Scores(self.settings.splits, self.settings.average)
+
+    def build(self, network: Any, normalisation: Normalisation) -> Branch:
+        return Branch(network.build(self.settings.image_size, self.settings.classes, normalisation))
+
+    def unpack(self, data: Any) -> Batch:
+        return unpack(data)
+
+    def inputs(self, batch: Batch, epoch: Any, step: Any, teach: Callable) -> tuple[list[tf.Tensor], Truth]:
+        """Branches that learn together share one draw of mixing; independent ones have a draw each."""
+        if self.settings.training == "independent":
+            return self._independent(batch, epoch, step, teach)
+        if not batch.shared:
+            raise UserError("a batch with an order per branch has nothing to agree on: give training='independent'")
+        views = self.views(batch.image, batch.index, epoch, batch.cut)
+        taught = {id(view): teach(view, batch) for view in views}  # a view may stand for several branches
+        label = tf.one_hot(batch.label, self.settings.classes)
+        views, (label, taught) = self.mixing(views, (label, [taught[id(view)] for view in views]), step)
+        return views, {"targets": [label] * self.settings.splits, "taught": taught}
+
+    def _independent(self, batch: Batch, epoch: Any, step: Any, teach: Callable) -> tuple[list[tf.Tensor], Truth]:
+        views, targets, taught = [], [], []
+        for s in range(self.settings.splits):
+            own = batch.of(s)
+            view = self.views.view(own.image, own.index, epoch, s, own.cut)
+            label = tf.one_hot(own.label, self.settings.classes)
+            (view,), (label, answers) = self.mixing([view], (label, teach(view, own)), step, branch=s)
+            views.append(view)
+            targets.append(label)
+            taught.append(answers)
+        return views, {"targets": targets, "taught": taught}
+
+    def truth(self, batch: Batch) -> Truth:
+        return {"targets": [tf.one_hot(batch.label, self.settings.classes)] * self.settings.splits}
+
+    def targets(self, truth: Truth) -> list[tf.Tensor]:
+        return truth["targets"]
+
+    def update(self, scores: Scores, answers, truth: Truth, terms: tuple, shared: bool) -> None:
+        scores.update(answers, truth["targets"], *terms, shared)
