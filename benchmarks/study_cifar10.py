@@ -17,7 +17,6 @@ ARMS = {
     "divided in 2": [RECIPE, "--splits=2"],
     "divided in 2, no agreement": [RECIPE, "--splits=2", "--agreement=none"],
     "divided in 2, same views": [RECIPE, "--splits=2", "--same_views"],
-    "divided in 2, cascade aware": [RECIPE, "--splits=2", "--cascade_aware"],
 }
 SCRIPT = flags.Script(name="-m benchmarks.study_cifar10", about=__doc__, fields=flags.of(Piece))
 
