@@ -15,7 +15,12 @@ UNUSED = ("sklearn", "matplotlib", "pandas")
 
 
 def tensorflow() -> None:
-    """Imports TensorFlow; where TF_CPP_MIN_LOG_LEVEL is set, what it says is left as it is."""
+    """Import TensorFlow; where TF_CPP_MIN_LOG_LEVEL is set, what it prints is left as it is.
+
+    oneDNN is on unless TF_ENABLE_ONEDNN_OPTS says otherwise: without it, TensorFlow has no gradient of dilated
+    convolutions on CPUs, and it leaves oneDNN off on those without AVX-512.
+    """
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     with _absent(UNUSED):
         if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
             import tensorflow  # noqa: F401

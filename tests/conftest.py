@@ -12,6 +12,7 @@ import pytest
 from dico_tf import flags
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as dico_tf.quiet does
 _CACHE = tempfile.TemporaryDirectory(prefix="dico_tf_cache_")
 os.environ["XDG_CACHE_HOME"] = _CACHE.name
 

@@ -9,10 +9,10 @@ from dico_tf.data.masks import VOID
 
 def enlarged(logits: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
     """Return logits [..., h, w, C] as [..., H, W, C] of masks [B, H, W]: bilinear, as the networks' own last layer."""
-    *leading, height, width, classes = tf.unstack(tf.shape(logits), logits.shape.rank)
-    large = tf.image.resize(tf.reshape(logits, [-1, height, width, classes]), tf.shape(like)[1:3])
-    large = tf.reshape(large, [*leading, tf.shape(like)[1], tf.shape(like)[2], classes])
-    return tf.ensure_shape(large, [*logits.shape[:-3], *like.shape[1:3], logits.shape[-1]])
+    shape, size = tf.shape(logits), tf.shape(like)[1:3]
+    large = tf.image.resize(tf.reshape(logits, tf.concat([[-1], shape[-3:]], 0)), size)
+    large = tf.reshape(large, tf.concat([shape[:-3], size, shape[-1:]], 0))
+    return tf.ensure_shape(large, [*logits.shape[:-3], None, None, logits.shape[-1]])
 
 
 def valid(masks: tf.Tensor) -> tf.Tensor:

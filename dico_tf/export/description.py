@@ -18,7 +18,7 @@ from dico_tf.files.json_files import read_of_run
 from dico_tf.models.audit import audit
 from dico_tf.models.menu import find
 from dico_tf.training.assemble import TrainedRun
-from dico_tf.training.workdir import config_hash
+from dico_tf.training.workdir import run_identity
 
 PACKAGES = ("tensorflow", "keras", "ai-edge-litert", "numpy")
 
@@ -91,7 +91,7 @@ def _source(run: TrainedRun) -> dict[str, Any]:
         "division": config.network.division,
         "dataset": run.data["name"],
         "fingerprint": run.data["fingerprint"],
-        "config": config_hash(config),
+        "config": run_identity(config),
         **{name: run.best.get(name) for name in ("epoch", "select", "weights")},
     }
 
