@@ -121,7 +121,7 @@ def test_exports_of_pixels_are_refused(trained, tmp_path, capsys):
     ("words", "message"),
     [
         (["--model=wrn_tiny"], "--model=wrn_tiny is for classification and --task=segmentation"),
-        (["--task=classification"], "--void=9 is of masks and contradicts --task=classification"),
+        (["--task=classification"], "--void=9 is for --task=segmentation and contradicts --task=classification"),
         (["--mixup=0.2"], "--mixup=0.2 mixes whole images"),
         (["--views=crop,flip"], "must be the same for all"),
         (["--void=255"], "has class 9; there are 3 classes, 0 to 2, and 255 is void: give --void=9"),
