@@ -36,6 +36,8 @@ ELSEWHERE = {
     "task": "video", "frames": 4, "frame_rate": 3, "test_views": "10x3", "poly_power": 2.0,
     "void": 255, "auxiliary_weight": 0.5,  # of masks, and so at their defaults
     "submodels": 2, "label_weight": 0.5,  # of cosub
+    "teacher": "", "teacher_views": "same", "temperature": 4.0,  # of distill
+    "class_weights": ("2", "1", "1", "1", "1", "1", "1"), "evaluate_every": 3,
     "target": "softmax", "drop_path": 0.3, "drop_form": "masked",
 }  # fmt: skip
 
@@ -181,10 +183,11 @@ LOWER = {
     "warmup_lr": (0, -1e-9), "min_lr": (0, -1e-9), "clip_norm": (0, -1e-9), "seed": (0, -1), "save_every": (0, -1),
     "keep": (1, 0), "evaluation_batch_size": (1, 0), "label_smoothing": (0, -1e-9), "ema": (0, -1e-9),
     "momentum": (0, -1e-9), "step_factor": (1e-9, 0), "weight_decay": (0, -1e-9),
-    "submodels": (2, 1), "label_weight": (1e-9, -1e-9), "drop_path": (0, -1e-9),
+    "submodels": (2, 1), "label_weight": (1e-9, -1e-9),
+    "temperature": (1e-9, 0), "evaluate_every": (1, 0), "drop_path": (0, -1e-9),
     "frames": (0, -1), "frame_rate": (0, -1), "void": (-1, -2), "auxiliary_weight": (0, -1e-9), "poly_power": (1e-9, 0),
 }  # fmt: skip
-OF_SUBMODELS = {"submodels", "label_weight"}
+METHOD = {"submodels": "cosub", "label_weight": "cosub", "temperature": "distill"}  # numbers that few methods use
 TASKS = {"void": "segmentation", "auxiliary_weight": "segmentation"}  # of numbers that one task alone has a use for
 
 
@@ -195,8 +198,10 @@ def test_every_number_has_a_bound_that_is_tested():
 @pytest.mark.parametrize("name", LOWER)
 def test_a_number_is_allowed_down_to_its_bound_and_refused_below(name):
     allowed, refused = LOWER[name]
-    task, method = TASKS.get(name, "classification"), "cosub" if name in OF_SUBMODELS else "dico"
-    assert to_values(from_values({name: allowed, "task": task, "method": method}))[name] == allowed
+    task, method = TASKS.get(name, "classification"), METHOD.get(name, "dico")
+    teacher = "runs/a" if method == "distill" else ""
+    values = {name: allowed, "task": task, "method": method, "teacher": teacher}
+    assert to_values(from_values(values))[name] == allowed
     assert any(line.startswith(f"--{name}={refused} must be ") for line in faults(**{name: refused}))
 
 

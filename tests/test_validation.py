@@ -50,3 +50,19 @@ def test_arguments_of_a_model_have_the_rules_of_flags_without_their_dashes():
     lines = str(refused.value).split("\n")
     assert [line.split()[0] for line in lines] == ["views", "label_weight=0"]
     assert lines[1].endswith("e.g. label_weight=0.5") and "--" not in str(refused.value)
+
+
+def test_class_weights_are_a_word_or_a_number_for_each_class():
+    for words in (("none",), ("balanced",), ("1", "0", "2.5"), (1.0, 2.0)):
+        from_values({"class_weights": words})
+    for words in (("equal",), ("1", "-1"), ("0", "0"), ("balanced", "1"), ("nan", "1"), ()):
+        assert "must be none, balanced, or numbers" in fault(class_weights=words)
+    assert "has 2 weights for 3 classes" in fault(class_weights=("1", "2"), classes=3)
+
+
+def test_distilling_needs_a_teacher_that_sees_what_the_task_shows():
+    assert "needs --teacher" in fault(method="distill")
+    assert from_values({"method": "distill", "teacher": "runs/a", "label_weight": 0.0}).cotraining.temperature == 4.0
+    assert "--teacher=runs/a is for --method=distill" in fault(teacher="runs/a")
+    line = fault(method="distill", teacher="a", teacher_views="clean", task="segmentation")
+    assert "--teacher_views=clean contradicts --task=segmentation" in line

@@ -12,6 +12,12 @@ SCRIPT = flags.Script(
 )
 
 
+def _open_teacher(*arguments):
+    from dico_tf.cli.teacher import open_teacher
+
+    return open_teacher(*arguments)
+
+
 def main(arguments: list[str]) -> int:
     values, _ = flags.parse(SCRIPT, arguments)
     asked = config.from_values(values)
@@ -21,13 +27,19 @@ def main(arguments: list[str]) -> int:
     from dico_tf.training.run import train
 
     command = f"{invocation.command('train')} {shlex.join(arguments)}"
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+
     try:
-        summary = train(asked, flags.flagfile(asked, command), say=lambda line: print(line, flush=True))
+        summary = train(asked, flags.flagfile(asked, command), say, _open_teacher)
     except Stopped as stop:
         print(f"{invocation.command('train').removeprefix('python ')}: {stop}", file=sys.stderr)
         return 128 + stop.signal
     if summary["chief"] and summary["best_epoch"] is None:
-        print(f"--max_steps ended it at step {summary['steps']}, before an epoch was: nothing to evaluate yet")
+        print(
+            f"stopped at step {summary['steps']} by --max_steps, before the first epoch ended: nothing to evaluate yet"
+        )
     elif summary["chief"]:
         print(finish(summary["workdir"]))
     return 0

@@ -19,7 +19,12 @@ TASKS = {
     "segmentation": "segmentation.Segmentation",
     "video": "classification.Classification",
 }
-METHODS = {"dico": "dico.Dico", "cosub": "cosub.Cosub", "dico+cosub": "cosub.Cosub"}
+METHODS = {
+    "dico": "dico.Dico",
+    "cosub": "cosub.Cosub",
+    "dico+cosub": "cosub.Cosub",
+    "distill": "distill.Distill",
+}
 SUBMODEL_METHODS = ("cosub", "dico+cosub")
 # Settings that earlier versions had, with the default at which they are ignored on reading.
 REMOVED: dict[str, Any] = {"cascade_aware": False}
@@ -94,7 +99,8 @@ class Views:
 class Cotraining:
     method: str = option(
         "dico",
-        "dico: branches that agree; cosub: submodels of one network teach each other; dico+cosub: both",
+        "dico: branches that agree; cosub: submodels of one network teach each other; dico+cosub: both; distill: "
+        "branches that agree and also learn the answers of --teacher",
         tuple(METHODS),
     )
     submodels: int = option(
@@ -105,10 +111,26 @@ class Cotraining:
     )
     label_weight: float = option(
         0.5,
-        "share of the labels in the loss; the rest is the other submodels' answers",
+        "share of the labels in the loss; the rest is the answers of the other submodels, or of the teacher",
         at_least=0,
         at_most=1,
-        methods=SUBMODEL_METHODS,
+        methods=(*SUBMODEL_METHODS, "distill"),
+    )
+    teacher: str = option(
+        "",
+        "model whose answers the branches learn: a run's folder, a committee.json, or any member of a committee",
+        methods=("distill",),
+        free=True,  # its place may change; the run keeps a checksum of its weights
+    )
+    teacher_views: str = option(
+        "same",
+        "images the teacher answers: same = the branch's own view, computed in each step; clean = the unchanged image, "
+        "computed once and kept on disk",
+        ("same", "clean"),
+        methods=("distill",),
+    )
+    temperature: float = option(
+        4.0, "temperature that softens the teacher's and the branches' answers", above=0, methods=("distill",)
     )
     target: str = option(
         "auto",
@@ -121,6 +143,11 @@ class Cotraining:
     agreement_weight: float = option(0.5, "weight of the agreement loss after its warm-up", at_least=0)
     agreement_warmup_epochs: int = option(0, "epochs over which the weight grows from 0.005", at_least=0)
     label_smoothing: float = option(0.0, "share of the target spread evenly over the classes", at_least=0, below=1)
+    class_weights: tuple[str | float, ...] = option(
+        ("none",),
+        "weight of each class in the loss on the labels: none, balanced (images / (classes x images of the class)), or "
+        "one number per class",
+    )
     auxiliary_weight: float = option(
         0.5,
         "weight of the second head's loss, which a segmentation network has in training only; 0 = no such head",
@@ -193,6 +220,9 @@ class Run:
     seed: int = option(0, "seed of weights, order, views and mixing", at_least=0, below=2**31)
     save_every: int = option(0, "steps between checkpoints; 0 = at the end of each epoch only", at_least=0, free=True)
     keep: int = option(2, "checkpoints kept beside the best", at_least=1, free=True)
+    evaluate_every: int = option(
+        1, "epochs between evaluations on --select's images; the last epoch is always evaluated", at_least=1
+    )
     select: str = option("validation", "split that chooses the best epoch", ("validation", "test"))
     evaluation_batch_size: int = option(
         250, "images (for clips, frames) per step when evaluating", at_least=1, free=True

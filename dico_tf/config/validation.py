@@ -129,6 +129,34 @@ def _method(s: Any) -> Iterator[str]:
         yield "--method=dico+cosub needs --splits of at least 2: for one network give --method=cosub"
 
 
+def _class_weights(s: Any) -> Iterator[str]:
+    words = s.class_weights
+    if tuple(words) in (("none",), ("balanced",)):
+        return
+    given = f"--class_weights={','.join(map(str, words))}"
+    if any(weight is None or weight < 0 for weight in map(number, words)) or not any(map(number, words)):
+        yield f"{given} must be none, balanced, or numbers of at least 0 that are not all 0, one for each class"
+    elif s.classes and len(words) != s.classes:
+        yield f"{given} has {len(words)} weights for {s.classes} classes: give one for each class"
+
+
+def number(word: Any) -> float | None:
+    """Return the finite number that a word of a list spells, or None."""
+    try:
+        value = float(word)
+    except (TypeError, ValueError):
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _distill(s: Any) -> Iterator[str]:
+    if s.method == "distill" and s.teacher_views == "clean" and s.task != "classification":
+        yield (
+            f"--teacher_views=clean contradicts --task={s.task}, whose crops and clips are drawn anew in each epoch: "
+            "leave it out"
+        )
+
+
 def _segmentation(s: Any) -> Iterator[str]:
     if s.task != "segmentation":
         return
@@ -142,6 +170,11 @@ def _segmentation(s: Any) -> Iterator[str]:
         )
     if s.target == "binary":
         yield "--target=binary contradicts --task=segmentation, whose pixels have one class each: leave it out"
+
+
+def _teacher(s: Any) -> Iterator[str]:
+    if s.method == "distill" and not s.teacher:
+        yield "--method=distill needs --teacher: a run's folder, a committee.json, or any member of a committee"
 
 
 def _splits(s: Any) -> Iterator[str]:
@@ -205,5 +238,5 @@ def _schedule(s: Any) -> Iterator[str]:
         yield f"--step_epochs={','.join(map(str, s.step_epochs))} must rise, from at least 1"
 
 
-MODEL_RULES: tuple[Callable[[Any], Iterator[str]], ...] = (_views, _method, _segmentation)
-RUN_RULES: tuple[Callable[[Any], Iterator[str]], ...] = (_splits, _task, _batch, _schedule)
+MODEL_RULES: tuple[Callable[[Any], Iterator[str]], ...] = (_views, _method, _distill, _class_weights, _segmentation)
+RUN_RULES: tuple[Callable[[Any], Iterator[str]], ...] = (_teacher, _splits, _task, _batch, _schedule)

@@ -13,7 +13,7 @@ import tensorflow as tf
 from dico_tf.config import METHODS, TASKS, Settings, without_removed
 from dico_tf.cotrain import gradients as grads
 from dico_tf.cotrain.batch import Batch
-from dico_tf.cotrain.losses import LabelLoss
+from dico_tf.cotrain.losses import LabelLoss, class_weights
 from dico_tf.cotrain.methods.dico import Dico
 from dico_tf.cotrain.tasks.task import Task
 from dico_tf.cotrain.whole_pictures import Windowed, as_large
@@ -51,6 +51,7 @@ class DiCo(keras.Model):
         if isinstance(settings.get("views"), str):
             settings["views"] = (settings["views"],)
         settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+        teacher = settings.pop("teacher") if callable(settings.get("teacher")) else None
         network = find(model)
         self.settings = Settings(model=network.reference, splits=splits, **settings)
         self.settings.check(network.task)
@@ -60,8 +61,10 @@ class DiCo(keras.Model):
         if self.settings.frames:
             network = network.filmed(self.settings.frames)  # before a division by multiply-adds, which depend on them
         self.task: Task = _class("tasks", TASKS[network.task])(self.settings, network)
-        labels = LabelLoss(self.target, self.settings.label_smoothing)
+        labels = LabelLoss(self.target, self.settings.label_smoothing, class_weights(self.settings.class_weights))
         self.method: Dico = _class("methods", METHODS[self.settings.method])(self.settings, labels)
+        if teacher:
+            self.learn_from(lambda images, index: teacher(images))
         self._evaluation = Dico(self.settings, LabelLoss(self.target))
         self._build_branches(network)
         self.method.check(self.branches)
@@ -95,6 +98,12 @@ class DiCo(keras.Model):
                 f"drop_form='efficient': {network.name} drops no residual branch that could be left uncomputed; give "
                 "'auto' (--drop_form=auto), or another model"
             )
+
+    def learn_from(self, teacher: Callable) -> None:
+        """Set the teacher of method distill: a callable (images [B, H, W, 3] of 0..255, index [B]) -> logits [B, C]."""
+        if self.settings.method != "distill":
+            raise UserError(f"method={self.settings.method!r} has no teacher: give method='distill'")
+        self.method.teacher = teacher
 
     @property
     def learners(self) -> Sequence[keras.Model]:

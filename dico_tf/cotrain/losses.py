@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from keras import ops
 
+from dico_tf.errors import UserError
+
 
 def cross_entropy(logits, targets, class_weights=()):
     """Return -sum_c w_c t_c log softmax(z)_c: logits [..., C], soft targets [..., C] -> [...]."""
@@ -67,6 +69,24 @@ class LabelLoss:
         return self.kind.loss(logits, goal, self.class_weights)
 
 
+def class_weights(words) -> tuple[float, ...]:
+    """Return the weight of each class from `class_weights`; none is ()."""
+    if tuple(words) == ("none",):
+        return ()
+    if tuple(words) == ("balanced",):
+        raise UserError(
+            "class_weights='balanced' needs the images of each class, which a run counts: give one weight per class, "
+            "e.g. class_weights=balanced([900, 100]) of dico_tf.cotrain.losses"
+        )
+    return tuple(map(float, words))
+
+
+def balanced(counts) -> tuple[float, ...]:
+    """Return n / (C n_c) for each class of counts n_c, whose sum is n; a class without images has weight 0."""
+    total = sum(counts)
+    return tuple(total / (len(counts) * count) if count else 0.0 for count in counts)
+
+
 def mutual(logits, targets, weight: float = 0.5, labels: LabelLoss = LabelLoss("binary")):
     """Return label terms [B, n], cross terms [B, n] and both weighted [B] of n submodels' logits [B, n, C].
 
@@ -81,6 +101,17 @@ def mutual(logits, targets, weight: float = 0.5, labels: LabelLoss = LabelLoss("
     teacher = (ops.sum(answers, axis=1, keepdims=True) - answers) / max(others, 1)
     cross = kind.loss(logits, teacher) if others else label
     return label, cross, ops.mean(weight * label + (1 - weight) * cross, axis=1)
+
+
+def distillation(logits, teacher, temperature: float = 1.0):
+    """Return T^2 KL(teacher || softmax(z / T)): logits z [..., C], teacher's probabilities at T [..., C] -> [...].
+
+    T^2 keeps the gradient's size whatever the temperature (Hinton et al. 2015, section 2). Classes to which the
+    teacher gives no probability count nothing.
+    """
+    log_p = ops.log_softmax(ops.cast(logits, "float32") / temperature)
+    log_teacher = ops.log(ops.where(teacher > 0, teacher, 1.0))
+    return temperature**2 * ops.sum(teacher * (log_teacher - log_p), axis=-1)
 
 
 def smooth(targets, share: float):
@@ -152,9 +183,12 @@ __all__ = [
     "TARGETS",
     "Agreement",
     "LabelLoss",
+    "balanced",
     "binary_cross_entropy",
+    "class_weights",
     "combine",
     "cross_entropy",
+    "distillation",
     "jensen_shannon",
     "kullback_leibler",
     "mutual",

@@ -9,6 +9,7 @@ import numpy as np
 
 from dico_tf.config import Config, Data, Settings, from_json, to_values
 from dico_tf.cotrain.dico import DiCo
+from dico_tf.cotrain.losses import balanced
 from dico_tf.data.source import Source
 from dico_tf.divide import weight_decay
 from dico_tf.divide.networks.blueprint import in_float32
@@ -72,6 +73,7 @@ def settings(config: Config, data: dict[str, Any], reference: str | dict[str, An
         "classes": len(data["class_names"]),
         "image_size": data["image_size"],
         "frames": data.get("frames", 0),
+        "class_weights": balanced(data["class_counts"]) if "class_counts" in data else config.cotraining.class_weights,
         "weight_decay": decay,  # coupled; decoupled decay is the optimizer's
         "mean": tuple(data["mean"]),
         "std": tuple(data["std"]),

@@ -211,6 +211,8 @@ class Loop:
             "lr": float(self.model.optimizer.learning_rate),
             **self.model.results(shared),
         }
+        if not self._evaluated(epoch):
+            return row
         name = self.config.run.select
         row[name] = self._evaluate(self.select)
         self._keep_if_best(epoch, row[name], chosen=not self.config.optimisation.evaluate_ema)
@@ -219,6 +221,11 @@ class Loop:
                 row[f"{name}_ema"] = self._evaluate(self.select)
                 self._keep_if_best(epoch, row[f"{name}_ema"], chosen=self.config.optimisation.evaluate_ema)
         return row
+
+    def _evaluated(self, epoch: int) -> bool:
+        """Return whether --evaluate_every evaluates this epoch; the last one that will be finished always is."""
+        last = self.total_steps // self.steps_per_epoch - 1
+        return (epoch + 1) % self.config.run.evaluate_every == 0 or epoch == last
 
     def _recalibration_batches(self):
         size = min(self.batch_size, self.train.size)

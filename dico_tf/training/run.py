@@ -9,6 +9,7 @@ import keras
 
 from dico_tf.config import Config, Data, Network
 from dico_tf.data import source as sources
+from dico_tf.data.class_counts import class_counts
 from dico_tf.data.source import Source, Split
 from dico_tf.data.validation import carve
 from dico_tf.divide import weight_decay
@@ -78,8 +79,20 @@ def _check_views(config: Config) -> None:
         parse_all(config.views.views, config.network.splits)
 
 
-def train(config: Config, flags_text: str, say: Callable[[str], None]) -> dict[str, Any]:
-    """Trains or continues; the summary, which is also in summary.json. Raises Stopped after a signal."""
+OpenTeacher = Callable[[Config, Source, Split, Callable[[str], None]], Any]
+
+
+def train(
+    config: Config, flags_text: str, say: Callable[[str], None], open_teacher: OpenTeacher | None = None
+) -> dict[str, Any]:
+    """Train or continue a run; return its summary, which is also in summary.json.
+
+    Args:
+        open_teacher: returns the model that --teacher names, with its `checksum`; see `DiCo.learn_from`.
+
+    Raises:
+        Stopped: after a signal.
+    """
     asked = assemble.wanted(config)
     _check_division(config.network)
     _check_views(config)
@@ -89,45 +102,66 @@ def train(config: Config, flags_text: str, say: Callable[[str], None]) -> dict[s
     share(config.optimisation.batch_size, place)
     claim = workdir.Claim(folder) if place.chief else None
     try:
-        return _train(config, asked, flags_text, say, folder, place)
+        return _train(config, asked, flags_text, say, folder, place, open_teacher)
     finally:
         if claim:
             claim.release()
 
 
 def _train(
-    config: Config, asked: Data, flags_text: str, say: Callable[[str], None], folder: Path, place: Devices
+    config: Config,
+    asked: Data,
+    flags_text: str,
+    say: Callable[[str], None],
+    folder: Path,
+    place: Devices,
+    open_teacher: OpenTeacher | None,
 ) -> dict[str, Any]:
     known = workdir.check_same(folder, config)
     reference = _reference(config, folder, known)
     source = sources.load(asked, config.run.seed)
     parts = splits(config, source)
-    if config.run.select not in parts:
-        raise UserError(f"--select={config.run.select}: {source.name} has no such images; it has {', '.join(parts)}")
-    if parts["train"].size < config.optimisation.batch_size:
-        raise UserError(
-            f"--batch_size={config.optimisation.batch_size} is more than the {parts['train'].size} training images"
-        )
+    _check_sizes(config, source, parts)
+    data, teacher = assemble.facts(source), None
+    if config.cotraining.class_weights == ("balanced",):
+        data["class_counts"] = class_counts(parts["train"], len(source.class_names))
+    if config.cotraining.teacher and open_teacher:
+        with place.strategy.scope():
+            teacher = open_teacher(config, source, parts["train"], say)
+        data["teacher"] = teacher.checksum
     if known:
-        _check_data(folder, source)
-    data = assemble.facts(source)
+        _check_unchanged(folder, data)
     del source  # or what was carved would be in memory twice, as long as the run lasts
     model = _build(config, place, data, reference, parts["train"].size // config.optimisation.batch_size)
+    if teacher:
+        model.learn_from(teacher)
     if place.chief:
         workdir.check_space(folder, _needed_space(model, config))
     checkpoints = Checkpoints(folder, config.run.keep, workdir.run_identity(config), place.chief)
     loop = Loop(config, place, model, parts["train"], parts[config.run.select], checkpoints, say)
     loop.resume()
     if not loop.step and config.run.init_from:
-        carried = assemble.start_from(model, config.run.init_from)
-        remarks = {"fresh": carried.fresh, "never run and left out": carried.unused}
-        said = [f"{what}: {_listed(names)}" for what, names in remarks.items() if names]
-        say(", ".join([f"weights from {config.run.init_from}", *said]))
+        _say_carried(assemble.start_from(model, config.run.init_from), config.run.init_from, say)
     if place.chief:  # of a run that continues, too: what is free may have changed
         json_files.write(folder / "config.json", workdir.describe(config, data, reference))
         atomic.write_text(folder / "run.flags", flags_text)
     say(_opening(config, folder, place, parts))
     return _loop_and_sum_up(config, loop, folder, place, data)
+
+
+def _check_sizes(config: Config, source: Source, parts: dict[str, Split]) -> None:
+    if config.run.select not in parts:
+        raise UserError(f"--select={config.run.select}: {source.name} has no such images; it has {', '.join(parts)}")
+    if parts["train"].size < config.optimisation.batch_size:
+        raise UserError(
+            f"--batch_size={config.optimisation.batch_size} is more than the {parts['train'].size} training images"
+        )
+
+
+def _say_carried(carried: Any, origin: str, say: Callable[[str], None]) -> None:
+    remarks = {"fresh": carried.fresh, "never run and left out": carried.unused}
+    details = [f"{what}: {_listed(names)}" for what, names in remarks.items() if names]
+    say(", ".join([f"weights from {origin}", *details]))
 
 
 def _listed(names: list[str]) -> str:
@@ -150,11 +184,17 @@ def _loop_and_sum_up(config: Config, loop: Loop, folder: Path, place: Devices, d
     return {**summary, "workdir": str(folder), "chief": place.chief}
 
 
-def _check_data(folder: Path, source: Source) -> None:
-    before = read_of_run(folder / "config.json")["data"]["fingerprint"]
-    if before != source.fingerprint:
+def _check_unchanged(folder: Path, data: dict[str, Any]) -> None:
+    """Raise UserError where a run's images or teacher are not those it was begun with."""
+    before = read_of_run(folder / "config.json")["data"]
+    if before["fingerprint"] != data["fingerprint"]:
         raise UserError(
-            f"the images of {source.name} changed since --workdir={folder} was begun: give another --workdir"
+            f"the images of {data['name']} changed since --workdir={folder} was begun: give another --workdir"
+        )
+    if before.get("teacher") != data.get("teacher"):
+        raise UserError(
+            f"--teacher is another model, or has other weights, than when --workdir={folder} was begun: give that "
+            "model, or another --workdir"
         )
 
 

@@ -56,7 +56,8 @@ class Mixing:
         order = Draws.of_step(self.seed, step, tf.range(tf.shape(views[0])[0]), branch).permutation("order")
         share = tf.reduce_mean(weight)
         # a view handed over several times (the same for all branches) is mixed once
-        mixed = {id(view): weight * view + (1.0 - weight) * tf.gather(view, order) for view in views}
+        once = {id(view): view for view in views}
+        mixed = {key: weight * view + (1.0 - weight) * tf.gather(view, order) for key, view in once.items()}
         return [mixed[id(view)] for view in views], tf.nest.map_structure(
             lambda target: share * target + (1.0 - share) * tf.gather(target, order), targets
         )

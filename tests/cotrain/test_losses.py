@@ -8,12 +8,16 @@ import tensorflow as tf
 
 from dico_tf.cotrain.losses import (
     Agreement,
+    LabelLoss,
+    balanced,
+    class_weights,
     combine,
     cross_entropy,
     jensen_shannon,
     kullback_leibler,
     smooth,
 )
+from dico_tf.errors import UserError
 
 A = [[1, 2, 3], [0, 0, 0]]
 B = [[3, 2, 1], [1, 0, 0]]
@@ -111,3 +115,24 @@ def test_the_three_averages_are_as_defined():
     assert combine(logits, "max").numpy() == pytest.approx(logits.numpy().max(1))
     probabilities = tf.nn.softmax(logits).numpy().mean(1)
     assert np.exp(combine(logits, "probs").numpy()) == pytest.approx(probabilities, abs=1e-6)
+
+
+def test_class_weights_multiply_the_terms_of_their_classes():
+    logits, weights = tf.constant([[2.0, -1.0, 0.5]]), (0.5, 2.0, 3.0)
+    log_p = tf.nn.log_softmax(logits).numpy()
+    mixed = np.array([[0.25, 0.75, 0.0]], np.float32)
+    expected = -(np.array(weights) * mixed * log_p).sum(1)
+    assert LabelLoss("softmax", 0.0, weights).loss(logits, mixed).numpy() == pytest.approx(expected, abs=1e-6)
+    terms = np.logaddexp(0, logits) - logits * np.array([[1, 1, 0]])
+    binary = LabelLoss("binary", 0.0, weights)
+    assert binary.loss(logits, binary.goal(mixed)).numpy() == pytest.approx((weights * terms.numpy()).mean(1), abs=1e-6)
+
+
+def test_balanced_weights_give_every_class_the_same_share():
+    assert balanced([90, 10]) == pytest.approx((100 / 180, 100 / 20))
+    assert balanced([3, 0]) == (0.5, 0.0)
+    counts = np.array([7, 2, 11])
+    assert counts * balanced(counts.tolist()) == pytest.approx([20 / 3] * 3)
+    assert class_weights(("none",)) == () and class_weights(("1", 2, "0.5")) == (1.0, 2.0, 0.5)
+    with pytest.raises(UserError, match="which a run counts"):
+        class_weights(("balanced",))

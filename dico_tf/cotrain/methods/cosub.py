@@ -42,7 +42,7 @@ class Cosub(Dico):
                     "drop_path above 0 (--drop_path), or a model that has it"
                 )
 
-    def own(self, logits, goal, truth: Truth, branch: int):
+    def own(self, task: Task, logits, goal, truth: Truth, branch: int):
         label, _, total = mutual(logits, goal, self.settings.label_weight, self.labels)
         return tf.reduce_mean(label, axis=1), total
 

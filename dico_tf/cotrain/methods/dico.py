@@ -43,11 +43,11 @@ class Dico:
     def check(self, branches: list[keras.Model]) -> None:
         """Raise UserError where the branches cannot be trained by this method."""
 
-    def teach(self, view, batch: Batch):
-        """Return further targets [B, ..., C] for a view, which are mixed as the labels are; () where there are none."""
-        return ()
+    def teach(self, views: list, batch: Batch) -> list:
+        """Return further targets [B, ..., C] for each view, mixed as the labels are; () where there are none."""
+        return [()] * len(views)
 
-    def own(self, logits, goal, truth: Truth, branch: int):
+    def own(self, task: Task, logits, goal, truth: Truth, branch: int):
         """Return a branch's loss on the labels and what it learns in all, [B, ...] each.
 
         Args:
@@ -67,7 +67,7 @@ class Dico:
     def terms(self, task: Task, logits, truth: Truth, epoch) -> Terms:
         """Return the loss of logits [B, S, n, ..., C], at the size of the labels."""
         goals = [self.labels.goal(target) for target in task.targets(truth)]
-        parts = [self.own(logits[:, s], goal, truth, s) for s, goal in enumerate(goals)]
+        parts = [self.own(task, logits[:, s], goal, truth, s) for s, goal in enumerate(goals)]
         losses = tf.stack([task.mean(label, truth) for label, _ in parts], axis=1)
         agreement = task.mean(self.agreement(self.answers(logits)), truth)
         own = tf.add_n([task.mean(total, truth) for _, total in parts])

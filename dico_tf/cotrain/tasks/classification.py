@@ -46,9 +46,8 @@ class Classification(Task):
         if not batch.shared:
             raise UserError("a batch with an order per branch has nothing to agree on: give training='independent'")
         views = self.views(batch.image, batch.index, epoch, batch.cut)
-        taught = {id(view): teach(view, batch) for view in views}  # a view may stand for several branches
         label = tf.one_hot(batch.label, self.settings.classes)
-        views, (label, taught) = self.mixing(views, (label, [taught[id(view)] for view in views]), step)
+        views, (label, taught) = self.mixing(views, (label, teach(views, batch)), step)
         return views, {"targets": [label] * self.settings.splits, "taught": taught}
 
     def _independent(self, batch: Batch, epoch: Any, step: Any, teach: Callable) -> tuple[list[tf.Tensor], Truth]:
@@ -57,7 +56,7 @@ class Classification(Task):
             own = batch.of(s)
             view = self.views.view(own.image, own.index, epoch, s, own.cut)
             label = tf.one_hot(own.label, self.settings.classes)
-            (view,), (label, answers) = self.mixing([view], (label, teach(view, own)), step, branch=s)
+            (view,), (label, (answers,)) = self.mixing([view], (label, teach([view], own)), step, branch=s)
             views.append(view)
             targets.append(label)
             taught.append(answers)

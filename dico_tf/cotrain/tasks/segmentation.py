@@ -66,8 +66,7 @@ class Segmentation(Task):
 
     def inputs(self, batch: Batch, epoch: Any, step: Any, teach: Callable) -> tuple[list[tf.Tensor], Truth]:
         views, masks = self.views.pair(batch.image, batch.label, batch.index, epoch)
-        taught = {id(view): teach(view, batch) for view in views}
-        return views, {"masks": masks, "shares": pixels.shares(masks), "taught": [taught[id(view)] for view in views]}
+        return views, {"masks": masks, "shares": pixels.shares(masks), "taught": teach(views, batch)}
 
     def truth(self, batch: Batch) -> Truth:
         return {"masks": batch.label}

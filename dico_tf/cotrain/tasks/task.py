@@ -51,7 +51,7 @@ class Task(abc.ABC):
         """Return S views and the truth of a training batch.
 
         Args:
-            teach: (view, batch) -> further targets that are mixed as the labels are; see `Dico.teach`.
+            teach: (views, batch) -> further targets of each view, mixed as the labels are; see `Dico.teach`.
         """
 
     @abc.abstractmethod

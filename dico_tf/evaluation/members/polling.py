@@ -53,10 +53,10 @@ def answers(
     for member in members:
         found = cache.logits(member.checksum, seen, split, part.size) if cache else None
         if found is not None:
-            _check_width(member, found.shape[1], source)
+            check_width(member, found.shape[1], source)
         elif member.stored:
             found = member.stored(part.ids, part.labels)
-            _check_width(member, found.shape[1], source)
+            check_width(member, found.shape[1], source)
         else:
             found = _asked(member, part, source)
             asked.append(member.name)
@@ -120,7 +120,8 @@ def _numbers(member: Member, count: int, source: Source) -> str:
     )
 
 
-def _check_width(member: Member, count: int, source: Source) -> None:
+def check_width(member: Member, count: int, source: Source) -> None:
+    """Raise UserError where a member answers with another number of classes than the data has."""
     if count != len(source.class_names):
         raise UserError(_numbers(member, count, source))
 
@@ -131,7 +132,7 @@ def _asked(member: Member, part: Split, source: Source) -> np.ndarray:
     try:
         for images in Squares(part, member.input_size, member.short_side).batches():
             found.append(member.run(images))
-            _check_width(member, found[-1].shape[1], source)
+            check_width(member, found[-1].shape[1], source)
             bar.advance(len(images), {})
     finally:
         bar.close()

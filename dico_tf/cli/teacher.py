@@ -1,0 +1,144 @@
+"""Opens the model that --teacher names, for `--method=distill`."""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from dico_tf.committee import saved
+from dico_tf.committee.decision import Committee, decide, ensemble
+from dico_tf.config import Config
+from dico_tf.cotrain.losses import combine
+from dico_tf.data.source import Source, Split
+from dico_tf.errors import UserError
+from dico_tf.evaluation.members.cache import Cache
+from dico_tf.evaluation.members.member import Member
+from dico_tf.evaluation.members.opening import opened
+from dico_tf.evaluation.members.polling import answers, check_classes, check_width
+from dico_tf.evaluation.members.runs import ENSEMBLE
+from dico_tf.evaluation.members.spelling import parse
+from dico_tf.evaluation.members.squares import Squares
+from dico_tf.export.network import Network
+from dico_tf.training.assemble import trained_run
+
+PROBED = 8  # training images on which a member shows what its outputs are
+
+
+@dataclasses.dataclass(frozen=True)
+class Teacher:
+    """Callable (images [B, H, W, 3] of 0..255, their index [B]) -> logits; `checksum` identifies its weights."""
+
+    checksum: str
+    answer: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+
+    def __call__(self, images: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
+        return self.answer(images, index)
+
+
+def open_teacher(config: Config, source: Source, train: Split, say: Callable[[str], None]) -> Teacher:
+    """Return the teacher of a run; raises UserError where it knows other classes than the data."""
+    if config.data.task != "classification":
+        return _run_of_the_task(config, source)
+    committee, members = _members(config.cotraining.teacher, len(source.class_names))
+    check_classes(members, source)
+    checksum = hashlib.sha256("\n".join(member.checksum for member in members).encode()).hexdigest()
+    if config.cotraining.teacher_views == "clean":
+        return Teacher(checksum, _from_table(committee, members, source, train, say))
+    each = [_network(member, source, train) for member in members]
+
+    def answer(images: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
+        return _decided(committee, tf.stack([call(images) for call in each], axis=1))
+
+    return Teacher(checksum, answer)
+
+
+def _members(spec: str, classes: int) -> tuple[Committee, list[Member]]:
+    """Return the members that a spec names, and how their answers become one."""
+    if Path(spec).suffix == ".json" and Path(spec).name != "manifest.json":
+        written = saved.load(spec)
+        members = opened([f"{member.name}={member.source}" for member in written.members], written.classes)
+        return written.committee, members
+    spelling = parse(spec)
+    whole_run = spelling.kind == "run" and not spelling.part  # averages as it was trained to
+    members = opened([spelling.spelt(ENSEMBLE) if whole_run else spec], classes)
+    return ensemble(*(member.name for member in members)), members
+
+
+def _decided(committee: Committee, logits: tf.Tensor) -> tf.Tensor:
+    """Return the committee's answer [B, C] from its members' logits [B, n, C]."""
+    if len(committee.members) == 1:
+        return logits[:, 0]
+    found = tf.numpy_function(
+        lambda values: decide(committee, values).logits.astype(np.float32), [logits], tf.float32, stateful=False
+    )
+    return tf.ensure_shape(found, (logits.shape[0], logits.shape[2]))
+
+
+def _from_table(
+    committee: Committee, members: Sequence[Member], source: Source, train: Split, say: Callable[[str], None]
+) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """Ask every member once about the unchanged training images; answers are kept in the user's cache folder."""
+    of_train = dataclasses.replace(source, splits={"train": train})
+    found = answers(members, of_train, "train", Cache(), timed=False, say=say)
+    logits = np.stack([found.logits[member.name] for member in members], axis=1)
+    table = tf.Variable(decide(committee, logits).logits.astype(np.float32), trainable=False)
+    return lambda images, index: tf.gather(table, index % train.size)
+
+
+def _network(member: Member, source: Source, train: Split) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Return images float32 [B, H, W, 3] of any size -> the member's logits [B, C]."""
+    if member.stored:
+        raise UserError(
+            f"--teacher={member.source} is a table of logits, which answers only its own images: give "
+            "--teacher_views=clean"
+        )
+    size = member.input_size
+    some = np.linspace(0, train.size - 1, min(PROBED, train.size)).round().astype(int)
+    logits = member.run(Squares(train, size, member.short_side).take(some))
+    check_width(member, logits.shape[1], source)
+    graph = member.graph and Network(
+        member.graph(), member.reading.kind, member.reading.drops(_outputs(member, logits.shape[1]))
+    )
+
+    def call(images: tf.Tensor) -> tf.Tensor:
+        images = tf.cast(images, tf.float32)
+        if images.shape[1:3] != (size, size):
+            images = tf.image.resize(images, (size, size), antialias=True)
+        if graph:
+            return graph(images)
+        pixels = tf.cast(tf.clip_by_value(tf.round(images), 0, 255), tf.uint8)
+        answer = tf.numpy_function(member.run, [pixels], tf.float32, stateful=False)
+        return tf.ensure_shape(answer, (images.shape[0], logits.shape[1]))
+
+    return call
+
+
+def _outputs(member: Member, classes: int) -> int:
+    """Return how many outputs the member has, a background class included."""
+    return classes + member.reading.drops(classes + 1)
+
+
+def _run_of_the_task(config: Config, source: Source) -> Teacher:
+    """Return a run's ensemble as a teacher of masks or clips."""
+    task, spec = config.data.task, config.cotraining.teacher
+    if not (Path(spec) / "config.json").exists():
+        raise UserError(f"--teacher={spec} is not the folder of a run: for --task={task} give a run of that task")
+    run = trained_run(spec)
+    if run.config.data.task != task:
+        raise UserError(f"--teacher={spec} is a {run.config.data.task} run: for --task={task} give a run of that task")
+    if list(run.data["class_names"]) != list(source.class_names):
+        raise UserError(
+            f"--teacher={spec} knows the classes {_listed(run.data['class_names'])}, and {source.name} has "
+            f"{_listed(source.class_names)}: both need the same classes in the same order"
+        )
+    model, average = run.network(), run.config.cotraining.average
+    digest = hashlib.sha256("\n".join(run.checksums.values()).encode()).hexdigest()
+    return Teacher(digest, lambda images, index: combine(model(tf.cast(images, tf.float32), training=False), average))
+
+
+def _listed(names: Sequence[Any]) -> str:
+    return ", ".join(map(str, names[:5])) + (" ..." if len(names) > 5 else "")
