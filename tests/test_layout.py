@@ -190,11 +190,7 @@ def test_a_script_only_runs_its_command(path):
 
 
 def test_every_command_has_a_script():
-    assert {path.stem for path in COMMANDS} == {path.stem for path in SCRIPTS} | {
-        "__init__",
-        "__main__",
-        "teacher",
-    }  # train opens the teacher
+    assert {path.stem for path in COMMANDS} == {path.stem for path in SCRIPTS} | {"__init__", "__main__"}
     assert __main__.COMMANDS.keys() == {path.stem for path in SCRIPTS}
 
 

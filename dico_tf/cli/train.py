@@ -13,9 +13,10 @@ SCRIPT = flags.Script(
 
 
 def _open_teacher(*arguments):
-    from dico_tf.cli.teacher import open_teacher
+    from dico_tf.committee.combined import combined
+    from dico_tf.evaluation.teacher import open_teacher
 
-    return open_teacher(*arguments)
+    return open_teacher(*arguments, combined)
 
 
 def main(arguments: list[str]) -> int:

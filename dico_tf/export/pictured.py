@@ -7,11 +7,11 @@ from pathlib import Path
 import tensorflow as tf
 
 from dico_tf.committee.decision import Committee
+from dico_tf.evaluation.members.graph_network import Network
 from dico_tf.export import cascade as cascades
 from dico_tf.export import saved_model
 from dico_tf.export.cascade import Cascade
 from dico_tf.export.decoding import squares
-from dico_tf.export.network import Network
 
 
 class Pictured(tf.Module):

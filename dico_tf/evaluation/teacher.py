@@ -9,23 +9,24 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from dico_tf.committee import saved
-from dico_tf.committee.decision import Committee, decide, ensemble
 from dico_tf.config import Config
 from dico_tf.cotrain.losses import combine
 from dico_tf.data.source import Source, Split
 from dico_tf.errors import UserError
+from dico_tf.evaluation import averaging
 from dico_tf.evaluation.members.cache import Cache
+from dico_tf.evaluation.members.graph_network import Network
 from dico_tf.evaluation.members.member import Member
 from dico_tf.evaluation.members.opening import opened
 from dico_tf.evaluation.members.polling import answers, check_classes, check_width
 from dico_tf.evaluation.members.runs import ENSEMBLE
 from dico_tf.evaluation.members.spelling import parse
 from dico_tf.evaluation.members.squares import Squares
-from dico_tf.export.network import Network
 from dico_tf.training.assemble import trained_run
 
 PROBED = 8  # training images on which a member shows what its outputs are
+Combine = Callable[[np.ndarray], np.ndarray]  # members' logits float32 [N, n, C] -> [N, C]
+ReadCommittee = Callable[[str], tuple[list[str], int, Combine]]  # see dico_tf.committee.combined
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,53 +40,52 @@ class Teacher:
         return self.answer(images, index)
 
 
-def open_teacher(config: Config, source: Source, train: Split, say: Callable[[str], None]) -> Teacher:
+def open_teacher(
+    config: Config, source: Source, train: Split, say: Callable[[str], None], read_committee: ReadCommittee
+) -> Teacher:
     """Return the teacher of a run; raises UserError where it knows other classes than the data."""
     if config.data.task != "classification":
         return _run_of_the_task(config, source)
-    committee, members = _members(config.cotraining.teacher, len(source.class_names))
+    members, combine_members = _members(config.cotraining.teacher, len(source.class_names), read_committee)
     check_classes(members, source)
     checksum = hashlib.sha256("\n".join(member.checksum for member in members).encode()).hexdigest()
     if config.cotraining.teacher_views == "clean":
-        return Teacher(checksum, _from_table(committee, members, source, train, say))
+        return Teacher(checksum, _from_table(combine_members, members, source, train, say))
     each = [_network(member, source, train) for member in members]
 
     def answer(images: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
-        return _decided(committee, tf.stack([call(images) for call in each], axis=1))
+        return _combined(combine_members, tf.stack([call(images) for call in each], axis=1))
 
     return Teacher(checksum, answer)
 
 
-def _members(spec: str, classes: int) -> tuple[Committee, list[Member]]:
+def _members(spec: str, classes: int, read_committee: ReadCommittee) -> tuple[list[Member], Combine]:
     """Return the members that a spec names, and how their answers become one."""
     if Path(spec).suffix == ".json" and Path(spec).name != "manifest.json":
-        written = saved.load(spec)
-        members = opened([f"{member.name}={member.source}" for member in written.members], written.classes)
-        return written.committee, members
+        sources, classes, combine_members = read_committee(spec)
+        return opened(sources, classes), combine_members
     spelling = parse(spec)
     whole_run = spelling.kind == "run" and not spelling.part  # averages as it was trained to
     members = opened([spelling.spelt(ENSEMBLE) if whole_run else spec], classes)
-    return ensemble(*(member.name for member in members)), members
+    return members, lambda logits: averaging.combine(logits, "logits").astype(np.float32)
 
 
-def _decided(committee: Committee, logits: tf.Tensor) -> tf.Tensor:
-    """Return the committee's answer [B, C] from its members' logits [B, n, C]."""
-    if len(committee.members) == 1:
+def _combined(combine_members: Combine, logits: tf.Tensor) -> tf.Tensor:
+    """Return one answer [B, C] from members' logits [B, n, C]."""
+    if logits.shape[1] == 1:
         return logits[:, 0]
-    found = tf.numpy_function(
-        lambda values: decide(committee, values).logits.astype(np.float32), [logits], tf.float32, stateful=False
-    )
-    return tf.ensure_shape(found, (logits.shape[0], logits.shape[2]))
+    answer = tf.numpy_function(combine_members, [logits], tf.float32, stateful=False)
+    return tf.ensure_shape(answer, (logits.shape[0], logits.shape[2]))
 
 
 def _from_table(
-    committee: Committee, members: Sequence[Member], source: Source, train: Split, say: Callable[[str], None]
+    combine_members: Combine, members: Sequence[Member], source: Source, train: Split, say: Callable[[str], None]
 ) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
     """Ask every member once about the unchanged training images; answers are kept in the user's cache folder."""
     of_train = dataclasses.replace(source, splits={"train": train})
     found = answers(members, of_train, "train", Cache(), timed=False, say=say)
     logits = np.stack([found.logits[member.name] for member in members], axis=1)
-    table = tf.Variable(decide(committee, logits).logits.astype(np.float32), trainable=False)
+    table = tf.Variable(combine_members(logits), trainable=False)
     return lambda images, index: tf.gather(table, index % train.size)
 
 
