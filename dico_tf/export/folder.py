@@ -6,15 +6,16 @@ through it, so that replacing that one link replaces all. What a killed process 
 
 import contextlib
 import errno
-import fcntl
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from dico_tf.errors import UserError
 from dico_tf.files import atomic
+from dico_tf.files.locks import lock
 
 CURRENT = ".current"
 SHOWN = ("manifest.json", "README.md", "saved_model", "tflite")
@@ -46,8 +47,8 @@ def making(out: Path) -> Iterator[Path]:
 def claimed(out: Path) -> Iterator[None]:
     """Nobody else writes into O; what its disk refuses is told in a sentence."""
     try:
-        with (out / ".lock").open("a") as lock:
-            _lock(lock, out)
+        with (out / ".lock").open("a") as stream:
+            _lock(stream, out)
             yield
     except Exception as error:
         if not (reason := atomic.refusal(error)):
@@ -55,9 +56,9 @@ def claimed(out: Path) -> Iterator[None]:
         raise UserError(f"cannot write to --out={out}: {reason}; make room there, or give another --out") from error
 
 
-def _lock(lock, out: Path) -> None:
+def _lock(stream: IO, out: Path) -> None:
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(stream)
     except BlockingIOError:
         raise UserError(f"another export into --out={out} is going on: wait for it, or give another") from None
 

@@ -1,6 +1,5 @@
 """The folder of a run: who may train in it, and what it says about itself."""
 
-import fcntl
 import hashlib
 import importlib.metadata
 import json
@@ -12,6 +11,7 @@ from dico_tf import __version__
 from dico_tf.config import Config, from_json, from_values, identity, to_values
 from dico_tf.errors import UserError
 from dico_tf.files.json_files import read_of_run
+from dico_tf.files.locks import lock
 
 PACKAGES = ("tensorflow", "keras", "keras-cv", "tensorflow-datasets", "numpy")
 
@@ -45,7 +45,7 @@ class Claim:
         except OSError as error:
             raise UserError(f"cannot write to --workdir={folder}: {error.strerror}") from None
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(self._lock)
         except OSError:
             raise UserError(
                 f"another process is training in --workdir={folder}: wait for it, or give another"

@@ -1,0 +1,16 @@
+"""Exclusive locks of files, which the system releases when the process ends."""
+
+from typing import IO
+
+from dico_tf.errors import UserError
+
+
+def lock(stream: IO) -> None:
+    """Lock an open file at once; raises BlockingIOError where another process holds the lock."""
+    try:
+        import fcntl
+    except ModuleNotFoundError:
+        raise UserError(
+            "training and export need a system with fcntl, such as Linux or macOS: on Windows, use WSL"
+        ) from None
+    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
