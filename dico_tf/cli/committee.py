@@ -1,6 +1,9 @@
-"""Ensembles and cascades of any models: python committee.py search --workdir=W"""
+"""Ensembles and cascades of any models: dico committee search --workdir=W"""
+
+import dataclasses
 
 from dico_tf import flags
+from dico_tf.config import option
 
 VERBS = {
     "search": "finds members and gates by held-out images, and writes committee.json with what they do",
@@ -14,21 +17,36 @@ SHARED = {
 }  # flags of a run
 
 
-def _kind(verb: str) -> type:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Show:
+    committee: str = option("committee/committee.json", "the file to show")
+    check: bool = option(False, "look at the members again, and warn where one is not what the gates were fitted to")
+
+
+def _settings(verb: str) -> type:
     from dico_tf.committee import options
 
-    return getattr(options, verb.capitalize())
+    return {"search": options.Search, "scenes": options.Scenes, "show": Show}[verb]
 
 
 def script(verb: str) -> flags.Script:
-    fields = (*flags.pick(*SHARED[verb]), *flags.of(_kind(verb)))
+    fields = (*flags.pick(*SHARED[verb]), *flags.of(_settings(verb)))
     return flags.Script(name=f"committee {verb}", about=f"{VERBS[verb].capitalize()}.", fields=fields)
 
 
 def main(arguments: list[str]) -> None:
     verb, words = flags.verb("committee", VERBS, arguments)
     values, _ = flags.parse(script(verb), words)
-    asked = _kind(verb)(**{field.name: values.pop(field.name) for field in flags.of(_kind(verb))})
-    from dico_tf.committee import run
+    settings = _settings(verb)(**{field.name: values.pop(field.name) for field in flags.of(_settings(verb))})
+    if verb == "show":
+        from dico_tf.committee.shown import shown
 
-    getattr(run, verb)(asked, values, print)
+        print(shown(settings.committee, settings.check))
+    elif verb == "search":
+        from dico_tf.committee.run import search
+
+        search(settings, values, print)
+    else:
+        from dico_tf.committee.dense.run import scenes
+
+        scenes(settings, values, print)

@@ -1,4 +1,4 @@
-"""What dividing a network changes and costs: python divide.py --model=wrn_28_10 --splits=4 --dataset=cifar100"""
+"""What dividing a network changes and costs: dico divide --model=wrn_28_10 --splits=4 --dataset=cifar100"""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""Score a trained run on one of its splits: python evaluate.py --workdir=W --split=test"""
+"""Score a trained run on one of its splits: dico evaluate --workdir=W --split=test"""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Classes of pictures by a trained run: python predict.py --workdir=W pictures/*"""
+"""Classes of pictures by a trained run: dico predict --workdir=W pictures/*"""
 
 import dataclasses
 

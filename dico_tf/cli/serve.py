@@ -1,4 +1,4 @@
-"""Answers from an export, without TensorFlow: python serve.py worker --manifest=O/manifest.json --member=branch_0"""
+"""Answers from an export, without TensorFlow: dico serve worker --manifest=O/manifest.json --member=branch_0"""
 
 import functools
 import importlib

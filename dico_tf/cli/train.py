@@ -1,4 +1,4 @@
-"""Train a divided network: python train.py --flagfile=configs/cifar10.flags"""
+"""Train a divided network: dico train --flagfile=configs/cifar10.flags"""
 
 import shlex
 import sys

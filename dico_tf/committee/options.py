@@ -1,4 +1,4 @@
-"""What committee.py is told."""
+"""Settings of the search for a committee, of classifiers and of networks that classify pixels."""
 
 import dataclasses
 
@@ -73,9 +73,3 @@ class Scenes:
     average: str = option("probs", "how members' answers are averaged", AVERAGES)
     figures: bool = option(True, "draw mIoU against cost, and put it into the page")
     out: str = option("committee", "folder for committee.json, report.html and the figure")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Show:
-    committee: str = option("committee/committee.json", "the file to show")
-    check: bool = option(False, "look at the members again, and warn where one is not what the gates were fitted to")

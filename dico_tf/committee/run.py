@@ -15,12 +15,11 @@ from dico_tf.committee import figures, report
 from dico_tf.committee import search as searching
 from dico_tf.committee.decision import Committee
 from dico_tf.committee.guarantee import Promise
-from dico_tf.committee.options import Scenes, Search, Show
+from dico_tf.committee.options import Search
 from dico_tf.committee.page import page
 from dico_tf.committee.promised import Promised, promised, reference, right_answers
 from dico_tf.committee.saved import Calibration, Saved, save
 from dico_tf.committee.search import Goal, Point, Space
-from dico_tf.committee.shown import shown
 from dico_tf.committee.sources import Answered, answered
 from dico_tf.errors import UserError
 from dico_tf.files.atomic import check_writable, write_text
@@ -55,16 +54,6 @@ def search(asked: Search, values: dict[str, Any], say: Callable[[str], None]) ->
     say("\n\n".join(texts))
     say(f"\nwritten: {out / NAME}, {out / 'report.html'}")
     return committee
-
-
-def show(asked: Show, values: dict[str, Any], say: Callable[[str], None]) -> None:
-    say(shown(asked))
-
-
-def scenes(asked: Scenes, values: dict[str, Any], say: Callable[[str], None]) -> None:
-    from dico_tf.committee.dense import run
-
-    run.scenes(asked, values, say)
 
 
 def _check(asked: Search) -> None:

@@ -1,4 +1,4 @@
-"""committee.py show: a committee.json as a person reads it."""
+"""Text that shows a committee.json."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,21 +7,21 @@ from typing import Any
 from dico_tf import quiet
 from dico_tf.committee import report
 from dico_tf.committee.dense import report as dense
-from dico_tf.committee.options import Show
 from dico_tf.committee.saved import Saved, load, stale
 from dico_tf.committee.sources import BRANCH, of_branches
 from dico_tf.evaluation.cost import MEASURES
 from dico_tf.evaluation.table import table
 
 
-def shown(asked: Show) -> str:
-    saved = load(asked.committee)
+def shown(path: str | Path, check: bool = False) -> str:
+    """Return a committee file as text; with `check`, look at the members again and warn where one has changed."""
+    saved = load(path)
     rows = [
         [member.name, member.kind, member.source, *(report.cost(member.cost.of(m), m) for m in MEASURES)]
         for member in saved.members
     ]
     lines = [table(["member", "kind", "source", *MEASURES], rows, range(3, 6)), "", *_fitted(saved)]
-    if asked.check:
+    if check:
         lines.append(_checked(saved))
     return "\n".join([*lines, "", told(saved)] if saved.results else lines)
 

@@ -1,4 +1,4 @@
-"""What serve.py is told; nothing is imported here that --help would wait for."""
+"""Settings of workers and gateways. Imports nothing that takes long, so that --help is fast."""
 
 import dataclasses
 from collections.abc import Iterator
