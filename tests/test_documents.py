@@ -55,6 +55,7 @@ def _commands() -> list[tuple[str, str, list[str]]]:
     found = []
     for page in PAGES:
         text = page.read_text().replace("\\\n", " ")
+        text = re.sub(r"\bdico (\w+)(?= )", r"python \1.py", text)  # the same commands, installed
         for match in re.finditer(r"python (-m benchmarks\.)?(\w+)(\.py)?((?: +[^\s`|&)]+)*)", text):
             name = match[2] if match[1] else f"{match[2]}{match[3] or ''}"
             if name in SCRIPTS or name in MODULES or name in TOOLS:
