@@ -264,7 +264,7 @@ def help_text(script: Script) -> str:
 def _kind(kind: Any) -> str:
     if typing.get_origin(kind) is tuple:
         return f"{_kind(typing.get_args(kind)[0])}[,...]"
-    return {bool: "true|false", int: "N", float: "X", str: "TEXT"}[kind]
+    return {bool: "true|false", int: "N", float: "X"}.get(kind, "TEXT")
 
 
 def run(main: Callable[[list[str]], int | None], program: str = "") -> None:

@@ -177,7 +177,8 @@ def test_help_lists_every_field_with_its_default_and_choices():
         assert entry.count("(default: ") == 1 and "(default: )" not in entry
         shown = entry.rsplit("(default: ", 1)[1].rstrip(")")
         if field.default and not isinstance(field.default, bool):
-            assert shown == ("crop+flip" if field.name == "views" else str(field.default))
+            default = field.default if isinstance(field.default, tuple) else (field.default,)
+            assert shown == ",".join(map(str, default))
         if field.type is bool:
             assert shown == "false"
     assert "--step_epochs=N[,...]" in entries and "--views=TEXT[,...]" in entries
