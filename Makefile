@@ -5,7 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 
 
-.PHONY: demo test test-all test-slow lint bench goldens messages clean
+.PHONY: demo test test-all test-slow promises lint bench goldens messages clean
 
 demo: $(VENV)/runtime
 	$(RUN) train.py --flagfile=configs/quickstart.flags
@@ -15,6 +15,10 @@ test: $(VENV)/development
 
 test-all test-slow: $(VENV)/development
 	$(RUN) -m pytest -n 2 --dist worksteal -m "slow and not gpu"
+
+# Breaks each promise of tests/promises in a copy of the tree; the tests that guard it must fail.
+promises: $(VENV)/development
+	$(RUN) -m tests.promises.run
 
 lint: $(VENV)/development
 	$(RUN) -m ruff check .

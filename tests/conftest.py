@@ -1,18 +1,19 @@
 """Quiet TensorFlow for every test process, and a cache folder of the tests' own."""
 
 import gc
-import importlib
 import os
-import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from dico_tf import flags
+from tests.commands import Ended, command
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as dico_tf.quiet does
+# Two test processes share two cores; and with one thread each, sums have one order, however busy the machine is.
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 _CACHE = tempfile.TemporaryDirectory(prefix="dico_tf_cache_")
 os.environ["XDG_CACHE_HOME"] = _CACHE.name
 
@@ -34,14 +35,6 @@ def shared_data() -> Path:
 
 
 @pytest.fixture
-def here(monkeypatch, capsys):
+def here() -> Callable[..., Ended]:
     """A script's main within this process: (status, standard output, standard error)."""
-
-    def run(script: str, *words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", [f"{script}.py", *words])
-        with pytest.raises(SystemExit) as end:
-            flags.run(importlib.import_module(script).main)
-        shown = capsys.readouterr()
-        return end.value.code, shown.out, shown.err
-
-    return run
+    return command

@@ -16,12 +16,13 @@ from dico_tf.cli import train
 from dico_tf.config import from_json, from_values, to_values
 from dico_tf.evaluation import predictions
 from dico_tf.models.torch_weights import Carried
-from dico_tf.training import assemble, state
+from dico_tf.training import assemble, passes, state
+from tests.commands import succeeded
 
 ROOT = Path(__file__).parents[2]
 DIGITS = [
     "--dataset=digits", "--model=wrn_tiny", "--splits=2", "--views=crop,crop+cutout", "--mixup=0.2", "--epochs=2",
-    "--batch_size=256", "--validation=100", "--warmup_epochs=1", "--lr=0.05", "--seed=4",
+    "--batch_size=256", "--validation=100", "--warmup_epochs=1", "--lr=0.05", "--seed=4", "--image_size=16",
 ]  # fmt: skip
 PICTURES = ["--model=wrn_tiny", "--splits=2", "--batch_size=8", "--lr=0.05", "--schedule=constant", "--views=flip"]
 COSTS = ("seconds", "images_per_second")
@@ -38,6 +39,11 @@ def _done(script: str, *words: str) -> str:
     done = _run(script, *words)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def _taught(workdir: Path, *words: str) -> str:
+    """Train within this process."""
+    return succeeded("train", *words, f"--workdir={workdir}")
 
 
 def _json(path: Path) -> dict:
@@ -57,7 +63,7 @@ def _picture(path: Path, brightness: int, seed: int) -> None:
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "digits"
-    shown = _done("train.py", *DIGITS, f"--workdir={folder}")
+    shown = _taught(folder, *DIGITS)
     for text in ("whole budget", "branch_0", "branch_1", "ensemble (logits)", "test top-1 %", "branches disagree on"):
         assert text in shown
     return folder
@@ -78,12 +84,24 @@ def averaged(days, digits, tmp_path_factory) -> tuple[Path, str]:
     """The folder and the words of a run on pictures, begun with the weights for digits and judged by its average."""
     folder = tmp_path_factory.mktemp("averaged") / "run"
     words = ["--ema=0.5", "--evaluate_ema", "--epochs=1", f"--init_from={digits}"]
-    return folder, _done("train.py", f"--dataset=folder:{days}", *PICTURES, *words, f"--workdir={folder}")
+    return folder, _taught(folder, f"--dataset=folder:{days}", *PICTURES, *words)
 
 
+@pytest.mark.slow
+def test_the_scripts_do_the_same_as_processes_of_their_own(days, tmp_path):
+    """A user's journey, quiet on standard error."""
+    run = f"--workdir={tmp_path / 'run'}"
+    shown = _run("train.py", f"--dataset=folder:{days}", *PICTURES, "--epochs=1", run)
+    assert (shown.returncode, "whole budget" in shown.stdout, shown.stderr) == (0, True, "")
+    assert "ensemble" in _done("evaluate.py", run, "--split=validation")
+    picture = str(days / "day" / "00.png")
+    assert _done("predict.py", run, picture).startswith(f"{picture}: ")
+
+
+@pytest.mark.slow
 def test_run_flags_repeats_the_run(digits, tmp_path):
     again = tmp_path / "again"
-    _done("train.py", f"--flagfile={digits / 'run.flags'}", f"--workdir={again}")
+    _taught(again, f"--flagfile={digits / 'run.flags'}")
     one, other = (np.load(folder / "best" / "weights.npz") for folder in (digits, again))
     assert set(one.files) == set(other.files)
     assert [name for name in one.files if not np.array_equal(one[name], other[name])] == []
@@ -136,12 +154,12 @@ def test_tensorboard_has_the_scalars_of_branches_and_a_picture_of_their_views(di
         assert [at for at, _ in found[tag]] == [0, 1]
     ((_, views),) = found["views"]
     width, height = (int(text) for text in views.tensor.string_val[:2])
-    assert (width, height) == (8 * 32, 2 * 32)
+    assert (width, height) == (8 * 16, 2 * 16)
 
 
 def test_evaluate_scores_the_images_held_out_for_it(digits):
     tested = (digits / "evaluation.json").read_bytes()
-    shown = _done("evaluate.py", f"--workdir={digits}", "--split=validation")
+    shown = succeeded("evaluate", f"--workdir={digits}", "--split=validation")
     assert "branch_1" in shown and "ensemble" in shown
     assert (digits / "evaluation.json").read_bytes() == tested == (digits / "evaluation_test.json").read_bytes()
     found = _json(digits / "evaluation_validation.json")
@@ -170,7 +188,7 @@ def test_predict_says_classes_branches_and_their_disagreement(averaged, tmp_path
     folder, _ = averaged
     for name, brightness in (("noon.png", 140), ("midnight.png", 0)):
         _picture(tmp_path / name, brightness, 7)
-    lines = _done("predict.py", f"--workdir={folder}", str(tmp_path / "noon.png"), str(tmp_path / "midnight.png"))
+    lines = succeeded("predict", f"--workdir={folder}", tmp_path / "noon.png", tmp_path / "midnight.png")
     for name, line in zip(("noon.png", "midnight.png"), lines.splitlines(), strict=True):
         assert line.startswith(f"{tmp_path / name}: ") and "branches say" in line and "disagreement" in line
         assert "day" in line and "night" in line
@@ -185,15 +203,15 @@ def test_predict_in_json(averaged, here, tmp_path):
     assert len(answer["branches"]) == 2 and 0 <= answer["disagreement"] <= np.log(2)
 
 
-def test_predict_names_a_picture_it_cannot_read(averaged, here, tmp_path):
+def test_predict_names_a_picture_it_cannot_read(averaged, here, tmp_path, caplog):
     (tmp_path / "text.png").write_text("no picture")
     _picture(tmp_path / "noon.png", 140, 7)
     pictures = [str(tmp_path / name) for name in ("text.png", "noon.png")]
     status, out, err = here("predict", f"--workdir={averaged[0]}", *pictures)
     assert (status, out) == (2, "") and err.startswith(f"predict.py: cannot read {pictures[0]} (")
-    done = _run("predict.py", f"--workdir={averaged[0]}", "--skip_unreadable", *pictures)
-    assert done.returncode == 0 and done.stdout.startswith(f"{pictures[1]}: ") and done.stdout.count("\n") == 1
-    assert done.stderr.startswith(f"cannot read, left out: {pictures[0]} (")
+    status, out, _ = here("predict", f"--workdir={averaged[0]}", "--skip_unreadable", *pictures)
+    assert status == 0 and out.startswith(f"{pictures[1]}: ") and out.count("\n") == 1
+    assert caplog.text.count(f"cannot read, left out: {pictures[0]} (") == 1
 
 
 def test_a_folder_of_pictures_trains_and_its_averaged_weights_are_judged(averaged):
@@ -237,12 +255,14 @@ def test_weights_of_another_network_are_refused(digits, here, tmp_path, other):
     assert not (tmp_path / "run" / "config.json").exists()
 
 
-def test_a_folder_of_one_class_is_one_line(tmp_path):
+def test_a_folder_of_one_class_is_one_line(here, tmp_path):
     for n in range(4):
         _picture(tmp_path / "alone" / "cat" / f"{n}.png", 0, n)
-    done = _run("train.py", f"--dataset=folder:{tmp_path / 'alone'}", *PICTURES, f"--workdir={tmp_path / 'run'}")
-    assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1
-    assert done.stderr.startswith("train.py: ") and "class" in done.stderr
+    status, out, err = here(
+        "train", f"--dataset=folder:{tmp_path / 'alone'}", *PICTURES, f"--workdir={tmp_path / 'run'}"
+    )
+    assert (status, out) == (2, "") and err.count("\n") == 1
+    assert err.startswith("train.py: ") and "class" in err
 
 
 def test_selection_on_the_test_images_is_marked_and_max_steps_stops(days, here, tmp_path):
@@ -259,6 +279,17 @@ def test_selection_on_the_test_images_is_marked_and_max_steps_stops(days, here, 
     assert _json(tmp_path / "checkpoints" / "step_8" / "state.json")["step"] == 8
 
 
+def test_the_best_checkpoint_is_that_of_the_best_validation(days, tmp_path, monkeypatch):
+    scores = iter([0.5, 0.9, 0.7])
+    evaluate = passes.Evaluator.__call__
+    better = lambda evaluator, split: {**evaluate(evaluator, split), "ensemble_accuracy": next(scores)}  # noqa: E731
+    monkeypatch.setattr(passes.Evaluator, "__call__", better)
+    _taught(tmp_path, f"--dataset=folder:{days}", *PICTURES, "--epochs=3", "--save_every=6", "--keep=3")
+    assert _json(tmp_path / "summary.json")["best_epoch"] == _json(tmp_path / "best" / "state.json")["epoch"] == 1
+    best, second = (np.load(tmp_path / path / "weights.npz") for path in ("best", "checkpoints/step_10"))
+    assert [name for name in best.files if not np.array_equal(best[name], second[name])] == []
+
+
 def test_max_steps_within_the_first_epoch_is_no_mistake(days, here, tmp_path):
     words = ["--epochs=1", "--max_steps=2", f"--workdir={tmp_path}"]
     status, out, err = here("train", f"--dataset=folder:{days}", *PICTURES, *words)
@@ -266,6 +297,7 @@ def test_max_steps_within_the_first_epoch_is_no_mistake(days, here, tmp_path):
     assert "step 2" in out and (tmp_path / "checkpoints" / "step_2").exists()
 
 
+@pytest.mark.slow
 def test_a_continued_run_is_repeated_with_the_steps_it_took_in_the_end(days, here, tmp_path):
     words = [f"--dataset=folder:{days}", *PICTURES, "--epochs=2", f"--workdir={tmp_path}"]
     assert here("train", *words, "--max_steps=6")[0] == 0

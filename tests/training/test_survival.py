@@ -1,7 +1,8 @@
-"""Real processes, really killed: the same command goes on as if nothing had happened."""
+"""A run that was killed, stopped or damaged: the same command goes on as if nothing had happened."""
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,36 +12,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dico_tf.training.checkpoints import Checkpoints
+from tests.commands import command, succeeded
+
 ROOT = Path(__file__).parents[2]
 RECIPE = [
     "--dataset=digits", "--model=wrn_tiny", "--splits=2", "--views=crop+flip,crop+cutout", "--mixup=0.2",
-    "--batch_size=64", "--epochs=2", "--validation=100", "--warmup_epochs=1", "--lr=0.05",
+    "--image_size=16", "--batch_size=128", "--epochs=2", "--validation=100", "--warmup_epochs=1", "--lr=0.05",
     "--agreement_warmup_epochs=2", "--ema=0.9", "--evaluate_ema", "--save_every=3", "--keep=2",
 ]  # fmt: skip
 
 
-def _command(folder: Path, *more: str) -> list[str]:
-    return [sys.executable, "train.py", *RECIPE, f"--workdir={folder}", *more]
-
-
-def _train(folder: Path, *more: str) -> subprocess.CompletedProcess:
-    return subprocess.run(_command(folder, *more), cwd=ROOT, capture_output=True, text=True, timeout=300)
-
-
 def _steps(folder: Path) -> list[int]:
     return sorted(int(p.name.split("_")[1]) for p in (folder / "checkpoints").glob("step_*"))
-
-
-def _interrupt_after(folder: Path, step: int, number: int) -> subprocess.Popen:
-    """Sends the signal once the checkpoint of `step` is there."""
-    process = subprocess.Popen(_command(folder), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    until = time.monotonic() + 240
-    while not any(s >= step for s in _steps(folder)):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < until
-        time.sleep(0.02)
-    os.kill(process.pid, number)
-    return process
 
 
 def _rows(folder: Path) -> list[dict]:
@@ -58,22 +42,33 @@ def _identical(one: Path, other: Path, *parts: str) -> None:
     assert [name for name in a if not np.array_equal(a[name], b[name])] == []
 
 
+def _killed(folder: Path, step: int) -> None:
+    """Train in a process of its own, and kill it once a checkpoint of `step` or later is there."""
+    words = [sys.executable, "train.py", *RECIPE, f"--workdir={folder}"]
+    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 600
+    try:
+        while not any(s >= step for s in _steps(folder)):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < until
+            time.sleep(0.02)
+    finally:
+        process.kill()
+        process.communicate()
+
+
 @pytest.fixture(scope="module")
 def unharmed(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("survival") / "unharmed"
-    done = _train(folder)
-    assert done.returncode == 0, done.stderr
-    assert "whole budget" in done.stdout
+    assert "whole budget" in succeeded("train", *RECIPE, f"--workdir={folder}")
     return folder
 
 
-def test_a_killed_run_continues_bit_identically(unharmed, tmp_path):
+@pytest.mark.parametrize("step", [12, pytest.param(3, marks=pytest.mark.slow)])  # of 20, which are two epochs
+def test_a_killed_run_continues_bit_identically(unharmed, tmp_path, step):
     folder = tmp_path / "killed"
-    for step in (3, 21):  # within the first and the second epoch
-        _interrupt_after(folder, step, signal.SIGKILL).communicate()
-    done = _train(folder)
-    assert done.returncode == 0, done.stderr
-    assert "continuing from step" in done.stdout
+    _killed(folder, step)
+    assert "continuing from step" in succeeded("train", *RECIPE, f"--workdir={folder}")
     assert _steps(folder) == _steps(unharmed)
     last = f"checkpoints/step_{_steps(unharmed)[-1]}"
     _identical(unharmed / last, folder / last, "weights", "progress")
@@ -84,54 +79,55 @@ def test_a_killed_run_continues_bit_identically(unharmed, tmp_path):
     )
 
 
-def test_sigterm_saves_and_stops(unharmed, tmp_path):
-    folder = tmp_path / "stopped"
-    process = _interrupt_after(folder, 3, signal.SIGTERM)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 128 + signal.SIGTERM
+def test_sigterm_saves_and_stops(tmp_path, monkeypatch):
+    folder, save = tmp_path / "stopped", Checkpoints.save
+
+    def signalled(checkpoints, *state):
+        save(checkpoints, *state)
+        monkeypatch.setattr(Checkpoints, "save", save)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Checkpoints, "save", signalled)
+    status, _, errors = command("train", *RECIPE, f"--workdir={folder}")
+    assert status == 128 + signal.SIGTERM
     assert "saved; the same command continues" in errors and "Traceback" not in errors
     assert json.loads((folder / "summary.json").read_text())["status"] == "stopped"
     saved = _steps(folder)[-1]
-    state = json.loads((folder / f"checkpoints/step_{saved}/state.json").read_text())
-    assert state["step"] == saved
-    assert f"stopped at step {saved}," in errors
+    assert saved >= 3 and f"stopped at step {saved}," in errors
+    assert json.loads((folder / f"checkpoints/step_{saved}/state.json").read_text())["step"] == saved
 
 
+@pytest.mark.slow
 def test_a_truncated_checkpoint_is_passed_over_for_the_one_before(unharmed, tmp_path):
     folder = tmp_path / "damaged"
-    _interrupt_after(folder, 6, signal.SIGKILL).communicate()
-    newest = folder / f"checkpoints/step_{_steps(folder)[-1]}/weights.npz"
-    newest.write_bytes(newest.read_bytes()[:1000])
-    done = _train(folder)
-    assert done.returncode == 0, done.stderr
-    assert "checkpoint refused" in done.stdout and "truncated" in done.stdout
-    assert f"continuing from step {_steps_before(newest)}," in done.stdout
-    _identical(unharmed / "best", folder / "best", "weights")
-
-
-def _steps_before(newest: Path) -> int:
-    return int(newest.parent.name.split("_")[1]) - 3
+    shutil.copytree(unharmed, folder)
+    before, newest = _steps(folder)[-2:]
+    weights = folder / f"checkpoints/step_{newest}/weights.npz"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    shown = succeeded("train", *RECIPE, f"--workdir={folder}")
+    assert "checkpoint refused" in shown and "truncated" in shown and f"continuing from step {before}," in shown
+    _identical(unharmed / f"checkpoints/step_{newest}", weights.parent, "weights", "progress")
 
 
 def test_a_finished_run_is_not_trained_again(unharmed):
     before = (unharmed / "best" / "weights.npz").read_bytes()
-    done = _train(unharmed)
-    assert done.returncode == 0 and "whole budget" in done.stdout
+    assert "whole budget" in succeeded("train", *RECIPE, f"--workdir={unharmed}")
     assert (unharmed / "best" / "weights.npz").read_bytes() == before
     assert len(_rows(unharmed)) == 2
 
 
 def test_another_config_in_the_same_folder_is_refused(unharmed):
     before = (unharmed / "config.json").read_bytes()
-    done = _train(unharmed, "--lr=0.06")
-    assert done.returncode == 2 and "--lr was 0.05, is 0.06" in done.stderr and "Traceback" not in done.stderr
+    status, _, errors = command("train", *RECIPE, f"--workdir={unharmed}", "--lr=0.06")
+    assert status == 2 and "--lr was 0.05, is 0.06" in errors and "Traceback" not in errors
     assert (unharmed / "config.json").read_bytes() == before
 
 
 def test_a_loss_that_is_not_finite_stops_with_step_and_branch(tmp_path):
-    done = _train(tmp_path / "diverged", "--lr=1e30", "--warmup_epochs=0", "--noevaluate_ema", "--ema=0")
-    assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert "is not finite at step" in done.stderr and "branch" in done.stderr
+    words = ["--lr=1e30", "--warmup_epochs=0", "--noevaluate_ema", "--ema=0"]
+    status, _, errors = command("train", *RECIPE, f"--workdir={tmp_path / 'diverged'}", *words)
+    assert status == 2 and "Traceback" not in errors
+    assert "is not finite at step" in errors and "branch" in errors
     for step in _steps(tmp_path / "diverged"):
         arrays = _arrays(tmp_path / "diverged" / f"checkpoints/step_{step}", "weights")
         assert all(np.isfinite(a).all() for a in arrays.values())

@@ -1,0 +1,189 @@
+"""Promises of the project, each with one line that breaks it and the tests that must notice."""
+
+from typing import NamedTuple
+
+
+class Promise(NamedTuple):
+    """A promise, the edit `old` -> `new` that breaks it, and the tests that guard it.
+
+    `fast` are tests of make test; `slow` those of make test-all, for a promise that no fast test guards.
+    """
+
+    text: str
+    file: str
+    old: str
+    new: str
+    fast: tuple[str, ...] = ()
+    slow: tuple[str, ...] = ()
+
+
+PROMISES = (
+    Promise(
+        "A branch's width is the published one: the whole's by the root of S, rounded down.",
+        "dico_tf/divide/rules.py",
+        "return math.floor(width / math.sqrt(splits) + offset)",
+        "return math.ceil(width / math.sqrt(splits) + offset)",
+        fast=("tests/divide/test_rules.py",),
+    ),
+    Promise(
+        "Agreement is the Jensen-Shannon divergence of all branches.",
+        "dico_tf/cotrain/losses.py",
+        "mean_of_entropies = -ops.mean(ops.sum(ops.exp(log_p) * log_p, axis=-1), axis=1)",
+        "mean_of_entropies = -ops.max(ops.sum(ops.exp(log_p) * log_p, axis=-1), axis=1)",
+        fast=("tests/cotrain/test_losses.py",),
+    ),
+    Promise(
+        "A submodel's answer teaches the others and learns nothing from being a teacher.",
+        "dico_tf/cotrain/losses.py",
+        "answers = ops.stop_gradient(kind.answer(logits))",
+        "answers = kind.answer(logits)",
+        fast=("tests/cotrain/test_submodels.py::test_gradients_are_the_published_ones_and_none_flows_into_a_teacher",),
+    ),
+    Promise(
+        "A view depends on the seed, the epoch, the image and the branch.",
+        "dico_tf/views/draws.py",
+        "self._state = _hashed(_PIECE, seed, branch, epoch, index)",
+        "self._state = _hashed(_PIECE, seed, epoch, index)",
+        fast=("tests/views/test_views.py::test_view_depends_on_seed_epoch_index_and_branch_alone",),
+    ),
+    Promise(
+        "Mixed images have labels mixed by the same share.",
+        "dico_tf/views/mixing.py",
+        "share * targets + (1.0 - share) * tf.gather(targets, order)",
+        "targets",
+        fast=("tests/views/test_mixing.py::test_mixup_mixes_images_and_targets_by_one_lambda_and_one_order",),
+    ),
+    Promise(
+        "Two replicas learn what one device learns: the loss is a mean over the global batch.",
+        "dico_tf/cotrain/dico.py",
+        "objective = tf.reduce_sum(total) / (size * self.accumulation * replicas)",
+        "objective = tf.reduce_sum(total) / (size * self.accumulation)",
+        fast=("tests/training/test_devices.py::test_two_replicas_learn_what_one_device_learns",),
+    ),
+    Promise(
+        "A run that goes on takes the images of the epoch that were left.",
+        "dico_tf/data/order.py",
+        "rows.reshape(steps, workers, replicas, -1, *rest)[first_step:, worker])",
+        "rows.reshape(steps, workers, replicas, -1, *rest)[: steps - first_step, worker])",
+        fast=("tests/data/test_order.py::test_resuming_in_the_middle_of_an_epoch_gives_what_was_left_of_it",),
+    ),
+    Promise(
+        "A damaged checkpoint is refused, not loaded.",
+        "dico_tf/training/state.py",
+        "if _checksum(path / name) != checksum:",
+        "if not checksum:",
+        fast=("tests/training/test_checkpoints.py::test_every_truncation_is_refused",),
+    ),
+    Promise(
+        "A checkpoint appears whole or not at all: the old one lasts until the new one is in its place.",
+        "dico_tf/training/state.py",
+        "return aside if not path.exists() and aside.exists() else path",
+        "return path",
+        fast=("tests/training/test_checkpoints.py::test_a_writer_killed_between_two_renames_loses_nothing",),
+    ),
+    Promise(
+        "Validation and test images never meet, and no training image is validated with.",
+        "dico_tf/data/validation.py",
+        "split.subset(np.sort(drawn[count:]))",
+        "split.subset(np.sort(drawn))",
+        fast=("tests/data/test_validation.py",),
+    ),
+    Promise(
+        "The best checkpoint is the one with the best validation score.",
+        "dico_tf/training/loop.py",
+        'if not chosen or (self.best and score <= self.best["score"]):',
+        "if not chosen:",
+        fast=("tests/training/test_runs.py::test_the_best_checkpoint_is_that_of_the_best_validation",),
+    ),
+    Promise(
+        "Every file of an export is checked by its digest before it answers.",
+        "dico_tf/export/manifest.py",
+        "if content is not None and hashlib.sha256(content).hexdigest() == file.sha256:",
+        "if content is not None:",
+        fast=("tests/export/test_manifest.py::test_the_bytes_that_are_read_are_checked",),
+    ),
+    Promise(
+        "An answer that contains NaN or infinity is never correct.",
+        "dico_tf/committee/decision.py",
+        "return (answers.argmax(-1) == labels) & np.isfinite(answers).all(-1)",
+        "return answers.argmax(-1) == labels",
+        fast=("tests/committee/test_decision.py::test_an_answer_that_is_no_number_is_never_right",),
+    ),
+    Promise(
+        "A cascade stops only where the confidence reaches the gate, and NaN passes none.",
+        "dico_tf/committee/decision.py",
+        "return (confidences >= gates) & (gates != NEVER)",
+        "return ~(confidences < gates) & (gates != NEVER)",
+        fast=("tests/committee/test_decision.py",),
+    ),
+    Promise(
+        "A guaranteed committee errs at most at the given risk, with the given confidence.",
+        "dico_tf/committee/guarantee.py",
+        "return binomial_tail(losses, images, promise.risk) <= 1 - promise.confidence",
+        "return binomial_tail(losses, images, promise.risk) <= promise.confidence",
+        fast=("tests/committee/test_guarantee.py",),
+    ),
+    Promise(
+        "Below the quorum there is an error and no answer.",
+        "dico_tf/edge/asking/poll.py",
+        "    if len(poll.votes) < quorum:\n",
+        "    if not poll.votes:\n",
+        fast=("tests/edge/test_poll.py",),
+    ),
+    Promise(
+        "An answer is given at the deadline, whoever is late.",
+        "dico_tf/edge/asking/poll.py",
+        "(left := deadline - now()) > 0:",
+        "(left := deadline + 1 - now()) > 0:",
+        fast=("tests/edge/test_poll.py",),
+    ),
+    Promise(
+        "Only the token itself opens a server that has one.",
+        "dico_tf/edge/front/guard.py",
+        'return not token or (right and scheme.lower() == "bearer")',
+        'return not token or scheme.lower() == "bearer"',
+        fast=("tests/edge/test_guard.py::test_only_the_token_itself_is_let_in",),
+    ),
+    Promise(
+        "An exported file that loses more accuracy than allowed is refused.",
+        "dico_tf/export/conversions.py",
+        "if before - now <= self.max_accuracy_drop + _SAME:",
+        "if before - now <= 100:",
+        fast=("tests/export/test_conversions.py::test_what_loses_more_is_refused_with_its_numbers",),
+    ),
+    Promise(
+        "An exported committee averages as the evaluation does.",
+        "dico_tf/export/graph.py",
+        '_COMBINE[member.average if member.committee else "logits"](apart)',
+        '_COMBINE["logits"](apart)',
+        fast=("tests/export/test_graph.py::test_a_committee_averages_as_an_evaluation_does",),
+    ),
+    Promise(
+        "An explicit flag wins over a flag file, wherever it stands.",
+        "dico_tf/flags.py",
+        "return from_files + explicit, positionals",
+        "return explicit + from_files, positionals",
+        fast=("tests/test_flags.py", "tests/test_flagfiles.py"),
+    ),
+    Promise(
+        "A user's mistake ends a command with one message and status 2.",
+        "dico_tf/flags.py",
+        'sys.stderr.write(f"{name}: {error}\\n")\n        status = 2',
+        'sys.stderr.write(f"{name}: {error}\\n")\n        status = 1',
+        fast=("tests/test_flags.py::test_a_script_ends_with_the_status_of_what_happened",),
+    ),
+    Promise(
+        "Void pixels are neither right nor wrong.",
+        "dico_tf/evaluation/segmentation.py",
+        "kept = masks != VOID\n    truth, said",
+        "kept = masks >= 0\n    truth, said",
+        fast=("tests/evaluation/test_segmentation.py",),
+    ),
+    Promise(
+        "Classes of a folder are numbered in the order of their names.",
+        "dico_tf/data/layout.py",
+        "return sorted(entry.name for entry in entries if",
+        "return list(entry.name for entry in entries if",
+        fast=("tests/data/test_folder.py::test_classes_are_sorted_by_name_and_a_fifth_of_each_is_drawn_for_the_test",),
+    ),
+)
