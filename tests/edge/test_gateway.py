@@ -52,7 +52,7 @@ def members(processes, gateway):
     """All of them right, and none left alone for what it did in another test."""
     for process in processes:
         process.does("right")
-    workers.until(lambda: everyone(gateway) and gateway.metric("dico_member_circuit") == 0, 30)
+    workers.until(lambda: everyone(gateway) and gateway.metric("dico_member_circuit") == 0)
     for process in processes:
         process.does("right")
     return processes
@@ -243,7 +243,7 @@ def test_what_is_being_answered_is_finished_when_it_is_told_to_stop(members, man
             time.sleep(0.2)
             gateway.process.send_signal(signal.SIGTERM)
             assert answer.result().parameters["used"] == ",".join(NAMES)
-        assert gateway.process.wait(10) == 0
+        assert gateway.process.wait(60) == 0
 
 
 def test_more_requests_at_once_than_allowed_are_refused(members, manifest):

@@ -5,13 +5,14 @@ import gc
 import os
 
 import numpy as np
+import pytest
 
 from dico_tf.edge.asking.poll import BelowQuorum
 from tests.edge.committees import committee, expected
 from tests.edge.faulty_member import SIZE, Process
 
 SECONDS = 0.2
-FORGIVEN = 0.5  # seconds of a busy machine, by the clock of the event loop that also waits
+FORGIVEN = 20.0  # seconds of a busy machine; a member that hangs would never answer
 IMAGES = np.random.default_rng(3).integers(0, 256, (16, 1, SIZE, SIZE, 3), np.uint8)
 NAMES = ["branch_0", "branch_1", "branch_2"]
 
@@ -71,6 +72,7 @@ async def requests(places, member, turns, count):
         return found, before, await settled(before)
 
 
+@pytest.mark.slow
 def test_a_thousand_requests_with_a_member_going_up_and_down():
     members = [Process(name) for name in NAMES]
     replica = Process("branch_0")

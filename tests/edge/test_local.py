@@ -74,7 +74,7 @@ def test_one_command_starts_all_and_answers_as_the_files_do_and_survives_a_membe
         told = client.predict(IMAGES, deadline=2)
         assert (told.used, told.late) == (("branch_0",), ("branch_1",))
         os.kill(pids["branch_1"], signal.SIGCONT)
-        workers.until(lambda: client.predict(IMAGES, deadline=20).used == tuple(NAMES), 30)
+        workers.until(lambda: client.predict(IMAGES, deadline=20).used == tuple(NAMES))
 
         os.kill(pids["branch_0"], signal.SIGKILL)
         told = client.predict(IMAGES, deadline=20)
@@ -105,8 +105,8 @@ def test_however_it_ends_no_worker_is_left(export, number):
         pids = children(found.process).values()
         assert len(pids) == 2 and all(map(alive, pids))
         found.process.send_signal(number)
-        found.process.wait(20)
-        workers.until(lambda: not any(map(alive, pids)), 20)
+        found.process.wait(60)
+        workers.until(lambda: not any(map(alive, pids)))
         assert found.process.returncode is not None
 
 
@@ -117,7 +117,7 @@ def test_it_ends_when_whoever_started_it_has(export):
         local = next(int(pid) for pid in filter(str.isdigit, os.listdir("/proc")) if _parent(pid) == parent.process.pid)
         parent.process.kill()
         parent.process.wait()
-        workers.until(lambda: not alive(local), 20)
+        workers.until(lambda: not alive(local))
         assert parent.process.returncode == -signal.SIGKILL and not alive(local)
 
 

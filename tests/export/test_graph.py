@@ -19,7 +19,7 @@ TINY = [name for name in PRESETS if PRESETS[name].tiny and PRESETS[name].task ==
 IMAGES = networks.images(3, np.random.default_rng(0))
 
 
-QUICK = ("wrn_tiny", "efficientnet_tiny", "vit_tiny", "convnext_mini")  # groups have a test of their own below
+QUICK = ("wrn_tiny", "vit_tiny")  # groups have a test of their own below
 
 
 @pytest.fixture(scope="module", params=[pytest.param(n, marks=[] if n in QUICK else pytest.mark.slow) for n in TINY])

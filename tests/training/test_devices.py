@@ -24,7 +24,7 @@ def _start(how: str, out: Path, *settings: str, **environment: str) -> subproces
 def _finish(*processes: subprocess.Popen) -> None:
     try:
         for process in processes:
-            _, errors = process.communicate(timeout=240)
+            _, errors = process.communicate(timeout=900)
             assert process.returncode == 0, errors[-3000:]
     finally:
         for process in processes:
@@ -46,22 +46,22 @@ def _largest_difference(one: Path, other: Path) -> float:
 
 
 @pytest.fixture(scope="module")
-def one_device(tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("one") / "one.npz"
-    _finish(_start("one", out))
-    return out
+def steps(tmp_path_factory) -> Path:
+    """one.npz and mirrored.npz, made in one process."""
+    folder = tmp_path_factory.mktemp("steps")
+    _finish(_start("one,mirrored", folder))
+    return folder
 
 
-def test_two_replicas_learn_what_one_device_learns(one_device, tmp_path):
-    _finish(_start("mirrored", tmp_path / "two.npz"))
-    assert _largest_difference(one_device, tmp_path / "two.npz") <= 1e-5
+def test_two_replicas_learn_what_one_device_learns(steps):
+    assert _largest_difference(steps / "one.npz", steps / "mirrored.npz") <= 1e-5
 
 
 @pytest.mark.slow
-def test_keras_fit_on_two_replicas_is_our_own_loop(one_device, tmp_path):
+def test_keras_fit_on_two_replicas_is_our_own_loop(steps, tmp_path):
     """But for one thing: Keras' fit ends by putting the moving average into the weights."""
-    _finish(_start("fit", tmp_path / "fit.npz"))
-    a, b = np.load(one_device), np.load(tmp_path / "fit.npz")
+    _finish(_start("fit", tmp_path))
+    a, b = np.load(steps / "one.npz"), np.load(tmp_path / "fit.npz")
     pairs = {name: (a[f"ema/{name}"] if f"ema/{name}" in a else a[name]) for name in a if "/" in name}
     pairs = {name: expected for name, expected in pairs.items() if not name.startswith("ema/")}
     assert len(pairs) > 90
@@ -70,22 +70,22 @@ def test_keras_fit_on_two_replicas_is_our_own_loop(one_device, tmp_path):
     assert b["scores"] == pytest.approx(a["scores"], abs=1e-5)
 
 
-def test_two_machines_learn_what_one_device_learns(one_device, tmp_path):
+def test_two_machines_learn_what_one_device_learns(steps, tmp_path):
     workers = [f"127.0.0.1:{port}" for port in _ports(2)]
     processes = []
     for index in range(2):
         config = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
-        processes.append(_start("machine", tmp_path / f"{index}.npz", TF_CONFIG=json.dumps(config)))
+        (tmp_path / str(index)).mkdir()
+        processes.append(_start("machine", tmp_path / str(index), TF_CONFIG=json.dumps(config)))
     _finish(*processes)
-    assert _largest_difference(one_device, tmp_path / "0.npz") <= 1e-5
-    assert not (tmp_path / "1.npz").exists(), "only the chief writes"
+    assert _largest_difference(steps / "one.npz", tmp_path / "0" / "machine.npz") <= 1e-5
+    assert not list((tmp_path / "1").iterdir()), "only the chief writes"
 
 
 @pytest.mark.slow
 def test_clipping_sees_the_global_batch_on_two_replicas(tmp_path):
-    _finish(_start("one", tmp_path / "one.npz", "clip_norm=0.5"))
-    _finish(_start("mirrored", tmp_path / "two.npz", "clip_norm=0.5"))
-    assert _largest_difference(tmp_path / "one.npz", tmp_path / "two.npz") <= 1e-5
+    _finish(_start("one,mirrored", tmp_path, "clip_norm=0.5"))
+    assert _largest_difference(tmp_path / "one.npz", tmp_path / "mirrored.npz") <= 1e-5
 
 
 def test_a_batch_that_does_not_divide_among_replicas_is_refused():
@@ -107,6 +107,7 @@ def test_several_workers_are_asked_for_by_name(monkeypatch):
         strategy.devices("multi_worker")
 
 
+@pytest.mark.slow
 def test_two_machines_train_by_the_same_command_and_only_the_chief_writes(tmp_path):
     workers = [f"127.0.0.1:{port}" for port in _ports(2)]
     command = [sys.executable, "train.py", "--dataset=digits", "--model=wrn_tiny", "--splits=2", "--epochs=1"]
@@ -118,7 +119,7 @@ def test_two_machines_train_by_the_same_command_and_only_the_chief_writes(tmp_pa
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         processes.append(subprocess.Popen(command, cwd=ROOT, env=environment, **pipes))
     try:
-        said = [process.communicate(timeout=240) for process in processes]
+        said = [process.communicate(timeout=900) for process in processes]
     finally:
         for process in processes:
             process.kill()
@@ -132,18 +133,27 @@ def test_two_machines_train_by_the_same_command_and_only_the_chief_writes(tmp_pa
 
 @pytest.mark.parametrize(
     ("splits", "environment", "expected"),
-    [
-        ("64", {}, "1"),
-        pytest.param("1", {}, "0", marks=pytest.mark.slow),
-        pytest.param("64", {"TF_NUM_INTRAOP_THREADS": "2"}, "0", marks=pytest.mark.slow),
-    ],
+    [("64", {}, [1, 2]), ("1", {}, []), ("64", {"TF_NUM_INTRAOP_THREADS": "2"}, [])],
 )
-def test_branches_enough_for_all_cores_run_side_by_side(splits, environment, expected):
+def test_branches_enough_for_all_cores_run_side_by_side(monkeypatch, splits, environment, expected):
+    numbers = []
+    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(strategy.pictures, "cores", lambda: 2)
+    for name in ("set_intra_op_parallelism_threads", "set_inter_op_parallelism_threads"):
+        monkeypatch.setattr(strategy.tf.config.threading, name, numbers.append)
+    strategy.share_threads(int(splits))
+    assert numbers == expected
+
+
+@pytest.mark.slow
+def test_a_process_of_many_branches_begins_with_one_thread_for_each():
     code = (
         "import tensorflow as tf\nfrom dico_tf.training.strategy import share_threads\n"
-        f"share_threads({splits})\nprint(tf.config.threading.get_intra_op_parallelism_threads())"
+        "share_threads(64)\nprint(tf.config.threading.get_intra_op_parallelism_threads())"
     )
-    command = [sys.executable, "-c", code]
     plain = {name: value for name, value in os.environ.items() if name != "TF_NUM_INTRAOP_THREADS"}
-    done = subprocess.run(command, cwd=ROOT, env={**plain, **environment}, capture_output=True, text=True)
-    assert done.stdout.strip() == ("0" if (os.cpu_count() or 1) == 1 else expected), done.stderr
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=plain, capture_output=True, text=True)
+    assert done.stdout.strip() == ("0" if (os.cpu_count() or 1) == 1 else "1"), done.stderr

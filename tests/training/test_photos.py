@@ -61,7 +61,8 @@ def run(photos, tmp_path_factory) -> Path:
     return workdir
 
 
-@pytest.mark.parametrize("room", [pytest.param(0, marks=pytest.mark.slow), 2**20])
+@pytest.mark.slow
+@pytest.mark.parametrize("room", [0, 2**20])
 def test_a_stopped_run_that_reads_files_anew_goes_on_as_one_that_kept_its_pictures(
     photos, run, tmp_path, monkeypatch, room
 ):
@@ -75,6 +76,7 @@ def test_a_stopped_run_that_reads_files_anew_goes_on_as_one_that_kept_its_pictur
     assert [name for name in want if not np.array_equal(continued[name], want[name])] == []
 
 
+@pytest.mark.slow
 def test_a_stopped_run_on_streamed_records_goes_on_as_one_that_was_not(tmp_path, monkeypatch):
     folder = streets.prepare(tmp_path / "tfds")
     here = {"dataset": "streets", "data_dir": str(folder), "validation": 3, "epochs": 1}
@@ -98,6 +100,7 @@ def test_images_that_were_carved_are_in_memory_once(photos, tmp_path, monkeypatc
     assert kept == [None]
 
 
+@pytest.mark.slow
 def test_each_branch_in_its_own_order_is_cut_as_well(photos, tmp_path):
     arrays = _trained(_config(photos, tmp_path / "w", training="independent", epochs=1))
     assert all(np.isfinite(array).all() for array in arrays.values())
@@ -122,6 +125,7 @@ def test_a_run_remembers_the_margin_it_was_evaluated_with(photos, run):
     assert with_margin != without
 
 
+@pytest.mark.slow
 def test_a_picture_that_is_lost_during_a_run_or_before_its_evaluation_is_named(photos, tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "AT_ONCE", 0)
     monkeypatch.setattr(memory, "limit", lambda: 0)

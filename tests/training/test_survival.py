@@ -18,7 +18,7 @@ from tests.commands import command, succeeded
 ROOT = Path(__file__).parents[2]
 RECIPE = [
     "--dataset=digits", "--model=wrn_tiny", "--splits=2", "--views=crop+flip,crop+cutout", "--mixup=0.2",
-    "--image_size=16", "--batch_size=128", "--epochs=2", "--validation=100", "--warmup_epochs=1", "--lr=0.05",
+    "--image_size=8", "--batch_size=128", "--epochs=2", "--validation=100", "--warmup_epochs=1", "--lr=0.05",
     "--agreement_warmup_epochs=2", "--ema=0.9", "--evaluate_ema", "--save_every=3", "--keep=2",
 ]  # fmt: skip
 

@@ -14,6 +14,7 @@ import pytest
 from dico_tf.evaluation import predictions
 from dico_tf.models.menu import PRESETS
 from dico_tf.training import assemble
+from tests.commands import Ended, command
 from tests.data import films
 
 ROOT = Path(__file__).parents[2]
@@ -33,17 +34,16 @@ def place(tmp_path_factory) -> Path:
     return found
 
 
-def train(*words: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "train.py", *FILMS, *words]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1200)
+def train(*words: str) -> Ended:
+    return command("train", *FILMS, *words)
 
 
 @pytest.fixture(scope="module")
 def light(place, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "light"
     done = train(f"--dataset=folder:{place}", f"--workdir={folder}")
-    assert done.returncode == 0, done.stderr
-    assert "(36 train, 12 test, 4 validation)" in done.stdout and "branches disagree on" in done.stdout
+    assert done.status == 0, done.err
+    assert "(36 train, 12 test, 4 validation)" in done.out and "branches disagree on" in done.out
     return folder
 
 
@@ -124,7 +124,7 @@ def test_a_run_that_was_stopped_goes_on_bit_identically(light, place, tmp_path):
         process.send_signal(signal.SIGKILL)
         process.wait()
     done = train(*words)
-    assert done.returncode == 0 and "continuing from step" in done.stdout, done.stderr
+    assert done.status == 0 and "continuing from step" in done.out, done.err
     a, b = (np.load(folder / "checkpoints/step_8/weights.npz") for folder in (light, tmp_path))
     assert [name for name in a.files if not np.array_equal(a[name], b[name])] == []
     assert rows(tmp_path) == rows(light)

@@ -1,10 +1,13 @@
 """Three real steps on one device, on two replicas, or as one of two machines; writes weights and scores.
 
-python -m tests.training.three_steps one|mirrored|fit|machine OUT.npz [setting=value ...]
+python -m tests.training.three_steps one|mirrored|fit|machine[,...] FOLDER [setting=value ...]
+
+Writes FOLDER/one.npz and so on; of two machines only the first writes.
 """
 
 import ast
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -39,10 +42,15 @@ def own_loop(place, model, split: Split) -> None:
         step(batch, stop)
 
 
-def main(how: str, out: str, settings: dict) -> None:
-    if STRATEGIES[how] == "mirrored":
+def main(hows: list[str], folder: Path, settings: dict) -> None:
+    if {"mirrored", "fit"} & set(hows):
         cpu = tf.config.list_physical_devices("CPU")[0]
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    for how in hows:
+        take(how, folder, settings)
+
+
+def take(how: str, folder: Path, settings: dict) -> None:
     place = devices(STRATEGIES[how])
     keras.utils.set_random_seed(7)
     with place.strategy.scope():
@@ -64,9 +72,9 @@ def main(how: str, out: str, settings: dict) -> None:
         }
         summed = {"scores": [scores["loss"], scores["agreement"], *scores["branch_accuracy"]]}
         summed["validation"] = [validation["loss"], *validation["branch_accuracy"], validation["ensemble_accuracy"]]
-        np.savez(out, **found, **summed)
+        np.savez(folder / f"{how}.npz", **found, **summed)
 
 
 if __name__ == "__main__":
     pairs = (word.split("=", 1) for word in sys.argv[3:])
-    main(sys.argv[1], sys.argv[2], {name: ast.literal_eval(value) for name, value in pairs})
+    main(sys.argv[1].split(","), Path(sys.argv[2]), {name: ast.literal_eval(value) for name, value in pairs})
