@@ -96,6 +96,7 @@ def test_the_images_are_not_written_into_the_graph():
     assert len(made._as_serialized_graph().numpy()) < 20_000
 
 
+@pytest.mark.slow
 def test_two_replicas_get_the_two_halves_of_every_step():
     code = """
 import numpy as np, tensorflow as tf

@@ -96,7 +96,7 @@ def _library(path: Path, names: Sequence[str]) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["branch_1", "committee"])
+@pytest.mark.parametrize("name", [pytest.param("branch_1", marks=pytest.mark.slow), "committee"])
 def test_the_c_api_answers_as_keras_does(infer, exported, expected, name):
     folder = exported / "saved_model" / name
     signature = signatures(folder)["serving_default"]
@@ -110,7 +110,7 @@ def test_the_c_api_answers_as_keras_does(infer, exported, expected, name):
         assert found == pytest.approx(logits[:batch], **ERROR)
 
 
-@pytest.mark.parametrize("name", ["branch_0", "committee"])
+@pytest.mark.parametrize("name", [pytest.param("branch_0", marks=pytest.mark.slow), "committee"])
 def test_a_session_that_knows_no_keras_answers_every_signature(exported, expected, tmp_path, name):
     encoded = [photo(kind, seed) for seed, kind in enumerate(("JPEG", "PNG", "JPEG"))]
     examples = [
@@ -146,6 +146,7 @@ def _example(features: dict[str, bytes]) -> bytes:
     return tf.train.Example(features=tf.train.Features(feature=values)).SerializeToString()
 
 
+@pytest.mark.slow
 def test_the_command_of_tensorflow_shows_and_runs_it(exported, tmp_path):
     np.save(tmp_path / "image.npy", NOISE[:2])
     words = [

@@ -120,6 +120,7 @@ def test_the_other_signatures_are_the_full_ensemble(exported, run):
     assert found["branch_probabilities"].numpy()[:, [1, 0]] == pytest.approx(softmax(apart), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_session_that_knows_no_keras_stops_early_and_replays_the_warm_up(exported, decided, tmp_path):
     np.savez(tmp_path / "questions.npz", cascade__image=NOISE)
     folder = exported / tf_serving.FOLDER / "committee" / "1"

@@ -35,12 +35,12 @@ def run(*words: str) -> Ended:
     return Ended(done.returncode, done.stdout, err, loaded)
 
 
-def mistake(*words: str, light: bool = True) -> str:
+def mistake(*words: str) -> str:
     """The message of a user's mistake: status 2, nothing on standard output, no traceback."""
     ended = run(*words)
     assert (ended.status, ended.out) == (2, ""), ended
     assert "Traceback" not in ended.err
-    assert "dico_tf" in ended.loaded and not (light and ended.loaded & HEAVY)
+    assert "dico_tf" in ended.loaded and not ended.loaded & HEAVY
     assert ended.err.startswith(f"{words[0]}: ")
     return ended.err.removeprefix(f"{words[0]}: ")
 
@@ -100,14 +100,14 @@ def test_what_is_no_run_is_said_before_anything_is_loaded(words, tmp_path):
     assert f"{tmp_path} is not the folder of a run" in mistake(*words, f"--workdir={tmp_path}")
 
 
-def test_an_unknown_model_has_a_suggestion():
-    message = mistake("divide.py", "--model=wrn_28_1", light=False)
-    assert message.startswith("unknown model 'wrn_28_1'; did you mean wrn_28_10")
+def test_an_unknown_model_has_a_suggestion(here):
+    status, _, message = here("divide", "--model=wrn_28_1")
+    assert status == 2 and message.startswith("divide.py: unknown model 'wrn_28_1'; did you mean wrn_28_10")
 
 
-def test_a_network_is_not_divided_by_a_number_it_has_no_rule_for():
-    message = mistake("divide.py", "--model=resnet_110", "--splits=3", light=False)
-    assert "--splits=3" in message and "published: 1, 2, 4, 8 and 16" in message
+def test_a_network_is_not_divided_by_a_number_it_has_no_rule_for(here):
+    status, _, message = here("divide", "--model=resnet_110", "--splits=3")
+    assert status == 2 and "--splits=3" in message and "published: 1, 2, 4, 8 and 16" in message
 
 
 def test_divide_prints_one_json_object_last():

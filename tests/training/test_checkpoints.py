@@ -138,15 +138,17 @@ def _scalar(event) -> float:
 
 def test_a_folder_another_process_trains_in_is_refused(tmp_path):
     hold = f"""
-import sys, time
+import sys
 sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
 from dico_tf.training.workdir import Claim
 claim = Claim(Path({str(tmp_path)!r}))
 print("held", flush=True)
-time.sleep(60)
+sys.stdin.read()
 """
-    with subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE, text=True) as other:
+    with subprocess.Popen(
+        [sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
         assert other.stdout.readline() == "held\n"
         with pytest.raises(UserError, match="another process is training in"):
             workdir.Claim(tmp_path)

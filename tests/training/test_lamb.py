@@ -107,6 +107,7 @@ def test_branches_train_with_it_and_a_step_goes_on_where_it_was_left():
     assert all(np.array_equal(a.numpy(), b.numpy()) for a, b in zip(model.variables, other.variables, strict=True))
 
 
+@pytest.mark.slow
 def test_two_replicas_clip_and_move_as_one_does_also_with_a_scaled_loss():
     command = [sys.executable, "-m", "tests.training.lamb_on_two_replicas"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)

@@ -218,6 +218,7 @@ def test_pieces_done_in_one_gather_are_the_same_as_one_after_the_other():
     np.testing.assert_array_equal(views.view(IMAGES, INDEX, 0, 0), one)
 
 
+@pytest.mark.slow
 def test_two_replicas_see_and_mix_their_halves_as_one_would():
     command = [sys.executable, "-m", "tests.views.two_replicas"]
     done = subprocess.run(command, capture_output=True, text=True)
