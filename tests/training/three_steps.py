@@ -28,7 +28,7 @@ SETTINGS = {"views": ("crop+flip",), "weight_decay": 1e-2, "sync_batch_norm": Tr
 def images() -> Split:
     draw = np.random.default_rng(0)
     return Split(
-        images=draw.integers(0, 256, (96, 32, 32, 3), np.uint8),
+        images=draw.integers(0, 256, (96, 16, 16, 3), np.uint8),
         labels=draw.integers(0, 10, 96),
         ids=np.arange(96).astype(str),
     )
@@ -54,7 +54,7 @@ def take(how: str, folder: Path, settings: dict) -> None:
     place = devices(STRATEGIES[how])
     keras.utils.set_random_seed(7)
     with place.strategy.scope():
-        model = DiCo("wrn_tiny", 2, classes=10, **{**SETTINGS, **settings})
+        model = DiCo("wrn_tiny", 2, classes=10, image_size=16, **{**SETTINGS, **settings})
         model.compile(SGD(0.1, momentum=0.9, nesterov=True, use_ema=True, ema_momentum=0.9))
         if not model.optimizer.built:
             model.optimizer.build(model.branch_variables)
