@@ -69,14 +69,14 @@ PROMISES = (
     ),
     Promise(
         "A damaged checkpoint is refused, not loaded.",
-        "dico_tf/training/state.py",
-        "if _checksum(path / name) != checksum:",
-        "if not checksum:",
+        "dico_tf/files/arrays.py",
+        "if checksum(path / name)[0] != sha256:",
+        "if not sha256:",
         fast=("tests/training/test_checkpoints.py::test_every_truncation_is_refused",),
     ),
     Promise(
         "A checkpoint appears whole or not at all: the old one lasts until the new one is in its place.",
-        "dico_tf/training/state.py",
+        "dico_tf/files/atomic.py",
         "return aside if not path.exists() and aside.exists() else path",
         "return path",
         fast=("tests/training/test_checkpoints.py::test_a_writer_killed_between_two_renames_loses_nothing",),
@@ -168,8 +168,8 @@ PROMISES = (
     Promise(
         "A user's mistake ends a command with one message and status 2.",
         "dico_tf/flags.py",
-        'sys.stderr.write(f"{name}: {error}\\n")\n        status = 2',
-        'sys.stderr.write(f"{name}: {error}\\n")\n        status = 1',
+        'sys.stderr.write(f"{program}: {error}\\n")\n        status = 2',
+        'sys.stderr.write(f"{program}: {error}\\n")\n        status = 1',
         fast=("tests/test_flags.py::test_a_script_ends_with_the_status_of_what_happened",),
     ),
     Promise(
