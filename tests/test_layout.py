@@ -247,6 +247,7 @@ def test_what_runs_is_pinned_exactly():
     assert pins("requirements-dev.txt").keys() == {
         "pytest",
         "pytest-xdist",
+        "coverage",
         "ruff",
         "hypothesis",
         "tensorflow-serving-api",
