@@ -1,27 +1,19 @@
 """Members made for the tests of this folder."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dico_tf.config import from_values
 from dico_tf.data.source import Source, Split
-from tests.export.conftest import exported, run  # noqa: F401, fixtures
+from tests.export.conftest import exported, run, trained  # noqa: F401, fixtures
 
 
 @pytest.fixture(scope="session")
-def workdir(tmp_path_factory) -> Path:
-    """Digits in two branches after an epoch of small steps."""
-    from dico_tf.training.run import train
-
-    folder = tmp_path_factory.mktemp("runs") / "digits"
-    config = {
-        "dataset": "digits", "model": "wrn_tiny", "splits": 2, "views": ["none"], "epochs": 1, "batch_size": 16,
-        "lr": 0.05, "validation": 100, "seed": 3, "workdir": str(folder),
-    }  # fmt: skip
-    train(from_values(config), "", lambda text: None)
-    return folder
+def workdir(trained, tmp_path_factory) -> Path:  # noqa: F811
+    """Digits in two branches."""
+    return shutil.copytree(trained, tmp_path_factory.mktemp("runs") / "digits")
 
 
 @pytest.fixture
