@@ -4,23 +4,32 @@
 """
 
 import json
+import shutil
 import tarfile
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 
-from dico_tf import config
+from dico_tf.cotrain import DiCo
 from dico_tf.evaluation import predictions, scene_predictions
 from dico_tf.export import manifest
+from tests.edge import workers
 from tests.fixtures import v0_data
 
 OLD = Path(__file__).parent / "fixtures" / "v0"
 RECORDED = json.loads((OLD / "recorded.json").read_text(encoding="utf-8"))
 QUICK = ("own", "independent")
-RUNS = [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in RECORDED["continued"]]
-CLASSIFIERS = [name for name in RECORDED["continued"] if name != "video" and "segmentation" not in name]
+REFUSED = "cascade_aware"  # trained with the setting of this name, which was removed
+NAMES = [name for name in RECORDED["continued"] if name != REFUSED]
+RUNS = [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in NAMES]
+CLASSIFIERS = [name for name in NAMES if name != "video" and "segmentation" not in name]
+FOR_COMMITTEES = {
+    "branches": ["runs/dico"], "members": ["runs/independent", "models", "export"], "scenes": ["models"],
+    "cascade": [], "ensemble": [], "guarantee": [],
+}  # fmt: skip
 
 
 def unpack(archive: str) -> None:
@@ -82,12 +91,15 @@ def test_a_run_is_evaluated_and_continues_by_one_step(name, here):
     assert [path.name for path in (folder / "checkpoints").iterdir()] == ["step_4"]
 
 
-def test_a_run_with_a_removed_setting_away_from_its_default_ends_in_one_message(here, monkeypatch):
-    monkeypatch.setattr(config, "REMOVED", {"cascade_aware": False})
-    unpack("runs/cascade_aware")
-    status, _, err = here("evaluate", "--workdir=runs/cascade_aware")
+@pytest.mark.parametrize("script", ["evaluate", "train", "export"])
+def test_a_run_with_a_removed_setting_away_from_its_default_ends_in_one_message(script, here):
+    unpack(f"runs/{REFUSED}")
+    words = {"train": ["--flagfile=again.flags"], "export": ["--out=out"]}
+    again = Path(f"runs/{REFUSED}/run.flags").read_text().replace("--cascade_aware=true\n", "")
+    Path("again.flags").write_text(again)
+    status, _, err = here(script, f"--workdir=runs/{REFUSED}", *words.get(script, []))
     assert status == 2 and err.count("\n") == 1
-    assert "runs/cascade_aware was made by an earlier version with --cascade_aware=True, which this version" in err
+    assert f"runs/{REFUSED} was made by an earlier version with --cascade_aware=True, which this version" in err
 
 
 @pytest.mark.slow
@@ -101,3 +113,52 @@ def test_a_run_is_exported(name, here):
     assert described.names == [*described.branches, "committee"]
     for member in described.names:
         assert described.member(member)["metrics"]["float32"]["largest_difference"] < 1e-3
+
+
+@pytest.mark.parametrize("name", RECORDED["models"])
+def test_a_saved_model_answers_as_it_did(name):
+    unpack("models")
+    model = keras.saving.load_model(f"models/{name}.keras")
+    recorded = np.array(RECORDED["models"][name])
+    assert isinstance(model, DiCo)
+    side = v0_data.SIDE if recorded.ndim == 3 else 32
+    np.testing.assert_allclose(model(v0_data.images(2, side).astype(np.float32)), recorded, rtol=1e-3, atol=1e-3)
+    if name == "DiCo":
+        assert int(model.optimizer.iterations) == int(model.step) == 2
+
+
+@pytest.mark.parametrize("member", RECORDED["export"])
+def test_an_export_is_served(member, work):
+    unpack("export")
+    recorded = np.array(RECORDED["export"][member])
+    with workers.running(work / "export" / "manifest.json", member=member) as worker:
+        answer = worker.infer({"image": v0_data.images(3)}, ["logits"], model=member)
+    np.testing.assert_allclose(answer.outputs["logits"], recorded, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", FOR_COMMITTEES)
+def test_a_committee_is_shown_and_knows_its_members(name, here):
+    for archive in FOR_COMMITTEES[name]:
+        unpack(archive)
+    shutil.copy(OLD / "committees" / f"{name}.json", "committee.json")
+    status, out, err = here("committee", "show", "--committee=committee.json", "--check")
+    assert status == 0, err
+    for member in read("committee.json")["members"]:
+        assert member["name"] in out and member["kind"] in out
+    known = "every member is the one that the gates were fitted to" in out
+    assert known == bool(FOR_COMMITTEES[name]), out
+    assert "written in other words" not in out
+    assert ("promise: " in out) == (name == "guarantee")
+
+
+def test_predictions_of_both_kinds_are_read_back():
+    unpack("runs/independent")
+    unpack("runs/segmentation")
+    for split, size in (("validation", 16), ("test", 16)):
+        found = predictions.read(f"runs/independent/predictions_{split}.npz")
+        assert found.logits.shape == (size, 2, 4) and len(set(found.ids)) == size
+        assert found.labels.tolist() == sorted([0, 1, 2, 3] * 4)
+    scenes = scene_predictions.read("runs/segmentation/predictions_test.npz")
+    assert scenes.logits.shape[:2] == (4, 2) and scenes.logits.shape[-1] == 3
+    assert scenes.masks.shape[0] == 4 and scenes.ids.tolist() == [f"test/images/{n}.png" for n in range(4)]
+    assert scenes.confusion.sum(axis=(1, 2)).tolist() == [4 * (36 * 32 - 9)] * 3
