@@ -139,7 +139,7 @@ def divided(asked: Measurement, made: dict[str, bytes], cores: Sequence[int]) ->
 
 def exported(folder: Path, asked: Measurement, made: dict[str, bytes]) -> Path:
     """An export of the branches, without accuracies: they are not trained."""
-    from dico_tf.export import manifest
+    from dico_tf.files import manifest
 
     names, members = [name for name in made if name != "whole"], []
     for name in names:

@@ -80,7 +80,7 @@ def main(arguments: list[str]) -> None:
     values, _ = flags.parse(SCRIPT, arguments)
     asked = Measurement(**values)
     from benchmarks.measure import emit
-    from dico_tf.export import manifest
+    from dico_tf.files import manifest
 
     found = manifest.load(asked.manifest or "manifest.json")
     if len(found.branches) < 2:

@@ -36,7 +36,6 @@ NUMPY_ONLY = [
     for path in PACKAGE
     if path.parent.name in ("dico_tf", "config", "divide", "committee", "dense", "files", "wire")
     or "edge" in path.parts
-    or path.parts[-2:] == ("export", "manifest.py")
     or (path.parent.name == "evaluation" and path.stem in MEASURES)
     or path.parts[-2:] in (("members", "pixels.py"), ("members", "reading.py"))  # a worker feeds files by them
 ]

@@ -16,7 +16,7 @@ from dico_tf.edge.errors import EdgeError
 from dico_tf.edge.front import tls
 from dico_tf.edge.service import MIXED
 from dico_tf.errors import UserError
-from dico_tf.export.manifest import COMMITTEE
+from dico_tf.files.manifest import COMMITTEE
 from dico_tf.wire import inference_pb2
 
 M = TypeVar("M", bound=Message)

@@ -27,7 +27,7 @@ from dico_tf.edge.messages import Answer, Asked, Value
 from dico_tf.edge.service import MIXED, Metadata, unknown
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import softmax
-from dico_tf.export import manifest
+from dico_tf.files import manifest
 
 LOG = logging.getLogger(__name__)
 FOLLOWED_EVERY = 0.5  # seconds: the workers of `serve.py local` look every second

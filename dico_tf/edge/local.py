@@ -17,7 +17,7 @@ from dico_tf.edge.asking.committee import PROBED_EVERY, Rules, convene
 from dico_tf.edge.front import guard
 from dico_tf.edge.front.door import Door
 from dico_tf.errors import UserError
-from dico_tf.export import manifest
+from dico_tf.files import manifest
 
 WORKER = [sys.executable, "-P", "-m", "dico_tf.cli", "serve", "worker"]  # -P: finds no modules in its folder
 GRACE = 5.0  # seconds between asking a worker to end and ending it

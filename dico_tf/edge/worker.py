@@ -22,7 +22,7 @@ from dico_tf.edge.lanes.model import CLASS_ID, Model, load
 from dico_tf.edge.lanes.watch import Watch
 from dico_tf.edge.messages import Answer, Asked
 from dico_tf.edge.service import Metadata, unknown
-from dico_tf.export import manifest
+from dico_tf.files import manifest
 
 CLASS_NAME = "class_name"
 _DATATYPES = {CLASS_ID: "INT64", CLASS_NAME: "BYTES"}  # of outputs; the others are FP32

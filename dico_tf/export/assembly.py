@@ -14,11 +14,12 @@ from dico_tf.committee import words
 from dico_tf.committee.saved import Saved
 from dico_tf.errors import UserError
 from dico_tf.evaluation.members.graph_network import Network
-from dico_tf.export import assembly_card, folder, litert, manifest, pictured, saved_model
+from dico_tf.export import assembly_card, folder, litert, pictured, saved_model
 from dico_tf.export.description import PACKAGES
 from dico_tf.export.gathered import Found, gathered
 from dico_tf.export.graph import Member
-from dico_tf.export.manifest import COMMITTEE, READING, SAVED_MODEL
+from dico_tf.files import manifest
+from dico_tf.files.manifest import COMMITTEE, READING, SAVED_MODEL
 
 TFLITE, FLOAT32 = "tflite", "float32"
 _NEAR = 1e-3  # of the largest logit: how far a LiteRT file may be from its network

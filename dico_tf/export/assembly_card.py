@@ -5,7 +5,7 @@ from typing import Any
 from dico_tf.committee.saved import Saved
 from dico_tf.committee.shown import told
 from dico_tf.evaluation.table import table
-from dico_tf.export.manifest import COMMITTEE
+from dico_tf.files.manifest import COMMITTEE
 
 
 def card(content: dict[str, Any], saved: Saved, missing: str) -> str:

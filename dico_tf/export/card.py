@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from dico_tf.export.manifest import COMMITTEE, LITERT, SAVED_MODEL
+from dico_tf.files.manifest import COMMITTEE, LITERT, SAVED_MODEL
 
 _LICENCES = {
     "digits": "Optical Recognition of Handwritten Digits (E. Alpaydin, C. Kaynak; UCI), CC BY 4.0",

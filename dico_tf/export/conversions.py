@@ -10,8 +10,8 @@ import numpy as np
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import combine
 from dico_tf.export import litert
-from dico_tf.export.manifest import LITERT
 from dico_tf.export.material import Material
+from dico_tf.files.manifest import LITERT
 from dico_tf.training.progress import Bar
 
 _SAME = 1e-6  # points: none of ten million images

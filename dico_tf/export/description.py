@@ -12,9 +12,9 @@ from dico_tf.cotrain.dico import DiCo
 from dico_tf.errors import UserError
 from dico_tf.export import card as cards
 from dico_tf.export.graph import Member
-from dico_tf.export.manifest import COMMITTEE
 from dico_tf.export.material import Material
 from dico_tf.files.json_files import read_of_run
+from dico_tf.files.manifest import COMMITTEE
 from dico_tf.models.audit import audit
 from dico_tf.models.menu import find
 from dico_tf.training.assemble import TrainedRun

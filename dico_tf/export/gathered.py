@@ -16,8 +16,8 @@ from dico_tf.evaluation.members.member import Member
 from dico_tf.evaluation.members.opening import opened
 from dico_tf.evaluation.members.polling import check_classes
 from dico_tf.evaluation.members.reading import Reading
-from dico_tf.export.manifest import COMMITTEE
 from dico_tf.export.saved_model import noise
+from dico_tf.files.manifest import COMMITTEE
 
 _NAME = re.compile(r"[\w.@+-]+")  # goes into names of files, addresses and flags
 _log = logging.getLogger(__name__)

@@ -8,7 +8,8 @@ import numpy as np
 from dico_tf.data.pipeline import plain_faults
 from dico_tf.errors import UserError
 from dico_tf.evaluation import report
-from dico_tf.export import litert, manifest
+from dico_tf.export import litert
+from dico_tf.files import manifest
 from dico_tf.training.assemble import TrainedRun
 from dico_tf.training.progress import Bar
 

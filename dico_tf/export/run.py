@@ -12,12 +12,13 @@ from dico_tf.committee.decision import Committee
 from dico_tf.cotrain.dico import DiCo
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import combine
-from dico_tf.export import description, fitted, folder, litert, manifest, saved_model, tf_serving
+from dico_tf.export import description, fitted, folder, litert, saved_model, tf_serving
 from dico_tf.export.cascade import Cascade
 from dico_tf.export.conversions import Conversions, Files, convert, together
 from dico_tf.export.graph import Member
-from dico_tf.export.manifest import COMMITTEE, SAVED_MODEL
 from dico_tf.export.material import Material
+from dico_tf.files import manifest
+from dico_tf.files.manifest import COMMITTEE, SAVED_MODEL
 from dico_tf.training.assemble import TrainedRun
 
 TFLITE = "tflite"

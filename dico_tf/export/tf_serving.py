@@ -17,8 +17,8 @@ from PIL import Image
 
 from dico_tf.errors import UserError
 from dico_tf.export import folder
-from dico_tf.export.manifest import COMMITTEE
 from dico_tf.files import atomic
+from dico_tf.files.manifest import COMMITTEE
 from dico_tf.wire import tf_serving_pb2 as wire
 
 FOLDER = "tf_serving"

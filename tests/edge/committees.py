@@ -9,7 +9,7 @@ import numpy as np
 from dico_tf.edge.asking.addresses import Address
 from dico_tf.edge.asking.committee import Rules, convene
 from dico_tf.evaluation.averaging import combine, softmax
-from dico_tf.export import manifest
+from dico_tf.files import manifest
 from tests.edge.faulty_member import CLASSES, EXPORT, SIZE, logits
 
 IMAGE = np.random.default_rng(7).integers(0, 256, (2, SIZE, SIZE, 3), np.uint8)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dico_tf.export import manifest
+from dico_tf.files import manifest
 
 SIZE, CLASSES = 32, ("cat", "dog", "eel")
 BRANCHES = ("branch_0", "branch_1")

@@ -21,7 +21,7 @@ from dico_tf.edge.asking.tally import Tally
 from dico_tf.edge.front.metrics import Metrics
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import disagreement, softmax
-from dico_tf.export.manifest import Manifest
+from dico_tf.files.manifest import Manifest
 from tests.committee.generated import pool
 from tests.edge import committees
 from tests.edge.virtual_time import now, run

@@ -12,7 +12,7 @@ from ai_edge_litert.interpreter import Interpreter
 from dico_tf.committee import words
 from dico_tf.committee.decision import NEVER, Committee, Decision, decide
 from dico_tf.edge import Client
-from dico_tf.export import manifest
+from dico_tf.files import manifest
 from tests.edge import exports, gateways, workers
 
 NAMES = ("branch_0", "branch_1")

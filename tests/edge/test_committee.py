@@ -11,7 +11,7 @@ from dico_tf.edge.asking.outcome import Missing, Vote, Why
 from dico_tf.edge.asking.poll import BelowQuorum
 from dico_tf.edge.gateway import FOLLOWED_EVERY, follow
 from dico_tf.errors import UserError
-from dico_tf.export.manifest import Manifest
+from dico_tf.files.manifest import Manifest
 from tests.edge import committees
 from tests.edge.virtual_time import run
 

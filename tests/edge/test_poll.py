@@ -13,7 +13,7 @@ from dico_tf.edge.asking.poll import BelowQuorum, ask_all
 from dico_tf.edge.asking.verdict import verdict
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import combine, softmax
-from dico_tf.export.manifest import Manifest
+from dico_tf.files.manifest import Manifest
 from tests.edge.virtual_time import now, run
 
 LOGITS = np.random.default_rng(0).normal(size=(4, 2, 5)).astype(np.float32)  # [S, B, C]

@@ -11,7 +11,7 @@ from ai_edge_litert.interpreter import Interpreter
 from dico_tf.edge.lanes.engine import Engine
 from dico_tf.edge.lanes.model import load
 from dico_tf.edge.lanes.watch import Watch
-from dico_tf.export import manifest
+from dico_tf.files import manifest
 from tests.edge import exports, workers
 
 SEEDS = {"first": 0, "second": 2, "third": 4}

@@ -274,7 +274,7 @@ def test_an_export_that_is_none_is_refused(export, tmp_path):
     half.write_text(content[: len(content) // 2])
     for path, said in (
         (foreign, "another program wrote it"),
-        (half, "is no manifest, or half of one"),
+        (half, "is not the manifest of an export, or is damaged"),
         (gone, "does not exist"),
     ):
         assert said in workers.refused(*workers.command(path))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dico_tf.export import manifest
+from dico_tf.files import manifest
 from tests.commands import command
 
 ROOT = Path(__file__).parents[2]

@@ -19,8 +19,8 @@ from dico_tf.edge.lanes.model import load
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import softmax
 from dico_tf.evaluation.members.opening import opened
-from dico_tf.export import manifest
 from dico_tf.export.gathered import gathered
+from dico_tf.files import manifest
 from dico_tf.training.assemble import trained_run
 from tests.edge import gateways, workers
 from tests.export import assemblies, models

@@ -11,7 +11,8 @@ from dico_tf.committee.saved import Calibration, Saved
 from dico_tf.committee.saved import Member as Said
 from dico_tf.evaluation.cost import Cost
 from dico_tf.evaluation.members.member import LiteRT
-from dico_tf.export import assembly, manifest
+from dico_tf.export import assembly
+from dico_tf.files import manifest
 from tests.killed import kills
 
 NAMES = ("small", "large")

@@ -10,7 +10,7 @@ from ai_edge_litert.interpreter import Interpreter
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import combine
 from dico_tf.evaluation.predictions import read
-from dico_tf.export import manifest
+from dico_tf.files import manifest
 from dico_tf.files.arrays import read_facts, read_part, write_folder
 from tests.export.conftest import script
 

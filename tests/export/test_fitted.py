@@ -16,8 +16,9 @@ from dico_tf.committee.saved import Calibration, Member, Saved, save
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import softmax
 from dico_tf.evaluation.predictions import read
-from dico_tf.export import manifest, tf_serving
+from dico_tf.export import tf_serving
 from dico_tf.export.fitted import committee as fitting
+from dico_tf.files import manifest
 from dico_tf.training.assemble import trained_run
 from tests.export.conftest import ROOT, script
 from tests.export.test_consumers import HERE, NOISE

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from dico_tf.errors import UserError
-from dico_tf.export import folder, manifest, tf_serving
+from dico_tf.export import folder, tf_serving
+from dico_tf.files import manifest
 from tests.export.conftest import ROOT, script
 from tests.killed import kills
 

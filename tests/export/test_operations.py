@@ -8,7 +8,8 @@ import pytest
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
-from dico_tf.export import convert, graph, litert, manifest, saved_model
+from dico_tf.export import convert, graph, litert, saved_model
+from dico_tf.files import manifest
 from tests.export import networks
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3)).astype(np.uint8)

@@ -14,7 +14,7 @@ from dico_tf.edge.asking.poll import Asked, BelowQuorum, Poll, ask_all
 from dico_tf.edge.asking.verdict import Verdict, told
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import disagreement, softmax
-from dico_tf.export.manifest import COMMITTEE, Manifest
+from dico_tf.files.manifest import COMMITTEE, Manifest
 
 Refused = Callable[
     [list[Vote], Vote], Missing | None

@@ -18,7 +18,7 @@ from dico_tf.edge.asking.verdict import Verdict, verdict
 from dico_tf.edge.channels import asynchronous
 from dico_tf.edge.front import tls
 from dico_tf.errors import UserError
-from dico_tf.export.manifest import Manifest
+from dico_tf.files.manifest import Manifest
 
 PROBED_EVERY = 0.5  # seconds
 WAY_BACK = 0.1, 0.05  # of a client's time, and seconds at most, kept for the answer to reach it

@@ -10,7 +10,7 @@ from dico_tf.edge.errors import EdgeError
 from dico_tf.errors import UserError
 from dico_tf.evaluation.members import pixels
 from dico_tf.evaluation.members.reading import Reading
-from dico_tf.export.manifest import READING
+from dico_tf.files.manifest import READING
 
 INPUT, LOGITS = "image", "logits"
 _KINDS = (np.float32, np.uint8, np.int8)  # of what goes in

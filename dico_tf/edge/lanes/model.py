@@ -11,7 +11,7 @@ from dico_tf.edge.errors import EdgeError
 from dico_tf.edge.lanes import foreign
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import softmax
-from dico_tf.export import manifest
+from dico_tf.files import manifest
 from dico_tf.invocation import command
 
 SIGNATURE, INPUT, LOGITS, PROBABILITIES, CLASS_ID = "serving_default", "image", "logits", "probabilities", "class_id"

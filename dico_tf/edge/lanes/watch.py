@@ -8,7 +8,7 @@ from pathlib import Path
 from dico_tf.edge.lanes.engine import Engine
 from dico_tf.edge.lanes.model import Model
 from dico_tf.errors import UserError
-from dico_tf.export import manifest
+from dico_tf.files import manifest
 
 LOG = logging.getLogger(__name__)
 AGAIN = 10  # looks after which a refused export is tried again: its files may have come after its manifest

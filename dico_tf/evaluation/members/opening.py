@@ -8,6 +8,7 @@ from pathlib import Path
 from dico_tf.errors import UserError
 from dico_tf.evaluation.members.member import Member
 from dico_tf.evaluation.members.spelling import EXAMPLES, Spelling, parse
+from dico_tf.files.manifest import SAVED_MODEL
 from dico_tf.registry import Registry
 
 # kind -> module with `members(spelling, classes) -> list[Member]`; imported when chosen: TensorFlow takes seconds
@@ -50,12 +51,12 @@ def _of_export(spelling: Spelling) -> Spelling:
     """A SavedModel within an export is described by its manifest."""
     from dico_tf.evaluation.members import exports
 
-    manifest = exports.owner(Path(spelling.place))
-    if manifest is None:
+    described = exports.owner(Path(spelling.place))
+    if described is None:
         return spelling
     part = Path(spelling.place).name
     return dataclasses.replace(
-        spelling, kind="export", place=str(manifest), part=part, options={"format": exports.SAVED_MODEL}
+        spelling, kind="export", place=str(described), part=part, options={"format": SAVED_MODEL}
     )
 
 

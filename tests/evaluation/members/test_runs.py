@@ -15,7 +15,7 @@ from dico_tf.evaluation.members.cache import Cache
 from dico_tf.evaluation.members.member import Member
 from dico_tf.evaluation.members.opening import opened
 from dico_tf.evaluation.members.polling import answers
-from dico_tf.export import manifest
+from dico_tf.files import manifest
 from dico_tf.training.assemble import trained_run
 
 

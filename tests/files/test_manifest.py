@@ -5,7 +5,7 @@ import json
 import pytest
 
 from dico_tf.errors import UserError
-from dico_tf.export import manifest
+from dico_tf.files import manifest
 
 
 def written(folder, **changes):
@@ -74,7 +74,7 @@ def edited(path, key, value):
     ("key", "value", "said"),
     [
         ("id", "other", "digest"),
-        ("format", 2, "is of format 2"),
+        ("format", 2, "expected format 1, got 2"),
         ("kind", "recipe", "another program"),
         ("digest", "", "digest"),
     ],

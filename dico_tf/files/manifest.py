@@ -1,6 +1,6 @@
-"""manifest.json, the only description of an export; numpy is not even needed to read it.
+"""Read and write manifest.json, the only description of an export.
 
-An export that was tampered with, half copied, or made by something else is refused when it is loaded.
+An export that was edited, half copied, or made by another program is refused when it is loaded.
 """
 
 import dataclasses
@@ -11,10 +11,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dico_tf.errors import UserError
+from dico_tf.files import json_files
 from dico_tf.files.checksums import checksum
 from dico_tf.registry import suggestion
 
-FORMAT = 1
 KIND = "dico_tf export"
 NAME = "manifest.json"
 SAVED_MODEL = "saved_model"
@@ -87,7 +87,7 @@ def digest(content: dict[str, Any]) -> str:
 
 def text(content: dict[str, Any]) -> str:
     """As it is written."""
-    content = {"format": FORMAT, "kind": KIND, **content}
+    content = {"format": json_files.FORMAT, "kind": KIND, **content}
     return json.dumps({**content, "digest": digest(content)}, indent=1) + "\n"
 
 
@@ -98,17 +98,16 @@ def measure(path: Path, below: Path) -> dict[str, Any]:
 
 
 def load(path: str | Path) -> Manifest:
-    """The manifest, whose own content is checked; UserError where it is none, or not the one that was written."""
+    """Load a manifest and check its digest. Raises UserError if it is damaged, edited or of another program."""
     path = Path(path)
     path = path / NAME if path.is_dir() else path
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist: give the {NAME} of an export (export.py writes it)") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is no manifest, or half of one: {error}") from None
+    content = json_files.read(
+        path,
+        "the manifest of an export",
+        missing=f"give the {NAME} of an export (export.py writes it)",
+        again="export again, or copy it again",
+        kind=KIND,
+    )
     if fault := _fault(content):
         raise UserError(f"{path} {fault}")
     return Manifest(path.parent, content)
@@ -124,11 +123,7 @@ def stamp(path: str | Path) -> tuple[int, ...] | None:
     return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
 
 
-def _fault(content: Any) -> str:
-    if not isinstance(content, dict) or content.get("kind") != KIND:
-        return "is not the manifest of an export: another program wrote it"
-    if content.get("format") != FORMAT:
-        return f"is of format {content.get('format')!r}, and this version reads {FORMAT}: export again"
+def _fault(content: dict[str, Any]) -> str:
     if content.get("digest") != digest(content):
         return "is not as it was written: its digest does not fit; export again, or copy it again"
     members, committee = content.get("members"), content.get(COMMITTEE)
