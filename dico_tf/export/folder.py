@@ -46,14 +46,9 @@ def making(out: Path) -> Iterator[Path]:
 @contextlib.contextmanager
 def claimed(out: Path) -> Iterator[None]:
     """Nobody else writes into O; what its disk refuses is told in a sentence."""
-    try:
-        with (out / ".lock").open("a") as stream:
-            _lock(stream, out)
-            yield
-    except Exception as error:
-        if not (reason := atomic.refusal(error)):
-            raise
-        raise UserError(f"cannot write to --out={out}: {reason}; make room there, or give another --out") from error
+    with atomic.refusals("out", out), (out / ".lock").open("a") as stream:
+        _lock(stream, out)
+        yield
 
 
 def _lock(stream: IO, out: Path) -> None:

@@ -101,6 +101,20 @@ def refusal(error: Exception) -> str:
     return next((reason for reason in map(os.strerror, _REFUSALS) if reason in str(error)), "")
 
 
+@contextlib.contextmanager
+def refusals(flag: str, folder: Path) -> Iterator[None]:
+    """Turn what the disk refuses in this block, to Python or to TensorFlow, into one UserError that names the flag."""
+    try:
+        yield
+    except Exception as error:
+        if not (reason := refusal(error)):
+            raise
+        raise UserError(
+            f"cannot write to --{flag}={folder}: {reason}; what was saved before is intact: "
+            f"make room there, or give another --{flag}"
+        ) from error
+
+
 def check_writable(folder: Path, flag: str) -> None:
     """Raise UserError if the folder cannot be written, before hours of work whose result goes there. Makes nothing."""
     place = folder.absolute()

@@ -1,13 +1,16 @@
 """metrics.jsonl, one object an epoch, and TensorBoard drawn from it."""
 
+import contextlib
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from dico_tf.files.atomic import write_text
+from dico_tf.files import atomic
 
 PICTURES = 8
 
@@ -16,19 +19,21 @@ class Journal:
     """Starts from the rows of the checkpoint, so that a continued run has each epoch once."""
 
     def __init__(self, workdir: Path, rows: list[dict[str, Any]]):
-        self._path, self._board = workdir / "metrics.jsonl", workdir / "tensorboard"
+        self._path, self._events = workdir / "metrics.jsonl", workdir / "tensorboard"
         self.rows = list(rows)
-        write_text(self._path, "".join(json.dumps(row) + "\n" for row in self.rows))
-        shutil.rmtree(self._board, ignore_errors=True)
+        self._write()
+        shutil.rmtree(self._events, ignore_errors=True)
         self._writer = None
         for row in self.rows:
             self._draw(row)
 
     def add(self, row: dict[str, Any]) -> None:
         self.rows.append(row)
-        with self._path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(row) + "\n")
+        self._write()
         self._draw(row)
+
+    def _write(self) -> None:
+        atomic.write_text(self._path, "".join(json.dumps(row) + "\n" for row in self.rows))
 
     def show_views(self, views: list[np.ndarray], epoch: int) -> None:
         """What each branch sees of the same first images: a row a branch, S times [B, H, W, 3] in 0..255.
@@ -38,27 +43,33 @@ class Journal:
         views = [view[0] if view.ndim == 5 else view for view in views]
         rows = [np.concatenate(list(view[:PICTURES]), axis=1) for view in views]
         sheet = np.clip(np.concatenate(rows, axis=0), 0, 255).astype(np.uint8)
-        tf, writer = self._open()
-        with writer.as_default():
+        with self._board() as tf:
             tf.summary.image("views", sheet[None], step=epoch)
 
     def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-
-    def _open(self):
+        """Close TensorBoard's file. An error is ignored: everything in it was flushed when it was drawn."""
         import tensorflow as tf
 
-        if self._writer is None:
-            self._writer = tf.summary.create_file_writer(str(self._board))
-        return tf, self._writer
+        if self._writer is not None:
+            with contextlib.suppress(tf.errors.OpError):
+                self._writer.close()
+
+    @contextlib.contextmanager
+    def _board(self) -> Iterator[ModuleType]:
+        """Draw to TensorBoard in this block, by the module it yields, and flush."""
+        import tensorflow as tf
+
+        with atomic.refusals("workdir", self._path.parent):
+            if self._writer is None:
+                self._writer = tf.summary.create_file_writer(str(self._events))
+            with self._writer.as_default():
+                yield tf
+                self._writer.flush()
 
     def _draw(self, row: dict[str, Any]) -> None:
-        tf, writer = self._open()
-        with writer.as_default():
+        with self._board() as tf:
             for name, value in scalars(row).items():
                 tf.summary.scalar(name, value, step=row["epoch"])
-            writer.flush()
 
 
 def scalars(row: dict[str, Any], prefix: str = "") -> dict[str, float]:

@@ -1,5 +1,6 @@
 """Training from a Config: claim the folder, assemble, loop, say what it bought."""
 
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -170,18 +171,23 @@ def _listed(names: list[str]) -> str:
 
 
 def _loop_and_sum_up(config: Config, loop: Loop, folder: Path, place: Devices, data: dict[str, Any]) -> dict[str, Any]:
-    started, status = time.monotonic(), "stopped"
-    try:
-        loop.run()
-        status = "finished"
-    except UserError:
-        status = "failed"
-        raise
-    finally:
+    started = time.monotonic()
+
+    def summarize(status: str) -> dict[str, Any]:
         summary = _summary(config, loop, data, time.monotonic() - started, status)
         if place.chief:
             json_files.write(folder / "summary.json", summary)
-    return {**summary, "workdir": str(folder), "chief": place.chief}
+        return summary
+
+    try:
+        loop.run()
+    except BaseException as error:  # a signal, too
+        try:
+            summarize("failed" if isinstance(error, UserError) else "stopped")
+        except UserError as second:  # never in the place of the error that ended the training
+            logging.getLogger(__name__).warning("%s", second)
+        raise
+    return {**summarize("finished"), "workdir": str(folder), "chief": place.chief}
 
 
 def _check_unchanged(folder: Path, data: dict[str, Any]) -> None:

@@ -134,7 +134,7 @@ FULL = os.strerror(errno.ENOSPC)
 @pytest.mark.parametrize("fault", [OSError(errno.ENOSPC, FULL), RuntimeError(f"SaveV2: {FULL} [Op]")])
 def test_what_the_disk_refuses_is_a_sentence(tmp_path, fault):
     write(tmp_path, "first")
-    with pytest.raises(UserError, match=r"--out=.*: No space left on device; make room"), folder.making(tmp_path):
+    with pytest.raises(UserError, match=r"--out=.*: No space left on device; .*make room"), folder.making(tmp_path):
         raise fault
     assert check(tmp_path) == "first" and not list(tmp_path.glob(".making-*"))
 
