@@ -80,10 +80,10 @@ def main(arguments: list[str]) -> None:
     if not asked.workdir:
         raise UserError("--workdir is needed: the folder of a trained run")
     from benchmarks.measure import emit
-    from dico_tf.evaluation.predictions import read
     from dico_tf.files.json_files import read_of_run
+    from dico_tf.files.tables import read_predictions
 
-    found = read(Path(asked.workdir) / "predictions.npz")
+    found = read_predictions(Path(asked.workdir) / "predictions.npz")
     config = read_of_run(Path(asked.workdir) / "config.json")["config"]
     points = curve(found.logits, found.labels, config["average"])
     for lost, shares in points:

@@ -28,7 +28,7 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 BENCHMARKS = sorted((ROOT / "benchmarks").rglob("*.py"))
 HEAVY = {"tensorflow", "keras", "keras_cv", "tensorflow_datasets", "jax", "torch"}
 MEASURES = (
-    "__init__", "averaging", "cost", "diversity", "metrics", "predictions", "report", "scene_predictions",
+    "__init__", "averaging", "cost", "diversity", "metrics", "report", "scene_predictions",
     "segmentation", "table",
 )  # fmt: skip
 NUMPY_ONLY = [

@@ -4,16 +4,14 @@ import dataclasses
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import Cost
 from dico_tf.evaluation.metrics import checked_labels
+from dico_tf.files import tables
 from dico_tf.registry import suggestion
-
-_LABELS, _IDS = ("labels",), ("ids", "image_ids")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -114,30 +112,13 @@ def apart(calibration: Pool, test: Pool) -> None:
 
 
 def read(path: str | os.PathLike, costs: Mapping[str, Cost] | None = None) -> Pool:
-    """An .npz: `labels`, `ids` (or `image_ids`), and floats [N, C] under each member's name.
-
-    A run's predictions are one, too: their `logits` [N, S, C] are those of branch_0, branch_1 ...
-    """
-    path = Path(path)
-    try:
-        with open(path, "rb") as file:
-            stored = dict(np.load(file, allow_pickle=False))
-    except FileNotFoundError:
-        raise UserError(f"there is no table of logits {path}") from None
-    except Exception as fault:  # numpy and zipfile raise a dozen kinds over bytes that are not theirs
-        raise UserError(f"{path} is damaged, cut short or no .npz of logits ({fault})") from fault
-    labels, ids = _one(stored, _LABELS, path), _one(stored, _IDS, path)
-    names = stored.pop("class_names", None)
-    if set(stored) == {"logits"} and stored["logits"].ndim == 3:
-        branches = np.moveaxis(stored["logits"], 1, 0)
-        stored = {f"branch_{s}": branch for s, branch in enumerate(branches)}
-    logits = {name: np.asarray(values) for name, values in stored.items()}
-    names = None if names is None else tuple(map(str, names))
-    return Pool(logits=logits, labels=labels, ids=ids, costs=dict(costs or {}), name=str(path), class_names=names)
-
-
-def _one(stored: dict[str, np.ndarray], names: Sequence[str], path: Path) -> np.ndarray:
-    for name in names:
-        if name in stored:
-            return stored.pop(name)
-    raise UserError(f"{path} has no {' or '.join(names)}; it has {', '.join(stored) or 'nothing'}")
+    """Load a table of logits, such as a run's predictions."""
+    table = tables.read(path)
+    return Pool(
+        logits=table.logits,
+        labels=table.labels,
+        ids=table.ids,
+        costs=dict(costs or {}),
+        name=str(path),
+        class_names=table.class_names,
+    )

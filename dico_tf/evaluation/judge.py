@@ -12,8 +12,9 @@ from dico_tf.data.pipeline import plain_faults
 from dico_tf.data.scenes import SceneSplit
 from dico_tf.data.source import Split
 from dico_tf.errors import UserError
-from dico_tf.evaluation import predictions, report, scene_predictions, scenes
+from dico_tf.evaluation import report, scene_predictions, scenes
 from dico_tf.files import json_files
+from dico_tf.files.tables import write_predictions
 from dico_tf.models.menu import find
 from dico_tf.training import passes
 from dico_tf.training.assemble import TrainedRun, wanted
@@ -69,7 +70,7 @@ def _labelled(run: TrainedRun, model, name: str, split: Split, bar: Bar, views: 
     )
     if split.films:
         found["views"] = _views(run, split, views)
-    return found, functools.partial(predictions.write, logits=logits, labels=split.labels, ids=split.ids)
+    return found, functools.partial(write_predictions, logits=logits, labels=split.labels, ids=split.ids)
 
 
 def _scenes(run: TrainedRun, model, name: str, split: SceneSplit, bar: Bar, views: tuple[int, int]) -> Found:

@@ -7,8 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dico_tf.errors import UserError
-from dico_tf.evaluation.predictions import archived
-from dico_tf.files import arrays
+from dico_tf.files import arrays, tables
 
 
 class ScenePredictions(NamedTuple):
@@ -24,15 +23,12 @@ def write(path: str | os.PathLike, predictions: ScenePredictions) -> None:
 
 
 def read(path: str | os.PathLike) -> ScenePredictions:
-    path = Path(path)
-    stored = archived(path, ScenePredictions._fields)
-    missing = [name for name in ScenePredictions._fields if name not in stored]
-    if missing:
-        raise UserError(f"{path} holds no predictions of segmentation: it lacks {', '.join(missing)}")
+    what = "a file of segmentation predictions"
+    stored = tables.read_named(Path(path), ScenePredictions._fields, what)
     try:
         return _checked(ScenePredictions(**stored))
     except UserError as fault:
-        raise UserError(f"{path} holds no predictions of segmentation: {fault}") from fault
+        raise UserError(f"{path} is not {what}: {fault}") from fault
 
 
 def _checked(p: ScenePredictions) -> ScenePredictions:

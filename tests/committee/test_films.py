@@ -8,7 +8,7 @@ import pytest
 from dico_tf.committee.options import Search
 from dico_tf.committee.sources import answered
 from dico_tf.errors import UserError
-from dico_tf.evaluation import predictions
+from dico_tf.files import tables
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def run(tmp_path):
     draw = np.random.default_rng(0)
     for split, count in (("validation", 6), ("test", 5)):
         ids = [f"{split}_{n}" for n in range(count)]
-        predictions.write(
+        tables.write_predictions(
             tmp_path / f"predictions_{split}.npz", draw.normal(size=(count, 2, 3)), np.arange(count) % 3, ids
         )
         seen(tmp_path, split, 10)

@@ -127,7 +127,7 @@ def test_no_images_are_refused():
         evaluated(np.zeros((0, 2, 4)), np.zeros(0, int))
 
 
-NUMPY_ONLY = ("averaging", "metrics", "diversity", "report", "predictions", "table")
+NUMPY_ONLY = ("averaging", "metrics", "diversity", "report", "table")
 
 
 def test_measuring_imports_neither_tensorflow_nor_keras():

@@ -122,7 +122,7 @@ def test_other_files_are_refused(tmp_path):
     with pytest.raises(UserError, match="evaluate the run first"):
         scene_predictions.read(path)
     np.savez(path, logits=np.zeros((2, 2, 3), np.float32), labels=np.zeros(2, int), ids=np.array(["a", "b"]))
-    with pytest.raises(UserError, match="no predictions of segmentation: it lacks masks, sizes, confusion"):
+    with pytest.raises(UserError, match="not a file of segmentation predictions: it lacks masks, sizes, confusion"):
         scene_predictions.read(path)
     with pytest.raises(UserError, match=r"sizes have shape \[5, 2\], expected \[6, 2\]"):
         scene_predictions.write(path, predicted()._replace(sizes=np.zeros((5, 2), np.int32)))

@@ -9,9 +9,9 @@ from ai_edge_litert.interpreter import Interpreter
 
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import combine
-from dico_tf.evaluation.predictions import read
 from dico_tf.files import manifest
 from dico_tf.files.arrays import read_facts, read_part, write_folder
+from dico_tf.files.tables import read_predictions
 from tests.export.conftest import script
 
 BRANCH = {"probabilities", "class_id", "logits"}
@@ -67,7 +67,7 @@ def test_the_manifest_says_what_a_device_must_know(described):
 
 
 def test_what_each_file_loses_is_measured(described, run):
-    logits = read(run / "predictions_validation.npz")
+    logits = read_predictions(run / "predictions_validation.npz")
     for name in described.names:
         found = described.member(name)["metrics"]
         assert found.keys() == {"keras", "saved_model", *manifest.LITERT}

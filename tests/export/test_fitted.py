@@ -15,10 +15,10 @@ from dico_tf.committee.decision import NEVER, Committee, decide
 from dico_tf.committee.saved import Calibration, Member, Saved, save
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import softmax
-from dico_tf.evaluation.predictions import read
 from dico_tf.export import tf_serving
 from dico_tf.export.fitted import committee as fitting
 from dico_tf.files import manifest
+from dico_tf.files.tables import read_predictions
 from dico_tf.training.assemble import trained_run
 from tests.export.conftest import ROOT, script
 from tests.export.test_consumers import HERE, NOISE
@@ -77,7 +77,7 @@ def test_the_manifest_says_the_cascade_and_what_it_does(exported, fitted, run):
     assert judged["reach"][0] == 1 >= judged["reach"][1] and judged["macs"] == pytest.approx(
         macs * sum(judged["reach"])
     )
-    validation = read(run / "predictions_validation.npz")
+    validation = read_predictions(run / "predictions_validation.npz")
     known = decide(fitted.committee, validation.logits[:, [1, 0]])
     assert judged["top1"] == pytest.approx((known.classes == validation.labels).mean(), abs=0.03)  # bfloat16's
     assert "cascade" in (exported / "README.md").read_text()

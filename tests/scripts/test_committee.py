@@ -15,7 +15,8 @@ from dico_tf.committee.costs import average
 from dico_tf.committee.decision import decide
 from dico_tf.committee.saved import load
 from dico_tf.errors import UserError
-from dico_tf.evaluation import averaging, predictions
+from dico_tf.evaluation import averaging
+from dico_tf.files import tables
 from dico_tf.files.arrays import write_folder
 from tests.committee.generated import pool
 
@@ -88,7 +89,7 @@ def test_the_branches_of_a_run_become_a_cascade(tmp_path, capsys):
     run = tmp_path / "run"
     run.mkdir()
     for split, part in zip(("validation", "test"), POOL.halves(0.5, 1), strict=True):
-        predictions.write(run / f"predictions_{split}.npz", part.stacked(POOL.members), part.labels, part.ids)
+        tables.write_predictions(run / f"predictions_{split}.npz", part.stacked(POOL.members), part.labels, part.ids)
     whole = {"macs": {"branches": 300, "whole": 310}, "params": {"branches": 30, "whole": 31}, "splits": 3}
     (run / "summary.json").write_text(json.dumps({"format": 1, **whole}))
     weights = {f"branch_{s}/kernel": np.full(3, s, np.float32) for s in range(3)}
@@ -152,7 +153,7 @@ def test_a_member_that_says_no_numbers_is_warned_of_and_is_right_about_nothing(t
         ([], "give one of --workdir"),
         (["--logits=a.npz", "--workdir=b"], "not --logits and --workdir"),
         (["--logits=no.npz"], "there is no table of logits no.npz"),
-        (["--logits=README.md"], "README.md is damaged, cut short or no .npz"),
+        (["--logits=README.md"], "README.md is damaged, cut short or not an .npz"),
         (["--logits={table}"], "the macs of m0, m1, m2 are not known: give them with --costs"),
         (["--logits={table}", "--costs=none.json"], "--costs=none.json does not exist"),
         (["--logits={table}", "--costs={costs}", "--budget=3"], "the cheapest member, m0, takes 10 macs"),

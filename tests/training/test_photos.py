@@ -13,11 +13,11 @@ from dico_tf.config import Config, from_values
 from dico_tf.data import memory
 from dico_tf.data import source as sources
 from dico_tf.errors import UserError
-from dico_tf.evaluation import predictions
 from dico_tf.evaluation.answers import answers
 from dico_tf.evaluation.averaging import combine, softmax
 from dico_tf.evaluation.finish import finish
 from dico_tf.evaluation.judge import images, judge
+from dico_tf.files import tables
 from dico_tf.training.assemble import trained_run
 from dico_tf.training.loop import Loop
 from dico_tf.training.run import train
@@ -107,7 +107,7 @@ def test_each_branch_in_its_own_order_is_cut_as_well(photos, tmp_path):
 
 
 def test_predict_sees_a_picture_as_the_evaluation_does(photos, run):
-    found = predictions.read(run / "predictions_test.npz")
+    found = tables.read_predictions(run / "predictions_test.npz")
     trained = trained_run(run)
     assert trained.data["short_side"] == 82
     told = list(answers(trained, [str(photos / name) for name in found.ids], top=2))

@@ -14,7 +14,7 @@ from PIL import Image
 from dico_tf import flags
 from dico_tf.cli import train
 from dico_tf.config import from_json, from_values, to_values
-from dico_tf.evaluation import predictions
+from dico_tf.files import tables
 from dico_tf.models.torch_weights import Carried
 from dico_tf.training import assemble, passes, state
 from tests.commands import succeeded
@@ -169,7 +169,7 @@ def test_evaluate_scores_the_images_held_out_for_it(digits):
         "validation",
         "raw",
     )
-    parts = {name: predictions.read(digits / f"predictions_{name}.npz") for name in ("validation", "test")}
+    parts = {name: tables.read_predictions(digits / f"predictions_{name}.npz") for name in ("validation", "test")}
     assert [len(p.ids) for p in parts.values()] == [100, 359]
     assert not set(parts["validation"].ids) & set(parts["test"].ids)
     assert parts["validation"].logits.shape == (100, 2, 10)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dico_tf.evaluation import predictions
+from dico_tf.files import tables
 from dico_tf.models.menu import PRESETS
 from dico_tf.training import assemble
 from tests.commands import Ended, command
@@ -68,12 +68,12 @@ def test_a_run_remembers_the_shape_of_its_clips(light):
 def test_views_are_averaged_before_anything_decides_and_their_cost_is_counted(light, here, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(light, folder)
-    one = predictions.read(folder / "predictions.npz")
+    one = tables.read_predictions(folder / "predictions.npz")
     assert one.logits.shape == (12, 2, 2) and one.ids[0] == "test/brighter/film_00"
     status, out, err = here("evaluate", f"--workdir={folder}", "--test_views=2x3")
     assert status == 0, err
     assert "each film by 2 x 3 views of 16x16 pixels" in out and "test: 12 films" in out
-    found, six = read(folder / "evaluation.json"), predictions.read(folder / "predictions.npz")
+    found, six = read(folder / "evaluation.json"), tables.read_predictions(folder / "predictions.npz")
     branch = PRESETS["x3d_tiny"].filmed(3).divided(2).cost(16, 2).macs
     assert found["views"] == {
         "clips": 2, "crops": 3, "size": 16, "macs_of_view": 2 * branch, "macs": 12 * branch,
@@ -95,7 +95,7 @@ def test_predict_answers_for_folders_of_frames(light, place, here, tmp_path):
     assert status == 0, err
     found = [json.loads(line) for line in out.splitlines()]
     assert [answer["picture"] for answer in found] == folders
-    stored = predictions.read(light / "predictions.npz")
+    stored = tables.read_predictions(light / "predictions.npz")
     for answer, row in zip(found, (0, 6), strict=True):
         logits = stored.logits[row].mean(0)
         p = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()

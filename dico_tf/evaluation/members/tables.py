@@ -9,10 +9,11 @@ from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import Cost
 from dico_tf.evaluation.members.member import Member, Network
 from dico_tf.evaluation.members.spelling import Spelling
+from dico_tf.files import tables
+from dico_tf.files.tables import Table
 from dico_tf.registry import suggestion
 
 OPTIONS = ("macs", "params", "milliseconds")
-IDS, LABELS, NAMES = ("ids", "image_ids"), "labels", "class_names"
 
 
 def members(spelling: Spelling, classes: int) -> list[Member]:
@@ -20,32 +21,18 @@ def members(spelling: Spelling, classes: int) -> list[Member]:
     spelling.check(OPTIONS)
     if spelling.size:
         raise UserError(f"{spelling.source}: a table of logits has no resolution: leave out @{spelling.size}")
-    arrays = _read(Path(spelling.place), spelling.source)
-    ids = next((arrays.pop(name) for name in IDS if name in arrays), None)
-    labels, names = arrays.pop(LABELS, None), arrays.pop(NAMES, None)
-    if ids is None or labels is None:
-        raise UserError(f"{spelling.source}: the table has no {' or '.join(IDS)}, or no {LABELS}; "
-                        f"it has {', '.join(arrays) or 'nothing'}")  # fmt: skip
-    if set(arrays) == {"logits"} and arrays["logits"].ndim == 3:  # a run's predictions
-        arrays = {f"branch_{s}": branch for s, branch in enumerate(np.moveaxis(arrays["logits"], 1, 0))}
-    if spelling.part and spelling.part not in arrays:
-        raise UserError(f"{spelling.source}: the table has no {spelling.part!r}; {suggestion(spelling.part, arrays)}")
-    chosen = [spelling.part] if spelling.part else list(arrays)
+    table = tables.read(spelling.place)
+    if spelling.part and spelling.part not in table.logits:
+        near = suggestion(spelling.part, table.logits)
+        raise UserError(f"{spelling.source}: the table has no {spelling.part!r}; {near}")
+    chosen = [spelling.part] if spelling.part else list(table.logits)
     if spelling.options and len(chosen) > 1:
         raise UserError(f"{spelling.source}: costs are of one member: name it as in {spelling.place}:{chosen[0]}")
-    shared = {"ids": ids.astype(np.str_), "labels": labels, "names": names}
-    return [_member(spelling, name, arrays[name], **shared) for name in chosen]
+    return [_member(spelling, name, table) for name in chosen]
 
 
-def _read(path: Path, source: str) -> dict[str, np.ndarray]:
-    try:
-        with open(path, "rb") as file:
-            return dict(np.load(file, allow_pickle=False))
-    except Exception as fault:  # numpy and zipfile raise a dozen kinds over bytes that are not theirs
-        raise UserError(f"{source} is damaged, cut short or no .npz of logits ({fault})") from fault
-
-
-def _member(spelling: Spelling, name: str, logits: np.ndarray, ids: np.ndarray, labels: np.ndarray, names) -> Member:
+def _member(spelling: Spelling, name: str, table: Table) -> Member:
+    logits, ids, labels = table.logits[name], table.ids.astype(np.str_), table.labels
     if logits.ndim != 2 or logits.dtype.kind != "f" or not len(logits) == len(ids) == len(labels):
         raise UserError(f"{spelling.source}: {name} is {logits.dtype} {list(logits.shape)} with {len(ids)} ids and "
                         f"{len(labels)} labels: floats [N, C] are needed, a row for each id")  # fmt: skip
@@ -59,7 +46,7 @@ def _member(spelling: Spelling, name: str, logits: np.ndarray, ids: np.ndarray, 
         weights=digest.hexdigest(),
         input_size=0,
         short_side=0,
-        class_names=None if names is None else tuple(map(str, names)),
+        class_names=table.class_names,
         load=lambda: Network(answer=lambda images: images, cost=Cost(**numbers)),
         stored=lambda wanted, truth: _rows(spelling.source, name, logits, ids, labels, wanted, truth),
     )

@@ -191,7 +191,7 @@ def test_a_runs_predictions_are_a_table_of_its_branches(table):
 @pytest.mark.parametrize(
     ("changes", "words", "said"),
     [
-        ({"labels": None}, "", "has no ids or image_ids, or no labels"),
+        ({"labels": None}, "", "expected a table of logits with labels and ids or image_ids"),
         ({}, ":none", "no 'none'; known: right, wrong"),
         ({}, "?macs=5", "costs are of one member"),
         ({}, ":right?macs=much", "is no number above 0"),

@@ -8,14 +8,14 @@ import pytest
 
 from dico_tf.data import source as sources
 from dico_tf.errors import UserError
-from dico_tf.evaluation import judge, metrics, predictions
+from dico_tf.evaluation import judge, metrics
 from dico_tf.evaluation.averaging import combine
 from dico_tf.evaluation.members import runs
 from dico_tf.evaluation.members.cache import Cache
 from dico_tf.evaluation.members.member import Member
 from dico_tf.evaluation.members.opening import opened
 from dico_tf.evaluation.members.polling import answers
-from dico_tf.files import manifest
+from dico_tf.files import manifest, tables
 from dico_tf.training.assemble import trained_run
 
 
@@ -30,7 +30,7 @@ def evaluated(workdir):
     """What evaluate.py writes of the run alone."""
     run = trained_run(workdir)
     judge.judge(run, run.network(), "test", judge.images(run))
-    return predictions.read(workdir / "predictions_test.npz")
+    return tables.read_predictions(workdir / "predictions_test.npz")
 
 
 def test_branches_say_what_the_evaluation_of_the_run_says(workdir, digits, evaluated):
