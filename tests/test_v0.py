@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from dico_tf.cotrain import DiCo
-from dico_tf.evaluation import predictions, scene_predictions
-from dico_tf.export import manifest
+from dico_tf.evaluation import scene_predictions
+from dico_tf.files import manifest, tables
 from tests.edge import workers
 from tests.fixtures import v0_data
 
@@ -73,12 +73,12 @@ def differences(new: Any, old: Any, where: str = "") -> list[str]:
 def test_a_run_is_evaluated_and_continues_by_one_step(name, here):
     unpack(f"runs/{name}")
     folder = Path("runs") / name
-    reader = scene_predictions if "segmentation" in name else predictions
-    before, logits = read(folder / "evaluation.json"), reader.read(folder / "predictions_test.npz").logits
+    load = scene_predictions.read if "segmentation" in name else tables.read_predictions
+    before, logits = read(folder / "evaluation.json"), load(folder / "predictions_test.npz").logits
     status, _, err = here("evaluate", f"--workdir={folder}")
     assert status == 0, err
     assert differences(read(folder / "evaluation.json"), before) == []
-    now = reader.read(folder / "predictions_test.npz").logits
+    now = load(folder / "predictions_test.npz").logits
     np.testing.assert_allclose(now.astype(np.float32), logits.astype(np.float32), atol=2e-3)
     rows = (folder / "metrics.jsonl").read_text().splitlines()
     words = [f"--flagfile={folder}/run.flags", f"--workdir={folder}", "--max_steps=4"]
@@ -155,7 +155,7 @@ def test_predictions_of_both_kinds_are_read_back():
     unpack("runs/independent")
     unpack("runs/segmentation")
     for split, size in (("validation", 16), ("test", 16)):
-        found = predictions.read(f"runs/independent/predictions_{split}.npz")
+        found = tables.read_predictions(f"runs/independent/predictions_{split}.npz")
         assert found.logits.shape == (size, 2, 4) and len(set(found.ids)) == size
         assert found.labels.tolist() == sorted([0, 1, 2, 3] * 4)
     scenes = scene_predictions.read("runs/segmentation/predictions_test.npz")
