@@ -145,7 +145,7 @@ def exported(folder: Path, asked: Measurement, made: dict[str, bytes]) -> Path:
     for name in names:
         (folder / f"{name}.tflite").write_bytes(made[name])
         members.append({
-            "name": name, "kind": "branch", "input_size": asked.image_size, "params": 0, "macs": 0, "metrics": {},
+            "name": name, "kind": "run", "input_size": asked.image_size, "params": 0, "macs": 0, "metrics": {},
             "class_names": [str(c) for c in range(asked.classes)],
             "files": {"float32": manifest.measure(folder / f"{name}.tflite", folder)},
         })  # fmt: skip

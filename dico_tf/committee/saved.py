@@ -14,7 +14,7 @@ from dico_tf.committee.decision import Committee
 from dico_tf.committee.dense.grid import Grid
 from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import MEASURES, Cost
-from dico_tf.files import json_files
+from dico_tf.files import json_files, member_kinds
 
 KIND = "dico_tf committee"
 
@@ -22,7 +22,7 @@ KIND = "dico_tf committee"
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Member:
     name: str
-    kind: str  # branch, tflite, saved_model, keras, logits ...
+    kind: str  # of files/member_kinds.py
     source: str  # where it was found
     sha256: str  # of its weights, or file; "" where that is not known
     input_size: int  # pixels
@@ -193,4 +193,5 @@ def _read_member(said: Any, place: int) -> Member:
     outputs = said.get("outputs", "")
     if outputs not in _OUTPUTS:
         raise UserError(f"outputs of member {said['name']!r} are {outputs!r:.60}: {' or '.join(_OUTPUTS[1:])}")
-    return Member(**{key: said[key] for key in _OF_MEMBER if key != "cost"}, cost=cost, outputs=outputs)
+    about = {key: said[key] for key in _OF_MEMBER if key != "cost"}
+    return Member(**{**about, "kind": member_kinds.current(about["kind"])}, cost=cost, outputs=outputs)

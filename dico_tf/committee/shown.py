@@ -1,6 +1,6 @@
 """Text that shows a committee.json."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +8,11 @@ from dico_tf import quiet
 from dico_tf.committee import report
 from dico_tf.committee.dense import report as dense
 from dico_tf.committee.saved import Saved, load, stale
-from dico_tf.committee.sources import BRANCH, of_branches
+from dico_tf.committee.sources import of_branches
+from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import MEASURES
 from dico_tf.evaluation.table import table
+from dico_tf.files import member_kinds as kinds
 
 
 def shown(path: str | Path, check: bool = False) -> str:
@@ -60,19 +62,47 @@ def _fitted(saved: Saved) -> list[str]:
 
 
 def checksums(saved: Saved, members: Sequence[Any] = ()) -> dict[str, str]:
-    """Of the members as they are now, which may have been opened already; those of a table have none."""
-    runs = {member.source.rpartition(":")[0] for member in saved.members if member.kind == BRANCH}
-    sums = {f"{run}:{name}": found for run in runs for name, found in of_branches(Path(run)).items()}
-    found = {member.name: sums.get(member.source, "") for member in saved.members if member.kind == BRANCH}
+    """Return the checksum of each member as it is now; "" where nothing can be compared, as for a table.
+
+    A run's branch is known by its weights alone (a search with --workdir wrote it), or as any other member is.
+    `members` are those that were opened already.
+    """
+    weights = _weights(saved)
+    unchanged = {m.name: m.sha256 for m in saved.members if m.sha256 and weights.get(m.name) == m.sha256}
     if members:
-        return {member.name: member.checksum for member in members} | found
-    asked = [f"{m.name}={m.source}" for m in saved.members if m.sha256 and m.kind != BRANCH]
+        return {member.name: member.checksum for member in members} | unchanged
+    return weights | _opened(saved, {*unchanged, *_lost(saved, weights)}) | unchanged
+
+
+def _weights(saved: Saved) -> dict[str, str]:
+    """Return {member: sha256 of its weights} of branches of runs that still have weights."""
+    folders = {member.source.rpartition(":")[0] for member in saved.members if member.kind == kinds.RUN} - {""}
+    sums = {f"{run}:{name}": sha256 for run in folders for name, sha256 in of_branches(Path(run)).items()}
+    return {member.name: sums[member.source] for member in saved.members if member.source in sums}
+
+
+def _lost(saved: Saved, weights: Mapping[str, str]) -> list[str]:
+    """Return members of runs whose folder has no weights any more."""
+    runs = [member for member in saved.members if member.kind == kinds.RUN and member.name not in weights]
+    return [member.name for member in runs if not of_branches(Path(member.source.rpartition(":")[0]))]
+
+
+def _opened(saved: Saved, but: Collection[str]) -> dict[str, str]:
+    """Return checksums of the members that have to be opened for it; a run that cannot be opened is left out."""
+    asked = [m for m in saved.members if m.sha256 and m.kind != kinds.TABLE and m.name not in but]
     if not asked:
-        return found
+        return {}
     quiet.tensorflow()
     if saved.grid:
         from dico_tf.evaluation.members.segmenters import opened
     else:
         from dico_tf.evaluation.members.opening import opened
 
-    return found | {member.name: member.checksum for member in opened(asked, saved.classes)}
+    found = {}
+    for member in asked:
+        try:
+            found |= {one.name: one.checksum for one in opened([f"{member.name}={member.source}"], saved.classes)}
+        except UserError:
+            if member.kind != kinds.RUN:
+                raise
+    return found

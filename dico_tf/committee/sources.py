@@ -15,11 +15,10 @@ from dico_tf.config import Data
 from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import MEASURES, Cost
 from dico_tf.files import arrays, atomic, checksums
+from dico_tf.files import member_kinds as kinds
 from dico_tf.files.json_files import read_of_run
 from dico_tf.invocation import command
 from dico_tf.registry import suggestion
-
-BRANCH = "branch"  # kind of a run's branch, whose answers are the run's predictions
 
 
 class Answered(NamedTuple):
@@ -76,7 +75,7 @@ def _of_table(asked: Search, values: dict[str, Any], costs: dict[str, Cost]) -> 
         _check_classes(calibration, test)
     else:
         calibration, test = table.halves(asked.calibration_share, values["seed"])
-    members = {name: Member(name=name, kind="logits", source=asked.logits, sha256="", input_size=1,
+    members = {name: Member(name=name, kind=kinds.TABLE, source=asked.logits, sha256="", input_size=1,
                             cost=costs.get(name, Cost())) for name in table.members}  # fmt: skip
     return Answered(calibration, test, members, table.class_names)
 
@@ -110,7 +109,7 @@ def _of_run(asked: Search, values: dict[str, Any], costs: dict[str, Cost]) -> An
             raise UserError(f"{path} does not exist: {evaluate} --workdir={workdir} --split={split} writes it")
         parts.append(pools.read(path, costs))
     data, sums = kept["data"], of_branches(workdir)
-    members = {name: Member(name=name, kind=BRANCH, source=f"{workdir}:{name}", sha256=sums.get(name, ""),
+    members = {name: Member(name=name, kind=kinds.RUN, source=f"{workdir}:{name}", sha256=sums.get(name, ""),
                             input_size=data["image_size"], cost=cost) for name, cost in costs.items()}  # fmt: skip
     return Answered(*parts, members, tuple(data["class_names"]))
 

@@ -15,6 +15,7 @@ from dico_tf.export.graph import Member
 from dico_tf.export.material import Material
 from dico_tf.files.json_files import read_of_run
 from dico_tf.files.manifest import COMMITTEE
+from dico_tf.files.member_kinds import RUN
 from dico_tf.models.audit import audit
 from dico_tf.models.menu import find
 from dico_tf.training.assemble import TrainedRun
@@ -35,7 +36,7 @@ def member(run: TrainedRun, member: Member) -> dict[str, Any]:
     branches = costs(run) if member.name == COMMITTEE else costs(run)[:1]
     return {
         "name": member.name,
-        "kind": COMMITTEE if member.name == COMMITTEE else "branch",
+        "kind": COMMITTEE if member.name == COMMITTEE else RUN,
         "input_size": member.image_size,
         "short_side": member.short_side,
         "class_names": list(member.class_names),

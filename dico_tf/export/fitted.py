@@ -11,6 +11,7 @@ from dico_tf.committee.decision import Committee, decide
 from dico_tf.errors import UserError
 from dico_tf.export import litert
 from dico_tf.export.material import Material
+from dico_tf.files.member_kinds import RUN
 from dico_tf.training.assemble import TrainedRun
 
 
@@ -29,7 +30,7 @@ def committee(path: str | Path, run: TrainedRun) -> Committee:
     sizes = {
         member.name: member.input_size
         for member in found.members
-        if member.kind == "branch" and member.input_size != run.data["image_size"]
+        if member.kind == RUN and member.input_size != run.data["image_size"]
     }
     for name, size in sizes.items():
         raise UserError(f"--committee={path} has {name} at {size} pixels, and here it takes {run.data['image_size']}")

@@ -18,6 +18,7 @@ from dico_tf.evaluation.members.polling import check_classes
 from dico_tf.evaluation.members.reading import Reading
 from dico_tf.export.saved_model import noise
 from dico_tf.files.manifest import COMMITTEE
+from dico_tf.files.member_kinds import TABLE
 
 _NAME = re.compile(r"[\w.@+-]+")  # goes into names of files, addresses and flags
 _log = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ def _fault(saved: Saved) -> str:
     if saved.grid:
         return "classifies pixels, cell by cell: exports answer with one class a picture"
     for member in saved.members:
-        if member.kind in ("logits", "table"):
+        if member.kind == TABLE:
             return (
                 f"asks {member.name}, of which it knows a table of logits only ({member.source}), which says nothing "
                 "about new pictures: search again with --members=NAME=MODEL,... and --dataset"

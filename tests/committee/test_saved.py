@@ -21,7 +21,7 @@ SUMS = {name: name * 64 for name in "abc"}
 
 def saved(committee=COMMITTEE, **changes):
     members = tuple(
-        Member(name=name, kind="branch", source="runs/x", sha256=SUMS[name], input_size=32,
+        Member(name=name, kind="run", source="runs/x", sha256=SUMS[name], input_size=32,
                cost=Cost(macs=10.0 * n, params=5, milliseconds=0.1 + n))
         for n, name in enumerate(committee.members)
     )  # fmt: skip
@@ -88,6 +88,16 @@ def test_an_old_file_stays_whole_where_a_new_one_cannot_be_written(tmp_path):
     assert load(path) == saved() and [p.name for p in tmp_path.iterdir()] == ["committee.json"]
     with pytest.raises(UserError, match="cannot write"):
         save(tmp_path / "no" / "committee.json", saved())
+
+
+def test_kinds_of_version_0_1_0_are_read_under_their_present_names(tmp_path):
+    path = tmp_path / "committee.json"
+    save(path, saved())
+    content = json.loads(path.read_text())
+    for member, kind in zip(content["members"], ("branch", "logits", "tflite"), strict=True):
+        member["kind"] = kind
+    path.write_text(json.dumps(content))
+    assert [member.kind for member in load(path).members] == ["run", "table", "tflite"]
 
 
 def test_a_member_that_is_another_makes_the_gates_stale():

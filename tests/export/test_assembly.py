@@ -233,7 +233,7 @@ def test_real_mobilenets_decide_about_photos_as_the_search_did(shared_data, tmp_
 
 
 def test_tables_of_logits_are_refused(lite, tmp_path):
-    members = tuple(dataclasses.replace(m, kind="logits", source="answers.npz") for m in lite.saved.members)
+    members = tuple(dataclasses.replace(m, kind="table", source="answers.npz") for m in lite.saved.members)
     save(tmp_path / "c.json", dataclasses.replace(lite.saved, members=members))
     with pytest.raises(UserError, match=r"asks small, of which it knows a table of logits only \(answers.npz\)"):
         gathered(tmp_path / "c.json")
@@ -249,7 +249,7 @@ def test_a_member_that_changed_since_the_search_makes_the_gates_stale(lite, tmp_
 
 def test_branches_that_were_searched_by_their_runs_folder_need_no_folder_named_again(run, lite, tmp_path, caplog):
     found, names = trained_run(run), ("branch_1", "branch_0")
-    members = [dataclasses.replace(lite.saved.members[0], name=name, kind="branch", source=f"{run}:{name}",
+    members = [dataclasses.replace(lite.saved.members[0], name=name, kind="run", source=f"{run}:{name}",
                                    sha256=found.checksums[name], outputs="") for name in names]  # fmt: skip
     rules = dataclasses.replace(lite.saved.committee, members=names)
     saved = dataclasses.replace(lite.saved, committee=rules, members=tuple(members), class_names=tuple("0123456789"))

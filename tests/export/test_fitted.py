@@ -34,7 +34,7 @@ def fitted(run) -> Saved:
     sure = np.sort(decide(committee, _logits(found, NOISE)).confidence[:, 0].astype(float))
     place = 8 + np.diff(sure)[8:-8].argmax()
     members = [
-        Member(name=name, kind="branch", source=str(run), sha256=found.checksums[name], input_size=32) for name in ORDER
+        Member(name=name, kind="run", source=str(run), sha256=found.checksums[name], input_size=32) for name in ORDER
     ]
     return Saved(
         committee=dataclasses.replace(committee, gates=((sure[place] + sure[place + 1]) / 2,)),

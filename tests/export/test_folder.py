@@ -32,7 +32,7 @@ def write(out: Path, words: str) -> None:
             "saved_model": manifest.measure(made / "saved_model/branch_0", made),
             "float32": manifest.measure(made / "tflite/branch_0_float32.tflite", made),
         }
-        member = {"name": "branch_0", "kind": "branch", "input_size": 8, "class_names": ["a"], "params": 1, "macs": 1,
+        member = {"name": "branch_0", "kind": "run", "input_size": 8, "class_names": ["a"], "params": 1, "macs": 1,
                   "files": files, "metrics": {}}  # fmt: skip
         content = {"id": words, "members": [member], "committee": {"members": ["branch_0"], "average": "logits"}}
         (made / manifest.NAME).write_text(manifest.text(content))

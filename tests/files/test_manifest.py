@@ -16,7 +16,7 @@ def written(folder, **changes):
     (folder / "saved_model/branch_0/saved_model.pb").write_bytes(b"graph")
     (folder / "saved_model/branch_0/variables/variables.index").write_bytes(b"numbers")
     member = {
-        "name": "branch_0", "kind": "branch", "input_size": 8, "class_names": ["a", "b"], "params": 7, "macs": 70,
+        "name": "branch_0", "kind": "run", "input_size": 8, "class_names": ["a", "b"], "params": 7, "macs": 70,
         "metrics": {},
         "files": {
             "saved_model": manifest.measure(folder / "saved_model/branch_0", folder),

@@ -98,7 +98,7 @@ def test_the_branches_of_a_run_become_a_cascade(tmp_path, capsys):
     (run / "config.json").write_text(json.dumps({"format": 1, "data": {"image_size": 32, "class_names": names}}))
     committee.main(["search", f"--workdir={run}", f"--out={tmp_path}", "--nofigures", "--percentiles=10"])
     saved = load(tmp_path / "committee.json")
-    assert {member.kind for member in saved.members} == {"branch"} and saved.class_names == tuple(names)
+    assert {member.kind for member in saved.members} == {"run"} and saved.class_names == tuple(names)
     assert all(member.cost.macs == 100 for member in saved.members)
     assert saved.results["rows"][0]["calibration"]["cost"] < 300
     capsys.readouterr()

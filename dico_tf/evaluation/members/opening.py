@@ -8,20 +8,21 @@ from pathlib import Path
 from dico_tf.errors import UserError
 from dico_tf.evaluation.members.member import Member
 from dico_tf.evaluation.members.spelling import EXAMPLES, Spelling, parse
+from dico_tf.files import member_kinds as kinds
 from dico_tf.files.manifest import SAVED_MODEL
 from dico_tf.registry import Registry
 
 # kind -> module with `members(spelling, classes) -> list[Member]`; imported when chosen: TensorFlow takes seconds
 KINDS: Registry[str] = Registry("kind of member")
 for _kind, _module in {
-    "application": "applications",
-    "export": "exports",
-    "keras_file": "keras_files",
-    "preset": "presets",
-    "run": "runs",
-    "saved_model": "saved_models",
-    "table": "tables",
-    "tflite": "tflite",
+    kinds.APPLICATION: "applications",
+    kinds.EXPORT: "exports",
+    kinds.KERAS_FILE: "keras_files",
+    kinds.PRESET: "presets",
+    kinds.RUN: "runs",
+    kinds.SAVED_MODEL: "saved_models",
+    kinds.TABLE: "tables",
+    kinds.TFLITE: "tflite",
 }.items():
     KINDS.add(_kind, f"dico_tf.evaluation.members.{_module}")
 
@@ -39,7 +40,7 @@ def opened(sources: Sequence[str], classes: int = 0) -> list[Member]:
 
 
 def _members(spelling: Spelling, classes: int) -> list[Member]:
-    if spelling.kind == "saved_model" and not spelling.options and spelling.part == "":
+    if spelling.kind == kinds.SAVED_MODEL and not spelling.options and spelling.part == "":
         spelling = _of_export(spelling)
     found = importlib.import_module(KINDS[spelling.kind]).members(spelling, classes)
     if spelling.name and len(found) == 1:
@@ -56,7 +57,7 @@ def _of_export(spelling: Spelling) -> Spelling:
         return spelling
     part = Path(spelling.place).name
     return dataclasses.replace(
-        spelling, kind="export", place=str(described), part=part, options={"format": SAVED_MODEL}
+        spelling, kind=kinds.EXPORT, place=str(described), part=part, options={"format": SAVED_MODEL}
     )
 
 

@@ -17,12 +17,13 @@ from dico_tf.evaluation.members import keras_files, pixels, runs, tflite
 from dico_tf.evaluation.members.operators import read
 from dico_tf.evaluation.members.spelling import Spelling, parse
 from dico_tf.evaluation.segmentation import enlarged
+from dico_tf.files import member_kinds as kinds
 from dico_tf.files.checksums import checksum
 from dico_tf.models.menu import find
 from dico_tf.training.assemble import trained_run
 
 Sides = tuple[int, int]  # height, width
-KINDS = ("run", "keras_file", "tflite")
+KINDS = (kinds.RUN, kinds.KERAS_FILE, kinds.TFLITE)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -57,7 +58,7 @@ def _members(spelling: Spelling) -> list[Segmenter]:
     if spelling.size:
         raise UserError(f"{spelling.source}: networks that classify pixels see pictures as they are: leave out "
                         f"@{spelling.size}")  # fmt: skip
-    return {"run": _of_run, "keras_file": _of_keras_file, "tflite": _of_tflite}[spelling.kind](spelling)
+    return {kinds.RUN: _of_run, kinds.KERAS_FILE: _of_keras_file, kinds.TFLITE: _of_tflite}[spelling.kind](spelling)
 
 
 def _by_shape(call: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[np.ndarray], np.ndarray]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dico_tf.errors import UserError
+from dico_tf.files import member_kinds as kinds
 from dico_tf.registry import suggestion
 
 EXAMPLES = (
@@ -16,8 +17,8 @@ EXAMPLES = (
 BACKGROUND = "background"  # the part of a network that stands for ?background=first
 _NAMED = re.compile(r"([\w.@+-]+)=(.+)", re.DOTALL)
 _SIZED = re.compile(r"(.+)@(\d+)", re.DOTALL)
-_PREFIXES = {"keras:": "application", "preset:": "preset"}
-_SUFFIXES = {".keras": "keras_file", ".tflite": "tflite", ".npz": "table"}
+_PREFIXES = {"keras:": kinds.APPLICATION, "preset:": kinds.PRESET}
+_SUFFIXES = {".keras": kinds.KERAS_FILE, ".tflite": kinds.TFLITE, ".npz": kinds.TABLE}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,7 +68,7 @@ class Spelling:
     @property
     def _stem(self) -> str:
         path = Path(self.place).absolute()
-        path = path.parent if path.name == _MARKS["export"] else path
+        path = path.parent if path.name == _MARKS[kinds.EXPORT] else path
         return path.stem if path.suffix in _SUFFIXES else path.name
 
 
@@ -123,8 +124,8 @@ def _kind(path: Path, source: str) -> str:
             f"{source}: the folder {path} is neither a run (it has no config.json), nor an export (no manifest.json), "
             "nor a SavedModel (no saved_model.pb)"
         )
-    if path.name == _MARKS["export"]:
-        return "export"
+    if path.name == _MARKS[kinds.EXPORT]:
+        return kinds.EXPORT
     if path.suffix in _SUFFIXES:
         return _SUFFIXES[path.suffix]
     if path.suffix in (".h5", ".hdf5"):
@@ -133,7 +134,7 @@ def _kind(path: Path, source: str) -> str:
     raise UserError(f"{source}: a file {path.suffix or path.name} is no member: give {EXAMPLES}")
 
 
-_MARKS = {"export": "manifest.json", "run": "config.json", "saved_model": "saved_model.pb"}
+_MARKS = {kinds.EXPORT: "manifest.json", kinds.RUN: "config.json", kinds.SAVED_MODEL: "saved_model.pb"}
 
 
 def _near(path: Path) -> str:
