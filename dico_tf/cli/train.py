@@ -22,6 +22,9 @@ def _open_teacher(*arguments):
 def main(arguments: list[str]) -> int:
     values, _ = flags.parse(SCRIPT, arguments)
     asked = config.from_values(values)
+    from dico_tf.views.policies import parse_all
+
+    parse_all(asked.views.views, asked.network.splits)  # a mistake is reported before TensorFlow is loaded
     quiet.tensorflow()
     from dico_tf.evaluation.finish import finish
     from dico_tf.training.loop import Stopped

@@ -76,6 +76,17 @@ def test_contradictions_come_together_and_before_anything_is_loaded():
     assert lines[0].startswith("--validation=0 leaves nothing") and lines[1].startswith("--evaluate_ema needs")
 
 
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        ("crop+flipp", "unknown piece of a view policy 'flipp'; did you mean flip"),
+        ("erase:0.5:0.1", "'erase:0.5:0.1': the areas must satisfy"),
+    ],
+)
+def test_a_view_policy_that_cannot_be_read_is_reported_before_anything_is_loaded(policy, message):
+    assert mistake("train.py", "--dataset=digits", "--splits=2", f"--views=crop,{policy}").startswith(message)
+
+
 def test_an_explicit_flag_wins_over_a_shipped_recipe():
     message = mistake("train.py", "--epochs=5", "--flagfile=configs/cifar10.flags")
     assert message == "--warmup_epochs=20 must be below --epochs=5"
