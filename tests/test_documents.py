@@ -111,6 +111,16 @@ def test_the_code_of_the_readme_runs(tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+def test_the_audits_of_the_readme_are_what_divide_prints():
+    from dico_tf.models import audit
+
+    shown = re.findall(r"divide\.py(.*)\n\n```text\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert shown
+    for words, text in shown:
+        values, _ = flags.parse(divide.SCRIPT, words.split())
+        assert text == audit.describe(audit.one(config.from_values({n: values[n] for n in divide.ASKED}))) + "\n"
+
+
 @pytest.mark.parametrize("dataset", ["cifar100", "imagenet2012"])
 def test_the_tables_of_architectures_are_what_divide_prints(dataset):
     """The first lines; the rest are goldens."""
