@@ -2,11 +2,15 @@
 
 python -m benchmarks.train_step --model=wrn_16_8 --splits=1,2,4 --batch_size=64 [--precision=mixed_bfloat16]
 A step counts three forward passes of two operations per multiply-add. The peak is the best of 3x3 convolutions with
-256 and 512 channels on 16x16 and 32x32 maps, timed between the steps.
+256 and 512 channels on 16x16 and 32x32 maps, timed between the steps. Threads are shared as
+train.py shares them, so each number of branches is measured in a process of its own; where each operation has one
+thread, the peak is that of a convolution on every core.
 """
 
 import dataclasses
 import statistics
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -33,23 +37,25 @@ class Measurement:
 SCRIPT = flags.Script(name="-m benchmarks.train_step", about=__doc__, fields=flags.of(Measurement))
 
 
-def peak_functions(precision: str) -> list:
-    """Seconds-per-call functions and their operations: (call, operations)."""
+def peak_functions(precision: str, lanes: int = 1) -> list:
+    """Return (call, operations) of convolutions, `lanes` at once in each call."""
     import tensorflow as tf
 
     kind = tf.bfloat16 if precision == "mixed_bfloat16" else tf.float32
 
     @tf.function(reduce_retracing=True)
     def convolve(x, k):
-        """One number out, so that waiting for it copies nothing."""
-        return tf.reduce_sum(tf.cast(tf.nn.conv2d(x, k, 1, "SAME")[:, 0, 0, 0], tf.float32))
+        """One number out of each lane, so that waiting for it copies nothing; images are shared out to the lanes."""
+        maps = [tf.nn.conv2d(part, k, 1, "SAME") for part in tf.split(x, lanes)]
+        return tf.add_n([tf.reduce_sum(tf.cast(each[:, 0, 0, 0], tf.float32)) for each in maps])
 
     found = []
     for channels in (256, 512):
         for size in (16, 32):
-            x = tf.cast(tf.random.normal([64, size, size, channels]), kind)
+            images = 64 // lanes * lanes
+            x = tf.cast(tf.random.normal([images, size, size, channels]), kind)
             kernel = tf.cast(tf.random.normal([3, 3, channels, channels]), kind)
-            operations = 2 * 64 * size * size * 9 * channels * channels
+            operations = 2 * images * size * size * 9 * channels * channels
             found.append((lambda x=x, kernel=kernel: convolve(x, kernel).numpy(), operations))
     return found
 
@@ -116,7 +122,11 @@ def timed(call, times: int) -> float:
 
 def measure(asked: Measurement, splits: int) -> dict:
     """Medians over repeats in which peak, bare and full steps take turns."""
-    calls, peaks = subjects(asked, splits), peak_functions(asked.precision)
+    from dico_tf.data.pictures import cores
+    from dico_tf.training.strategy import share_threads
+
+    lanes = cores() if share_threads(splits) else 1
+    calls, peaks = subjects(asked, splits), peak_functions(asked.precision, lanes)
     for call in [*calls.values(), *calls.values(), *(p for p, _ in peaks)]:
         call()
     found = {"bare": [], "full": [], "peak": [], "share": [], "lost": []}
@@ -142,19 +152,31 @@ def main(arguments: list[str]) -> None:
     asked = Measurement(**values)
     if asked.repeats < 5:
         raise UserError(f"--repeats={asked.repeats} must be at least 5")
+    if len(asked.splits) > 1:
+        for splits in asked.splits:
+            _in_a_process(dataclasses.replace(asked, splits=(splits,)))
+        return
     quiet.tensorflow()
     from benchmarks.measure import emit, has_bfloat16
 
     if asked.precision == "mixed_bfloat16" and not has_bfloat16():
         raise UserError("this processor has no bfloat16 instructions: nothing to measure")
     about = {"model": asked.model, "batch_size": asked.batch_size, "precision": asked.precision}
-    for splits in asked.splits:
-        found = measure(asked, splits)
-        bar = BARS[asked.precision].get(splits) if asked.model == "wrn_16_8" else None
-        rates = {"images_per_second": found["bare"], "peak_gflops": found["peak"]}
-        emit("train_step_share", found["share"], "share of convolution peak", bar, splits=splits, **rates, **about)
-        emit("train_step_lost", found["lost"], "share of a bare step", MOST_LOST, lower=True, splits=splits,
-             images_per_second=found["full"], **about)  # fmt: skip
+    (splits,) = asked.splits
+    found = measure(asked, splits)
+    bar = BARS[asked.precision].get(splits) if asked.model == "wrn_16_8" else None
+    rates = {"images_per_second": found["bare"], "peak_gflops": found["peak"]}
+    emit("train_step_share", found["share"], "share of convolution peak", bar, splits=splits, **rates, **about)
+    emit("train_step_lost", found["lost"], "share of a bare step", MOST_LOST, lower=True, splits=splits,
+         images_per_second=found["full"], **about)  # fmt: skip
+
+
+def _in_a_process(asked: Measurement) -> None:
+    """Measure where TensorFlow has not begun, since threads are shared before it does."""
+    values = dataclasses.asdict(asked) | {"splits": asked.splits[0]}
+    words = [f"--{name}={value}" for name, value in values.items()]
+    if status := subprocess.run([sys.executable, "-m", "benchmarks.train_step", *words]).returncode:
+        raise SystemExit(status)
 
 
 if __name__ == "__main__":
