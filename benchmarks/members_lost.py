@@ -15,8 +15,6 @@ from dico_tf import flags
 from dico_tf.config import option
 from dico_tf.errors import UserError
 
-_WIDTH, _HEIGHT, _EDGE = 480, 280, 48  # of the picture, in its own units
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Measurement:
@@ -40,38 +38,23 @@ def curve(logits: np.ndarray, labels: np.ndarray, average: str) -> list[tuple[in
     return found
 
 
-def drawn(points: list[tuple[int, list[float]]]) -> str:
-    """A picture: the mean as a line, from the worst set to the best as a band."""
-    low = min(min(shares) for _, shares in points)
-    high = max(max(shares) for _, shares in points)
-    spare = 0.08 * (high - low) or 0.01
-    low, high = low - spare, high + spare
+def draw(points: list[tuple[int, list[float]]], path: Path) -> None:
+    """Write the curve as an SVG: the mean as a line, from the worst set to the best as a band."""
+    import matplotlib
+    from matplotlib.figure import Figure
 
-    def place(lost: int, share: float) -> str:
-        x = _EDGE + lost * (_WIDTH - 2 * _EDGE) / max(len(points) - 1, 1)
-        y = _HEIGHT - _EDGE - (share - low) / (high - low) * (_HEIGHT - 2 * _EDGE)
-        return f"{x:.1f},{y:.1f}"
-
-    band = [place(n, max(shares)) for n, shares in points] + [place(n, min(shares)) for n, shares in reversed(points)]
-    line = [place(n, statistics.mean(shares)) for n, shares in points]
-    words = []
-    for n, shares in points:
-        x, y = place(n, statistics.mean(shares)).split(",")
-        words.append(f'<text x="{x}" y="{_HEIGHT - _EDGE + 18}" text-anchor="middle">{n}</text>')
-        words.append(
-            f'<text x="{x}" y="{float(y) - 8:.1f}" text-anchor="middle">{100 * statistics.mean(shares):.1f}</text>'
-        )
-    font = 'font-family="sans-serif" font-size="11"'
-    return "\n".join([
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" {font}>',
-        '<rect width="100%" height="100%" fill="white"/>',
-        f'<polygon points="{" ".join(band)}" fill="#cfe0f5"/>',
-        f'<polyline points="{" ".join(line)}" fill="none" stroke="#1f5fa8" stroke-width="2"/>',
-        *words,
-        f'<text x="{_WIDTH / 2}" y="{_HEIGHT - 10}" text-anchor="middle">branches lost</text>',
-        f'<text x="{_EDGE}" y="{_EDGE / 2}">test accuracy, %: mean; from the worst set of branches to the best</text>',
-        "</svg>",
-    ]) + "\n"  # fmt: skip
+    lost = [n for n, _ in points]
+    worst, mean, best = ([100 * of(shares) for _, shares in points] for of in (min, statistics.mean, max))
+    figure = Figure(figsize=(5, 3), layout="constrained")
+    axes = figure.add_subplot()
+    axes.fill_between(lost, worst, best, color="tab:blue", alpha=0.2, label="worst to best set of branches")
+    axes.plot(lost, mean, "o-", color="tab:blue", label="mean")
+    for n, share in zip(lost, mean, strict=True):
+        axes.annotate(f"{share:.1f}", (n, share), textcoords="offset points", xytext=(0, 6), ha="center")
+    axes.set(xlabel="branches lost", ylabel="test accuracy, %", xticks=lost)
+    axes.legend(loc="lower left")
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": path.name}):  # the same file every time
+        figure.savefig(path, format="svg", metadata={"Date": None})
 
 
 def main(arguments: list[str]) -> None:
@@ -92,7 +75,7 @@ def main(arguments: list[str]) -> None:
             "members_lost", statistics.mean(shares), "test accuracy", model=config["model"], splits=len(points), **about
         )
     if asked.svg:
-        Path(asked.svg).write_text(drawn(points), encoding="utf-8")
+        draw(points, Path(asked.svg))
 
 
 if __name__ == "__main__":
