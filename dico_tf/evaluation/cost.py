@@ -15,9 +15,6 @@ class Cost:
     macs: float = math.nan  # multiply-adds
     params: float = math.nan
     milliseconds: float = math.nan  # mean of single images on the machine that measured
-    p50: float = math.nan  # of those milliseconds
-    p95: float = math.nan
-    p99: float = math.nan
 
     def over(self, other: "Cost") -> "Cost":
         """The measures that are known here, and for the rest those of `other`."""

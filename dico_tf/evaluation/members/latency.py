@@ -2,6 +2,7 @@
 
 import itertools
 import platform
+import statistics
 import time
 
 import numpy as np
@@ -18,8 +19,8 @@ def machine() -> str:
     return f"{platform.node()} {platform.machine()}, {pictures.cores()} cores"
 
 
-def measure(member: Member, images: np.ndarray) -> dict[str, float]:
-    """Mean and percentiles of milliseconds from a picture of its size to its logits, one picture after another."""
+def milliseconds(member: Member, images: np.ndarray) -> float:
+    """Measure the mean time from an image of the member's size to its logits, one image after another."""
     for n in range(_WARM):
         member.run(images[n % len(images)][None])
     seconds: list[float] = []
@@ -30,6 +31,4 @@ def measure(member: Member, images: np.ndarray) -> dict[str, float]:
         start = time.perf_counter()
         member.run(images[n % len(images)][None])
         seconds.append(time.perf_counter() - start)
-    found = 1000 * np.asarray(seconds)
-    p50, p95, p99 = (float(np.percentile(found, p)) for p in (50, 95, 99))
-    return {"milliseconds": float(found.mean()), "p50": p50, "p95": p95, "p99": p99}
+    return 1000 * statistics.fmean(seconds)

@@ -148,7 +148,7 @@ def _cost(member: Member, part: Split, cache: Cache | None, timed: bool, say: Ca
     if untimed:
         some = np.linspace(0, part.size - 1, min(_TIMED, part.size)).round().astype(int)
         images = Squares(part, member.input_size, member.short_side).take(some)
-        cost = dataclasses.replace(cost, **latency.measure(member, images))
+        cost = dataclasses.replace(cost, milliseconds=latency.milliseconds(member, images))
         said = said or member.reading.said
     if said:
         say(said)

@@ -62,7 +62,7 @@ def test_a_second_search_runs_no_network(workdir, digits, tmp_path, monkeypatch)
     assert calls == [] and again.asked == () and again.costs == first.costs
     assert all((again.logits[name] == first.logits[name]).all() for name in first.logits)
     for cost in again.costs.values():
-        assert 0 < cost.p50 <= cost.p95 <= cost.p99 and cost.milliseconds > 0
+        assert cost.milliseconds > 0
     third = answers(opened([f"{workdir}:ensemble"], 10), digits, "test", cache, timed=False)
     assert third.asked == ("digits.ensemble",)
 
