@@ -1,11 +1,17 @@
 """Packages that are left out while TensorFlow is imported, and are there afterwards."""
 
 import importlib
+import os
+import signal
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from dico_tf import quiet
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -31,3 +37,24 @@ def test_it_is_there_again_when_what_was_imported_fails(packages):
     with pytest.raises(ZeroDivisionError), quiet._absent(("dico_new",)):
         _ = 1 / 0
     assert importlib.import_module("dico_new")
+
+
+def test_the_reason_of_a_crash_while_tensorflow_starts_stays_on_the_screen(tmp_path):
+    crash = "import os\nos.write(2, b'no such instruction\\n')\nos.abort()\n"
+    (tmp_path / "tensorflow.py").write_text(crash)
+    code = (
+        f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]; from dico_tf import quiet; quiet.tensorflow()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == -signal.SIGABRT and "no such instruction" in done.stderr
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "2"), ("0", "0")])
+def test_the_level_of_messages_is_the_users_where_it_is_set(before, after, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow", sys)
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", before or "")
+    if before is None:
+        monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL")
+    quiet.tensorflow()
+    assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == after

