@@ -8,7 +8,7 @@ import tensorflow as tf
 from dico_tf.layers.convolution import DilatedConvolution, GroupedConvolution, Pointwise, convolution
 from dico_tf.layers.drops import DropBlock, DropPath
 from dico_tf.layers.image import Normalisation, Normalise
-from dico_tf.layers.normalisation import BatchNorm
+from dico_tf.layers.normalisation import BatchNorm, pooled
 from dico_tf.layers.shake import ShakeDrop, ShakeShake
 from dico_tf.layers.split_attention import WeighedHalves, squeezed
 
@@ -29,6 +29,27 @@ def test_the_fused_pass_is_keras_own():
     assert np.asarray(ours(X, training=True)) == pytest.approx(np.asarray(keras_own(X, training=True)), abs=1e-5)
     keras_own.set_weights(ours.get_weights())
     assert np.array_equal(ours(X, training=False), keras_own(X, training=False))
+
+
+def test_a_synchronised_pass_keeps_its_digits_where_the_mean_is_large():
+    x = np.random.default_rng(5).normal(300, 1, (8, 5, 5, 4)).astype(np.float32)
+    norm, fused = BatchNorm(synchronized=True), BatchNorm()
+    exact = x.astype(np.float64)
+    y = np.asarray(norm(x, training=True))
+    variance = exact.var((0, 1, 2))
+    assert y == pytest.approx((exact - exact.mean((0, 1, 2))) / np.sqrt(variance + 1e-3), abs=2e-4)
+    assert np.asarray(norm.moving_variance) == pytest.approx(0.99 + 0.01 * variance * 200 / 199, abs=1e-6)
+    assert y == pytest.approx(np.asarray(fused(x, training=True)), abs=2e-4)
+
+
+def test_moments_of_parts_are_those_of_the_batch():
+    x = np.random.default_rng(6).normal(300, 1, (7, 50, 4))
+    parts = [x[:4], x[4:6], x[6:]]
+    rows = [[np.full(4, part[..., 0].size), part.mean((0, 1)), part.var((0, 1))] for part in parts]
+    count, mean, variance = pooled(np.array([*rows, np.zeros((3, 4))], np.float32))  # the last replica has no images
+    assert np.asarray(count) == pytest.approx(350)
+    assert np.asarray(mean) == pytest.approx(x.mean((0, 1)), rel=1e-6)
+    assert np.asarray(variance) == pytest.approx(x.var((0, 1)), rel=1e-4)
 
 
 @pytest.mark.parametrize("dilation", [2, 6])
