@@ -59,9 +59,3 @@ def aurc(confidence: np.ndarray, right: np.ndarray) -> float:
     sizes, wrong = (np.bincount(place, weight, len(levels))[::-1] for weight in (None, ~np.asarray(right, bool)))
     covered = np.cumsum(sizes)
     return float((sizes * np.cumsum(wrong) / covered).sum() / covered[-1])
-
-
-def least_aurc(right: np.ndarray) -> float:
-    """Of a confidence that knows which answers are wrong."""
-    best = np.sort(np.asarray(right, bool))[::-1]
-    return aurc(-np.arange(len(best)), best)

@@ -147,27 +147,6 @@ def asked_from_json(content: bytes, model: str, version: str = "") -> Asked:
     )
 
 
-def asked_to_json(asked: Asked) -> bytes:
-    body: dict[str, Any] = {"id": asked.id, "parameters": dict(asked.parameters)}
-    body["inputs"] = [tensors.to_json(name, array) for name, array in asked.inputs.items()]
-    body["outputs"] = [{"name": name} for name in asked.outputs]
-    return as_json({key: value for key, value in body.items() if value})
-
-
-def answer_from_json(content: bytes) -> Answer:
-    body = json_object(content)
-    outputs = body.get("outputs")
-    if not isinstance(outputs, list):
-        raise invalid("the body has no outputs")
-    return Answer(
-        model=_text(body, "model_name"),
-        outputs=_once([tensors.from_json(tensor) for tensor in outputs]),
-        version=_text(body, "model_version"),
-        id=_text(body, "id"),
-        parameters=_parameters(body),
-    )
-
-
 def answer_to_json(answer: Answer) -> bytes:
     body: dict[str, Any] = {"model_name": answer.model, "model_version": answer.version, "id": answer.id}
     body["parameters"] = dict(answer.parameters)

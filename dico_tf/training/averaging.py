@@ -9,8 +9,6 @@ import tensorflow as tf
 
 from dico_tf.training import state
 
-STATISTICS = ("moving_mean", "moving_variance")
-
 
 def _norms(model) -> list[keras.layers.BatchNormalization]:
     layers = (layer for branch in model.branches for layer in branch.layers)

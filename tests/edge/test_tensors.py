@@ -41,6 +41,24 @@ ASKED = st.builds(
 )
 
 
+def question_as_json(asked) -> bytes:
+    inputs = [tensors.to_json(name, array) for name, array in asked.inputs.items()]
+    outputs = [{"name": name} for name in asked.outputs]
+    body = {"id": asked.id, "parameters": dict(asked.parameters), "inputs": inputs, "outputs": outputs}
+    return messages.as_json({key: value for key, value in body.items() if value})
+
+
+def answer_of_json(content: bytes) -> messages.Answer:
+    body = messages.json_object(content)
+    return messages.Answer(
+        body.get("model_name", ""),
+        dict(tensors.from_json(tensor) for tensor in body["outputs"]),
+        body.get("model_version", ""),
+        body.get("id", ""),
+        body.get("parameters", {}),
+    )
+
+
 def parts(asked):
     """What a question says, in a form that can be compared."""
     inputs = {name: (array.dtype, array.shape, array.tolist()) for name, array in asked.inputs.items()}
@@ -53,7 +71,7 @@ def test_a_question_arrives_as_it_was_sent(asked):
     sent = messages.asked_to_message(asked).SerializeToString()
     read = messages.asked_from_message(messages.parsed(inference_pb2.ModelInferRequest, sent))
     assert parts(read) == parts(asked)
-    assert parts(messages.asked_from_json(messages.asked_to_json(asked), asked.model)) == parts(asked)
+    assert parts(messages.asked_from_json(question_as_json(asked), asked.model)) == parts(asked)
 
 
 @settings(deadline=None, max_examples=60)
@@ -62,7 +80,7 @@ def test_an_answer_arrives_as_it_was_sent(asked):
     answer = messages.Answer(asked.model, asked.inputs, "v", asked.id, asked.parameters)
     for found in (
         messages.answer_from_message(messages.answer_to_message(answer)),
-        messages.answer_from_json(messages.answer_to_json(answer)),
+        answer_of_json(messages.answer_to_json(answer)),
     ):
         assert (found.model, found.version, found.id, found.parameters) == (
             asked.model,

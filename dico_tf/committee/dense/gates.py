@@ -1,7 +1,7 @@
 """Gates for cascades of segmentation networks, by mIoU over held-out images."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -39,11 +39,6 @@ class DensePoint:
     committee: Committee
     miou: float
     cost: float  # average of an image
-
-
-def measured(committee: Committee, images: Iterable[tuple[np.ndarray, np.ndarray]], grid: Grid) -> Cells:
-    """images: (logits [n, H, W, C] of all members, mask [H, W]); from whole images, as if context did not end."""
-    return together([of_image(committee, apart, mask, grid) for apart, mask in images])
 
 
 def of_image(committee: Committee, apart: np.ndarray, mask: np.ndarray, grid: Grid) -> Cells:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from dico_tf.committee.confidence import confidence
-from dico_tf.committee.decision import Committee, joined, passes, running
+from dico_tf.committee.decision import Committee, joined, passes
 from dico_tf.errors import UserError
 
 Cell = tuple[slice, slice]
@@ -77,28 +77,6 @@ def _max_prob(answer: np.ndarray) -> np.ndarray:
     found = 1 / total
     found[~np.isfinite(classes).all(0)] = np.nan
     return found
-
-
-def decide_dense(committee: Committee, apart: np.ndarray, grid: Grid) -> DenseDecision:
-    """From logits [n, H, W, C] of all members about the whole image: as if context did not end."""
-    _, height, width, classes = apart.shape
-    found = cells(height, width, grid.cell)
-    pixels = np.moveaxis(apart, 0, -2).reshape(-1, len(apart), classes)
-    answers = [answer.reshape(height, width, classes) for answer in running(committee, pixels)]
-    confidences = np.stack(
-        [cell_confidences(committee, a, apart[: k + 1], found, grid.labelled) for k, a in enumerate(answers)], 1
-    )
-    passed = [passes(confidences[:, k], gate) for k, gate in enumerate(committee.gates)]
-    stage = np.stack([*passed, np.ones(len(found), bool)], 1).argmax(1)
-    logits = np.empty((height, width, classes))
-    for cell, last in zip(found, stage, strict=True):
-        logits[cell] = answers[last][cell]
-    asked = [stage >= k for k in range(len(apart))]
-    seen = [_share(plan([c for c, yes in zip(found, who, strict=True) if yes], grid, height, width), height, width)
-            for who in asked]  # fmt: skip
-    seen[0] = 1.0
-    confidences[~np.stack(asked, 1)] = np.nan
-    return DenseDecision(logits, stage, confidences, np.asarray(seen))
 
 
 def window(cell: Cell, grid: Grid, height: int, width: int) -> Cell:

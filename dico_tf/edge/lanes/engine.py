@@ -15,7 +15,6 @@ from dico_tf.edge.lanes.model import Model
 
 LOG = logging.getLogger(__name__)
 Images = Callable[[], np.ndarray]  # made where they are used: decoding takes as long as some networks do
-Outputs = dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from dico_tf.committee.decision import ensemble
-from dico_tf.committee.dense.gates import curve, measured, swept
-from dico_tf.committee.dense.grid import Grid, decide_dense
+from dico_tf.committee.dense.gates import curve, swept
+from dico_tf.committee.dense.grid import Grid
 from dico_tf.errors import UserError
 from dico_tf.evaluation.segmentation import confusion, miou
+from tests.committee.dense.oracle import decide_dense, measured
 
 RANDOM = np.random.default_rng(0)
 VOID = 255

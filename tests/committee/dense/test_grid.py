@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from dico_tf.committee.decision import ALWAYS, NEVER, Committee, decide, ensemble
-from dico_tf.committee.dense.grid import Grid, cells, decide_dense, plan, routed_dense, window
+from dico_tf.committee.dense.grid import Grid, cells, plan, routed_dense, window
 from dico_tf.errors import UserError
+from tests.committee.dense.oracle import decide_dense
 
 H, W, C = 50, 70, 4
 RANDOM = np.random.default_rng(0)

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from dico_tf.committee.decision import Committee, ensemble
-from dico_tf.committee.dense.grid import Grid, decide_dense
+from dico_tf.committee.dense.grid import Grid
 from dico_tf.committee.dense.search import Goal, Pool, chosen, curves, front, interval_of_difference
 from dico_tf.errors import UserError
 from dico_tf.evaluation.segmentation import confusion, miou
+from tests.committee.dense.oracle import decide_dense
 from tests.committee.dense.test_gates import scene
 
 GRIDS = [Grid(labelled=0.0), Grid(cell=8, context=0, multiple=1, labelled=0.0)]
