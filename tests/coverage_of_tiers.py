@@ -45,14 +45,15 @@ def lines(*files: Path) -> dict[str, tuple[int, int]]:
         other.read()
         counter.get_data().update(other)
     rooms: dict[str, tuple[int, int]] = defaultdict(lambda: (0, 0))
-    for path in sorted(counter.get_data().measured_files()):
-        if not Path(path).exists() or path.endswith("_pb2.py"):
+    package = next(
+        parent for parent in Path(min(counter.get_data().measured_files())).parents if parent.name == "dico_tf"
+    )
+    for path in sorted(package.rglob("*.py")):
+        if path.stem.endswith("_pb2"):
             continue
-        _, statements, _, missing, _ = counter.analysis2(path)
-        parts = Path(path).parts
-        inside = parts[len(parts) - parts[::-1].index("dico_tf") :]
-        room = inside[0] if len(inside) > 1 else "dico_tf"
-        known = rooms[room]
+        _, statements, _, missing, _ = counter.analysis2(str(path))
+        inside = path.relative_to(package).parts
+        known = rooms[room := inside[0] if len(inside) > 1 else "dico_tf"]
         rooms[room] = known[0] + len(statements), known[1] + len(statements) - len(missing)
     rooms["total"] = tuple(map(sum, zip(*rooms.values(), strict=True)))
     return dict(rooms)
@@ -64,6 +65,8 @@ def share(counts: tuple[int, int] | None) -> float:
 
 def compare(fast: dict, both: dict) -> int:
     """Print the table; return the exit status."""
+    if not BASELINE.exists():
+        sys.exit(f"{BASELINE} does not exist: run an older version under coverage, then give its file to --record")
     before = {room: tuple(counts) for room, counts in json.loads(BASELINE.read_text())["rooms"].items()}
     print(f"{'room':<12}{'before':>10}{'make test':>12}{'both tiers':>12}   lines")
     for room in [*sorted(set(both) - {"total"}), "total"]:
