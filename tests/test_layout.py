@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 GROUND = {
     "", "config", "errors", "extras", "flags", "invocation", "quiet", "recipes", "registry",
 }  # fmt: skip
-BELOW_GROUND = ("files",)  # rooms that the ground itself may use; they use only FOUNDATION
+BELOW_GROUND = ("files", "runtime")  # rooms that the ground itself may use; they use only FOUNDATION
 FOUNDATION = {"", "errors", "registry"}
 ROOMS = (
     *BELOW_GROUND, "data", "views", "layers", "divide", "models", "cotrain", "training", "evaluation", "committee",
@@ -34,7 +34,7 @@ MEASURES = (
 NUMPY_ONLY = [
     path
     for path in PACKAGE
-    if path.parent.name in ("dico_tf", "config", "divide", "committee", "dense", "files", "wire")
+    if path.parent.name in ("dico_tf", "config", "divide", "committee", "dense", "files", "runtime", "wire")
     or "edge" in path.parts
     or (path.parent.name == "evaluation" and path.stem in MEASURES)
     or path.parts[-2:] in (("members", "pixels.py"), ("members", "reading.py"))  # a worker feeds files by them

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter
 
 import dico_tf
 from dico_tf.errors import UserError
 from dico_tf.evaluation import metrics
-from dico_tf.export.convert import SIGNATURE
+from dico_tf.runtime.litert import LiteRT
 from dico_tf.training.progress import Bar
 
 Wanted = dict[Path, dict[str, Path]]  # by SavedModel: {kind: file to make}
@@ -92,10 +91,8 @@ def _reason(status: int, errors: str) -> str:
 
 def run(path: Path, images: np.ndarray, bar=None) -> Outcome:
     """Logits of uint8 images [N, H, W, 3], by one thread; the last batch is filled up where batches have one size."""
-    interpreter = Interpreter(model_path=str(path), num_threads=1)
-    call = interpreter.get_signature_runner(SIGNATURE)
-    batch = int(interpreter.get_input_details()[0]["shape_signature"][0])
-    batch = 1 if batch < 1 else batch
+    model = LiteRT(path, threads=1)
+    call, batch = model.signature(), max(model.batch, 1)
     found, seconds = [], []
     for start in range(0, len(images), batch):
         part = images[start : start + batch].astype(np.float32)
@@ -112,8 +109,8 @@ def run(path: Path, images: np.ndarray, bar=None) -> Outcome:
 
 def signature(path: Path) -> dict[str, list[str]]:
     """Names of what goes in and comes out."""
-    found = Interpreter(model_path=str(path)).get_signature_list()[SIGNATURE]
-    return {side: sorted(found[side]) for side in ("inputs", "outputs")}
+    found = LiteRT(path, threads=1).signature()
+    return {"inputs": sorted(found.inputs), "outputs": sorted(found.outputs)}
 
 
 def compared(found: np.ndarray, expected: np.ndarray, labels: np.ndarray) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter
 
 from dico_tf.edge.errors import EdgeError
 from dico_tf.edge.lanes import foreign
@@ -13,8 +12,9 @@ from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import softmax
 from dico_tf.files import manifest
 from dico_tf.invocation import command
+from dico_tf.runtime.litert import LiteRT
 
-SIGNATURE, INPUT, LOGITS, PROBABILITIES, CLASS_ID = "serving_default", "image", "logits", "probabilities", "class_id"
+INPUT, LOGITS, PROBABILITIES, CLASS_ID = "image", "logits", "probabilities", "class_id"
 PASSED_ON = {"branch_probabilities": 3, "disagreement": 1}  # of a committee's file: how many dimensions they have
 _SMALLEST = np.finfo(np.float32).smallest_subnormal
 
@@ -36,11 +36,11 @@ class Model:
 
     def _check(self) -> int:
         """The batch size of the file, whose signature is the one that exports have."""
-        inputs, outputs = self._runners[0].get_input_details(), self._runners[0].get_output_details()
-        shape = inputs[INPUT]["shape"].tolist() if list(inputs) == [INPUT] else []
-        if shape[1:] != [self.size, self.size, 3] or inputs[INPUT]["dtype"] is not np.float32:
+        inputs, outputs = self._runners[0].inputs, self._runners[0].outputs
+        shape = inputs[INPUT].shape if list(inputs) == [INPUT] else ()
+        if shape[1:] != (self.size, self.size, 3) or inputs[INPUT].dtype is not np.float32:
             raise _unfit(f"its input is not {INPUT}, float32 [B, {self.size}, {self.size}, 3]")
-        self.outputs = {name: outputs[name]["shape"].tolist()[1:] for name in outputs}
+        self.outputs = {name: list(output.shape[1:]) for name, output in outputs.items()}
         if self.outputs.get(LOGITS, self.outputs.get(PROBABILITIES)) != [len(self.class_names)]:
             raise _unfit(f"it gives neither {LOGITS} nor {PROBABILITIES} of {len(self.class_names)} classes")
         return shape[0]
@@ -84,7 +84,7 @@ def _runner(content: bytes, threads: int, described: dict[str, Any]) -> Any:
     try:
         if manifest.READING in described:
             return foreign.Runner(content, threads, described)
-        return Interpreter(model_content=content, num_threads=threads).get_signature_runner(SIGNATURE)
+        return LiteRT(content, threads).signature()
     except (ValueError, RuntimeError) as error:
         raise _unfit(str(error)) from None
 

@@ -89,30 +89,20 @@ def _size(image: Tensor, spelling: Spelling) -> int:
 def network(
     path: Path, contents: Contents, image: Tensor, found: Tensor, size: int, ranges: str, source: str
 ) -> Network:
-    from ai_edge_litert.interpreter import Interpreter
+    from dico_tf.runtime.litert import LiteRT
 
+    batch, free = max(image.shape[0], 1), image.shape[0] < 0
     try:
-        within = {"experimental_preserve_all_tensors": True} if found in contents.scores else {}
-        interpreter = Interpreter(model_path=str(path), num_threads=pictures.cores(), **within)
-        free = image.shape[0] < 0
-        if free or image.shape[1] < 0:
-            interpreter.resize_tensor_input(image.index, [max(image.shape[0], 1), size, size, 3])
-        interpreter.allocate_tensors()
+        model = LiteRT(path, pictures.cores(), keep_tensors=found in contents.scores)
+        model.prepare((batch, size, size, 3))
     except (RuntimeError, ValueError) as error:  # operations that LiteRT does not know
         raise UserError(f"{source} cannot be run by LiteRT: {str(error).splitlines()[0]}") from error
-    held = [max(image.shape[0], 1)]
+    output = model.tensor(found.index)
 
     def call(part: np.ndarray) -> np.ndarray:
-        if len(part) != held[0]:
-            interpreter.resize_tensor_input(image.index, list(part.shape))
-            interpreter.allocate_tensors()
-            held[0] = len(part)
-        interpreter.set_tensor(image.index, part)
-        interpreter.invoke()
-        values = interpreter.get_tensor(found.index).astype(np.float32)
-        return (values - found.zero) * np.float32(found.scale) if found.scale and found.kind in _STEPS else values
+        return model.run(part, output)
 
-    forward = in_batches(call, None if free else image.shape[0])
+    forward = in_batches(call, None if free else batch)
     step = found.scale if found.kind in _STEPS else 0.0
     kind = _IMAGES[image.kind]
     return Network(

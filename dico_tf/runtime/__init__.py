@@ -1,0 +1,1 @@
+"""Runs exported networks without TensorFlow."""
