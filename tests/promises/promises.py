@@ -96,6 +96,13 @@ PROMISES = (
         fast=("tests/training/test_runs.py::test_the_best_checkpoint_is_that_of_the_best_validation",),
     ),
     Promise(
+        "Every file of an export is checked by its digest before it answers.",
+        "dico_tf/files/manifest.py",
+        "if content is not None and hashlib.sha256(content).hexdigest() == file.sha256:",
+        "if content is not None:",
+        fast=("tests/files/test_manifest.py::test_the_bytes_that_are_read_are_checked",),
+    ),
+    Promise(
         "An answer that contains NaN or infinity is never correct.",
         "dico_tf/committee/decision.py",
         "return (answers.argmax(-1) == labels) & np.isfinite(answers).all(-1)",
