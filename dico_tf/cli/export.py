@@ -6,22 +6,24 @@ from pathlib import Path
 from dico_tf import flags, quiet
 from dico_tf.config import option
 from dico_tf.errors import UserError
+from dico_tf.export.formats.registry import DEFAULT, FORMATS, require
 from dico_tf.registry import suggestion
 
-FORMATS = ("saved_model", "tflite")
 QUANTISE = {"none": "float32", "float16": "float16", "dynamic": "dynamic", "int8": "int8"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Export:
     out: str = option("", "folder of the export; exporting again into it replaces what it shows, all at once")
-    formats: tuple[str, ...] = option(FORMATS, f"{' and '.join(FORMATS)}, or one of them")
+    formats: tuple[str, ...] = option(DEFAULT, f"some of {', '.join(FORMATS)}")
     quantise: tuple[str, ...] = option(
         ("none",), f"kinds of LiteRT files: {', '.join(QUANTISE)} (int8 is calibrated on training images)"
     )
     tflite_batch: int = option(1, "pictures of a LiteRT call; 0 = any number, for which some networks are slower")
-    max_accuracy_drop: float = option(1.0, "points of accuracy that a conversion may lose before it is refused")
-    fallback: bool = option(False, "take the next safer kind where one loses too much, instead of refusing")
+    max_accuracy_drop: float = option(
+        1.0, "points of accuracy a LiteRT file may lose; one that loses significantly more is replaced by a safer kind"
+    )
+    fallback: bool = option(False, "accepted for old commands: a safer kind is always taken")
     compare_images: int = option(500, "validation images every conversion is compared on; 0 = none, needs no data")
     calibration_images: int = option(200, "training images int8 is calibrated on")
     keep_versions: int = option(2, "versions kept for TensorFlow Serving, the newest included")
@@ -50,6 +52,7 @@ def main(arguments: list[str]) -> None:
         from dico_tf.training.workdir import record
 
         record(values["workdir"])  # what is no run is said before TensorFlow takes its seconds
+    require(values["formats"])
     quiet.tensorflow()
     out = Path(values["out"])
     if values["stable"]:
@@ -72,7 +75,6 @@ def main(arguments: list[str]) -> None:
         kinds=tuple(dict.fromkeys(QUANTISE[name] for name in values["quantise"])),
         batch=values["tflite_batch"],
         max_accuracy_drop=values["max_accuracy_drop"],
-        fallback=values["fallback"],
     )
     run = trained_run(values["workdir"])
     export(
@@ -106,7 +108,7 @@ def _faults(values: dict):
                 f"--{name} is for the networks of a run: give --workdir, or leave it out; members of any kind are "
                 "exported as they are, and in float32 where they are converted"
             )
-    for name, known in (("formats", FORMATS), ("quantise", tuple(QUANTISE))):
+    for name, known in (("formats", tuple(FORMATS)), ("quantise", tuple(QUANTISE))):
         if not values[name]:
             yield f"--{name} names nothing: give some of {', '.join(known)}"
         for word in values[name]:
@@ -114,8 +116,6 @@ def _faults(values: dict):
                 yield f"--{name}={word}: {suggestion(word, known)}"
     if "tflite" not in values["formats"] and values["quantise"] != Export.quantise:
         yield f"--quantise={','.join(values['quantise'])} makes LiteRT files: add tflite to --formats"
-    if values["fallback"] and not values["compare_images"]:
-        yield "--fallback needs to know what a conversion loses: give --compare_images of 1 or more"
     least = {
         "tflite_batch": 0,
         "max_accuracy_drop": 0,

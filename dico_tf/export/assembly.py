@@ -14,31 +14,34 @@ from dico_tf.committee import words
 from dico_tf.committee.saved import Saved
 from dico_tf.errors import UserError
 from dico_tf.evaluation.members.graph_network import Network
-from dico_tf.export import assembly_card, folder, litert, pictured, saved_model
+from dico_tf.export import assembly_card, folder, pictured
 from dico_tf.export.description import PACKAGES
+from dico_tf.export.formats import registry
+from dico_tf.export.formats.tflite import TFLite
 from dico_tf.export.gathered import Found, gathered
 from dico_tf.export.graph import Member
+from dico_tf.export.pipeline import Item, Pipeline
 from dico_tf.files import manifest
 from dico_tf.files.manifest import COMMITTEE, READING, SAVED_MODEL
 
-TFLITE, FLOAT32 = "tflite", "float32"
-_NEAR = 1e-3  # of the largest logit: how far a LiteRT file may be from its network
+TFLITE = TFLite.name
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Assembly:
-    """One export while it is made in `place`, out of sight."""
+    """The export of one committee of any members."""
 
     saved: Saved
     found: Sequence[Found]
-    formats: Sequence[str]
-    place: Path
-    say: Callable[[str], None]
+    pipeline: Pipeline
+
+    @property
+    def formats(self) -> Sequence[str]:
+        return self.pipeline.formats
 
     @property
     def made(self) -> Path:
-        """What O will show."""
-        return self.place / "export"
+        return self.pipeline.made
 
     @property
     def class_names(self) -> list[str]:
@@ -46,18 +49,14 @@ class Assembly:
 
     def make(self) -> str:
         """The sentence about the SavedModel of all of them."""
-        for found in self.found:
-            kinds = [TFLITE] if found.member.file else self.formats
-            for kind in kinds:
-                (self.made / kind).mkdir(parents=True, exist_ok=True)
-        entries, graphs = [self._entry(found) for found in self.found], {}
+        entries, items = [self._entry(found) for found in self.found], {}
         for found, entry in zip(self.found, entries, strict=True):
             if found.member.file:
                 self._take(found, entry)
             else:
-                graphs[found.member.name] = self._saved_model(found, entry)
-        if TFLITE in self.formats and graphs:
-            self._convert(graphs, {entry["name"]: entry for entry in entries})
+                items[found.member.name] = Item(member=self._graph(found), entry=entry)
+        graphs = {name: item.member for name, item in items.items()}
+        self.pipeline.describe(list(items.values()), self.pipeline.write(list(items.values())))
         missing = self._without(graphs)
         if not missing:
             entries.append(self._together(graphs))
@@ -78,8 +77,9 @@ class Assembly:
         name, file = found.member.name, found.member.file
         if TFLITE not in self.formats:
             raise UserError(f"{found.member.source} is a LiteRT file: add {TFLITE} to --formats")
-        self.say(f"{name}: {file.path.name} as it is ({file.kind})")
-        path = self.made / TFLITE / f"{name}_{file.kind}.tflite"
+        self.pipeline.say(f"{name}: {file.path.name} as it is ({file.kind})")
+        path = registry.load(TFLITE).path(self.made, name, file.kind)
+        path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file.path, path)
         about = {"batch": found.batch, "inputs": ["image"], "outputs": ["logits"]}
         entry["files"][file.kind] = {**manifest.measure(path, self.made), **about}
@@ -88,33 +88,12 @@ class Assembly:
             "background": "first" if found.dropped else "none",
         }  # fmt: skip
 
-    def _saved_model(self, found: Found, entry: dict[str, Any]) -> Member:
+    def _graph(self, found: Found) -> Member:
         network = Network(found.member.graph(), found.outputs, found.dropped)
-        member = Member(
+        return Member(
             name=found.member.name, networks=[network], class_names=self.class_names,
             image_size=found.member.input_size, short_side=found.member.short_side,
         )  # fmt: skip
-        self.say(f"{member.name}: SavedModel")
-        path = self._place(member.name)
-        saved_model.write(member, path)
-        away = saved_model.difference(member, path)
-        if SAVED_MODEL in self.formats:
-            entry["files"][SAVED_MODEL] = manifest.measure(path, self.made)
-            entry["metrics"][SAVED_MODEL] = {"largest_difference": away}
-        return member
-
-    def _place(self, name: str) -> Path:
-        """Of its SavedModel, which is converted also where it is not shown."""
-        return (self.made if SAVED_MODEL in self.formats else self.place) / SAVED_MODEL / name
-
-    def _convert(self, members: dict[str, Member], entries: dict[str, dict[str, Any]]) -> None:
-        self.say(f"{', '.join(members)}: LiteRT {FLOAT32}")
-        paths = {name: self.made / TFLITE / f"{name}_{FLOAT32}.tflite" for name in members}
-        litert.convert({self._place(name): {FLOAT32: path} for name, path in paths.items()})
-        for name, path in paths.items():
-            about = {"batch": 1, **litert.signature(path)}
-            entries[name]["metrics"][FLOAT32] = _compared(members[name], path)
-            entries[name]["files"][FLOAT32] = {**manifest.measure(path, self.made), **about}
 
     def _without(self, graphs: dict[str, Member]) -> str:
         """Why there is no SavedModel of all, or nothing."""
@@ -127,7 +106,7 @@ class Assembly:
         return f"no SavedModel with the cascade inside: {who}, and no graph of TensorFlow's"
 
     def _together(self, graphs: dict[str, Member]) -> dict[str, Any]:
-        self.say(f"{COMMITTEE}: SavedModel")
+        self.pipeline.say(f"{COMMITTEE}: SavedModel")
         path = self.made / SAVED_MODEL / COMMITTEE
         views = [(found.member.input_size, found.member.short_side) for found in self.found]
         networks = [network for member in graphs.values() for network in member.networks]
@@ -162,16 +141,6 @@ class Assembly:
         }  # fmt: skip
 
 
-def _compared(member: Member, path: Path) -> dict[str, float]:
-    images = saved_model.noise(member.image_size)
-    expected = saved_model.logits(member, images)
-    outcome = litert.run(path, images)
-    away = float(abs(outcome.logits - expected).max())
-    if not away <= _NEAR * max(1.0, float(abs(expected).max())):
-        raise UserError(f"{member.name} as a LiteRT file answers other than its network: logits {away:.3g} away")
-    return {"largest_difference": away, "milliseconds": round(outcome.milliseconds, 4)}
-
-
 def identity(saved: Saved, found: Sequence[Found]) -> str:
     """The same for the same networks, fed and read alike: answers of such exports may be averaged."""
     seen = [[f.member.name, f.member.checksum, f.outputs, f.dropped] for f in found]
@@ -183,7 +152,7 @@ def export(path: str | Path, out: Path, *, formats: Sequence[str], say: Callable
     """All of it beside the old export first; then it takes the old one's place."""
     saved, found = gathered(path)
     with folder.making(out) as place:
-        work = Assembly(saved=saved, found=found, formats=formats, place=place, say=say)
-        about = work.make()
-        folder.publish(out, work.made)
+        pipeline = Pipeline(formats=formats, place=place, say=say)
+        about = Assembly(saved=saved, found=found, pipeline=pipeline).make()
+        folder.publish(out, pipeline.made)
         say(about)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from dico_tf.files.manifest import COMMITTEE, LITERT, SAVED_MODEL
+from dico_tf.files.manifest import COMMITTEE
 
 _LICENCES = {
     "digits": "Optical Recognition of Handwritten Digits (E. Alpaydin, C. Kaynak; UCI), CC BY 4.0",
@@ -91,7 +91,7 @@ def _cascade(content: dict[str, Any]) -> str:
 
 
 def _rows(member: dict[str, Any]) -> list[str]:
-    kinds = [kind for kind in ("keras", SAVED_MODEL, *LITERT) if kind in member["metrics"]]
+    kinds = [kind for kind in ("keras", *member["files"]) if kind in member["metrics"]]
     sizes = {kind: file["bytes"] for kind, file in member["files"].items()}
     return [_row(member["name"], kind, member["metrics"][kind], sizes.get(kind)) for kind in kinds]
 
@@ -111,7 +111,7 @@ def _row(name: str, kind: str, found: dict[str, Any], size: int | None = None) -
 
 
 def _kinds(found: dict[str, Any]) -> str:
-    return " and ".join(kind for kind in LITERT if kind in found["files"].values())
+    return " and ".join(sorted(set(found["files"].values())))
 
 
 def _instead(members: list[dict[str, Any]]) -> list[str]:

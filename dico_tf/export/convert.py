@@ -1,18 +1,21 @@
-"""SavedModels made into LiteRT files, in a process of its own: the converter keeps memory for ever.
+"""Conversion of SavedModels to other formats, run in a process of its own (converter.py).
 
-python -m dico_tf.export.convert JOB.json ..., where JOB is {"saved_model", "files": {kind: path}, "batch", "images"},
-tells each file that it has made on standard output.
+python -m dico_tf.export JOB.json ..., where JOB is {"format", "saved_model", "files": {kind: path}, "batch", "images"}.
+Each file is reported on standard output as one line of JSON, {"path", "error"}; the error of a written file is empty.
 """
 
 import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
+from dico_tf.export.formats import registry as formats
 from dico_tf.export.graph import ANSWER, Member, Servable
 from dico_tf.files import atomic
 
@@ -20,23 +23,83 @@ SIGNATURE = "serving_default"
 _OUTPUTS = 8  # more than a signature has
 
 
-def converted(loaded, kind: str, batch: int, images: np.ndarray | None = None) -> bytes:
-    """Of a SavedModel: built-in operations only, batches of one size (0: of any), float32 in and out.
+class Frozen(NamedTuple):
+    """One signature of a SavedModel, with weights as constants and without functions."""
 
-    `images` uint8 [N, H, W, 3] are what int8 is calibrated on.
+    graph: tf.compat.v1.GraphDef
+    shape: tuple[int | None, ...]  # of the input `image`
+    outputs: dict[str, str]  # names of tensors
+
+    @property
+    def function(self) -> tf.types.experimental.GenericFunction:
+        """Return image [B, H, W, 3] -> {output: tensor}."""
+        names, tensors = zip(*self.outputs.items(), strict=True)
+
+        def call(image: tf.Tensor) -> dict[str, tf.Tensor]:
+            values = tf.graph_util.import_graph_def(
+                self.graph, input_map={"image:0": image}, return_elements=tensors, name=""
+            )
+            return dict(zip(names, values, strict=True))
+
+        return tf.function(call, input_signature=[tf.TensorSpec(self.shape, tf.float32, name="image")], autograph=False)
+
+    @property
+    def answering(self) -> list[str]:
+        """Return names that the converter may give the operations in the scope `answer`: their own, or the outputs'."""
+        own = sorted(node.name for node in self.graph.node if node.name.startswith(f"{ANSWER}/"))
+        outputs = [f"{call}:{n}" for call in ("StatefulPartitionedCall", "PartitionedCall") for n in range(_OUTPUTS)]
+        return [*own, *outputs, *(f"{name}{n}" for name in outputs for n in range(_OUTPUTS))]
+
+
+def frozen(loaded, batch: int | None) -> Frozen:
+    """Freeze a loaded SavedModel's answers.
+
+    The converter copies every function of a model for each file: image decoding alone made that seven times as slow.
     """
     serve = loaded.signatures[SIGNATURE]
-    shape = serve.structured_input_signature[1]["image"].shape
-    spec = tf.TensorSpec((batch or None, *shape[1:]), tf.float32, name="image")
+    shape = (batch, *serve.structured_input_signature[1]["image"].shape[1:])
+    spec = tf.TensorSpec(shape, tf.float32, name="image")
     function = tf.function(lambda image: serve(image=image), autograph=False).get_concrete_function(spec)
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], loaded)
+    constant = convert_variables_to_constants_v2(function)
+    graph = constant.graph.as_graph_def()
+    names = sorted(function.structured_outputs)  # the order in which TensorFlow flattens a dictionary
+    outputs = {name: tensor.name for name, tensor in zip(names, constant.outputs, strict=True)}
+    _clean(graph)
+    return Frozen(graph, shape, outputs)
+
+
+def _clean(graph: tf.compat.v1.GraphDef) -> None:
+    """Drop custom gradients, and from names the scopes of the calls around a network: files hold every name."""
+    names = {node.name for node in graph.node}
+    within = next((name for name in names if f"/{ANSWER}/" in name), "")
+    prefix = within[: within.find(f"{ANSWER}/")] if within else ""
+
+    def short(name: str) -> str:
+        bare = name.removeprefix(prefix)
+        return name if bare.split(":")[0] in names else bare
+
+    for node in graph.node:
+        node.attr.pop("_gradient_op_type", None)  # refers to a function that is gone, and keeps it from being saved
+        node.name = short(node.name)
+        for n, name in enumerate(node.input):
+            node.input[n] = "^" + short(name[1:]) if name.startswith("^") else short(name)
+
+
+def converted(network: Frozen, kind: str, images: np.ndarray | None = None) -> bytes:
+    """Return a LiteRT file: built-in operations only, float32 in and out, batches of the size that was frozen.
+
+    `images` uint8 [N, H, W, 3] calibrate int8.
+    """
+    holder = tf.Module()
+    holder.serve = network.function
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([holder.serve.get_concrete_function()], holder)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     if kind != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if kind == "float16":
         converter.target_spec.supported_types = [tf.float16]
     if kind == "int8":
-        return _int8(converter, _answering(serve), images, batch or 1)
+        return _int8(converter, network.answering, images, network.shape[0] or 1)
     return converter.convert()
 
 
@@ -65,14 +128,6 @@ def _int8(converter, answering: list[str], images: np.ndarray, batch: int) -> by
     return selective.get_nondebug_quantized_model()
 
 
-def _answering(serve) -> list[str]:
-    """Names that the converter may give the operations in the scope `answer`: their own, or those of the outputs."""
-    functions = serve.graph.as_graph_def().library.function
-    own = {node.name for function in functions for node in function.node_def if node.name.startswith(f"{ANSWER}/")}
-    outputs = [f"StatefulPartitionedCall:{n}" for n in range(_OUTPUTS)]
-    return [*sorted(own), *outputs, *(f"{name}{n}" for name in outputs for n in range(_OUTPUTS))]
-
-
 def _examples(images: np.ndarray, batch: int) -> Iterator[list[np.ndarray]]:
     """Every image at least once: the first ones fill up the last batch."""
     for start in range(0, len(images), batch):
@@ -80,16 +135,18 @@ def _examples(images: np.ndarray, batch: int) -> Iterator[list[np.ndarray]]:
 
 
 def main(path: str) -> None:
+    """Do the job described in a file. A kind that cannot be made is reported, and the others are made."""
     with open(path, encoding="utf-8") as stream:
         job = json.load(stream)
     images = np.load(job["images"], allow_pickle=False) if job["images"] else None
-    loaded = tf.saved_model.load(job["saved_model"])
+    network = frozen(tf.saved_model.load(job["saved_model"]), job["batch"] or None)
+    format = formats.load(job["format"])
     for kind, out in job["files"].items():
-        atomic.write_bytes(Path(out), converted(loaded, kind, job["batch"], images))
-        sys.stdout.write(f"{out}\n")  # to the process that waits
+        try:
+            content, error = format.convert(network, kind, images), ""
+        except Exception as fault:  # the converter raises errors of many kinds
+            content, error = b"", f"{type(fault).__name__}: {fault}"
+        if content:
+            atomic.write_bytes(Path(out), content)
+        sys.stdout.write(json.dumps({"path": out, "error": error}) + "\n")  # to the process that waits
         sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    for job in sys.argv[1:]:
-        main(job)

@@ -1,5 +1,8 @@
 """JPEG and PNG bytes made into pixels within a graph, as data/pictures.py decodes them outside of one."""
 
+import functools
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from dico_tf.data.pictures import ENOUGH
@@ -15,9 +18,21 @@ _PNG = b"\x89PNG\r\n\x1a\n"  # what a PNG begins with
 
 def squares(contents: tf.Tensor, size: int, short: int) -> tf.Tensor:
     """Strings [B] -> uint8 [B, size, size, 3]."""
+    return _squares(size, short)(contents)
+
+
+@functools.cache
+def _squares(size: int, short: int) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Return the function that decodes to this size, traced once for all members: that takes seconds."""
     least = (2 if short <= size else ENOUGH) * size
     one = tf.TensorSpec((size, size, 3), tf.uint8)
-    return tf.map_fn(lambda content: square(decoded(content, least), size, short), contents, fn_output_signature=one)
+
+    def decode(contents: tf.Tensor) -> tf.Tensor:
+        return tf.map_fn(
+            lambda content: square(decoded(content, least), size, short), contents, fn_output_signature=one
+        )
+
+    return tf.function(decode, input_signature=[tf.TensorSpec((None,), tf.string)], autograph=False)
 
 
 def decoded(content: tf.Tensor, least: int) -> tf.Tensor:
@@ -40,9 +55,7 @@ def _jpeg(content: tf.Tensor, least: int) -> tf.Tensor:
 
 def _png(content: tf.Tensor) -> tf.Tensor:
     """Refuses what is none: TensorFlow would decode other kinds too, whose size stands elsewhere."""
-    known = tf.debugging.assert_equal(
-        tf.strings.substr(content, 0, len(_PNG)), _PNG, "neither a JPEG nor a PNG", summarize=0
-    )
+    known = tf.debugging.Assert(tf.strings.substr(content, 0, len(_PNG)) == _PNG, ["neither a JPEG nor a PNG"])
     with tf.control_dependencies([known]):
         header = tf.io.decode_raw(tf.strings.substr(content, 16, 8), tf.int32, little_endian=False, fixed_length=8)
     with tf.control_dependencies([_small_enough(header[1], header[0])]):

@@ -1,6 +1,6 @@
 """The folder of an export, in which a new export takes the old one's place at once.
 
-O/.current is a link to the folder that holds the export; manifest.json, README.md, saved_model and tflite are links
+O/.current is a link to the folder that holds the export; manifest.json, README.md and a folder per format are links
 through it, so that replacing that one link replaces all. What a killed process leaves begins with .making.
 """
 
@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import IO
 
 from dico_tf.errors import UserError
+from dico_tf.export.formats import registry
 from dico_tf.files import atomic
 from dico_tf.files.locks import lock
 
 CURRENT = ".current"
-SHOWN = ("manifest.json", "README.md", "saved_model", "tflite")
+SHOWN = ("manifest.json", "README.md", *registry.FORMATS)
 _MAKING, _DONE = ".making-", ".export-"
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 

@@ -92,6 +92,11 @@ def _twice(sources: Sequence[str]) -> str:
 
 def _found(member: Member, about: files.Member, classes: int) -> Found:
     """What its outputs are is found out on made-up pictures where the search has not said it."""
+    if member.file is None and member.graph is None:
+        raise UserError(
+            f"{member.source}: expected a member that TensorFlow or LiteRT runs, got {member.kind}; search with the "
+            "network it was made of, as .keras, SavedModel or .tflite"
+        )
     costs = {name: getattr(about.cost, name) for name in ("macs", "params")}
     known = {name: round(value) if value == value else 0 for name, value in costs.items()}
     settings = member.reading.settings

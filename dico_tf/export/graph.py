@@ -46,14 +46,15 @@ class Servable(tf.Module):
         image_bytes = tf.TensorSpec((None,), tf.string, name="image_bytes")
         examples = tf.TensorSpec((None,), tf.string, name="inputs")
 
-        def from_bytes(contents):
-            return answers(member, tf.cast(squares(contents, size, member.short_side), tf.float32))
+        def from_bytes(image_bytes):
+            return self.serve(tf.cast(squares(image_bytes, size, member.short_side), tf.float32))
 
         def classify(inputs):
-            found = from_bytes(_encoded(inputs))
+            scores = self.serve_bytes(_encoded(inputs))["probabilities"]
             names = tf.tile(tf.constant(list(member.class_names))[None], [tf.shape(inputs)[0], 1])
-            return {"classes": names, "scores": found["probabilities"]}
+            return {"classes": names, "scores": scores}
 
+        # Each calls the one before: tracing a network and the decoding of images takes seconds.
         self.serve = _function(lambda image: answers(member, image), image)
         self.serve_bytes = _function(from_bytes, image_bytes)
         self.classify = _function(classify, examples)

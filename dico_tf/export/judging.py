@@ -40,6 +40,6 @@ def _answers(found: manifest.Manifest, branch: str, kind: str, images: np.ndarra
     manifest.verify(found, branch, kind)
     bar = Bar(f"{branch} as {kind}", len(images))
     try:
-        return litert.run(found.path(branch, kind), images, bar).logits
+        return litert.run(found.path(branch, kind), images, lambda count: bar.advance(count, {})).logits
     finally:
         bar.close()

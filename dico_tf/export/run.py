@@ -12,41 +12,31 @@ from dico_tf.committee.decision import Committee
 from dico_tf.cotrain.dico import DiCo
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import combine
-from dico_tf.export import description, fitted, folder, litert, saved_model, tf_serving
+from dico_tf.export import description, fitted, folder, tf_serving
 from dico_tf.export.cascade import Cascade
-from dico_tf.export.conversions import Conversions, Files, convert, together
+from dico_tf.export.conversions import Conversions, Files, together
+from dico_tf.export.formats.tflite import TFLite
 from dico_tf.export.graph import Member
 from dico_tf.export.material import Material
+from dico_tf.export.pipeline import Item, Pipeline
 from dico_tf.files import manifest
 from dico_tf.files.manifest import COMMITTEE, SAVED_MODEL
 from dico_tf.training.assemble import TrainedRun
 
-TFLITE = "tflite"
-FORMATS = (SAVED_MODEL, TFLITE)
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Exporting:
-    """One export while it is made in `place`, out of sight."""
+    """The export of one run."""
 
     run: TrainedRun
     model: DiCo  # in float32
-    material: Material
-    conversions: Conversions
-    formats: Sequence[str]
-    place: Path
-    say: Callable[[str], None]
+    pipeline: Pipeline
     committee: Committee | None = None  # of branches, whose gates make a cascade
 
     @property
-    def made(self) -> Path:
-        """What O will show."""
-        return self.place / "export"
-
-    @property
     def staged(self) -> Path:
-        """What the server will find."""
-        return self.place / "staged"
+        """Return the folder of what TensorFlow Serving will find."""
+        return self.pipeline.place / "staged"
 
     def members(self) -> list[Member]:
         data, average = self.run.data, self.run.config.cotraining.average
@@ -70,72 +60,44 @@ class Exporting:
         )
 
     def make(self) -> None:
-        for kind in self.formats:
-            (self.made / kind).mkdir(parents=True)
-        members = self.members()
-        entries = [description.member(self.run, member) for member in members]
-        sources = list(map(self._saved_model, members, entries))
-        files = list(map(self._litert, members, entries, sources)) if TFLITE in self.formats else []
-        if files:
-            self.say(f"{', '.join(found.name for found in files)}: LiteRT {', '.join(self.conversions.ordered)}")
-            convert(files, self.conversions, self.material)
-        reached = self._together(files)
-        for entry, found in zip(entries, files, strict=False):
-            self._describe(entry, found)
-        content = description.export(self.run, self.model, entries, self.material, self.committee)
+        pipeline, material = self.pipeline, self.pipeline.material
+        items = [
+            Item(member=member, entry=description.member(self.run, member), expected=self._expected(member))
+            for member in self.members()
+        ]
+        chosen = pipeline.write(items)
+        reached = self._together(chosen)
+        pipeline.describe(items, chosen)
+        if SAVED_MODEL in pipeline.formats:
+            self._stage([item.member for item in items])
+        content = description.export(self.run, self.model, [item.entry for item in items], material, self.committee)
         content["comparison"]["ensemble_of_branches"] = reached
-        if self.committee and self.material.logits is not None:
-            content["comparison"]["cascade"] = fitted.judged(self.committee, self.material, description.costs(self.run))
-        (self.made / manifest.NAME).write_text(manifest.text(content), encoding="utf-8")
-        (self.made / "README.md").write_text(description.card(self.run, content), encoding="utf-8")
+        if self.committee and material.logits is not None:
+            content["comparison"]["cascade"] = fitted.judged(self.committee, material, description.costs(self.run))
+        (pipeline.made / manifest.NAME).write_text(manifest.text(content), encoding="utf-8")
+        (pipeline.made / "README.md").write_text(description.card(self.run, content), encoding="utf-8")
 
-    def _saved_model(self, member: Member, entry: dict[str, Any]) -> Path:
-        self.say(f"{member.name}: SavedModel")
-        wanted = SAVED_MODEL in self.formats
-        path = (self.made if wanted else self.place) / SAVED_MODEL / member.name
-        saved_model.write(member, path)
-        difference = saved_model.difference(member, path)
-        if wanted:
-            entry["metrics"][SAVED_MODEL] = {"largest_difference": difference}
-            entry["files"][SAVED_MODEL] = manifest.measure(path, self.made)
+    def _stage(self, members: Sequence[Member]) -> None:
+        for member in members:
+            path = self.pipeline.saved_model(member.name)
             stops_early = member.cascade is not None
             tf_serving.stage(path, self.staged / member.name, member.name, member.image_size, stops_early)
-        return path
-
-    def _litert(self, member: Member, entry: dict[str, Any], source: Path) -> Files:
-        expected = self._expected(member)
-        if expected is not None:
-            entry["metrics"]["keras"] = litert.scores(expected, self.material.labels)
-        return Files(
-            name=member.name,
-            saved_model=source,
-            folder=self.made / TFLITE,
-            asked=self.conversions,
-            material=self.material,
-            expected=expected,
-            say=self.say,
-        )
 
     def _expected(self, member: Member) -> np.ndarray | None:
-        """The networks' own logits [N, C]."""
-        if self.material.logits is None:
+        """Return the networks' own logits [N, C] of the comparison images."""
+        logits = self.pipeline.material.logits
+        if logits is None:
             return None
         if member.name == COMMITTEE:
-            return combine(self.material.logits, member.average)
-        return self.material.logits[:, int(member.name.removeprefix("branch_"))]
+            return combine(logits, member.average)
+        return logits[:, int(member.name.removeprefix("branch_"))]
 
-    def _together(self, files: Sequence[Files]) -> dict[str, Any]:
-        if self.material.logits is None:
+    def _together(self, chosen: dict[str, list[Files]]) -> dict[str, Any]:
+        if self.pipeline.material.logits is None:
             return {}
-        branches = [found for found in files if found.name != COMMITTEE]
-        return together(branches, self.conversions, self.material, self.run.config.cotraining.average, self.say)
-
-    def _describe(self, entry: dict[str, Any], files: Files) -> None:
-        for converted in files.settle():
-            about = {"batch": self.conversions.batch, **litert.signature(converted.path)}
-            entry["files"][converted.kind] = {**manifest.measure(converted.path, self.made), **about}
-            entry["metrics"] |= {converted.kind: converted.metrics} if converted.metrics else {}
-        entry["instead"] = {asked: found.kind for asked, found in files.taken.items() if found.kind != asked}
+        average = self.run.config.cotraining.average
+        branches = [[each for each in files if each.name != COMMITTEE] for files in chosen.values()]
+        return {kind: found for files in branches for kind, found in together(files, average).items()}
 
 
 def export(
@@ -161,14 +123,13 @@ def export(
         raise UserError(f"{run.workdir}/best holds weights that are no numbers: the training diverged; train again")
     with folder.making(out) as place:
         model = run.network(precision="float32")
-        wanted = {"compare": compare, "calibrate": calibrate if "int8" in conversions.kinds else 0}
-        material = Material.of(run, model, place, data_dir, **wanted) if TFLITE in formats else Material()
-        work = Exporting(
-            run=run, model=model, material=material, conversions=conversions, formats=formats, place=place, say=say,
-            committee=committee,
-        )  # fmt: skip
+        calibrate = calibrate if TFLite.name in formats and "int8" in conversions.kinds else 0
+        compared = any(name != SAVED_MODEL for name in formats)
+        material = Material.of(run, model, place, data_dir, compare, calibrate) if compared else Material()
+        pipeline = Pipeline(formats=formats, place=place, say=say, conversions=conversions, material=material)
+        work = Exporting(run=run, model=model, pipeline=pipeline, committee=committee)
         work.make()
-        folder.publish(out, work.made)
+        folder.publish(out, pipeline.made)
         if SAVED_MODEL in formats:
             version = tf_serving.publish(out, work.staged, keep_versions)
             say(f"version {version} in {out / tf_serving.FOLDER}")

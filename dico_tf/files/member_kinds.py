@@ -5,6 +5,7 @@ EXPORT = "export"
 SAVED_MODEL = "saved_model"
 KERAS_FILE = "keras_file"
 TFLITE = "tflite"
+ONNX = "onnx"
 TABLE = "table"  # logits that were computed before
 APPLICATION = "application"  # a network of keras.applications
 PRESET = "preset"

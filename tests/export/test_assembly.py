@@ -105,7 +105,7 @@ def test_workers_say_to_the_last_bit_what_the_search_has_cached(lite, exported):
 @pytest.mark.parametrize("format", ["safest", "float32"])
 def test_a_worker_of_all_members_is_told_how_they_are_served(exported, format):
     """Not to export once more: no single file will hold them."""
-    with pytest.raises(UserError, match=r"serve\.py local serves it, or a worker for each of small, large and .*gatew"):
+    with pytest.raises(UserError, match=r"serve local serves it, or a worker for each of small, large and .*gatew"):
         load(exported, "committee", format, 1, 1)
 
 

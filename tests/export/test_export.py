@@ -172,12 +172,11 @@ def test_a_tampered_export_is_refused(exported, tmp_path, harm):
     ("words", "said"),
     [
         (["--quantise=int4"], "--quantise=int4: did you mean int8?"),
-        (["--formats=onnx"], "--formats=onnx: known: saved_model, tflite"),
+        (["--formats=tflight"], "--formats=tflight: did you mean tflite?"),
         (["--keep_versions=0"], "--keep_versions=0 must be at least 1"),
         (["--workdir=nowhere"], "nowhere/config.json does not exist: nowhere is not the folder of a run"),
         (["--out="], "--out is needed"),
         (["--formats=saved_model", "--quantise=int8"], "--quantise=int8 makes LiteRT files: add tflite to --formats"),
-        (["--fallback", "--compare_images=0"], "--fallback needs to know what a conversion loses"),
         (["--max_accuracy_drop=nan"], "--max_accuracy_drop=nan must be at least 0"),
     ],
 )

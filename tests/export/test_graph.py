@@ -68,7 +68,7 @@ def test_a_litert_file_answers_with_its_own_operations(branch):
 def test_float16_rounds_weights_and_nothing_worse(branch, folder, tmp_path):
     images = networks.images(40, np.random.default_rng(1)).astype(np.uint8)
     path = tmp_path / "float16.tflite"
-    path.write_bytes(convert.converted(tf.saved_model.load(str(folder)), "float16", 1))
+    path.write_bytes(convert.converted(convert.frozen(tf.saved_model.load(str(folder)), 1), "float16"))
     expected = np.asarray(branch(images.astype(np.float32)))
     difference = (litert.run(path, images).logits - expected) / expected.std()
     assert np.sqrt((difference**2).mean()) < 0.005 and abs(difference).max() < 0.015  # docs/export.md has the measured
@@ -105,7 +105,8 @@ def test_a_branch_gives_its_own_logits_whatever_its_committee_averages(average):
 def test_an_int8_committee_rounds_no_probability(average, tmp_path):
     branches = [networks.branch("wrn_tiny", seed) for seed in (1, 2)]
     saved_model.write(networks.member(*branches, average=average), tmp_path / "model")
-    content = convert.converted(tf.saved_model.load(str(tmp_path / "model")), "int8", 1, IMAGES.astype(np.uint8))
+    network = convert.frozen(tf.saved_model.load(str(tmp_path / "model")), 1)
+    content = convert.converted(network, "int8", IMAGES.astype(np.uint8))
     interpreter = Interpreter(model_content=content)
     operations = [details["op_name"] for details in interpreter._get_ops_details()]
     assert operations.count("QUANTIZE") == 1  # of the picture

@@ -8,7 +8,9 @@ import pytest
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
-from dico_tf.export import convert, graph, litert, saved_model
+from dico_tf.export import convert, converter, graph, litert, saved_model
+from dico_tf.export.formats.format import Job
+from dico_tf.export.formats.tflite import FORMAT as TFLITE
 from dico_tf.files import manifest
 from tests.export import networks
 
@@ -46,11 +48,15 @@ def network(request, tmp_path_factory):
     return made, folder
 
 
+def frozen(folder, batch: int) -> convert.Frozen:
+    return convert.frozen(tf.saved_model.load(str(folder)), batch or None)
+
+
 @pytest.mark.parametrize("kind", manifest.LITERT)
 def test_every_kind_of_file_runs_and_answers_about_the_same(network, kind, tmp_path):
     made, folder = network
     path = tmp_path / f"{kind}.tflite"
-    path.write_bytes(convert.converted(tf.saved_model.load(str(folder)), kind, 1, IMAGES))
+    path.write_bytes(convert.converted(frozen(folder, 1), kind, IMAGES))
     expected = np.asarray(made(IMAGES.astype(np.float32)))
     found = litert.run(path, IMAGES)
     near = {"float32": 1e-5, "float16": 0.005, "dynamic": 0.15, "int8": 0.6}[kind]  # of the logits' deviation
@@ -63,7 +69,7 @@ def test_every_kind_of_file_runs_and_answers_about_the_same(network, kind, tmp_p
 
 def test_one_picture_a_call_is_one_piece_for_the_fast_kernels(network, tmp_path):
     _, folder = network
-    interpreter = Interpreter(model_content=convert.converted(tf.saved_model.load(str(folder)), "float32", 1))
+    interpreter = Interpreter(model_content=convert.converted(frozen(folder, 1), "float32"))
     interpreter.allocate_tensors()
     assert [details["op_name"] for details in interpreter._get_ops_details()].count("DELEGATE") == 1
 
@@ -73,7 +79,7 @@ def test_files_of_any_batch_and_of_eight_answer_alike(network, tmp_path):
     expected = np.asarray(made(IMAGES[:11].astype(np.float32)))
     for batch in (0, 8):
         path = tmp_path / f"{batch}.tflite"
-        path.write_bytes(convert.converted(tf.saved_model.load(str(folder)), "float32", batch))
+        path.write_bytes(convert.converted(frozen(folder, batch), "float32"))
         assert litert.run(path, IMAGES[:11]).logits == pytest.approx(expected, rel=1e-4, abs=1e-4)
     interpreter = Interpreter(model_path=str(tmp_path / "0.tflite"))
     assert interpreter.get_input_details()[0]["shape_signature"].tolist() == [-1, 32, 32, 3]
@@ -100,9 +106,9 @@ def test_a_network_that_was_saved_and_loaded_is_exported_alike(tmp_path):
 @pytest.mark.slow
 def test_twenty_conversions_leave_no_memory_behind(network, tmp_path):
     _, folder = network
-    litert.convert({folder: {"float32": tmp_path / "0.tflite"}})
+    converter.convert(TFLITE, [Job(None, folder, {"float32": tmp_path / "0.tflite"})])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for n in range(20):
-        litert.convert({folder: {"float32": tmp_path / f"{n}.tflite"}})
+        converter.convert(TFLITE, [Job(None, folder, {"float32": tmp_path / f"{n}.tflite"})])
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000  # kB
     assert len({path.read_bytes() for path in tmp_path.glob("*.tflite")}) == 1

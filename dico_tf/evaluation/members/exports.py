@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import Cost
-from dico_tf.evaluation.members import saved_models, tflite
+from dico_tf.evaluation.members import onnx, saved_models, tflite
 from dico_tf.evaluation.members.member import Member, Network
 from dico_tf.evaluation.members.reading import Reading
 from dico_tf.evaluation.members.spelling import Spelling
@@ -15,6 +15,8 @@ from dico_tf.files import manifest
 from dico_tf.files.manifest import SAVED_MODEL, Manifest
 
 OPTIONS = ("format",)
+
+_READERS = {SAVED_MODEL: saved_models, "onnx": onnx}  # of kinds of files; all others are LiteRT's
 
 
 def members(spelling: Spelling, classes: int) -> list[Member]:
@@ -48,7 +50,7 @@ def _member(spelling: Spelling, export: Manifest, name: str) -> Member:
     how = about.get(manifest.READING, {}) if kind != SAVED_MODEL else {}  # of a file that was taken as it is
     options = {key: how[key] for key in ("pixels", "outputs", "background", "output") if key in how}
     inner = dataclasses.replace(spelling, place=str(path), part="", options=options or {"output": "logits"})
-    found = (saved_models if kind == SAVED_MODEL else tflite).members(inner, len(about["class_names"]))[0]
+    found = _READERS.get(kind, tflite).members(inner, len(about["class_names"]))[0]
     price = Cost(macs=float(about["macs"]), params=float(about["params"]))
     return dataclasses.replace(
         found,

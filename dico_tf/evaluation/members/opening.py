@@ -18,6 +18,7 @@ for _kind, _module in {
     kinds.APPLICATION: "applications",
     kinds.EXPORT: "exports",
     kinds.KERAS_FILE: "keras_files",
+    kinds.ONNX: "onnx",
     kinds.PRESET: "presets",
     kinds.RUN: "runs",
     kinds.SAVED_MODEL: "saved_models",

@@ -11,14 +11,14 @@ from dico_tf.files import member_kinds as kinds
 from dico_tf.registry import suggestion
 
 EXAMPLES = (
-    "a run's folder, x.keras, x.tflite, a SavedModel's folder, an export's folder or manifest.json, x.npz, "
+    "a run's folder, x.keras, x.tflite, x.onnx, a SavedModel's folder, an export's folder or manifest.json, x.npz, "
     "keras:EfficientNetB0, or preset:vit_b_16_plain?weights=FILE"
 )
 BACKGROUND = "background"  # the part of a network that stands for ?background=first
 _NAMED = re.compile(r"([\w.@+-]+)=(.+)", re.DOTALL)
 _SIZED = re.compile(r"(.+)@(\d+)", re.DOTALL)
 _PREFIXES = {"keras:": kinds.APPLICATION, "preset:": kinds.PRESET}
-_SUFFIXES = {".keras": kinds.KERAS_FILE, ".tflite": kinds.TFLITE, ".npz": kinds.TABLE}
+_SUFFIXES = {".keras": kinds.KERAS_FILE, ".tflite": kinds.TFLITE, ".onnx": kinds.ONNX, ".npz": kinds.TABLE}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

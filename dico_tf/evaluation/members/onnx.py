@@ -1,0 +1,86 @@
+""".onnx files, run by ONNX Runtime; TensorFlow is not needed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dico_tf.data import pictures
+from dico_tf.errors import UserError
+from dico_tf.evaluation.cost import Cost
+from dico_tf.evaluation.members import pixels
+from dico_tf.evaluation.members.fitting import chosen_output, fixed_size, in_batches
+from dico_tf.evaluation.members.member import Member, Network
+from dico_tf.evaluation.members.reading import Reading
+from dico_tf.evaluation.members.spelling import BACKGROUND, Spelling
+from dico_tf.files.checksums import checksum
+
+OPTIONS = ("short_side", "pixels", "outputs", "background", "output")
+_IMAGES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
+_SCORES = ("tensor(float)", "tensor(float16)")
+
+
+def members(spelling: Spelling, classes: int) -> list[Member]:
+    spelling.check(OPTIONS)
+    path = Path(spelling.place)
+    if spelling.part not in ("", BACKGROUND):
+        raise UserError(f"{spelling.source}: expected no part or :{BACKGROUND} of an .onnx file, got {spelling.part!r}")
+    session = _session(path, spelling.source)
+    image, outputs = _image(session.get_inputs(), spelling.source), session.get_outputs()
+    size = fixed_size(spelling, *(_length(length) for length in image.shape[1:3]))
+    scores = sorted(value.name for value in outputs if value.type in _SCORES and len(value.shape) == 2)
+    output = chosen_output(scores, [value.name for value in outputs], spelling, _described(outputs))
+    ranges = pixels.checked(spelling.options.get("pixels", pixels.OWN))
+    return [
+        Member(
+            name=spelling.label(),
+            kind=spelling.kind,
+            source=spelling.source,
+            weights=checksum(path)[0],
+            input_size=size,
+            short_side=spelling.number("short_side", pictures.short_side(size)),
+            settings={"pixels": ranges, "output": output},
+            load=lambda: _network(session, image, output, ranges),
+            reading=Reading(spelling.options.get("outputs", "auto"), spelling.background, classes),
+        )
+    ]
+
+
+def _session(path: Path, source: str) -> Any:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise UserError(f'{source} needs onnxruntime, which is not installed: pip install "dico_tf[onnx]"') from None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = pictures.cores()
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # a damaged file or an operation it does not know: each raises an error of its own
+        raise UserError(f"{source} cannot be read by ONNX Runtime: {str(error).splitlines()[0]}") from error
+
+
+def _length(length: int | str | None) -> int | None:
+    """Return the length of a dimension; None if it is free, which ONNX writes as a name."""
+    return length if isinstance(length, int) else None
+
+
+def _described(values: Sequence[Any]) -> str:
+    return ", ".join(f"{value.name} {value.type} {value.shape}" for value in values) or "nothing"
+
+
+def _image(inputs: Sequence[Any], source: str) -> Any:
+    if len(inputs) == 1 and inputs[0].type in _IMAGES and len(inputs[0].shape) == 4 and inputs[0].shape[3] == 3:
+        return inputs[0]
+    raise UserError(
+        f"{source}: expected one input [B, side, side, 3] in float32, float16 or uint8, got {_described(inputs)}; "
+        "transpose channels first outside of the network, or write it anew with channels last"
+    )
+
+
+def _network(session: Any, image: Any, output: str, ranges: str) -> Network:
+    def call(part: np.ndarray) -> np.ndarray:
+        return session.run([output], {image.name: part})[0].astype(np.float32)
+
+    forward, kind = in_batches(call, _length(image.shape[0])), _IMAGES[image.type]
+    return Network(answer=lambda images: forward(pixels.prepared(images, ranges, kind)), cost=Cost())

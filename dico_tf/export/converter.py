@@ -1,0 +1,84 @@
+"""Runs the process that converts SavedModels: the converters never free their memory."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import dico_tf
+from dico_tf.errors import UserError
+from dico_tf.export.formats.format import Format, Job
+from dico_tf.training.progress import Bar
+
+
+def convert(format: Format, jobs: Sequence[Job], batch: int = 1, images: Path | None = None) -> dict[Path, str]:
+    """Make all files in one process, which takes seconds to start.
+
+    Return why, for each file that cannot be made. Raises UserError if the process ended early, as on a full disk.
+    """
+    paths = [path for job in jobs for path in job.files.values()]
+    described = [_describe(format, job, batch, images) for job in jobs]
+    bar, errors = Bar(f"{format.title} files", len(paths), unit="file"), {}
+
+    def report(line: str) -> None:
+        done = json.loads(line) if line.startswith("{") else {}
+        if Path(done.get("path", "")) in paths:
+            errors[Path(done["path"])] = done["error"]
+            bar.advance(1, {})
+
+    try:
+        status, output = _run(described, report)
+    finally:
+        bar.close()
+        for job in described:
+            job.unlink()
+    for path in paths:
+        if path not in errors:
+            raise UserError(f"{path.stem} cannot be converted to {format.title}: {_reason(status, output)}")
+    return {path: _reason(0, error) for path, error in errors.items() if error}
+
+
+def _describe(format: Format, job: Job, batch: int, images: Path | None) -> Path:
+    """Write the file that describes the conversions of one SavedModel to the other process."""
+    content = {
+        "format": format.name,
+        "saved_model": str(job.saved_model),
+        "files": {kind: str(path) for kind, path in job.files.items()},
+        "batch": batch,
+        "images": str(images) if images else "",
+    }
+    path = job.saved_model.with_name(f"{job.saved_model.name}.job.json")
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+def _run(jobs: Sequence[Path], report: Callable[[str], None]) -> tuple[int, str]:
+    """Return the process's status and standard error; `report` is called with each line of its standard output."""
+    paths = [str(Path(dico_tf.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    command = [sys.executable, "-m", "dico_tf.export", *map(str, jobs)]
+    with (
+        tempfile.TemporaryFile("w+", errors="replace") as errors,
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
+    ):
+        try:
+            for line in process.stdout:
+                report(line.strip())
+            status = process.wait()
+        except BaseException:
+            process.kill()
+            raise
+        errors.seek(0)
+        return status, errors.read()
+
+
+def _reason(status: int, errors: str) -> str:
+    """Return the lines of an error that say what is wrong."""
+    if status < 0:
+        return f"signal {-status} ended the converter; is there memory enough?"
+    lines = [line.strip() for line in errors.splitlines() if line.strip()]
+    named = [line for line in lines if "custom ops:" in line.lower() or "Ops:" in line or "error:" in line]
+    return "; ".join(named[:3] or lines[-1:])

@@ -1,0 +1,85 @@
+"""ONNX files, for ONNX Runtime and what else reads them; written by tf2onnx from the network's SavedModel."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dico_tf.export.formats.format import Advance, Format, Job, Outcome
+
+if TYPE_CHECKING:
+    from dico_tf.export.convert import Frozen
+
+_OPSET = 18
+_WARM = 3  # calls before the first that is timed
+
+
+class ONNX(Format):
+    """Batches of any size; the signature of the SavedModel: image -> logits, probabilities, class_id, ..."""
+
+    name = "onnx"
+    title = "ONNX"
+    kinds = ("onnx",)
+    suffix = ".onnx"
+    packages = ("tf2onnx", "onnx", "onnxruntime")
+    extra = "onnx"
+    exact = ("onnx",)
+
+    def write(self, jobs: Sequence[Job], batch: int, calibration: Path | None) -> dict[Path, str]:
+        from dico_tf.export import converter
+
+        return converter.convert(self, jobs, 0, calibration)
+
+    def convert(self, network: "Frozen", kind: str, images: np.ndarray | None) -> bytes:
+        import tf2onnx
+
+        function = network.function
+        model, _ = tf2onnx.convert.from_function(
+            function, function.input_signature, opset=_OPSET, custom_op_handlers={"Erfc": (_erfc, [])}
+        )
+        for value in (*model.graph.input, *model.graph.output):
+            value.type.tensor_type.shape.dim[0].dim_param = "batch"
+        return model.SerializeToString()
+
+    def open(self, path: Path) -> Callable[[np.ndarray, Advance], Outcome]:
+        call = _session(path)
+
+        def answer(images: np.ndarray, advance: Advance) -> Outcome:
+            logits, seconds = [], []
+            for image in images.astype(np.float32)[:, None]:
+                for _ in range(1 if logits else _WARM):
+                    begun = time.perf_counter()
+                    found = call.run(["logits"], {"image": image})[0]
+                    seconds.append(time.perf_counter() - begun)
+                logits.append(found)
+                advance(1)
+            return Outcome(np.concatenate(logits), 1000 * float(np.median(seconds[_WARM - 1 :])))
+
+        return answer
+
+    def describe(self, path: Path) -> dict[str, Any]:
+        call = _session(path)
+        names = {"inputs": call.get_inputs(), "outputs": call.get_outputs()}
+        return {"batch": 0, "opset": _OPSET, **{side: sorted(v.name for v in values) for side, values in names.items()}}
+
+
+def _session(path: Path):
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _erfc(context, node, name: str, arguments: list) -> None:
+    """Write erfc(x), of which exact GELU is made and which ONNX does not have, as 1 - erf(x)."""
+    shapes, kinds, outputs = node.output_shapes, node.output_dtypes, node.output
+    context.remove_node(node.name)
+    one = context.make_const(f"{node.name}_one", np.array(1, np.float32)).output[0]
+    erf = context.make_node("Erf", [node.input[0]], name=f"{node.name}_erf").output[0]
+    context.make_node("Sub", [one, erf], name=node.name, outputs=outputs, shapes=shapes, dtypes=kinds)
+
+
+FORMAT = ONNX()

@@ -1,0 +1,98 @@
+"""The pipeline of every export: members in, files of all formats and their entries in the manifest out."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dico_tf.export import conversions, litert, saved_model
+from dico_tf.export.conversions import Conversions, Files
+from dico_tf.export.formats import registry
+from dico_tf.export.formats.format import Format, Job
+from dico_tf.export.graph import Member
+from dico_tf.export.material import Material
+from dico_tf.files import manifest
+from dico_tf.files.manifest import SAVED_MODEL
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Item:
+    """A member, its entry in the manifest, and its logits [N, C] of the comparison images where there are some."""
+
+    member: Member
+    entry: dict[str, Any]
+    expected: np.ndarray | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Pipeline:
+    """Writes the files of one export into `place`, out of every reader's sight."""
+
+    formats: Sequence[str]
+    place: Path
+    say: Callable[[str], None]
+    conversions: Conversions = dataclasses.field(default_factory=Conversions)
+    material: Material = dataclasses.field(default_factory=Material)
+
+    @property
+    def made(self) -> Path:
+        """Return the folder that becomes the export."""
+        return self.place / "export"
+
+    def saved_model(self, name: str) -> Path:
+        """Return where a member's SavedModel is, from which others are converted; shown if it was asked for."""
+        return (self.made if SAVED_MODEL in self.formats else self.place) / SAVED_MODEL / name
+
+    def write(self, items: Sequence[Item]) -> dict[str, list[Files]]:
+        """Write and check all files. Return those chosen, by format; `describe` removes the others."""
+        for item in items:
+            self._saved_model(item)
+        chosen = {}
+        for format in (registry.load(name) for name in self.formats if name != SAVED_MODEL and items):
+            (self.made / format.name).mkdir(parents=True, exist_ok=True)
+            files = [self._files(format, item) for item in items]
+            self.say(f"{', '.join(each.name for each in files)}: {format.title} {', '.join(files[0].kinds)}")
+            conversions.write(files)
+            chosen[format.name] = files
+        return chosen
+
+    def _saved_model(self, item: Item) -> None:
+        self.say(f"{item.member.name}: SavedModel")
+        format, path = registry.load(SAVED_MODEL), self.saved_model(item.member.name)
+        format.write([Job(item.member, path, {SAVED_MODEL: path})], 0, None)
+        images = saved_model.noise(item.member.image_size)
+        metrics = format.check(path, images, saved_model.logits(item.member, images))
+        if SAVED_MODEL in self.formats:
+            item.entry["metrics"][SAVED_MODEL] = metrics
+            item.entry["files"][SAVED_MODEL] = {**manifest.measure(path, self.made), **format.describe(path)}
+        if item.expected is not None:
+            item.entry["metrics"]["keras"] = litert.scores(item.expected, self.material.labels)
+
+    def _files(self, format: Format, item: Item) -> Files:
+        return Files(
+            format=format,
+            member=item.member,
+            saved_model=self.saved_model(item.member.name),
+            made=self.made,
+            asked=self.conversions,
+            material=self.material,
+            expected=item.expected,
+            say=self.say,
+        )
+
+    def describe(self, items: Sequence[Item], chosen: dict[str, list[Files]]) -> None:
+        """Put the chosen files into the members' entries, and remove the others."""
+        for files in chosen.values():
+            for item, each in zip(items, files, strict=True):
+                self._describe(item.entry, each)
+
+    def _describe(self, entry: dict[str, Any], files: Files) -> None:
+        batch = self.conversions.batch if files.format.fixed_batch else 0
+        for converted in files.settle():
+            about = {"batch": batch, **files.format.describe(converted.path)}
+            entry["files"][converted.kind] = {**manifest.measure(converted.path, self.made), **about}
+            entry["metrics"] |= {converted.kind: converted.metrics} if converted.metrics else {}
+        replaced = {asked: found.kind for asked, found in files.taken.items() if found.kind != asked}
+        entry["instead"] = entry.get("instead", {}) | replaced
