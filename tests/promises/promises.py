@@ -145,11 +145,11 @@ PROMISES = (
         fast=("tests/edge/test_guard.py::test_only_the_token_itself_is_let_in",),
     ),
     Promise(
-        "An exported file that loses more accuracy than allowed is refused.",
+        "An exported file that loses significantly more accuracy than allowed is replaced by a safer kind.",
         "dico_tf/export/conversions.py",
-        "if before - now <= self.max_accuracy_drop + _SAME:",
-        "if before - now <= 100:",
-        fast=("tests/export/test_conversions.py::test_what_loses_more_is_refused_with_its_numbers",),
+        'if measured["p_value"] < paired_test.SIGNIFICANCE else ""',
+        'if measured["p_value"] < 0 else ""',
+        fast=("tests/export/test_conversions.py::test_the_next_safer_kind_takes_the_place_of_a_significant_loss",),
     ),
     Promise(
         "An exported committee averages as the evaluation does.",
