@@ -6,26 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dico_tf.errors import UserError
+from dico_tf.evaluation.members.kinds import KINDS
 from dico_tf.evaluation.members.member import Member
 from dico_tf.evaluation.members.spelling import EXAMPLES, Spelling, parse
 from dico_tf.files import member_kinds as kinds
 from dico_tf.files.manifest import SAVED_MODEL
-from dico_tf.registry import Registry
-
-# kind -> module with `members(spelling, classes) -> list[Member]`; imported when chosen: TensorFlow takes seconds
-KINDS: Registry[str] = Registry("kind of member")
-for _kind, _module in {
-    kinds.APPLICATION: "applications",
-    kinds.EXPORT: "exports",
-    kinds.KERAS_FILE: "keras_files",
-    kinds.ONNX: "onnx",
-    kinds.PRESET: "presets",
-    kinds.RUN: "runs",
-    kinds.SAVED_MODEL: "saved_models",
-    kinds.TABLE: "tables",
-    kinds.TFLITE: "tflite",
-}.items():
-    KINDS.add(_kind, f"dico_tf.evaluation.members.{_module}")
 
 
 def opened(sources: Sequence[str], classes: int = 0) -> list[Member]:
@@ -43,7 +28,7 @@ def opened(sources: Sequence[str], classes: int = 0) -> list[Member]:
 def _members(spelling: Spelling, classes: int) -> list[Member]:
     if spelling.kind == kinds.SAVED_MODEL and not spelling.options and spelling.part == "":
         spelling = _of_export(spelling)
-    found = importlib.import_module(KINDS[spelling.kind]).members(spelling, classes)
+    found = importlib.import_module(f"{__package__}.{KINDS[spelling.kind].module}").members(spelling, classes)
     if spelling.name and len(found) == 1:
         return [dataclasses.replace(found[0], name=spelling.name)]
     return found

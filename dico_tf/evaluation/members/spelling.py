@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dico_tf.errors import UserError
+from dico_tf.evaluation.members.kinds import by
 from dico_tf.files import member_kinds as kinds
 from dico_tf.registry import suggestion
 
@@ -17,8 +18,7 @@ EXAMPLES = (
 BACKGROUND = "background"  # the part of a network that stands for ?background=first
 _NAMED = re.compile(r"([\w.@+-]+)=(.+)", re.DOTALL)
 _SIZED = re.compile(r"(.+)@(\d+)", re.DOTALL)
-_PREFIXES = {"keras:": kinds.APPLICATION, "preset:": kinds.PRESET}
-_SUFFIXES = {".keras": kinds.KERAS_FILE, ".tflite": kinds.TFLITE, ".onnx": kinds.ONNX, ".npz": kinds.TABLE}
+_PREFIXES, _SUFFIXES, _MARKERS = by("prefix"), by("suffix"), by("marker")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,7 @@ class Spelling:
     @property
     def _stem(self) -> str:
         path = Path(self.place).absolute()
-        path = path.parent if path.name == _MARKS[kinds.EXPORT] else path
+        path = path.parent if _MARKERS.get(path.name) == kinds.EXPORT else path
         return path.stem if path.suffix in _SUFFIXES else path.name
 
 
@@ -117,14 +117,14 @@ def _kind(path: Path, source: str) -> str:
     if not path.exists():
         raise UserError(f"{source}: there is no {path}; {_near(path)}")
     if path.is_dir():
-        found = [kind for kind, mark in _MARKS.items() if (path / mark).exists()]
+        found = [kind for marker, kind in _MARKERS.items() if (path / marker).exists()]
         if found:
             return found[0]
         raise UserError(
             f"{source}: the folder {path} is neither a run (it has no config.json), nor an export (no manifest.json), "
             "nor a SavedModel (no saved_model.pb)"
         )
-    if path.name == _MARKS[kinds.EXPORT]:
+    if _MARKERS.get(path.name) == kinds.EXPORT:
         return kinds.EXPORT
     if path.suffix in _SUFFIXES:
         return _SUFFIXES[path.suffix]
@@ -132,9 +132,6 @@ def _kind(path: Path, source: str) -> str:
         raise UserError(f"{source}: {path.suffix} files hold weights or an older format: write it anew with "
                         "model.save('NAME.keras')")  # fmt: skip
     raise UserError(f"{source}: a file {path.suffix or path.name} is no member: give {EXAMPLES}")
-
-
-_MARKS = {kinds.EXPORT: "manifest.json", kinds.RUN: "config.json", kinds.SAVED_MODEL: "saved_model.pb"}
 
 
 def _near(path: Path) -> str:

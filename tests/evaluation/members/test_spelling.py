@@ -1,9 +1,12 @@
 """How members are written on a command line."""
 
+import importlib.util
+
 import pytest
 
 from dico_tf.errors import UserError
-from dico_tf.evaluation.members.opening import KINDS, opened
+from dico_tf.evaluation.members.kinds import KINDS
+from dico_tf.evaluation.members.opening import opened
 from dico_tf.evaluation.members.spelling import parse
 
 
@@ -11,7 +14,7 @@ from dico_tf.evaluation.members.spelling import parse
 def place(tmp_path, monkeypatch):
     """Files and folders of every kind, by their marks alone."""
     monkeypatch.chdir(tmp_path)
-    for name in ("net.keras", "net.tflite", "old.h5", "net.onnx", "table.npz", "W/config.json", "S/saved_model.pb"):
+    for name in ("net.keras", "net.tflite", "old.h5", "net.onnx", "net.pb", "table.npz", "W/config.json", "S/saved_model.pb"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     for name in ("E", "odd@20", "plain"):
@@ -72,7 +75,7 @@ def test_a_source_is_read_as_it_is_meant(place, text, kind, name, part, size, op
         ("nowhere/x.tflite", "there is no nowhere/x.tflite"),
         ("plain", "neither a run"),
         ("old.h5", "model.save"),
-        ("net.onnx", "a file .onnx is no member"),
+        ("net.pb", "a file .pb is no member"),
         ("net.keras@2", "4 to 4096"),
         ("net.keras?outputs", "is no option"),
         ("", "give a run's folder"),
@@ -84,9 +87,10 @@ def test_what_cannot_be_read_says_what_would_do(place, text, said):
         parse(text)
 
 
-def test_every_kind_has_its_module():
-    kinds = {"application", "export", "keras_file", "preset", "run", "saved_model", "table", "tflite"}
-    assert set(KINDS) == kinds
+def test_every_kind_has_a_module_and_one_mark_of_its_spelling():
+    for kind in KINDS.values():
+        assert importlib.util.find_spec(f"dico_tf.evaluation.members.{kind.module}")
+        assert len([mark for mark in (kind.prefix, kind.suffix, kind.marker) if mark]) == 1
 
 
 def test_a_committee_without_members_or_with_one_twice_is_refused(place):
