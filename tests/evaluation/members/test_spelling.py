@@ -14,7 +14,8 @@ from dico_tf.evaluation.members.spelling import parse
 def place(tmp_path, monkeypatch):
     """Files and folders of every kind, by their marks alone."""
     monkeypatch.chdir(tmp_path)
-    for name in ("net.keras", "net.tflite", "old.h5", "net.onnx", "net.pb", "table.npz", "W/config.json", "S/saved_model.pb"):
+    files = ("net.keras", "net.tflite", "old.h5", "net.onnx", "net.pb", "table.npz")
+    for name in (*files, "W/config.json", "S/saved_model.pb"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     for name in ("E", "odd@20", "plain"):
