@@ -153,7 +153,7 @@ def test_a_file_that_is_not_the_exported_one_is_refused(exported, tmp_path):
     with pytest.raises(UserError, match=r"no file 'int4'; it has saved_model, float32"):
         opened([f"{exported}:branch_0?format=int4"])
     (tmp_path / "manifest.json").write_text("{")
-    with pytest.raises(UserError, match="no manifest of an export"):
+    with pytest.raises(UserError, match="is not the manifest of an export"):
         opened([str(tmp_path)])
 
 
