@@ -1,5 +1,5 @@
 # make demo: a divided network on digits, in minutes.
-# make test: every promise, in 5 minutes on two cores.   make test-all: everything else (test-slow is its old name).
+# make test: every promise.   make test-all: everything else (test-slow is its old name).
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
