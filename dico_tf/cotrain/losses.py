@@ -1,4 +1,4 @@
-"""What branches are told to minimise, one value per image, in log space and float32."""
+"""Loss functions of co-training: one value per image, in log space and float32."""
 
 import dataclasses
 import math
@@ -34,7 +34,7 @@ def present(targets):
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """How an answer is compared with the truth, and what of an answer can stand in for the truth."""
+    """A kind of target: its loss, and how logits become targets for another network."""
 
     loss: Callable  # (logits [..., C], targets [..., C], class_weights=()) -> [...]
     answer: Callable  # logits [..., C] -> targets [..., C]

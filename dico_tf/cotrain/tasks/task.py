@@ -1,4 +1,4 @@
-"""What a task must provide so that any method of co-training can learn it."""
+"""Base class of tasks: the parts that every method of co-training needs."""
 
 import abc
 import dataclasses
@@ -27,7 +27,7 @@ class Branch:
 
 
 class Task(abc.ABC):
-    """What is learned from a batch: views and truth, how losses are averaged over an image, and running metrics."""
+    """A task: makes views and targets of a batch, averages losses over an image, and keeps running metrics."""
 
     views: Any  # callable (images, index, epoch, cut) -> S views
 
