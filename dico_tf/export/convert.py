@@ -13,8 +13,8 @@ from typing import NamedTuple
 import keras
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
+from dico_tf.evaluation.members.frozen import with_constants
 from dico_tf.export.formats import registry as formats
 from dico_tf.export.graph import ANSWER, Member, Servable
 from dico_tf.files import atomic
@@ -60,7 +60,7 @@ def frozen(loaded, batch: int | None) -> Frozen:
     shape = (batch, *serve.structured_input_signature[1]["image"].shape[1:])
     spec = tf.TensorSpec(shape, tf.float32, name="image")
     function = tf.function(lambda image: serve(image=image), autograph=False).get_concrete_function(spec)
-    constant = convert_variables_to_constants_v2(function)
+    constant = with_constants(function)
     graph = constant.graph.as_graph_def()
     names = sorted(function.structured_outputs)  # the order in which TensorFlow flattens a dictionary
     outputs = {name: tensor.name for name, tensor in zip(names, constant.outputs, strict=True)}

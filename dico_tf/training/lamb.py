@@ -7,10 +7,11 @@ import tensorflow as tf
 from keras import ops
 
 from dico_tf.cotrain.gradients import across_replicas, clipped, decays
+from dico_tf.layers.keras_internals import OptimizerWithOwnDecay, slot
 
 
 @keras.saving.register_keras_serializable("dico_tf")
-class Lamb(keras.optimizers.Optimizer):
+class Lamb(OptimizerWithOwnDecay):
     """u = m' / (sqrt(v') + eps) + wd w, w -= lr (|w| / |u|) u; m' and v' are means of g and g^2, bias-corrected.
 
     First g is clipped to the norm `clip` over all variables of a network; S equal `networks` follow one another in the
@@ -41,30 +42,24 @@ class Lamb(keras.optimizers.Optimizer):
         self._momentums, self._velocities = self.add_optimizer_variables(variables, ["momentum", "velocity"])
         self._decayed = [bool(self.weight_decay) and len(v.shape) > 1 and decays(v) for v in variables]
 
-    def _apply_weight_decay(self, variables):
-        """Part of the update here."""
-
-    def _backend_apply_gradients(self, gradients, variables):
-        """Clipped before anything is done: the norm is that of the global batch's gradient."""
-        if self.clip:
-            gradients = self._clipped(gradients, variables)
-        super()._backend_apply_gradients(gradients, variables)
-
-    def _clipped(self, gradients, variables):
+    def limited(self, gradients, variables):
+        """Return the gradients clipped to the norm `clip`. The norm is that of the global batch's gradient."""
+        if not self.clip:
+            return gradients
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync
         gradients = across_replicas(gradients)
         each = len(self._momentums) // self.networks
-        groups = [self._get_variable_index(v) // each for v in variables]
-        found = list(gradients)
+        groups = [slot(self, v) // each for v in variables]
+        clipped_gradients = list(gradients)
         for network in sorted(set(groups)):
             places = [n for n, group in enumerate(groups) if group == network]
             limited = clipped([gradients[n] for n in places], self.clip / replicas)
             for n, gradient in zip(places, limited, strict=True):
-                found[n] = gradient
-        return found
+                clipped_gradients[n] = gradient
+        return clipped_gradients
 
     def update_step(self, gradient, variable, learning_rate):
-        place = self._get_variable_index(variable)
+        place = slot(self, variable)
         m, v = self._momentums[place], self._velocities[place]
         gradient, lr = ops.cast(gradient, variable.dtype), ops.cast(learning_rate, variable.dtype)
         self.assign_add(m, (1 - self.beta_1) * (gradient - m))

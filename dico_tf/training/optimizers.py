@@ -4,6 +4,7 @@ import keras
 
 from dico_tf.config import Optimisation
 from dico_tf.cotrain.gradients import decays
+from dico_tf.layers.keras_internals import slot
 from dico_tf.training.lamb import Lamb
 from dico_tf.training.schedules import Schedule
 
@@ -20,7 +21,7 @@ class SGD(keras.optimizers.SGD):
         gradient = keras.ops.cast(gradient, variable.dtype)
         if not self.momentum:
             return self.assign_sub(variable, lr * gradient)
-        velocity = self.momentums[self._get_variable_index(variable)]
+        velocity = self.momentums[slot(self, variable)]
         momentum = keras.ops.cast(self.momentum, variable.dtype)
         latest = momentum * velocity + gradient
         self.assign(velocity, latest)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from dico_tf.errors import UserError
+from dico_tf.layers import keras_internals
 
 
 def weights(model) -> dict[str, Any]:
@@ -34,8 +35,8 @@ def averages(model) -> dict[str, Any]:
     """The moving average of each trainable variable, under the names of `weights`."""
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     names = {id(variable): name for name, variable in weights(model).items()}
-    held = optimizer._model_variables_moving_average  # public only as an overwrite of the raw weights
-    return {names[id(v)]: average for v, average in zip(model.branch_variables, held, strict=True)}
+    moving = keras_internals.moving_averages(optimizer)
+    return {names[id(v)]: average for v, average in zip(model.branch_variables, moving, strict=True)}
 
 
 def read(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import keras
 
 from dico_tf.errors import UserError
+from dico_tf.layers import keras_internals
 
 T = TypeVar("T")
 
@@ -43,7 +44,7 @@ def functional(model: Any) -> keras.Model:
         if not model.built:
             raise UserError(f"Sequential model {model.name!r} has no shape yet; begin it with keras.Input(...)")
         return keras.Model(model.inputs, model.outputs[0], name=model.name)
-    if not hasattr(model, "_nodes_by_depth"):
+    if not keras_internals.is_graph(model):
         raise UserError(
             f"{type(model).__name__} {getattr(model, 'name', '')!r} is no functional or sequential Keras model, so its "
             "layers cannot be followed; build it as keras.Model(inputs, outputs)"
@@ -53,12 +54,10 @@ def functional(model: Any) -> keras.Model:
 
 def calls(model: keras.Model) -> Iterator[Call]:
     """Every call between inputs and outputs, in the order in which it can be computed."""
-    graph = functional(model)
-    for depth in sorted(graph._nodes_by_depth, reverse=True):
-        for node in graph._nodes_by_depth[depth]:
-            if not node.is_input:
-                given = node.arguments
-                yield Call(node.operation, given.args, given.kwargs, tuple(node.input_tensors), tuple(node.outputs))
+    for node in keras_internals.nodes(functional(model)):
+        if not node.is_input:
+            given = node.arguments
+            yield Call(node.operation, given.args, given.kwargs, tuple(node.input_tensors), tuple(node.outputs))
 
 
 def nested(model: keras.Model) -> bool:
@@ -66,7 +65,7 @@ def nested(model: keras.Model) -> bool:
 
 
 def _entrance(tensor: keras.KerasTensor) -> keras.KerasTensor:
-    layer = tensor._keras_history.operation
+    layer = keras_internals.producer(tensor)
     optional = getattr(layer, "optional", False)
     return keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=layer.name, optional=optional)
 
@@ -116,7 +115,7 @@ def flat(model: keras.Model) -> keras.Model:
         return copies[id(operation)](*args, **kwargs)
 
     copy = replay(graph, answer, model.name)
-    return _named_outputs(copy, [tensor._keras_history.operation for tensor in graph.outputs])
+    return _named_outputs(copy, [keras_internals.producer(tensor) for tensor in graph.outputs])
 
 
 def _named_outputs(copy: keras.Model, operations: list) -> keras.Model:
@@ -143,7 +142,7 @@ def copied(operation: Any, changes: dict[str, Any], kind: type | None = None) ->
     if isinstance(operation, keras.layers.Lambda):  # Keras refuses to read a lambda back
         return keras.layers.Lambda(
             operation.function,
-            operation._output_shape,
+            keras_internals.lambda_output_shape(operation),
             operation.mask,
             operation.arguments,
             name=config["name"],
@@ -165,7 +164,7 @@ def cannot_copy(operation: Any, error: Exception) -> UserError:
 def _statistics(layer: keras.layers.Normalization) -> dict[str, Any]:
     """What `adapt` learnt is a fact of the data, not a weight to be drawn again."""
     learnt = [getattr(layer, name, None) for name in ("adapt_mean", "adapt_variance")]
-    if layer.input_mean is not None or any(v is None or v._value is None for v in learnt):
+    if layer.input_mean is not None or any(v is None or not keras_internals.has_value(v) for v in learnt):
         return {}
     mean, variance = (v.numpy().tolist() for v in learnt)
     return {"mean": mean, "variance": variance}

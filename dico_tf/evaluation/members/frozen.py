@@ -19,6 +19,11 @@ _WHOLE = ("_XlaMustCompile", "_noinline", "_output_shapes")  # keep a call from 
 _MARKS = itertools.count()
 
 
+def with_constants(function: Any) -> Any:
+    """Return a concrete function whose variables have become constants of its graph. TensorFlow keeps this private."""
+    return convert_variables_to_constants_v2(function)
+
+
 def compiled(
     call: Callable[[tf.Tensor], tf.Tensor], side: int, kind: tf.DType = tf.uint8, batch: int | None = None
 ) -> Callable[[np.ndarray], np.ndarray]:
@@ -43,7 +48,7 @@ def cost(call: Callable[[tf.Tensor], Any], side: int, kind: tf.DType, variables:
     image = tf.TensorSpec((batch, side, side, 3), kind)
     try:
         traced = tf.function(call, autograph=False).get_concrete_function(image)
-        frozen = _dissolved(convert_variables_to_constants_v2(traced))
+        frozen = _dissolved(with_constants(traced))
         operations = frozen.graph.get_operations()
         total = _total(operations)
     except Exception:  # custom operations and tables fail each in their own way
@@ -129,7 +134,7 @@ def _dissolved(frozen: Any) -> Any:
             function.attr.pop(name, None)
     wrapped = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph, name=""), [])
     ends = [[wrapped.graph.get_tensor_by_name(t.name) for t in tensors] for tensors in (frozen.inputs, frozen.outputs)]
-    return convert_variables_to_constants_v2(wrapped.prune(*ends))
+    return with_constants(wrapped.prune(*ends))
 
 
 def _total(operations: list[tf.Operation]) -> int | None:

@@ -19,6 +19,7 @@ from dico_tf.evaluation.members.member import Graph, Member, Network
 from dico_tf.evaluation.members.reading import Reading
 from dico_tf.evaluation.members.spelling import BACKGROUND, Spelling
 from dico_tf.files.checksums import checksum
+from dico_tf.layers import keras_internals
 from dico_tf.registry import suggestion
 
 OPTIONS = ("short_side", "pixels", "outputs", "background")
@@ -108,7 +109,7 @@ def _graph(model: keras.Model, ranges: str) -> Graph:
 
 def in_float32(model: keras.Model) -> keras.Model:
     """The same network where it computes in float32, else another with its weights."""
-    if all(layer.dtype_policy.name == "float32" for layer in model._flatten_layers()):
+    if all(layer.dtype_policy.name == "float32" for layer in keras_internals.sublayers(model)):
         return model
     found = type(model).from_config(blueprint.in_float32(model.get_config()))
     found.set_weights(model.get_weights())
