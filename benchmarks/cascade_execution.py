@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dico_tf import flags, quiet
+from dico_tf import flags, startup
 from dico_tf.committee import costs
 from dico_tf.committee.decision import NEVER, Committee, decide, stages
 from dico_tf.committee.pool import Pool
@@ -234,7 +234,7 @@ def main(arguments: list[str]) -> None:
     asked = Measurement(**values)
     if asked.repeats < 5 or asked.images < BATCH:
         raise UserError(f"--repeats={asked.repeats} must be at least 5 and --images={asked.images} at least {BATCH}")
-    quiet.tensorflow()
+    startup.tensorflow()
     if (Path(asked.photos) / "labels.csv").exists() and Path(asked.models).is_dir():
         cascade, about = photos(asked)
         report(cascade, asked.repeats, **about)

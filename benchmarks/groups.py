@@ -8,7 +8,7 @@ stage's 3x3 alone.
 
 import dataclasses
 
-from dico_tf import flags, quiet
+from dico_tf import flags, startup
 from dico_tf.config import option
 
 BAR = 2.0  # times the dense network's step
@@ -59,7 +59,7 @@ def _layer(kind, batch_size: int):
 def main(arguments: list[str]) -> None:
     values, _ = flags.parse(SCRIPT, arguments)
     asked = Groups(**values)
-    quiet.tensorflow()
+    startup.tensorflow()
     import keras
 
     from benchmarks import measure

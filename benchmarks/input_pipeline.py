@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from dico_tf import flags, quiet
+from dico_tf import flags, startup
 from dico_tf.config import option
 from dico_tf.errors import UserError
 
@@ -218,7 +218,7 @@ def main(arguments: list[str]) -> None:
         )
     if asked.image_size < 8:
         raise UserError(f"--image_size={asked.image_size} must be at least 8")
-    quiet.tensorflow()
+    startup.tensorflow()
     with tempfile.TemporaryDirectory() as folder:
         measure(asked, Path(folder))
 

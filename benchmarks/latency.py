@@ -23,7 +23,7 @@ from pathlib import Path
 import grpc
 import numpy as np
 
-from dico_tf import flags, quiet
+from dico_tf import flags, startup
 from dico_tf.config import option
 from dico_tf.errors import UserError
 
@@ -205,7 +205,7 @@ def main(arguments: list[str]) -> None:
         raise UserError(f"--repeats={asked.repeats} must be at least 5")
     if not 1 < asked.splits <= len(cores):
         raise UserError(f"--splits={asked.splits} must be 2 to {len(cores)}: a core for each branch")
-    quiet.tensorflow()
+    startup.tensorflow()
     from benchmarks.measure import emit
 
     made = networks(asked)

@@ -7,7 +7,7 @@ backward; images per second of each layout and its ratio to the parallel one.
 
 import dataclasses
 
-from dico_tf import flags, quiet
+from dico_tf import flags, startup
 from dico_tf.config import option
 from dico_tf.divide.rules import root
 
@@ -77,7 +77,7 @@ def layouts(splits: int) -> dict:
 def main(arguments: list[str]) -> None:
     values, _ = flags.parse(SCRIPT, arguments)
     asked = Layouts(**values)
-    quiet.tensorflow()
+    startup.tensorflow()
     import tensorflow as tf
 
     from benchmarks.measure import emit, interleaved

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 
-from dico_tf import flags, quiet
+from dico_tf import flags, startup
 from dico_tf.config import option
 
 BAR = 1.3  # times as fast
@@ -69,7 +69,7 @@ def _ask(asked: Narrow, kind: str) -> float:
 def main(arguments: list[str]) -> None:
     values, _ = flags.parse(SCRIPT, arguments)
     asked = Narrow(**values)
-    quiet.tensorflow()
+    startup.tensorflow()
     if asked.kind:
         sys.stdout.write(json.dumps(_seconds(asked)))
         return

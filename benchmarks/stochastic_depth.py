@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from dico_tf import flags, quiet
+from dico_tf import flags, startup
 from dico_tf.config import option
 from dico_tf.errors import UserError
 
@@ -91,7 +91,7 @@ def main(arguments: list[str]) -> None:
         raise UserError(
             "give --rate above 0 and below 1, at least 5 --repeats, and --alone=masked or efficient if at all"
         )
-    quiet.tensorflow()
+    startup.tensorflow()
     if asked.alone:
         alone(asked)
         return

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.study import Piece, Study, go_on, spread
-from dico_tf import flags, quiet
+from dico_tf import flags, startup
 
 NETWORKS = {"ViT": "cifar10_cosub_vit", "ConvNeXt": "cifar10_cosub_convnext"}
 EPOCHS, WARMUP = 5, 1
@@ -43,15 +43,15 @@ SCRIPT = flags.Script(name="-m benchmarks.study_cosub", about=__doc__, fields=fl
 
 def thinned(folder: Path, data_dir: str) -> dict:
     """Top-1 of one network on the test images with a quarter of its residual branches left out, of each draw."""
-    quiet.tensorflow()
+    startup.tensorflow()
     from dico_tf.data import source as sources
     from dico_tf.models.submodel import droppable, without
-    from dico_tf.training import assemble
+    from dico_tf.training import build
 
-    run = assemble.trained_run(folder)
+    run = build.trained_run(folder)
     if run.config.network.splits > 1:
         return {}
-    asked = assemble.wanted(run.config)
+    asked = build.wanted(run.config)
     split = sources.load(asked, run.config.run.seed).splits["test"]
     (whole,) = run.network().branches
     names, found = droppable(whole), []

@@ -15,7 +15,7 @@ import time
 
 import numpy as np
 
-from dico_tf import flags, quiet
+from dico_tf import flags, startup
 from dico_tf.config import option
 from dico_tf.errors import UserError
 
@@ -156,7 +156,7 @@ def main(arguments: list[str]) -> None:
         for splits in asked.splits:
             _in_a_process(dataclasses.replace(asked, splits=(splits,)))
         return
-    quiet.tensorflow()
+    startup.tensorflow()
     from benchmarks.measure import emit, has_bfloat16
 
     if asked.precision == "mixed_bfloat16" and not has_bfloat16():

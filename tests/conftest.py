@@ -11,7 +11,7 @@ import pytest
 from tests.commands import Ended, command
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as dico_tf.quiet does
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as dico_tf.startup does
 # Two test processes share two cores; and with one thread each, sums have one order, however busy the machine is.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 _CACHE = tempfile.TemporaryDirectory(prefix="dico_tf_cache_")

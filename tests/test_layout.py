@@ -13,7 +13,7 @@ from dico_tf.cli import __main__
 
 ROOT = Path(__file__).parents[1]
 GROUND = {
-    "", "config", "errors", "extras", "flags", "invocation", "quiet", "recipes", "registry",
+    "", "config", "errors", "extras", "flags", "invocation", "recipes", "registry", "startup",
 }  # fmt: skip
 BELOW_GROUND = ("files", "runtime")  # rooms that the ground itself may use; they use only FOUNDATION
 FOUNDATION = {"", "errors", "registry"}

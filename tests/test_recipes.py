@@ -12,7 +12,7 @@ from dico_tf.cli import train
 from dico_tf.models import audit
 from dico_tf.models.menu import PRESETS
 from dico_tf.models.published import ROWS
-from dico_tf.training import assemble
+from dico_tf.training import build
 from dico_tf.training.optimizers import optimizer
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -92,7 +92,7 @@ def _train_two_steps(stem: str, eager: bool = False) -> tuple[int, bool, bool]:
     asked = dataclasses.replace(asked, network=dataclasses.replace(asked.network, model=tiny, splits=splits))
     facts = {"class_names": list("abc"), "image_size": 32, "mean": (0.5,) * 3, "std": (0.25,) * 3}
     labels = DRAW.integers(0, 3, (8, 32, 32) if asked.data.task == "segmentation" else 8)
-    model = assemble.network(asked, facts)
+    model = build.network(asked, facts)
     model.compile(optimizer(asked.optimisation, 2, 1e-4, model.branch_variables, splits), run_eagerly=eager)
     before = [variable.numpy() for variable in model.branch_variables]
     clip = (3,) if asked.data.task == "video" else ()

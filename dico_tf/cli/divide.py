@@ -3,7 +3,7 @@
 import dataclasses
 import json
 
-from dico_tf import config, flags, quiet
+from dico_tf import config, flags, startup
 from dico_tf.config import option
 
 
@@ -35,7 +35,7 @@ SCRIPT = flags.Script(
 def main(arguments: list[str]) -> None:
     values, _ = flags.parse(SCRIPT, arguments)
     asked = config.from_values({name: values[name] for name in ASKED})
-    quiet.tensorflow()
+    startup.tensorflow()
     from dico_tf.models import audit
 
     if values["all"]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from dico_tf import flags, quiet
+from dico_tf import flags, startup
 from dico_tf.config import clips_and_crops, option
 from dico_tf.errors import UserError
 
@@ -29,10 +29,10 @@ def main(arguments: list[str]) -> None:
     from dico_tf.training.workdir import record
 
     record(values["workdir"])  # what is no run is said before TensorFlow takes its seconds
-    quiet.tensorflow()
+    startup.tensorflow()
     from dico_tf.evaluation.judge import images, judge
     from dico_tf.evaluation.table import evaluation_table
-    from dico_tf.training.assemble import trained_run
+    from dico_tf.training.build import trained_run
 
     run = trained_run(values["workdir"])
     if values["test_views"]:

@@ -3,7 +3,7 @@
 import dataclasses
 from pathlib import Path
 
-from dico_tf import flags, quiet
+from dico_tf import flags, startup
 from dico_tf.config import option
 from dico_tf.errors import UserError
 from dico_tf.export.formats.registry import DEFAULT, FORMATS, require
@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> None:
 
         record(values["workdir"])  # what is no run is said before TensorFlow takes its seconds
     require(values["formats"])
-    quiet.tensorflow()
+    startup.tensorflow()
     out = Path(values["out"])
     if values["stable"]:
         from dico_tf.export import tf_serving
@@ -69,7 +69,7 @@ def main(arguments: list[str]) -> None:
     from dico_tf.export import fitted
     from dico_tf.export.conversions import Conversions
     from dico_tf.export.run import export
-    from dico_tf.training.assemble import trained_run
+    from dico_tf.training.build import trained_run
 
     conversions = Conversions(
         kinds=tuple(dict.fromkeys(QUANTISE[name] for name in values["quantise"])),

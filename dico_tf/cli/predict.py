@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from dico_tf import flags, invocation, quiet
+from dico_tf import flags, invocation, startup
 from dico_tf.config import option
 from dico_tf.errors import UserError
 
@@ -34,9 +34,9 @@ def main(arguments: list[str]) -> None:
     from dico_tf.training.workdir import record
 
     record(values["workdir"])  # what is no run is said before TensorFlow takes its seconds
-    quiet.tensorflow()
+    startup.tensorflow()
     from dico_tf.evaluation import answers, scene_answers
-    from dico_tf.training.assemble import trained_run
+    from dico_tf.training.build import trained_run
 
     run, asked = trained_run(values["workdir"]), (pictures, values["top"], values["skip_unreadable"])
     scenes = run.config.data.task == "segmentation"

@@ -3,7 +3,7 @@
 import shlex
 import sys
 
-from dico_tf import config, flags, invocation, quiet
+from dico_tf import config, flags, invocation, startup
 
 SCRIPT = flags.Script(
     name="train",
@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> int:
     from dico_tf.views.policies import parse_all
 
     parse_all(asked.views.views, asked.network.splits)  # a mistake is reported before TensorFlow is loaded
-    quiet.tensorflow()
+    startup.tensorflow()
     from dico_tf.evaluation.finish import finish
     from dico_tf.training.loop import Stopped
     from dico_tf.training.run import train

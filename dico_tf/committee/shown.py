@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dico_tf import quiet
+from dico_tf import startup
 from dico_tf.committee import report
 from dico_tf.committee.dense import report as dense
 from dico_tf.committee.saved import Saved, load, stale
@@ -92,7 +92,7 @@ def _opened(saved: Saved, but: Collection[str]) -> dict[str, str]:
     asked = [m for m in saved.members if m.sha256 and m.kind != kinds.TABLE and m.name not in but]
     if not asked:
         return {}
-    quiet.tensorflow()
+    startup.tensorflow()
     if saved.grid:
         from dico_tf.evaluation.members.segmenters import opened
     else:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dico_tf import quiet
+from dico_tf import startup
 from dico_tf.committee import pool as pools
 from dico_tf.committee.options import Search
 from dico_tf.committee.pool import Pool
@@ -147,7 +147,7 @@ def _views(path: Path) -> dict[str, Any]:
 
 def _of_members(asked: Search, values: dict[str, Any], costs: dict[str, Cost]) -> Answered:
     """Models are asked now, or were before: fitted to the data's validation images, or else to a part of the test."""
-    quiet.tensorflow()
+    startup.tensorflow()
     from dico_tf.data import source as data
     from dico_tf.evaluation.members.cache import Cache, default
     from dico_tf.evaluation.members.opening import opened

@@ -3,7 +3,8 @@
 import importlib
 from typing import Any
 
-_MODULES = {"DiCo": "dico", "Submodels": "earlier", "Segmenter": "earlier", "PixelSubmodels": "earlier"}
+_LEGACY = ("PixelSubmodels", "Segmenter", "Submodels")
+_MODULES = {"DiCo": "dico", **dict.fromkeys(_LEGACY, "legacy_models")}
 __all__ = ["DiCo", "PixelSubmodels", "Segmenter", "Submodels"]
 
 

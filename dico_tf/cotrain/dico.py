@@ -15,8 +15,8 @@ from dico_tf.cotrain import gradients as grads
 from dico_tf.cotrain.batch import Batch
 from dico_tf.cotrain.losses import LabelLoss, class_weights
 from dico_tf.cotrain.methods.dico import Dico
+from dico_tf.cotrain.sliding_inference import Windowed, as_large
 from dico_tf.cotrain.tasks.task import Task
-from dico_tf.cotrain.whole_pictures import Windowed, as_large
 from dico_tf.errors import UserError
 from dico_tf.layers import stochastic_depth
 from dico_tf.layers.image import Normalisation

@@ -5,7 +5,7 @@ from typing import Any
 _OF_KERAS = {
     "divide_model": "dico_tf.divide.networks.division",
     "plan": "dico_tf.divide.networks.plan",
-    "narrows": "dico_tf.divide.networks.channels",
+    "narrows": "dico_tf.divide.networks.width_tracing",
 }
 
 

@@ -15,8 +15,8 @@ from dico_tf.data.pipeline import plain_faults
 from dico_tf.data.source import Split
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import combine, disagreement, softmax
-from dico_tf.training import passes
-from dico_tf.training.assemble import TrainedRun
+from dico_tf.training import steps
+from dico_tf.training.build import TrainedRun
 
 BATCH = 32
 T = TypeVar("T")
@@ -67,7 +67,7 @@ def _of_films(run: TrainedRun, looked: dict[str, tuple], top: int) -> Iterator[A
     films = clips.films(album, lengths, data["frames"], data["frame_rate"], "those given")
     asked = Split(labels=np.zeros(len(names), np.int64), ids=np.asarray(names), album=films)
     with plain_faults():
-        logits = passes.predict(
+        logits = steps.predict(
             model, asked, run.config.run.evaluation_batch_size, views=clips_and_crops(run.config.run.test_views)
         )
     yield from _answer(run, names, logits, top)

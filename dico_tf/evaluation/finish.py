@@ -6,7 +6,7 @@ from typing import Any
 from dico_tf.evaluation.judge import images, judge
 from dico_tf.evaluation.table import table
 from dico_tf.files import json_files
-from dico_tf.training.assemble import trained_run
+from dico_tf.training.build import trained_run
 
 
 def finish(workdir: str | Path) -> str:

@@ -16,8 +16,8 @@ from dico_tf.evaluation import report, scene_predictions, scenes
 from dico_tf.files import json_files
 from dico_tf.files.tables import write_predictions
 from dico_tf.models.menu import find
-from dico_tf.training import passes
-from dico_tf.training.assemble import TrainedRun, wanted
+from dico_tf.training import steps
+from dico_tf.training.build import TrainedRun, wanted
 from dico_tf.training.progress import Bar
 from dico_tf.training.run import splits
 
@@ -58,7 +58,7 @@ def judge(run: TrainedRun, model, name: str, parts: dict[str, Any], test_views: 
 
 
 def _labelled(run: TrainedRun, model, name: str, split: Split, bar: Bar, views: tuple[int, int]) -> Found:
-    logits = passes.predict(model, split, run.config.run.evaluation_batch_size, bar, views)
+    logits = steps.predict(model, split, run.config.run.evaluation_batch_size, bar, views)
     found = report.evaluate(
         logits,
         split.labels,

@@ -15,7 +15,7 @@ from dico_tf.errors import UserError
 from dico_tf.evaluation.answers import readable
 from dico_tf.evaluation.averaging import combine
 from dico_tf.evaluation.segmentation import enlarged
-from dico_tf.training.assemble import TrainedRun
+from dico_tf.training.build import TrainedRun
 
 _GOLDEN = 0.618034  # of the circle: hues so far apart that neighbours differ
 

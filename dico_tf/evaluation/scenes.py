@@ -10,7 +10,7 @@ from dico_tf.data.scenes import SceneSplit
 from dico_tf.evaluation import segmentation
 from dico_tf.evaluation.scene_predictions import ScenePredictions
 from dico_tf.models.menu import find
-from dico_tf.training.assemble import TrainedRun
+from dico_tf.training.build import TrainedRun
 
 
 def evaluate(run: TrainedRun, model, name: str, split: SceneSplit, bar=None) -> tuple[ScenePredictions, dict[str, Any]]:

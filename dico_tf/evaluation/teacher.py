@@ -22,7 +22,7 @@ from dico_tf.evaluation.members.polling import answers, check_classes, check_wid
 from dico_tf.evaluation.members.runs import ENSEMBLE
 from dico_tf.evaluation.members.spelling import parse
 from dico_tf.evaluation.members.squares import Squares
-from dico_tf.training.assemble import trained_run
+from dico_tf.training.build import trained_run
 
 PROBED = 8  # training images on which a member shows what its outputs are
 Combine = Callable[[np.ndarray], np.ndarray]  # members' logits float32 [N, n, C] -> [N, C]

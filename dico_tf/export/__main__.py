@@ -2,9 +2,9 @@
 
 import sys
 
-from dico_tf import quiet
+from dico_tf import startup
 
-quiet.tensorflow()  # before anything else imports it, for a third of its start
+startup.tensorflow()  # before anything else imports it, for a third of its start
 
 from dico_tf.export.convert import main  # noqa: E402
 

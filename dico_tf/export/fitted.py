@@ -12,7 +12,7 @@ from dico_tf.errors import UserError
 from dico_tf.export import litert
 from dico_tf.export.material import Material
 from dico_tf.files.member_kinds import RUN
-from dico_tf.training.assemble import TrainedRun
+from dico_tf.training.build import TrainedRun
 
 
 def committee(path: str | Path, run: TrainedRun) -> Committee:

@@ -10,7 +10,7 @@ from dico_tf.errors import UserError
 from dico_tf.evaluation import report
 from dico_tf.export import litert
 from dico_tf.files import manifest
-from dico_tf.training.assemble import TrainedRun
+from dico_tf.training.build import TrainedRun
 from dico_tf.training.progress import Bar
 
 

@@ -10,8 +10,8 @@ from dico_tf.cotrain.dico import DiCo
 from dico_tf.data.pipeline import plain_faults
 from dico_tf.data.source import Split
 from dico_tf.evaluation import judge
-from dico_tf.training import passes
-from dico_tf.training.assemble import TrainedRun
+from dico_tf.training import steps
+from dico_tf.training.build import TrainedRun
 from dico_tf.training.progress import Bar
 
 
@@ -48,7 +48,7 @@ class Material:
 def _logits(run: TrainedRun, model: DiCo, part: Split) -> np.ndarray:
     bar = Bar("what the network says", part.size)
     try:
-        return passes.predict(model, part, run.config.run.evaluation_batch_size, bar)
+        return steps.predict(model, part, run.config.run.evaluation_batch_size, bar)
     finally:
         bar.close()
 

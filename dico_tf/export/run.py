@@ -21,7 +21,7 @@ from dico_tf.export.material import Material
 from dico_tf.export.pipeline import Item, Pipeline
 from dico_tf.files import manifest
 from dico_tf.files.manifest import COMMITTEE, SAVED_MODEL
-from dico_tf.training.assemble import TrainedRun
+from dico_tf.training.build import TrainedRun
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -9,11 +9,11 @@ from typing import Any
 
 import keras
 
-from dico_tf.divide.networks.blueprint import read, written
+from dico_tf.divide.networks.architecture import read, written
 from dico_tf.divide.networks.cost import Cost
 from dico_tf.divide.networks.graph import flat, weightless
-from dico_tf.divide.networks.logits import foreign_ending
 from dico_tf.divide.networks.plan import Plan, plan
+from dico_tf.divide.networks.strip_softmax import foreign_ending
 from dico_tf.errors import UserError
 from dico_tf.layers.image import Normalisation
 

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from dico_tf.training import state
+from dico_tf.training import variables
 
 
 def _norms(model) -> list[keras.layers.BatchNormalization]:
@@ -46,10 +46,10 @@ def recalibrate(model, batches: Iterable[dict[str, tf.Tensor]]) -> None:
 @contextlib.contextmanager
 def averaged(model, batches: Iterable[dict[str, tf.Tensor]]) -> Iterator[None]:
     """Inside, the model holds the averaged weights; afterwards, exactly what it held before."""
-    named = state.weights(model)
-    before = state.read(named)
+    named = variables.weights(model)
+    before = variables.values(named)
     try:
-        for name, average in state.averages(model).items():
+        for name, average in variables.averages(model).items():
             named[name].assign(average.numpy())
         recalibrate(model, batches)
         yield

@@ -8,7 +8,7 @@ from typing import Any
 
 from dico_tf.errors import UserError
 from dico_tf.files.arrays import read_facts, read_part, write_folder
-from dico_tf.training import state
+from dico_tf.training import variables
 
 
 class Checkpoints:
@@ -30,7 +30,10 @@ class Checkpoints:
 
     def save(self, model, facts: dict[str, Any]) -> None:
         step = int(model.step.numpy())
-        parts = {"weights": state.read(state.weights(model)), "progress": state.read(state.progress(model))}
+        parts = {
+            "weights": variables.values(variables.weights(model)),
+            "progress": variables.values(variables.progress(model)),
+        }
         if not self.chief:
             return
         write_folder(self.path(step), parts, {**facts, "step": step, "identity": self.identity})
@@ -39,7 +42,7 @@ class Checkpoints:
 
     def save_best(self, model, facts: dict[str, Any]) -> None:
         """The weights that were selected: raw or averaged, as the model holds them now."""
-        arrays = state.read(state.weights(model))
+        arrays = variables.values(variables.weights(model))
         if self.chief:
             facts = {**facts, "step": int(model.step.numpy()), "identity": self.identity}
             write_folder(self.best, {"weights": arrays}, facts)
@@ -63,7 +66,7 @@ class Checkpoints:
         facts = read_facts(path)
         if facts.get("identity", self.identity) != self.identity:  # earlier versions wrote none
             raise UserError(f"{path} belongs to a run of another config")
-        weights, progress = state.weights(model), state.progress(model)
+        weights, progress = variables.weights(model), variables.progress(model)
         arrays = {**read_part(path, "weights"), **read_part(path, "progress")}
-        state.assign({**weights, **progress}, arrays, str(path))
+        variables.assign({**weights, **progress}, arrays, str(path))
         return facts

@@ -13,10 +13,10 @@ from dico_tf.data.order import plan
 from dico_tf.data.pipeline import evaluation_batches, plain_faults, training_batches
 from dico_tf.data.source import Split
 from dico_tf.errors import UserError
-from dico_tf.training import passes
+from dico_tf.training import steps
 from dico_tf.training.averaging import averaged
 from dico_tf.training.checkpoints import Checkpoints
-from dico_tf.training.journal import PICTURES, Journal
+from dico_tf.training.metrics_log import PICTURES, Journal
 from dico_tf.training.progress import Bar, epoch_line
 from dico_tf.training.strategy import Devices
 
@@ -48,9 +48,9 @@ class Loop:
         self.steps_per_epoch = train.size // self.batch_size
         self.epochs_done, self.best, self.rows, self.seconds = 0, None, [], 0.0
         self._asked_to_stop = 0.0
-        self._step = passes.train_function(devices, model)
+        self._step = steps.train_function(devices, model)
         self._places = tf.function(model.views.windows, autograph=False)  # drawn up once, not for every epoch
-        self._evaluate = passes.Evaluator(devices, model, config.run.evaluation_batch_size)
+        self._evaluate = steps.Evaluator(devices, model, config.run.evaluation_batch_size)
         self.journal: Journal | None = None
 
     def resume(self) -> None:

@@ -19,7 +19,7 @@ from dico_tf.files import atomic, json_files
 from dico_tf.files.json_files import read_of_run
 from dico_tf.models.audit import audit
 from dico_tf.models.menu import PRESETS, find
-from dico_tf.training import assemble, state, workdir
+from dico_tf.training import build, variables, workdir
 from dico_tf.training.checkpoints import Checkpoints
 from dico_tf.training.loop import Loop
 from dico_tf.training.optimizers import optimizer
@@ -44,18 +44,18 @@ def splits(config: Config, source: Source) -> dict[str, Split]:
 
 def _needed_space(model, config: Config) -> int:
     """Checkpoints being kept and written, and the best: weights, momenta and averages."""
-    weights, progress = state.size(state.weights(model)), state.size(state.progress(model))
+    weights, progress = variables.size(variables.weights(model)), variables.size(variables.progress(model))
     return (config.run.keep + 1) * (weights + progress) + 2 * weights
 
 
 def _build(config: Config, place: Devices, data: dict[str, Any], reference: Any, steps_per_epoch: int):
     keras.utils.set_random_seed(config.run.seed)
     with place.strategy.scope():
-        model = assemble.network(config, data, reference)
-        assemble.check_rows(model, config, place.strategy.num_replicas_in_sync)
+        model = build.network(config, data, reference)
+        build.check_rows(model, config, place.strategy.num_replicas_in_sync)
         decay = weight_decay.of_branch(config, data["image_size"])
-        variables, networks = model.branch_variables, len(model.learners)
-        model.compile(optimizer(config.optimisation, steps_per_epoch, decay, variables, networks))
+        networks = len(model.learners)
+        model.compile(optimizer(config.optimisation, steps_per_epoch, decay, model.branch_variables, networks))
         if not model.optimizer.built:  # mixed_float16 wraps it
             model.optimizer.build(model.branch_variables)
     return model
@@ -94,7 +94,7 @@ def train(
     Raises:
         Stopped: after a signal.
     """
-    asked = assemble.wanted(config)
+    asked = build.wanted(config)
     _check_division(config.network)
     _check_views(config)
     folder = Path(config.run.workdir) if config.run.workdir else workdir.default(config)
@@ -123,7 +123,7 @@ def _train(
     source = sources.load(asked, config.run.seed)
     parts = splits(config, source)
     _check_sizes(config, source, parts)
-    data, teacher = assemble.facts(source), None
+    data, teacher = build.facts(source), None
     if config.cotraining.class_weights == ("balanced",):
         data["class_counts"] = class_counts(parts["train"], len(source.class_names))
     if config.cotraining.teacher and open_teacher:
@@ -142,7 +142,7 @@ def _train(
     loop = Loop(config, place, model, parts["train"], parts[config.run.select], checkpoints, say)
     loop.resume()
     if not loop.step and config.run.init_from:
-        _say_carried(assemble.start_from(model, config.run.init_from), config.run.init_from, say)
+        _say_carried(build.start_from(model, config.run.init_from), config.run.init_from, say)
     if place.chief:  # of a run that continues, too: what is free may have changed
         json_files.write(folder / "config.json", workdir.describe(config, data, reference))
         atomic.write_text(folder / "run.flags", flags_text)

@@ -12,7 +12,7 @@ from dico_tf.cotrain.methods.dico import Dico
 from dico_tf.data.masks import VOID
 from dico_tf.errors import UserError
 from dico_tf.layers.stochastic_depth import droppings
-from dico_tf.training import state
+from dico_tf.training import variables
 from tests.cotrain.test_segmenter import cross_entropy, made
 
 # One picture of 2x2 pixels, two classes, two submodels. The last pixel is void.
@@ -83,7 +83,7 @@ def test_whole_networks_are_scored_as_a_segmenters(pair):
 def test_a_step_sees_every_crop_twice_and_tells_how_far_submodels_are_apart():
     model = submodels(splits=2)
     images, masks = made(4)
-    names = state.weights(model)
+    names = variables.weights(model)
     before = {name: names[name].numpy() for name in ("branch_0/patches/kernel", "branch_1/logits_auxiliary/kernel")}
     seen = []
     layer = droppings(model.learners[1])[0]

@@ -11,7 +11,7 @@ from dico_tf.cotrain.losses import LabelLoss, jensen_shannon, kullback_leibler
 from dico_tf.data.masks import VOID
 from dico_tf.errors import UserError
 from dico_tf.evaluation import segmentation
-from dico_tf.training import state
+from dico_tf.training import variables
 from tests.data import scenery
 
 DRAW = np.random.default_rng(0)
@@ -150,7 +150,7 @@ def test_an_image_without_any_class_changes_no_weight():
 
 def test_the_second_head_is_learned_and_kept_but_not_asked():
     model = segmenter()
-    names = state.weights(model)
+    names = variables.weights(model)
     assert {"branch_0/logits_auxiliary/kernel", "branch_1/auxiliary_conv/kernel"} <= set(names)
     assert not [layer for layer in model.branches[0].layers if "auxiliary" in layer.name]
     assert len(model.branch_variables) == len(model.trainable_variables)
@@ -158,7 +158,7 @@ def test_the_second_head_is_learned_and_kept_but_not_asked():
     step(model, *made(4))
     assert (names["branch_1/logits_auxiliary/kernel"].numpy() != before).any()
     without = segmenter(auxiliary_weight=0.0)
-    assert set(state.weights(without)) == {name for name in names if "auxiliary" not in name}
+    assert set(variables.weights(without)) == {name for name in names if "auxiliary" not in name}
 
 
 def test_pieces_of_a_batch_learn_what_the_batch_does():

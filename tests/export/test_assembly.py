@@ -21,7 +21,7 @@ from dico_tf.evaluation.averaging import softmax
 from dico_tf.evaluation.members.opening import opened
 from dico_tf.export.gathered import gathered
 from dico_tf.files import manifest
-from dico_tf.training.assemble import trained_run
+from dico_tf.training.build import trained_run
 from tests.edge import gateways, workers
 from tests.export import assemblies, models
 

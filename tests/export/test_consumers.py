@@ -17,7 +17,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from dico_tf.data import pictures
 from dico_tf.evaluation.averaging import combine, softmax
 from dico_tf.export import tf_serving
-from dico_tf.training.assemble import trained_run
+from dico_tf.training.build import trained_run
 
 HERE = Path(__file__).parent
 BRANCH = {"probabilities", "class_id", "logits"}

@@ -19,7 +19,7 @@ from dico_tf.export import tf_serving
 from dico_tf.export.fitted import committee as fitting
 from dico_tf.files import manifest
 from dico_tf.files.tables import read_predictions
-from dico_tf.training.assemble import trained_run
+from dico_tf.training.build import trained_run
 from tests.export.conftest import ROOT, script
 from tests.export.test_consumers import HERE, NOISE
 

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
-from dico_tf.divide.networks import blueprint
+from dico_tf.divide.networks import architecture
 from dico_tf.evaluation.averaging import combine, softmax
 from dico_tf.export import convert, graph, litert, saved_model
 from dico_tf.models.menu import PRESETS
@@ -153,6 +153,6 @@ def test_a_network_of_ones_own_is_read_in_float32():
             keras.layers.Dense(3, dtype="mixed_bfloat16"),
         ]
     )
-    found = blueprint.read(blueprint.in_float32(blueprint.written(with_policy)))
+    found = architecture.read(architecture.in_float32(architecture.written(with_policy)))
     assert {layer.compute_dtype for layer in with_policy.layers} != {"float32"}
     assert {layer.compute_dtype for layer in found.layers} == {"float32"}

@@ -13,7 +13,7 @@ from dico_tf.errors import UserError  # noqa: E402
 from dico_tf.layers.image import Sides, sides  # noqa: E402
 from dico_tf.models import convnext, pit, regnet, swin, torch_weights, vit, xcit  # noqa: E402
 from dico_tf.models.menu import PRESETS, Preset  # noqa: E402
-from dico_tf.training import assemble  # noqa: E402
+from dico_tf.training import build  # noqa: E402
 from tests.models.timm_oracle import timm  # noqa: E402
 
 timm = timm()
@@ -176,7 +176,7 @@ def test_a_run_begins_with_a_checkpoint_of_timm_and_a_fresh_head(tmp_path):
     path = saved(network(name, 9, num_classes=9, **{**options, "depth": 4}), tmp_path / "timm.pth")
     model = DiCo("vit_tiny", 1, classes=CLASSES, mean=MEAN, std=STD)
     head = model.branches[0].get_layer("logits").kernel.numpy()
-    assert assemble.start_from(model, path).fresh == ["branch_0/logits/kernel", "branch_0/logits/bias"]
+    assert build.start_from(model, path).fresh == ["branch_0/logits/kernel", "branch_0/logits/bias"]
     assert np.array_equal(model.branches[0].get_layer("logits").kernel, head)
     with pytest.raises(UserError, match=r"branch 0: logits kernel is 64x5, and here 64x9; give the --model"):
         torch_weights.load(model, path)

@@ -11,7 +11,7 @@ from dico_tf.cotrain.dico import DiCo  # noqa: E402
 from dico_tf.errors import UserError  # noqa: E402
 from dico_tf.models import efficientnet, resnet, resnexst, resnext, se_resnet, shake_shake, torch_weights, wrn  # noqa: E402
 from dico_tf.models.menu import PRESETS, Preset  # noqa: E402
-from dico_tf.training import assemble  # noqa: E402
+from dico_tf.training import build  # noqa: E402
 from tests.models.torch_networks import residual, shake  # noqa: E402
 from tests.models.torch_networks.counterparts import KNOWN, counterpart  # noqa: E402
 from tests.models.torch_networks.parts import Divided, Normalised, Registration, shuffled  # noqa: E402
@@ -126,7 +126,7 @@ def test_a_run_begins_with_a_checkpoint_and_a_fresh_head(tmp_path):
     path = _saved([network], tmp_path / "published.pth.tar")
     model = DiCo("resnet_tiny", 1, classes=5)
     head = model.branches[0].get_layer("logits").kernel.numpy()
-    assert assemble.start_from(model, path).fresh == ["branch_0/logits/kernel", "branch_0/logits/bias"]
+    assert build.start_from(model, path).fresh == ["branch_0/logits/kernel", "branch_0/logits/bias"]
     assert np.array_equal(model.branches[0].get_layer("logits").kernel, head)
     stem = model.branches[0].get_layer("stem_conv").kernel.numpy()
     assert np.array_equal(stem.transpose(3, 2, 0, 1), network.stem[0].weight.detach())

@@ -13,7 +13,7 @@ from dico_tf import config
 from dico_tf.errors import UserError
 from dico_tf.files import json_files
 from dico_tf.files.arrays import read_facts, read_part, write_folder
-from dico_tf.training import journal, state, workdir
+from dico_tf.training import metrics_log, variables, workdir
 
 ROOT = Path(__file__).parents[2]
 ARRAYS = {
@@ -99,23 +99,23 @@ def test_nothing_is_assigned_where_one_array_does_not_fit():
     held = {name: Held(np.zeros_like(array)) for name, array in ARRAYS.items()}
     wrong = {**ARRAYS, "branch_0/dropout/seed": np.zeros(3, np.uint32)}
     with pytest.raises(UserError, match=r"is of another network: branch_0/dropout/seed is \(3,\), not \(2,\)"):
-        state.assign(held, wrong, "best")
+        variables.assign(held, wrong, "best")
     with pytest.raises(UserError, match="stem_conv/kernel is missing; branch_1/x is foreign"):
-        state.assign(
+        variables.assign(
             held, {"branch_0/dropout/seed": ARRAYS["branch_0/dropout/seed"], "branch_1/x": np.zeros(1)}, "best"
         )
     assert not any(h.value.any() for h in held.values())
-    state.assign(held, ARRAYS, "best")
+    variables.assign(held, ARRAYS, "best")
     assert held["branch_0/stem_conv/kernel"].value.sum() == 66
 
 
 def test_the_journal_starts_from_the_checkpoints_rows(tmp_path):
-    first = journal.Journal(tmp_path, [])
+    first = metrics_log.Journal(tmp_path, [])
     for epoch in range(3):
         first.add({"epoch": epoch, "loss": 1.0 / (epoch + 1), "branch_accuracy": [0.1, 0.2]})
     first.close()
     (tmp_path / "metrics.jsonl").open("a").write('{"epoch": 3, "lo')
-    again = journal.Journal(tmp_path, first.rows[:2])
+    again = metrics_log.Journal(tmp_path, first.rows[:2])
     again.add({"epoch": 2, "loss": 0.25, "branch_accuracy": [0.3, 0.4]})
     again.close()
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]

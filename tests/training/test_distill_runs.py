@@ -8,7 +8,7 @@ import pytest
 
 from dico_tf.config import from_values
 from dico_tf.data.class_counts import class_counts
-from dico_tf.training import assemble
+from dico_tf.training import build
 
 WORDS = [
     "--dataset=digits", "--model=wrn_tiny", "--splits=2", "--image_size=16", "--batch_size=256", "--lr=0.05",
@@ -42,7 +42,7 @@ def test_epochs_are_evaluated_every_few_and_at_the_end(teacher):
 
 
 def test_a_run_counts_its_classes_and_keeps_the_weights(teacher):
-    run = assemble.trained_run(teacher)
+    run = build.trained_run(teacher)
     counts = run.data["class_counts"]
     assert len(counts) == 10 and sum(counts) == run.data["sizes"]["train"] - 100
     weights = np.array(run.network().settings.class_weights)

@@ -9,7 +9,7 @@ from dico_tf.errors import UserError
 from dico_tf.files import json_files
 from dico_tf.files.arrays import write_folder
 from dico_tf.layers import bicubic
-from dico_tf.training import assemble, state, workdir
+from dico_tf.training import build, variables, workdir
 
 
 def data(size: int, classes: int = 3) -> dict:
@@ -21,16 +21,16 @@ def run(tmp_path_factory):
     """A folder as a run at 32 pixels leaves it, of weights that nobody trained."""
     folder = tmp_path_factory.mktemp("run")
     config = from_values({"model": "vit_tiny", "method": "cosub"})
-    model = assemble.network(config, data(32))
-    weights = state.read(state.weights(model))
+    model = build.network(config, data(32))
+    weights = variables.values(variables.weights(model))
     write_folder(folder / "best", {"weights": weights}, {"epoch": 0})
     json_files.write(folder / "config.json", workdir.describe(config, data(32), "vit_tiny"))
     return folder, weights
 
 
 def started(folder, config: Config, size: int, classes: int = 3):
-    model = assemble.network(config, data(size, classes))
-    return assemble.start_from(model, folder).fresh, state.read(state.weights(model))
+    model = build.network(config, data(size, classes))
+    return build.start_from(model, folder).fresh, variables.values(variables.weights(model))
 
 
 @pytest.mark.parametrize("method", ["dico", "cosub"])
@@ -50,10 +50,10 @@ def test_what_a_run_drops_is_drawn_by_its_own_seed_whatever_it_begins_with(run):
     found = []
     for seed in (1, 2):
         keras.utils.set_random_seed(seed)
-        model = assemble.network(from_values({"model": "vit_tiny", "method": "cosub"}), data(32))
-        fresh = state.read(state.weights(model))
-        assemble.start_from(model, folder)
-        after = state.read(state.weights(model))
+        model = build.network(from_values({"model": "vit_tiny", "method": "cosub"}), data(32))
+        fresh = variables.values(variables.weights(model))
+        build.start_from(model, folder)
+        after = variables.values(variables.weights(model))
         found.append([after[name] for name in after if name.endswith("seed_generator_state")])
         assert np.array_equal(found[-1], [fresh[name] for name in fresh if name.endswith("seed_generator_state")])
         assert np.array_equal(after["branch_0/block1_dense1/kernel"], before["branch_0/block1_dense1/kernel"])

@@ -6,7 +6,7 @@ import pytest
 
 from dico_tf.errors import UserError
 from dico_tf.training import loop
-from dico_tf.training.journal import Journal
+from dico_tf.training.metrics_log import Journal
 from tests.files.small_disk import small_disk
 
 RECIPE = [

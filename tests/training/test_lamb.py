@@ -10,7 +10,7 @@ import pytest
 
 from dico_tf.config import Optimisation
 from dico_tf.cotrain import DiCo
-from dico_tf.training import state
+from dico_tf.training import variables
 from dico_tf.training.lamb import Lamb
 from dico_tf.training.optimizers import AdamW, optimizer
 
@@ -100,8 +100,8 @@ def test_branches_train_with_it_and_a_step_goes_on_where_it_was_left():
     model, other = _model(), _model()
     assert model.optimizer.networks == 2 and len(model.optimizer._momentums) == len(model.branch_variables)
     model.train_step(batch)
-    for kind in (state.weights, state.progress):
-        state.assign(kind(other), state.read(kind(model)), "here")
+    for kind in (variables.weights, variables.progress):
+        variables.assign(kind(other), variables.values(kind(model)), "here")
     for each in (model, other):
         each.train_step(batch)
     assert all(np.array_equal(a.numpy(), b.numpy()) for a, b in zip(model.variables, other.variables, strict=True))

@@ -18,7 +18,7 @@ from dico_tf.evaluation.averaging import combine, softmax
 from dico_tf.evaluation.finish import finish
 from dico_tf.evaluation.judge import images, judge
 from dico_tf.files import tables
-from dico_tf.training.assemble import trained_run
+from dico_tf.training.build import trained_run
 from dico_tf.training.loop import Loop
 from dico_tf.training.run import train
 from tests.data import streets

@@ -16,7 +16,7 @@ from dico_tf.files import json_files
 from dico_tf.files.arrays import write_folder
 from dico_tf.layers import bicubic
 from dico_tf.models.menu import PRESETS
-from dico_tf.training import assemble, state, workdir
+from dico_tf.training import build, variables, workdir
 from tests.data import scenery
 from tests.training.test_segmentation_runs import called
 
@@ -31,7 +31,7 @@ SCENES = [
 def run_of(folder, config, facts):
     """What a run of it would leave, with the weights it began with."""
     folder.mkdir()
-    weights = state.read(state.weights(assemble.network(config, facts)))
+    weights = variables.values(variables.weights(build.network(config, facts)))
     json_files.write(folder / "config.json", workdir.describe(config, facts, config.network.model))
     write_folder(folder / "best", {"weights": weights}, {"epoch": 0, "select": "validation", "weights": "raw"})
     return folder
@@ -61,7 +61,7 @@ def _json(path):
 
 def _asked(**more):
     asked = {"task": "segmentation", "model": "upernet_vit_tiny", "image_size": 32, **more}
-    return assemble.network(from_values(asked), {**FACTS, "class_names": list("abc"), "image_size": 32})
+    return build.network(from_values(asked), {**FACTS, "class_names": list("abc"), "image_size": 32})
 
 
 @pytest.mark.slow
@@ -93,7 +93,7 @@ def test_pictures_of_any_size_are_answered(made, scenes, tmp_path, capsys):
 def test_a_run_is_a_member_that_answers_any_size_and_counts_its_windows(made, scenes):
     (member,) = segmenters.opened([str(made)], 3)
     picture = np.asarray(Image.open(scenes / "test/images/000.png"))[None]
-    model = assemble.trained_run(made).network()
+    model = build.trained_run(made).network()
     assert member.answer(picture).shape == (1, 36, 44, 3)
     whole = picture[:, :32, :32]
     assert member.answer(whole) == pytest.approx(np.asarray(model.branches[0](whole)), abs=1e-5)
@@ -103,8 +103,8 @@ def test_a_run_is_a_member_that_answers_any_size_and_counts_its_windows(made, sc
 
 def test_a_classifier_s_run_gives_its_backbone_with_places_resized(classifier):
     model = _asked()
-    carried, kept = assemble.start_from(model, classifier), assemble.trained_run(classifier).arrays
-    found, table = state.read(state.weights(model)), "branch_0/positions/table"
+    carried, kept = build.start_from(model, classifier), build.trained_run(classifier).arrays
+    found, table = variables.values(variables.weights(model)), "branch_0/positions/table"
     assert np.array_equal(found[table], bicubic.resized(kept[table], (8, 8))) and kept[table].shape == (4, 4, 64)
     shared = [name for name in kept if "/block" in name and not name.endswith("state")]
     assert len(shared) == 4 * 14 and all(np.array_equal(found[name], kept[name]) for name in shared)
@@ -118,7 +118,7 @@ def test_a_classifier_s_run_gives_its_backbone_with_places_resized(classifier):
 
 def test_what_a_run_s_weights_do_not_fit_is_refused_with_what_would(classifier, made):
     with pytest.raises(UserError, match=r"is vit_tiny in 1 branches, which does not fit: .* or a run of --model=swin"):
-        assemble.start_from(_asked(model="upernet_swin_mini"), classifier)
-    backwards = assemble.network(from_values(DIGITS), FACTS)
+        build.start_from(_asked(model="upernet_swin_mini"), classifier)
+    backwards = build.network(from_values(DIGITS), FACTS)
     with pytest.raises(UserError, match="is upernet_vit_tiny in 1 branches, which does not fit: 2 variables differ"):
-        assemble.start_from(backwards, made)
+        build.start_from(backwards, made)

@@ -16,7 +16,7 @@ from dico_tf.cli import train
 from dico_tf.config import from_json, from_values, to_values
 from dico_tf.files import tables
 from dico_tf.models.torch_weights import Carried
-from dico_tf.training import assemble, passes, state
+from dico_tf.training import build, steps, variables
 from tests.commands import succeeded
 
 ROOT = Path(__file__).parents[2]
@@ -232,18 +232,18 @@ def test_other_classes_get_a_fresh_head_and_nothing_else_does(averaged, digits):
     folder, shown = averaged
     heads = [f"branch_{s}/logits/{name}" for s in (0, 1) for name in ("kernel", "bias")]
     assert f"weights from {digits}, fresh: {', '.join(heads)}" in shown
-    run, before = assemble.trained_run(folder), assemble.trained_run(digits)
+    run, before = build.trained_run(folder), build.trained_run(digits)
     model = run.network()
-    assert assemble.start_from(model, digits).fresh == heads
-    found = state.read(state.weights(model))
+    assert build.start_from(model, digits).fresh == heads
+    found = variables.values(variables.weights(model))
     assert [n for n in found if n not in heads and not np.array_equal(found[n], before.arrays[n])] == []
 
 
 def test_the_same_classes_start_from_the_same_weights(digits):
-    run = assemble.trained_run(digits)
-    model = assemble.network(run.config, run.data)
-    assert assemble.start_from(model, digits) == Carried(fresh=[], unused=[])
-    found = state.read(state.weights(model))
+    run = build.trained_run(digits)
+    model = build.network(run.config, run.data)
+    assert build.start_from(model, digits) == Carried(fresh=[], unused=[])
+    found = variables.values(variables.weights(model))
     assert found.keys() == run.arrays.keys()
     assert [n for n in found if not np.array_equal(found[n], run.arrays[n])] == []
 
@@ -282,9 +282,9 @@ def test_selection_on_the_test_images_is_marked_and_max_steps_stops(days, here, 
 
 def test_the_best_checkpoint_is_that_of_the_best_validation(days, tmp_path, monkeypatch):
     scores = iter([0.5, 0.9, 0.7])
-    evaluate = passes.Evaluator.__call__
+    evaluate = steps.Evaluator.__call__
     better = lambda evaluator, split: {**evaluate(evaluator, split), "ensemble_accuracy": next(scores)}  # noqa: E731
-    monkeypatch.setattr(passes.Evaluator, "__call__", better)
+    monkeypatch.setattr(steps.Evaluator, "__call__", better)
     _taught(tmp_path, f"--dataset=folder:{days}", *PICTURES, "--epochs=3", "--save_every=6", "--keep=3")
     assert _json(tmp_path / "summary.json")["best_epoch"] == _json(tmp_path / "best" / "state.json")["epoch"] == 1
     best, second = (np.load(tmp_path / path / "weights.npz") for path in ("best", "checkpoints/step_10"))

@@ -85,7 +85,7 @@ def test_an_evaluation_is_of_exactly_what_the_predictions_keep(trained):
 def test_scores_do_not_depend_on_how_many_images_pass_at_once(trained, monkeypatch):
     from dico_tf.evaluation import scenes
     from dico_tf.evaluation.judge import images
-    from dico_tf.training.assemble import trained_run
+    from dico_tf.training.build import trained_run
 
     run = trained_run(trained)
     split = images(run)["test"]

@@ -14,7 +14,7 @@ from dico_tf.evaluation.members.opening import opened
 from dico_tf.files.arrays import read_part, write_folder
 from dico_tf.layers import bicubic
 from dico_tf.layers.stochastic_depth import droppings
-from dico_tf.training import assemble, state
+from dico_tf.training import build, variables
 from dico_tf.training.run import train
 
 RECIPE = {
@@ -51,7 +51,7 @@ def test_a_run_that_was_interrupted_draws_and_learns_as_one_that_was_not(whole, 
 
 
 def test_a_run_remembers_its_rate_and_answers_with_the_whole_network(whole):
-    trained = assemble.trained_run(whole)
+    trained = build.trained_run(whole)
     model = trained.network()
     assert model.settings.method == "cosub"
     assert [layer.rate for layer in droppings(model.branches[0])] == [0.3] * 8
@@ -64,11 +64,11 @@ def test_a_run_remembers_its_rate_and_answers_with_the_whole_network(whole):
 
 
 def test_another_size_takes_the_same_weights_with_its_places_resized(whole):
-    trained = assemble.trained_run(whole)
+    trained = build.trained_run(whole)
     config = from_values({**RECIPE, "drop_path": 0.1, "image_size": 32})
-    model = assemble.network(config, {**trained.data, "image_size": 32})
-    assert assemble.start_from(model, whole).fresh == []
-    found, table = state.read(state.weights(model)), "branch_0/positions/table"
+    model = build.network(config, {**trained.data, "image_size": 32})
+    assert build.start_from(model, whole).fresh == []
+    found, table = variables.values(variables.weights(model)), "branch_0/positions/table"
     assert found[table].shape == (8, 8, 64)
     assert np.array_equal(found[table], bicubic.resized(trained.arrays[table], (8, 8)))
     others = [name for name in found if name != table and not name.endswith("state")]
@@ -80,16 +80,16 @@ def test_another_size_takes_the_same_weights_with_its_places_resized(whole):
 
 def test_a_run_without_drops_gives_its_weights_to_one_with(whole, tmp_path):
     still = {**RECIPE, "method": "dico", "drop_path": 0.0}
-    trained = assemble.trained_run(whole)
-    plain = assemble.network(from_values(still), trained.data)
-    assert assemble.start_from(plain, whole).fresh == []
+    trained = build.trained_run(whole)
+    plain = build.network(from_values(still), trained.data)
+    assert build.start_from(plain, whole).fresh == []
     assert droppings(plain.branches[0]) == []
     folder = tmp_path / "plain"  # as a run without drops would be: it has drawn nothing
     shutil.copytree(whole, folder)
     kept = {name: array for name, array in trained.arrays.items() if not name.endswith("state")}
     write_folder(folder / "best", {"weights": kept}, {"epoch": 0, "score": 0.1})
-    dropping = assemble.network(from_values(RECIPE), trained.data)
-    assert assemble.start_from(dropping, folder).fresh == []
+    dropping = build.network(from_values(RECIPE), trained.data)
+    assert build.start_from(dropping, folder).fresh == []
 
 
 def test_batches_too_small_to_drop_rows_of_are_refused_with_what_would_do(tmp_path):
@@ -100,8 +100,8 @@ def test_batches_too_small_to_drop_rows_of_are_refused_with_what_would_do(tmp_pa
     with pytest.raises(UserError, match=r"--batch_size=8 gives a pass 4 rows.*--batch_size=40 or more"):
         run(tmp_path / "b", batch_size=8, accumulation=4)
     config = from_values({**RECIPE, "batch_size": 2, "drop_form": "masked"})
-    model = assemble.network(config, _data())
-    assemble.check_rows(model, config, 1)
+    model = build.network(config, _data())
+    build.check_rows(model, config, 1)
 
 
 def _data() -> dict:
@@ -131,7 +131,7 @@ def test_fewer_blocks_of_a_run_are_a_member_that_costs_less(whole):
 )
 def test_a_method_decides_on_copies_and_on_what_answers_are_compared_with(method, splits, copies, target):
     config = from_values({**RECIPE, "method": method, "splits": splits, "division": "params"})
-    model = assemble.network(config, _data(), precision="mixed_bfloat16")
+    model = build.network(config, _data(), precision="mixed_bfloat16")
     assert (model.method.copies, model.target, len(model.branches)) == (copies, target, splits)
     (rate,) = {layer.rate for layer in droppings(model.branches[0])}
     assert rate == pytest.approx(0.3 / splits**0.5)

@@ -8,7 +8,7 @@ from dico_tf import config
 from dico_tf.data.source import FEW, FOLDERS, SOURCES
 from dico_tf.errors import UserError
 from dico_tf.models.menu import PRESETS, check_task
-from dico_tf.training.assemble import TrainedRun, wanted
+from dico_tf.training.build import TrainedRun, wanted
 
 TASKS = next(field.metadata["choices"] for _, field in config.fields("data") if field.name == "task")
 

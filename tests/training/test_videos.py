@@ -13,7 +13,7 @@ import pytest
 
 from dico_tf.files import tables
 from dico_tf.models.menu import PRESETS
-from dico_tf.training import assemble
+from dico_tf.training import build
 from tests.commands import Ended, command
 from tests.data import films
 
@@ -78,7 +78,7 @@ def test_views_are_averaged_before_anything_decides_and_their_cost_is_counted(li
     assert found["views"] == {
         "clips": 2, "crops": 3, "size": 16, "macs_of_view": 2 * branch, "macs": 12 * branch,
     }  # fmt: skip
-    run = assemble.trained_run(folder)
+    run = build.trained_run(folder)
     from dico_tf.evaluation.judge import images
 
     model, split = run.network(), images(run)["test"]

@@ -17,7 +17,7 @@ from dico_tf.cotrain import DiCo
 from dico_tf.data.order import plan
 from dico_tf.data.pipeline import training_batches
 from dico_tf.data.source import Split
-from dico_tf.training import passes, state
+from dico_tf.training import steps, variables
 from dico_tf.training.optimizers import SGD
 from dico_tf.training.strategy import devices
 
@@ -36,7 +36,7 @@ def images() -> Split:
 
 def own_loop(place, model, split: Split) -> None:
     indices = plan(96, 32, 3, 0, worker=place.worker, workers=place.workers, replicas=place.replicas)
-    step, stop = passes.train_function(place, model), tf.constant(0.0)
+    step, stop = steps.train_function(place, model), tf.constant(0.0)
     model.begin_epoch(0)
     for batch in place.distribute(lambda: training_batches(split, indices)):
         step(batch, stop)
@@ -64,11 +64,11 @@ def take(how: str, folder: Path, settings: dict) -> None:
     else:
         own_loop(place, model, split)
     scores = model.results()  # every machine takes part in the sum
-    validation = passes.Evaluator(place, model, 20)(split)
+    validation = steps.Evaluator(place, model, 20)(split)
     if place.chief:
         found = {
-            **state.read(state.weights(model)),
-            **{f"ema/{name}": a.numpy() for name, a in state.averages(model).items()},
+            **variables.values(variables.weights(model)),
+            **{f"ema/{name}": a.numpy() for name, a in variables.averages(model).items()},
         }
         summed = {"scores": [scores["loss"], scores["agreement"], *scores["branch_accuracy"]]}
         summed["validation"] = [validation["loss"], *validation["branch_accuracy"], validation["ensemble_accuracy"]]

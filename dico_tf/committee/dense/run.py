@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dico_tf import quiet
+from dico_tf import startup
 from dico_tf.committee.dense import report
 from dico_tf.committee.dense.grid import Grid, window
 from dico_tf.committee.dense.search import Goal, Point, Pool, chosen, curves, front
@@ -71,7 +71,7 @@ def _check(asked: Scenes) -> None:
 
 
 def _opened(asked: Scenes, values: Mapping[str, Any]) -> tuple[list, Any, str]:
-    quiet.tensorflow()
+    startup.tensorflow()
     from dico_tf.data import source as data
     from dico_tf.evaluation.members.segmenters import opened
 

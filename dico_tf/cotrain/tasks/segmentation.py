@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from dico_tf.cotrain import segmentation_losses as pixels
 from dico_tf.cotrain.batch import Batch
+from dico_tf.cotrain.sliding_inference import Windowed
 from dico_tf.cotrain.tasks.task import Branch, Task, Truth
-from dico_tf.cotrain.whole_pictures import Windowed
 from dico_tf.data.masks import VOID
 from dico_tf.errors import UserError
 from dico_tf.layers.image import Normalisation

@@ -6,13 +6,13 @@ from typing import Any
 
 import keras
 
-from dico_tf.divide.networks import layers  # noqa: F401  registers how Keras' layers are narrowed
-from dico_tf.divide.networks.channels import Network, analyse
+from dico_tf.divide.networks import layer_rules  # noqa: F401  registers how Keras' layers are narrowed
 from dico_tf.divide.networks.cost import Cost, cost
 from dico_tf.divide.networks.graph import flat, weightless
-from dico_tf.divide.networks.narrow import build, divided_rates, rates
-from dico_tf.divide.networks.price import Prices
+from dico_tf.divide.networks.rebuild import build, divided_rates, rates
 from dico_tf.divide.networks.search import search
+from dico_tf.divide.networks.width_cost import Prices
+from dico_tf.divide.networks.width_tracing import Network, analyse
 from dico_tf.divide.networks.widths import Axis, Width
 from dico_tf.errors import UserError
 

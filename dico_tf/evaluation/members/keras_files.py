@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from dico_tf.cotrain.dico import DiCo
 from dico_tf.data import pictures
-from dico_tf.divide.networks import blueprint
+from dico_tf.divide.networks import architecture
 from dico_tf.divide.networks.cost import cost as counted
 from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import Cost
@@ -111,7 +111,7 @@ def in_float32(model: keras.Model) -> keras.Model:
     """The same network where it computes in float32, else another with its weights."""
     if all(layer.dtype_policy.name == "float32" for layer in keras_internals.sublayers(model)):
         return model
-    found = type(model).from_config(blueprint.in_float32(model.get_config()))
+    found = type(model).from_config(architecture.in_float32(model.get_config()))
     found.set_weights(model.get_weights())
     return found
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from dico_tf.data import pictures
 from dico_tf.data.shapes import CIFAR_LARGEST
-from dico_tf.divide.networks.blueprint import in_float32
+from dico_tf.divide.networks.architecture import in_float32
 from dico_tf.divide.networks.cost import cost as counted
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import combine
@@ -27,7 +27,7 @@ from dico_tf.layers.tokens import fitted
 from dico_tf.models.menu import Preset, find
 from dico_tf.models.submodel import shorter
 from dico_tf.registry import suggestion
-from dico_tf.training.assemble import TrainedRun, trained_run
+from dico_tf.training.build import TrainedRun, trained_run
 
 ENSEMBLE = "ensemble"
 OPTIONS = ("blocks",)

@@ -6,7 +6,7 @@ import numpy as np
 from dico_tf.divide.networks.cost import cost
 from dico_tf.divide.networks.graph import functional
 from dico_tf.divide.networks.plan import Plan, plan
-from dico_tf.divide.networks.price import Prices
+from dico_tf.divide.networks.width_cost import Prices
 
 
 def random_inputs(model: keras.Model, batch: int = 2):

@@ -11,12 +11,12 @@ import pytest
 from keras import layers
 
 from dico_tf.divide import divide_model, narrows
-from dico_tf.divide.networks.blueprint import read, written
-from dico_tf.divide.networks.channels import RULES
+from dico_tf.divide.networks.architecture import read, written
 from dico_tf.divide.networks.cost import cost
 from dico_tf.divide.networks.graph import weightless
 from dico_tf.divide.networks.plan import plan
-from dico_tf.divide.networks.price import Prices
+from dico_tf.divide.networks.width_cost import Prices
+from dico_tf.divide.networks.width_tracing import RULES
 from dico_tf.errors import UserError
 from dico_tf.models.menu import PRESETS
 from tests.divide.networks.contract import divided, sizes
@@ -247,7 +247,7 @@ def test_a_layer_of_ones_own_is_narrowed_by_the_width_in_its_config():
 
 
 def test_layers_can_be_taught(monkeypatch):
-    monkeypatch.setattr("dico_tf.divide.networks.channels.RULES", dict(RULES))
+    monkeypatch.setattr("dico_tf.divide.networks.width_tracing.RULES", dict(RULES))
     with pytest.raises(UserError, match=r"Scale 'scale' cannot be narrowed: .*teach it with @narrows\(Scale\)"):
         plan(around(Scale(name="scale")), 2)
 

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from dico_tf.divide.networks.following import KEEPS, MAKES
+from dico_tf.divide.networks.fallback_rules import KEEPS, MAKES
 
 PAGE = (Path(__file__).parents[3] / "docs" / "any_network.md").read_text(encoding="utf-8")
 

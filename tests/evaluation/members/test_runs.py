@@ -16,7 +16,7 @@ from dico_tf.evaluation.members.member import Member
 from dico_tf.evaluation.members.opening import opened
 from dico_tf.evaluation.members.polling import answers
 from dico_tf.files import manifest, tables
-from dico_tf.training.assemble import trained_run
+from dico_tf.training.build import trained_run
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dico_tf.cotrain.whole_pictures import Windowed, as_large
+from dico_tf.cotrain.sliding_inference import Windowed, as_large
 from dico_tf.evaluation.segmentation import enlarged
 from dico_tf.models import sliding
 

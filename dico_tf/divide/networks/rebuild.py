@@ -6,9 +6,9 @@ from typing import Any
 
 import keras
 
-from dico_tf.divide.networks.channels import PAGE, Axes, Network
 from dico_tf.divide.networks.graph import Call, copied, replay
-from dico_tf.divide.networks.logits import without_softmax
+from dico_tf.divide.networks.strip_softmax import without_softmax
+from dico_tf.divide.networks.width_tracing import PAGE, Axes, Network
 from dico_tf.divide.networks.widths import Axis, Width
 from dico_tf.errors import UserError
 from dico_tf.layers.convolution import GroupedConvolution

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import keras
 
-from dico_tf.divide.networks.channels import Axes, Step, constant, narrows
-from dico_tf.divide.networks.operations import OPERATIONS
+from dico_tf.divide.networks.operation_rules import OPERATIONS
+from dico_tf.divide.networks.width_tracing import Axes, Step, constant, narrows
 from dico_tf.divide.networks.widths import Axis, fixed, freeze, join
 
 MAKES = ("filters", "units", "output_dim", "features", "out_channels")  # config keys of a layer's own width

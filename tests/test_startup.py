@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dico_tf import quiet
+from dico_tf import startup
 
 ROOT = Path(__file__).parents[1]
 
@@ -26,7 +26,7 @@ def packages(tmp_path, monkeypatch):
 
 
 def test_what_is_absent_cannot_be_imported_for_a_while(packages):
-    with quiet._absent(("dico_known", "dico_new", "dico_nowhere")):
+    with startup._absent(("dico_known", "dico_new", "dico_nowhere")):
         assert importlib.import_module("dico_known") is packages
         with pytest.raises(ImportError):
             importlib.import_module("dico_new")
@@ -34,7 +34,7 @@ def test_what_is_absent_cannot_be_imported_for_a_while(packages):
 
 
 def test_it_is_there_again_when_what_was_imported_fails(packages):
-    with pytest.raises(ZeroDivisionError), quiet._absent(("dico_new",)):
+    with pytest.raises(ZeroDivisionError), startup._absent(("dico_new",)):
         _ = 1 / 0
     assert importlib.import_module("dico_new")
 
@@ -42,9 +42,8 @@ def test_it_is_there_again_when_what_was_imported_fails(packages):
 def test_the_reason_of_a_crash_while_tensorflow_starts_stays_on_the_screen(tmp_path):
     crash = "import os\nos.write(2, b'no such instruction\\n')\nos.abort()\n"
     (tmp_path / "tensorflow.py").write_text(crash)
-    code = (
-        f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]; from dico_tf import quiet; quiet.tensorflow()"
-    )
+    path = f"import sys\nsys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]\n"
+    code = f"{path}from dico_tf import startup\nstartup.tensorflow()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == -signal.SIGABRT and "no such instruction" in done.stderr
 
@@ -56,5 +55,5 @@ def test_the_level_of_messages_is_the_users_where_it_is_set(before, after, monke
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", before or "")
     if before is None:
         monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL")
-    quiet.tensorflow()
+    startup.tensorflow()
     assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == after

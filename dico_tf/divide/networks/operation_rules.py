@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from dico_tf.divide.networks.channels import Axes, Step
 from dico_tf.divide.networks.cost import labels
 from dico_tf.divide.networks.reshaping import reshaped
+from dico_tf.divide.networks.width_tracing import Axes, Step
 from dico_tf.divide.networks.widths import Axis, cut, fixed, join, side_by_side
 
 OPERATIONS: dict[str, Callable[[Step], Axes | list[Axes]]] = {}

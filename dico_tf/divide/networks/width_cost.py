@@ -6,9 +6,9 @@ from typing import Any
 
 import keras
 
-from dico_tf.divide.networks.channels import Axes, Network, Traced
 from dico_tf.divide.networks.cost import Cost, counter, multiply_adds, operands, total
-from dico_tf.divide.networks.narrow import called, remade, settled, settled_settings
+from dico_tf.divide.networks.rebuild import called, remade, settled, settled_settings
+from dico_tf.divide.networks.width_tracing import Axes, Network, Traced
 from dico_tf.divide.networks.widths import Width
 
 

@@ -12,7 +12,7 @@ from dico_tf.cotrain.dico import DiCo
 from dico_tf.cotrain.losses import balanced
 from dico_tf.data.source import Source
 from dico_tf.divide import weight_decay
-from dico_tf.divide.networks.blueprint import in_float32
+from dico_tf.divide.networks.architecture import in_float32
 from dico_tf.errors import UserError
 from dico_tf.files import atomic, checksums
 from dico_tf.files.arrays import read_facts, read_part
@@ -21,7 +21,7 @@ from dico_tf.layers.tokens import fitted
 from dico_tf.models import torch_weights
 from dico_tf.models.menu import PRESETS, check_task, find
 from dico_tf.models.torch_weights import Carried
-from dico_tf.training import state
+from dico_tf.training import variables
 from dico_tf.training.workdir import record
 
 
@@ -135,7 +135,7 @@ class TrainedRun:
 
     def network(self, precision: str = "") -> DiCo:
         model = network(self.config, self.data, self.reference, precision)
-        state.assign(state.weights(model), self.arrays, f"{self.workdir}/best")
+        variables.assign(variables.weights(model), self.arrays, f"{self.workdir}/best")
         return model
 
 
@@ -173,7 +173,7 @@ def _start_from_run(model: DiCo, workdir: str | Path) -> Carried:
     """
     run = trained_run(workdir)
     before, network = run.config.network, find(model.get_config()["model"])
-    named = {name: variable for name, variable in state.weights(model).items() if not name.endswith(_DRAWN)}
+    named = {name: variable for name, variable in variables.weights(model).items() if not name.endswith(_DRAWN)}
     arrays = {name: fitted(variable, run.arrays[name]) for name, variable in named.items() if name in run.arrays}
     fitting = {name: array for name, array in arrays.items() if array.shape == tuple(named[name].shape)}
     fresh = [name for name in named if name not in fitting]

@@ -3,11 +3,11 @@
 import keras
 import numpy as np
 
-from dico_tf.divide.networks.channels import Axes, Step, narrows
 from dico_tf.divide.networks.cost import labels
-from dico_tf.divide.networks.following import frozen
-from dico_tf.divide.networks.operations import concatenated, reordered, sizes
+from dico_tf.divide.networks.fallback_rules import frozen
+from dico_tf.divide.networks.operation_rules import concatenated, reordered, sizes
 from dico_tf.divide.networks.reshaping import merged, reshaped
+from dico_tf.divide.networks.width_tracing import Axes, Step, narrows
 from dico_tf.divide.networks.widths import Axis, evenly, fixed, freeze, groups, join
 
 K = keras.layers

@@ -39,7 +39,7 @@ def averages(model) -> dict[str, Any]:
     return {names[id(v)]: average for v, average in zip(model.branch_variables, moving, strict=True)}
 
 
-def read(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def values(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return {name: np.asarray(variable.numpy()) for name, variable in variables.items()}
 
 
