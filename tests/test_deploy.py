@@ -18,8 +18,8 @@ import yaml
 from dico_tf import flags
 from dico_tf.cli import serve
 from dico_tf.edge import gateway, options
-from dico_tf.edge.asking import addresses
-from dico_tf.edge.front import guard, rest, rpc, tls
+from dico_tf.edge.members import addresses
+from dico_tf.edge.server import access, grpc_server, rest, tls
 from dico_tf.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -84,7 +84,7 @@ def test_there_is_a_file_for_each_way_and_each_of_them_can_be_read():
 def test_every_flag_of_serve_exists_and_lets_it_start(words):
     verb, values = told(words)
     known = bool(values["token_file"] or values["tls_client_ca"])
-    guard.check_address(values["host"], tls=bool(values["tls_cert"]), known=known, insecure=values["insecure"])
+    access.check_address(values["host"], tls=bool(values["tls_cert"]), known=known, insecure=values["insecure"])
     assert values["token_file"] and bool(values["tls_cert"]) == (not values["insecure"])
     if verb == "worker":
         assert values["member"] in BRANCHES
@@ -195,7 +195,7 @@ def test_secrets_that_nobody_filled_in_let_nothing_start(tmp_path):
         for name, content in secret["stringData"].items():
             (tmp_path / name).write_text(content)
     with pytest.raises(UserError, match="at least 16"):
-        guard.token(str(tmp_path / "token"))
+        access.token(str(tmp_path / "token"))
     with pytest.raises(UserError, match="no certificate and its key"):
         tls.Server(cert=str(tmp_path / "tls.crt"), key=str(tmp_path / "tls.key"))
     with pytest.raises(UserError, match="no certificate"):
@@ -301,7 +301,7 @@ def test_envoy_leads_to_the_gateways_and_looks_after_them():
     assert place["address"] == "dico-gateway" and place["port_value"] == service["ports"][0]["port"]
     assert cluster["type"] == "STRICT_DNS" and service["clusterIP"] == "None", "or it would see one address only"
     (check,) = cluster["health_checks"]
-    assert check["grpc_health_check"]["service_name"] in ("", gateway.Gateway.name, rpc.INFERENCE)
+    assert check["grpc_health_check"]["service_name"] in ("", gateway.Gateway.name, grpc_server.INFERENCE)
     upstream = cluster["transport_socket"]["typed_config"]
     assert upstream["sni"] == place["address"]
     text = (DEPLOY / "envoy/envoy.yaml").read_text()

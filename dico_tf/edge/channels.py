@@ -2,7 +2,7 @@
 
 import grpc
 
-from dico_tf.edge.front import tls
+from dico_tf.edge.server import tls
 
 MESSAGE_BYTES = 64 * 2**20
 KEEPALIVE_MS = 10_000  # between looks whether the other end is there, while something is asked of it

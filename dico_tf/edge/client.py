@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError, Message
 
 from dico_tf.edge import channels, messages, tensors
 from dico_tf.edge.errors import EdgeError
-from dico_tf.edge.front import tls
+from dico_tf.edge.server import tls
 from dico_tf.edge.service import MIXED
 from dico_tf.errors import UserError
 from dico_tf.files.manifest import COMMITTEE

@@ -14,16 +14,17 @@ import numpy as np
 
 from dico_tf.data import pictures
 from dico_tf.edge import inputs, options, tensors
-from dico_tf.edge.asking import addresses
-from dico_tf.edge.asking.committee import Committee, Rules, convene
-from dico_tf.edge.asking.images import Images
-from dico_tf.edge.asking.poll import BelowQuorum, Poll
-from dico_tf.edge.asking.tally import Tally
-from dico_tf.edge.asking.verdict import Verdict
 from dico_tf.edge.errors import EdgeError, invalid, shown
-from dico_tf.edge.front import guard, tls
-from dico_tf.edge.front.door import Door
+from dico_tf.edge.members import addresses
+from dico_tf.edge.members.ask_all import BelowQuorum, Poll
+from dico_tf.edge.members.combine import Verdict
+from dico_tf.edge.members.committee import Committee, Rules, convene
+from dico_tf.edge.members.member_metrics import Tally
+from dico_tf.edge.members.outcome import Images
 from dico_tf.edge.messages import Answer, Asked, Value
+from dico_tf.edge.server import access, tls
+from dico_tf.edge.server.limits import ConcurrencyLimit, Limits
+from dico_tf.edge.server.listener import Door
 from dico_tf.edge.service import MIXED, Metadata, unknown
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import softmax
@@ -41,9 +42,9 @@ class Gateway:
 
     name = manifest.COMMITTEE
 
-    def __init__(self, committee: Committee, limits: guard.Limits, tally: Tally):
+    def __init__(self, committee: Committee, limits: Limits, tally: Tally):
         self.committee, self._limits, self._tally = committee, limits, tally
-        self._gate = guard.Gate(limits.concurrency)
+        self._gate = ConcurrencyLimit(limits.concurrency)
         # the same in every export that is taken
         self._views = {name: _View.of(committee.manifest.member(name)) for name in committee.manifest.branches}
         self._different = tuple(dict.fromkeys(self._views.values()))
@@ -191,7 +192,7 @@ def run(asked: options.Committee, door: options.Door, say: Callable[[str], None]
     found = manifest.load(os.path.abspath(asked.manifest))
     places = addresses.read(asked.members, found.branches)
     security = tls.Client(ca=asked.member_tls_ca, cert=asked.member_tls_cert, key=asked.member_tls_key)
-    token = guard.token(asked.member_token_file, "member_token_file") if asked.member_token_file else ""
+    token = access.token(asked.member_token_file, "member_token_file") if asked.member_token_file else ""
     _check_token(token, security, places, door.insecure)
     hedges, mixed = asked.hedge, asked.allow_mixed_exports
     rules = Rules(quorum=asked.majority(len(places)), seconds=asked.deadline_ms / 1000, hedges=hedges,
@@ -203,7 +204,7 @@ def run(asked: options.Committee, door: options.Door, say: Callable[[str], None]
 def _check_token(
     token: str, security: tls.Client, places: Mapping[str, Sequence[addresses.Address]], insecure: bool
 ) -> None:
-    open_to_all = [str(place) for found in places.values() for place in found if not guard.loopback(place.host)]
+    open_to_all = [str(place) for found in places.values() for place in found if not access.loopback(place.host)]
     if token and open_to_all and not security and not insecure:
         raise UserError(
             f"--member_token_file would be sent to {open_to_all[0]} for all to read: give --member_tls_ca, "

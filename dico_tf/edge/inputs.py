@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from dico_tf.edge.errors import EdgeError, invalid, shown
-from dico_tf.edge.front import guard
+from dico_tf.edge.server.limits import Limits, decode_views
 from dico_tf.edge.tensors import datatype
 
 IMAGE, IMAGE_BYTES = "image", "image_bytes"
@@ -25,16 +25,14 @@ def accepted(*views: View) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
     return (*tensors, (IMAGE_BYTES, "BYTES", (-1,)))
 
 
-def images(
-    inputs: Mapping[str, np.ndarray], view: View, limits: guard.Limits, deadline: float
-) -> Callable[[], np.ndarray]:
+def images(inputs: Mapping[str, np.ndarray], view: View, limits: Limits, deadline: float) -> Callable[[], np.ndarray]:
     """As a network takes them: float32."""
     made = pixels(inputs, [view], limits, deadline)
     return lambda: made()[0].astype(np.float32, copy=False)
 
 
 def pixels(
-    inputs: Mapping[str, np.ndarray], views: Sequence[View], limits: guard.Limits, deadline: float
+    inputs: Mapping[str, np.ndarray], views: Sequence[View], limits: Limits, deadline: float
 ) -> Callable[[], list[np.ndarray]]:
     """For each view as they were sent, float32 or uint8; pictures are uint8.
 
@@ -77,12 +75,12 @@ def _shape(array: np.ndarray) -> str:
     return "x".join(map(str, array.shape))
 
 
-def _decoded(found: np.ndarray, views: Sequence[View], limits: guard.Limits, deadline: float) -> list[np.ndarray]:
+def _decoded(found: np.ndarray, views: Sequence[View], limits: Limits, deadline: float) -> list[np.ndarray]:
     """[B, size, size, 3] of each view."""
     wanted = [(view.size, view.short) for view in views]
     made: list[list[np.ndarray]] = []
     for content in found:
         if time.monotonic() > deadline:  # nobody waits any more, and others wait for this thread
             raise EdgeError("DEADLINE_EXCEEDED", f"the deadline passed after {len(made)} of {len(found)} images")
-        made.append(guard.squares(content, wanted, limits))
+        made.append(decode_views(content, wanted, limits))
     return [np.stack(squares) for squares in zip(*made, strict=True)]

@@ -12,10 +12,10 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 
 from dico_tf.edge import gateway, options
-from dico_tf.edge.asking.addresses import Address
-from dico_tf.edge.asking.committee import PROBED_EVERY, Rules, convene
-from dico_tf.edge.front import guard
-from dico_tf.edge.front.door import Door
+from dico_tf.edge.members.addresses import Address
+from dico_tf.edge.members.committee import PROBED_EVERY, Rules, convene
+from dico_tf.edge.server import access
+from dico_tf.edge.server.listener import Door
 from dico_tf.errors import UserError
 from dico_tf.files import manifest
 
@@ -35,7 +35,7 @@ def run(asked: options.Local, door: options.Door, say: Callable[[str], None]) ->
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # while workers start: they end too
     shared = [f"--{name}={getattr(door, name)}" for name in _PASSED_ON]
     with workers(found, [f"--format={asked.format}", *shared]) as places:
-        asyncio.run(_serve(found, places, rules, entry, guard.token(door.token_file), say))
+        asyncio.run(_serve(found, places, rules, entry, access.token(door.token_file), say))
 
 
 async def _serve(

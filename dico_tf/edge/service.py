@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from dico_tf.edge.errors import EdgeError
-from dico_tf.edge.front.metrics import Metrics
 from dico_tf.edge.messages import Answer, Asked
+from dico_tf.edge.server.metrics import Metrics
 
 SERVER = "dico_tf"
 MIXED = "mixed"  # in place of an export's id, where members of several were averaged

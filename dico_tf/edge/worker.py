@@ -14,13 +14,13 @@ import numpy as np
 
 from dico_tf.edge import inputs, options, tensors
 from dico_tf.edge.errors import EdgeError, invalid, shown
-from dico_tf.edge.front.door import Door
-from dico_tf.edge.front.guard import Gate, Limits
-from dico_tf.edge.front.metrics import Metrics
-from dico_tf.edge.lanes.engine import Engine
-from dico_tf.edge.lanes.model import CLASS_ID, Model, load
-from dico_tf.edge.lanes.watch import Watch
+from dico_tf.edge.inference.engine import Engine
+from dico_tf.edge.inference.model import CLASS_ID, Model, load
+from dico_tf.edge.inference.watch import Watch
 from dico_tf.edge.messages import Answer, Asked
+from dico_tf.edge.server.limits import ConcurrencyLimit, Limits
+from dico_tf.edge.server.listener import Door
+from dico_tf.edge.server.metrics import Metrics
 from dico_tf.edge.service import Metadata, unknown
 from dico_tf.files import manifest
 
@@ -32,7 +32,7 @@ class Worker:
     """The service of one member, whatever export it has at the moment."""
 
     def __init__(self, engine: Engine, limits: Limits):
-        self._engine, self._limits, self._gate = engine, limits, Gate(limits.concurrency)
+        self._engine, self._limits, self._gate = engine, limits, ConcurrencyLimit(limits.concurrency)
         self.name = engine.model.member
 
     @property

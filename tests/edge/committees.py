@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dico_tf.edge.asking.addresses import Address
-from dico_tf.edge.asking.committee import Rules, convene
+from dico_tf.edge.members.addresses import Address
+from dico_tf.edge.members.committee import Rules, convene
 from dico_tf.evaluation.averaging import combine, softmax
 from dico_tf.files import manifest
 from tests.edge.faulty_member import CLASSES, EXPORT, SIZE, logits

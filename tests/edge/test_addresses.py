@@ -2,7 +2,7 @@
 
 import pytest
 
-from dico_tf.edge.asking.addresses import Address, read
+from dico_tf.edge.members.addresses import Address, read
 from dico_tf.errors import UserError
 
 COMMITTEE = ["branch_0", "branch_1"]

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from dico_tf.edge import Client, EdgeError
-from dico_tf.edge.front import tls
+from dico_tf.edge.server import tls
 from tests.edge import certificates, committees, gateways, workers
 from tests.edge.committees import IMAGE, expected
 from tests.edge.faulty_member import Process

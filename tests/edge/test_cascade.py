@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from dico_tf.committee import words
 from dico_tf.committee.confidence import CONFIDENCES
 from dico_tf.committee.decision import ALWAYS, NEVER, Committee, decide, ensemble
-from dico_tf.edge.asking import cascade as cascades
-from dico_tf.edge.asking import committee as asking
-from dico_tf.edge.asking.cascade import ask_in_turn
-from dico_tf.edge.asking.committee import Rules
-from dico_tf.edge.asking.outcome import Missing, Vote, Why
-from dico_tf.edge.asking.poll import BelowQuorum
-from dico_tf.edge.asking.tally import Tally
-from dico_tf.edge.front.metrics import Metrics
+from dico_tf.edge.members import cascade as cascades
+from dico_tf.edge.members import committee as asking
+from dico_tf.edge.members.ask_all import BelowQuorum
+from dico_tf.edge.members.cascade import ask_in_turn
+from dico_tf.edge.members.committee import Rules
+from dico_tf.edge.members.member_metrics import Tally
+from dico_tf.edge.members.outcome import Missing, Vote, Why
+from dico_tf.edge.server.metrics import Metrics
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import disagreement, softmax
 from dico_tf.files.manifest import Manifest

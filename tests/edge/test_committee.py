@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dico_tf.edge.asking.committee import Committee, Rules
-from dico_tf.edge.asking.outcome import Missing, Vote, Why
-from dico_tf.edge.asking.poll import BelowQuorum
 from dico_tf.edge.gateway import FOLLOWED_EVERY, follow
+from dico_tf.edge.members.ask_all import BelowQuorum
+from dico_tf.edge.members.committee import Committee, Rules
+from dico_tf.edge.members.outcome import Missing, Vote, Why
 from dico_tf.errors import UserError
 from dico_tf.files.manifest import Manifest
 from tests.edge import committees

@@ -11,9 +11,9 @@ import time
 import numpy as np
 import pytest
 
-from dico_tf.edge.asking.breaker import FAILURES, State
-from dico_tf.edge.asking.outcome import Why
-from dico_tf.edge.asking.poll import BelowQuorum
+from dico_tf.edge.members.ask_all import BelowQuorum
+from dico_tf.edge.members.outcome import Why
+from dico_tf.edge.members.resilience import FAILURES, State
 from tests.edge.committees import IMAGE, committee, expected
 from tests.edge.faulty_member import EXPORT, OTHER, Process, logits
 
@@ -193,7 +193,7 @@ def test_answers_are_given_at_the_deadline_though_a_member_is_stopped(members):
         late = asyncio.run(story())
     finally:
         os.kill(members[2].child.pid, signal.SIGCONT)
-    assert min(late) >= 0 and max(late) < LATE  # test_poll.py holds it to the deadline itself, on virtual time
+    assert min(late) >= 0 and max(late) < LATE  # test_ask_all.py holds it to the deadline itself, on virtual time
 
 
 @pytest.mark.slow

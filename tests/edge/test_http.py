@@ -11,19 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dico_tf.edge.errors import EdgeError
-from dico_tf.edge.front import http, tls
-from dico_tf.edge.front.http_parsing import Fault, head
+from dico_tf.edge.server import http_server, tls
+from dico_tf.edge.server.http_parsing import Fault, head
 from tests.edge import certificates
 
-TIMES = http.Times(head=0.3, body=0.4, idle=1.0, write=1.0, linger=0.2)
+TIMES = http_server.Times(head=0.3, body=0.4, idle=1.0, write=1.0, linger=0.2)
 
 
 async def hello(request):
-    return http.Response(body=json.dumps([request.method, request.path, dict(request.query)]).encode())
+    return http_server.Response(body=json.dumps([request.method, request.path, dict(request.query)]).encode())
 
 
 async def echo(request, name):
-    return http.Response(body=request.body, type=name)
+    return http_server.Response(body=request.body, type=name)
 
 
 async def broken(request):
@@ -36,10 +36,10 @@ async def refusing(request):
 
 async def slow(request):
     await asyncio.sleep(0.3)
-    return http.Response(body=b"late")
+    return http_server.Response(body=b"late")
 
 
-ROUTES = http.Routes(
+ROUTES = http_server.Routes(
     {
         ("GET", "/"): hello,
         ("POST", "/echo/{name}"): echo,
@@ -54,7 +54,7 @@ def talk(*pieces, pause=0.0, conversation=None, **options):
     """What the server says to the pieces, until it ends the conversation or nothing more comes."""
 
     async def run():
-        server = http.Server(ROUTES, **{"request_bytes": 1000, "times": TIMES, **options})
+        server = http_server.Server(ROUTES, **{"request_bytes": 1000, "times": TIMES, **options})
         port = await server.start("127.0.0.1", 0)
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         if conversation:
@@ -192,7 +192,7 @@ def test_stopping_lets_what_was_asked_be_answered():
 
 
 async def large(request):
-    return http.Response(body=bytes(2**25))
+    return http_server.Response(body=bytes(2**25))
 
 
 @pytest.mark.parametrize("secure", [False, True])
@@ -203,7 +203,7 @@ def test_answers_that_nobody_reads_are_given_up(secure, tmp_path):
     theirs = tls.Client(ca=made.ca).context() if secure else None
 
     async def run():
-        server = http.Server(http.Routes({("GET", "/"): large}), times=TIMES)
+        server = http_server.Server(http_server.Routes({("GET", "/"): large}), times=TIMES)
         port = await server.start("127.0.0.1", 0, ours)
         asking = []
         for last in (b"", b"Connection: close\r\n"):

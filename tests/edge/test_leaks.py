@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 
-from dico_tf.edge.asking.poll import BelowQuorum
+from dico_tf.edge.members.ask_all import BelowQuorum
 from tests.edge.committees import committee, expected
 from tests.edge.faulty_member import SIZE, Process
 

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from dico_tf.edge.asking.breaker import FAILURES, REST, Breaker, State
-from dico_tf.edge.asking.member import Member
-from dico_tf.edge.asking.outcome import Missing, Vote, Why
+from dico_tf.edge.members.member import Member
+from dico_tf.edge.members.outcome import Missing, Vote, Why
+from dico_tf.edge.members.resilience import FAILURES, REST, Breaker, State
 from tests.edge.virtual_time import now, run
 
 VOTE = Vote(None, "0123")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dico_tf.edge.front.metrics import Metrics
+from dico_tf.edge.server.metrics import Metrics
 
 
 def test_every_kind_is_written_as_prometheus_reads_it():

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from dico_tf.edge.errors import EdgeError
-from dico_tf.edge.lanes import model
-from dico_tf.edge.lanes.engine import Engine
+from dico_tf.edge.inference import model
+from dico_tf.edge.inference.engine import Engine
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import softmax
 from tests.edge import exports

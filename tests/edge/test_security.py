@@ -5,7 +5,7 @@ import ssl
 import grpc
 import pytest
 
-from dico_tf.edge.front import guard, tls
+from dico_tf.edge.server import access, tls
 from dico_tf.errors import UserError
 from tests.edge import certificates, exports, workers
 
@@ -37,7 +37,7 @@ def test_without_the_token_nothing_is_answered_but_health(export, tmp_path):
 
 
 def test_the_token_may_come_from_the_environment(export):
-    with workers.running(export, env={guard.TOKEN_VARIABLE: TOKEN}) as worker:
+    with workers.running(export, env={access.TOKEN_VARIABLE: TOKEN}) as worker:
         assert worker.post(b"{}")[0] == 401
         assert worker.post(b"{}", Authorization=f"Bearer {TOKEN}")[0] == 400
 
@@ -46,7 +46,7 @@ def test_the_token_may_come_from_the_environment(export):
     "token", ["", "short", "with a space in between", "tövenäüöläjäöüä-ö", "line\nfeed-and-more-of-it"]
 )
 def test_a_token_that_is_none_is_refused(export, token):
-    said = workers.refused(*workers.command(export), env={guard.TOKEN_VARIABLE: token})
+    said = workers.refused(*workers.command(export), env={access.TOKEN_VARIABLE: token})
     assert said.startswith("DICO_TF_TOKEN: a token has at least 16") and (not token or token not in said)
 
 
@@ -97,13 +97,13 @@ def test_beyond_loopback_strangers_are_kept_out_unless_that_is_waived(export, ma
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "[::1]", "localhost"])
 def test_loopback_is_known_when_it_is_seen(host):
-    assert guard.loopback(host)
-    guard.check_address(host, tls=False, known=False, insecure=False)
+    assert access.loopback(host)
+    access.check_address(host, tls=False, known=False, insecure=False)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.1", "10.0.0.1", "", "edge-1", "localhost.example.org"])
 def test_what_others_can_reach_is_not_taken_for_loopback(host):
-    assert not guard.loopback(host)
+    assert not access.loopback(host)
 
 
 def test_certificates_that_do_not_fit_are_refused_by_name(made, tmp_path):

@@ -8,9 +8,9 @@ import threading
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from dico_tf.edge.lanes.engine import Engine
-from dico_tf.edge.lanes.model import load
-from dico_tf.edge.lanes.watch import Watch
+from dico_tf.edge.inference.engine import Engine
+from dico_tf.edge.inference.model import load
+from dico_tf.edge.inference.watch import Watch
 from dico_tf.files import manifest
 from tests.edge import exports, workers
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 from dico_tf.edge import messages, tensors
 from dico_tf.edge.errors import EdgeError
-from dico_tf.edge.front import guard, rpc, tls
+from dico_tf.edge.server import access, grpc_server, tls
 from dico_tf.wire import health_pb2
 from tests.edge import certificates, exports, workers
 
@@ -205,7 +205,7 @@ def test_a_message_that_never_comes_is_not_waited_for_over_grpc():
 
     for contents, code in ((never, "DEADLINE_EXCEEDED"), (nothing, "INVALID_ARGUMENT")):
         with pytest.raises(EdgeError) as caught:
-            asyncio.run(rpc._message(contents(), 0.05))
+            asyncio.run(grpc_server._message(contents(), 0.05))
         assert caught.value.code == code
 
 
@@ -223,7 +223,7 @@ def test_connections_to_grpc_that_say_nothing_leave_room_for_others(export):
 
 def test_calls_of_strangers_that_send_no_message_leave_room_for_others(export):
     """Health needs no token, and whoever has none is refused before a message is waited for."""
-    with workers.running(export, "--max_concurrency=2", env={guard.TOKEN_VARIABLE: TOKEN}) as worker:
+    with workers.running(export, "--max_concurrency=2", env={access.TOKEN_VARIABLE: TOKEN}) as worker:
         over = threading.Event()
 
         def never():
@@ -232,7 +232,7 @@ def test_calls_of_strangers_that_send_no_message_leave_room_for_others(export):
 
         with grpc.insecure_channel(worker.grpc) as channel:
             for method in ("/grpc.health.v1.Health/Check", workers.SERVICE + "ServerReady"):
-                held = [channel.stream_unary(method).future(never()) for _ in range(rpc.STRANGERS)]
+                held = [channel.stream_unary(method).future(never()) for _ in range(grpc_server.STRANGERS)]
                 workers.until(lambda: _refused(worker))
                 worker.call("ModelInfer", question(), authorization=f"Bearer {TOKEN}")
                 [call.cancel() for call in held]
@@ -240,7 +240,7 @@ def test_calls_of_strangers_that_send_no_message_leave_room_for_others(export):
             refused = channel.stream_unary(workers.SERVICE + "ModelInfer").future(never())
             assert refused.code() == grpc.StatusCode.UNAUTHENTICATED
             watch = channel.unary_stream("/grpc.health.v1.Health/Watch")
-            watching = [watch(b"") for _ in range(rpc.WATCHERS)]
+            watching = [watch(b"") for _ in range(grpc_server.WATCHERS)]
             [next(iter(call)) for call in watching]
             assert watch(b"").code() == grpc.StatusCode.RESOURCE_EXHAUSTED
             assert worker.health() == health_pb2.HealthCheckResponse.SERVING

@@ -14,8 +14,8 @@ from dico_tf.cli import export
 from dico_tf.committee import words
 from dico_tf.committee.saved import save
 from dico_tf.edge import Client
-from dico_tf.edge.front import guard
-from dico_tf.edge.lanes.model import load
+from dico_tf.edge.inference.model import load
+from dico_tf.edge.server.limits import Limits, decode_image
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import softmax
 from dico_tf.evaluation.members.opening import opened
@@ -59,7 +59,7 @@ def exported(lite, tmp_path, capsys):
 def answered(folder, name, pictures) -> np.ndarray:
     """Logits of a member's worker, which decodes the pictures itself."""
     model = load(folder, name, "safest", 1, 1)
-    squares = [guard.picture(path.read_bytes(), model.size, model.short, guard.Limits()) for path in pictures]
+    squares = [decode_image(path.read_bytes(), model.size, model.short, Limits()) for path in pictures]
     return model.answer(0, np.stack(squares).astype(np.float32), 1e18)["logits"]
 
 
@@ -119,8 +119,8 @@ def test_members_of_such_an_export_can_be_searched_again(lite, exported, images_
 @pytest.fixture
 def images_of():
     def made(committee, member):
-        view = member.input_size, member.short_side, guard.Limits()
-        return np.stack([guard.picture(path.read_bytes(), *view) for path in committee.pictures])
+        view = member.input_size, member.short_side, Limits()
+        return np.stack([decode_image(path.read_bytes(), *view) for path in committee.pictures])
 
     return made
 
@@ -162,7 +162,7 @@ def test_what_tensorflow_knows_is_converted_and_stops_early_in_one_graph_too(gra
     manifest.verify(manifest.load(tmp_path / "o"))
     assert answered(tmp_path / "o", "first", graphs.pictures) == pytest.approx(graphs.logits[:, 0], abs=1e-4)
     size = manifest.load(tmp_path / "o").member("last")["input_size"]
-    squares = np.stack([guard.picture(path.read_bytes(), size, size, guard.Limits()) for path in graphs.pictures])
+    squares = np.stack([decode_image(path.read_bytes(), size, size, Limits()) for path in graphs.pictures])
     own = np.asarray(trained_run(run).network(precision="float32")(squares.astype(np.float32), training=False))[:, 1]
     assert answered(tmp_path / "o", "last", graphs.pictures) == pytest.approx(own, abs=1e-4)
     assert "reading" not in manifest.load(tmp_path / "o").member("last")

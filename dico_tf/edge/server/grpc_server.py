@@ -12,7 +12,8 @@ from google.protobuf.message import Message
 from dico_tf import __version__
 from dico_tf.edge import channels, messages
 from dico_tf.edge.errors import EdgeError
-from dico_tf.edge.front import guard
+from dico_tf.edge.server import access
+from dico_tf.edge.server.limits import ConcurrencyLimit
 from dico_tf.edge.service import SERVER, Numbers, Readiness, Service, unknown
 from dico_tf.wire import health_pb2, inference_pb2
 
@@ -36,11 +37,11 @@ class Token(grpc.aio.ServerInterceptor):
     async def intercept_service(self, continuation, details):
         sent = dict(details.invocation_metadata or ()).get("authorization", "")
         text = sent if isinstance(sent, str) else ""
-        if details.method in PUBLIC or guard.allowed(text, self._token):
+        if details.method in PUBLIC or access.allowed(text, self._token):
             return await continuation(details)
 
         async def refuse(_, context: Context) -> None:
-            fault = guard.unauthenticated()
+            fault = access.unauthenticated()
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, fault.sentence)
 
         return grpc.stream_unary_rpc_method_handler(refuse)
@@ -50,7 +51,12 @@ class Inference:
     """The methods of GRPCInferenceService; a message is read by us, so that garbage is answered with a sentence."""
 
     def __init__(
-        self, service: Service, readiness: Readiness, numbers: Numbers, default_seconds: float, strangers: guard.Gate
+        self,
+        service: Service,
+        readiness: Readiness,
+        numbers: Numbers,
+        default_seconds: float,
+        strangers: ConcurrencyLimit,
     ):
         self._service, self._readiness, self._numbers = service, readiness, numbers
         self._default_seconds, self._strangers = default_seconds, strangers
@@ -137,7 +143,7 @@ async def _message(contents: AsyncIterator[bytes], seconds: float = UPLOAD_SECON
 def _unary(
     kind: type[Message],
     method: Callable[..., Awaitable[Message]],
-    gate: guard.Gate | None = None,
+    gate: ConcurrencyLimit | None = None,
 ) -> grpc.RpcMethodHandler:
 
     async def call(contents: AsyncIterator[bytes], context: Context) -> bytes:
@@ -163,9 +169,9 @@ async def _abort(context: Context, code: str, said: str) -> None:
 class Health:
     """The health of the server, and of its model and the inference service by their names."""
 
-    def __init__(self, service: Service, readiness: Readiness, strangers: guard.Gate):
+    def __init__(self, service: Service, readiness: Readiness, strangers: ConcurrencyLimit):
         self._readiness, self._known = readiness, ("", service.name, INFERENCE)
-        self._strangers, self._watchers = strangers, guard.Gate(WATCHERS)
+        self._strangers, self._watchers = strangers, ConcurrencyLimit(WATCHERS)
 
     def handler(self) -> grpc.GenericRpcHandler:
         methods = {

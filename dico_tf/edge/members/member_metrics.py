@@ -1,10 +1,10 @@
 """What the members do, in numbers: what an operator looks at when the committee gets smaller."""
 
-from dico_tf.edge.asking.breaker import State
-from dico_tf.edge.asking.committee import Committee
-from dico_tf.edge.asking.poll import Poll
-from dico_tf.edge.asking.verdict import Verdict
-from dico_tf.edge.front.metrics import Metrics
+from dico_tf.edge.members.ask_all import Poll
+from dico_tf.edge.members.combine import Verdict
+from dico_tf.edge.members.committee import Committee
+from dico_tf.edge.members.resilience import State
+from dico_tf.edge.server.metrics import Metrics
 
 _CIRCUITS = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}
 

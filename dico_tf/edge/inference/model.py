@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from dico_tf.edge.errors import EdgeError
-from dico_tf.edge.lanes import foreign
+from dico_tf.edge.inference import external_tflite
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import softmax
 from dico_tf.files import manifest
@@ -83,7 +83,7 @@ def _completed(found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 def _runner(content: bytes, threads: int, described: dict[str, Any]) -> Any:
     try:
         if manifest.READING in described:
-            return foreign.Runner(content, threads, described)
+            return external_tflite.Runner(content, threads, described)
         return LiteRT(content, threads).signature()
     except (ValueError, RuntimeError) as error:
         raise _unfit(str(error)) from None

@@ -5,8 +5,8 @@ import time
 from dico_tf import __version__
 from dico_tf.edge import messages, tensors
 from dico_tf.edge.errors import EdgeError, invalid, shown
-from dico_tf.edge.front.http import JSON, Request, Response, Routes
-from dico_tf.edge.front.metrics import TYPE, Metrics
+from dico_tf.edge.server.http_server import JSON, Request, Response, Routes
+from dico_tf.edge.server.metrics import TYPE, Metrics
 from dico_tf.edge.service import SERVER, Numbers, Readiness, Service
 
 PUBLIC = frozenset({"/healthz", "/v2/health/live", "/v2/health/ready"})  # need no token

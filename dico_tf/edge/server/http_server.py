@@ -13,8 +13,8 @@ import ssl
 from collections.abc import Awaitable, Callable, Mapping
 
 from dico_tf.edge.errors import EdgeError
-from dico_tf.edge.front import guard
-from dico_tf.edge.front.http_parsing import HEAD_BYTES, REASONS, Fault, Head, chunk_size, head
+from dico_tf.edge.server import access
+from dico_tf.edge.server.http_parsing import HEAD_BYTES, REASONS, Fault, Head, chunk_size, head
 
 LOG = logging.getLogger(__name__)
 JSON = "application/json"
@@ -187,9 +187,9 @@ class Server:
             raise Fault(431, f"the head is longer than {HEAD_BYTES} bytes") from None
 
     def _unknown(self, asked: Head) -> Response | None:
-        if asked.path in self._public or guard.allowed(asked.headers.get("authorization", ""), self._token):
+        if asked.path in self._public or access.allowed(asked.headers.get("authorization", ""), self._token):
             return None
-        return error(401, guard.unauthenticated().sentence, WWW_Authenticate="Bearer")
+        return error(401, access.unauthenticated().sentence, WWW_Authenticate="Bearer")
 
     async def _body(
         self, asked: Head, body: bytearray, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

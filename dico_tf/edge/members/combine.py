@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from dico_tf.committee.decision import Committee, joined
-from dico_tf.edge.asking.poll import Poll
+from dico_tf.edge.members.ask_all import Poll
 from dico_tf.evaluation.averaging import combine, disagreement, softmax
 
 

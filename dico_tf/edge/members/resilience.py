@@ -1,6 +1,8 @@
-"""Whether an address may be asked: one that keeps failing is left alone, so that nobody waits for it."""
+"""Circuit breaker, call budget and response times: they keep slow or dead addresses from delaying requests."""
 
+import collections
 import enum
+import math
 from collections.abc import Callable
 
 FAILURES = 5  # in a row, after which the circuit opens
@@ -66,3 +68,40 @@ class Breaker:
 
     def _open(self) -> None:
         self.state, self._opened = State.OPEN, self._now()
+
+
+MOST = 10.0  # saved up in quiet times
+
+
+class Budget:
+    """Every ordinary call earns `share` of an extra one: of n calls at most start + share n are extra."""
+
+    def __init__(self, share: float, start: float = 0.0):
+        self._share = share
+        self._saved = start
+
+    def earn(self) -> None:
+        self._saved = min(self._saved + self._share, MOST)
+
+    def spend(self) -> bool:
+        if self._saved < 1.0:
+            return False
+        self._saved -= 1.0
+        return True
+
+
+LATEST = 200
+LEAST = 20  # below which a 95th percentile is a guess
+
+
+class Latencies:
+    def __init__(self) -> None:
+        self._seconds: collections.deque[float] = collections.deque(maxlen=LATEST)
+
+    def add(self, seconds: float) -> None:
+        self._seconds.append(seconds)
+
+    def p95(self) -> float | None:
+        """The smallest that 95 % do not exceed; None until there is enough to tell."""
+        count = len(self._seconds)
+        return sorted(self._seconds)[math.ceil(0.95 * count) - 1] if count >= LEAST else None

@@ -8,9 +8,8 @@ from typing import Protocol
 
 import numpy as np
 
-from dico_tf.edge.asking.images import Images, of
-from dico_tf.edge.asking.outcome import Missing, Outcome, Vote, Why
 from dico_tf.edge.errors import EdgeError
+from dico_tf.edge.members.outcome import Images, Missing, Outcome, Vote, Why, of
 
 log = logging.getLogger(__name__)
 

@@ -1,75 +1,17 @@
-"""What a stranger may ask of this process: how much, how large a picture, with which token, from where."""
+"""Who may connect: bearer tokens, and the addresses on which a server may listen."""
 
-import dataclasses
 import errno
 import hmac
-import io
 import ipaddress
 import os
 import socket
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
-from dico_tf.data import pictures
-from dico_tf.edge.errors import EdgeError, invalid
+from dico_tf.edge.errors import EdgeError
 from dico_tf.errors import UserError
 
 TOKEN_VARIABLE = "DICO_TF_TOKEN"
 _SHORTEST_TOKEN = 16
-_FORMATS = ("JPEG", "PNG")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Limits:
-    request_bytes: int = 16 * 2**20
-    pixels: int = 25_000_000  # of a picture as it is stored: about 100 MB while it is decoded
-    batch: int = 64  # images of one request
-    concurrency: int = 64  # requests at once
-
-
-def picture(content: bytes, size: int, short: int, limits: Limits) -> np.ndarray:
-    """uint8 [size, size, 3] of a JPEG or PNG, as training's evaluation sees it; its header alone is read first."""
-    return squares(content, [(size, short)], limits)[0]
-
-
-def squares(content: bytes, views: Sequence[tuple[int, int]], limits: Limits) -> list[np.ndarray]:
-    """`picture` for each (size, short) of the views, decoded once."""
-    opened = pictures.tried(_pixels, content)
-    if isinstance(opened, Image.DecompressionBombError) or (isinstance(opened, int) and opened > limits.pixels):
-        raise invalid(f"the image has more than {limits.pixels} pixels, which is all that is decoded here: shrink it")
-    if isinstance(opened, Exception):
-        raise invalid("the image bytes are no JPEG and no PNG")
-    decoded = pictures.tried(pictures.decode_each, io.BytesIO(content), views)
-    if isinstance(decoded, Exception):
-        raise invalid("the image cannot be decoded: it is cut short or damaged")
-    return decoded
-
-
-def _pixels(content: bytes) -> int:
-    with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-        return image.width * image.height
-
-
-class Gate:
-    """Lets so many requests in at once, whichever way they come."""
-
-    def __init__(self, most: int):
-        self.most = most
-        self.inside = 0
-
-    @contextmanager
-    def entered(self) -> Iterator[None]:
-        if self.inside >= self.most:
-            raise EdgeError("RESOURCE_EXHAUSTED", f"{self.most} requests are being answered already: ask again later")
-        self.inside += 1
-        try:
-            yield
-        finally:
-            self.inside -= 1
 
 
 def token(file: str, flag: str = "token_file") -> str:

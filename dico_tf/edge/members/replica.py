@@ -9,11 +9,10 @@ from collections.abc import Callable, Sequence
 import grpc
 import numpy as np
 
-from dico_tf.edge.asking.addresses import Address
-from dico_tf.edge.asking.breaker import Breaker, State
-from dico_tf.edge.asking.dialects import Dialect, OpenInference, TensorFlowServing, Unusable
-from dico_tf.edge.asking.latencies import Latencies
-from dico_tf.edge.asking.outcome import FAULTS, Missing, Outcome, Vote, Why
+from dico_tf.edge.members.addresses import Address
+from dico_tf.edge.members.outcome import FAULTS, Missing, Outcome, Vote, Why
+from dico_tf.edge.members.protocols import Dialect, OpenInference, TensorFlowServing, Unusable
+from dico_tf.edge.members.resilience import Breaker, Latencies, State
 
 log = logging.getLogger(__name__)
 PROBE = 1.0  # seconds a probe may take

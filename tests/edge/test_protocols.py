@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dico_tf.edge.asking.dialects import OpenInference, TensorFlowServing, Unusable
-from dico_tf.edge.asking.outcome import Vote
+from dico_tf.edge.members.outcome import Vote
+from dico_tf.edge.members.protocols import OpenInference, TensorFlowServing, Unusable
 from dico_tf.wire import inference_pb2, tf_serving_pb2
 
 DIALECTS = [OpenInference("branch_0"), TensorFlowServing("cifar")]

@@ -6,17 +6,16 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from dico_tf.committee.decision import Committee as Cascade
-from dico_tf.edge.asking import cascade as cascades
-from dico_tf.edge.asking.addresses import Address
-from dico_tf.edge.asking.breaker import State
-from dico_tf.edge.asking.images import Images
-from dico_tf.edge.asking.member import HEDGES, Member
-from dico_tf.edge.asking.outcome import Missing, Vote
-from dico_tf.edge.asking.poll import BelowQuorum, Poll, ask_all
-from dico_tf.edge.asking.replica import Expected, Replica, foreign
-from dico_tf.edge.asking.verdict import Verdict, verdict
 from dico_tf.edge.channels import asynchronous
-from dico_tf.edge.front import tls
+from dico_tf.edge.members import cascade as cascades
+from dico_tf.edge.members.addresses import Address
+from dico_tf.edge.members.ask_all import BelowQuorum, Poll, ask_all
+from dico_tf.edge.members.combine import Verdict, verdict
+from dico_tf.edge.members.member import HEDGES, Member
+from dico_tf.edge.members.outcome import Images, Missing, Vote
+from dico_tf.edge.members.replica import Expected, Replica, foreign
+from dico_tf.edge.members.resilience import State
+from dico_tf.edge.server import tls
 from dico_tf.errors import UserError
 from dico_tf.files.manifest import Manifest
 

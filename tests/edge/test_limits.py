@@ -13,10 +13,11 @@ from PIL import Image
 
 from dico_tf.data import pictures
 from dico_tf.edge.errors import EdgeError
-from dico_tf.edge.front import guard
+from dico_tf.edge.server import access
+from dico_tf.edge.server.limits import Limits, decode_image, decode_views
 from dico_tf.errors import UserError
 
-LIMITS = guard.Limits(pixels=10_000)
+LIMITS = Limits(pixels=10_000)
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 90, 3)).astype(np.uint8))
 
 
@@ -28,7 +29,7 @@ def encoded(image=NOISE, kind="JPEG", **options):
 
 def refused(content):
     with pytest.raises(EdgeError) as caught:
-        guard.picture(content, 32, 32, LIMITS)
+        decode_image(content, 32, 32, LIMITS)
     assert caught.value.code == "INVALID_ARGUMENT"
     return caught.value.sentence
 
@@ -44,14 +45,14 @@ def png(width, height):
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_a_picture_becomes_what_training_sees(kind, mode):
     content = encoded(NOISE.convert(mode), kind)
-    assert np.array_equal(guard.picture(content, 32, 36, LIMITS), pictures.decode(io.BytesIO(content), 32, 36))
+    assert np.array_equal(decode_image(content, 32, 36, LIMITS), pictures.decode(io.BytesIO(content), 32, 36))
 
 
 def test_a_picture_that_is_decoded_once_becomes_what_each_size_alone_would_make_of_it():
     large = NOISE.resize((900, 700))
     views = [(32, 36), (64, 64), (128, 147), (224, 257), (24, 24)]
     for content in (encoded(large), encoded(large, "PNG"), encoded()):
-        found = guard.squares(content, views, guard.Limits())
+        found = decode_views(content, views, Limits())
         for view, square in zip(views, found, strict=True):
             assert np.array_equal(square, pictures.decode(io.BytesIO(content), *view))
 
@@ -59,8 +60,8 @@ def test_a_picture_that_is_decoded_once_becomes_what_each_size_alone_would_make_
 def test_a_picture_that_lies_on_its_side_is_put_upright():
     exif = Image.Exif()
     exif[0x0112] = 6
-    turned = guard.picture(encoded(NOISE, "PNG", exif=exif), 32, 32, LIMITS)
-    assert np.array_equal(turned, np.rot90(guard.picture(encoded(NOISE, "PNG"), 32, 32, LIMITS), -1))
+    turned = decode_image(encoded(NOISE, "PNG", exif=exif), 32, 32, LIMITS)
+    assert np.array_equal(turned, np.rot90(decode_image(encoded(NOISE, "PNG"), 32, 32, LIMITS), -1))
 
 
 @pytest.mark.parametrize("size", [(101, 100), (2**31 - 1, 2**31 - 1), (20_000, 20_000)])
@@ -87,21 +88,21 @@ def test_a_damaged_picture_is_answered_or_refused(kind, damage):
     for place, value in damage:
         content[int(place * len(content))] = value
     try:
-        assert guard.picture(bytes(content), 32, 32, LIMITS).shape == (32, 32, 3)
+        assert decode_image(bytes(content), 32, 32, LIMITS).shape == (32, 32, 3)
     except EdgeError as refusal:
         assert refusal.code == "INVALID_ARGUMENT"
 
 
 def test_a_token_is_read_from_its_file(tmp_path, monkeypatch):
-    monkeypatch.delenv(guard.TOKEN_VARIABLE, raising=False)
-    assert guard.token("") == ""
+    monkeypatch.delenv(access.TOKEN_VARIABLE, raising=False)
+    assert access.token("") == ""
     (tmp_path / "token").write_text("a" * 16 + "\n")
-    assert guard.token(str(tmp_path / "token")) == "a" * 16
+    assert access.token(str(tmp_path / "token")) == "a" * 16
     with pytest.raises(UserError, match="cannot be read: No such file"):
-        guard.token(str(tmp_path / "none"))
+        access.token(str(tmp_path / "none"))
     (tmp_path / "token").write_bytes(b"\xff" * 20)
     with pytest.raises(UserError, match="cannot be read: it is no text"):
-        guard.token(str(tmp_path / "token"))
+        access.token(str(tmp_path / "token"))
 
 
 @pytest.mark.parametrize(
@@ -110,8 +111,8 @@ def test_a_token_is_read_from_its_file(tmp_path, monkeypatch):
      ("secret", False), ("", False), ("Bearer", False), ("Bearer ä", False)],
 )  # fmt: skip
 def test_only_the_token_itself_is_let_in(header, right):
-    assert guard.allowed(header, "secret") is right
-    assert guard.allowed(header, "")
+    assert access.allowed(header, "secret") is right
+    assert access.allowed(header, "")
 
 
 def test_an_address_is_free_or_the_system_says_why_not():
@@ -121,9 +122,9 @@ def test_an_address_is_free_or_the_system_says_why_not():
             with pytest.raises(
                 UserError, match=f"--port={port} on --host={host} cannot be listened on: Address already"
             ):
-                guard.check_free(host, port, "port")
+                access.check_free(host, port, "port")
     for host in ("127.0.0.1", "localhost", "0.0.0.0"):
-        guard.check_free(host, port, "port")
+        access.check_free(host, port, "port")
     for host, said in (("192.0.2.1", "Cannot assign"), ("no.such.host.invalid", "not known|failure in name")):
         with pytest.raises(UserError, match=said):
-            guard.check_free(host, 0, "port")
+            access.check_free(host, 0, "port")

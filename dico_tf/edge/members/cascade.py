@@ -8,10 +8,9 @@ import numpy as np
 from dico_tf.committee import words
 from dico_tf.committee.confidence import confidence
 from dico_tf.committee.decision import NEVER, Committee, joined, passes
-from dico_tf.edge.asking.images import Images, count, of
-from dico_tf.edge.asking.outcome import Missing, Outcome, Vote
-from dico_tf.edge.asking.poll import Asked, BelowQuorum, Poll, ask_all
-from dico_tf.edge.asking.verdict import Verdict, told
+from dico_tf.edge.members.ask_all import Asked, BelowQuorum, Poll, ask_all
+from dico_tf.edge.members.combine import Verdict, told
+from dico_tf.edge.members.outcome import Images, Missing, Outcome, Vote, count, of
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import disagreement, softmax
 from dico_tf.files.manifest import COMMITTEE, Manifest

@@ -6,9 +6,8 @@ from typing import Protocol
 
 import numpy as np
 
-from dico_tf.edge.asking.breaker import Breaker
-from dico_tf.edge.asking.budget import MOST, Budget
-from dico_tf.edge.asking.outcome import Missing, Outcome, Vote, Why
+from dico_tf.edge.members.outcome import Missing, Outcome, Vote, Why
+from dico_tf.edge.members.resilience import MOST, Breaker, Budget
 
 RETRIES = 0.1  # of the calls; a committee that is down must not be asked twice as often
 PAUSE = 0.02  # seconds before the same address is asked again; doubled each time

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from dico_tf.committee.decision import ensemble
-from dico_tf.edge.asking.cascade import together
-from dico_tf.edge.asking.outcome import Missing, Vote, Why
-from dico_tf.edge.asking.poll import BelowQuorum, ask_all
-from dico_tf.edge.asking.verdict import verdict
+from dico_tf.edge.members.ask_all import BelowQuorum, ask_all
+from dico_tf.edge.members.cascade import together
+from dico_tf.edge.members.combine import verdict
+from dico_tf.edge.members.outcome import Missing, Vote, Why
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import combine, softmax
 from dico_tf.files.manifest import Manifest

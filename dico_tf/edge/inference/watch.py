@@ -5,8 +5,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from dico_tf.edge.lanes.engine import Engine
-from dico_tf.edge.lanes.model import Model
+from dico_tf.edge.inference.engine import Engine
+from dico_tf.edge.inference.model import Model
 from dico_tf.errors import UserError
 from dico_tf.files import manifest
 

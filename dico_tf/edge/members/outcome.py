@@ -2,8 +2,11 @@
 
 import dataclasses
 import enum
+from collections.abc import Mapping
 
 import numpy as np
+
+Images = np.ndarray | Mapping[str, np.ndarray]  # [B, H, W, 3], or {member: [B, H, W, 3]}
 
 
 class Why(enum.Enum):
@@ -38,3 +41,11 @@ class Missing:
 
 
 Outcome = Vote | Missing
+
+
+def of(images: Images, member: str) -> np.ndarray:
+    return images[member] if isinstance(images, Mapping) else images
+
+
+def count(images: Images) -> int:
+    return len(next(iter(images.values())) if isinstance(images, Mapping) else images)

@@ -7,8 +7,8 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from dico_tf.edge import messages
-from dico_tf.edge.asking.outcome import Vote
 from dico_tf.edge.errors import EdgeError
+from dico_tf.edge.members.outcome import Vote
 from dico_tf.wire import inference_pb2, tf_serving_pb2
 
 _SERVICE = "/inference.GRPCInferenceService"

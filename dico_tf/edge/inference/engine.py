@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from dico_tf.edge.errors import EdgeError
-from dico_tf.edge.lanes.model import Model
+from dico_tf.edge.inference.model import Model
 
 LOG = logging.getLogger(__name__)
 Images = Callable[[], np.ndarray]  # made where they are used: decoding takes as long as some networks do

@@ -2,9 +2,17 @@
 
 import pytest
 
-from dico_tf.edge.asking.breaker import FAILURES, LONGEST_REST, REST, Breaker, State
-from dico_tf.edge.asking.budget import Budget
-from dico_tf.edge.asking.latencies import LATEST, LEAST, Latencies
+from dico_tf.edge.members.resilience import (
+    FAILURES,
+    LATEST,
+    LEAST,
+    LONGEST_REST,
+    REST,
+    Breaker,
+    Budget,
+    Latencies,
+    State,
+)
 
 
 class Clock:

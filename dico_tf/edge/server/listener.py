@@ -4,9 +4,10 @@ import asyncio
 import logging
 import signal
 
-from dico_tf.edge.front import guard, http, rest, rpc, tls
-from dico_tf.edge.front.metrics import Metrics
 from dico_tf.edge.options import Door as Asked
+from dico_tf.edge.server import access, grpc_server, http_server, rest, tls
+from dico_tf.edge.server.limits import ConcurrencyLimit, Limits
+from dico_tf.edge.server.metrics import Metrics
 from dico_tf.edge.service import Numbers, Readiness, Service
 from dico_tf.errors import UserError
 
@@ -19,17 +20,17 @@ class Door:
 
     def __init__(self, asked: Asked):
         self.asked = asked
-        self.limits = guard.Limits(
+        self.limits = Limits(
             request_bytes=asked.max_request_bytes, pixels=asked.max_pixels, batch=asked.max_batch,
             concurrency=asked.max_concurrency,
         )  # fmt: skip
         self._tls = tls.Server(cert=asked.tls_cert, key=asked.tls_key, client_ca=asked.tls_client_ca)
-        self._token = guard.token(asked.token_file)
+        self._token = access.token(asked.token_file)
         known = bool(self._token or asked.tls_client_ca)
-        guard.check_address(asked.host, tls=bool(self._tls), known=known, insecure=asked.insecure)
+        access.check_address(asked.host, tls=bool(self._tls), known=known, insecure=asked.insecure)
         for flag in ("port", "http_port"):
             if getattr(asked, flag) >= 0:
-                guard.check_free(asked.host, getattr(asked, flag), flag)
+                access.check_free(asked.host, getattr(asked, flag), flag)
         self.readiness = Readiness()
         self.metrics = Metrics()
         self._numbers = Numbers(self.metrics)
@@ -39,21 +40,21 @@ class Door:
         self._told = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._told.set)
-        found = {"grpc": guard.address(self.asked.host, await self._open_grpc(service))}
+        found = {"grpc": access.address(self.asked.host, await self._open_grpc(service))}
         self._http = None
         if self.asked.http_port >= 0:
-            found["http"] = guard.address(self.asked.host, await self._open_http(service))
+            found["http"] = access.address(self.asked.host, await self._open_http(service))
         self.readiness.set(True)
         return found
 
     async def _open_grpc(self, service: Service) -> int:
         asked, seconds = self.asked, self.asked.timeout_ms / 1000
-        self._grpc = rpc.server(asked.max_concurrency, asked.max_request_bytes, self._token)
-        strangers = guard.Gate(rpc.STRANGERS)
-        self._inference = rpc.Inference(service, self.readiness, self._numbers, seconds, strangers)
-        health = rpc.Health(service, self.readiness, strangers)
+        self._grpc = grpc_server.server(asked.max_concurrency, asked.max_request_bytes, self._token)
+        strangers = ConcurrencyLimit(grpc_server.STRANGERS)
+        self._inference = grpc_server.Inference(service, self.readiness, self._numbers, seconds, strangers)
+        health = grpc_server.Health(service, self.readiness, strangers)
         self._grpc.add_generic_rpc_handlers((self._inference.handler(), health.handler()))
-        address = guard.address(asked.host, asked.port)
+        address = access.address(asked.host, asked.port)
         try:
             if self._tls:
                 port = self._grpc.add_secure_port(address, self._tls.credentials())
@@ -67,7 +68,7 @@ class Door:
     async def _open_http(self, service: Service) -> int:
         asked, seconds = self.asked, self.asked.timeout_ms / 1000
         routes = rest.Rest(service, self.readiness, self.metrics, self._numbers, seconds).routes()
-        self._http = http.Server(
+        self._http = http_server.Server(
             routes, request_bytes=asked.max_request_bytes, connections=4 * asked.max_concurrency, token=self._token,
             public=rest.PUBLIC,
         )  # fmt: skip
