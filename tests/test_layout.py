@@ -35,7 +35,7 @@ NUMPY_ONLY = [
     path
     for path in PACKAGE
     if path.parent.name in ("dico_tf", "config", "divide", "committee", "dense", "files", "runtime", "wire")
-    or "edge" in path.parts
+    or "edge" in path.relative_to(ROOT).parts
     or path.parts[-2:] == ("formats", "registry.py")
     or (path.parent.name == "evaluation" and path.stem in MEASURES)
     or path.parts[-2:] in (("members", "pixels.py"), ("members", "reading.py"))  # a worker feeds files by them
