@@ -28,7 +28,7 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 BENCHMARKS = sorted((ROOT / "benchmarks").rglob("*.py"))
 HEAVY = {"tensorflow", "keras", "keras_cv", "tensorflow_datasets", "jax", "torch"}
 MEASURES = (
-    "__init__", "averaging", "cost", "diversity", "metrics", "report", "scene_predictions",
+    "__init__", "averaging", "cost", "diversity", "metrics", "report", "segmentation_predictions",
     "segmentation", "table",
 )  # fmt: skip
 NUMPY_ONLY = [
@@ -38,7 +38,7 @@ NUMPY_ONLY = [
     or "edge" in path.relative_to(ROOT).parts
     or path.parts[-2:] == ("formats", "registry.py")
     or (path.parent.name == "evaluation" and path.stem in MEASURES)
-    or path.parts[-2:] in (("members", "pixels.py"), ("members", "reading.py"))  # a worker feeds files by them
+    or path.parts[-2:] in (("members", "preprocessing.py"), ("members", "output_decoding.py"))  # used by workers
 ]
 # What `import dico_tf` gives when it is first used; type checkers are told where it is.
 PUBLIC = {

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from dico_tf.cotrain import DiCo
-from dico_tf.evaluation import scene_predictions
+from dico_tf.evaluation import segmentation_predictions
 from dico_tf.files import manifest, member_kinds, tables
 from tests.edge import workers
 from tests.fixtures import v0_data
@@ -73,7 +73,7 @@ def differences(new: Any, old: Any, where: str = "") -> list[str]:
 def test_a_run_is_evaluated_and_continues_by_one_step(name, here):
     unpack(f"runs/{name}")
     folder = Path("runs") / name
-    load = scene_predictions.read if "segmentation" in name else tables.read_predictions
+    load = segmentation_predictions.read if "segmentation" in name else tables.read_predictions
     before, logits = read(folder / "evaluation.json"), load(folder / "predictions_test.npz").logits
     status, _, err = here("evaluate", f"--workdir={folder}")
     assert status == 0, err
@@ -158,7 +158,7 @@ def test_predictions_of_both_kinds_are_read_back():
         found = tables.read_predictions(f"runs/independent/predictions_{split}.npz")
         assert found.logits.shape == (size, 2, 4) and len(set(found.ids)) == size
         assert found.labels.tolist() == sorted([0, 1, 2, 3] * 4)
-    scenes = scene_predictions.read("runs/segmentation/predictions_test.npz")
+    scenes = segmentation_predictions.read("runs/segmentation/predictions_test.npz")
     assert scenes.logits.shape[:2] == (4, 2) and scenes.logits.shape[-1] == 3
     assert scenes.masks.shape[0] == 4 and scenes.ids.tolist() == [f"test/images/{n}.png" for n in range(4)]
     assert scenes.confusion.sum(axis=(1, 2)).tolist() == [4 * (36 * 32 - 9)] * 3

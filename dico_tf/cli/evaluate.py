@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> None:
 
     record(values["workdir"])  # what is no run is said before TensorFlow takes its seconds
     startup.tensorflow()
-    from dico_tf.evaluation.judge import images, judge
+    from dico_tf.evaluation.evaluate import images, judge
     from dico_tf.evaluation.table import evaluation_table
     from dico_tf.training.build import trained_run
 
@@ -41,8 +41,10 @@ def main(arguments: list[str]) -> None:
         run.check_images("exports", "leave out --manifest")
     parts = images(run, values["data_dir"])
     if values["manifest"]:
-        from dico_tf.export import judging
+        from dico_tf.export import evaluate_export
 
-        print(evaluation_table(judging.judge(run, values["manifest"], values["format"], values["split"], parts)))
+        print(
+            evaluation_table(evaluate_export.judge(run, values["manifest"], values["format"], values["split"], parts))
+        )
         return
     print(evaluation_table(judge(run, run.network(), values["split"], parts, values["test_views"])))

@@ -61,14 +61,14 @@ def main(arguments: list[str]) -> None:
         print(f"served at most in version {values['stable']}: {', '.join(tf_serving.roll_back(out, values['stable']))}")
         return
     if not values["workdir"]:
-        from dico_tf.export import assembly
+        from dico_tf.export import export_committee
 
-        assembly.export(values["committee"], out, formats=values["formats"], say=_say)
+        export_committee.export(values["committee"], out, formats=values["formats"], say=_say)
         print(f"exported to {out}; see {out / 'README.md'}")
         return
-    from dico_tf.export import fitted
-    from dico_tf.export.conversions import Conversions
-    from dico_tf.export.run import export
+    from dico_tf.export import run_gates
+    from dico_tf.export.choose_kinds import Conversions
+    from dico_tf.export.export_run import export
     from dico_tf.training.build import trained_run
 
     conversions = Conversions(
@@ -87,7 +87,7 @@ def main(arguments: list[str]) -> None:
         data_dir=values["data_dir"],
         keep_versions=values["keep_versions"],
         say=_say,
-        committee=fitted.committee(values["committee"], run) if values["committee"] else None,
+        committee=run_gates.committee(values["committee"], run) if values["committee"] else None,
     )
     print(f"exported to {out}; see {out / 'README.md'}")
 

@@ -35,14 +35,14 @@ def main(arguments: list[str]) -> None:
 
     record(values["workdir"])  # what is no run is said before TensorFlow takes its seconds
     startup.tensorflow()
-    from dico_tf.evaluation import answers, scene_answers
+    from dico_tf.evaluation import predict, predict_segmentation
     from dico_tf.training.build import trained_run
 
     run, asked = trained_run(values["workdir"]), (pictures, values["top"], values["skip_unreadable"])
     scenes = run.config.data.task == "segmentation"
     if values["masks"] and not scenes:
         raise UserError(f"--masks={values['masks']}: {run.workdir} is no segmentation run, it has no masks to write")
-    kind = scene_answers if scenes else answers
-    found = scene_answers.answers(run, *asked, values["masks"]) if scenes else answers.answers(run, *asked)
+    kind = predict_segmentation if scenes else predict
+    found = predict_segmentation.answers(run, *asked, values["masks"]) if scenes else predict.answers(run, *asked)
     for answer in found:
         print(kind.as_json(answer) if values["json"] else kind.as_text(answer), flush=True)

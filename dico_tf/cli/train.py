@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
 
     parse_all(asked.views.views, asked.network.splits)  # a mistake is reported before TensorFlow is loaded
     startup.tensorflow()
-    from dico_tf.evaluation.finish import finish
+    from dico_tf.evaluation.summary import finish
     from dico_tf.training.loop import Stopped
     from dico_tf.training.run import train
 

@@ -94,9 +94,9 @@ def _opened(saved: Saved, but: Collection[str]) -> dict[str, str]:
         return {}
     startup.tensorflow()
     if saved.grid:
-        from dico_tf.evaluation.members.segmenters import opened
+        from dico_tf.evaluation.members.segmentation_members import opened
     else:
-        from dico_tf.evaluation.members.opening import opened
+        from dico_tf.evaluation.members.open_members import opened
 
     found = {}
     for member in asked:

@@ -150,8 +150,8 @@ def _of_members(asked: Search, values: dict[str, Any], costs: dict[str, Cost]) -
     startup.tensorflow()
     from dico_tf.data import source as data
     from dico_tf.evaluation.members.cache import Cache, default
-    from dico_tf.evaluation.members.opening import opened
-    from dico_tf.evaluation.members.polling import answers
+    from dico_tf.evaluation.members.collect_logits import answers
+    from dico_tf.evaluation.members.open_members import opened
 
     told = {name: values[name] for name in ("dataset", "data_dir", "classes", "skip_unreadable")}
     source = data.load(Data(**told), values["seed"])

@@ -15,13 +15,13 @@ from dico_tf.data.source import Source, Split
 from dico_tf.errors import UserError
 from dico_tf.evaluation import averaging
 from dico_tf.evaluation.members.cache import Cache
-from dico_tf.evaluation.members.graph_network import Network
+from dico_tf.evaluation.members.collect_logits import answers, check_classes, check_width
+from dico_tf.evaluation.members.image_batches import Squares
 from dico_tf.evaluation.members.member import Member
-from dico_tf.evaluation.members.opening import opened
-from dico_tf.evaluation.members.polling import answers, check_classes, check_width
+from dico_tf.evaluation.members.member_uri import parse
+from dico_tf.evaluation.members.open_members import opened
 from dico_tf.evaluation.members.runs import ENSEMBLE
-from dico_tf.evaluation.members.spelling import parse
-from dico_tf.evaluation.members.squares import Squares
+from dico_tf.evaluation.members.tf_graph import Network
 from dico_tf.training.build import trained_run
 
 PROBED = 8  # training images on which a member shows what its outputs are

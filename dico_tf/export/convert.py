@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from dico_tf.evaluation.members.frozen import with_constants
+from dico_tf.evaluation.members.tf_graph import with_constants
 from dico_tf.export.formats import registry as formats
 from dico_tf.export.graph import ANSWER, Member, Servable
 from dico_tf.files import atomic

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from dico_tf.export import conversions, litert, saved_model
-from dico_tf.export.conversions import Conversions, Files
+from dico_tf.export import choose_kinds, litert, saved_model
+from dico_tf.export.choose_kinds import Conversions, Files
+from dico_tf.export.comparison_images import Material
 from dico_tf.export.formats import registry
 from dico_tf.export.formats.format import Format, Job
 from dico_tf.export.graph import Member
-from dico_tf.export.material import Material
 from dico_tf.files import manifest
 from dico_tf.files.manifest import SAVED_MODEL
 
@@ -54,7 +54,7 @@ class Pipeline:
             (self.made / format.name).mkdir(parents=True, exist_ok=True)
             files = [self._files(format, item) for item in items]
             self.say(f"{', '.join(each.name for each in files)}: {format.title} {', '.join(files[0].kinds)}")
-            conversions.write(files)
+            choose_kinds.write(files)
             chosen[format.name] = files
         return chosen
 

@@ -7,9 +7,9 @@ import pytest
 
 from dico_tf.data.masks import VOID
 from dico_tf.errors import UserError
-from dico_tf.evaluation import scene_predictions, segmentation
-from dico_tf.evaluation.scene_predictions import ScenePredictions
+from dico_tf.evaluation import segmentation, segmentation_predictions
 from dico_tf.evaluation.segmentation import Tally, confusion, enlarged, iou, miou
+from dico_tf.evaluation.segmentation_predictions import ScenePredictions
 from dico_tf.evaluation.table import evaluation_table
 
 DRAW = np.random.default_rng(0)
@@ -110,8 +110,8 @@ def predicted():
 
 
 def test_predictions_are_read_as_they_were_written(tmp_path):
-    scene_predictions.write(tmp_path / "predictions.npz", predicted())
-    found = scene_predictions.read(tmp_path / "predictions.npz")
+    segmentation_predictions.write(tmp_path / "predictions.npz", predicted())
+    found = segmentation_predictions.read(tmp_path / "predictions.npz")
     for mine, other in zip(found, predicted(), strict=True):
         assert mine.dtype == other.dtype and np.array_equal(mine, other)
     assert [path.name for path in tmp_path.iterdir()] == ["predictions.npz"]
@@ -120,11 +120,11 @@ def test_predictions_are_read_as_they_were_written(tmp_path):
 def test_other_files_are_refused(tmp_path):
     path = tmp_path / "predictions.npz"
     with pytest.raises(UserError, match="evaluate the run first"):
-        scene_predictions.read(path)
+        segmentation_predictions.read(path)
     np.savez(path, logits=np.zeros((2, 2, 3), np.float32), labels=np.zeros(2, int), ids=np.array(["a", "b"]))
     with pytest.raises(UserError, match="not a file of segmentation predictions: it lacks masks, sizes, confusion"):
-        scene_predictions.read(path)
+        segmentation_predictions.read(path)
     with pytest.raises(UserError, match=r"sizes have shape \[5, 2\], expected \[6, 2\]"):
-        scene_predictions.write(path, predicted()._replace(sizes=np.zeros((5, 2), np.int32)))
+        segmentation_predictions.write(path, predicted()._replace(sizes=np.zeros((5, 2), np.int32)))
     with pytest.raises(UserError, match=r"expected \[N, S, h, w, C\]"):
-        scene_predictions.write(path, predicted()._replace(logits=LOGITS[0]))
+        segmentation_predictions.write(path, predicted()._replace(logits=LOGITS[0]))

@@ -11,8 +11,8 @@ from dico_tf.committee.saved import Calibration, Member, Saved, save
 from dico_tf.config import Data
 from dico_tf.data import source as sources
 from dico_tf.evaluation.members.cache import Cache
-from dico_tf.evaluation.members.opening import opened
-from dico_tf.evaluation.members.polling import answers
+from dico_tf.evaluation.members.collect_logits import answers
+from dico_tf.evaluation.members.open_members import opened
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

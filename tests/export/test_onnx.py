@@ -80,7 +80,7 @@ def test_a_file_of_another_network_is_refused(branch, path):
 
 @needed
 def test_a_file_is_a_member_of_a_committee(branch, path):
-    from dico_tf.evaluation.members.opening import opened
+    from dico_tf.evaluation.members.open_members import opened
 
     (member,) = opened([f"mine={path}"], 7)
     images = IMAGES.astype(np.uint8)
@@ -91,7 +91,7 @@ def test_a_file_is_a_member_of_a_committee(branch, path):
 
 @needed
 def test_a_damaged_file_is_refused_in_a_sentence(tmp_path):
-    from dico_tf.evaluation.members.opening import opened
+    from dico_tf.evaluation.members.open_members import opened
 
     (tmp_path / "x.onnx").write_bytes(b"no network")
     with pytest.raises(UserError, match=r"x\.onnx cannot be read by ONNX Runtime: "):
@@ -101,7 +101,7 @@ def test_a_damaged_file_is_refused_in_a_sentence(tmp_path):
 @needed
 def test_opening_and_asking_a_member_needs_no_tensorflow(path):
     code = (
-        "import sys, numpy as np; from dico_tf.evaluation.members.opening import opened\n"
+        "import sys, numpy as np; from dico_tf.evaluation.members.open_members import opened\n"
         f"member = opened([{str(path)!r}], 7)[0]\n"
         "assert member.run(np.zeros((2, 32, 32, 3), np.uint8)).shape == (2, 7)\n"
         "assert not {'tensorflow', 'keras'} & sys.modules.keys()"
@@ -118,7 +118,7 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatc
 
 
 def test_a_member_without_onnxruntime_is_refused_with_the_command_that_installs_it(monkeypatch, tmp_path):
-    from dico_tf.evaluation.members.opening import opened
+    from dico_tf.evaluation.members.open_members import opened
 
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     (tmp_path / "x.onnx").write_bytes(b"")

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
-from dico_tf.export import convert, converter, graph, litert, saved_model
+from dico_tf.export import convert, converter_process, graph, litert, saved_model
 from dico_tf.export.formats.format import Job
 from dico_tf.export.formats.tflite import FORMAT as TFLITE
 from dico_tf.files import manifest
@@ -106,9 +106,9 @@ def test_a_network_that_was_saved_and_loaded_is_exported_alike(tmp_path):
 @pytest.mark.slow
 def test_twenty_conversions_leave_no_memory_behind(network, tmp_path):
     _, folder = network
-    converter.convert(TFLITE, [Job(None, folder, {"float32": tmp_path / "0.tflite"})])
+    converter_process.convert(TFLITE, [Job(None, folder, {"float32": tmp_path / "0.tflite"})])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for n in range(20):
-        converter.convert(TFLITE, [Job(None, folder, {"float32": tmp_path / f"{n}.tflite"})])
+        converter_process.convert(TFLITE, [Job(None, folder, {"float32": tmp_path / f"{n}.tflite"})])
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000  # kB
     assert len({path.read_bytes() for path in tmp_path.glob("*.tflite")}) == 1

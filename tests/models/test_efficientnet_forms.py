@@ -9,7 +9,7 @@ import pytest
 
 from dico_tf.cotrain.dico import DiCo
 from dico_tf.errors import UserError
-from dico_tf.evaluation.members.opening import opened
+from dico_tf.evaluation.members.open_members import opened
 from dico_tf.models import checkpoints, torch_weights
 from dico_tf.models.menu import PRESETS, find
 

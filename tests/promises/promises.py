@@ -146,10 +146,10 @@ PROMISES = (
     ),
     Promise(
         "An exported file that loses significantly more accuracy than allowed is replaced by a safer kind.",
-        "dico_tf/export/conversions.py",
+        "dico_tf/export/choose_kinds.py",
         'if measured["p_value"] < paired_test.SIGNIFICANCE else ""',
         'if measured["p_value"] < 0 else ""',
-        fast=("tests/export/test_conversions.py::test_the_next_safer_kind_takes_the_place_of_a_significant_loss",),
+        fast=("tests/export/test_choose_kinds.py::test_the_next_safer_kind_takes_the_place_of_a_significant_loss",),
     ),
     Promise(
         "An exported committee averages as the evaluation does.",

@@ -12,7 +12,7 @@ from dico_tf.cli import committee
 from dico_tf.committee.dense.grid import Grid
 from dico_tf.committee.saved import load
 from dico_tf.errors import UserError
-from dico_tf.evaluation.members.segmenters import opened
+from dico_tf.evaluation.members.segmentation_members import opened
 from dico_tf.evaluation.segmentation import confusion, miou
 from tests.data import scenery
 

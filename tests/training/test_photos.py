@@ -13,10 +13,10 @@ from dico_tf.config import Config, from_values
 from dico_tf.data import memory
 from dico_tf.data import source as sources
 from dico_tf.errors import UserError
-from dico_tf.evaluation.answers import answers
 from dico_tf.evaluation.averaging import combine, softmax
-from dico_tf.evaluation.finish import finish
-from dico_tf.evaluation.judge import images, judge
+from dico_tf.evaluation.evaluate import images, judge
+from dico_tf.evaluation.predict import answers
+from dico_tf.evaluation.summary import finish
 from dico_tf.files import tables
 from dico_tf.training.build import trained_run
 from dico_tf.training.loop import Loop

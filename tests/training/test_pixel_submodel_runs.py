@@ -10,7 +10,7 @@ from dico_tf import config, flags
 from dico_tf.cli import train
 from dico_tf.config import from_values
 from dico_tf.errors import UserError
-from dico_tf.evaluation.members import segmenters
+from dico_tf.evaluation.members import segmentation_members
 from dico_tf.evaluation.segmentation import miou
 from dico_tf.files import json_files
 from dico_tf.files.arrays import write_folder
@@ -91,7 +91,7 @@ def test_pictures_of_any_size_are_answered(made, scenes, tmp_path, capsys):
 
 
 def test_a_run_is_a_member_that_answers_any_size_and_counts_its_windows(made, scenes):
-    (member,) = segmenters.opened([str(made)], 3)
+    (member,) = segmentation_members.opened([str(made)], 3)
     picture = np.asarray(Image.open(scenes / "test/images/000.png"))[None]
     model = build.trained_run(made).network()
     assert member.answer(picture).shape == (1, 36, 44, 3)

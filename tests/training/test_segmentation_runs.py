@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from dico_tf import flags
-from dico_tf.evaluation import scene_predictions
-from dico_tf.evaluation.scene_predictions import ScenePredictions
+from dico_tf.evaluation import segmentation_predictions
 from dico_tf.evaluation.segmentation import Tally, miou
+from dico_tf.evaluation.segmentation_predictions import ScenePredictions
 from tests.data import scenery
 
 SETTINGS = [
@@ -69,7 +69,10 @@ def test_a_run_writes_what_any_run_writes_in_terms_of_pixels(trained):
 
 
 def test_an_evaluation_is_of_exactly_what_the_predictions_keep(trained):
-    kept, found = scene_predictions.read(trained / "predictions_test.npz"), _json(trained / "evaluation_test.json")
+    kept, found = (
+        segmentation_predictions.read(trained / "predictions_test.npz"),
+        _json(trained / "evaluation_test.json"),
+    )
     assert kept.logits.shape == (4, 2, 3, 3, 3) and kept.masks.shape == (4, 48, 48)
     assert kept.sizes.tolist() == [[36, 44], [32, 40], [30, 30], [32, 40]]
     tally = Tally(2, 3)
@@ -83,8 +86,8 @@ def test_an_evaluation_is_of_exactly_what_the_predictions_keep(trained):
 
 
 def test_scores_do_not_depend_on_how_many_images_pass_at_once(trained, monkeypatch):
-    from dico_tf.evaluation import scenes
-    from dico_tf.evaluation.judge import images
+    from dico_tf.evaluation import evaluate_segmentation
+    from dico_tf.evaluation.evaluate import images
     from dico_tf.training.build import trained_run
 
     run = trained_run(trained)
@@ -93,7 +96,7 @@ def test_scores_do_not_depend_on_how_many_images_pass_at_once(trained, monkeypat
     before = _json(trained / "evaluation_test.json")
     for size in (1, 4):
         object.__setattr__(run.config.run, "evaluation_batch_size", size)
-        found = scenes.evaluate(run, model, "test", split)[1]
+        found = evaluate_segmentation.evaluate(run, model, "test", split)[1]
         assert found["ensemble"]["miou"] == pytest.approx(before["ensemble"]["miou"], abs=2e-3)  # float32 sums differ
 
 
@@ -140,5 +143,5 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_were_not(trained, scenes, tmp_p
     one, other = (np.load(folder / "best" / "weights.npz") for folder in (trained, tmp_path / "once"))
     assert one.files == other.files
     assert [name for name in one.files if not np.array_equal(one[name], other[name])] == []
-    kept = [scene_predictions.read(folder / "predictions.npz") for folder in (trained, tmp_path / "once")]
+    kept = [segmentation_predictions.read(folder / "predictions.npz") for folder in (trained, tmp_path / "once")]
     assert isinstance(kept[0], ScenePredictions) and np.array_equal(kept[0].logits, kept[1].logits)

@@ -10,7 +10,7 @@ import pytest
 from dico_tf.config import from_values
 from dico_tf.errors import UserError
 from dico_tf.evaluation.members import runs
-from dico_tf.evaluation.members.opening import opened
+from dico_tf.evaluation.members.open_members import opened
 from dico_tf.files.arrays import read_part, write_folder
 from dico_tf.layers import bicubic
 from dico_tf.layers.stochastic_depth import droppings

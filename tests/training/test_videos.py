@@ -79,7 +79,7 @@ def test_views_are_averaged_before_anything_decides_and_their_cost_is_counted(li
         "clips": 2, "crops": 3, "size": 16, "macs_of_view": 2 * branch, "macs": 12 * branch,
     }  # fmt: skip
     run = build.trained_run(folder)
-    from dico_tf.evaluation.judge import images
+    from dico_tf.evaluation.evaluate import images
 
     model, split = run.network(), images(run)["test"]
     apart = [np.asarray(model(part.take(np.arange(12)))) for part in split.views(2, 3)]

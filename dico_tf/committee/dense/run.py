@@ -73,7 +73,7 @@ def _check(asked: Scenes) -> None:
 def _opened(asked: Scenes, values: Mapping[str, Any]) -> tuple[list, Any, str]:
     startup.tensorflow()
     from dico_tf.data import source as data
-    from dico_tf.evaluation.members.segmenters import opened
+    from dico_tf.evaluation.members.segmentation_members import opened
 
     told = {name: values[name] for name in ("dataset", "data_dir", "classes", "void")}
     source = data.load(Data(task="segmentation", **told), values["seed"])

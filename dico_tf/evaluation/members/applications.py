@@ -20,10 +20,10 @@ from dico_tf.divide.networks.cost import cost as counted
 from dico_tf.divide.networks.graph import Call, calls, replay, weightless
 from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import Cost
-from dico_tf.evaluation.members.frozen import compiled
 from dico_tf.evaluation.members.member import Graph, Member, Network
-from dico_tf.evaluation.members.reading import Reading
-from dico_tf.evaluation.members.spelling import Spelling
+from dico_tf.evaluation.members.member_uri import Spelling
+from dico_tf.evaluation.members.output_decoding import Reading
+from dico_tf.evaluation.members.tf_graph import compiled
 from dico_tf.registry import suggestion
 
 OPTIONS = ("weights", "alpha", "short_side")

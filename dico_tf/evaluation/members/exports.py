@@ -9,8 +9,8 @@ from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import Cost
 from dico_tf.evaluation.members import onnx, saved_models, tflite
 from dico_tf.evaluation.members.member import Member, Network
-from dico_tf.evaluation.members.reading import Reading
-from dico_tf.evaluation.members.spelling import Spelling
+from dico_tf.evaluation.members.member_uri import Spelling
+from dico_tf.evaluation.members.output_decoding import Reading
 from dico_tf.files import manifest
 from dico_tf.files.manifest import SAVED_MODEL, Manifest
 

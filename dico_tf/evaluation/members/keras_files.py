@@ -12,12 +12,12 @@ from dico_tf.divide.networks import architecture
 from dico_tf.divide.networks.cost import cost as counted
 from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import Cost
-from dico_tf.evaluation.members import pixels, runs
-from dico_tf.evaluation.members.fitting import fixed_size
-from dico_tf.evaluation.members.frozen import compiled, given
+from dico_tf.evaluation.members import preprocessing, runs
 from dico_tf.evaluation.members.member import Graph, Member, Network
-from dico_tf.evaluation.members.reading import Reading
-from dico_tf.evaluation.members.spelling import BACKGROUND, Spelling
+from dico_tf.evaluation.members.member_uri import BACKGROUND, Spelling
+from dico_tf.evaluation.members.output_decoding import Reading
+from dico_tf.evaluation.members.signature_checks import fixed_size
+from dico_tf.evaluation.members.tf_graph import compiled, given
 from dico_tf.files.checksums import checksum
 from dico_tf.layers import keras_internals
 from dico_tf.registry import suggestion
@@ -31,7 +31,7 @@ def members(spelling: Spelling, classes: int) -> list[Member]:
     model = loaded(path, spelling.source)
     dico = isinstance(model, DiCo)
     size = _size(model, spelling, model.get_config()["image_size"] if dico else 0)
-    ranges = pixels.checked(spelling.options.get("pixels", pixels.OWN))
+    ranges = preprocessing.checked(spelling.options.get("pixels", preprocessing.OWN))
     shared = {
         "kind": spelling.kind,
         "source": spelling.source,
@@ -127,6 +127,6 @@ def _network(model: keras.Model, ranges: str, size: int) -> Network:
         price = counted(model)
     macs = float("nan") if price.macs is None else float(price.macs)
     return Network(
-        answer=lambda images: forward(pixels.prepared(images, ranges, kind)),
+        answer=lambda images: forward(preprocessing.prepared(images, ranges, kind)),
         cost=Cost(macs=macs, params=float(price.params)),
     )

@@ -12,7 +12,7 @@ import numpy as np
 
 from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import Cost
-from dico_tf.evaluation.members.reading import Reading
+from dico_tf.evaluation.members.output_decoding import Reading
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -9,11 +9,11 @@ import numpy as np
 from dico_tf.data import pictures
 from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import Cost
-from dico_tf.evaluation.members import pixels
-from dico_tf.evaluation.members.fitting import chosen_output, fixed_size, in_batches
+from dico_tf.evaluation.members import preprocessing
 from dico_tf.evaluation.members.member import Member, Network
-from dico_tf.evaluation.members.reading import Reading
-from dico_tf.evaluation.members.spelling import BACKGROUND, Spelling
+from dico_tf.evaluation.members.member_uri import BACKGROUND, Spelling
+from dico_tf.evaluation.members.output_decoding import Reading
+from dico_tf.evaluation.members.signature_checks import chosen_output, fixed_size, in_batches
 from dico_tf.files.checksums import checksum
 
 OPTIONS = ("short_side", "pixels", "outputs", "background", "output")
@@ -31,7 +31,7 @@ def members(spelling: Spelling, classes: int) -> list[Member]:
     size = fixed_size(spelling, *(_length(length) for length in image.shape[1:3]))
     scores = sorted(value.name for value in outputs if value.type in _SCORES and len(value.shape) == 2)
     output = chosen_output(scores, [value.name for value in outputs], spelling, _described(outputs))
-    ranges = pixels.checked(spelling.options.get("pixels", pixels.OWN))
+    ranges = preprocessing.checked(spelling.options.get("pixels", preprocessing.OWN))
     return [
         Member(
             name=spelling.label(),
@@ -83,4 +83,4 @@ def _network(session: Any, image: Any, output: str, ranges: str) -> Network:
         return session.run([output], {image.name: part})[0].astype(np.float32)
 
     forward, kind = in_batches(call, _length(image.shape[0])), _IMAGES[image.type]
-    return Network(answer=lambda images: forward(pixels.prepared(images, ranges, kind)), cost=Cost())
+    return Network(answer=lambda images: forward(preprocessing.prepared(images, ranges, kind)), cost=Cost())

@@ -10,8 +10,8 @@ from dico_tf.errors import UserError
 from dico_tf.evaluation.members import runs
 from dico_tf.evaluation.members.applications import digest
 from dico_tf.evaluation.members.member import Member
-from dico_tf.evaluation.members.reading import Reading
-from dico_tf.evaluation.members.spelling import Spelling
+from dico_tf.evaluation.members.member_uri import Spelling
+from dico_tf.evaluation.members.output_decoding import Reading
 from dico_tf.files.checksums import checksum
 from dico_tf.layers.image import Normalisation
 from dico_tf.models import torch_weights

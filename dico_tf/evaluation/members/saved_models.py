@@ -10,12 +10,12 @@ from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from dico_tf.data import pictures
 from dico_tf.errors import UserError
-from dico_tf.evaluation.members import pixels
-from dico_tf.evaluation.members.fitting import chosen_output, fixed_size, in_batches
-from dico_tf.evaluation.members.frozen import compiled, cost, given
+from dico_tf.evaluation.members import preprocessing
 from dico_tf.evaluation.members.member import Graph, Member, Network
-from dico_tf.evaluation.members.reading import Reading
-from dico_tf.evaluation.members.spelling import BACKGROUND, Spelling
+from dico_tf.evaluation.members.member_uri import BACKGROUND, Spelling
+from dico_tf.evaluation.members.output_decoding import Reading
+from dico_tf.evaluation.members.signature_checks import chosen_output, fixed_size, in_batches
+from dico_tf.evaluation.members.tf_graph import compiled, cost, given
 from dico_tf.files.checksums import checksum
 
 OPTIONS = ("short_side", "pixels", "outputs", "background", "output")
@@ -34,7 +34,7 @@ def members(spelling: Spelling, classes: int) -> list[Member]:
     output = _output(signatures[name], name, spelling)
     dims = [None if d.size < 0 else d.size for d in given.tensor_shape.dim] or [None] * 4
     size = fixed_size(spelling, *dims[1:3])
-    ranges = pixels.checked(spelling.options.get("pixels", pixels.OWN))
+    ranges = preprocessing.checked(spelling.options.get("pixels", preprocessing.OWN))
     kind = tf.dtypes.as_dtype(given.dtype)
     part = "" if spelling.part == BACKGROUND else spelling.part
     return [
@@ -149,7 +149,7 @@ def _network(
 
     def answer(images: np.ndarray) -> np.ndarray:
         _ = loaded  # its variables live as long as it does
-        given = pixels.prepared(images, ranges, numbers)
+        given = preprocessing.prepared(images, ranges, numbers)
         return forward(given if kind in (tf.uint8, tf.float32) else given.astype(kind.as_numpy_dtype))
 
     price = cost(call, size, kind, list(signature.variables), batch or 1)

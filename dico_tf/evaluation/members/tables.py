@@ -8,7 +8,7 @@ import numpy as np
 from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import Cost
 from dico_tf.evaluation.members.member import Member, Network
-from dico_tf.evaluation.members.spelling import Spelling
+from dico_tf.evaluation.members.member_uri import Spelling
 from dico_tf.files import tables
 from dico_tf.files.tables import Table
 from dico_tf.registry import suggestion

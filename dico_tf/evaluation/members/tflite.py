@@ -9,12 +9,12 @@ import numpy as np
 from dico_tf.data import pictures
 from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import Cost
-from dico_tf.evaluation.members import operators, pixels
-from dico_tf.evaluation.members.fitting import chosen_output, fixed_size, in_batches
+from dico_tf.evaluation.members import preprocessing, tflite_graph
 from dico_tf.evaluation.members.member import LiteRT, Member, Network
-from dico_tf.evaluation.members.operators import Contents, Tensor
-from dico_tf.evaluation.members.reading import Reading
-from dico_tf.evaluation.members.spelling import BACKGROUND, Spelling
+from dico_tf.evaluation.members.member_uri import BACKGROUND, Spelling
+from dico_tf.evaluation.members.output_decoding import Reading
+from dico_tf.evaluation.members.signature_checks import chosen_output, fixed_size, in_batches
+from dico_tf.evaluation.members.tflite_graph import Contents, Tensor
 from dico_tf.files.checksums import checksum
 
 OPTIONS = ("short_side", "pixels", "outputs", "background", "output")
@@ -28,7 +28,7 @@ def members(spelling: Spelling, classes: int) -> list[Member]:
     if spelling.part not in ("", BACKGROUND):
         raise UserError(f"{spelling.source}: a .tflite file has no part {spelling.part!r}; it may have :{BACKGROUND}")
     try:
-        contents = operators.read(path)
+        contents = tflite_graph.read(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{spelling.source} cannot be read: {error}") from error
     image = image_of(contents, spelling.source)
@@ -37,7 +37,7 @@ def members(spelling: Spelling, classes: int) -> list[Member]:
     scores = [t.name for t in contents.outputs if len(t.shape) == 2 and (t.kind == "FLOAT32" or t.kind in _STEPS)]
     output = chosen_output(sorted(scores), [t.name for t in contents.outputs], spelling, described)
     found = next(t for t in contents.outputs if t.name == output)
-    ranges = pixels.checked(spelling.options.get("pixels", pixels.OWN))
+    ranges = preprocessing.checked(spelling.options.get("pixels", preprocessing.OWN))
     return [
         Member(
             name=spelling.label(),
@@ -106,7 +106,7 @@ def network(
     step = found.scale if found.kind in _STEPS else 0.0
     kind = _IMAGES[image.kind]
     return Network(
-        answer=lambda images: forward(pixels.prepared(images, ranges, kind, image.scale, image.zero)),
+        answer=lambda images: forward(preprocessing.prepared(images, ranges, kind, image.scale, image.zero)),
         cost=Cost(macs=math.nan if image.shape[1] < 0 else contents.macs, params=contents.params),
         step=step,
     )

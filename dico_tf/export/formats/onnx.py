@@ -28,9 +28,9 @@ class ONNX(Format):
     exact = ("onnx",)
 
     def write(self, jobs: Sequence[Job], batch: int, calibration: Path | None) -> dict[Path, str]:
-        from dico_tf.export import converter
+        from dico_tf.export import converter_process
 
-        return converter.convert(self, jobs, 0, calibration)
+        return converter_process.convert(self, jobs, 0, calibration)
 
     def convert(self, network: "Frozen", kind: str, images: np.ndarray | None) -> bytes:
         import tf2onnx

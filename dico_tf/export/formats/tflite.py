@@ -22,9 +22,9 @@ class TFLite(Format):
     fixed_batch = True
 
     def write(self, jobs: Sequence[Job], batch: int, calibration: Path | None) -> dict[Path, str]:
-        from dico_tf.export import converter
+        from dico_tf.export import converter_process
 
-        return converter.convert(self, jobs, batch, calibration)
+        return converter_process.convert(self, jobs, batch, calibration)
 
     def convert(self, network: "Frozen", kind: str, images: np.ndarray | None) -> bytes:
         from dico_tf.export import convert

@@ -13,7 +13,7 @@ from dico_tf.divide.networks.cost import cost
 from dico_tf.divide.networks.graph import weightless
 from dico_tf.errors import UserError
 from dico_tf.evaluation.members import applications
-from dico_tf.evaluation.members.opening import opened
+from dico_tf.evaluation.members.open_members import opened
 
 SMALL = "keras:MobileNet?weights=none&alpha=0.25"
 GIGA = {  # multiply-adds at the native size

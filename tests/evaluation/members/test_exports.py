@@ -3,7 +3,7 @@
 import pytest
 
 from dico_tf.errors import UserError
-from dico_tf.evaluation.members.opening import opened
+from dico_tf.evaluation.members.open_members import opened
 from tests.files.test_manifest import edited, written
 
 

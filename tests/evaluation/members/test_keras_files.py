@@ -6,7 +6,7 @@ import pytest
 
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import softmax
-from dico_tf.evaluation.members.opening import opened
+from dico_tf.evaluation.members.open_members import opened
 
 
 def network(side=16, outputs=10, ending="softmax", channels=3) -> keras.Model:

@@ -6,7 +6,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from dico_tf.errors import UserError
-from dico_tf.evaluation.members.opening import opened
+from dico_tf.evaluation.members.open_members import opened
 from dico_tf.layers.image import Normalisation
 from dico_tf.models import timm_names
 from dico_tf.models.menu import PRESETS

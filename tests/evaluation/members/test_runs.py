@@ -8,13 +8,13 @@ import pytest
 
 from dico_tf.data import source as sources
 from dico_tf.errors import UserError
-from dico_tf.evaluation import judge, metrics
+from dico_tf.evaluation import evaluate, metrics
 from dico_tf.evaluation.averaging import combine
 from dico_tf.evaluation.members import runs
 from dico_tf.evaluation.members.cache import Cache
+from dico_tf.evaluation.members.collect_logits import answers
 from dico_tf.evaluation.members.member import Member
-from dico_tf.evaluation.members.opening import opened
-from dico_tf.evaluation.members.polling import answers
+from dico_tf.evaluation.members.open_members import opened
 from dico_tf.files import manifest, tables
 from dico_tf.training.build import trained_run
 
@@ -29,7 +29,7 @@ def digits(workdir):
 def evaluated(workdir):
     """What evaluate.py writes of the run alone."""
     run = trained_run(workdir)
-    judge.judge(run, run.network(), "test", judge.images(run))
+    evaluate.judge(run, run.network(), "test", evaluate.images(run))
     return tables.read_predictions(workdir / "predictions_test.npz")
 
 

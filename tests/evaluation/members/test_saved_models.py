@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import softmax
-from dico_tf.evaluation.members.opening import opened
+from dico_tf.evaluation.members.open_members import opened
 
 
 class Plain(tf.Module):

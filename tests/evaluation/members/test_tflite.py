@@ -12,9 +12,9 @@ from dico_tf.config import Data
 from dico_tf.data import source as sources
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import softmax
-from dico_tf.evaluation.members import operators
-from dico_tf.evaluation.members.opening import opened
-from dico_tf.evaluation.members.polling import answers
+from dico_tf.evaluation.members import tflite_graph
+from dico_tf.evaluation.members.collect_logits import answers
+from dico_tf.evaluation.members.open_members import opened
 
 PUBLISHED = {  # millions of multiply-adds; 0.75 at 192 pixels: 325 at 224 (arXiv 1704.04861) by (192 / 224)^2
     "mobilenet_v1_0.25_128_quant": 14,
@@ -96,7 +96,7 @@ def test_their_operators_cost_what_keras_counts(files, network):
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_mobilenets_cost_what_is_published(paths, name):
-    found = operators.read(Path(paths[name]))
+    found = tflite_graph.read(Path(paths[name]))
     assert found.macs / 1e6 == pytest.approx(PUBLISHED[name], rel=0.035)
 
 

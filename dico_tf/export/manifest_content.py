@@ -11,8 +11,8 @@ from dico_tf.committee.decision import Committee
 from dico_tf.cotrain.dico import DiCo
 from dico_tf.errors import UserError
 from dico_tf.export import card as cards
+from dico_tf.export.comparison_images import Material
 from dico_tf.export.graph import Member
-from dico_tf.export.material import Material
 from dico_tf.files.json_files import read_of_run
 from dico_tf.files.manifest import COMMITTEE
 from dico_tf.files.member_kinds import RUN

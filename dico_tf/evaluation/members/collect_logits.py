@@ -11,8 +11,8 @@ from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import Cost
 from dico_tf.evaluation.members import latency
 from dico_tf.evaluation.members.cache import Cache
+from dico_tf.evaluation.members.image_batches import Squares, fingerprint
 from dico_tf.evaluation.members.member import Member
-from dico_tf.evaluation.members.squares import Squares, fingerprint
 from dico_tf.training.progress import Bar
 
 _TIMED = 16  # images that every member is timed on

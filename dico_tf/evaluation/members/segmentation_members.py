@@ -13,9 +13,9 @@ from PIL import Image
 from dico_tf.divide.networks.cost import cost as counted
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import combine
-from dico_tf.evaluation.members import keras_files, pixels, runs, tflite
-from dico_tf.evaluation.members.operators import read
-from dico_tf.evaluation.members.spelling import Spelling, parse
+from dico_tf.evaluation.members import keras_files, preprocessing, runs, tflite
+from dico_tf.evaluation.members.member_uri import Spelling, parse
+from dico_tf.evaluation.members.tflite_graph import read
 from dico_tf.evaluation.segmentation import enlarged
 from dico_tf.files import member_kinds as kinds
 from dico_tf.files.checksums import checksum
@@ -115,11 +115,11 @@ def _of_keras_file(spelling: Spelling) -> list[Segmenter]:
     if len(shapes) != 2 or any(len(shape) != 4 for shape in shapes) or shapes[0][-1] != 3 or shapes[1][-1] is None:
         raise UserError(f"{spelling.source} is {shapes[:1]} -> {shapes[1:]}: a segmenter is one picture [B, H, W, 3] "
                         "-> logits [B, h, w, classes]")  # fmt: skip
-    ranges = pixels.checked(spelling.options.get("pixels", pixels.OWN))
+    ranges = preprocessing.checked(spelling.options.get("pixels", preprocessing.OWN))
     ask = _by_shape(lambda images: model(images, training=False))
 
     def answer(images: np.ndarray) -> np.ndarray:
-        return ask(pixels.prepared(images, ranges, np.float32))
+        return ask(preprocessing.prepared(images, ranges, np.float32))
 
     @functools.lru_cache(64)
     def macs(sides: Sides) -> float:
@@ -150,7 +150,7 @@ def _of_tflite(spelling: Spelling) -> list[Segmenter]:
     image, output = tflite.image_of(contents, spelling.source), tflite.map_of(contents, spelling)
     if -1 in image.shape[1:3]:
         raise UserError(f"{spelling.source} takes pictures of any size: convert it for one size")
-    ranges = pixels.checked(spelling.options.get("pixels", pixels.OWN))
+    ranges = preprocessing.checked(spelling.options.get("pixels", preprocessing.OWN))
     network = functools.cache(
         lambda: tflite.network(path, contents, image, output, image.shape[1], ranges, spelling.source)
     )

@@ -6,8 +6,8 @@ import pytest
 
 from dico_tf.errors import UserError
 from dico_tf.evaluation.members.kinds import KINDS
-from dico_tf.evaluation.members.opening import opened
-from dico_tf.evaluation.members.spelling import parse
+from dico_tf.evaluation.members.member_uri import parse
+from dico_tf.evaluation.members.open_members import opened
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from dico_tf.edge.inference.model import load
 from dico_tf.edge.server.limits import Limits, decode_image
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import softmax
-from dico_tf.evaluation.members.opening import opened
-from dico_tf.export.gathered import gathered
+from dico_tf.evaluation.members.open_members import opened
+from dico_tf.export.resolve_members import gathered
 from dico_tf.files import manifest
 from dico_tf.training.build import trained_run
 from tests.edge import gateways, workers

@@ -5,8 +5,8 @@ import pytest
 
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import softmax
-from dico_tf.evaluation.members.pixels import PIXELS, prepared
-from dico_tf.evaluation.members.reading import Reading, floor
+from dico_tf.evaluation.members.output_decoding import Reading, floor
+from dico_tf.evaluation.members.preprocessing import PIXELS, prepared
 
 LOGITS = np.random.default_rng(0).normal(0, 3, (6, 11)).astype(np.float32)
 

@@ -10,7 +10,7 @@ from dico_tf.committee import saved
 from dico_tf.committee.decision import Committee, decide
 from dico_tf.errors import UserError
 from dico_tf.export import litert
-from dico_tf.export.material import Material
+from dico_tf.export.comparison_images import Material
 from dico_tf.files.member_kinds import RUN
 from dico_tf.training.build import TrainedRun
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 from dico_tf.data.pipeline import evaluation_batches
 from dico_tf.data.scenes import SceneSplit
 from dico_tf.evaluation import segmentation
-from dico_tf.evaluation.scene_predictions import ScenePredictions
+from dico_tf.evaluation.segmentation_predictions import ScenePredictions
 from dico_tf.models.menu import find
 from dico_tf.training.build import TrainedRun
 

@@ -13,10 +13,10 @@ from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import Cost
 from dico_tf.evaluation.members import latency
 from dico_tf.evaluation.members.cache import Cache
+from dico_tf.evaluation.members.collect_logits import answers
+from dico_tf.evaluation.members.image_batches import Squares, fingerprint
 from dico_tf.evaluation.members.member import Member, Network
-from dico_tf.evaluation.members.opening import opened
-from dico_tf.evaluation.members.polling import answers
-from dico_tf.evaluation.members.squares import Squares, fingerprint
+from dico_tf.evaluation.members.open_members import opened
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from dico_tf.committee.decision import Committee
-from dico_tf.evaluation.members.graph_network import Network
+from dico_tf.evaluation.members.tf_graph import Network
 from dico_tf.export import cascade as cascades
 from dico_tf.export import saved_model
 from dico_tf.export.cascade import Cascade

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from dico_tf.errors import UserError
-from dico_tf.evaluation.members.spelling import Spelling
+from dico_tf.evaluation.members.member_uri import Spelling
 
 PREFERRED = ("logits", "probabilities")  # of several outputs; the first that is there
 Call = Callable[[np.ndarray], np.ndarray]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dico_tf.errors import UserError
-from dico_tf.evaluation.members.segmenters import opened
+from dico_tf.evaluation.members.segmentation_members import opened
 from dico_tf.evaluation.segmentation import enlarged
 
 DRAW = np.random.default_rng(0)

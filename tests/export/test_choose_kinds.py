@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from dico_tf.errors import UserError
-from dico_tf.export import conversions, converter
-from dico_tf.export.conversions import Conversions
+from dico_tf.export import choose_kinds, converter_process
+from dico_tf.export.choose_kinds import Conversions
+from dico_tf.export.comparison_images import Material
 from dico_tf.export.formats.format import Job, Outcome
 from dico_tf.export.formats.tflite import TFLite
-from dico_tf.export.material import Material
 
 LABELS = np.arange(100) % 4
 RIGHT = np.eye(4, dtype=np.float32)[LABELS]
@@ -49,11 +49,11 @@ def fake(tmp_path):
                 return lambda images, advance: Outcome(answers[path.stem], 1.5)
 
         def files(asked: Conversions, name: str = "branch_0", expected: np.ndarray = RIGHT, material=MATERIAL):
-            found = conversions.Files(
+            found = choose_kinds.Files(
                 format=Fake(), member=SimpleNamespace(name=name), saved_model=tmp_path, made=tmp_path, asked=asked,
                 material=material, expected=expected, say=said.append,
             )  # fmt: skip
-            conversions.write([found])
+            choose_kinds.write([found])
             return found
 
         return files, made, said
@@ -131,7 +131,7 @@ def test_all_branches_fall_back_where_they_lose_too_much_together(fake):
     asked = Conversions(kinds=("int8",))
     material = dataclasses.replace(MATERIAL, logits=np.stack([unsure, sure], 1))
     branches = [files(asked, "branch_0", unsure, material), files(asked, "branch_1", sure, material)]
-    found = conversions.together(branches, "logits")
+    found = choose_kinds.together(branches, "logits")
     assert found["int8"]["top1"] == 1 and found["int8"]["files"] == {"branch_0": "dynamic", "branch_1": "dynamic"}
     assert [[kept.kind for kept in each.settle()] for each in branches] == [["dynamic"], ["dynamic"]]
     assert len(said) == 1 and "the branches together as int8 loses 10.00 points" in said[0]
@@ -147,7 +147,9 @@ def test_a_network_that_litert_does_not_know_is_refused_by_the_operation(tmp_pat
 
     odd = Odd()
     tf.saved_model.save(odd, str(tmp_path / "model"), signatures={"serving_default": odd.serve})
-    errors = converter.convert(TFLite(), [Job(None, tmp_path / "model", {"float32": tmp_path / "odd_float32.tflite"})])
+    errors = converter_process.convert(
+        TFLite(), [Job(None, tmp_path / "model", {"float32": tmp_path / "odd_float32.tflite"})]
+    )
     assert list(errors) == [tmp_path / "odd_float32.tflite"]
     assert "MatrixInverse" in errors[tmp_path / "odd_float32.tflite"]
     assert not list(tmp_path.glob("*.json"))

@@ -11,7 +11,7 @@ from dico_tf.committee.saved import Calibration, Saved
 from dico_tf.committee.saved import Member as Said
 from dico_tf.evaluation.cost import Cost
 from dico_tf.evaluation.members.member import LiteRT
-from dico_tf.export import assembly
+from dico_tf.export import export_committee
 from dico_tf.files import manifest
 from tests.killed import kills
 
@@ -42,8 +42,10 @@ def test_killed_at_any_moment_it_leaves_one_whole_export(tmp_path, monkeypatch, 
 
     def written(words):
         told = dataclasses.replace(SAVED.calibration, name=words)
-        monkeypatch.setattr(assembly, "gathered", lambda _: (dataclasses.replace(SAVED, calibration=told), members))
-        assembly.export("committee.json", out, formats=("tflite",), say=lambda _: None)
+        monkeypatch.setattr(
+            export_committee, "gathered", lambda _: (dataclasses.replace(SAVED, calibration=told), members)
+        )
+        export_committee.export("committee.json", out, formats=("tflite",), say=lambda _: None)
 
     def checked():
         """All of it is of one export; its words."""

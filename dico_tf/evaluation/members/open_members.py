@@ -8,7 +8,7 @@ from pathlib import Path
 from dico_tf.errors import UserError
 from dico_tf.evaluation.members.kinds import KINDS
 from dico_tf.evaluation.members.member import Member
-from dico_tf.evaluation.members.spelling import EXAMPLES, Spelling, parse
+from dico_tf.evaluation.members.member_uri import EXAMPLES, Spelling, parse
 from dico_tf.files import member_kinds as kinds
 from dico_tf.files.manifest import SAVED_MODEL
 

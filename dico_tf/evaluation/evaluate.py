@@ -12,7 +12,7 @@ from dico_tf.data.pipeline import plain_faults
 from dico_tf.data.scenes import SceneSplit
 from dico_tf.data.source import Split
 from dico_tf.errors import UserError
-from dico_tf.evaluation import report, scene_predictions, scenes
+from dico_tf.evaluation import evaluate_segmentation, report, segmentation_predictions
 from dico_tf.files import json_files
 from dico_tf.files.tables import write_predictions
 from dico_tf.models.menu import find
@@ -74,8 +74,8 @@ def _labelled(run: TrainedRun, model, name: str, split: Split, bar: Bar, views: 
 
 
 def _scenes(run: TrainedRun, model, name: str, split: SceneSplit, bar: Bar, views: tuple[int, int]) -> Found:
-    kept, found = scenes.evaluate(run, model, name, split, bar)
-    return found, functools.partial(scene_predictions.write, predictions=kept)
+    kept, found = evaluate_segmentation.evaluate(run, model, name, split, bar)
+    return found, functools.partial(segmentation_predictions.write, predictions=kept)
 
 
 def _views(run: TrainedRun, split: Split, views: tuple[int, int]) -> dict[str, int]:

@@ -9,7 +9,7 @@ import numpy as np
 from dico_tf.cotrain.dico import DiCo
 from dico_tf.data.pipeline import plain_faults
 from dico_tf.data.source import Split
-from dico_tf.evaluation import judge
+from dico_tf.evaluation import evaluate
 from dico_tf.training import steps
 from dico_tf.training.build import TrainedRun
 from dico_tf.training.progress import Bar
@@ -32,7 +32,7 @@ class Material:
         """`compare` images of validation, or of test where there are none; `calibrate` of train."""
         if not compare and not calibrate:
             return cls()
-        parts = judge.images(run, data_dir)
+        parts = evaluate.images(run, data_dir)
         found = {}
         if compare:
             name = "validation" if "validation" in parts else "test"

@@ -10,9 +10,9 @@ import numpy as np
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import combine
 from dico_tf.export import litert, paired_test, saved_model
+from dico_tf.export.comparison_images import Material
 from dico_tf.export.formats.format import Format, Job
 from dico_tf.export.graph import Member
-from dico_tf.export.material import Material
 from dico_tf.training.progress import Bar
 
 

@@ -13,14 +13,14 @@ from dico_tf import __version__
 from dico_tf.committee import words
 from dico_tf.committee.saved import Saved
 from dico_tf.errors import UserError
-from dico_tf.evaluation.members.graph_network import Network
-from dico_tf.export import assembly_card, folder, pictured
-from dico_tf.export.description import PACKAGES
+from dico_tf.evaluation.members.tf_graph import Network
+from dico_tf.export import cascade_from_bytes, committee_card, folder
 from dico_tf.export.formats import registry
 from dico_tf.export.formats.tflite import TFLite
-from dico_tf.export.gathered import Found, gathered
 from dico_tf.export.graph import Member
+from dico_tf.export.manifest_content import PACKAGES
 from dico_tf.export.pipeline import Item, Pipeline
+from dico_tf.export.resolve_members import Found, gathered
 from dico_tf.files import manifest
 from dico_tf.files.manifest import COMMITTEE, READING, SAVED_MODEL
 
@@ -62,7 +62,7 @@ class Assembly:
             entries.append(self._together(graphs))
         content = self._content(entries)
         (self.made / manifest.NAME).write_text(manifest.text(content), encoding="utf-8")
-        (self.made / "README.md").write_text(assembly_card.card(content, self.saved, missing), encoding="utf-8")
+        (self.made / "README.md").write_text(committee_card.card(content, self.saved, missing), encoding="utf-8")
         return missing or f"one SavedModel with the cascade inside: {SAVED_MODEL}/{COMMITTEE}, signature cascade"
 
     def _entry(self, found: Found) -> dict[str, Any]:
@@ -110,7 +110,9 @@ class Assembly:
         path = self.made / SAVED_MODEL / COMMITTEE
         views = [(found.member.input_size, found.member.short_side) for found in self.found]
         networks = [network for member in graphs.values() for network in member.networks]
-        pictured.write(self.saved.committee, networks, views, [f.macs for f in self.found], self.saved.classes, path)
+        cascade_from_bytes.write(
+            self.saved.committee, networks, views, [f.macs for f in self.found], self.saved.classes, path
+        )
         sizes = {size for size, _ in views}
         return {
             "name": COMMITTEE, "kind": COMMITTEE, "input_size": sizes.pop() if len(sizes) == 1 else 0,

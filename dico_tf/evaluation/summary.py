@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from dico_tf.evaluation.judge import images, judge
+from dico_tf.evaluation.evaluate import images, judge
 from dico_tf.evaluation.table import table
 from dico_tf.files import json_files
 from dico_tf.training.build import trained_run

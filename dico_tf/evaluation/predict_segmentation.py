@@ -12,8 +12,8 @@ from PIL import Image
 from dico_tf.data import pictures
 from dico_tf.data.scenes import frame_of
 from dico_tf.errors import UserError
-from dico_tf.evaluation.answers import readable
 from dico_tf.evaluation.averaging import combine
+from dico_tf.evaluation.predict import readable
 from dico_tf.evaluation.segmentation import enlarged
 from dico_tf.training.build import TrainedRun
 

@@ -16,7 +16,7 @@ from dico_tf.committee.saved import Calibration, Member, Saved, save
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import softmax
 from dico_tf.export import tf_serving
-from dico_tf.export.fitted import committee as fitting
+from dico_tf.export.run_gates import committee as fitting
 from dico_tf.files import manifest
 from dico_tf.files.tables import read_predictions
 from dico_tf.training.build import trained_run

@@ -1,5 +1,6 @@
 """TensorFlow functions: called on arrays, and counted from their graphs."""
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Callable
@@ -10,13 +11,34 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from dico_tf.evaluation.cost import Cost
-from dico_tf.evaluation.members.pixels import PIXELS
+from dico_tf.evaluation.members.member import Graph
+from dico_tf.evaluation.members.preprocessing import PIXELS
 
 _KERNELS = {"Conv2D": -1, "DepthwiseConv2dNative": -1, "Conv3D": -1, "MatMul": 0, "BatchMatMulV2": 0, "Einsum": 0}
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 _WHOLE = ("_XlaMustCompile", "_noinline", "_output_shapes")  # keep a call from being dissolved, and its shapes unknown
 
 _MARKS = itertools.count()
+_TINY = float(np.finfo(np.float32).tiny)  # output_decoding.py uses the same lower bound
+
+
+@dataclasses.dataclass(frozen=True)
+class Held:
+    value: Any  # a variable, or an object that has some
+
+
+class Network:
+    """The member's own graph, whose outputs are read within."""
+
+    def __init__(self, graph: Graph, outputs: str, dropped: int):
+        """`outputs`: logits or probabilities, of which the first `dropped` are left out."""
+        self._graph, self._outputs, self._dropped = graph, outputs, dropped
+        self.variables = [Held(value) for value in graph.holds]
+
+    def __call__(self, image: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """float32 [B, H, W, 3] of 0 to 255 -> float32 [B, C]."""
+        values = tf.cast(self._graph.call(image), tf.float32)[:, self._dropped :]
+        return tf.math.log(tf.maximum(values, _TINY)) if self._outputs == "probabilities" else values
 
 
 def with_constants(function: Any) -> Any:

@@ -12,12 +12,12 @@ from dico_tf.committee.decision import Committee
 from dico_tf.cotrain.dico import DiCo
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import combine
-from dico_tf.export import description, fitted, folder, tf_serving
+from dico_tf.export import folder, manifest_content, run_gates, tf_serving
 from dico_tf.export.cascade import Cascade
-from dico_tf.export.conversions import Conversions, Files, together
+from dico_tf.export.choose_kinds import Conversions, Files, together
+from dico_tf.export.comparison_images import Material
 from dico_tf.export.formats.tflite import TFLite
 from dico_tf.export.graph import Member
-from dico_tf.export.material import Material
 from dico_tf.export.pipeline import Item, Pipeline
 from dico_tf.files import manifest
 from dico_tf.files.manifest import COMMITTEE, SAVED_MODEL
@@ -51,7 +51,7 @@ class Exporting:
         if not self.committee:
             return None
         places = [int(name.removeprefix("branch_")) for name in self.committee.members]
-        branches, prices = self.model.branches, description.costs(self.run)
+        branches, prices = self.model.branches, manifest_content.costs(self.run)
         return Cascade(
             committee=self.committee,
             networks=[functools.partial(branches[s], training=False) for s in places],
@@ -62,7 +62,7 @@ class Exporting:
     def make(self) -> None:
         pipeline, material = self.pipeline, self.pipeline.material
         items = [
-            Item(member=member, entry=description.member(self.run, member), expected=self._expected(member))
+            Item(member=member, entry=manifest_content.member(self.run, member), expected=self._expected(member))
             for member in self.members()
         ]
         chosen = pipeline.write(items)
@@ -70,12 +70,16 @@ class Exporting:
         pipeline.describe(items, chosen)
         if SAVED_MODEL in pipeline.formats:
             self._stage([item.member for item in items])
-        content = description.export(self.run, self.model, [item.entry for item in items], material, self.committee)
+        content = manifest_content.export(
+            self.run, self.model, [item.entry for item in items], material, self.committee
+        )
         content["comparison"]["ensemble_of_branches"] = reached
         if self.committee and material.logits is not None:
-            content["comparison"]["cascade"] = fitted.judged(self.committee, material, description.costs(self.run))
+            content["comparison"]["cascade"] = run_gates.judged(
+                self.committee, material, manifest_content.costs(self.run)
+            )
         (pipeline.made / manifest.NAME).write_text(manifest.text(content), encoding="utf-8")
-        (pipeline.made / "README.md").write_text(description.card(self.run, content), encoding="utf-8")
+        (pipeline.made / "README.md").write_text(manifest_content.card(self.run, content), encoding="utf-8")
 
     def _stage(self, members: Sequence[Member]) -> None:
         for member in members:

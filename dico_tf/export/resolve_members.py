@@ -11,11 +11,11 @@ from dico_tf.committee import saved as files
 from dico_tf.committee.saved import Saved
 from dico_tf.committee.shown import checksums
 from dico_tf.errors import UserError
-from dico_tf.evaluation.members import operators
+from dico_tf.evaluation.members import tflite_graph
+from dico_tf.evaluation.members.collect_logits import check_classes
 from dico_tf.evaluation.members.member import Member
-from dico_tf.evaluation.members.opening import opened
-from dico_tf.evaluation.members.polling import check_classes
-from dico_tf.evaluation.members.reading import Reading
+from dico_tf.evaluation.members.open_members import opened
+from dico_tf.evaluation.members.output_decoding import Reading
 from dico_tf.export.saved_model import noise
 from dico_tf.files.manifest import COMMITTEE
 from dico_tf.files.member_kinds import TABLE
@@ -37,7 +37,7 @@ class Found:
     @property
     def batch(self) -> int:
         """Pictures of a call of its LiteRT file; 0: any number."""
-        return max(operators.read(self.member.file.path).inputs[0].shape[0], 0)
+        return max(tflite_graph.read(self.member.file.path).inputs[0].shape[0], 0)
 
 
 def gathered(path: str | Path) -> tuple[Saved, list[Found]]:
