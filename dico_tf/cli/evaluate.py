@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> None:
 
     record(values["workdir"])  # what is no run is said before TensorFlow takes its seconds
     startup.tensorflow()
-    from dico_tf.evaluation.evaluate import images, judge
+    from dico_tf.evaluation.evaluate import evaluate_split, load_splits
     from dico_tf.evaluation.table import evaluation_table
     from dico_tf.training.build import trained_run
 
@@ -39,12 +39,14 @@ def main(arguments: list[str]) -> None:
         clips_and_crops(values["test_views"])
     if values["manifest"]:
         run.check_images("exports", "leave out --manifest")
-    parts = images(run, values["data_dir"])
+    parts = load_splits(run, values["data_dir"])
     if values["manifest"]:
         from dico_tf.export import evaluate_export
 
         print(
-            evaluation_table(evaluate_export.judge(run, values["manifest"], values["format"], values["split"], parts))
+            evaluation_table(
+                evaluate_export.evaluate_export(run, values["manifest"], values["format"], values["split"], parts)
+            )
         )
         return
-    print(evaluation_table(judge(run, run.network(), values["split"], parts, values["test_views"])))
+    print(evaluation_table(evaluate_split(run, run.network(), values["split"], parts, values["test_views"])))

@@ -87,7 +87,7 @@ def main(arguments: list[str]) -> None:
         data_dir=values["data_dir"],
         keep_versions=values["keep_versions"],
         say=_say,
-        committee=run_gates.committee(values["committee"], run) if values["committee"] else None,
+        committee=run_gates.load_committee(values["committee"], run) if values["committee"] else None,
     )
     print(f"exported to {out}; see {out / 'README.md'}")
 

@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> None:
     scenes = run.config.data.task == "segmentation"
     if values["masks"] and not scenes:
         raise UserError(f"--masks={values['masks']}: {run.workdir} is no segmentation run, it has no masks to write")
-    kind = predict_segmentation if scenes else predict
-    found = predict_segmentation.answers(run, *asked, values["masks"]) if scenes else predict.answers(run, *asked)
-    for answer in found:
-        print(kind.as_json(answer) if values["json"] else kind.as_text(answer), flush=True)
+    module = predict_segmentation if scenes else predict
+    options = {"masks": values["masks"]} if scenes else {}
+    for prediction in module.predict(run, *asked, **options):
+        print(module.as_json(prediction) if values["json"] else module.as_text(prediction), flush=True)

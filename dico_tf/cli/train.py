@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
 
     parse_all(asked.views.views, asked.network.splits)  # a mistake is reported before TensorFlow is loaded
     startup.tensorflow()
-    from dico_tf.evaluation.summary import finish
+    from dico_tf.evaluation.summary import summarize
     from dico_tf.training.loop import Stopped
     from dico_tf.training.run import train
 
@@ -45,5 +45,5 @@ def main(arguments: list[str]) -> int:
             f"stopped at step {summary['steps']} by --max_steps, before the first epoch ended: nothing to evaluate yet"
         )
     elif summary["chief"]:
-        print(finish(summary["workdir"]))
+        print(summarize(summary["workdir"]))
     return 0

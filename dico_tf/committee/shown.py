@@ -94,14 +94,14 @@ def _opened(saved: Saved, but: Collection[str]) -> dict[str, str]:
         return {}
     startup.tensorflow()
     if saved.grid:
-        from dico_tf.evaluation.members.segmentation_members import opened
+        from dico_tf.evaluation.members.segmentation_members import open_segmentation_members as open_sources
     else:
-        from dico_tf.evaluation.members.open_members import opened
+        from dico_tf.evaluation.members.open_members import open_members as open_sources
 
     found = {}
     for member in asked:
         try:
-            found |= {one.name: one.checksum for one in opened([f"{member.name}={member.source}"], saved.classes)}
+            found |= {one.name: one.checksum for one in open_sources([f"{member.name}={member.source}"], saved.classes)}
         except UserError:
             if member.kind != kinds.RUN:
                 raise

@@ -150,18 +150,18 @@ def _of_members(asked: Search, values: dict[str, Any], costs: dict[str, Cost]) -
     startup.tensorflow()
     from dico_tf.data import source as data
     from dico_tf.evaluation.members.cache import Cache, default
-    from dico_tf.evaluation.members.collect_logits import answers
-    from dico_tf.evaluation.members.open_members import opened
+    from dico_tf.evaluation.members.collect_logits import collect_logits
+    from dico_tf.evaluation.members.open_members import open_members
 
     told = {name: values[name] for name in ("dataset", "data_dir", "classes", "skip_unreadable")}
     source = data.load(Data(**told), values["seed"])
-    members = opened(asked.members, len(source.class_names))
+    members = open_members(asked.members, len(source.class_names))
     _check_distinct(members)
     cache = Cache(Path(asked.cache).expanduser() if asked.cache else default())
     parts, found, outputs = [], None, {}
     chosen = asked.calibration or ("val" if "val" in source.splits else "test")
     for split in dict.fromkeys((chosen, "test")):
-        found = answers(members, source, split, cache, timed=asked.cost == "milliseconds" or bool(asked.latency))
+        found = collect_logits(members, source, split, cache, timed=asked.cost == "milliseconds" or bool(asked.latency))
         known = {name: costs.get(name, own).over(own) for name, own in found.costs.items()}
         parts.append(Pool(logits=found.logits, labels=found.labels, ids=found.ids, costs=known,
                           name=f"{source.name}, {split}"))  # fmt: skip

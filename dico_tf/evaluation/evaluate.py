@@ -24,7 +24,7 @@ from dico_tf.training.run import splits
 Found = tuple[dict[str, Any], Callable[[Path], None]]  # an evaluation, and what writes its predictions to a path
 
 
-def images(run: TrainedRun, data_dir: str = "") -> dict[str, Any]:
+def load_splits(run: TrainedRun, data_dir: str = "") -> dict[str, Any]:
     """The run's splits, which must still be the images it was trained with."""
     config = run.config
     data = wanted(config)
@@ -35,7 +35,7 @@ def images(run: TrainedRun, data_dir: str = "") -> dict[str, Any]:
     return splits(config, source)
 
 
-def judge(run: TrainedRun, model, name: str, parts: dict[str, Any], test_views: str = "") -> dict[str, Any]:
+def evaluate_split(run: TrainedRun, model, name: str, parts: dict[str, Any], test_views: str = "") -> dict[str, Any]:
     """evaluation_<split>.json, as written; for test also as evaluation.json and predictions.npz.
 
     `test_views`, of films, stand in the place of the run's.

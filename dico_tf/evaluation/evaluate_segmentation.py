@@ -8,12 +8,14 @@ import tensorflow as tf
 from dico_tf.data.pipeline import evaluation_batches
 from dico_tf.data.scenes import SceneSplit
 from dico_tf.evaluation import segmentation
-from dico_tf.evaluation.segmentation_predictions import ScenePredictions
+from dico_tf.evaluation.segmentation_predictions import SegmentationPredictions
 from dico_tf.models.menu import find
 from dico_tf.training.build import TrainedRun
 
 
-def evaluate(run: TrainedRun, model, name: str, split: SceneSplit, bar=None) -> tuple[ScenePredictions, dict[str, Any]]:
+def evaluate(
+    run: TrainedRun, model, name: str, split: SceneSplit, bar=None
+) -> tuple[SegmentationPredictions, dict[str, Any]]:
     """The predictions, and the evaluation of exactly what they keep."""
     average = run.config.cotraining.average
     tally = segmentation.Tally(model.splits, model.classes)
@@ -27,7 +29,7 @@ def evaluate(run: TrainedRun, model, name: str, split: SceneSplit, bar=None) -> 
         masks.append(truth)
         if bar:
             bar.advance(len(said), {})
-    kept = ScenePredictions(
+    kept = SegmentationPredictions(
         logits=np.concatenate(logits),
         masks=np.concatenate(masks),
         sizes=split.picture_sizes(np.arange(split.size))[:, ::-1],

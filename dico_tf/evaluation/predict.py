@@ -23,14 +23,16 @@ T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
-class Answer:
+class ImagePrediction:
     picture: str
     classes: list[tuple[str, float]]  # the likeliest first, with probabilities
     branches: list[str]  # each branch's own choice
     disagreement: float  # entropy of the mean minus mean of the entropies, nats
 
 
-def answers(run: TrainedRun, names: Sequence[str], top: int, skip_unreadable: bool = False) -> Iterator[Answer]:
+def predict(
+    run: TrainedRun, names: Sequence[str], top: int, skip_unreadable: bool = False
+) -> Iterator[ImagePrediction]:
     """One a readable picture, in order; all are looked at before the first is answered."""
     if run.config.data.task == "video":
         yield from _of_films(run, readable(names, look, skip_unreadable), top)
@@ -60,7 +62,7 @@ def readable(names: Sequence[str], decode: Callable[[str], T], skip: bool) -> di
     return images
 
 
-def _of_films(run: TrainedRun, looked: dict[str, tuple], top: int) -> Iterator[Answer]:
+def _of_films(run: TrainedRun, looked: dict[str, tuple], top: int) -> Iterator[ImagePrediction]:
     """Of folders of frames, each by the run's test views."""
     names, data, model = list(looked), run.data, run.network()
     album, lengths = opened(names, looked, data["image_size"], memory.Room(memory.limit()))
@@ -73,13 +75,13 @@ def _of_films(run: TrainedRun, looked: dict[str, tuple], top: int) -> Iterator[A
     yield from _answer(run, names, logits, top)
 
 
-def _answer(run: TrainedRun, names: Sequence[str], logits: np.ndarray, top: int) -> Iterator[Answer]:
+def _answer(run: TrainedRun, names: Sequence[str], logits: np.ndarray, top: int) -> Iterator[ImagePrediction]:
     classes = run.data["class_names"]
     together = softmax(combine(logits, run.config.cotraining.average))  # [N, C]
     apart = softmax(logits)  # [N, S, C]
     for name, p, branches, spread in zip(names, together, apart, disagreement(apart), strict=True):
         order = np.argsort(-p, kind="stable")[:top]
-        yield Answer(
+        yield ImagePrediction(
             name,
             [(classes[c], float(p[c])) for c in order],
             [classes[c] for c in branches.argmax(-1)],
@@ -87,13 +89,13 @@ def _answer(run: TrainedRun, names: Sequence[str], logits: np.ndarray, top: int)
         )
 
 
-def as_json(answer: Answer) -> str:
+def as_json(answer: ImagePrediction) -> str:
     value: dict[str, Any] = dataclasses.asdict(answer)
     value["classes"] = [{"class": name, "probability": p} for name, p in answer.classes]
     return json.dumps({"format": 1, **value})
 
 
-def as_text(answer: Answer) -> str:
+def as_text(answer: ImagePrediction) -> str:
     classes = ", ".join(f"{name} {100 * p:.1f} %" for name, p in answer.classes)
     branches = ", ".join(answer.branches)
     return f"{answer.picture}: {classes}; branches say {branches}; disagreement {answer.disagreement:.3f}"

@@ -21,16 +21,16 @@ _GOLDEN = 0.618034  # of the circle: hues so far apart that neighbours differ
 
 
 @dataclasses.dataclass(frozen=True)
-class SceneAnswer:
+class SegmentationPrediction:
     picture: str
     shares: list[tuple[str, float]]  # classes by their share of the pixels, the largest first
     disagreement: float  # share of the pixels that two branches answer differently, on the mean over pairs
     mask: str = ""  # file of the class numbers
 
 
-def answers(
+def predict(
     run: TrainedRun, names: Sequence[str], top: int, skip_unreadable: bool = False, masks: str = ""
-) -> Iterator[SceneAnswer]:
+) -> Iterator[SegmentationPrediction]:
     """One a readable picture, in order; `masks` is the folder for their masks."""
     good = readable(names, lambda name: pictures.whole(name, 2**30), skip_unreadable)
     files = _files(list(good), masks) if masks else {}
@@ -43,7 +43,7 @@ def answers(
         said = combine(pixels, average).argmax(-1)
         if masks:
             _save(files[name], said.reshape(height, width), len(run.data["class_names"]))
-        yield SceneAnswer(
+        yield SegmentationPrediction(
             name,
             _shares(said, run.data["class_names"])[:top],
             _disagreement(pixels.argmax(-1)),
@@ -103,7 +103,7 @@ def _save(file: Path, said: np.ndarray, classes: int) -> None:
         raise UserError(f"cannot write {file}: {error.strerror}") from None
 
 
-def as_json(answer: SceneAnswer) -> str:
+def as_json(answer: SegmentationPrediction) -> str:
     classes = [{"class": name, "share": share} for name, share in answer.shares]
     mask = {"mask": answer.mask} if answer.mask else {}
     return json.dumps(
@@ -111,7 +111,7 @@ def as_json(answer: SceneAnswer) -> str:
     )
 
 
-def as_text(answer: SceneAnswer) -> str:
+def as_text(answer: SegmentationPrediction) -> str:
     shares = ", ".join(f"{name} {100 * share:.1f} %" for name, share in answer.shares)
     mask = f"; {answer.mask}" if answer.mask else ""
     return f"{answer.picture}: {shares}; branches disagree on {100 * answer.disagreement:.1f} % of the pixels{mask}"

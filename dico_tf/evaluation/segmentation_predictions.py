@@ -10,7 +10,7 @@ from dico_tf.errors import UserError
 from dico_tf.files import arrays, tables
 
 
-class ScenePredictions(NamedTuple):
+class SegmentationPredictions(NamedTuple):
     logits: np.ndarray  # [N, S, h, w, C] float16, of whole frames
     masks: np.ndarray  # [N, H, W] uint8, 255 where there is no class or no picture
     sizes: np.ndarray  # [N, (height, width)] int32 of the pictures, which lie in the upper left of their frames
@@ -18,20 +18,20 @@ class ScenePredictions(NamedTuple):
     confusion: np.ndarray  # [S + 1, C, C] int64, of the branches and their ensemble; rows are the truth
 
 
-def write(path: str | os.PathLike, predictions: ScenePredictions) -> None:
+def write(path: str | os.PathLike, predictions: SegmentationPredictions) -> None:
     arrays.write(Path(path), _checked(predictions)._asdict(), compressed=True)
 
 
-def read(path: str | os.PathLike) -> ScenePredictions:
+def read(path: str | os.PathLike) -> SegmentationPredictions:
     what = "a file of segmentation predictions"
-    stored = tables.read_named(Path(path), ScenePredictions._fields, what)
+    stored = tables.read_named(Path(path), SegmentationPredictions._fields, what)
     try:
-        return _checked(ScenePredictions(**stored))
+        return _checked(SegmentationPredictions(**stored))
     except UserError as fault:
         raise UserError(f"{path} is not {what}: {fault}") from fault
 
 
-def _checked(p: ScenePredictions) -> ScenePredictions:
+def _checked(p: SegmentationPredictions) -> SegmentationPredictions:
     """Shapes that fit each other."""
     if p.logits.ndim != 5:
         raise UserError(f"logits have shape {list(p.logits.shape)}, expected [N, S, h, w, C]")
@@ -42,4 +42,4 @@ def _checked(p: ScenePredictions) -> ScenePredictions:
         if getattr(p, name).shape != shape:
             raise UserError(f"{name} have shape {list(getattr(p, name).shape)}, expected {list(shape)}")
     kinds = (np.float16, np.uint8, np.int32, np.str_, np.int64)
-    return ScenePredictions(*(np.asarray(x, kind) for x, kind in zip(p, kinds, strict=True)))
+    return SegmentationPredictions(*(np.asarray(x, kind) for x, kind in zip(p, kinds, strict=True)))

@@ -3,17 +3,17 @@
 from pathlib import Path
 from typing import Any
 
-from dico_tf.evaluation.evaluate import images, judge
+from dico_tf.evaluation.evaluate import evaluate_split, load_splits
 from dico_tf.evaluation.table import table
 from dico_tf.files import json_files
 from dico_tf.training.build import trained_run
 
 
-def finish(workdir: str | Path) -> str:
+def summarize(workdir: str | Path) -> str:
     """Evaluates the selected weights, completes summary.json, and returns the table to show."""
     run = trained_run(workdir)
-    model, parts = run.network(), images(run)
-    found = {name: judge(run, model, name, parts) for name in ("validation", "test") if name in parts}
+    model, parts = run.network(), load_splits(run)
+    found = {name: evaluate_split(run, model, name, parts) for name in ("validation", "test") if name in parts}
     shown = found.get("test") or found["validation"]
     summary = json_files.read_of_run(run.workdir / "summary.json")
     score = "miou" if shown.get("task") == "segmentation" else "top1"

@@ -15,13 +15,13 @@ from dico_tf.data.source import Source, Split
 from dico_tf.errors import UserError
 from dico_tf.evaluation import averaging
 from dico_tf.evaluation.members.cache import Cache
-from dico_tf.evaluation.members.collect_logits import answers, check_classes, check_width
-from dico_tf.evaluation.members.image_batches import Squares
+from dico_tf.evaluation.members.collect_logits import check_classes, check_width, collect_logits
+from dico_tf.evaluation.members.image_batches import ImageBatches
 from dico_tf.evaluation.members.member import Member
 from dico_tf.evaluation.members.member_uri import parse
-from dico_tf.evaluation.members.open_members import opened
+from dico_tf.evaluation.members.open_members import open_members
 from dico_tf.evaluation.members.runs import ENSEMBLE
-from dico_tf.evaluation.members.tf_graph import Network
+from dico_tf.evaluation.members.tf_graph import GraphNetwork
 from dico_tf.training.build import trained_run
 
 PROBED = 8  # training images on which a member shows what its outputs are
@@ -63,10 +63,10 @@ def _members(spec: str, classes: int, read_committee: ReadCommittee) -> tuple[li
     """Return the members that a spec names, and how their answers become one."""
     if Path(spec).suffix == ".json" and Path(spec).name != "manifest.json":
         sources, classes, combine_members = read_committee(spec)
-        return opened(sources, classes), combine_members
-    spelling = parse(spec)
-    whole_run = spelling.kind == "run" and not spelling.part  # averages as it was trained to
-    members = opened([spelling.spelt(ENSEMBLE) if whole_run else spec], classes)
+        return open_members(sources, classes), combine_members
+    uri = parse(spec)
+    whole_run = uri.kind == "run" and not uri.part  # averages as it was trained to
+    members = open_members([uri.spelt(ENSEMBLE) if whole_run else spec], classes)
     return members, lambda logits: averaging.combine(logits, "logits").astype(np.float32)
 
 
@@ -83,7 +83,7 @@ def _from_table(
 ) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
     """Ask every member once about the unchanged training images; answers are kept in the user's cache folder."""
     of_train = dataclasses.replace(source, splits={"train": train})
-    found = answers(members, of_train, "train", Cache(), timed=False, say=say)
+    found = collect_logits(members, of_train, "train", Cache(), timed=False, say=say)
     logits = np.stack([found.logits[member.name] for member in members], axis=1)
     table = tf.Variable(combine_members(logits), trainable=False)
     return lambda images, index: tf.gather(table, index % train.size)
@@ -98,10 +98,10 @@ def _network(member: Member, source: Source, train: Split) -> Callable[[tf.Tenso
         )
     size = member.input_size
     some = np.linspace(0, train.size - 1, min(PROBED, train.size)).round().astype(int)
-    logits = member.run(Squares(train, size, member.short_side).take(some))
+    logits = member.run(ImageBatches(train, size, member.short_side).take(some))
     check_width(member, logits.shape[1], source)
-    graph = member.graph and Network(
-        member.graph(), member.reading.kind, member.reading.drops(_outputs(member, logits.shape[1]))
+    graph = member.graph and GraphNetwork(
+        member.graph(), member.decoder.kind, member.decoder.drops(_outputs(member, logits.shape[1]))
     )
 
     def call(images: tf.Tensor) -> tf.Tensor:
@@ -119,7 +119,7 @@ def _network(member: Member, source: Source, train: Split) -> Callable[[tf.Tenso
 
 def _outputs(member: Member, classes: int) -> int:
     """Return how many outputs the member has, a background class included."""
-    return classes + member.reading.drops(classes + 1)
+    return classes + member.decoder.drops(classes + 1)
 
 
 def _run_of_the_task(config: Config, source: Source) -> Teacher:

@@ -7,18 +7,18 @@ from pathlib import Path
 import tensorflow as tf
 
 from dico_tf.committee.decision import Committee
-from dico_tf.evaluation.members.tf_graph import Network
+from dico_tf.evaluation.members.tf_graph import GraphNetwork
 from dico_tf.export import cascade as cascades
 from dico_tf.export import saved_model
 from dico_tf.export.cascade import Cascade
 from dico_tf.export.decoding import squares
 
 
-class Pictured(tf.Module):
+class CascadeFromBytes(tf.Module):
     """image_bytes, JPEG and PNG strings [B] -> the cascade's answers; each member asked sees its own square."""
 
     def __init__(
-        self, committee: Committee, networks: Sequence[Network], views: Sequence[tuple[int, int]],
+        self, committee: Committee, networks: Sequence[GraphNetwork], views: Sequence[tuple[int, int]],
         costs: Sequence[int], classes: int,
     ):  # fmt: skip
         """`views`: size and short side of each member."""
@@ -31,7 +31,7 @@ class Pictured(tf.Module):
         self.cascade = tf.function(lambda image_bytes: call(image_bytes), input_signature=[spec], autograph=False)
 
 
-def _seeing(network: Network, size: int, short: int) -> Callable[[tf.Tensor], tf.Tensor]:
+def _seeing(network: GraphNetwork, size: int, short: int) -> Callable[[tf.Tensor], tf.Tensor]:
     return lambda contents: network(tf.cast(squares(contents, size, short), tf.float32))
 
 
@@ -41,10 +41,10 @@ def _answers(cascade: Cascade, contents: tf.Tensor) -> dict[str, tf.Tensor]:
 
 
 def write(
-    committee: Committee, networks: Sequence[Network], views: Sequence[tuple[int, int]], costs: Sequence[int],
+    committee: Committee, networks: Sequence[GraphNetwork], views: Sequence[tuple[int, int]], costs: Sequence[int],
     classes: int, folder: Path,
 ) -> None:  # fmt: skip
     """The signature `cascade`."""
-    module = Pictured(committee, networks, views, costs, classes)
+    module = CascadeFromBytes(committee, networks, views, costs, classes)
     tf.saved_model.save(module, str(folder), signatures={cascades.SIGNATURE: module.cascade})
     saved_model.edit(folder / "saved_model.pb")

@@ -10,7 +10,7 @@ import numpy as np
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import combine
 from dico_tf.export import litert, paired_test, saved_model
-from dico_tf.export.comparison_images import Material
+from dico_tf.export.comparison_images import ComparisonImages
 from dico_tf.export.formats.format import Format, Job
 from dico_tf.export.graph import Member
 from dico_tf.training.progress import Bar
@@ -74,7 +74,7 @@ def _safer(format: Format, kind: str, refusal: str, say: Callable[[str], None]) 
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
-class Files:
+class MemberFiles:
     """A member's files of one format: for each kind asked for, that kind or a safer one."""
 
     format: Format
@@ -82,7 +82,7 @@ class Files:
     saved_model: Path
     made: Path  # the folder of the export
     asked: Conversions
-    material: Material
+    material: ComparisonImages
     expected: np.ndarray | None  # the network's logits [N, C] of the material; None where nothing is compared
     say: Callable[[str], None]
     taken: dict[str, Converted] = dataclasses.field(default_factory=dict)  # by the kind that was asked for
@@ -169,7 +169,7 @@ class Files:
         return self.format.check(path, images, saved_model.logits(self.member, images))
 
 
-def write(files: Sequence[Files]) -> None:
+def write(files: Sequence[MemberFiles]) -> None:
     """Make all files of one format together, and choose what is good enough."""
     first = files[0]
     jobs = [each.job(each.kinds) for each in files]
@@ -179,7 +179,7 @@ def write(files: Sequence[Files]) -> None:
         each.choose()
 
 
-def together(branches: Sequence[Files], average: str) -> dict[str, Any]:
+def together(branches: Sequence[MemberFiles], average: str) -> dict[str, Any]:
     """Return, by the kind asked for, what the branches' files reach when each runs on a device of its own.
 
     The ensemble may lose no more than a branch may; else the least safe of its files are replaced.

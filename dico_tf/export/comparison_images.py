@@ -16,7 +16,7 @@ from dico_tf.training.progress import Bar
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Material:
+class ComparisonImages:
     """Nothing where nothing is converted or compared."""
 
     split: str = ""
@@ -28,11 +28,13 @@ class Material:
     calibration_sha256: str = ""
 
     @classmethod
-    def of(cls, run: TrainedRun, model: DiCo, place: Path, data_dir: str, compare: int, calibrate: int) -> "Material":
+    def of(
+        cls, run: TrainedRun, model: DiCo, place: Path, data_dir: str, compare: int, calibrate: int
+    ) -> "ComparisonImages":
         """`compare` images of validation, or of test where there are none; `calibrate` of train."""
         if not compare and not calibrate:
             return cls()
-        parts = evaluate.images(run, data_dir)
+        parts = evaluate.load_splits(run, data_dir)
         found = {}
         if compare:
             name = "validation" if "validation" in parts else "test"

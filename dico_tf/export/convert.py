@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from dico_tf.evaluation.members.tf_graph import with_constants
+from dico_tf.evaluation.members.tf_graph import freeze_variables
 from dico_tf.export.formats import registry as formats
 from dico_tf.export.graph import ANSWER, Member, Servable
 from dico_tf.files import atomic
@@ -51,7 +51,7 @@ class Frozen(NamedTuple):
         return [*own, *outputs, *(f"{name}{n}" for name in outputs for n in range(_OUTPUTS))]
 
 
-def frozen(loaded, batch: int | None) -> Frozen:
+def freeze(loaded, batch: int | None) -> Frozen:
     """Freeze a loaded SavedModel's answers.
 
     The converter copies every function of a model for each file: image decoding alone made that seven times as slow.
@@ -60,7 +60,7 @@ def frozen(loaded, batch: int | None) -> Frozen:
     shape = (batch, *serve.structured_input_signature[1]["image"].shape[1:])
     spec = tf.TensorSpec(shape, tf.float32, name="image")
     function = tf.function(lambda image: serve(image=image), autograph=False).get_concrete_function(spec)
-    constant = with_constants(function)
+    constant = freeze_variables(function)
     graph = constant.graph.as_graph_def()
     names = sorted(function.structured_outputs)  # the order in which TensorFlow flattens a dictionary
     outputs = {name: tensor.name for name, tensor in zip(names, constant.outputs, strict=True)}
@@ -85,7 +85,7 @@ def _clean(graph: tf.compat.v1.GraphDef) -> None:
             node.input[n] = "^" + short(name[1:]) if name.startswith("^") else short(name)
 
 
-def converted(network: Frozen, kind: str, images: np.ndarray | None = None) -> bytes:
+def to_tflite(network: Frozen, kind: str, images: np.ndarray | None = None) -> bytes:
     """Return a LiteRT file: built-in operations only, float32 in and out, batches of the size that was frozen.
 
     `images` uint8 [N, H, W, 3] calibrate int8.
@@ -103,7 +103,7 @@ def converted(network: Frozen, kind: str, images: np.ndarray | None = None) -> b
     return converter.convert()
 
 
-def of_network(network: keras.Model, batch: int = 1) -> bytes:
+def network_to_tflite(network: keras.Model, batch: int = 1) -> bytes:
     """A float32 file of one network's logits and what follows from them, without the way round by a SavedModel."""
     size = network.input_shape[1]
     names = [str(c) for c in range(network.output_shape[-1])]
@@ -139,7 +139,7 @@ def main(path: str) -> None:
     with open(path, encoding="utf-8") as stream:
         job = json.load(stream)
     images = np.load(job["images"], allow_pickle=False) if job["images"] else None
-    network = frozen(tf.saved_model.load(job["saved_model"]), job["batch"] or None)
+    network = freeze(tf.saved_model.load(job["saved_model"]), job["batch"] or None)
     format = formats.load(job["format"])
     for kind, out in job["files"].items():
         try:

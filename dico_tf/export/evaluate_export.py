@@ -14,7 +14,7 @@ from dico_tf.training.build import TrainedRun
 from dico_tf.training.progress import Bar
 
 
-def judge(run: TrainedRun, path: str | Path, kind: str, name: str, parts: dict[str, Any]) -> dict[str, Any]:
+def evaluate_export(run: TrainedRun, path: str | Path, kind: str, name: str, parts: dict[str, Any]) -> dict[str, Any]:
     """What evaluation_<split>.json would hold if the branches' files had answered; nothing is written."""
     found = manifest.load(path)
     if name not in parts:

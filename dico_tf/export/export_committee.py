@@ -13,14 +13,14 @@ from dico_tf import __version__
 from dico_tf.committee import words
 from dico_tf.committee.saved import Saved
 from dico_tf.errors import UserError
-from dico_tf.evaluation.members.tf_graph import Network
+from dico_tf.evaluation.members.tf_graph import GraphNetwork
 from dico_tf.export import cascade_from_bytes, committee_card, folder
 from dico_tf.export.formats import registry
 from dico_tf.export.formats.tflite import TFLite
 from dico_tf.export.graph import Member
 from dico_tf.export.manifest_content import PACKAGES
 from dico_tf.export.pipeline import Item, Pipeline
-from dico_tf.export.resolve_members import Found, gathered
+from dico_tf.export.resolve_members import ResolvedMember, resolve_members
 from dico_tf.files import manifest
 from dico_tf.files.manifest import COMMITTEE, READING, SAVED_MODEL
 
@@ -28,11 +28,11 @@ TFLITE = TFLite.name
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Assembly:
+class CommitteeExport:
     """The export of one committee of any members."""
 
     saved: Saved
-    found: Sequence[Found]
+    found: Sequence[ResolvedMember]
     pipeline: Pipeline
 
     @property
@@ -65,14 +65,14 @@ class Assembly:
         (self.made / "README.md").write_text(committee_card.card(content, self.saved, missing), encoding="utf-8")
         return missing or f"one SavedModel with the cascade inside: {SAVED_MODEL}/{COMMITTEE}, signature cascade"
 
-    def _entry(self, found: Found) -> dict[str, Any]:
+    def _entry(self, found: ResolvedMember) -> dict[str, Any]:
         member = found.member
         return {
             "name": member.name, "kind": member.kind, "input_size": member.input_size, "short_side": member.short_side,
             "class_names": self.class_names, "params": found.params, "macs": found.macs, "files": {}, "metrics": {},
         }  # fmt: skip
 
-    def _take(self, found: Found, entry: dict[str, Any]) -> None:
+    def _take(self, found: ResolvedMember, entry: dict[str, Any]) -> None:
         """A LiteRT file as it is, and how it is fed and read."""
         name, file = found.member.name, found.member.file
         if TFLITE not in self.formats:
@@ -88,8 +88,8 @@ class Assembly:
             "background": "first" if found.dropped else "none",
         }  # fmt: skip
 
-    def _graph(self, found: Found) -> Member:
-        network = Network(found.member.graph(), found.outputs, found.dropped)
+    def _graph(self, found: ResolvedMember) -> Member:
+        network = GraphNetwork(found.member.graph(), found.outputs, found.dropped)
         return Member(
             name=found.member.name, networks=[network], class_names=self.class_names,
             image_size=found.member.input_size, short_side=found.member.short_side,
@@ -143,7 +143,7 @@ class Assembly:
         }  # fmt: skip
 
 
-def identity(saved: Saved, found: Sequence[Found]) -> str:
+def identity(saved: Saved, found: Sequence[ResolvedMember]) -> str:
     """The same for the same networks, fed and read alike: answers of such exports may be averaged."""
     seen = [[f.member.name, f.member.checksum, f.outputs, f.dropped] for f in found]
     names = list(saved.class_names or ())
@@ -152,9 +152,9 @@ def identity(saved: Saved, found: Sequence[Found]) -> str:
 
 def export(path: str | Path, out: Path, *, formats: Sequence[str], say: Callable[[str], None]) -> None:
     """All of it beside the old export first; then it takes the old one's place."""
-    saved, found = gathered(path)
+    saved, found = resolve_members(path)
     with folder.making(out) as place:
         pipeline = Pipeline(formats=formats, place=place, say=say)
-        about = Assembly(saved=saved, found=found, pipeline=pipeline).make()
+        about = CommitteeExport(saved=saved, found=found, pipeline=pipeline).make()
         folder.publish(out, pipeline.made)
         say(about)

@@ -14,8 +14,8 @@ from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import combine
 from dico_tf.export import folder, manifest_content, run_gates, tf_serving
 from dico_tf.export.cascade import Cascade
-from dico_tf.export.choose_kinds import Conversions, Files, together
-from dico_tf.export.comparison_images import Material
+from dico_tf.export.choose_kinds import Conversions, MemberFiles, together
+from dico_tf.export.comparison_images import ComparisonImages
 from dico_tf.export.formats.tflite import TFLite
 from dico_tf.export.graph import Member
 from dico_tf.export.pipeline import Item, Pipeline
@@ -25,7 +25,7 @@ from dico_tf.training.build import TrainedRun
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Exporting:
+class RunExport:
     """The export of one run."""
 
     run: TrainedRun
@@ -51,7 +51,7 @@ class Exporting:
         if not self.committee:
             return None
         places = [int(name.removeprefix("branch_")) for name in self.committee.members]
-        branches, prices = self.model.branches, manifest_content.costs(self.run)
+        branches, prices = self.model.branches, manifest_content.branch_costs(self.run)
         return Cascade(
             committee=self.committee,
             networks=[functools.partial(branches[s], training=False) for s in places],
@@ -62,7 +62,7 @@ class Exporting:
     def make(self) -> None:
         pipeline, material = self.pipeline, self.pipeline.material
         items = [
-            Item(member=member, entry=manifest_content.member(self.run, member), expected=self._expected(member))
+            Item(member=member, entry=manifest_content.member_entry(self.run, member), expected=self._expected(member))
             for member in self.members()
         ]
         chosen = pipeline.write(items)
@@ -70,16 +70,16 @@ class Exporting:
         pipeline.describe(items, chosen)
         if SAVED_MODEL in pipeline.formats:
             self._stage([item.member for item in items])
-        content = manifest_content.export(
+        content = manifest_content.run_manifest(
             self.run, self.model, [item.entry for item in items], material, self.committee
         )
         content["comparison"]["ensemble_of_branches"] = reached
         if self.committee and material.logits is not None:
-            content["comparison"]["cascade"] = run_gates.judged(
-                self.committee, material, manifest_content.costs(self.run)
+            content["comparison"]["cascade"] = run_gates.measure_cascade(
+                self.committee, material, manifest_content.branch_costs(self.run)
             )
         (pipeline.made / manifest.NAME).write_text(manifest.text(content), encoding="utf-8")
-        (pipeline.made / "README.md").write_text(manifest_content.card(self.run, content), encoding="utf-8")
+        (pipeline.made / "README.md").write_text(manifest_content.run_card(self.run, content), encoding="utf-8")
 
     def _stage(self, members: Sequence[Member]) -> None:
         for member in members:
@@ -96,7 +96,7 @@ class Exporting:
             return combine(logits, member.average)
         return logits[:, int(member.name.removeprefix("branch_"))]
 
-    def _together(self, chosen: dict[str, list[Files]]) -> dict[str, Any]:
+    def _together(self, chosen: dict[str, list[MemberFiles]]) -> dict[str, Any]:
         if self.pipeline.material.logits is None:
             return {}
         average = self.run.config.cotraining.average
@@ -129,9 +129,11 @@ def export(
         model = run.network(precision="float32")
         calibrate = calibrate if TFLite.name in formats and "int8" in conversions.kinds else 0
         compared = any(name != SAVED_MODEL for name in formats)
-        material = Material.of(run, model, place, data_dir, compare, calibrate) if compared else Material()
+        material = (
+            ComparisonImages.of(run, model, place, data_dir, compare, calibrate) if compared else ComparisonImages()
+        )
         pipeline = Pipeline(formats=formats, place=place, say=say, conversions=conversions, material=material)
-        work = Exporting(run=run, model=model, pipeline=pipeline, committee=committee)
+        work = RunExport(run=run, model=model, pipeline=pipeline, committee=committee)
         work.make()
         folder.publish(out, pipeline.made)
         if SAVED_MODEL in formats:

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from dico_tf.evaluation import metrics
-from dico_tf.export.formats.format import Outcome
+from dico_tf.export.formats.format import TimedLogits
 from dico_tf.runtime.litert import LiteRT
 
 _WARM = 3  # calls before the first that is timed
 
 
-def run(path: Path, images: np.ndarray, advance: Callable[[int], None] = lambda count: None) -> Outcome:
+def run(path: Path, images: np.ndarray, advance: Callable[[int], None] = lambda count: None) -> TimedLogits:
     """Logits of uint8 images [N, H, W, 3], by one thread; the last batch is filled up where batches have one size."""
     model = LiteRT(path, threads=1)
     call, batch = model.signature(), max(model.batch, 1)
@@ -28,7 +28,7 @@ def run(path: Path, images: np.ndarray, advance: Callable[[int], None] = lambda 
             seconds.append(time.perf_counter() - begun)
         found.append(logits[: len(part)])
         advance(len(part))
-    return Outcome(np.concatenate(found), 1000 * float(np.median(seconds[_WARM - 1 :])) / batch)
+    return TimedLogits(np.concatenate(found), 1000 * float(np.median(seconds[_WARM - 1 :])) / batch)
 
 
 def signature(path: Path) -> dict[str, list[str]]:

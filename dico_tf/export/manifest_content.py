@@ -11,7 +11,7 @@ from dico_tf.committee.decision import Committee
 from dico_tf.cotrain.dico import DiCo
 from dico_tf.errors import UserError
 from dico_tf.export import card as cards
-from dico_tf.export.comparison_images import Material
+from dico_tf.export.comparison_images import ComparisonImages
 from dico_tf.export.graph import Member
 from dico_tf.files.json_files import read_of_run
 from dico_tf.files.manifest import COMMITTEE
@@ -24,16 +24,16 @@ from dico_tf.training.workdir import run_identity
 PACKAGES = ("tensorflow", "keras", "ai-edge-litert", "numpy")
 
 
-def costs(run: TrainedRun) -> list[dict[str, int]]:
+def branch_costs(run: TrainedRun) -> list[dict[str, int]]:
     """params and macs of each branch."""
     config, data = run.config, run.data
     found = find(run.reference or config.network.model)
     return audit(config, data["image_size"], len(data["class_names"]), found)["branches"]
 
 
-def member(run: TrainedRun, member: Member) -> dict[str, Any]:
+def member_entry(run: TrainedRun, member: Member) -> dict[str, Any]:
     """All but files and metrics, which come as they are made."""
-    branches = costs(run) if member.name == COMMITTEE else costs(run)[:1]
+    branches = branch_costs(run) if member.name == COMMITTEE else branch_costs(run)[:1]
     return {
         "name": member.name,
         "kind": COMMITTEE if member.name == COMMITTEE else RUN,
@@ -47,8 +47,12 @@ def member(run: TrainedRun, member: Member) -> dict[str, Any]:
     }
 
 
-def export(
-    run: TrainedRun, model: DiCo, members: list[dict[str, Any]], material: Material, cascade: Committee | None = None
+def run_manifest(
+    run: TrainedRun,
+    model: DiCo,
+    members: list[dict[str, Any]],
+    material: ComparisonImages,
+    cascade: Committee | None = None,
 ) -> dict[str, Any]:
     data, average = run.data, run.config.cotraining.average
     names = [entry["name"] for entry in members if entry["name"] != COMMITTEE]
@@ -97,7 +101,7 @@ def _source(run: TrainedRun) -> dict[str, Any]:
     }
 
 
-def card(run: TrainedRun, content: dict[str, Any]) -> str:
+def run_card(run: TrainedRun, content: dict[str, Any]) -> str:
     try:
         test = read_of_run(run.workdir / "evaluation_test.json")
     except UserError:

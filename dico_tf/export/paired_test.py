@@ -10,7 +10,7 @@ _SAME = 1e-6  # images: below this a loss is rounding
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Loss:
+class AccuracyLoss:
     """Images on which exactly one of a network and its conversion is right."""
 
     images: int
@@ -50,8 +50,8 @@ def binomial_tail(least: int, count: int, share: float) -> float:
     return min(1.0, math.fsum(map(probability, range(least, count + 1))))
 
 
-def loss(before: np.ndarray, after: np.ndarray, labels: np.ndarray, allowed: float = 0.0) -> Loss:
+def loss(before: np.ndarray, after: np.ndarray, labels: np.ndarray, allowed: float = 0.0) -> AccuracyLoss:
     """Compare logits [N, C] of a network with those of its conversion."""
     right, still = before.argmax(1) == labels, after.argmax(1) == labels
     lost, won = int((right & ~still).sum()), int((~right & still).sum())
-    return Loss(images=len(labels), lost=lost, won=won, allowed=allowed)
+    return AccuracyLoss(images=len(labels), lost=lost, won=won, allowed=allowed)

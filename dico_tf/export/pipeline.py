@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from dico_tf.export import choose_kinds, litert, saved_model
-from dico_tf.export.choose_kinds import Conversions, Files
-from dico_tf.export.comparison_images import Material
+from dico_tf.export.choose_kinds import Conversions, MemberFiles
+from dico_tf.export.comparison_images import ComparisonImages
 from dico_tf.export.formats import registry
 from dico_tf.export.formats.format import Format, Job
 from dico_tf.export.graph import Member
@@ -34,7 +34,7 @@ class Pipeline:
     place: Path
     say: Callable[[str], None]
     conversions: Conversions = dataclasses.field(default_factory=Conversions)
-    material: Material = dataclasses.field(default_factory=Material)
+    material: ComparisonImages = dataclasses.field(default_factory=ComparisonImages)
 
     @property
     def made(self) -> Path:
@@ -45,7 +45,7 @@ class Pipeline:
         """Return where a member's SavedModel is, from which others are converted; shown if it was asked for."""
         return (self.made if SAVED_MODEL in self.formats else self.place) / SAVED_MODEL / name
 
-    def write(self, items: Sequence[Item]) -> dict[str, list[Files]]:
+    def write(self, items: Sequence[Item]) -> dict[str, list[MemberFiles]]:
         """Write and check all files. Return those chosen, by format; `describe` removes the others."""
         for item in items:
             self._saved_model(item)
@@ -70,8 +70,8 @@ class Pipeline:
         if item.expected is not None:
             item.entry["metrics"]["keras"] = litert.scores(item.expected, self.material.labels)
 
-    def _files(self, format: Format, item: Item) -> Files:
-        return Files(
+    def _files(self, format: Format, item: Item) -> MemberFiles:
+        return MemberFiles(
             format=format,
             member=item.member,
             saved_model=self.saved_model(item.member.name),
@@ -82,13 +82,13 @@ class Pipeline:
             say=self.say,
         )
 
-    def describe(self, items: Sequence[Item], chosen: dict[str, list[Files]]) -> None:
+    def describe(self, items: Sequence[Item], chosen: dict[str, list[MemberFiles]]) -> None:
         """Put the chosen files into the members' entries, and remove the others."""
         for files in chosen.values():
             for item, each in zip(items, files, strict=True):
                 self._describe(item.entry, each)
 
-    def _describe(self, entry: dict[str, Any], files: Files) -> None:
+    def _describe(self, entry: dict[str, Any], files: MemberFiles) -> None:
         batch = self.conversions.batch if files.format.fixed_batch else 0
         for converted in files.settle():
             about = {"batch": batch, **files.format.describe(converted.path)}

@@ -14,8 +14,8 @@ from dico_tf.errors import UserError
 from dico_tf.evaluation.members import tflite_graph
 from dico_tf.evaluation.members.collect_logits import check_classes
 from dico_tf.evaluation.members.member import Member
-from dico_tf.evaluation.members.open_members import opened
-from dico_tf.evaluation.members.output_decoding import Reading
+from dico_tf.evaluation.members.open_members import open_members
+from dico_tf.evaluation.members.output_decoding import OutputDecoder
 from dico_tf.export.saved_model import noise
 from dico_tf.files.manifest import COMMITTEE
 from dico_tf.files.member_kinds import TABLE
@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Found:
+class ResolvedMember:
     """A member as it is now, and as the search read its outputs."""
 
     member: Member
@@ -40,7 +40,7 @@ class Found:
         return max(tflite_graph.read(self.member.file.path).inputs[0].shape[0], 0)
 
 
-def gathered(path: str | Path) -> tuple[Saved, list[Found]]:
+def resolve_members(path: str | Path) -> tuple[Saved, list[ResolvedMember]]:
     """In the committee's order. UserError where one cannot be exported; a warning where one has changed."""
     saved = files.load(path)
     if fault := _fault(saved):
@@ -60,7 +60,7 @@ def gathered(path: str | Path) -> tuple[Saved, list[Found]]:
 
 def _opened(path: str | Path, saved: Saved) -> list[Member]:
     try:
-        return opened([f"{member.name}={member.source}" for member in saved.members], saved.classes)
+        return open_members([f"{member.name}={member.source}" for member in saved.members], saved.classes)
     except UserError as fault:
         raise UserError(
             f"--committee={path} asks members where its search found them, relative paths from the folder that it ran "
@@ -90,7 +90,7 @@ def _twice(sources: Sequence[str]) -> str:
     return next((source for n, source in enumerate(sources) if source in sources[:n]), "")
 
 
-def _found(member: Member, about: files.Member, classes: int) -> Found:
+def _found(member: Member, about: files.Member, classes: int) -> ResolvedMember:
     """What its outputs are is found out on made-up pictures where the search has not said it."""
     if member.file is None and member.graph is None:
         raise UserError(
@@ -99,12 +99,12 @@ def _found(member: Member, about: files.Member, classes: int) -> Found:
         )
     costs = {name: getattr(about.cost, name) for name in ("macs", "params")}
     known = {name: round(value) if value == value else 0 for name, value in costs.items()}
-    settings = member.reading.settings
-    reading = Reading(about.outputs or settings["outputs"], settings["background"], classes)
+    settings = member.decoder.settings
+    decoder = OutputDecoder(about.outputs or settings["outputs"], settings["background"], classes)
     pictures = noise(member.input_size)
     said = member.network.answer(pictures)
-    logits = reading(said, member.network.step, member.name)
+    logits = decoder(said, member.network.step, member.name)
     if logits.shape[1] != classes:
         raise UserError(f"{member.source} answers with {logits.shape[1]} classes, and the committee has {classes}: "
                         "search again")  # fmt: skip
-    return Found(member=member, outputs=reading.kind, dropped=reading.drops(said.shape[1]), **known)
+    return ResolvedMember(member=member, outputs=decoder.kind, dropped=decoder.drops(said.shape[1]), **known)

@@ -10,12 +10,12 @@ from dico_tf.committee import saved
 from dico_tf.committee.decision import Committee, decide
 from dico_tf.errors import UserError
 from dico_tf.export import litert
-from dico_tf.export.comparison_images import Material
+from dico_tf.export.comparison_images import ComparisonImages
 from dico_tf.files.member_kinds import RUN
 from dico_tf.training.build import TrainedRun
 
 
-def committee(path: str | Path, run: TrainedRun) -> Committee:
+def load_committee(path: str | Path, run: TrainedRun) -> Committee:
     """UserError where it is of other members or classes; a warning where the branches are no longer the same."""
     found = saved.load(path)
     branches, classes = list(run.checksums), run.data["class_names"]
@@ -39,7 +39,9 @@ def committee(path: str | Path, run: TrainedRun) -> Committee:
     return found.committee
 
 
-def judged(committee: Committee, material: Material, costs: Sequence[Mapping[str, int]]) -> dict[str, Any]:
+def measure_cascade(
+    committee: Committee, material: ComparisonImages, costs: Sequence[Mapping[str, int]]
+) -> dict[str, Any]:
     """On the images of the comparison: top1, nll, ece, how many came to each member, and what an image took."""
     places = [int(name.removeprefix("branch_")) for name in committee.members]
     found = decide(committee, material.logits[:, places])

@@ -30,7 +30,7 @@ def branch(seed: int = 0, head_bias: float | None = None, batch: int = 1) -> byt
     network.layers[-1].kernel.assign(draw.normal(0, 1e4, network.layers[-1].kernel.shape))  # what reaches it is small
     if head_bias is not None:
         network.layers[-1].bias.assign(np.full(len(CLASSES), head_bias))
-    return convert.of_network(network, batch)
+    return convert.network_to_tflite(network, batch)
 
 
 @functools.cache
@@ -46,7 +46,7 @@ def heavy(convolutions: int = 2) -> bytes:
     for n in range(convolutions):
         x = keras.layers.Conv2D(128, 5, padding="same", activation="relu", name=f"conv_{n}")(x)
     x = keras.layers.GlobalAveragePooling2D()(x)
-    return convert.of_network(keras.Model(image, keras.layers.Dense(len(CLASSES), name="head")(x)))
+    return convert.network_to_tflite(keras.Model(image, keras.layers.Dense(len(CLASSES), name="head")(x)))
 
 
 @functools.cache

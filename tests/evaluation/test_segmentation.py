@@ -9,7 +9,7 @@ from dico_tf.data.masks import VOID
 from dico_tf.errors import UserError
 from dico_tf.evaluation import segmentation, segmentation_predictions
 from dico_tf.evaluation.segmentation import Tally, confusion, enlarged, iou, miou
-from dico_tf.evaluation.segmentation_predictions import ScenePredictions
+from dico_tf.evaluation.segmentation_predictions import SegmentationPredictions
 from dico_tf.evaluation.table import evaluation_table
 
 DRAW = np.random.default_rng(0)
@@ -106,7 +106,7 @@ def test_the_table_shows_every_class_and_branch():
 def predicted():
     confusions = np.zeros((3, 5, 5), np.int64)
     sizes = np.full((6, 2), (16, 24), np.int32)
-    return ScenePredictions(LOGITS, MASKS, sizes, np.array([f"a/{n}.jpg" for n in range(6)]), confusions)
+    return SegmentationPredictions(LOGITS, MASKS, sizes, np.array([f"a/{n}.jpg" for n in range(6)]), confusions)
 
 
 def test_predictions_are_read_as_they_were_written(tmp_path):

@@ -11,8 +11,8 @@ from dico_tf.committee.saved import Calibration, Member, Saved, save
 from dico_tf.config import Data
 from dico_tf.data import source as sources
 from dico_tf.evaluation.members.cache import Cache
-from dico_tf.evaluation.members.collect_logits import answers
-from dico_tf.evaluation.members.open_members import opened
+from dico_tf.evaluation.members.collect_logits import collect_logits
+from dico_tf.evaluation.members.open_members import open_members
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -30,8 +30,8 @@ class Made:
 def made(folder: Path, members: Sequence[str], dataset: Path, classes: int, **how) -> Made:
     """`dataset`: a labels.csv; `how`: rules of the committee."""
     data = sources.load(Data(dataset=f"folder:{dataset}", classes=classes), 0)
-    found = opened(members, len(data.class_names))
-    asked = answers(found, data, "test", Cache(folder / "cache"), timed=False)
+    found = open_members(members, len(data.class_names))
+    asked = collect_logits(found, data, "test", Cache(folder / "cache"), timed=False)
     logits = np.stack([asked.logits[member.name] for member in found], 1)
     saved = Saved(
         committee=gated(tuple(member.name for member in found), logits, **how),

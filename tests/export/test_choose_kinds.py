@@ -9,8 +9,8 @@ import pytest
 from dico_tf.errors import UserError
 from dico_tf.export import choose_kinds, converter_process
 from dico_tf.export.choose_kinds import Conversions
-from dico_tf.export.comparison_images import Material
-from dico_tf.export.formats.format import Job, Outcome
+from dico_tf.export.comparison_images import ComparisonImages
+from dico_tf.export.formats.format import Job, TimedLogits
 from dico_tf.export.formats.tflite import TFLite
 
 LABELS = np.arange(100) % 4
@@ -24,7 +24,7 @@ def losing(points: int) -> np.ndarray:
     return logits
 
 
-MATERIAL = Material(
+MATERIAL = ComparisonImages(
     split="validation", images=np.zeros((100, 2, 2, 3), np.uint8), labels=LABELS, logits=np.stack([RIGHT, RIGHT], 1)
 )
 
@@ -46,10 +46,10 @@ def fake(tmp_path):
                 return {}
 
             def open(self, path):
-                return lambda images, advance: Outcome(answers[path.stem], 1.5)
+                return lambda images, advance: TimedLogits(answers[path.stem], 1.5)
 
         def files(asked: Conversions, name: str = "branch_0", expected: np.ndarray = RIGHT, material=MATERIAL):
-            found = choose_kinds.Files(
+            found = choose_kinds.MemberFiles(
                 format=Fake(), member=SimpleNamespace(name=name), saved_model=tmp_path, made=tmp_path, asked=asked,
                 material=material, expected=expected, say=said.append,
             )  # fmt: skip

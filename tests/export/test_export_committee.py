@@ -18,8 +18,8 @@ from dico_tf.edge.inference.model import load
 from dico_tf.edge.server.limits import Limits, decode_image
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import softmax
-from dico_tf.evaluation.members.open_members import opened
-from dico_tf.export.resolve_members import gathered
+from dico_tf.evaluation.members.open_members import open_members
+from dico_tf.export.resolve_members import resolve_members
 from dico_tf.files import manifest
 from dico_tf.training.build import trained_run
 from tests.edge import gateways, workers
@@ -110,7 +110,7 @@ def test_a_worker_of_all_members_is_told_how_they_are_served(exported, format):
 
 
 def test_members_of_such_an_export_can_be_searched_again(lite, exported, images_of):
-    for k, member in enumerate(opened([str(exported)], models.CLASSES)):
+    for k, member in enumerate(open_members([str(exported)], models.CLASSES)):
         assert member.source.endswith(f":{'small' if k == 0 else 'large'}")
         assert (member.run(images_of(lite, member)) == lite.logits[:, k]).all()
         assert (member.file.pixels, member.reading.kind) == ("-1..1", "probabilities")
@@ -201,7 +201,7 @@ def test_within_a_graph_a_member_says_what_it_says_outside(kind, run, tmp_path):
         "saved ensemble": lambda: f"{_dico(run, tmp_path / 'd.keras')}:ensemble",
         "application": lambda: "keras:MobileNetV2@40?weights=none&alpha=0.35",
     }
-    (member,) = opened([sources[kind]()], models.CLASSES)
+    (member,) = open_members([sources[kind]()], models.CLASSES)
     images = np.random.default_rng(0).integers(0, 256, (3, member.input_size, member.input_size, 3), np.uint8)
     graph, expected = member.graph(), member.network.answer(images)
     found = tf.function(graph.call, autograph=False)(tf.constant(images, tf.float32)).numpy()
@@ -236,14 +236,14 @@ def test_tables_of_logits_are_refused(lite, tmp_path):
     members = tuple(dataclasses.replace(m, kind="table", source="answers.npz") for m in lite.saved.members)
     save(tmp_path / "c.json", dataclasses.replace(lite.saved, members=members))
     with pytest.raises(UserError, match=r"asks small, of which it knows a table of logits only \(answers.npz\)"):
-        gathered(tmp_path / "c.json")
+        resolve_members(tmp_path / "c.json")
 
 
 def test_a_member_that_changed_since_the_search_makes_the_gates_stale(lite, tmp_path, caplog):
     first, second = lite.saved.members
     members = (first, dataclasses.replace(second, sha256="0" * 64))
     save(tmp_path / "c.json", dataclasses.replace(lite.saved, members=members))
-    gathered(tmp_path / "c.json")
+    resolve_members(tmp_path / "c.json")
     assert "the gates are stale: member large is not the one they were fitted to" in caplog.text
 
 
@@ -254,18 +254,18 @@ def test_branches_that_were_searched_by_their_runs_folder_need_no_folder_named_a
     rules = dataclasses.replace(lite.saved.committee, members=names)
     saved = dataclasses.replace(lite.saved, committee=rules, members=tuple(members), class_names=tuple("0123456789"))
     save(tmp_path / "c.json", saved)
-    _, gathers = gathered(tmp_path / "c.json")
+    _, gathers = resolve_members(tmp_path / "c.json")
     assert [(each.member.name, each.outputs, each.dropped) for each in gathers] == [(n, "logits", 0) for n in names]
     assert "stale" not in caplog.text
     save(tmp_path / "c.json", dataclasses.replace(saved, class_names=tuple("abcdefghij")))
     with pytest.raises(UserError, match="class 0 is '0' to branch_1 and 'a' in --committee="):
-        gathered(tmp_path / "c.json")
+        resolve_members(tmp_path / "c.json")
 
 
 def test_what_outputs_are_is_found_out_where_an_older_search_has_not_said_it(lite, tmp_path):
     members = tuple(dataclasses.replace(member, outputs="") for member in lite.saved.members)
     save(tmp_path / "c.json", dataclasses.replace(lite.saved, members=members))
-    _, found = gathered(tmp_path / "c.json")
+    _, found = resolve_members(tmp_path / "c.json")
     assert [(each.outputs, each.dropped) for each in found] == [("probabilities", 1)] * 2
 
 
@@ -286,7 +286,7 @@ def test_members_that_cannot_be_exported_are_named(lite, tmp_path, change, messa
     rules = dataclasses.replace(lite.saved.committee, members=(first.name, second.name))
     save(tmp_path / "c.json", dataclasses.replace(lite.saved, committee=rules, members=(first, second)))
     with pytest.raises(UserError, match=re.escape(message)):
-        gathered(tmp_path / "c.json")
+        resolve_members(tmp_path / "c.json")
 
 
 def test_flags_of_a_runs_networks_are_refused_and_so_is_a_litert_file_without_litert(lite, tmp_path, capsys):

@@ -10,7 +10,7 @@ from dico_tf.committee.decision import Committee
 from dico_tf.committee.saved import Calibration, Saved
 from dico_tf.committee.saved import Member as Said
 from dico_tf.evaluation.cost import Cost
-from dico_tf.evaluation.members.member import LiteRT
+from dico_tf.evaluation.members.member import TFLiteFile
 from dico_tf.export import export_committee
 from dico_tf.files import manifest
 from tests.killed import kills
@@ -29,7 +29,7 @@ def found(folder, name, megabytes):
     """As `gathered` finds a LiteRT file, which is copied whatever is in it."""
     path = folder / f"{name}.tflite"
     path.write_bytes(os.urandom(megabytes << 20))
-    file = LiteRT(path=path, kind="float32", pixels="0..255", output="o", place=0)
+    file = TFLiteFile(path=path, kind="float32", pixels="0..255", output="o", place=0)
     member = SimpleNamespace(
         name=name, kind="tflite", source=str(path), checksum=name, input_size=8, short_side=8, file=file
     )
@@ -43,7 +43,7 @@ def test_killed_at_any_moment_it_leaves_one_whole_export(tmp_path, monkeypatch, 
     def written(words):
         told = dataclasses.replace(SAVED.calibration, name=words)
         monkeypatch.setattr(
-            export_committee, "gathered", lambda _: (dataclasses.replace(SAVED, calibration=told), members)
+            export_committee, "resolve_members", lambda _: (dataclasses.replace(SAVED, calibration=told), members)
         )
         export_committee.export("committee.json", out, formats=("tflite",), say=lambda _: None)
 

@@ -53,7 +53,7 @@ def test_a_saved_model_holds_every_weight_once_and_no_xla(branch, folder):
 
 
 def test_a_litert_file_answers_with_its_own_operations(branch):
-    content = convert.of_network(branch)
+    content = convert.network_to_tflite(branch)
     interpreter = Interpreter(model_content=content, num_threads=1)
     interpreter.allocate_tensors()
     run = interpreter.get_signature_runner("serving_default")
@@ -68,7 +68,7 @@ def test_a_litert_file_answers_with_its_own_operations(branch):
 def test_float16_rounds_weights_and_nothing_worse(branch, folder, tmp_path):
     images = networks.images(40, np.random.default_rng(1)).astype(np.uint8)
     path = tmp_path / "float16.tflite"
-    path.write_bytes(convert.converted(convert.frozen(tf.saved_model.load(str(folder)), 1), "float16"))
+    path.write_bytes(convert.to_tflite(convert.freeze(tf.saved_model.load(str(folder)), 1), "float16"))
     expected = np.asarray(branch(images.astype(np.float32)))
     difference = (litert.run(path, images).logits - expected) / expected.std()
     assert np.sqrt((difference**2).mean()) < 0.005 and abs(difference).max() < 0.015  # docs/export.md has the measured
@@ -76,7 +76,7 @@ def test_float16_rounds_weights_and_nothing_worse(branch, folder, tmp_path):
 
 def test_groups_stay_one_convolution_each():
     network = PRESETS["resnext_tiny"].divided(2).build(32, 7)
-    interpreter = Interpreter(model_content=convert.of_network(network))
+    interpreter = Interpreter(model_content=convert.network_to_tflite(network))
     convolutions = [d for d in interpreter._get_ops_details() if d["op_name"] == "CONV_2D"]
     assert len(convolutions) == sum("conv" in layer.name and hasattr(layer, "kernel") for layer in network.layers)
 
@@ -105,8 +105,8 @@ def test_a_branch_gives_its_own_logits_whatever_its_committee_averages(average):
 def test_an_int8_committee_rounds_no_probability(average, tmp_path):
     branches = [networks.branch("wrn_tiny", seed) for seed in (1, 2)]
     saved_model.write(networks.member(*branches, average=average), tmp_path / "model")
-    network = convert.frozen(tf.saved_model.load(str(tmp_path / "model")), 1)
-    content = convert.converted(network, "int8", IMAGES.astype(np.uint8))
+    network = convert.freeze(tf.saved_model.load(str(tmp_path / "model")), 1)
+    content = convert.to_tflite(network, "int8", IMAGES.astype(np.uint8))
     interpreter = Interpreter(model_content=content)
     operations = [details["op_name"] for details in interpreter._get_ops_details()]
     assert operations.count("QUANTIZE") == 1  # of the picture

@@ -29,7 +29,7 @@ def written(folder, *branches):
 
     saved_model.write(networks.member(*branches), folder / "model")
     path = folder / "network.onnx"
-    frozen = convert.frozen(tf.saved_model.load(str(folder / "model")), None)
+    frozen = convert.freeze(tf.saved_model.load(str(folder / "model")), None)
     path.write_bytes(load("onnx").convert(frozen, "onnx", None))
     return path
 
@@ -80,9 +80,9 @@ def test_a_file_of_another_network_is_refused(branch, path):
 
 @needed
 def test_a_file_is_a_member_of_a_committee(branch, path):
-    from dico_tf.evaluation.members.open_members import opened
+    from dico_tf.evaluation.members.open_members import open_members
 
-    (member,) = opened([f"mine={path}"], 7)
+    (member,) = open_members([f"mine={path}"], 7)
     images = IMAGES.astype(np.uint8)
     assert (member.name, member.kind, member.input_size) == ("mine", "onnx", 32)
     assert member.run(images) == pytest.approx(np.asarray(branch(IMAGES, training=False)), rel=1e-4, abs=1e-4)
@@ -91,18 +91,18 @@ def test_a_file_is_a_member_of_a_committee(branch, path):
 
 @needed
 def test_a_damaged_file_is_refused_in_a_sentence(tmp_path):
-    from dico_tf.evaluation.members.open_members import opened
+    from dico_tf.evaluation.members.open_members import open_members
 
     (tmp_path / "x.onnx").write_bytes(b"no network")
     with pytest.raises(UserError, match=r"x\.onnx cannot be read by ONNX Runtime: "):
-        opened([str(tmp_path / "x.onnx")], 7)
+        open_members([str(tmp_path / "x.onnx")], 7)
 
 
 @needed
 def test_opening_and_asking_a_member_needs_no_tensorflow(path):
     code = (
-        "import sys, numpy as np; from dico_tf.evaluation.members.open_members import opened\n"
-        f"member = opened([{str(path)!r}], 7)[0]\n"
+        "import sys, numpy as np; from dico_tf.evaluation.members.open_members import open_members\n"
+        f"member = open_members([{str(path)!r}], 7)[0]\n"
         "assert member.run(np.zeros((2, 32, 32, 3), np.uint8)).shape == (2, 7)\n"
         "assert not {'tensorflow', 'keras'} & sys.modules.keys()"
     )
@@ -118,9 +118,9 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatc
 
 
 def test_a_member_without_onnxruntime_is_refused_with_the_command_that_installs_it(monkeypatch, tmp_path):
-    from dico_tf.evaluation.members.open_members import opened
+    from dico_tf.evaluation.members.open_members import open_members
 
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     (tmp_path / "x.onnx").write_bytes(b"")
     with pytest.raises(UserError, match=r'needs onnxruntime, which is not installed: pip install "dico_tf\[onnx\]"'):
-        opened([str(tmp_path / "x.onnx")], 7)
+        open_members([str(tmp_path / "x.onnx")], 7)

@@ -49,14 +49,14 @@ def network(request, tmp_path_factory):
 
 
 def frozen(folder, batch: int) -> convert.Frozen:
-    return convert.frozen(tf.saved_model.load(str(folder)), batch or None)
+    return convert.freeze(tf.saved_model.load(str(folder)), batch or None)
 
 
 @pytest.mark.parametrize("kind", manifest.LITERT)
 def test_every_kind_of_file_runs_and_answers_about_the_same(network, kind, tmp_path):
     made, folder = network
     path = tmp_path / f"{kind}.tflite"
-    path.write_bytes(convert.converted(frozen(folder, 1), kind, IMAGES))
+    path.write_bytes(convert.to_tflite(frozen(folder, 1), kind, IMAGES))
     expected = np.asarray(made(IMAGES.astype(np.float32)))
     found = litert.run(path, IMAGES)
     near = {"float32": 1e-5, "float16": 0.005, "dynamic": 0.15, "int8": 0.6}[kind]  # of the logits' deviation
@@ -69,7 +69,7 @@ def test_every_kind_of_file_runs_and_answers_about_the_same(network, kind, tmp_p
 
 def test_one_picture_a_call_is_one_piece_for_the_fast_kernels(network, tmp_path):
     _, folder = network
-    interpreter = Interpreter(model_content=convert.converted(frozen(folder, 1), "float32"))
+    interpreter = Interpreter(model_content=convert.to_tflite(frozen(folder, 1), "float32"))
     interpreter.allocate_tensors()
     assert [details["op_name"] for details in interpreter._get_ops_details()].count("DELEGATE") == 1
 
@@ -79,7 +79,7 @@ def test_files_of_any_batch_and_of_eight_answer_alike(network, tmp_path):
     expected = np.asarray(made(IMAGES[:11].astype(np.float32)))
     for batch in (0, 8):
         path = tmp_path / f"{batch}.tflite"
-        path.write_bytes(convert.converted(frozen(folder, batch), "float32"))
+        path.write_bytes(convert.to_tflite(frozen(folder, batch), "float32"))
         assert litert.run(path, IMAGES[:11]).logits == pytest.approx(expected, rel=1e-4, abs=1e-4)
     interpreter = Interpreter(model_path=str(tmp_path / "0.tflite"))
     assert interpreter.get_input_details()[0]["shape_signature"].tolist() == [-1, 32, 32, 3]

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from dico_tf.export.paired_test import Loss, binomial_tail, loss
+from dico_tf.export.paired_test import AccuracyLoss, binomial_tail, loss
 
 
 def test_no_allowance_is_mcnemars_exact_test():
-    assert Loss(images=100, lost=9, won=1).p_value == pytest.approx(11 / 1024)
-    assert Loss(images=100, lost=5, won=0).p_value == pytest.approx(1 / 32)
+    assert AccuracyLoss(images=100, lost=9, won=1).p_value == pytest.approx(11 / 1024)
+    assert AccuracyLoss(images=100, lost=5, won=0).p_value == pytest.approx(1 / 32)
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ def test_no_allowance_is_mcnemars_exact_test():
     ],
 )
 def test_an_allowance_moves_the_share_that_may_be_lost(images, lost, won, allowed, p):
-    assert Loss(images=images, lost=lost, won=won, allowed=allowed).p_value == pytest.approx(p)
+    assert AccuracyLoss(images=images, lost=lost, won=won, allowed=allowed).p_value == pytest.approx(p)
 
 
 def test_the_tail_is_a_probability_also_for_many_images():
@@ -34,7 +34,7 @@ def test_five_percent_of_harmless_conversions_are_refused_at_most():
     draw = np.random.default_rng(0)
     differing = draw.binomial(200, 0.1, 2000)
     lost = draw.binomial(differing, 0.5)
-    refused = [Loss(images=200, lost=k, won=n - k).significant for n, k in zip(differing, lost, strict=True)]
+    refused = [AccuracyLoss(images=200, lost=k, won=n - k).significant for n, k in zip(differing, lost, strict=True)]
     assert 0.005 < np.mean(refused) < 0.05
 
 

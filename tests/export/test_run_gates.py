@@ -16,7 +16,7 @@ from dico_tf.committee.saved import Calibration, Member, Saved, save
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import softmax
 from dico_tf.export import tf_serving
-from dico_tf.export.run_gates import committee as fitting
+from dico_tf.export.run_gates import load_committee
 from dico_tf.files import manifest
 from dico_tf.files.tables import read_predictions
 from dico_tf.training.build import trained_run
@@ -160,7 +160,7 @@ def test_a_committee_of_something_else_is_refused(run, fitted, tmp_path, change,
     path = tmp_path / "other.json"
     save(path, dataclasses.replace(fitted, committee=committee, members=members, **change))
     with pytest.raises(UserError, match=f"--committee={re.escape(str(path))} .*{message}"):
-        fitting(path, trained_run(run))
+        load_committee(path, trained_run(run))
 
 
 def test_a_file_that_is_no_committee_ends_an_export_with_status_2_before_anything_is_made(run, tmp_path):
@@ -173,5 +173,5 @@ def test_a_file_that_is_no_committee_ends_an_export_with_status_2_before_anythin
 def test_gates_that_were_fitted_to_other_weights_are_stale(run, fitted, tmp_path, caplog):
     other = (fitted.members[0], dataclasses.replace(fitted.members[1], sha256="0" * 64))
     save(tmp_path / "old.json", dataclasses.replace(fitted, members=other))
-    assert fitting(tmp_path / "old.json", trained_run(run)) == fitted.committee
+    assert load_committee(tmp_path / "old.json", trained_run(run)) == fitted.committee
     assert "the gates are stale: member branch_0 is not the one they were fitted to" in caplog.text

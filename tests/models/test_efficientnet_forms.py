@@ -9,7 +9,7 @@ import pytest
 
 from dico_tf.cotrain.dico import DiCo
 from dico_tf.errors import UserError
-from dico_tf.evaluation.members.open_members import opened
+from dico_tf.evaluation.members.open_members import open_members
 from dico_tf.models import checkpoints, torch_weights
 from dico_tf.models.menu import PRESETS, find
 
@@ -80,7 +80,7 @@ def checkpoint(tmp_path, monkeypatch):
 def test_a_member_is_built_in_the_form_that_the_names_of_its_weights_tell(checkpoint):
     for form, renamed in (("tf_", None), ("", SYMMETRIC)):
         model = checkpoint(f"{form}efficientnet_tiny", renamed)
-        (member,) = opened([f"preset:efficientnet_tiny@{SIZE}?weights=drawn.pth"], CLASSES)
+        (member,) = open_members([f"preset:efficientnet_tiny@{SIZE}?weights=drawn.pth"], CLASSES)
         logits = model(images(), training=False).numpy()
         np.testing.assert_allclose(member.run(images()), logits, atol=1e-5 * np.abs(logits).max())
         assert member.settings["network"] == f"{form}efficientnet_tiny"
@@ -109,8 +109,8 @@ def test_names_that_two_forms_share_need_the_form(checkpoint):
     timm = {"_conv_stem": "conv_stem", "_blocks.": "blocks.0."}
     model = checkpoint("torch_efficientnet_tiny", timm)
     with pytest.raises(UserError, match=r"of tf_efficientnet_tiny and torch_efficientnet_tiny.* give one of them"):
-        opened([f"preset:efficientnet_tiny@{SIZE}?weights=drawn.pth"], CLASSES)
-    (member,) = opened([f"preset:torch_efficientnet_tiny@{SIZE}?weights=drawn.pth"], CLASSES)
+        open_members([f"preset:efficientnet_tiny@{SIZE}?weights=drawn.pth"], CLASSES)
+    (member,) = open_members([f"preset:torch_efficientnet_tiny@{SIZE}?weights=drawn.pth"], CLASSES)
     logits = model(images(), training=False).numpy()
     np.testing.assert_allclose(member.run(images()), logits, atol=1e-5 * np.abs(logits).max())
 
@@ -175,7 +175,7 @@ def test_networks_of_timm_and_torchvision_give_the_same_logits(library, name, fo
             module.weight.data *= 0.1
     torch.save(network.state_dict(), tmp_path / "drawn.pth")
     spelt = name.removeprefix("tf_") if library == "torchvision" else form + name.removeprefix("tf_")
-    (member,) = opened([f"preset:{spelt}@{SIZE}?weights={tmp_path}/drawn.pth"], CLASSES)
+    (member,) = open_members([f"preset:{spelt}@{SIZE}?weights={tmp_path}/drawn.pth"], CLASSES)
     assert member.settings["network"] == form + name.removeprefix("tf_")
     pixels = torch.from_numpy(images().transpose(0, 3, 1, 2).astype(np.float32))
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))

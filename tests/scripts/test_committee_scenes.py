@@ -12,7 +12,7 @@ from dico_tf.cli import committee
 from dico_tf.committee.dense.grid import Grid
 from dico_tf.committee.saved import load
 from dico_tf.errors import UserError
-from dico_tf.evaluation.members.segmentation_members import opened
+from dico_tf.evaluation.members.segmentation_members import open_segmentation_members
 from dico_tf.evaluation.segmentation import confusion, miou
 from tests.data import scenery
 
@@ -62,7 +62,7 @@ def test_two_networks_become_a_cascade_over_cells(asked, capsys):
     assert rows["the committee"]["calibration"]["cost"] <= rows["large"]["calibration"]["cost"]
     assert [curve["cell"] for curve in saved.results["curves"]] == [0, 8]
     assert "data:image/png;base64," in (asked / "out/report.html").read_text()
-    (member,) = opened([f"{asked}/large.keras"], 3)
+    (member,) = open_segmentation_members([f"{asked}/large.keras"], 3)
     counts = np.zeros((3, 3), np.int64)
     for seed in range(8, 13):
         picture, mask = scenery.scene(seed, (48, 32))

@@ -14,9 +14,9 @@ from dico_tf.data import memory
 from dico_tf.data import source as sources
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import combine, softmax
-from dico_tf.evaluation.evaluate import images, judge
-from dico_tf.evaluation.predict import answers
-from dico_tf.evaluation.summary import finish
+from dico_tf.evaluation.evaluate import evaluate_split, load_splits
+from dico_tf.evaluation.predict import predict
+from dico_tf.evaluation.summary import summarize
 from dico_tf.files import tables
 from dico_tf.training.build import trained_run
 from dico_tf.training.loop import Loop
@@ -57,7 +57,7 @@ def _trained(config: Config) -> dict[str, np.ndarray]:
 def run(photos, tmp_path_factory) -> Path:
     workdir = tmp_path_factory.mktemp("run") / "w"
     _trained(_config(photos, workdir))
-    finish(workdir)
+    summarize(workdir)
     return workdir
 
 
@@ -110,7 +110,7 @@ def test_predict_sees_a_picture_as_the_evaluation_does(photos, run):
     found = tables.read_predictions(run / "predictions_test.npz")
     trained = trained_run(run)
     assert trained.data["short_side"] == 82
-    told = list(answers(trained, [str(photos / name) for name in found.ids], top=2))
+    told = list(predict(trained, [str(photos / name) for name in found.ids], top=2))
     for answer, probabilities in zip(told, softmax(combine(found.logits, "logits")), strict=True):
         named = dict(answer.classes)
         np.testing.assert_allclose([named["dark"], named["light"]], probabilities, atol=1e-4)
@@ -121,7 +121,7 @@ def test_a_run_remembers_the_margin_it_was_evaluated_with(photos, run):
     trained = trained_run(run)
     squares = dataclasses.replace(trained, data={**trained.data, "short_side": SIZE})
     name = str(photos / "dark" / "0.jpg")
-    with_margin, without = (next(answers(r, [name], top=2)).classes for r in (trained, squares))
+    with_margin, without = (next(predict(r, [name], top=2)).classes for r in (trained, squares))
     assert with_margin != without
 
 
@@ -132,11 +132,11 @@ def test_a_picture_that_is_lost_during_a_run_or_before_its_evaluation_is_named(p
     config = _config(shutil.copytree(photos, tmp_path / "photos"), tmp_path / "w", epochs=1)
     _trained(config)
     trained = trained_run(config.run.workdir)
-    parts = images(trained)
+    parts = load_splits(trained)
     lost = tmp_path / "photos" / parts["test"].ids[1]
     lost.unlink()
     with pytest.raises(UserError, match=f"cannot read {lost}: "):
-        judge(trained, trained.network(), "test", parts)
+        evaluate_split(trained, trained.network(), "test", parts)
 
     begin = Loop.resume
     monkeypatch.setattr(Loop, "resume", lambda loop: [begin(loop), shutil.rmtree(tmp_path / "photos")])

@@ -91,7 +91,7 @@ def test_pictures_of_any_size_are_answered(made, scenes, tmp_path, capsys):
 
 
 def test_a_run_is_a_member_that_answers_any_size_and_counts_its_windows(made, scenes):
-    (member,) = segmentation_members.opened([str(made)], 3)
+    (member,) = segmentation_members.open_segmentation_members([str(made)], 3)
     picture = np.asarray(Image.open(scenes / "test/images/000.png"))[None]
     model = build.trained_run(made).network()
     assert member.answer(picture).shape == (1, 36, 44, 3)

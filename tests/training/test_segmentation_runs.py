@@ -11,7 +11,7 @@ from PIL import Image
 from dico_tf import flags
 from dico_tf.evaluation import segmentation_predictions
 from dico_tf.evaluation.segmentation import Tally, miou
-from dico_tf.evaluation.segmentation_predictions import ScenePredictions
+from dico_tf.evaluation.segmentation_predictions import SegmentationPredictions
 from tests.data import scenery
 
 SETTINGS = [
@@ -87,11 +87,11 @@ def test_an_evaluation_is_of_exactly_what_the_predictions_keep(trained):
 
 def test_scores_do_not_depend_on_how_many_images_pass_at_once(trained, monkeypatch):
     from dico_tf.evaluation import evaluate_segmentation
-    from dico_tf.evaluation.evaluate import images
+    from dico_tf.evaluation.evaluate import load_splits
     from dico_tf.training.build import trained_run
 
     run = trained_run(trained)
-    split = images(run)["test"]
+    split = load_splits(run)["test"]
     model = run.network()
     before = _json(trained / "evaluation_test.json")
     for size in (1, 4):
@@ -144,4 +144,4 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_were_not(trained, scenes, tmp_p
     assert one.files == other.files
     assert [name for name in one.files if not np.array_equal(one[name], other[name])] == []
     kept = [segmentation_predictions.read(folder / "predictions.npz") for folder in (trained, tmp_path / "once")]
-    assert isinstance(kept[0], ScenePredictions) and np.array_equal(kept[0].logits, kept[1].logits)
+    assert isinstance(kept[0], SegmentationPredictions) and np.array_equal(kept[0].logits, kept[1].logits)

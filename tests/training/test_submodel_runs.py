@@ -10,7 +10,7 @@ import pytest
 from dico_tf.config import from_values
 from dico_tf.errors import UserError
 from dico_tf.evaluation.members import runs
-from dico_tf.evaluation.members.open_members import opened
+from dico_tf.evaluation.members.open_members import open_members
 from dico_tf.files.arrays import read_part, write_folder
 from dico_tf.layers import bicubic
 from dico_tf.layers.stochastic_depth import droppings
@@ -114,7 +114,7 @@ def test_pictures_that_patches_do_not_divide_end_in_one_message(tmp_path):
 
 
 def test_fewer_blocks_of_a_run_are_a_member_that_costs_less(whole):
-    found = opened([f"{whole}?blocks=2", str(whole)])
+    found = open_members([f"{whole}?blocks=2", str(whole)])
     assert [member.name for member in found] == ["whole.branch_0.2_blocks", "whole.branch_0"]
     short, long = (member.load() for member in found)
     assert short.cost.macs < 0.6 * long.cost.macs
@@ -122,7 +122,7 @@ def test_fewer_blocks_of_a_run_are_a_member_that_costs_less(whole):
     assert short.answer(pictures).shape == long.answer(pictures).shape == (3, 10)
     assert found[0].weights != found[1].weights
     with pytest.raises(UserError, match=r"blocks=9: branch_0 cannot answer with 9 blocks: it has 4 that training"):
-        opened([f"{whole}?blocks=9"])[0].load()
+        open_members([f"{whole}?blocks=9"])[0].load()
 
 
 @pytest.mark.parametrize(

@@ -79,9 +79,9 @@ def test_views_are_averaged_before_anything_decides_and_their_cost_is_counted(li
         "clips": 2, "crops": 3, "size": 16, "macs_of_view": 2 * branch, "macs": 12 * branch,
     }  # fmt: skip
     run = build.trained_run(folder)
-    from dico_tf.evaluation.evaluate import images
+    from dico_tf.evaluation.evaluate import load_splits
 
-    model, split = run.network(), images(run)["test"]
+    model, split = run.network(), load_splits(run)["test"]
     apart = [np.asarray(model(part.take(np.arange(12)))) for part in split.views(2, 3)]
     np.testing.assert_allclose(six.logits, np.mean(apart, axis=0), atol=1e-5)
     assert np.abs(six.logits - one.logits).max() > 0

@@ -73,7 +73,7 @@ def _check(asked: Scenes) -> None:
 def _opened(asked: Scenes, values: Mapping[str, Any]) -> tuple[list, Any, str]:
     startup.tensorflow()
     from dico_tf.data import source as data
-    from dico_tf.evaluation.members.segmentation_members import opened
+    from dico_tf.evaluation.members.segmentation_members import open_segmentation_members
 
     told = {name: values[name] for name in ("dataset", "data_dir", "classes", "void")}
     source = data.load(Data(task="segmentation", **told), values["seed"])
@@ -84,7 +84,7 @@ def _opened(asked: Scenes, values: Mapping[str, Any]) -> tuple[list, Any, str]:
                             "to --calibration images and judged by others, those of test")  # fmt: skip
     if split == "test":
         raise UserError("--calibration=test: gates would be fitted to the very images that judge them")
-    return opened(asked.members, len(source.class_names)), source, split
+    return open_segmentation_members(asked.members, len(source.class_names)), source, split
 
 
 def _cells(asked: Scenes, frame: tuple[int, int]) -> list[int]:

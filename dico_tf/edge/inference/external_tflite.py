@@ -8,7 +8,7 @@ import numpy as np
 from dico_tf.edge.errors import EdgeError
 from dico_tf.errors import UserError
 from dico_tf.evaluation.members import preprocessing
-from dico_tf.evaluation.members.output_decoding import Reading
+from dico_tf.evaluation.members.output_decoding import OutputDecoder
 from dico_tf.files.manifest import READING
 from dico_tf.runtime.litert import LiteRT, Tensor
 
@@ -22,8 +22,8 @@ class Runner:
     def __init__(self, content: bytes, threads: int, described: Mapping[str, Any]):
         how = _checked(described[READING])
         self._name, self._side = described["name"], described["input_size"]
-        self._ranges = preprocessing.checked(how["pixels"])
-        self._reading = Reading(how["outputs"], how["background"])
+        self._ranges = preprocessing.check_pixels(how["pixels"])
+        self._reading = OutputDecoder(how["outputs"], how["background"])
         self._model = LiteRT(content, threads)
         inputs = self._model.inputs
         if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].dtype not in _KINDS:
@@ -40,7 +40,7 @@ class Runner:
     def __call__(self, image: np.ndarray) -> dict[str, np.ndarray]:
         kind, scale, zero = self._image.dtype, self._image.scale, self._image.zero
         image = image if kind is np.float32 else np.rint(image).astype(np.uint8)
-        said = self._model.run(preprocessing.prepared(image, self._ranges, kind, scale, zero), self._output)
+        said = self._model.run(preprocessing.preprocess(image, self._ranges, kind, scale, zero), self._output)
         try:
             return {LOGITS: self._reading(said, self._output.scale, self._name)}
         except UserError as fault:  # outputs that are not what the search heard

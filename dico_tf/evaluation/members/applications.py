@@ -20,10 +20,10 @@ from dico_tf.divide.networks.cost import cost as counted
 from dico_tf.divide.networks.graph import Call, calls, replay, weightless
 from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import Cost
-from dico_tf.evaluation.members.member import Graph, Member, Network
-from dico_tf.evaluation.members.member_uri import Spelling
-from dico_tf.evaluation.members.output_decoding import Reading
-from dico_tf.evaluation.members.tf_graph import compiled
+from dico_tf.evaluation.members.member import Graph, LoadedNetwork, Member
+from dico_tf.evaluation.members.member_uri import MemberURI
+from dico_tf.evaluation.members.output_decoding import OutputDecoder
+from dico_tf.evaluation.members.tf_graph import array_function
 from dico_tf.registry import suggestion
 
 OPTIONS = ("weights", "alpha", "short_side")
@@ -33,34 +33,34 @@ _OPEN = 224  # pixels, of networks that take any size
 NAMES = tuple(name for name in dir(keras.applications) if name[0].isupper())
 
 
-def members(spelling: Spelling, classes: int) -> list[Member]:
-    spelling.check(OPTIONS)
-    if spelling.place not in NAMES:
-        raise UserError(f"{spelling.source}: keras.applications has no {spelling.place!r}; "
-                        f"{suggestion(spelling.place, NAMES)}")  # fmt: skip
-    weights = spelling.options.get("weights", IMAGENET)
-    family = getattr(keras.applications, spelling.place)
-    if "alpha" in spelling.options and "alpha" not in inspect.signature(family).parameters:
-        raise UserError(f"{spelling.source}: {spelling.place} comes in one width, without ?alpha")
-    alpha = spelling.number("alpha", 0.0, float)
+def members(uri: MemberURI, classes: int) -> list[Member]:
+    uri.check(OPTIONS)
+    if uri.place not in NAMES:
+        raise UserError(f"{uri.source}: keras.applications has no {uri.place!r}; "
+                        f"{suggestion(uri.place, NAMES)}")  # fmt: skip
+    weights = uri.options.get("weights", IMAGENET)
+    family = getattr(keras.applications, uri.place)
+    if "alpha" in uri.options and "alpha" not in inspect.signature(family).parameters:
+        raise UserError(f"{uri.source}: {uri.place} comes in one width, without ?alpha")
+    alpha = uri.number("alpha", 0.0, float)
     wanted = CLASSES if weights == IMAGENET else classes or CLASSES
-    base = _base(spelling.place, weights, wanted, alpha)
+    base = _base(uri.place, weights, wanted, alpha)
     native = base.input_shape[1]
-    size = spelling.size or native
+    size = uri.size or native
     if size != native:
-        _check_size(base, family, size, alpha, spelling.source)
+        _check_size(base, family, size, alpha, uri.source)
     sized = functools.cache(lambda: base if size == native else resized(base, family, size, alpha))
     return [
         Member(
-            name=spelling.label(),
-            kind=spelling.kind,
-            source=spelling.source,
+            name=uri.label(),
+            kind=uri.kind,
+            source=uri.source,
             weights=digest(base),
             input_size=size,
-            short_side=spelling.number("short_side", pictures.short_side(size)),
-            settings={"network": spelling.place, "alpha": alpha},
+            short_side=uri.number("short_side", pictures.short_side(size)),
+            settings={"network": uri.place, "alpha": alpha},
             load=lambda: _network(sized(), preprocessing(family)),
-            reading=Reading("logits", "none"),
+            decoder=OutputDecoder("logits", "none"),
             graph=lambda: _graph(sized(), preprocessing(family)),
         )
     ]
@@ -176,8 +176,8 @@ def _graph(model: keras.Model, prepare: Callable) -> Graph:
     return Graph(call=lambda images: model(prepare(images), training=False), holds=holds)
 
 
-def _network(model: keras.Model, prepare: Callable) -> Network:
+def _network(model: keras.Model, prepare: Callable) -> LoadedNetwork:
     side = model.input_shape[1]
-    forward = compiled(lambda images: model(prepare(keras.ops.cast(images, "float32")), training=False), side)
+    forward = array_function(lambda images: model(prepare(keras.ops.cast(images, "float32")), training=False), side)
     price = counted(model)
-    return Network(answer=forward, cost=Cost(macs=float(price.macs), params=float(price.params)))
+    return LoadedNetwork(answer=forward, cost=Cost(macs=float(price.macs), params=float(price.params)))

@@ -11,7 +11,7 @@ from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import Cost
 from dico_tf.evaluation.members import latency
 from dico_tf.evaluation.members.cache import Cache
-from dico_tf.evaluation.members.image_batches import Squares, fingerprint
+from dico_tf.evaluation.members.image_batches import ImageBatches, fingerprint
 from dico_tf.evaluation.members.member import Member
 from dico_tf.training.progress import Bar
 
@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Answers:
+class MemberLogits:
     """All that a search looks at, as plain values."""
 
     logits: dict[str, np.ndarray]  # of each member, float32 [N, C]
@@ -34,7 +34,7 @@ class Answers:
     outputs: dict[str, str]  # of each: logits or probabilities; nothing where that is not known
 
 
-def answers(
+def collect_logits(
     members: Sequence[Member],
     source: Source,
     split: str,
@@ -42,7 +42,7 @@ def answers(
     *,
     timed: bool = True,
     say: Callable[[str], None] = _log.info,
-) -> Answers:
+) -> MemberLogits:
     """Logits, labels, ids and costs. What is complete when it is interrupted is kept, and not asked again."""
     part = _part(source, split)
     check_classes(members, source)
@@ -67,7 +67,7 @@ def answers(
         lost = int((~np.isfinite(found)).any(1).sum())
         if lost:
             _log.warning("%s says NaN or infinity about %d of %d images", member.name, lost, part.size)
-    return Answers(
+    return MemberLogits(
         logits=logits,
         labels=part.labels,
         ids=part.ids,
@@ -76,7 +76,7 @@ def answers(
         checksums={member.name: member.checksum for member in members},
         fingerprint=seen,
         asked=tuple(asked),
-        outputs={m.name: m.reading.kind or (cache.outputs(m.checksum) if cache else "") for m in members},
+        outputs={m.name: m.decoder.kind or (cache.outputs(m.checksum) if cache else "") for m in members},
     )
 
 
@@ -112,7 +112,7 @@ def _differ(number: int, a: str, b: str) -> bool:
 
 
 def _numbers(member: Member, count: int, source: Source) -> str:
-    more = count == len(source.class_names) + 1 and member.reading.settings["background"] != "none"
+    more = count == len(source.class_names) + 1 and member.decoder.settings["background"] != "none"
     background = f"; if the first is a background class, write {member.source}:background" if more else ""
     return (
         f"{member.name} knows {count} classes and {source.name} {len(source.class_names)} "
@@ -130,7 +130,7 @@ def _asked(member: Member, part: Split, source: Source) -> np.ndarray:
     found = []
     bar = Bar(f"asking {member.name}", part.size)
     try:
-        for images in Squares(part, member.input_size, member.short_side).batches():
+        for images in ImageBatches(part, member.input_size, member.short_side).batches():
             found.append(member.run(images))
             check_width(member, found[-1].shape[1], source)
             bar.advance(len(images), {})
@@ -143,15 +143,15 @@ def _cost(member: Member, part: Split, cache: Cache | None, timed: bool, say: Ca
     """As known before, or counted, and timed where that was asked for and can be."""
     machine = latency.machine()
     known = cache.cost(member.checksum, machine) if cache else None
-    cost, said = known or (member.cost, member.reading.said)
+    cost, said = known or (member.cost, member.decoder.said)
     untimed = timed and np.isnan(cost.milliseconds) and not member.stored
     if untimed:
         some = np.linspace(0, part.size - 1, min(_TIMED, part.size)).round().astype(int)
-        images = Squares(part, member.input_size, member.short_side).take(some)
+        images = ImageBatches(part, member.input_size, member.short_side).take(some)
         cost = dataclasses.replace(cost, milliseconds=latency.milliseconds(member, images))
-        said = said or member.reading.said
+        said = said or member.decoder.said
     if said:
         say(said)
     if cache and (untimed or known is None) and not member.stored:
-        cache.keep_cost(member.checksum, cost, machine, said, member.reading.kind or cache.outputs(member.checksum))
+        cache.keep_cost(member.checksum, cost, machine, said, member.decoder.kind or cache.outputs(member.checksum))
     return cost

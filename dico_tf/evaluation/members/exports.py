@@ -8,9 +8,9 @@ from pathlib import Path
 from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import Cost
 from dico_tf.evaluation.members import onnx, saved_models, tflite
-from dico_tf.evaluation.members.member import Member, Network
-from dico_tf.evaluation.members.member_uri import Spelling
-from dico_tf.evaluation.members.output_decoding import Reading
+from dico_tf.evaluation.members.member import LoadedNetwork, Member
+from dico_tf.evaluation.members.member_uri import MemberURI
+from dico_tf.evaluation.members.output_decoding import OutputDecoder
 from dico_tf.files import manifest
 from dico_tf.files.manifest import SAVED_MODEL, Manifest
 
@@ -19,13 +19,13 @@ OPTIONS = ("format",)
 _READERS = {SAVED_MODEL: saved_models, "onnx": onnx}  # of kinds of files; all others are LiteRT's
 
 
-def members(spelling: Spelling, classes: int) -> list[Member]:
+def members(uri: MemberURI, classes: int) -> list[Member]:
     """Each branch, unless the part names a member."""
-    spelling.check(OPTIONS)
-    with _named(spelling.source):
-        export = manifest.load(spelling.place)
-        names = [spelling.part] if spelling.part else export.branches
-        return [_member(spelling, export, name) for name in names]
+    uri.check(OPTIONS)
+    with _named(uri.source):
+        export = manifest.load(uri.place)
+        names = [uri.part] if uri.part else export.branches
+        return [_member(uri, export, name) for name in names]
 
 
 @contextlib.contextmanager
@@ -38,33 +38,33 @@ def _named(source: str) -> Iterator[None]:
         raise error if known else UserError(f"{source}: {error}") from None
 
 
-def _member(spelling: Spelling, export: Manifest, name: str) -> Member:
+def _member(uri: MemberURI, export: Manifest, name: str) -> Member:
     about = export.member(name)
-    kind = spelling.options.get("format", "")
+    kind = uri.options.get("format", "")
     files = about["files"]
     if not files or (kind and kind not in files):
-        raise UserError(f"{spelling.source}: {about['name']} has no file {kind!r}; it has {', '.join(files)}")
+        raise UserError(f"{uri.source}: {about['name']} has no file {kind!r}; it has {', '.join(files)}")
     kind = kind or (SAVED_MODEL if SAVED_MODEL in files else next(iter(files)))
     manifest.verify(export, name, kind)
     path = export.path(name, kind)
     how = about.get(manifest.READING, {}) if kind != SAVED_MODEL else {}  # of a file that was taken as it is
     options = {key: how[key] for key in ("pixels", "outputs", "background", "output") if key in how}
-    inner = dataclasses.replace(spelling, place=str(path), part="", options=options or {"output": "logits"})
+    inner = dataclasses.replace(uri, place=str(path), part="", options=options or {"output": "logits"})
     found = _READERS.get(kind, tflite).members(inner, len(about["class_names"]))[0]
     price = Cost(macs=float(about["macs"]), params=float(about["params"]))
     return dataclasses.replace(
         found,
-        name=spelling.label(about["name"], kind if "format" in spelling.options else ""),
+        name=uri.label(about["name"], kind if "format" in uri.options else ""),
         short_side=about["short_side"],
         class_names=tuple(about["class_names"]),
         settings={**found.settings, "file": kind},
         load=lambda: _priced(found.load(), price),
-        source=spelling.spelt(about["name"]),
-        reading=found.reading if how else Reading("logits", "none"),
+        source=uri.spelt(about["name"]),
+        decoder=found.decoder if how else OutputDecoder("logits", "none"),
     )
 
 
-def _priced(network: Network, price: Cost) -> Network:
+def _priced(network: LoadedNetwork, price: Cost) -> LoadedNetwork:
     """Files of an export cost what the manifest says, whatever their conversion made of it."""
     return dataclasses.replace(network, cost=price)
 

@@ -13,7 +13,7 @@ from dico_tf.data.source import Source, Split
 _BATCH, _PIXELS = 256, 2**20  # images of a batch, and pixels in it
 
 
-class Squares:
+class ImageBatches:
     """A split as one member sees it."""
 
     def __init__(self, split: Split, size: int, short_side: int) -> None:

@@ -13,11 +13,11 @@ from dico_tf.divide.networks.cost import cost as counted
 from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import Cost
 from dico_tf.evaluation.members import preprocessing, runs
-from dico_tf.evaluation.members.member import Graph, Member, Network
-from dico_tf.evaluation.members.member_uri import BACKGROUND, Spelling
-from dico_tf.evaluation.members.output_decoding import Reading
+from dico_tf.evaluation.members.member import Graph, LoadedNetwork, Member
+from dico_tf.evaluation.members.member_uri import BACKGROUND, MemberURI
+from dico_tf.evaluation.members.output_decoding import OutputDecoder
 from dico_tf.evaluation.members.signature_checks import fixed_size
-from dico_tf.evaluation.members.tf_graph import compiled, given
+from dico_tf.evaluation.members.tf_graph import array_function, preprocess_tensor
 from dico_tf.files.checksums import checksum
 from dico_tf.layers import keras_internals
 from dico_tf.registry import suggestion
@@ -25,60 +25,60 @@ from dico_tf.registry import suggestion
 OPTIONS = ("short_side", "pixels", "outputs", "background")
 
 
-def members(spelling: Spelling, classes: int) -> list[Member]:
-    spelling.check(OPTIONS)
-    path = Path(spelling.place)
-    model = loaded(path, spelling.source)
+def members(uri: MemberURI, classes: int) -> list[Member]:
+    uri.check(OPTIONS)
+    path = Path(uri.place)
+    model = load_keras_file(path, uri.source)
     dico = isinstance(model, DiCo)
-    size = _size(model, spelling, model.get_config()["image_size"] if dico else 0)
-    ranges = preprocessing.checked(spelling.options.get("pixels", preprocessing.OWN))
+    size = _size(model, uri, model.get_config()["image_size"] if dico else 0)
+    ranges = preprocessing.check_pixels(uri.options.get("pixels", preprocessing.OWN))
     shared = {
-        "kind": spelling.kind,
-        "source": spelling.source,
+        "kind": uri.kind,
+        "source": uri.source,
         "weights": checksum(path)[0],
         "input_size": size,
-        "short_side": spelling.number("short_side", pictures.short_side(size)),
+        "short_side": uri.number("short_side", pictures.short_side(size)),
     }
     if dico:
-        return _of_dico(model, spelling, shared)
-    if spelling.part not in ("", BACKGROUND):
-        raise UserError(f"{spelling.source}: a network has no part {spelling.part!r}; it may have :{BACKGROUND}")
-    answers = Reading(spelling.options.get("outputs", "auto"), spelling.background, classes)
+        return _of_dico(model, uri, shared)
+    if uri.part not in ("", BACKGROUND):
+        raise UserError(f"{uri.source}: a network has no part {uri.part!r}; it may have :{BACKGROUND}")
+    answers = OutputDecoder(uri.options.get("outputs", "auto"), uri.background, classes)
     return [
         Member(
-            name=spelling.label(),
+            name=uri.label(),
             settings={"pixels": ranges},
             load=lambda: _network(model, ranges, size),
             graph=lambda: _graph(model, ranges),
-            reading=answers,
+            decoder=answers,
             **shared,
         )
     ]
 
 
-def _of_dico(model: DiCo, spelling: Spelling, shared: dict) -> list[Member]:
+def _of_dico(model: DiCo, uri: MemberURI, shared: dict) -> list[Member]:
     """What `DiCo.save` wrote: each branch, one, or all together."""
     names = [f"branch_{s}" for s in range(model.splits)]
-    if spelling.part and spelling.part not in (*names, runs.ENSEMBLE):
-        near = suggestion(spelling.part, (*names, runs.ENSEMBLE))
-        raise UserError(f"{spelling.source}: the file has no {spelling.part!r}; {near}")
-    spelling.check(("short_side",))
+    if uri.part and uri.part not in (*names, runs.ENSEMBLE):
+        near = suggestion(uri.part, (*names, runs.ENSEMBLE))
+        raise UserError(f"{uri.source}: the file has no {uri.part!r}; {near}")
+    uri.check(("short_side",))
 
     def member(part: str) -> Member:
         chosen = model.branches if part == runs.ENSEMBLE else [model.branches[names.index(part)]]
         return Member(
-            name=spelling.label(part),
+            name=uri.label(part),
             settings={"part": part, "average": model.average},
             load=lambda: runs.network(chosen, model.average, shared["input_size"]),
-            reading=Reading("logits", "none"),
+            decoder=OutputDecoder("logits", "none"),
             graph=lambda: runs.graph([in_float32(branch) for branch in chosen], model.average),
-            **{**shared, "source": spelling.spelt(part)},
+            **{**shared, "source": uri.spelt(part)},
         )
 
-    return [member(part) for part in ([spelling.part] if spelling.part else names)]
+    return [member(part) for part in ([uri.part] if uri.part else names)]
 
 
-def loaded(path: Path, source: str) -> keras.Model:
+def load_keras_file(path: Path, source: str) -> keras.Model:
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # zip, JSON, unknown layers: Keras raises any kind
@@ -87,24 +87,22 @@ def loaded(path: Path, source: str) -> keras.Model:
                         "layers of your own be registered before it is read") from error  # fmt: skip
 
 
-def _size(model: keras.Model, spelling: Spelling, known: int) -> int:
+def _size(model: keras.Model, uri: MemberURI, known: int) -> int:
     shapes = [(None, known, known, 3)] if known else [tuple(x.shape) for x in model.inputs or ()]
     if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][-1] != 3:
-        raise UserError(
-            f"{spelling.source} takes {[s[1:] for s in shapes]}: a member takes one picture [side, side, 3]"
-        )
+        raise UserError(f"{uri.source} takes {[s[1:] for s in shapes]}: a member takes one picture [side, side, 3]")
     height, width = shapes[0][1:3]
     outputs = [] if known else [tuple(x.shape) for x in model.outputs]
     if not known and (len(outputs) != 1 or len(outputs[0]) != 2):
-        raise UserError(f"{spelling.source} answers {[s[1:] for s in outputs]}: a member gives one score per class")
-    return fixed_size(spelling, height, width)
+        raise UserError(f"{uri.source} answers {[s[1:] for s in outputs]}: a member gives one score per class")
+    return fixed_size(uri, height, width)
 
 
 def _graph(model: keras.Model, ranges: str) -> Graph:
     network, kind = in_float32(model), tf.as_dtype(model.inputs[0].dtype)
     kind = tf.float32 if kind.is_floating else kind
     holds = [variable.value for variable in network.variables]
-    return Graph(call=lambda images: network(given(images, ranges, kind), training=False), holds=holds)
+    return Graph(call=lambda images: network(preprocess_tensor(images, ranges, kind), training=False), holds=holds)
 
 
 def in_float32(model: keras.Model) -> keras.Model:
@@ -116,17 +114,17 @@ def in_float32(model: keras.Model) -> keras.Model:
     return found
 
 
-def _network(model: keras.Model, ranges: str, size: int) -> Network:
+def _network(model: keras.Model, ranges: str, size: int) -> LoadedNetwork:
     entrance = model.inputs[0]
     kind = np.dtype("float32" if "float" in entrance.dtype else entrance.dtype)
-    forward = compiled(lambda images: model(images, training=False), size, tf.as_dtype(kind))
+    forward = array_function(lambda images: model(images, training=False), size, tf.as_dtype(kind))
     if entrance.shape[1] is None:  # to be counted, sizes must be known
         sized = keras.Input((size, size, 3), dtype=entrance.dtype)
         price = counted(keras.Model(sized, model(sized)))
     else:
         price = counted(model)
     macs = float("nan") if price.macs is None else float(price.macs)
-    return Network(
-        answer=lambda images: forward(preprocessing.prepared(images, ranges, kind)),
+    return LoadedNetwork(
+        answer=lambda images: forward(preprocessing.preprocess(images, ranges, kind)),
         cost=Cost(macs=macs, params=float(price.params)),
     )

@@ -1,4 +1,4 @@
-"""Every kind of member: the module that opens it, and how its spelling is recognised."""
+"""Every kind of member: the module that opens it, and how its uri is recognised."""
 
 import dataclasses
 
@@ -10,8 +10,8 @@ from dico_tf.registry import Registry
 class Kind:
     """A kind of member; exactly one of prefix, suffix and marker says which spellings are of it."""
 
-    module: str  # in this room, with `members(spelling, classes) -> list[Member]`; imported when it is chosen
-    prefix: str = ""  # of the spelling, e.g. keras:
+    module: str  # in this room, with `members(uri, classes) -> list[Member]`; imported when it is chosen
+    prefix: str = ""  # of the uri, e.g. keras:
     suffix: str = ""  # of a file's name
     marker: str = ""  # file that a folder of this kind holds
 

@@ -12,11 +12,11 @@ import numpy as np
 
 from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import Cost
-from dico_tf.evaluation.members.output_decoding import Reading
+from dico_tf.evaluation.members.output_decoding import OutputDecoder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Network:
+class LoadedNetwork:
     """A member that stands ready, as it says things itself."""
 
     answer: Callable[[np.ndarray], np.ndarray]  # uint8 [B, H, W, 3] -> float32 [B, outputs], B is free
@@ -33,7 +33,7 @@ class Graph:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LiteRT:
+class TFLiteFile:
     """A file that answers as it is."""
 
     path: Path
@@ -53,16 +53,16 @@ class Member:
     weights: str  # sha256; the same for one network at two resolutions
     input_size: int  # pixels of a side; 0 where it sees no pictures
     short_side: int  # pixels of the short side of which the middle is cut out
-    load: Callable[[], Network]
+    load: Callable[[], LoadedNetwork]
     class_names: tuple[str, ...] | None = None
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # whatever else its answers depend on
-    reading: Reading = dataclasses.field(default_factory=Reading)
+    decoder: OutputDecoder = dataclasses.field(default_factory=OutputDecoder)
     stored: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None  # (ids, labels) -> logits, of a table
     graph: Callable[[], Graph] | None = None  # None: it is no graph of TensorFlow's
-    file: LiteRT | None = None  # None: it is no such file
+    file: TFLiteFile | None = None  # None: it is no such file
 
     @functools.cached_property
-    def network(self) -> Network:
+    def network(self) -> LoadedNetwork:
         return self.load()
 
     @property
@@ -79,7 +79,7 @@ class Member:
             "input_size": self.input_size,
             "short_side": self.short_side,
             "settings": dict(self.settings),
-            "reading": self.reading.settings,
+            "reading": self.decoder.settings,
         }
         return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()
 
@@ -90,4 +90,4 @@ class Member:
         side = self.input_size
         if images.dtype != np.uint8 or images.shape[1:] != (side, side, 3):
             raise ValueError(f"{self.name} takes uint8 [B, {side}, {side}, 3], not {images.dtype} {images.shape}")
-        return self.reading(self.network.answer(images), self.network.step, self.name)
+        return self.decoder(self.network.answer(images), self.network.step, self.name)

@@ -22,7 +22,7 @@ _PREFIXES, _SUFFIXES, _MARKERS = by("prefix"), by("suffix"), by("marker")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Spelling:
+class MemberURI:
     source: str  # as given, without the name
     kind: str
     place: str
@@ -72,7 +72,7 @@ class Spelling:
         return path.stem if path.suffix in _SUFFIXES else path.name
 
 
-def parse(text: str) -> Spelling:
+def parse(text: str) -> MemberURI:
     text = text.strip()
     named = None if Path(text).expanduser().exists() else _NAMED.fullmatch(text)
     name, source = named.groups() if named else ("", text)
@@ -86,9 +86,9 @@ def parse(text: str) -> Spelling:
     shared = {"source": source, "name": name, "size": size, "options": options}
     for prefix, kind in _PREFIXES.items():
         if rest.startswith(prefix):
-            return Spelling(kind=kind, place=rest.removeprefix(prefix), **shared)
+            return MemberURI(kind=kind, place=rest.removeprefix(prefix), **shared)
     place, part = _split(rest)
-    return Spelling(kind=_kind(place, source), place=str(place), part=part, **shared)
+    return MemberURI(kind=_kind(place, source), place=str(place), part=part, **shared)
 
 
 def _options(source: str) -> tuple[str, dict[str, str]]:

@@ -10,9 +10,9 @@ from dico_tf.data import pictures
 from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import Cost
 from dico_tf.evaluation.members import preprocessing
-from dico_tf.evaluation.members.member import Member, Network
-from dico_tf.evaluation.members.member_uri import BACKGROUND, Spelling
-from dico_tf.evaluation.members.output_decoding import Reading
+from dico_tf.evaluation.members.member import LoadedNetwork, Member
+from dico_tf.evaluation.members.member_uri import BACKGROUND, MemberURI
+from dico_tf.evaluation.members.output_decoding import OutputDecoder
 from dico_tf.evaluation.members.signature_checks import chosen_output, fixed_size, in_batches
 from dico_tf.files.checksums import checksum
 
@@ -21,28 +21,28 @@ _IMAGES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(u
 _SCORES = ("tensor(float)", "tensor(float16)")
 
 
-def members(spelling: Spelling, classes: int) -> list[Member]:
-    spelling.check(OPTIONS)
-    path = Path(spelling.place)
-    if spelling.part not in ("", BACKGROUND):
-        raise UserError(f"{spelling.source}: expected no part or :{BACKGROUND} of an .onnx file, got {spelling.part!r}")
-    session = _session(path, spelling.source)
-    image, outputs = _image(session.get_inputs(), spelling.source), session.get_outputs()
-    size = fixed_size(spelling, *(_length(length) for length in image.shape[1:3]))
+def members(uri: MemberURI, classes: int) -> list[Member]:
+    uri.check(OPTIONS)
+    path = Path(uri.place)
+    if uri.part not in ("", BACKGROUND):
+        raise UserError(f"{uri.source}: expected no part or :{BACKGROUND} of an .onnx file, got {uri.part!r}")
+    session = _session(path, uri.source)
+    image, outputs = _image(session.get_inputs(), uri.source), session.get_outputs()
+    size = fixed_size(uri, *(_length(length) for length in image.shape[1:3]))
     scores = sorted(value.name for value in outputs if value.type in _SCORES and len(value.shape) == 2)
-    output = chosen_output(scores, [value.name for value in outputs], spelling, _described(outputs))
-    ranges = preprocessing.checked(spelling.options.get("pixels", preprocessing.OWN))
+    output = chosen_output(scores, [value.name for value in outputs], uri, _described(outputs))
+    ranges = preprocessing.check_pixels(uri.options.get("pixels", preprocessing.OWN))
     return [
         Member(
-            name=spelling.label(),
-            kind=spelling.kind,
-            source=spelling.source,
+            name=uri.label(),
+            kind=uri.kind,
+            source=uri.source,
             weights=checksum(path)[0],
             input_size=size,
-            short_side=spelling.number("short_side", pictures.short_side(size)),
+            short_side=uri.number("short_side", pictures.short_side(size)),
             settings={"pixels": ranges, "output": output},
             load=lambda: _network(session, image, output, ranges),
-            reading=Reading(spelling.options.get("outputs", "auto"), spelling.background, classes),
+            decoder=OutputDecoder(uri.options.get("outputs", "auto"), uri.background, classes),
         )
     ]
 
@@ -78,9 +78,9 @@ def _image(inputs: Sequence[Any], source: str) -> Any:
     )
 
 
-def _network(session: Any, image: Any, output: str, ranges: str) -> Network:
+def _network(session: Any, image: Any, output: str, ranges: str) -> LoadedNetwork:
     def call(part: np.ndarray) -> np.ndarray:
         return session.run([output], {image.name: part})[0].astype(np.float32)
 
     forward, kind = in_batches(call, _length(image.shape[0])), _IMAGES[image.type]
-    return Network(answer=lambda images: forward(preprocessing.prepared(images, ranges, kind)), cost=Cost())
+    return LoadedNetwork(answer=lambda images: forward(preprocessing.preprocess(images, ranges, kind)), cost=Cost())

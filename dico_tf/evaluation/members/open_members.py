@@ -8,12 +8,12 @@ from pathlib import Path
 from dico_tf.errors import UserError
 from dico_tf.evaluation.members.kinds import KINDS
 from dico_tf.evaluation.members.member import Member
-from dico_tf.evaluation.members.member_uri import EXAMPLES, Spelling, parse
+from dico_tf.evaluation.members.member_uri import EXAMPLES, MemberURI, parse
 from dico_tf.files import member_kinds as kinds
 from dico_tf.files.manifest import SAVED_MODEL
 
 
-def opened(sources: Sequence[str], classes: int = 0) -> list[Member]:
+def open_members(sources: Sequence[str], classes: int = 0) -> list[Member]:
     """The members of each source, in order, under names of their own; `classes` are the data's, where known."""
     spellings = [parse(source) for source in sources]
     if not spellings:
@@ -21,43 +21,41 @@ def opened(sources: Sequence[str], classes: int = 0) -> list[Member]:
     twice = [s.source for n, s in enumerate(spellings) if s.source in [t.source for t in spellings[:n]]]
     if twice:
         raise UserError(f"{twice[0]} is given twice: it would say the same both times")
-    found = [(spelling, member) for spelling in spellings for member in _members(spelling, classes)]
+    found = [(uri, member) for uri in spellings for member in _members(uri, classes)]
     return _named_apart(found)
 
 
-def _members(spelling: Spelling, classes: int) -> list[Member]:
-    if spelling.kind == kinds.SAVED_MODEL and not spelling.options and spelling.part == "":
-        spelling = _of_export(spelling)
-    found = importlib.import_module(f"{__package__}.{KINDS[spelling.kind].module}").members(spelling, classes)
-    if spelling.name and len(found) == 1:
-        return [dataclasses.replace(found[0], name=spelling.name)]
+def _members(uri: MemberURI, classes: int) -> list[Member]:
+    if uri.kind == kinds.SAVED_MODEL and not uri.options and uri.part == "":
+        uri = _of_export(uri)
+    found = importlib.import_module(f"{__package__}.{KINDS[uri.kind].module}").members(uri, classes)
+    if uri.name and len(found) == 1:
+        return [dataclasses.replace(found[0], name=uri.name)]
     return found
 
 
-def _of_export(spelling: Spelling) -> Spelling:
+def _of_export(uri: MemberURI) -> MemberURI:
     """A SavedModel within an export is described by its manifest."""
     from dico_tf.evaluation.members import exports
 
-    described = exports.owner(Path(spelling.place))
+    described = exports.owner(Path(uri.place))
     if described is None:
-        return spelling
-    part = Path(spelling.place).name
-    return dataclasses.replace(
-        spelling, kind=kinds.EXPORT, place=str(described), part=part, options={"format": SAVED_MODEL}
-    )
+        return uri
+    part = Path(uri.place).name
+    return dataclasses.replace(uri, kind=kinds.EXPORT, place=str(described), part=part, options={"format": SAVED_MODEL})
 
 
-def _named_apart(found: Sequence[tuple[Spelling, Member]]) -> list[Member]:
+def _named_apart(found: Sequence[tuple[MemberURI, Member]]) -> list[Member]:
     """Names that were given stay; of those made of places, later ones are numbered."""
     taken: set[str] = set()
-    for spelling, member in found:
-        if spelling.name and member.name in taken:
+    for uri, member in found:
+        if uri.name and member.name in taken:
             raise UserError(f"two members are called {member.name}: give each a name of its own")
-        taken |= {member.name} if spelling.name else set()
+        taken |= {member.name} if uri.name else set()
     members = []
-    for spelling, member in found:
+    for uri, member in found:
         name = member.name
-        if not spelling.name:
+        if not uri.name:
             choices = (name, *(f"{name}_{n}" for n in range(2, len(found) + 2)))
             name = next(choice for choice in choices if choice not in taken)
             taken.add(name)

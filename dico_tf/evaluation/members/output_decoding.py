@@ -12,7 +12,7 @@ _TINY = float(np.finfo(np.float32).tiny)
 _SUM = 1e-2  # how far float probabilities, of half precision even, may add up beside 1
 
 
-class Reading:
+class OutputDecoder:
     """outputs [B, classes (+ 1)] -> logits float32 [B, classes]; what they are is found out on the first batch."""
 
     def __init__(self, outputs: str = "auto", background: str = "auto", classes: int = 0) -> None:
@@ -34,7 +34,7 @@ class Reading:
             raise UserError(f"{name} answers {list(values.shape)}: a classifier gives one score per class [B, C]")
         first = not self._kind
         if first:
-            self._kind = "probabilities" if probable(values, step) else "logits"
+            self._kind = "probabilities" if are_probabilities(values, step) else "logits"
         dropped = self.drops(values.shape[1])
         if first:
             self.said = self._sentence(name, values.shape[1], dropped, step)
@@ -46,7 +46,7 @@ class Reading:
                 f"{name} was to give probabilities, and gives numbers from {values.min():.4g} to {values.max():.4g}: "
                 "spell it with ?outputs=logits"
             )
-        return np.log(np.maximum(classes, floor(step, classes.shape[1])))
+        return np.log(np.maximum(classes, smallest_probability(step, classes.shape[1])))
 
     def drops(self, outputs: int) -> int:
         """1 where the first output is a background class."""
@@ -61,7 +61,7 @@ class Reading:
         return f"{name} answers with {outputs} {self._kind}{steps}{logged}{background}"
 
 
-def probable(values: np.ndarray, step: float = 0.0) -> bool:
+def are_probabilities(values: np.ndarray, step: float = 0.0) -> bool:
     """Whether rows are probabilities: within 0..1, and adding up to about 1. Steps add their roundings up."""
     if not np.isfinite(values).all() or values.min() < -1e-6 or values.max() > 1 + 1e-3:
         return False
@@ -69,6 +69,6 @@ def probable(values: np.ndarray, step: float = 0.0) -> bool:
     return bool((abs(values.sum(1, dtype=np.float64) - 1) <= allowed).all())
 
 
-def floor(step: float, classes: int) -> float:
+def smallest_probability(step: float, classes: int) -> float:
     """Of a probability before its logarithm; classes that were rounded to 0 have one step together."""
     return step / classes if step else _TINY

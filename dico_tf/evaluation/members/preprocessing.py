@@ -16,13 +16,13 @@ PIXELS = {  # range -> x of raw pixels
 OWN = "0..255"  # every network made here normalises within
 
 
-def checked(pixels: str) -> str:
+def check_pixels(pixels: str) -> str:
     if pixels not in PIXELS:
         raise UserError(f"?pixels={pixels} is none of {', '.join(PIXELS)}")
     return pixels
 
 
-def prepared(images: np.ndarray, pixels: str, kind: np.dtype | type, scale: float = 0.0, zero: int = 0) -> np.ndarray:
+def preprocess(images: np.ndarray, pixels: str, kind: np.dtype | type, scale: float = 0.0, zero: int = 0) -> np.ndarray:
     """uint8 [B, H, W, 3] as numbers of this kind; whole ones by their scale and zero, or raw where no range was asked.
 
     Quantised inputs span the range the network was trained with, so that level 0 stands for a pixel of 0.

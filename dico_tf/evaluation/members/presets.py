@@ -10,8 +10,8 @@ from dico_tf.errors import UserError
 from dico_tf.evaluation.members import runs
 from dico_tf.evaluation.members.applications import digest
 from dico_tf.evaluation.members.member import Member
-from dico_tf.evaluation.members.member_uri import Spelling
-from dico_tf.evaluation.members.output_decoding import Reading
+from dico_tf.evaluation.members.member_uri import MemberURI
+from dico_tf.evaluation.members.output_decoding import OutputDecoder
 from dico_tf.files.checksums import checksum
 from dico_tf.layers.image import Normalisation
 from dico_tf.models import torch_weights
@@ -28,42 +28,42 @@ PIXELS = {  # what the network was trained with; as pixels.PIXELS, and undone by
 }
 
 
-def members(spelling: Spelling, classes: int) -> list[Member]:
-    spelling.check(OPTIONS)
-    preset, size, pixels = PRESETS[spelling.place], spelling.size or SIZE, spelling.options.get("pixels", "imagenet")
+def members(uri: MemberURI, classes: int) -> list[Member]:
+    uri.check(OPTIONS)
+    preset, size, pixels = PRESETS[uri.place], uri.size or SIZE, uri.options.get("pixels", "imagenet")
     if preset.task != "classification":
-        raise UserError(f"{spelling.source}: {preset.name} is for {preset.task}, and members tell classes of pictures")
+        raise UserError(f"{uri.source}: {preset.name} is for {preset.task}, and members tell classes of pictures")
     if pixels not in PIXELS:
-        raise UserError(f"{spelling.source}: ?pixels={pixels} is none of {', '.join(PIXELS)}")
-    weights = _weights(spelling)
+        raise UserError(f"{uri.source}: ?pixels={pixels} is none of {', '.join(PIXELS)}")
+    weights = _weights(uri)
     preset = torch_weights.preset_of(preset, weights) if weights else preset
     built = functools.cache(lambda: _built(preset, size, classes or CLASSES, PIXELS[pixels], weights))
     return [
         Member(
-            name=spelling.label(),
-            kind=spelling.kind,
-            source=spelling.source,
+            name=uri.label(),
+            kind=uri.kind,
+            source=uri.source,
             weights=checksum(weights)[0] if weights else digest(built()),
             input_size=size,
-            short_side=spelling.number("short_side", pictures.short_side(size)),
+            short_side=uri.number("short_side", pictures.short_side(size)),
             settings={"network": preset.name, "pixels": pixels},
             load=lambda: runs.network([built()], "logits", size),
-            reading=Reading("logits", "none"),
+            decoder=OutputDecoder("logits", "none"),
             graph=lambda: runs.graph([built()], "logits"),
         )
     ]
 
 
-def _weights(spelling: Spelling) -> Path | None:
-    said = spelling.options.get("weights")
+def _weights(uri: MemberURI) -> Path | None:
+    said = uri.options.get("weights")
     if said == NONE:
         return None
     if said is None:
-        raise UserError(f"{spelling.source}: presets come without weights: add ?weights=FILE{SAFE}, a checkpoint of "
+        raise UserError(f"{uri.source}: presets come without weights: add ?weights=FILE{SAFE}, a checkpoint of "
                         f"PyTorch, or ?weights={NONE}, which draws them")  # fmt: skip
     path = Path(said).expanduser()
     if not path.is_file():
-        raise UserError(f"{spelling.source}: there is no file {said}")
+        raise UserError(f"{uri.source}: there is no file {said}")
     return path
 
 

@@ -17,10 +17,10 @@ from dico_tf.divide.networks.cost import cost as counted
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import combine
 from dico_tf.evaluation.cost import Cost
-from dico_tf.evaluation.members.member import Graph, Member, Network
-from dico_tf.evaluation.members.member_uri import Spelling
-from dico_tf.evaluation.members.output_decoding import Reading
-from dico_tf.evaluation.members.tf_graph import compiled
+from dico_tf.evaluation.members.member import Graph, LoadedNetwork, Member
+from dico_tf.evaluation.members.member_uri import MemberURI
+from dico_tf.evaluation.members.output_decoding import OutputDecoder
+from dico_tf.evaluation.members.tf_graph import array_function
 from dico_tf.invocation import command
 from dico_tf.layers.image import Normalisation
 from dico_tf.layers.tokens import fitted
@@ -33,43 +33,42 @@ ENSEMBLE = "ensemble"
 OPTIONS = ("blocks",)
 
 
-def members(spelling: Spelling, classes: int) -> list[Member]:
+def members(uri: MemberURI, classes: int) -> list[Member]:
     """Each branch, unless a part names one or all of them together."""
-    spelling.check(OPTIONS)
-    run = trained_run(spelling.place)
+    uri.check(OPTIONS)
+    run = trained_run(uri.place)
     run.check_images("members", f"give a classification run; {command('committee scenes')} takes those of segmentation")
     names = [f"branch_{s}" for s in range(run.config.network.splits)]
-    if spelling.part and spelling.part not in (*names, ENSEMBLE):
+    if uri.part and uri.part not in (*names, ENSEMBLE):
         raise UserError(
-            f"{spelling.source}: the run {run.workdir} has no {spelling.part!r}; "
-            f"{suggestion(spelling.part, (*names, ENSEMBLE))}"
+            f"{uri.source}: the run {run.workdir} has no {uri.part!r}; {suggestion(uri.part, (*names, ENSEMBLE))}"
         )
-    blocks = spelling.number("blocks", 0)
+    blocks = uri.number("blocks", 0)
 
     @functools.cache
     def built(precision: str = "") -> list[keras.Model]:
-        return _shortened(branches(run, spelling.size, precision), blocks, spelling.source)
+        return _shortened(branches(run, uri.size, precision), blocks, uri.source)
 
-    return [_member(spelling, run, part, built) for part in ([spelling.part] if spelling.part else names)]
+    return [_member(uri, run, part, built) for part in ([uri.part] if uri.part else names)]
 
 
-def _member(spelling: Spelling, run: TrainedRun, part: str, built: Callable[..., list[keras.Model]]) -> Member:
-    blocks = spelling.number("blocks", 0)
+def _member(uri: MemberURI, run: TrainedRun, part: str, built: Callable[..., list[keras.Model]]) -> Member:
+    blocks = uri.number("blocks", 0)
     size, config = run.data["image_size"], run.config
     margin = run.short_side > size
-    wanted = spelling.size or size
+    wanted = uri.size or size
     chosen = range(config.network.splits) if part == ENSEMBLE else [int(part.removeprefix("branch_"))]
     return Member(
-        name=spelling.label(part, *([f"{blocks}_blocks"] if blocks else [])),
-        kind=spelling.kind,
-        source=spelling.spelt(part),
+        name=uri.label(part, *([f"{blocks}_blocks"] if blocks else [])),
+        kind=uri.kind,
+        source=uri.spelt(part),
         weights=digest(run, chosen, blocks),
         input_size=wanted,
         short_side=run.short_side if wanted == size else int(pictures.MARGIN * wanted) if margin else wanted,
         class_names=tuple(run.data["class_names"]),
         settings={"part": part, "average": config.cotraining.average, "precision": config.machine.precision},
         load=lambda: network([built()[s] for s in chosen], config.cotraining.average, wanted),
-        reading=Reading("logits", "none"),
+        decoder=OutputDecoder("logits", "none"),
         graph=lambda: graph([built("float32")[s] for s in chosen], config.cotraining.average),
     )
 
@@ -93,14 +92,14 @@ def digest(run: TrainedRun, chosen: Sequence[int], blocks: int = 0) -> str:
     return digest.hexdigest()
 
 
-def network(models: Sequence[keras.Model], average: str, side: int) -> Network:
+def network(models: Sequence[keras.Model], average: str, side: int) -> LoadedNetwork:
     """One network, or several whose logits are averaged."""
     costs = [counted(model) for model in models]
     together = Cost(macs=float(sum(c.macs for c in costs)), params=float(sum(c.params for c in costs)))
     if len(models) == 1:
-        return Network(answer=compiled(lambda x: models[0](x, training=False), side), cost=together)
-    apart = compiled(lambda x: keras.ops.stack([model(x, training=False) for model in models], axis=1), side)
-    return Network(answer=lambda images: combine(apart(images), average).astype(np.float32), cost=together)
+        return LoadedNetwork(answer=array_function(lambda x: models[0](x, training=False), side), cost=together)
+    apart = array_function(lambda x: keras.ops.stack([model(x, training=False) for model in models], axis=1), side)
+    return LoadedNetwork(answer=lambda images: combine(apart(images), average).astype(np.float32), cost=together)
 
 
 def graph(models: Sequence[keras.Model], average: str) -> Graph:

@@ -11,11 +11,11 @@ from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from dico_tf.data import pictures
 from dico_tf.errors import UserError
 from dico_tf.evaluation.members import preprocessing
-from dico_tf.evaluation.members.member import Graph, Member, Network
-from dico_tf.evaluation.members.member_uri import BACKGROUND, Spelling
-from dico_tf.evaluation.members.output_decoding import Reading
+from dico_tf.evaluation.members.member import Graph, LoadedNetwork, Member
+from dico_tf.evaluation.members.member_uri import BACKGROUND, MemberURI
+from dico_tf.evaluation.members.output_decoding import OutputDecoder
 from dico_tf.evaluation.members.signature_checks import chosen_output, fixed_size, in_batches
-from dico_tf.evaluation.members.tf_graph import compiled, cost, given
+from dico_tf.evaluation.members.tf_graph import array_function, graph_cost, preprocess_tensor
 from dico_tf.files.checksums import checksum
 
 OPTIONS = ("short_side", "pixels", "outputs", "background", "output")
@@ -24,31 +24,31 @@ _FLOATS = (tf.float32.as_datatype_enum, tf.float16.as_datatype_enum, tf.bfloat16
 _IMAGES = (*_FLOATS, tf.uint8.as_datatype_enum)
 
 
-def members(spelling: Spelling, classes: int) -> list[Member]:
+def members(uri: MemberURI, classes: int) -> list[Member]:
     """The part is a signature, where it is not the background."""
-    spelling.check(OPTIONS)
-    path = Path(spelling.place)
-    signatures = _signatures(path, spelling.source)
-    name = _chosen(signatures, spelling)
-    key, given = _image(signatures[name], name, spelling.source)
-    output = _output(signatures[name], name, spelling)
+    uri.check(OPTIONS)
+    path = Path(uri.place)
+    signatures = _signatures(path, uri.source)
+    name = _chosen(signatures, uri)
+    key, given = _image(signatures[name], name, uri.source)
+    output = _output(signatures[name], name, uri)
     dims = [None if d.size < 0 else d.size for d in given.tensor_shape.dim] or [None] * 4
-    size = fixed_size(spelling, *dims[1:3])
-    ranges = preprocessing.checked(spelling.options.get("pixels", preprocessing.OWN))
+    size = fixed_size(uri, *dims[1:3])
+    ranges = preprocessing.check_pixels(uri.options.get("pixels", preprocessing.OWN))
     kind = tf.dtypes.as_dtype(given.dtype)
-    part = "" if spelling.part == BACKGROUND else spelling.part
+    part = "" if uri.part == BACKGROUND else uri.part
     return [
         Member(
-            name=spelling.label(part),
-            kind=spelling.kind,
-            source=spelling.source,
+            name=uri.label(part),
+            kind=uri.kind,
+            source=uri.source,
             weights=checksum(path)[0],
             input_size=size,
-            short_side=spelling.number("short_side", pictures.short_side(size)),
+            short_side=uri.number("short_side", pictures.short_side(size)),
             settings={"pixels": ranges, "signature": name, "output": output},
-            load=lambda: _network(path, name, key, output, size, kind, dims[0], ranges, spelling.source),
-            reading=Reading(spelling.options.get("outputs", "auto"), spelling.background, classes),
-            graph=lambda: _graph(path, name, key, output, kind, dims[0], ranges, spelling.source),
+            load=lambda: _network(path, name, key, output, size, kind, dims[0], ranges, uri.source),
+            decoder=OutputDecoder(uri.options.get("outputs", "auto"), uri.background, classes),
+            graph=lambda: _graph(path, name, key, output, kind, dims[0], ranges, uri.source),
         )
     ]
 
@@ -75,17 +75,17 @@ def _shape(info: meta_graph_pb2.TensorInfo) -> str:
     return f"{tf.dtypes.as_dtype(info.dtype).name} [{dims}]"
 
 
-def _chosen(signatures: Mapping[str, Any], spelling: Spelling) -> str:
+def _chosen(signatures: Mapping[str, Any], uri: MemberURI) -> str:
     if not signatures:
         raise UserError(
-            f"{spelling.source} has no signature to be asked by: save it with tf.saved_model.save(module, DIR, "
+            f"{uri.source} has no signature to be asked by: save it with tf.saved_model.save(module, DIR, "
             "signatures=module.CALL), or a Keras model with model.export(DIR)"
         )
-    asked = "" if spelling.part == BACKGROUND else spelling.part
+    asked = "" if uri.part == BACKGROUND else uri.part
     name = asked or (DEFAULT if DEFAULT in signatures else next(iter(sorted(signatures))))
     if name not in signatures or (not asked and name != DEFAULT and len(signatures) > 1):
         wrong = f"no signature {asked!r}" if asked else f"no {DEFAULT}"
-        raise UserError(f"{spelling.source} has {wrong}: write :SIGNATURE with one of {_described(signatures)}")
+        raise UserError(f"{uri.source} has {wrong}: write :SIGNATURE with one of {_described(signatures)}")
     return name
 
 
@@ -103,12 +103,12 @@ def _image(signature: Any, name: str, source: str) -> tuple[str, meta_graph_pb2.
     )
 
 
-def _output(signature: Any, name: str, spelling: Spelling) -> str:
+def _output(signature: Any, name: str, uri: MemberURI) -> str:
     def fits(info) -> bool:
         return info.dtype in _FLOATS and (info.tensor_shape.unknown_rank or len(info.tensor_shape.dim) == 2)
 
     scores = sorted(key for key, info in signature.outputs.items() if fits(info))
-    return chosen_output(scores, sorted(signature.outputs), spelling, _described({name: signature}))
+    return chosen_output(scores, sorted(signature.outputs), uri, _described({name: signature}))
 
 
 def _loaded(path: Path, name: str, source: str) -> tuple[Any, Any]:
@@ -126,7 +126,7 @@ def _graph(
     loaded, signature = _loaded(path, name, source)
 
     def call(images: tf.Tensor) -> tf.Tensor:
-        return tf.cast(signature(**{key: given(images, ranges, kind)})[output], tf.float32)
+        return tf.cast(signature(**{key: preprocess_tensor(images, ranges, kind)})[output], tf.float32)
 
     def one_by_one(images: tf.Tensor) -> tf.Tensor:
         """Where it takes so many pictures at a time and no others."""
@@ -138,19 +138,19 @@ def _graph(
 
 def _network(
     path: Path, name: str, key: str, output: str, size: int, kind: tf.DType, batch: int | None, ranges: str, source: str
-) -> Network:
+) -> LoadedNetwork:
     loaded, signature = _loaded(path, name, source)
 
     def call(images: tf.Tensor) -> tf.Tensor:
         return signature(**{key: images})[output]
 
-    forward = in_batches(compiled(call, size, kind, batch), batch)
+    forward = in_batches(array_function(call, size, kind, batch), batch)
     numbers = np.uint8 if kind == tf.uint8 else np.float32
 
     def answer(images: np.ndarray) -> np.ndarray:
         _ = loaded  # its variables live as long as it does
-        given = preprocessing.prepared(images, ranges, numbers)
+        given = preprocessing.preprocess(images, ranges, numbers)
         return forward(given if kind in (tf.uint8, tf.float32) else given.astype(kind.as_numpy_dtype))
 
-    price = cost(call, size, kind, list(signature.variables), batch or 1)
-    return Network(answer=answer, cost=price)
+    price = graph_cost(call, size, kind, list(signature.variables), batch or 1)
+    return LoadedNetwork(answer=answer, cost=price)

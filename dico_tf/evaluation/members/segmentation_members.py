@@ -14,7 +14,7 @@ from dico_tf.divide.networks.cost import cost as counted
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import combine
 from dico_tf.evaluation.members import keras_files, preprocessing, runs, tflite
-from dico_tf.evaluation.members.member_uri import Spelling, parse
+from dico_tf.evaluation.members.member_uri import MemberURI, parse
 from dico_tf.evaluation.members.tflite_graph import read
 from dico_tf.evaluation.segmentation import enlarged
 from dico_tf.files import member_kinds as kinds
@@ -27,7 +27,7 @@ KINDS = (kinds.RUN, kinds.KERAS_FILE, kinds.TFLITE)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Segmenter:
+class SegmentationMember:
     name: str
     kind: str
     source: str
@@ -38,7 +38,7 @@ class Segmenter:
     params: float
 
 
-def opened(sources: Sequence[str], classes: int) -> list[Segmenter]:
+def open_segmentation_members(sources: Sequence[str], classes: int) -> list[SegmentationMember]:
     """Each branch of runs, and each file; all must know as many classes."""
     found = [member for source in sources for member in _members(parse(source))]
     for member in found:
@@ -51,14 +51,14 @@ def opened(sources: Sequence[str], classes: int) -> list[Segmenter]:
     return found
 
 
-def _members(spelling: Spelling) -> list[Segmenter]:
-    if spelling.kind not in KINDS:
-        raise UserError(f"{spelling.source}: pixels are classified by runs of --task=segmentation, x.keras and "
-                        f"x.tflite, not by members of the kind {spelling.kind.replace('_', ' ')}")  # fmt: skip
-    if spelling.size:
-        raise UserError(f"{spelling.source}: networks that classify pixels see pictures as they are: leave out "
-                        f"@{spelling.size}")  # fmt: skip
-    return {kinds.RUN: _of_run, kinds.KERAS_FILE: _of_keras_file, kinds.TFLITE: _of_tflite}[spelling.kind](spelling)
+def _members(uri: MemberURI) -> list[SegmentationMember]:
+    if uri.kind not in KINDS:
+        raise UserError(f"{uri.source}: pixels are classified by runs of --task=segmentation, x.keras and "
+                        f"x.tflite, not by members of the kind {uri.kind.replace('_', ' ')}")  # fmt: skip
+    if uri.size:
+        raise UserError(f"{uri.source}: networks that classify pixels see pictures as they are: leave out "
+                        f"@{uri.size}")  # fmt: skip
+    return {kinds.RUN: _of_run, kinds.KERAS_FILE: _of_keras_file, kinds.TFLITE: _of_tflite}[uri.kind](uri)
 
 
 def _by_shape(call: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[np.ndarray], np.ndarray]:
@@ -72,26 +72,26 @@ def _by_shape(call: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[np.ndarray], 
     return lambda images: np.asarray(tf.cast(forward(*images.shape[1:3])(tf.constant(images, tf.float32)), tf.float32))
 
 
-def _of_run(spelling: Spelling) -> list[Segmenter]:
-    spelling.check(())
-    run = trained_run(spelling.place)
+def _of_run(uri: MemberURI) -> list[SegmentationMember]:
+    uri.check(())
+    run = trained_run(uri.place)
     if run.config.data.task != "segmentation":
         raise UserError(f"{run.workdir} is a {run.config.data.task} run: give one of --task=segmentation")
     names, network = [f"branch_{s}" for s in range(run.config.network.splits)], run.config.network
-    parts = [spelling.part] if spelling.part else names
+    parts = [uri.part] if uri.part else names
     if not set(parts) <= {*names, runs.ENSEMBLE}:
-        raise UserError(f"{spelling.source}: the run has {', '.join(names)} and {runs.ENSEMBLE}, no {spelling.part!r}")
+        raise UserError(f"{uri.source}: the run has {', '.join(names)} and {runs.ENSEMBLE}, no {uri.part!r}")
     model, classes, average = run.network(), len(run.data["class_names"]), run.config.cotraining.average
     whole, size = find(run.reference or network.model), run.data["image_size"]
     branch = whole.divided(network.splits, whole.division(network.division), size, classes)
 
-    def member(part: str) -> Segmenter:
+    def member(part: str) -> SegmentationMember:
         chosen = range(len(names)) if part == runs.ENSEMBLE else [names.index(part)]
         each = [_by_shape(functools.partial(model.readers[s], training=False)) for s in chosen]
-        return Segmenter(
-            name=spelling.label(*([part] if len(names) > 1 else [])),
-            kind=spelling.kind,
-            source=spelling.source if spelling.part else f"{spelling.source}:{part}",
+        return SegmentationMember(
+            name=uri.label(*([part] if len(names) > 1 else [])),
+            kind=uri.kind,
+            source=uri.source if uri.part else f"{uri.source}:{part}",
             checksum=runs.digest(run, [names.index(n) for n in (names if part == runs.ENSEMBLE else [part])]),
             classes=classes,
             answer=each[0] if len(each) == 1 else functools.partial(_averaged, each, average),
@@ -108,18 +108,18 @@ def _averaged(answers: Sequence[Callable[[np.ndarray], np.ndarray]], average: st
     return combine(pixels_apart, average).astype(np.float32).reshape(*apart.shape[:3], -1)
 
 
-def _of_keras_file(spelling: Spelling) -> list[Segmenter]:
-    spelling.check(("pixels",))
-    model = keras_files.loaded(Path(spelling.place), spelling.source)
+def _of_keras_file(uri: MemberURI) -> list[SegmentationMember]:
+    uri.check(("pixels",))
+    model = keras_files.load_keras_file(Path(uri.place), uri.source)
     shapes = [tuple(x.shape) for x in (*model.inputs, *model.outputs)]
     if len(shapes) != 2 or any(len(shape) != 4 for shape in shapes) or shapes[0][-1] != 3 or shapes[1][-1] is None:
-        raise UserError(f"{spelling.source} is {shapes[:1]} -> {shapes[1:]}: a segmenter is one picture [B, H, W, 3] "
+        raise UserError(f"{uri.source} is {shapes[:1]} -> {shapes[1:]}: a segmenter is one picture [B, H, W, 3] "
                         "-> logits [B, h, w, classes]")  # fmt: skip
-    ranges = preprocessing.checked(spelling.options.get("pixels", preprocessing.OWN))
+    ranges = preprocessing.check_pixels(uri.options.get("pixels", preprocessing.OWN))
     ask = _by_shape(lambda images: model(images, training=False))
 
     def answer(images: np.ndarray) -> np.ndarray:
-        return ask(preprocessing.prepared(images, ranges, np.float32))
+        return ask(preprocessing.preprocess(images, ranges, np.float32))
 
     @functools.lru_cache(64)
     def macs(sides: Sides) -> float:
@@ -130,11 +130,11 @@ def _of_keras_file(spelling: Spelling) -> list[Segmenter]:
     fixed = shapes[0][1:3]
     sized = None not in fixed
     return [
-        Segmenter(
-            name=spelling.label(),
-            kind=spelling.kind,
-            source=spelling.source,
-            checksum=checksum(Path(spelling.place))[0],
+        SegmentationMember(
+            name=uri.label(),
+            kind=uri.kind,
+            source=uri.source,
+            checksum=checksum(Path(uri.place))[0],
             classes=shapes[1][-1],
             answer=_as_large(answer, fixed if sized else None),
             macs=(lambda _: macs(fixed)) if sized else macs,
@@ -143,22 +143,20 @@ def _of_keras_file(spelling: Spelling) -> list[Segmenter]:
     ]
 
 
-def _of_tflite(spelling: Spelling) -> list[Segmenter]:
-    spelling.check(("pixels", "output"))
-    path = Path(spelling.place)
+def _of_tflite(uri: MemberURI) -> list[SegmentationMember]:
+    uri.check(("pixels", "output"))
+    path = Path(uri.place)
     contents = read(path)
-    image, output = tflite.image_of(contents, spelling.source), tflite.map_of(contents, spelling)
+    image, output = tflite.image_of(contents, uri.source), tflite.map_of(contents, uri)
     if -1 in image.shape[1:3]:
-        raise UserError(f"{spelling.source} takes pictures of any size: convert it for one size")
-    ranges = preprocessing.checked(spelling.options.get("pixels", preprocessing.OWN))
-    network = functools.cache(
-        lambda: tflite.network(path, contents, image, output, image.shape[1], ranges, spelling.source)
-    )
+        raise UserError(f"{uri.source} takes pictures of any size: convert it for one size")
+    ranges = preprocessing.check_pixels(uri.options.get("pixels", preprocessing.OWN))
+    network = functools.cache(lambda: tflite.network(path, contents, image, output, image.shape[1], ranges, uri.source))
     return [
-        Segmenter(
-            name=spelling.label(),
-            kind=spelling.kind,
-            source=spelling.source,
+        SegmentationMember(
+            name=uri.label(),
+            kind=uri.kind,
+            source=uri.source,
             checksum=checksum(path)[0],
             classes=output.shape[-1],
             answer=_as_large(lambda images: network().answer(images), tuple(image.shape[1:3])),

@@ -7,8 +7,8 @@ import numpy as np
 
 from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import Cost
-from dico_tf.evaluation.members.member import Member, Network
-from dico_tf.evaluation.members.member_uri import Spelling
+from dico_tf.evaluation.members.member import LoadedNetwork, Member
+from dico_tf.evaluation.members.member_uri import MemberURI
 from dico_tf.files import tables
 from dico_tf.files.tables import Table
 from dico_tf.registry import suggestion
@@ -16,39 +16,39 @@ from dico_tf.registry import suggestion
 OPTIONS = ("macs", "params", "milliseconds")
 
 
-def members(spelling: Spelling, classes: int) -> list[Member]:
+def members(uri: MemberURI, classes: int) -> list[Member]:
     """Each that the table holds, unless the part names one."""
-    spelling.check(OPTIONS)
-    if spelling.size:
-        raise UserError(f"{spelling.source}: a table of logits has no resolution: leave out @{spelling.size}")
-    table = tables.read(spelling.place)
-    if spelling.part and spelling.part not in table.logits:
-        near = suggestion(spelling.part, table.logits)
-        raise UserError(f"{spelling.source}: the table has no {spelling.part!r}; {near}")
-    chosen = [spelling.part] if spelling.part else list(table.logits)
-    if spelling.options and len(chosen) > 1:
-        raise UserError(f"{spelling.source}: costs are of one member: name it as in {spelling.place}:{chosen[0]}")
-    return [_member(spelling, name, table) for name in chosen]
+    uri.check(OPTIONS)
+    if uri.size:
+        raise UserError(f"{uri.source}: a table of logits has no resolution: leave out @{uri.size}")
+    table = tables.read(uri.place)
+    if uri.part and uri.part not in table.logits:
+        near = suggestion(uri.part, table.logits)
+        raise UserError(f"{uri.source}: the table has no {uri.part!r}; {near}")
+    chosen = [uri.part] if uri.part else list(table.logits)
+    if uri.options and len(chosen) > 1:
+        raise UserError(f"{uri.source}: costs are of one member: name it as in {uri.place}:{chosen[0]}")
+    return [_member(uri, name, table) for name in chosen]
 
 
-def _member(spelling: Spelling, name: str, table: Table) -> Member:
+def _member(uri: MemberURI, name: str, table: Table) -> Member:
     logits, ids, labels = table.logits[name], table.ids.astype(np.str_), table.labels
     if logits.ndim != 2 or logits.dtype.kind != "f" or not len(logits) == len(ids) == len(labels):
-        raise UserError(f"{spelling.source}: {name} is {logits.dtype} {list(logits.shape)} with {len(ids)} ids and "
+        raise UserError(f"{uri.source}: {name} is {logits.dtype} {list(logits.shape)} with {len(ids)} ids and "
                         f"{len(labels)} labels: floats [N, C] are needed, a row for each id")  # fmt: skip
     digest = hashlib.sha256("\n".join(ids).encode("utf-8", "surrogateescape"))
     digest.update(f"\0{logits.dtype} {logits.shape}\0".encode() + np.ascontiguousarray(logits).tobytes())
-    numbers = {option: spelling.number(option, float("nan"), float) for option in OPTIONS}
+    numbers = {option: uri.number(option, float("nan"), float) for option in OPTIONS}
     return Member(
-        name=f"{spelling.name}.{name}" if spelling.name else name,
-        kind=spelling.kind,
-        source=spelling.spelt(name),
+        name=f"{uri.name}.{name}" if uri.name else name,
+        kind=uri.kind,
+        source=uri.spelt(name),
         weights=digest.hexdigest(),
         input_size=0,
         short_side=0,
         class_names=table.class_names,
-        load=lambda: Network(answer=lambda images: images, cost=Cost(**numbers)),
-        stored=lambda wanted, truth: _rows(spelling.source, name, logits, ids, labels, wanted, truth),
+        load=lambda: LoadedNetwork(answer=lambda images: images, cost=Cost(**numbers)),
+        stored=lambda wanted, truth: _rows(uri.source, name, logits, ids, labels, wanted, truth),
     )
 
 

@@ -23,17 +23,17 @@ _TINY = float(np.finfo(np.float32).tiny)  # output_decoding.py uses the same low
 
 
 @dataclasses.dataclass(frozen=True)
-class Held:
+class VariableHolder:
     value: Any  # a variable, or an object that has some
 
 
-class Network:
+class GraphNetwork:
     """The member's own graph, whose outputs are read within."""
 
     def __init__(self, graph: Graph, outputs: str, dropped: int):
         """`outputs`: logits or probabilities, of which the first `dropped` are left out."""
         self._graph, self._outputs, self._dropped = graph, outputs, dropped
-        self.variables = [Held(value) for value in graph.holds]
+        self.variables = [VariableHolder(value) for value in graph.holds]
 
     def __call__(self, image: tf.Tensor, training: bool = False) -> tf.Tensor:
         """float32 [B, H, W, 3] of 0 to 255 -> float32 [B, C]."""
@@ -41,12 +41,12 @@ class Network:
         return tf.math.log(tf.maximum(values, _TINY)) if self._outputs == "probabilities" else values
 
 
-def with_constants(function: Any) -> Any:
+def freeze_variables(function: Any) -> Any:
     """Return a concrete function whose variables have become constants of its graph. TensorFlow keeps this private."""
     return convert_variables_to_constants_v2(function)
 
 
-def compiled(
+def array_function(
     call: Callable[[tf.Tensor], tf.Tensor], side: int, kind: tf.DType = tf.uint8, batch: int | None = None
 ) -> Callable[[np.ndarray], np.ndarray]:
     """The network as one graph for every number of images; float32 [B, outputs]."""
@@ -55,14 +55,14 @@ def compiled(
     return lambda images: np.asarray(tf.cast(forward(tf.constant(images)), tf.float32))
 
 
-def given(images: tf.Tensor, ranges: str, kind: tf.DType) -> tf.Tensor:
+def preprocess_tensor(images: tf.Tensor, ranges: str, kind: tf.DType) -> tf.Tensor:
     """Raw pixels float32 as numbers of this kind: what pixels.prepared makes, within a graph."""
     if kind.is_integer:
         return tf.cast(tf.round(images) - (128 if kind == tf.int8 else 0), kind)
     return tf.cast(PIXELS[ranges](images), kind)
 
 
-def cost(call: Callable[[tf.Tensor], Any], side: int, kind: tf.DType, variables: list, batch: int = 1) -> Cost:
+def graph_cost(call: Callable[[tf.Tensor], Any], side: int, kind: tf.DType, variables: list, batch: int = 1) -> Cost:
     """Multiply-adds of one image, and trained parameters; what cannot be counted is not known rather than too little.
 
     Variables are made constants for this, which takes the memory of the network once more.
@@ -70,7 +70,7 @@ def cost(call: Callable[[tf.Tensor], Any], side: int, kind: tf.DType, variables:
     image = tf.TensorSpec((batch, side, side, 3), kind)
     try:
         traced = tf.function(call, autograph=False).get_concrete_function(image)
-        frozen = _dissolved(with_constants(traced))
+        frozen = _dissolved(freeze_variables(traced))
         operations = frozen.graph.get_operations()
         total = _total(operations)
     except Exception:  # custom operations and tables fail each in their own way
@@ -156,7 +156,7 @@ def _dissolved(frozen: Any) -> Any:
             function.attr.pop(name, None)
     wrapped = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph, name=""), [])
     ends = [[wrapped.graph.get_tensor_by_name(t.name) for t in tensors] for tensors in (frozen.inputs, frozen.outputs)]
-    return with_constants(wrapped.prune(*ends))
+    return freeze_variables(wrapped.prune(*ends))
 
 
 def _total(operations: list[tf.Operation]) -> int | None:

@@ -15,7 +15,7 @@ _REAL = ("FLOAT32", "FLOAT16", "BFLOAT16")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Tensor:
+class TFLiteTensor:
     name: str  # the signature's, where there is one
     index: int
     shape: tuple[int, ...]  # -1 where any size will do
@@ -25,16 +25,16 @@ class Tensor:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Contents:
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
+class TFLiteGraph:
+    inputs: tuple[TFLiteTensor, ...]
+    outputs: tuple[TFLiteTensor, ...]
     macs: float  # of one image at the size in the file; NaN where that is not known
     params: float
     kind: str = "float32"  # what it computes in: float32, float16, dynamic (weights of 8 bits) or int8
-    scores: tuple[Tensor, ...] = ()  # what the largest is taken of, where an output is only which one that is
+    scores: tuple[TFLiteTensor, ...] = ()  # what the largest is taken of, where an output is only which one that is
 
 
-def read(path: Path) -> Contents:
+def read(path: Path) -> TFLiteGraph:
     """ValueError where it is no such file."""
     data = path.read_bytes()
     if data[4:8] != _MARK:
@@ -43,7 +43,7 @@ def read(path: Path) -> Contents:
         model = schema.ModelT.InitFromPackedBuf(data, 0)
         graph = model.subgraphs[0]
         names = {t.tensorIndex: _text(t.name) for s in model.signatureDefs or () for t in (*s.inputs, *s.outputs)}
-        return Contents(
+        return TFLiteGraph(
             inputs=tuple(_tensor(graph, index, names) for index in graph.inputs),
             outputs=tuple(_tensor(graph, index, names) for index in graph.outputs),
             macs=_macs(model, graph),
@@ -86,12 +86,12 @@ def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _tensor(graph: Any, index: int, names: dict[int, str]) -> Tensor:
+def _tensor(graph: Any, index: int, names: dict[int, str]) -> TFLiteTensor:
     found = graph.tensors[index]
     signature = found.shapeSignature
     shape = signature if signature is not None and len(signature) else found.shape
     quantised = found.quantization is not None and found.quantization.scale is not None
-    return Tensor(
+    return TFLiteTensor(
         name=names.get(int(index), _text(found.name)),
         index=int(index),
         shape=tuple(int(size) for size in shape) if shape is not None else (),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # these import TensorFlow
 Advance = Callable[[int], None]  # called with the number of images answered since
 
 
-class Outcome(NamedTuple):
+class TimedLogits(NamedTuple):
     logits: np.ndarray  # [N, C]
     milliseconds: float  # median of a call with one thread, divided by its images
 
@@ -74,7 +74,7 @@ class Format(abc.ABC):
         raise NotImplementedError(f"{self.name} is not made of SavedModels")
 
     @abc.abstractmethod
-    def open(self, path: Path) -> Callable[[np.ndarray, Advance], Outcome]:
+    def open(self, path: Path) -> Callable[[np.ndarray, Advance], TimedLogits]:
         """Return a function: uint8 images [N, H, W, 3] -> logits, computed by the format's own runtime."""
 
     @abc.abstractmethod

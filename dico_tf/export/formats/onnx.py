@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dico_tf.export.formats.format import Advance, Format, Job, Outcome
+from dico_tf.export.formats.format import Advance, Format, Job, TimedLogits
 
 if TYPE_CHECKING:
     from dico_tf.export.convert import Frozen
@@ -43,10 +43,10 @@ class ONNX(Format):
             value.type.tensor_type.shape.dim[0].dim_param = "batch"
         return model.SerializeToString()
 
-    def open(self, path: Path) -> Callable[[np.ndarray, Advance], Outcome]:
+    def open(self, path: Path) -> Callable[[np.ndarray, Advance], TimedLogits]:
         call = _session(path)
 
-        def answer(images: np.ndarray, advance: Advance) -> Outcome:
+        def answer(images: np.ndarray, advance: Advance) -> TimedLogits:
             logits, seconds = [], []
             for image in images.astype(np.float32)[:, None]:
                 for _ in range(1 if logits else _WARM):
@@ -55,7 +55,7 @@ class ONNX(Format):
                     seconds.append(time.perf_counter() - begun)
                 logits.append(found)
                 advance(1)
-            return Outcome(np.concatenate(logits), 1000 * float(np.median(seconds[_WARM - 1 :])))
+            return TimedLogits(np.concatenate(logits), 1000 * float(np.median(seconds[_WARM - 1 :])))
 
         return answer
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dico_tf.export.formats.format import Advance, Format, Job, Outcome
+from dico_tf.export.formats.format import Advance, Format, Job, TimedLogits
 from dico_tf.files.manifest import SAVED_MODEL
 
 _BATCH = 64
@@ -28,13 +28,13 @@ class SavedModel(Format):
             saved_model.write(job.member, job.files[SAVED_MODEL])
         return {}
 
-    def open(self, path: Path) -> Callable[[np.ndarray, Advance], Outcome]:
+    def open(self, path: Path) -> Callable[[np.ndarray, Advance], TimedLogits]:
         import tensorflow as tf
 
         loaded = tf.saved_model.load(str(path))
         call = loaded.signatures["serving_default"]
 
-        def answer(images: np.ndarray, advance: Advance) -> Outcome:
+        def answer(images: np.ndarray, advance: Advance) -> TimedLogits:
             logits, seconds = [], []
             for start in range(0, len(images), _BATCH):
                 part = tf.constant(images[start : start + _BATCH], tf.float32)
@@ -43,7 +43,7 @@ class SavedModel(Format):
                 seconds.append((time.perf_counter() - begun) / len(part))
                 advance(len(part))
             _ = loaded  # its variables live as long as it does
-            return Outcome(np.concatenate(logits), 1000 * float(np.median(seconds)))
+            return TimedLogits(np.concatenate(logits), 1000 * float(np.median(seconds)))
 
         return answer
 

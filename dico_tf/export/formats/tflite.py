@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dico_tf.export.formats.format import Advance, Format, Job, Outcome
+from dico_tf.export.formats.format import Advance, Format, Job, TimedLogits
 from dico_tf.files.manifest import LITERT
 
 if TYPE_CHECKING:
@@ -29,9 +29,9 @@ class TFLite(Format):
     def convert(self, network: "Frozen", kind: str, images: np.ndarray | None) -> bytes:
         from dico_tf.export import convert
 
-        return convert.converted(network, kind, images)
+        return convert.to_tflite(network, kind, images)
 
-    def open(self, path: Path) -> Callable[[np.ndarray, Advance], Outcome]:
+    def open(self, path: Path) -> Callable[[np.ndarray, Advance], TimedLogits]:
         from dico_tf.export import litert
 
         return lambda images, advance: litert.run(path, images, advance)

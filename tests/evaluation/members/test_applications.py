@@ -13,7 +13,7 @@ from dico_tf.divide.networks.cost import cost
 from dico_tf.divide.networks.graph import weightless
 from dico_tf.errors import UserError
 from dico_tf.evaluation.members import applications
-from dico_tf.evaluation.members.open_members import opened
+from dico_tf.evaluation.members.open_members import open_members
 
 SMALL = "keras:MobileNet?weights=none&alpha=0.25"
 GIGA = {  # multiply-adds at the native size
@@ -67,7 +67,7 @@ def test_every_network_has_a_preprocessing_of_its_own():
 
 
 def test_a_member_answers_logits_of_its_own_preprocessing_at_its_native_size(images):
-    (member,) = opened([SMALL], 10)
+    (member,) = open_members([SMALL], 10)
     assert (member.name, member.input_size, member.short_side) == ("MobileNet", 224, 257)
     model = applications._base("MobileNet", "none", 10, 0.25)
     given = keras.applications.mobilenet.preprocess_input(images(224, 2).astype("float32"))
@@ -77,7 +77,7 @@ def test_a_member_answers_logits_of_its_own_preprocessing_at_its_native_size(ima
 
 
 def test_a_self_cascade_shares_every_weight_and_costs_as_the_square_of_the_side(images):
-    small, large = opened(
+    small, large = open_members(
         ["keras:MobileNet@96?weights=none&alpha=0.25", "keras:MobileNet@160?weights=none&alpha=0.25"], 10
     )
     assert [m.name for m in (small, large)] == ["MobileNet@96", "MobileNet@160"] and small.weights == large.weights
@@ -90,12 +90,12 @@ def test_a_self_cascade_shares_every_weight_and_costs_as_the_square_of_the_side(
 def test_a_file_of_weights_is_loaded(tmp_path, images):
     model = keras.applications.MobileNet(weights=None, alpha=0.25, classes=10, classifier_activation=None)
     model.save_weights(tmp_path / "own.weights.h5")
-    (member,) = opened([f"keras:MobileNet@64?alpha=0.25&weights={tmp_path}/own.weights.h5"], 10)
+    (member,) = open_members([f"keras:MobileNet@64?alpha=0.25&weights={tmp_path}/own.weights.h5"], 10)
     assert member.weights == applications.digest(model) and member.run(images(64)).shape == (4, 10)
     with pytest.raises(UserError, match="holds no weights of this network of 7 classes"):
-        opened([f"keras:MobileNet@64?alpha=0.25&weights={tmp_path}/own.weights.h5"], 7)
+        open_members([f"keras:MobileNet@64?alpha=0.25&weights={tmp_path}/own.weights.h5"], 7)
     with pytest.raises(UserError, match=r"there is no file .*gone.h5; \?weights is imagenet, none, or a file"):
-        opened(["keras:MobileNet?weights=gone.h5"], 10)
+        open_members(["keras:MobileNet?weights=gone.h5"], 10)
 
 
 def _keeps(monkeypatch, module, model: keras.Model, path: Path) -> None:
@@ -108,7 +108,7 @@ def _keeps(monkeypatch, module, model: keras.Model, path: Path) -> None:
 def test_imagenets_weights_are_read_as_keras_reads_them(monkeypatch, tmp_path, images):
     model = keras.applications.MobileNet(weights=None, alpha=0.25, classifier_activation=None)
     _keeps(monkeypatch, mobilenet, model, tmp_path / "m.weights.h5")
-    (member,) = opened(["keras:MobileNet?alpha=0.25"], 1000)
+    (member,) = open_members(["keras:MobileNet?alpha=0.25"], 1000)
     assert member.weights == applications.digest(model)
     given = keras.applications.mobilenet.preprocess_input(images(224, 1).astype("float32"))
     np.testing.assert_allclose(member.run(images(224, 1)), model(given), rtol=1e-3, atol=1e-5)
@@ -139,7 +139,7 @@ def test_without_a_network_the_missing_file_and_its_place_are_said(monkeypatch, 
     monkeypatch.setattr(file_utils, "urlretrieve", unreachable)
     applications._base.cache_clear()
     with pytest.raises(UserError) as error:
-        opened(["keras:MobileNet?alpha=0.25"], 1000)
+        open_members(["keras:MobileNet?alpha=0.25"], 1000)
     said = str(error.value)
     assert "mobilenet_2_5_224_tf.h5 are not in" in said and "https://storage.googleapis.com/" in said
     assert "put it there" in said and len(said.splitlines()) == 1
@@ -158,9 +158,9 @@ def test_without_a_network_the_missing_file_and_its_place_are_said(monkeypatch, 
 @pytest.mark.slow
 def test_what_cannot_be_built_says_why(source, said):
     with pytest.raises(UserError, match=said):
-        opened([source], 10)
+        open_members([source], 10)
 
 
 def test_an_unknown_network_is_refused_with_those_that_are_near():
     with pytest.raises(UserError, match="did you mean EfficientNetB"):
-        opened(["keras:EfficientNetB9"], 10)
+        open_members(["keras:EfficientNetB9"], 10)

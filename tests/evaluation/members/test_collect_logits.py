@@ -13,10 +13,10 @@ from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import Cost
 from dico_tf.evaluation.members import latency
 from dico_tf.evaluation.members.cache import Cache
-from dico_tf.evaluation.members.collect_logits import answers
-from dico_tf.evaluation.members.image_batches import Squares, fingerprint
-from dico_tf.evaluation.members.member import Member, Network
-from dico_tf.evaluation.members.open_members import opened
+from dico_tf.evaluation.members.collect_logits import collect_logits
+from dico_tf.evaluation.members.image_batches import ImageBatches, fingerprint
+from dico_tf.evaluation.members.member import LoadedNetwork, Member
+from dico_tf.evaluation.members.open_members import open_members
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def member():
 
         found = Member(
             name=name, kind="made", source=name, weights=name, input_size=size, short_side=short_side or size,
-            load=lambda: Network(answer=answer, cost=Cost(macs=7, params=3)),
+            load=lambda: LoadedNetwork(answer=answer, cost=Cost(macs=7, params=3)),
         )  # fmt: skip
         return found, shown
 
@@ -57,7 +57,7 @@ def folder(tmp_path):
 def test_each_member_sees_every_photo_decoded_at_its_own_size(folder, member):
     source = sources.load(Data(dataset=f"folder:{folder}", image_size=32), 0)
     (small, of_small), (large, of_large) = member("a", 32, classes=2), member("b", 80, 92, classes=2)
-    answers([small, large], source, "test", timed=False)
+    collect_logits([small, large], source, "test", timed=False)
     for shown, size, short in ((of_small, 32, 32), (of_large, 80, 92)):
         expected = [pictures.decode(str(folder / name), size, short) for name in source.splits["test"].ids]
         assert (np.concatenate(shown) == np.stack(expected)).all()
@@ -66,7 +66,7 @@ def test_each_member_sees_every_photo_decoded_at_its_own_size(folder, member):
 def test_images_in_memory_are_resampled_as_pillow_does(source, member):
     data = source(16)
     (same, of_same), (other, of_other) = member("a", 16), member("b", 24)
-    answers([same, other], data, "test", timed=False)
+    collect_logits([same, other], data, "test", timed=False)
     originals = data.splits["test"].images
     assert (np.concatenate(of_same) == originals).all()
     expected = [Image.fromarray(image).resize((24, 24), Image.Resampling.BILINEAR) for image in originals]
@@ -75,7 +75,7 @@ def test_images_in_memory_are_resampled_as_pillow_does(source, member):
 
 def test_batches_come_in_order_and_whole(source):
     data = source(8, count=600)
-    batches = list(Squares(data.splits["test"], 8, 8).batches())
+    batches = list(ImageBatches(data.splits["test"], 8, 8).batches())
     assert [len(batch) for batch in batches] == [256, 256, 88]
     assert (np.concatenate(batches) == data.splits["test"].images).all()
 
@@ -84,20 +84,20 @@ def test_what_is_complete_when_interrupted_is_not_asked_again(source, member, tm
     data, cache = source(8, count=600), Cache(tmp_path)
     (first, of_first), (second, _) = member("first", 8), member("second", 8, fails_after=1)
     with pytest.raises(KeyboardInterrupt):
-        answers([first, second], data, "test", cache, timed=False)
+        collect_logits([first, second], data, "test", cache, timed=False)
     assert len(of_first) == 3
     healthy, of_healthy = member("second", 8)
-    found = answers([first, healthy], data, "test", cache, timed=False)
+    found = collect_logits([first, healthy], data, "test", cache, timed=False)
     assert len(of_first) == 3 and len(of_healthy) == 3 and found.asked == ("second",)
 
 
 def test_other_images_are_asked_about_anew(source, member, tmp_path):
     one, shown = member("m", 16)
     cache = Cache(tmp_path)
-    answers([one], source(), "test", cache, timed=False)
-    answers([one], source(), "test", cache, timed=False)
+    collect_logits([one], source(), "test", cache, timed=False)
+    collect_logits([one], source(), "test", cache, timed=False)
     assert len(shown) == 1
-    answers([one], source(seed=1), "test", cache, timed=False)
+    collect_logits([one], source(seed=1), "test", cache, timed=False)
     assert len(shown) == 2
 
 
@@ -117,7 +117,7 @@ def test_every_member_is_timed_on_the_same_images(source, member, monkeypatch):
     monkeypatch.setattr(latency, "_SECONDS", 0.0)
     one, of_one = member("a", 16)
     two, of_two = member("b", 16)
-    found = answers([one, two], source(count=5), "test")
+    found = collect_logits([one, two], source(count=5), "test")
     assert len(of_one) == len(of_two) == 1 + latency._WARM + latency._LEAST
     assert all((x == y).all() for x, y in zip(of_one, of_two, strict=True))
     for cost in found.costs.values():
@@ -126,7 +126,7 @@ def test_every_member_is_timed_on_the_same_images(source, member, monkeypatch):
 
 def test_a_known_delay_is_measured(source, member):
     slow, _ = member("slow", 16)
-    wait = Network(answer=lambda images: time.sleep(0.02) or np.zeros((len(images), 10)), cost=Cost())
+    wait = LoadedNetwork(answer=lambda images: time.sleep(0.02) or np.zeros((len(images), 10)), cost=Cost())
     slow.__dict__["network"] = wait
     assert latency.milliseconds(slow, source().splits["test"].images) >= 20
 
@@ -134,16 +134,16 @@ def test_a_known_delay_is_measured(source, member):
 def test_empty_and_unknown_splits_are_refused(source, member):
     data = source()
     with pytest.raises(UserError, match="has no images 'validation'; it has test"):
-        answers([member()[0]], data, "validation")
+        collect_logits([member()[0]], data, "validation")
     data.splits["test"] = data.splits["test"].subset(np.arange(0))
     with pytest.raises(UserError, match="no image in test"):
-        answers([member()[0]], data, "test")
+        collect_logits([member()[0]], data, "test")
 
 
 def test_numbers_that_are_none_are_warned_of_and_kept(source, member, caplog):
     one, _ = member()
-    one.__dict__["network"] = Network(answer=lambda images: np.full((len(images), 10), np.nan), cost=Cost())
-    found = answers([one], source(), "test", timed=False)
+    one.__dict__["network"] = LoadedNetwork(answer=lambda images: np.full((len(images), 10), np.nan), cost=Cost())
+    found = collect_logits([one], source(), "test", timed=False)
     assert np.isnan(found.logits["m"]).all() and "NaN or infinity about 20 of 20 images" in caplog.text
 
 
@@ -166,9 +166,9 @@ def test_a_table_answers_by_ids_in_any_order(table, source):
     part = source().splits["test"]
     order = np.random.default_rng(0).permutation(20)
     path = table(labels=part.labels[order], ids=part.ids[order], right=np.eye(10)[part.labels[order]])
-    found = answers(opened([f"{path}:right"], 10), source(), "test")
+    found = collect_logits(open_members([f"{path}:right"], 10), source(), "test")
     assert (found.logits["right"].argmax(1) == part.labels).all() and np.isnan(found.costs["right"].milliseconds)
-    both = opened([path])
+    both = open_members([path])
     assert [member.name for member in both] == ["right", "wrong"]
     with pytest.raises(UserError, match="says nothing about pictures that are not in it"):
         both[0].run(part.images)
@@ -176,12 +176,12 @@ def test_a_table_answers_by_ids_in_any_order(table, source):
 
 def test_ids_that_are_file_names_are_found_by_their_stems(table, source):
     path = table(ids=None, image_ids=np.array([f"images/image_{n}.jpg" for n in range(20)]))
-    assert answers(opened([f"{path}:right"], 10), source(), "test").logits["right"].shape == (20, 10)
+    assert collect_logits(open_members([f"{path}:right"], 10), source(), "test").logits["right"].shape == (20, 10)
 
 
 def test_a_runs_predictions_are_a_table_of_its_branches(table):
     logits = np.zeros((20, 2, 10), np.float32)
-    assert [m.name for m in opened([f"p={table(right=None, wrong=None, logits=logits)}"])] == [
+    assert [m.name for m in open_members([f"p={table(right=None, wrong=None, logits=logits)}"])] == [
         "p.branch_0",
         "p.branch_1",
     ]
@@ -200,7 +200,7 @@ def test_a_runs_predictions_are_a_table_of_its_branches(table):
 )
 def test_tables_that_are_none_are_refused(table, changes, words, said):
     with pytest.raises(UserError, match=said):
-        opened([table(**changes) + words])
+        open_members([table(**changes) + words])
 
 
 @pytest.mark.parametrize(
@@ -215,19 +215,19 @@ def test_tables_that_are_none_are_refused(table, changes, words, said):
 )
 def test_tables_about_other_images_or_classes_are_refused(table, source, changes, said):
     with pytest.raises(UserError, match=said):
-        answers(opened([f"{table(**changes)}:right"], 10), source(), "test")
+        collect_logits(open_members([f"{table(**changes)}:right"], 10), source(), "test")
 
 
 def test_a_damaged_table_is_refused(tmp_path):
     (tmp_path / "t.npz").write_bytes(b"PK\3\4 and no more")
     with pytest.raises(UserError, match=r"t.npz is damaged"):
-        opened([str(tmp_path / "t.npz")])
+        open_members([str(tmp_path / "t.npz")])
 
 
 def test_names_are_unique_and_those_given_are_kept(table):
     first, second = table(), table("u.npz")
-    names = [m.name for m in opened([first, second])]
+    names = [m.name for m in open_members([first, second])]
     assert names == ["right", "wrong", "right_2", "wrong_2"]
-    assert [m.name for m in opened([f"{first}:wrong", f"wrong={second}:right"])] == ["wrong_2", "wrong"]
+    assert [m.name for m in open_members([f"{first}:wrong", f"wrong={second}:right"])] == ["wrong_2", "wrong"]
     with pytest.raises(UserError, match="two members are called a"):
-        opened([f"a={first}:right", f"a={second}:right"])
+        open_members([f"a={first}:right", f"a={second}:right"])

@@ -3,7 +3,7 @@
 import pytest
 
 from dico_tf.errors import UserError
-from dico_tf.evaluation.members.open_members import opened
+from dico_tf.evaluation.members.open_members import open_members
 from tests.files.test_manifest import edited, written
 
 
@@ -12,14 +12,14 @@ def test_an_edited_manifest_is_refused_for_members_too(tmp_path, source):
     source = source.format(tmp_path)
     edited(written(tmp_path), "id", "other")
     with pytest.raises(UserError, match=r"manifest\.json is not as it was written: its digest does not fit") as error:
-        opened([source])
+        open_members([source])
     assert str(error.value).startswith(source)
 
 
 def test_an_unknown_member_is_answered_with_those_there_are(tmp_path):
     written(tmp_path)
     with pytest.raises(UserError, match=r"export .* has no member 'branch_7'; did you mean branch_0"):
-        opened([f"{tmp_path}:branch_7"])
+        open_members([f"{tmp_path}:branch_7"])
 
 
 @pytest.mark.parametrize("kind", ["saved_model", "float32"])
@@ -28,4 +28,4 @@ def test_a_file_that_was_changed_is_refused(tmp_path, kind):
     for path in ("tflite/branch_0_float32.tflite", "saved_model/branch_0/saved_model.pb"):
         (tmp_path / path).write_bytes(b"other")
     with pytest.raises(UserError, match="is not the one exported"):
-        opened([f"{tmp_path}?format={kind}"])
+        open_members([f"{tmp_path}?format={kind}"])

@@ -6,7 +6,7 @@ import pytest
 
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import softmax
-from dico_tf.evaluation.members.open_members import opened
+from dico_tf.evaluation.members.open_members import open_members
 
 
 def network(side=16, outputs=10, ending="softmax", channels=3) -> keras.Model:
@@ -30,7 +30,7 @@ def saved(tmp_path, monkeypatch):
 
 def test_a_network_that_ends_in_softmax_answers_the_logarithms(saved, images):
     model = saved("net", network())
-    (member,) = opened(["net.keras"], 10)
+    (member,) = open_members(["net.keras"], 10)
     assert (member.name, member.kind, member.input_size, member.class_names) == ("net", "keras_file", 16, None)
     np.testing.assert_allclose(softmax(member.run(images(16))), model(images(16).astype("float32")), atol=1e-5)
     assert member.cost.macs == 14 * 14 * 9 * 3 * 8 + 8 * 10
@@ -39,38 +39,38 @@ def test_a_network_that_ends_in_softmax_answers_the_logarithms(saved, images):
 
 def test_a_network_of_logits_and_a_background_answers_the_others(saved, images):
     model = saved("net", network(outputs=11, ending=None))
-    (member,) = opened(["net.keras"], 10)
+    (member,) = open_members(["net.keras"], 10)
     np.testing.assert_allclose(member.run(images(16)), model(images(16).astype("float32"))[:, 1:], rtol=1e-4, atol=1e-5)
-    (told,) = opened(["net.keras:background"])
+    (told,) = open_members(["net.keras:background"])
     assert told.run(images(16)).shape == (4, 10)
 
 
 def test_a_file_for_any_size_is_a_member_at_each(saved, images):
     model = saved("net", network(side=None, ending=None))
-    small, large = opened(["net.keras@16", "net.keras@24"], 10)
+    small, large = open_members(["net.keras@16", "net.keras@24"], 10)
     assert small.weights == large.weights and [m.name for m in (small, large)] == ["net@16", "net@24"]
     assert large.cost.macs > small.cost.macs == 14 * 14 * 9 * 3 * 8 + 8 * 10
     np.testing.assert_allclose(large.run(images(24)), model(images(24).astype("float32")), rtol=1e-4, atol=1e-5)
     with pytest.raises(UserError, match=r"any size: say which, as in net.keras@224"):
-        opened(["net.keras"])
+        open_members(["net.keras"])
 
 
 def test_ranges_of_pixels_are_made_before_the_network(saved, images):
     model = saved("net", network(ending=None))
-    (member,) = opened(["net.keras?pixels=-1..1"], 10)
+    (member,) = open_members(["net.keras?pixels=-1..1"], 10)
     given = images(16).astype("float32") / 127.5 - 1
     np.testing.assert_allclose(member.run(images(16)), model(given), rtol=1e-4, atol=1e-5)
-    (plain,) = opened(["net.keras"], 10)
+    (plain,) = open_members(["net.keras"], 10)
     assert plain.checksum != member.checksum and plain.weights == member.weights
 
 
 def test_the_checksum_follows_the_weights_the_size_and_the_preprocessing(saved):
     saved("a", network())
     saved("b", network())
-    first, other, cropped = opened(["a.keras", "b.keras", "a.keras?short_side=20"], 10)
+    first, other, cropped = open_members(["a.keras", "b.keras", "a.keras?short_side=20"], 10)
     assert len({member.checksum for member in (first, other, cropped)}) == 3
     assert cropped.short_side == 20 and len(first.checksum) == 64
-    (again,) = opened(["renamed=a.keras"], 10)
+    (again,) = open_members(["renamed=a.keras"], 10)
     assert again.checksum == first.checksum
 
 
@@ -89,22 +89,22 @@ def test_the_checksum_follows_the_weights_the_size_and_the_preprocessing(saved):
 def test_what_cannot_be_a_member_says_why(saved, model, source, said):
     saved("net", model())
     with pytest.raises(UserError, match=said):
-        opened([source], 10)
+        open_members([source], 10)
 
 
 def test_a_damaged_file_and_code_in_a_file_are_refused(saved, tmp_path):
     (tmp_path / "half.keras").write_bytes(b"PK\3\4 and no more")
     with pytest.raises(UserError, match=r"half.keras cannot be read"):
-        opened(["half.keras"])
+        open_members(["half.keras"])
     image = keras.Input((16, 16, 3))
     x = keras.layers.Lambda(lambda x: x / 255)(image)
     saved("code", keras.Model(image, keras.layers.Dense(4)(keras.layers.Flatten()(x))))
     with pytest.raises(UserError, match=r"code.keras cannot be read"):
-        opened(["code.keras"])
+        open_members(["code.keras"])
 
 
 def test_pictures_of_another_size_are_a_mistake_of_the_caller(saved, images):
     saved("net", network())
-    (member,) = opened(["net.keras"], 10)
+    (member,) = open_members(["net.keras"], 10)
     with pytest.raises(ValueError, match=r"takes uint8 \[B, 16, 16, 3\]"):
         member.run(images(24))

@@ -7,7 +7,7 @@ import pytest
 from dico_tf.errors import UserError
 from dico_tf.evaluation.members.kinds import KINDS
 from dico_tf.evaluation.members.member_uri import parse
-from dico_tf.evaluation.members.open_members import opened
+from dico_tf.evaluation.members.open_members import open_members
 
 
 @pytest.fixture
@@ -96,6 +96,6 @@ def test_every_kind_has_a_module_and_one_mark_of_its_spelling():
 
 def test_a_committee_without_members_or_with_one_twice_is_refused(place):
     with pytest.raises(UserError, match="a committee has members"):
-        opened([])
+        open_members([])
     with pytest.raises(UserError, match=r"table.npz is given twice"):
-        opened(["table.npz", "a=table.npz"])
+        open_members(["table.npz", "a=table.npz"])

@@ -6,7 +6,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from dico_tf.errors import UserError
-from dico_tf.evaluation.members.open_members import opened
+from dico_tf.evaluation.members.open_members import open_members
 from dico_tf.layers.image import Normalisation
 from dico_tf.models import timm_names
 from dico_tf.models.menu import PRESETS
@@ -46,7 +46,7 @@ def checkpoint(tmp_path, monkeypatch):
 
 
 def test_weights_of_a_file_answer_as_the_network_they_are_of(checkpoint, images):
-    (member,) = opened(["preset:vit_tiny@32?weights=vit.safetensors&pixels=-1..1"], CLASSES)
+    (member,) = open_members(["preset:vit_tiny@32?weights=vit.safetensors&pixels=-1..1"], CLASSES)
     assert (member.name, member.kind, member.input_size) == ("vit_tiny@32", "preset", 32)
     said = checkpoint(images(32).astype("float32"), training=False)
     assert np.std(said) > 0.1
@@ -57,8 +57,8 @@ def test_weights_of_a_file_answer_as_the_network_they_are_of(checkpoint, images)
 
 def test_one_file_is_a_member_at_each_size_and_each_range_of_pixels(checkpoint, images):
     sources = ["small=preset:vit_tiny@32?weights=vit.safetensors", "large=preset:vit_tiny@48?weights=vit.safetensors"]
-    small, large = opened(sources, CLASSES)
-    (other,) = opened(["preset:vit_tiny@32?weights=vit.safetensors&pixels=0..1"], CLASSES)
+    small, large = open_members(sources, CLASSES)
+    (other,) = open_members(["preset:vit_tiny@32?weights=vit.safetensors&pixels=0..1"], CLASSES)
     assert small.weights == large.weights == other.weights
     assert len({small.checksum, large.checksum, other.checksum}) == 3
     assert large.run(images(48)).shape == (4, CLASSES) and large.cost.macs > 2 * small.cost.macs
@@ -66,7 +66,7 @@ def test_one_file_is_a_member_at_each_size_and_each_range_of_pixels(checkpoint, 
 
 
 def test_drawn_weights_have_as_many_classes_as_the_data(images):
-    (member,) = opened(["preset:wrn_tiny@16?weights=none"], CLASSES)
+    (member,) = open_members(["preset:wrn_tiny@16?weights=none"], CLASSES)
     assert member.run(images(16)).shape == (4, CLASSES)
 
 
@@ -83,20 +83,20 @@ def test_drawn_weights_have_as_many_classes_as_the_data(images):
 )
 def test_what_cannot_be_is_named(source, told):
     with pytest.raises(UserError, match=told):
-        opened([source], CLASSES)
+        open_members([source], CLASSES)
 
 
 def test_a_file_of_other_classes_or_another_network_is_refused(checkpoint):
-    (member,) = opened(["preset:vit_tiny@32?weights=vit.safetensors"], 3)
+    (member,) = open_members(["preset:vit_tiny@32?weights=vit.safetensors"], 3)
     with pytest.raises(UserError, match=r"vit.safetensors: branch 0: logits kernel is 64x3, and here 64x7"):
         _ = member.network
-    (member,) = opened(["preset:wrn_tiny@32?weights=vit.safetensors"], CLASSES)
+    (member,) = open_members(["preset:wrn_tiny@32?weights=vit.safetensors"], CLASSES)
     with pytest.raises(UserError, match=r"lose the order of layers, by which those of wrn are told apart"):
         _ = member.network
 
 
 @pytest.mark.slow
 def test_a_plain_transformer_is_a_member_at_its_larger_published_size(images):
-    (member,) = opened(["preset:vit_b_16_plain@384?weights=none&pixels=-1..1"])
+    (member,) = open_members(["preset:vit_b_16_plain@384?weights=none&pixels=-1..1"])
     assert member.cost.params == 86_859_496 and member.cost.macs == pytest.approx(55.48e9, rel=3e-3)
     assert np.isfinite(member.run(images(384, count=1))).all()

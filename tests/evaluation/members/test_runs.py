@@ -12,9 +12,9 @@ from dico_tf.evaluation import evaluate, metrics
 from dico_tf.evaluation.averaging import combine
 from dico_tf.evaluation.members import runs
 from dico_tf.evaluation.members.cache import Cache
-from dico_tf.evaluation.members.collect_logits import answers
+from dico_tf.evaluation.members.collect_logits import collect_logits
 from dico_tf.evaluation.members.member import Member
-from dico_tf.evaluation.members.open_members import opened
+from dico_tf.evaluation.members.open_members import open_members
 from dico_tf.files import manifest, tables
 from dico_tf.training.build import trained_run
 
@@ -29,12 +29,12 @@ def digits(workdir):
 def evaluated(workdir):
     """What evaluate.py writes of the run alone."""
     run = trained_run(workdir)
-    evaluate.judge(run, run.network(), "test", evaluate.images(run))
+    evaluate.evaluate_split(run, run.network(), "test", evaluate.load_splits(run))
     return tables.read_predictions(workdir / "predictions_test.npz")
 
 
 def test_branches_say_what_the_evaluation_of_the_run_says(workdir, digits, evaluated):
-    found = answers(opened([str(workdir)], 10), digits, "test", timed=False)
+    found = collect_logits(open_members([str(workdir)], 10), digits, "test", timed=False)
     assert list(found.logits) == ["digits.branch_0", "digits.branch_1"]
     assert (found.ids == evaluated.ids).all() and (found.labels == evaluated.labels).all()
     for s, logits in enumerate(found.logits.values()):
@@ -43,7 +43,9 @@ def test_branches_say_what_the_evaluation_of_the_run_says(workdir, digits, evalu
 
 
 def test_the_ensemble_is_the_mean_at_the_price_of_all(workdir, digits, evaluated):
-    found = answers(opened([f"all={workdir}:ensemble", f"{workdir}:branch_1"], 10), digits, "test", timed=False)
+    found = collect_logits(
+        open_members([f"all={workdir}:ensemble", f"{workdir}:branch_1"], 10), digits, "test", timed=False
+    )
     np.testing.assert_allclose(found.logits["all"], combine(evaluated.logits), rtol=1e-4, atol=1e-5)
     summary = json.loads((workdir / "summary.json").read_text())
     assert found.costs["all"].macs == summary["macs"]["branches"] == 2 * found.costs["digits.branch_1"].macs
@@ -55,20 +57,20 @@ def test_a_second_search_runs_no_network(workdir, digits, tmp_path, monkeypatch)
     run = Member.run
     monkeypatch.setattr(Member, "run", lambda self, images: calls.append(self.name) or run(self, images))
     cache = Cache(tmp_path)
-    first = answers(opened([str(workdir)], 10), digits, "test", cache)
+    first = collect_logits(open_members([str(workdir)], 10), digits, "test", cache)
     assert set(calls) == set(first.asked) == {"digits.branch_0", "digits.branch_1"}
     calls.clear()
-    again = answers(opened([str(workdir)], 10), digits, "test", cache)
+    again = collect_logits(open_members([str(workdir)], 10), digits, "test", cache)
     assert calls == [] and again.asked == () and again.costs == first.costs
     assert all((again.logits[name] == first.logits[name]).all() for name in first.logits)
     for cost in again.costs.values():
         assert cost.milliseconds > 0
-    third = answers(opened([f"{workdir}:ensemble"], 10), digits, "test", cache, timed=False)
+    third = collect_logits(open_members([f"{workdir}:ensemble"], 10), digits, "test", cache, timed=False)
     assert third.asked == ("digits.ensemble",)
 
 
 def test_a_self_cascade_shares_every_weight_and_costs_as_the_square_of_the_side(workdir):
-    small, large = opened([f"{workdir}:branch_0", f"{workdir}:branch_0@48"], 10)
+    small, large = open_members([f"{workdir}:branch_0", f"{workdir}:branch_0@48"], 10)
     assert (small.name, large.name) == ("digits.branch_0", "digits.branch_0@48")
     assert small.weights == large.weights and small.checksum != large.checksum
     assert (small.input_size, large.input_size) == (32, 48)
@@ -80,7 +82,9 @@ def test_a_self_cascade_shares_every_weight_and_costs_as_the_square_of_the_side(
 
 
 def test_both_resolutions_answer_for_the_same_images(workdir, digits):
-    found = answers(opened([f"{workdir}:branch_0", f"{workdir}:branch_0@40"], 10), digits, "test", timed=False)
+    found = collect_logits(
+        open_members([f"{workdir}:branch_0", f"{workdir}:branch_0@40"], 10), digits, "test", timed=False
+    )
     small, large = found.logits.values()
     assert small.shape == large.shape == (359, 10) and not np.allclose(small, large)
     assert metrics.top_k(large, found.labels, 1) > 0.2  # chance is 0.1
@@ -88,25 +92,25 @@ def test_both_resolutions_answer_for_the_same_images(workdir, digits):
 
 def test_a_part_that_is_none_is_refused_with_those_that_are(workdir):
     with pytest.raises(UserError, match=r"no 'branch_7'; did you mean branch_"):
-        opened([f"{workdir}:branch_7"])
+        open_members([f"{workdir}:branch_7"])
 
 
 def test_a_run_knows_its_classes_and_data_with_others_are_refused(workdir, source):
-    members = opened([f"{workdir}:branch_0"], 10)
+    members = open_members([f"{workdir}:branch_0"], 10)
     names = [str(n) for n in (1, 0, *range(2, 10))]
     with pytest.raises(UserError, match=r"orders the classes otherwise than noise: class 0 is '0' to .* and '1' in"):
-        answers(members, source(32, names=names), "test")
+        collect_logits(members, source(32, names=names), "test")
     with pytest.raises(UserError, match=r"knows other classes than noise: class 0 is '0' .* 'a'"):
-        answers(members, source(32, names=list("abcdefghij")), "test")
+        collect_logits(members, source(32, names=list("abcdefghij")), "test")
     with pytest.raises(UserError, match=r"knows 10 classes and noise 3 \('a' to 'c'\)"):
-        answers(members, source(32, names=list("abc")), "test")
-    assert answers(members, source(32), "test", timed=False).logits  # class_0 ... are only numbers
+        collect_logits(members, source(32, names=list("abc")), "test")
+    assert collect_logits(members, source(32), "test", timed=False).logits  # class_0 ... are only numbers
 
 
 def test_a_half_trained_run_is_refused(tmp_path, workdir):
     (tmp_path / "config.json").write_text((workdir / "config.json").read_text())
     with pytest.raises(UserError, match="has no best/ yet"):
-        opened([str(tmp_path)])
+        open_members([str(tmp_path)])
 
 
 def test_files_of_an_export_answer_as_the_run_does(run, exported):
@@ -117,9 +121,9 @@ def test_files_of_an_export_answer_as_the_run_does(run, exported):
         str(exported), f"{exported}/manifest.json:committee", f"lite={exported}:branch_0?format=float32",
         f"folder={exported}/saved_model/branch_1",
     ]  # fmt: skip
-    found = answers(opened(given, 10), data, "test", timed=False)
+    found = collect_logits(open_members(given, 10), data, "test", timed=False)
     assert list(found.logits) == ["export.branch_0", "export.branch_1", "export.committee", "lite", "folder"]
-    assert all(found.class_names == data.class_names for found in opened(given, 10))
+    assert all(found.class_names == data.class_names for found in open_members(given, 10))
     expected = [*np.moveaxis(apart, 1, 0), combine(apart), *np.moveaxis(apart, 1, 0)]
     for (name, logits), right in zip(found.logits.items(), expected, strict=True):
         np.testing.assert_allclose(logits, right, rtol=1e-3, atol=1e-3, err_msg=name)
@@ -131,7 +135,7 @@ def test_what_is_counted_in_the_files_is_what_the_manifest_says(exported):
     """The counters of TensorFlow graphs and of .tflite files against the one of Keras."""
     about = manifest.load(exported).member("branch_0")
     lite = f"{exported}/{about['files']['float32']['path']}"
-    plain, file = opened([f"{exported}/saved_model/branch_0?outputs=logits", lite], 10)
+    plain, file = open_members([f"{exported}/saved_model/branch_0?outputs=logits", lite], 10)
     assert (plain.kind, file.kind) == ("saved_model", "tflite")
     assert plain.cost.macs == file.cost.macs == about["macs"]
     assert plain.cost.params == about["params"]
@@ -142,31 +146,31 @@ def test_a_file_that_is_not_the_exported_one_is_refused(exported, tmp_path):
     content = json.loads((exported / "manifest.json").read_text())
     (tmp_path / "manifest.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match="saved_model/branch_0 is missing"):
-        opened([str(tmp_path)])
+        open_members([str(tmp_path)])
     path = tmp_path / "saved_model" / "branch_0" / "saved_model.pb"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"other")
     with pytest.raises(UserError, match="is not the one exported"):
-        opened([str(tmp_path)])
+        open_members([str(tmp_path)])
     with pytest.raises(UserError, match=r"no member 'branch_9'; did you mean branch_"):
-        opened([f"{exported}:branch_9"])
+        open_members([f"{exported}:branch_9"])
     with pytest.raises(UserError, match=r"no file 'int4'; it has saved_model, float32"):
-        opened([f"{exported}:branch_0?format=int4"])
+        open_members([f"{exported}:branch_0?format=int4"])
     (tmp_path / "manifest.json").write_text("{")
     with pytest.raises(UserError, match="is not the manifest of an export"):
-        opened([str(tmp_path)])
+        open_members([str(tmp_path)])
 
 
 def test_a_saved_dico_gives_its_branches(workdir, tmp_path, images):
     model = trained_run(workdir).network()
     model.save(tmp_path / "both.keras")
-    found = opened([f"{tmp_path}/both.keras", f"{tmp_path}/both.keras:ensemble"], 10)
+    found = open_members([f"{tmp_path}/both.keras", f"{tmp_path}/both.keras:ensemble"], 10)
     assert [member.name for member in found] == ["both.branch_0", "both.branch_1", "both.ensemble"]
     expected = np.asarray(model(images(32), training=False))
     np.testing.assert_allclose(found[1].run(images(32)), expected[:, 1], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found[2].run(images(32)), combine(expected), rtol=1e-4, atol=1e-5)
     with pytest.raises(UserError, match="did you mean branch_"):
-        opened([f"{tmp_path}/both.keras:branch_5"])
+        open_members([f"{tmp_path}/both.keras:branch_5"])
 
 
 def test_the_policy_of_the_process_stays_when_a_run_is_rebuilt(workdir):

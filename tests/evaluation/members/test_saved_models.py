@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import softmax
-from dico_tf.evaluation.members.open_members import opened
+from dico_tf.evaluation.members.open_members import open_members
 
 
 class Plain(tf.Module):
@@ -46,7 +46,7 @@ def plain(module, tmp_path_factory):
 
 
 def test_a_module_of_any_size_answers_at_the_size_asked_for(plain, module, images):
-    small, large = opened([f"{plain}@8", f"{plain}@12"], 10)
+    small, large = open_members([f"{plain}@8", f"{plain}@12"], 10)
     assert (small.name, small.kind) == ("plain@8", "saved_model") and small.weights == large.weights
     expected = module.serve(images(12).astype("float32"))["scores"]
     np.testing.assert_allclose(large.run(images(12)), expected, rtol=1e-4, atol=1e-5)
@@ -55,14 +55,14 @@ def test_a_module_of_any_size_answers_at_the_size_asked_for(plain, module, image
 
 
 def test_a_signature_of_four_pictures_answers_for_any_number(plain, module, images):
-    (member,) = opened([f"{plain}:four"], 10)
+    (member,) = open_members([f"{plain}:four"], 10)
     expected = module.serve(images(8, 6).astype("float32"))["scores"]
     np.testing.assert_allclose(member.run(images(8, 6)), expected, rtol=1e-4, atol=1e-5)
     assert member.cost.macs == 8 * 8 * 27 * 4 + 40
 
 
 def test_another_output_can_be_named(plain, module, images):
-    (member,) = opened([f"{plain}:four?output=softmax"], 10)
+    (member,) = open_members([f"{plain}:four?output=softmax"], 10)
     expected = softmax(module.serve(images(8).astype("float32"))["scores"])
     np.testing.assert_allclose(softmax(member.run(images(8))), expected, atol=1e-5)
     assert "10 probabilities" in member.reading.said
@@ -81,19 +81,19 @@ def test_another_output_can_be_named(plain, module, images):
 )
 def test_what_does_not_fit_is_refused_with_the_signatures(plain, words, said):
     with pytest.raises(UserError, match=said):
-        opened([f"{plain}{words}"], 10)
+        open_members([f"{plain}{words}"], 10)
 
 
 def test_a_module_without_signatures_says_how_to_save_one(tmp_path):
     tf.saved_model.save(tf.Module(), str(tmp_path / "none"))
     with pytest.raises(UserError, match=r"no signature to be asked by: save it with tf.saved_model.save"):
-        opened([str(tmp_path / "none")])
+        open_members([str(tmp_path / "none")])
 
 
 def test_a_damaged_folder_is_refused(tmp_path):
     (tmp_path / "saved_model.pb").write_bytes(b"nothing of the kind")
     with pytest.raises(UserError, match=r"saved_model.pb is damaged"):
-        opened([str(tmp_path)])
+        open_members([str(tmp_path)])
 
 
 def test_several_outputs_that_may_be_scores_must_be_told_apart(tmp_path):
@@ -105,8 +105,8 @@ def test_several_outputs_that_may_be_scores_must_be_told_apart(tmp_path):
     two = Two()
     tf.saved_model.save(two, str(tmp_path / "two"), signatures=two.serve)
     with pytest.raises(UserError, match=r"add \?output=NAME"):
-        opened([str(tmp_path / "two")])
-    (member,) = opened([f"{tmp_path / 'two'}?output=b"], 3)
+        open_members([str(tmp_path / "two")])
+    (member,) = open_members([f"{tmp_path / 'two'}?output=b"], 3)
     assert member.cost.macs == 0 and np.isnan(member.cost.params)
 
 
@@ -120,7 +120,7 @@ def test_what_keras_exports_costs_what_keras_counts_groups_included(tmp_path, im
     model = keras.Model(image, keras.layers.Dense(10)(x))
     model.export(tmp_path / "net", verbose=False)
     model.save(tmp_path / "net.keras")
-    graph, file = opened([str(tmp_path / "net"), str(tmp_path / "net.keras")], 10)
+    graph, file = open_members([str(tmp_path / "net"), str(tmp_path / "net.keras")], 10)
     assert [graph.name, file.name] == ["net", "net_2"]
     assert (graph.cost.macs, graph.cost.params) == (file.cost.macs, file.cost.params)
     np.testing.assert_allclose(graph.run(images(16)), file.run(images(16)), rtol=1e-3, atol=1e-2)

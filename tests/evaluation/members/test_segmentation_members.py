@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dico_tf.errors import UserError
-from dico_tf.evaluation.members.segmentation_members import opened
+from dico_tf.evaluation.members.segmentation_members import open_segmentation_members
 from dico_tf.evaluation.segmentation import enlarged
 
 DRAW = np.random.default_rng(0)
@@ -28,7 +28,7 @@ def kept(folder: Path, model: keras.Model) -> str:
 
 def test_a_file_answers_as_large_as_the_picture_whatever_its_stride(tmp_path):
     model = network()
-    (member,) = opened([kept(tmp_path, model)], 4)
+    (member,) = open_segmentation_members([kept(tmp_path, model)], 4)
     expected = enlarged(model(PICTURES.astype("float32")), (24, 32))
     assert member.answer(PICTURES) == pytest.approx(expected, abs=1e-6)
     assert member.macs((24, 32)) == 12 * 16 * (27 * 8 + 8 * 4) and member.params == 27 * 8 + 8 + 8 * 4 + 4
@@ -37,7 +37,7 @@ def test_a_file_answers_as_large_as_the_picture_whatever_its_stride(tmp_path):
 
 def test_a_network_of_one_size_sees_other_pictures_resized(tmp_path):
     model = network((16, 16), strides=1)
-    (member,) = opened([f"small={kept(tmp_path, model)}"], 4)
+    (member,) = open_segmentation_members([f"small={kept(tmp_path, model)}"], 4)
     assert member.name == "small" and member.answer(PICTURES).shape == (2, 24, 32, 4)
     own = DRAW.integers(0, 256, (1, 16, 16, 3), np.uint8)
     assert member.answer(own) == pytest.approx(np.asarray(model(own.astype("float32"))), abs=1e-6)
@@ -53,20 +53,20 @@ def test_what_cannot_classify_pixels_is_refused(tmp_path):
         ("keras:MobileNetV2",): "not by members of the kind application",
     }.items():
         with pytest.raises(UserError, match=message):
-            opened(sources, 4)
+            open_segmentation_members(sources, 4)
     with pytest.raises(UserError, match="tells 4 classes apart, and the data have 5"):
-        opened([path], 5)
+        open_segmentation_members([path], 5)
     image = keras.Input((8, 8, 3))
     keras.Model(image, keras.layers.GlobalAveragePooling2D()(image)).save(tmp_path / "flat.keras")
     with pytest.raises(UserError, match="a segmenter is one picture"):
-        opened([str(tmp_path / "flat.keras")], 4)
+        open_segmentation_members([str(tmp_path / "flat.keras")], 4)
 
 
 def test_scores_are_read_where_a_file_says_only_which_is_largest(shared_data):
     from ai_edge_litert.interpreter import Interpreter
 
     path = shared_data / "deeplab_tflite/deeplabv3_mnv2_dm05_pascal_quant.tflite"
-    (member,) = opened([str(path)], 21)
+    (member,) = open_segmentation_members([str(path)], 21)
     pictures = DRAW.integers(0, 256, (1, 513, 513, 3), np.uint8)
     plain = Interpreter(str(path))
     plain.allocate_tensors()

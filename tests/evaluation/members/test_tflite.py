@@ -13,8 +13,8 @@ from dico_tf.data import source as sources
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import softmax
 from dico_tf.evaluation.members import tflite_graph
-from dico_tf.evaluation.members.collect_logits import answers
-from dico_tf.evaluation.members.open_members import opened
+from dico_tf.evaluation.members.collect_logits import collect_logits
+from dico_tf.evaluation.members.open_members import open_members
 
 PUBLISHED = {  # millions of multiply-adds; 0.75 at 192 pixels: 325 at 224 (arXiv 1704.04861) by (192 / 224)^2
     "mobilenet_v1_0.25_128_quant": 14,
@@ -76,7 +76,7 @@ def files(network, tmp_path_factory):
     ("kind", "away"), [("float32", 1e-5), ("any", 1e-5), ("dynamic", 0.02), ("int8", 0.03), ("uint8", 0.03)]
 )
 def test_files_of_every_kind_of_number_say_what_the_network_says(files, network, images, kind, away):
-    (member,) = opened([f"{files}/{kind}.tflite"], 10)
+    (member,) = open_members([f"{files}/{kind}.tflite"], 10)
     expected = np.asarray(network(images(16).astype("float32")))[:, 1:]
     found = member.run(images(16))
     assert found.shape == (4, 10) and found.dtype == np.float32
@@ -89,7 +89,7 @@ def test_files_of_every_kind_of_number_say_what_the_network_says(files, network,
 def test_their_operators_cost_what_keras_counts(files, network):
     keras_counts = 14 * 14 * 27 * 8 + 12 * 12 * 9 * 8 + 12 * 12 * 4 * 4 * 8 + 24 * 24 * 4 * 11
     for kind in ("float32", "dynamic", "int8", "uint8", "any"):
-        (member,) = opened([f"{files}/{kind}.tflite"], 10)
+        (member,) = open_members([f"{files}/{kind}.tflite"], 10)
         assert member.cost.macs == keras_counts, kind
         assert member.cost.params == pytest.approx(network.count_params(), rel=0.001), kind
 
@@ -104,7 +104,7 @@ def test_two_counters_agree_on_a_mobilenet_to_the_last_multiply_add(paths):
     from dico_tf.divide.networks.cost import cost
     from dico_tf.divide.networks.graph import weightless
 
-    (member,) = opened([paths["mobilenet_v1_0.75_192_quant"]], 1000)
+    (member,) = open_members([paths["mobilenet_v1_0.75_192_quant"]], 1000)
     build = keras.applications.MobileNet
     counted = weightless(lambda: cost(build(alpha=0.75, input_shape=(192, 192, 3), classes=1001, weights=None)))
     assert member.cost.macs == counted.macs
@@ -114,7 +114,7 @@ def test_two_counters_agree_on_a_mobilenet_to_the_last_multiply_add(paths):
 def test_the_smallest_mobilenet_on_real_photos(paths, photos):
     name = "mobilenet_v1_0.25_128_quant"
     said = []
-    found = answers(opened([paths[name]], 1000), photos, "test", timed=False, say=said.append)
+    found = collect_logits(open_members([paths[name]], 1000), photos, "test", timed=False, say=said.append)
     assert said == [f"{name} answers with 1001 probabilities in steps of 1/256, whose logarithms are taken; the first, "
                     "the background, is left out"]  # fmt: skip
     accuracy = (found.logits[name].argmax(1) == found.labels).mean()
@@ -125,7 +125,7 @@ def test_the_smallest_mobilenet_on_real_photos(paths, photos):
 def test_every_mobilenet_on_real_photos_and_at_the_crop_of_its_authors(paths, photos):
     """Crop 16..240 of 256 is a short side of 256 where the network sees 224: then nothing is resampled."""
     largest = f"exact={paths['mobilenet_v2_1.0_224_quant']}?short_side=256"
-    found = answers(opened([*paths.values(), largest], 1000), photos, "test", timed=False)
+    found = collect_logits(open_members([*paths.values(), largest], 1000), photos, "test", timed=False)
     top1 = {name: (logits.argmax(1) == found.labels).mean() for name, logits in found.logits.items()}
     assert top1.pop("exact") == 0.807
     assert top1 == {name: pytest.approx(value, abs=0.01) for name, value in TOP1.items()}
@@ -135,7 +135,7 @@ def test_live_answers_and_stored_ones_stand_in_one_pool(paths, photos, shared_da
     table = f"{shared_data}/nips17/logits.npz"
     name = "mobilenet_v1_0.25_128_quant"
     given = [f"live={paths[name]}", f"{table}:{name}", f"big={table}:efficientnet_lite2_fp32?macs=899e6&params=6.15e6"]
-    found = answers(opened(given, 1000), photos, "test", timed=False)
+    found = collect_logits(open_members(given, 1000), photos, "test", timed=False)
     live, stored, big = (logits.argmax(1) for logits in found.logits.values())
     assert 0.65 < (live == stored).mean() < 0.95  # .83 with the crop of 16..240, .71 a pixel beside it
     assert (stored == found.labels).mean() == pytest.approx(0.438, abs=5e-4)
@@ -146,7 +146,7 @@ def test_live_answers_and_stored_ones_stand_in_one_pool(paths, photos, shared_da
 
 def test_other_data_than_the_networks_are_refused_by_number(paths, source):
     with pytest.raises(UserError, match=r"knows 1001 classes and noise 10 \('class_0' to 'class_9'\)"):
-        answers(opened([paths["mobilenet_v1_0.25_128_quant"]], 10), source(), "test", timed=False)
+        collect_logits(open_members([paths["mobilenet_v1_0.25_128_quant"]], 10), source(), "test", timed=False)
 
 
 @pytest.mark.parametrize(
@@ -155,23 +155,23 @@ def test_other_data_than_the_networks_are_refused_by_number(paths, source):
 )
 def test_what_a_file_cannot_be_is_refused(files, words, said):
     with pytest.raises(UserError, match=said):
-        opened([f"{files}/float32.tflite{words}"], 10)
+        open_members([f"{files}/float32.tflite{words}"], 10)
 
 
 def test_a_segmenter_and_files_that_are_none_are_refused(files, shared_data, tmp_path):
     with pytest.raises(UserError, match=r"no output \[B, classes\]: ArgMax int64 \[1, 513, 513\]"):
-        opened([f"{shared_data}/deeplab_tflite/deeplabv3_mnv2_pascal_quant.tflite"])
+        open_members([f"{shared_data}/deeplab_tflite/deeplabv3_mnv2_pascal_quant.tflite"])
     (tmp_path / "text.tflite").write_text("nothing of the kind")
     with pytest.raises(UserError, match=r"text.tflite cannot be read: it does not begin"):
-        opened([str(tmp_path / "text.tflite")])
+        open_members([str(tmp_path / "text.tflite")])
     whole = (files / "float32.tflite").read_bytes()
     (tmp_path / "half.tflite").write_bytes(whole[:200])
     with pytest.raises(UserError, match=r"half.tflite cannot be read: it is damaged or cut short"):
-        opened([str(tmp_path / "half.tflite")])
+        open_members([str(tmp_path / "half.tflite")])
 
 
 def test_probabilities_can_be_told_to_be_logits(files, network, images):
-    (member,) = opened([f"{files}/float32.tflite?outputs=logits&background=none"], 11)
+    (member,) = open_members([f"{files}/float32.tflite?outputs=logits&background=none"], 11)
     expected = np.asarray(network(images(16).astype("float32")))
     np.testing.assert_allclose(member.run(images(16)), expected, atol=1e-5)
     assert softmax(member.run(images(16))).std() < softmax(np.log(expected)).std()
