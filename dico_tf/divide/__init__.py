@@ -1,10 +1,10 @@
-"""Division: rules and budgets, which need no framework; of Keras networks, which is imported when it is asked for."""
+"""Divide networks: rules and budgets (no framework), and division of any Keras network (imports Keras at first use)."""
 
 from typing import Any
 
 _OF_KERAS = {
     "divide_model": "dico_tf.divide.networks.division",
-    "plan": "dico_tf.divide.networks.plan",
+    "plan": "dico_tf.divide.networks.division",
     "narrows": "dico_tf.divide.networks.width_tracing",
 }
 

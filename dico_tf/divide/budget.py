@@ -1,4 +1,4 @@
-"""A budget solver: the scale of a network's widths at which its cost comes nearest a target."""
+"""Find the scale of a network's widths at which its cost is nearest a target."""
 
 import dataclasses
 import math
@@ -6,13 +6,19 @@ from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
 _ENOUGH = 0.004  # relative distance at which the search stops
-_FINEST = 1e-3  # relative width of the bracket below which no grid of channels has another point
-_PATIENCE = 8  # points that lead to none nearer, after which the nearest is taken
+_FINEST = 1e-3  # relative size of the bracket at which the search stops: no grid of channels is finer
+_PATIENCE = 8  # points tried without getting nearer, after which `refine` stops
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
-    """A legal point, its scale, its cost, and how far that is from the target: cost / target - 1."""
+class Candidate:
+    """A choice of widths and its cost.
+
+    Attributes:
+        point: the widths, in any form that the caller understands.
+        scale: the factor they were made with.
+        distance: cost / target - 1.
+    """
 
     point: Any
     scale: float
@@ -20,21 +26,21 @@ class Found:
     distance: float
 
 
-def solve(propose: Callable[[float], Hashable], cost: Callable[[Any], float], target: float) -> Found:
-    """The point `propose(scale)`, 0 < scale <= 1, whose cost is nearest the target.
+def solve(propose: Callable[[float], Hashable], cost: Callable[[Any], float], target: float) -> Candidate:
+    """Return the candidate `propose(scale)`, 0 < scale <= 1, whose cost is nearest the target.
 
-    Points grow with the scale in steps, the cost roughly with its square: a secant in the root of the cost, which
-    halves the bracket every second time, until the bracket is as narrow as no grid of channels.
+    Widths grow with the scale in steps, and the cost roughly with its square. So the search alternates a secant step
+    in the root of the cost with a bisection, until the bracket is finer than any grid of channels.
     """
     costs: dict[Hashable, float] = {}
 
-    def at(scale: float) -> Found:
+    def at(scale: float) -> Candidate:
         point = propose(scale)
         if point not in costs:
             costs[point] = cost(point)
-        return Found(point, scale, costs[point], costs[point] / target - 1)
+        return Candidate(point, scale, costs[point], costs[point] / target - 1)
 
-    low, high = Found(None, 0.0, 0.0, -1.0), at(1.0)
+    low, high = Candidate(None, 0.0, 0.0, -1.0), at(1.0)
     best, halve = high, False
     while high.cost > target and abs(best.distance) > _ENOUGH and high.scale - low.scale > _FINEST * high.scale:
         middle = at(_between(low, high, target, halve))
@@ -45,35 +51,36 @@ def solve(propose: Callable[[float], Hashable], cost: Callable[[Any], float], ta
 
 
 def refine(
-    found: Found,
+    start: Candidate,
     neighbours: Callable[[Any], Iterable[Hashable]],
     cost: Callable[[Any], float],
     target: float,
     tolerance: float,
-) -> Found:
-    """Best first: from the nearest point at hand to its neighbours, until one is within the tolerance, or several in a
-    row led to none nearer.
+) -> Candidate:
+    """Improve a candidate by best-first search among neighbours; return the nearest to the target.
+
+    The search stops within the tolerance, or when several expansions in a row got no nearer.
     """
-    waiting, seen, best, idle = [found], {found.point}, found, 0
+    waiting, seen, best, idle = [start], {start.point}, start, 0
     while abs(best.distance) > tolerance and waiting and idle < _PATIENCE:
-        here = min(waiting, key=_distance)
-        waiting.remove(here)
-        for point in neighbours(here.point):
+        current = min(waiting, key=_distance)
+        waiting.remove(current)
+        for point in neighbours(current.point):
             if point not in seen:
                 seen.add(point)
-                paid = cost(point)
-                waiting.append(Found(point, found.scale, paid, paid / target - 1))
+                new_cost = cost(point)
+                waiting.append(Candidate(point, start.scale, new_cost, new_cost / target - 1))
         nearest = min([best, *waiting], key=_distance)
         best, idle = nearest, 0 if nearest is not best else idle + 1
     return best
 
 
-def _distance(found: Found) -> float:
-    return abs(found.distance)
+def _distance(candidate: Candidate) -> float:
+    return abs(candidate.distance)
 
 
-def _between(low: Found, high: Found, target: float, halve: bool) -> float:
-    """Where the root of the cost would reach the target's, kept inside the bracket; or its middle."""
+def _between(low: Candidate, high: Candidate, target: float, halve: bool) -> float:
+    """Return the next scale to try: the secant's, in the root of the cost, or the middle of the bracket."""
     share = 0.5
     if not halve:
         rise = math.sqrt(high.cost) - math.sqrt(low.cost)

@@ -1,4 +1,4 @@
-"""The words families say their division in: numpy-free, TensorFlow-free arithmetic."""
+"""Rules by which model families divide their widths. Plain arithmetic, without numpy or TensorFlow."""
 
 import math
 from collections.abc import Mapping
@@ -7,12 +7,12 @@ from dico_tf.errors import UserError
 
 
 def root(width: float, splits: int, offset: float = 0.0) -> int:
-    """floor(width / sqrt(S) + offset)."""
+    """Return floor(width / sqrt(S) + offset)."""
     return math.floor(width / math.sqrt(splits) + offset)
 
 
 def evenly(count: int, splits: int, what: str) -> int:
-    """count / S, which must be whole."""
+    """Return count / S. Raises UserError if it is not a whole number; `what` names the count."""
     if count % splits:
         legal = words([s for s in range(2, count + 1) if count % s == 0], "or")
         use = f"use {legal}, or --division=params" if legal else "use --division=params"
@@ -21,13 +21,13 @@ def evenly(count: int, splits: int, what: str) -> int:
 
 
 def lookup(table: Mapping[int, int], splits: int, what: str) -> int:
-    """The published entry for S."""
+    """Return the entry for S of a table from the paper. Raises UserError if S is not in it."""
     published(table, splits, what)
     return table[splits]
 
 
 def published(known, splits: int, what: str) -> None:
-    """Refuses an S for which nothing is published."""
+    """Raise UserError if S is not in a table from the paper."""
     if splits not in known:
         raise UserError(
             f"{what} has no published division by --splits={splits}; published: {words(known)}. "
@@ -36,17 +36,16 @@ def published(known, splits: int, what: str) -> None:
 
 
 def multiple(width: float, step: float) -> float:
-    """The nearest multiple of `step`, at least one step."""
+    """Return the nearest multiple of `step`, at least one step."""
     return max(step, step * round(width / step))
 
 
 def words(splits, conjunction: str = "and") -> str:
-    """`1, 2 and 4`."""
+    """Return numbers as text: "1, 2 and 4"."""
     *head, last = [str(s) for s in sorted(splits)] or [""]
     return f"{', '.join(head)} {conjunction} {last}" if head else last
 
 
 def unpublished(what: str, splits: int) -> UserError:
-    return UserError(
-        f"nothing is published of dividing {what} into {splits} branches; give --division=params or --division=macs"
-    )
+    """Return the error for a network whose division is in no paper."""
+    return UserError(f"no paper divides {what} into {splits} branches; give --division=params or --division=macs")

@@ -7,7 +7,7 @@ from typing import Any
 from dico_tf.config import FORMAT, Config, Data
 from dico_tf.data.shapes import CIFAR_LARGEST, CLIPS, shape
 from dico_tf.divide import weight_decay
-from dico_tf.divide.networks.cost import Cost
+from dico_tf.divide.networks.cost import NetworkCost
 from dico_tf.errors import UserError
 from dico_tf.models import published
 from dico_tf.models.menu import PRESETS, find
@@ -44,7 +44,7 @@ def audit(config: Config, image_size: int, classes: int, network: Any = None) ->
     }
 
 
-def _distance(splits: int, division: str, whole: Cost, branch: Cost) -> dict[str, float]:
+def _distance(splits: int, division: str, whole: NetworkCost, branch: NetworkCost) -> dict[str, float]:
     """How far S branches are from the budget, as a share of it; a published rule has none."""
     if division == "published":
         return {}

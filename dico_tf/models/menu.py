@@ -12,7 +12,7 @@ import keras
 
 from dico_tf.data.shapes import CIFAR_LARGEST
 from dico_tf.divide import budget
-from dico_tf.divide.networks.cost import Cost, cost
+from dico_tf.divide.networks.cost import NetworkCost, cost
 from dico_tf.divide.networks.graph import weightless
 from dico_tf.errors import UserError
 from dico_tf.layers.image import Normalisation, Sides, sides
@@ -141,7 +141,7 @@ class Preset:
     def build(self, image_size: Sides, classes: int, normalisation: Normalisation | None = None) -> keras.Model:
         return self.family.build(self.spec, image_size, classes, *([normalisation] if normalisation else []))
 
-    def cost(self, image_size: Sides, classes: int, seen_size: Sides = 0) -> Cost:
+    def cost(self, image_size: Sides, classes: int, seen_size: Sides = 0) -> NetworkCost:
         """Of a pass; clips may be seen at another size than the network trains at."""
         return _cost(self, image_size, classes, seen_size or image_size)
 
@@ -174,7 +174,7 @@ def _fields(spec: Any) -> dict[str, Any]:
 
 
 @functools.lru_cache(1024)
-def _cost(preset: Preset, image_size: Sides, classes: int, seen_size: Sides) -> Cost:
+def _cost(preset: Preset, image_size: Sides, classes: int, seen_size: Sides) -> NetworkCost:
     return weightless(lambda: cost(_fed(preset.build(image_size, classes), preset.shape(seen_size))))
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import keras
 
-from dico_tf.divide.networks.architecture import read, written
-from dico_tf.divide.networks.cost import Cost
+from dico_tf.divide.networks.architecture import from_dict, to_dict
+from dico_tf.divide.networks.cost import NetworkCost
+from dico_tf.divide.networks.division import Plan, plan
 from dico_tf.divide.networks.graph import flat, weightless
-from dico_tf.divide.networks.plan import Plan, plan
-from dico_tf.divide.networks.strip_softmax import foreign_ending
+from dico_tf.divide.networks.strip_softmax import unsupported_activation
 from dico_tf.errors import UserError
 from dico_tf.layers.image import Normalisation
 
@@ -35,7 +35,7 @@ class Branch:
             )
         return self.plan.build("branch", logits=True)
 
-    def cost(self, image_size: int, classes: int) -> Cost:
+    def cost(self, image_size: int, classes: int) -> NetworkCost:
         return self.plan.branch
 
 
@@ -64,7 +64,7 @@ class Own:
         budget = "params" if division == "published" else division
         return Branch(plan=_plan(self.text, self.name, splits, budget, image_size, classes))
 
-    def cost(self, image_size: int, classes: int) -> Cost:
+    def cost(self, image_size: int, classes: int) -> NetworkCost:
         return self.divided(1, "params", image_size, classes).cost(image_size, classes)
 
     def division(self, asked: str) -> str:
@@ -77,7 +77,7 @@ class Own:
 
 @functools.lru_cache(32)
 def _plan(text: str, name: str, splits: int, budget: str, image_size: int, classes: int) -> Plan:
-    whole = read(json.loads(text))
+    whole = from_dict(json.loads(text))
     _check(whole, name, image_size)
     return plan(weightless(_fed, whole, name, image_size), splits, budget, classes=classes)
 
@@ -107,7 +107,7 @@ def _check(whole: keras.Model, name: str, image_size: int) -> None:
         )
     if len(whole.outputs) != 1 or len(whole.outputs[0].shape) != 2:
         raise UserError(f"{name} answers {[tuple(x.shape) for x in whole.outputs]}: one score per class is needed")
-    if ending := foreign_ending(whole):
+    if ending := unsupported_activation(whole):
         raise UserError(f"{name} ends in {ending}: classes that exclude one another want softmax there, or nothing")
 
 
@@ -127,4 +127,4 @@ def load(path: str) -> Own:
             "It must be written by model.save in the .keras format; a model with layers of your own is trained from "
             "Python, where they are registered: DiCo(model=path)"
         ) from error
-    return Own(name=Path(path).name, text=json.dumps(written(whole)))
+    return Own(name=Path(path).name, text=json.dumps(to_dict(whole)))

@@ -153,6 +153,6 @@ def test_a_network_of_ones_own_is_read_in_float32():
             keras.layers.Dense(3, dtype="mixed_bfloat16"),
         ]
     )
-    found = architecture.read(architecture.in_float32(architecture.written(with_policy)))
+    found = architecture.from_dict(architecture.in_float32(architecture.to_dict(with_policy)))
     assert {layer.compute_dtype for layer in with_policy.layers} != {"float32"}
     assert {layer.compute_dtype for layer in found.layers} == {"float32"}

@@ -192,7 +192,7 @@ def test_an_unpublished_number_of_splits_is_refused_with_what_is_possible():
 
 @pytest.mark.parametrize("name", [name for name in PRESETS if PRESETS[name].family not in RULED])
 def test_what_nothing_is_published_of_is_divided_by_a_budget_alone(name):
-    with pytest.raises(UserError, match=r"nothing is published of dividing .* into 2 branches; give --division=params"):
+    with pytest.raises(UserError, match=r"no paper divides .* into 2 branches; give --division=params"):
         PRESETS[name].divided(2)
 
 

@@ -1,1 +1,1 @@
-"""Keras networks: what they cost, and how any of them is divided."""
+"""Cost and division of any Keras network."""

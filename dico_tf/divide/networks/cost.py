@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds of a built Keras network, per image."""
+"""Count parameters and multiply-adds of a built Keras network, per image."""
 
 import dataclasses
 import inspect
@@ -19,17 +19,24 @@ OPERATIONS = {"Matmul", "Einsum"}  # of keras.ops that multiply two tensors
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Cost:
-    """Multiply-adds of convolutions, dense layers and attention are what papers call FLOPs; None if a size is open."""
+class NetworkCost:
+    """Parameters and multiply-adds of a network for one image.
 
-    params: int  # trainable, each once
+    Attributes:
+        params: trainable parameters; a shared layer counts once.
+        macs: multiply-adds of convolutions, dense layers and attention, which papers call FLOPs; None if an input size
+            is open.
+        running: running statistics of normalisations, which some papers count as parameters.
+    """
+
+    params: int
     macs: int | None
-    running: int = dataclasses.field(
-        default=0, compare=False
-    )  # running statistics of normalisations, which some papers count as parameters
+    running: int = dataclasses.field(default=0, compare=False)
 
 
 def counts(*kinds: type):
+    """Register a counter (layer, input shapes, output shape) -> multiply-adds for layers of these classes."""
+
     def register(counter):
         COUNTERS.update(dict.fromkeys(kinds, counter))
         return counter
@@ -43,13 +50,13 @@ def _positions(layer, shape: Shape) -> int:
 
 @counts(*(getattr(keras.layers, f"{kind}Conv{n}D") for kind, dims in (("", "123"), ("Depthwise", "12")) for n in dims))
 def _convolution(layer, inputs, output) -> int:
-    """out positions x kernel x (in / groups) x out channels, i.e. positions x kernel entries."""
+    """Return output positions x kernel entries (kernel size x input channels / groups x output channels)."""
     return _positions(layer, output) * math.prod(layer.kernel.shape)
 
 
 @counts(*(getattr(keras.layers, f"Conv{n}DTranspose") for n in "123"))
 def _transposed(layer, inputs, output) -> int:
-    """Every input position meets every entry of the kernel."""
+    """Return input positions x kernel entries."""
     return _positions(layer, inputs[0]) * math.prod(layer.kernel.shape)
 
 
@@ -65,13 +72,13 @@ def _dense(layer, inputs, output) -> int:
 
 
 def labels(equation: str, shapes: Sequence[Shape]) -> tuple[list[str], str]:
-    """Subscripts of the operands and of the result, with capitals in the place of an ellipsis.
+    """Return the subscripts of the operands and of the result, with capital letters in place of an ellipsis.
 
-    A result that is not said has, in order, the labels that occur once.
+    If the equation has no "->", the result has, in alphabetical order, the labels that occur once.
     """
-    left, said, right = equation.replace(" ", "").partition("->")
+    left, arrow, right = equation.replace(" ", "").partition("->")
     operands = left.split(",")
-    if not said:
+    if not arrow:
         right = "..." * ("..." in left) + "".join(x for x in sorted(set(left) - {",", "."}) if left.count(x) == 1)
     ellipsis = ""
     for operand, shape in zip(operands, shapes, strict=False):
@@ -81,7 +88,7 @@ def labels(equation: str, shapes: Sequence[Shape]) -> tuple[list[str], str]:
 
 
 def _einsum(equation: str, shapes: Sequence[Shape], output: Shape) -> int:
-    """The product of all sizes named in the equation, but for the images', which may be summed over."""
+    """Return the product of all sizes in the equation except the batch size."""
     operands, result = labels(equation, shapes)
     sizes = {}
     for operand, shape in zip((*operands, result), (*shapes, output), strict=True):
@@ -95,18 +102,24 @@ def _einsum_dense(layer, inputs, output) -> int:
 
 
 def _attention(
-    queries: int, keys: int, met: int, heads: int, key_heads: int, key: int, value: int, wide: Sequence[int]
+    queries: int, keys: int, seen: int, heads: int, key_heads: int, key: int, value: int, widths: Sequence[int]
 ) -> int:
-    """Projections of queries, keys, values and results, and the two products of a query with each key it meets."""
-    query_in, key_in, value_in, out = wide
+    """Return multiply-adds of the projections, of the scores and of the weighted sum.
+
+    Args:
+        queries, keys: numbers of positions; each query sees `seen` keys.
+        key, value: depths of a head.
+        widths: of query, key, value and output.
+    """
+    query_in, key_in, value_in, out = widths
     projections = queries * heads * (query_in * key + value * out) + keys * key_heads * (
         key_in * key + value_in * value
     )
-    return projections + queries * met * heads * (key + value)
+    return projections + queries * seen * heads * (key + value)
 
 
 def _attended(inputs) -> tuple[int, int, list[int]]:
-    """Positions of queries and of keys; widths of query, key and value."""
+    """Return positions of queries, positions of keys, and widths of query, key and value."""
     query, value, *rest = inputs
     key = rest[0] if rest else value
     return math.prod(query[1:-1]), math.prod(value[1:-1]), [query[-1], key[-1], value[-1]]
@@ -114,17 +127,17 @@ def _attended(inputs) -> tuple[int, int, list[int]]:
 
 @counts(keras.layers.MultiHeadAttention)
 def _multi_head(layer, inputs, output) -> int:
-    queries, keys, wide = _attended(inputs)
+    queries, keys, widths = _attended(inputs)
     heads, axes = layer.num_heads, layer.attention_axes
-    met = math.prod(inputs[1][axis] for axis in axes)  # keys that a query meets; all, unless axes were chosen
-    return _attention(queries, keys, met, heads, heads, layer.key_dim, layer.value_dim, [*wide, output[-1]])
+    seen = math.prod(inputs[1][axis] for axis in axes)  # all keys, unless attention_axes are set
+    return _attention(queries, keys, seen, heads, heads, layer.key_dim, layer.value_dim, [*widths, output[-1]])
 
 
 @counts(keras.layers.GroupQueryAttention)
 def _grouped_query(layer, inputs, output) -> int:
-    queries, keys, wide = _attended(inputs)
+    queries, keys, widths = _attended(inputs)
     heads, key_heads, depth = layer.num_query_heads, layer.num_key_value_heads, layer.head_dim
-    return _attention(queries, keys, keys, heads, key_heads, depth, depth, [*wide, output[-1]])
+    return _attention(queries, keys, keys, heads, key_heads, depth, depth, [*widths, output[-1]])
 
 
 @counts(keras.layers.Attention)
@@ -135,30 +148,30 @@ def _dot_attention(layer, inputs, output) -> int:
 
 @counts(Attention)
 def _self_attention(layer, inputs, output) -> int:
-    """The query of each token with all keys, and as many weights with all values."""
+    """Return the products of all queries with all keys, and of all weights with all values."""
     _, tokens, width = output
     return 2 * tokens * tokens * width
 
 
 @counts(WindowAttention)
-def _in_windows(layer, inputs, output) -> int:
-    """Each token's query with the keys of its window, and as many weights with values."""
+def _window_attention(layer, inputs, output) -> int:
+    """Return the products of queries with keys, and of weights with values, within windows."""
     return 2 * math.prod(output[1:]) * math.prod(layer.window)
 
 
 @counts(CrossCovariance)
-def _between_channels(layer, inputs, output) -> int:
-    """Each channel's query with the keys of its head, and as many weights with values."""
+def _cross_covariance(layer, inputs, output) -> int:
+    """Return the products of each channel's query with the keys of its head, and of the weights with the values."""
     return 2 * math.prod(output[1:]) * (output[-1] // layer.heads)
 
 
 @counts(ClassAttention)
-def _of_one_token(layer, inputs, output) -> int:
+def _class_attention(layer, inputs, output) -> int:
     return 2 * math.prod(inputs[1][1:])
 
 
 @counts(FourierPlaces)
-def _places(layer, inputs, output) -> int:
+def _fourier_places(layer, inputs, output) -> int:
     return 2 * WAVES * math.prod(output[1:])
 
 
@@ -174,21 +187,21 @@ def _of_operation(operation, inputs, output) -> int:
 
 
 def counter(operation: Any) -> Callable[[Any, Sequence[Shape], Shape], int] | None:
-    """What counts this operation's multiply-adds, or None where it has none."""
+    """Return the counter of an operation's multiply-adds, or None if it has none."""
     if isinstance(operation, keras.layers.Layer):
         return next((COUNTERS[kind] for kind in type(operation).__mro__ if kind in COUNTERS), None)
     return _of_operation if type(operation).__name__ in OPERATIONS else None
 
 
 def operands(operation: Any, args: tuple, kwargs: dict[str, Any]) -> list[Any]:
-    """Tensors and arrays that a call takes, in the order of its signature; a mask is no operand."""
-    given = inspect.signature(operation.call).bind(*args, **kwargs).arguments
-    leaves = keras.tree.flatten([value for name, value in given.items() if not name.endswith("mask")])
+    """Return the tensors and arrays of a call in the order of its signature, without masks."""
+    arguments = inspect.signature(operation.call).bind(*args, **kwargs).arguments
+    leaves = keras.tree.flatten([value for name, value in arguments.items() if not name.endswith("mask")])
     return [leaf for leaf in leaves if hasattr(leaf, "shape")]
 
 
 def multiply_adds(operation: Any, inputs: Sequence[Shape], output: Shape) -> int | None:
-    """Of one call; None where a size but the batch's is open."""
+    """Return the multiply-adds of one call; None if a size other than the batch is open."""
     count = counter(operation)
     if count is None:
         return 0
@@ -198,20 +211,21 @@ def multiply_adds(operation: Any, inputs: Sequence[Shape], output: Shape) -> int
 
 
 def total(counts: Sequence[int | None]) -> int | None:
+    """Return the sum, or None if a count is unknown."""
     return None if None in counts else sum(counts)
 
 
 def _macs(model: keras.Model) -> int | None:
     counted = [call for call in calls(model) if counter(call.operation)]
     shapes = [[tuple(x.shape) for x in operands(c.operation, c.args, c.kwargs)] for c in counted]
-    return total(
-        [multiply_adds(c.operation, given, c.outputs[0].shape) for c, given in zip(counted, shapes, strict=True)]
-    )
+    macs = [multiply_adds(c.operation, inputs, c.outputs[0].shape) for c, inputs in zip(counted, shapes, strict=True)]
+    return total(macs)
 
 
-def cost(model: keras.Model) -> Cost:
+def cost(model: keras.Model) -> NetworkCost:
+    """Count the parameters and multiply-adds of a model."""
     params = sum(math.prod(v.shape) for v in model.trainable_variables)
     running = sum(math.prod(v.shape) for v in model.non_trainable_variables if v.name.startswith("moving_"))
-    # A model within a model knows the sizes it was made with, which its caller's may be other than.
+    # A nested model knows the input sizes it was built with, which may differ from those it is called with.
     macs = _macs(weightless(flat, model) if nested(model) else model)
-    return Cost(params=params, macs=macs, running=running)
+    return NetworkCost(params=params, macs=macs, running=running)

@@ -1,4 +1,4 @@
-"""A functional or sequential Keras model as calls of operations in order, and copies of it without weights."""
+"""A functional or sequential Keras model as a list of calls, and copies of it without weights."""
 
 import concurrent.futures
 import dataclasses
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Call:
-    """One call of a layer or of an operation of keras.ops; a layer that is shared has several."""
+    """One call of a layer or of a keras.ops operation. A shared layer has several calls."""
 
     operation: Any
     args: tuple
@@ -25,9 +25,9 @@ class Call:
 
 
 def weightless(function: Callable[..., T], *arguments: Any) -> T:
-    """`function(*arguments)` where layers are built but no weight is made, now or later.
+    """Return `function(*arguments)`, run so that layers are built but no weights are made.
 
-    Keras notes, per thread, which variables a stateless scope left to be made; the note goes with the thread.
+    It runs in a thread of its own: Keras keeps, per thread, a list of variables to initialise later.
     """
 
     def work() -> T:
@@ -39,41 +39,48 @@ def weightless(function: Callable[..., T], *arguments: Any) -> T:
 
 
 def functional(model: Any) -> keras.Model:
-    """The model as a graph of calls; a sequential one becomes the chain it is."""
+    """Return a functional model; a sequential one is converted. Raises UserError for any other model."""
     if isinstance(model, keras.Sequential):
         if not model.built:
-            raise UserError(f"Sequential model {model.name!r} has no shape yet; begin it with keras.Input(...)")
+            raise UserError(f"Sequential model {model.name!r} has no input shape yet; begin it with keras.Input(...)")
         return keras.Model(model.inputs, model.outputs[0], name=model.name)
     if not keras_internals.is_graph(model):
         raise UserError(
-            f"{type(model).__name__} {getattr(model, 'name', '')!r} is no functional or sequential Keras model, so its "
-            "layers cannot be followed; build it as keras.Model(inputs, outputs)"
+            f"{type(model).__name__} {getattr(model, 'name', '')!r} is not a functional or sequential Keras model, so "
+            "its layers cannot be traced; build it as keras.Model(inputs, outputs)"
         )
     return model
 
 
 def calls(model: keras.Model) -> Iterator[Call]:
-    """Every call between inputs and outputs, in the order in which it can be computed."""
+    """Yield the calls between inputs and outputs in the order of computation."""
     for node in keras_internals.nodes(functional(model)):
         if not node.is_input:
-            given = node.arguments
-            yield Call(node.operation, given.args, given.kwargs, tuple(node.input_tensors), tuple(node.outputs))
+            arguments = node.arguments
+            inputs, outputs = tuple(node.input_tensors), tuple(node.outputs)
+            yield Call(node.operation, arguments.args, arguments.kwargs, inputs, outputs)
 
 
 def nested(model: keras.Model) -> bool:
+    """Return whether a layer of the model is a model."""
     return any(isinstance(call.operation, keras.Model) for call in calls(model))
 
 
-def _entrance(tensor: keras.KerasTensor) -> keras.KerasTensor:
+def _new_input(tensor: keras.KerasTensor) -> keras.KerasTensor:
+    """Return a new input with the name, shape and type of an old one."""
     layer = keras_internals.producer(tensor)
     optional = getattr(layer, "optional", False)
     return keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=layer.name, optional=optional)
 
 
 def replay(model: keras.Model, answer: Callable[[Call, tuple, dict], Any], name: str) -> keras.Model:
-    """The model's calls on new inputs, each answered by `answer(call, args, kwargs)`; models within it dissolve."""
+    """Build a model by repeating the calls of another one on new inputs. Nested models are flattened.
+
+    Args:
+        answer: (call, args, kwargs) -> outputs; makes each call.
+    """
     graph = functional(model)
-    inputs = keras.tree.map_structure(_entrance, graph.input)
+    inputs = keras.tree.map_structure(_new_input, graph.input)
     outputs = _run(graph, keras.tree.flatten(inputs), answer)
     return keras.Model(inputs, keras.tree.pack_sequence_as(graph.output, outputs), name=name)
 
@@ -83,8 +90,8 @@ def _run(graph: keras.Model, inputs: list, answer) -> list:
     for call in calls(graph):
         args, kwargs = keras.tree.map_structure(lambda x: tensors.get(id(x), x), (call.args, call.kwargs))
         if isinstance(call.operation, keras.Model):
-            given = args[0] if args else kwargs["inputs"]
-            outputs = _run(functional(call.operation), keras.tree.flatten(given), answer)
+            inner = args[0] if args else kwargs["inputs"]
+            outputs = _run(functional(call.operation), keras.tree.flatten(inner), answer)
         else:
             outputs = answer(call, args, kwargs)
         tensors.update(zip(map(id, call.outputs), keras.tree.flatten(outputs), strict=True))
@@ -92,14 +99,14 @@ def _run(graph: keras.Model, inputs: list, answer) -> list:
 
 
 def flat(model: keras.Model) -> keras.Model:
-    """A copy with new layers and no model within it. Nothing in it is frozen: a copy starts with weights of its own."""
+    """Return a copy with new layers, without nested models. No layer is frozen: a copy starts with new weights."""
     graph = functional(model)
     copies: dict[int, Any] = {}
     own = {id(operation) for operation in graph.operations}
     taken = {operation.name for operation in graph.operations if not isinstance(operation, keras.Model)}
 
-    def named(name: str) -> str:
-        """A layer of a model within keeps its name unless another has it."""
+    def unique(name: str) -> str:
+        """Return the name of a nested model's layer, with a number if it is taken."""
         candidates = (name, *(f"{name}_{n}" for n in range(1, len(copies) + 2)))
         chosen = next(candidate for candidate in candidates if candidate not in taken)
         taken.add(chosen)
@@ -108,9 +115,9 @@ def flat(model: keras.Model) -> keras.Model:
     def answer(call: Call, args: tuple, kwargs: dict) -> Any:
         operation = call.operation
         if id(operation) not in copies:
-            name = operation.name if id(operation) in own else named(operation.name)
+            name = operation.name if id(operation) in own else unique(operation.name)
             copies[id(operation)] = copied(operation, {"name": name})
-        # `training=False` keeps the normalisation of a network that was trained before; a copy is not.
+        # `training=False` freezes the batch statistics of a trained network; a copy is not trained.
         kwargs = {key: value for key, value in kwargs.items() if (key, value) != ("training", False)}
         return copies[id(operation)](*args, **kwargs)
 
@@ -119,7 +126,7 @@ def flat(model: keras.Model) -> keras.Model:
 
 
 def _named_outputs(copy: keras.Model, operations: list) -> keras.Model:
-    """Outputs that a model within gave keep its name."""
+    """Give outputs that a nested model made the name of that model."""
     named = {o: keras.layers.Identity(name=o.name) for o in operations if isinstance(o, keras.Model)}
     if not named:
         return copy
@@ -128,18 +135,18 @@ def _named_outputs(copy: keras.Model, operations: list) -> keras.Model:
 
 
 def copied(operation: Any, changes: dict[str, Any], kind: type | None = None) -> Any:
-    """A new layer or operation from the old one's config with `changes`, its weights yet to be drawn."""
+    """Return a new layer or operation from the config of another one with `changes`; it has no weights yet."""
     try:
         config = {**operation.get_config(), **changes}
     except NotImplementedError as error:
         if changes.keys() <= {"name"} and not isinstance(operation, keras.layers.Layer):
-            return operation  # without state: one serves every graph
+            return operation  # it has no state, so that graphs may share it
         raise cannot_copy(operation, error) from error
     if "trainable" in config:
         config["trainable"] = True
     if isinstance(operation, keras.layers.Normalization):
         config |= _statistics(operation)
-    if isinstance(operation, keras.layers.Lambda):  # Keras refuses to read a lambda back
+    if isinstance(operation, keras.layers.Lambda):  # Keras refuses to deserialise a lambda
         return keras.layers.Lambda(
             operation.function,
             keras_internals.lambda_output_shape(operation),
@@ -150,28 +157,29 @@ def copied(operation: Any, changes: dict[str, Any], kind: type | None = None) ->
         )
     try:
         return (kind or type(operation)).from_config(_unseeded(config))
-    except Exception as error:  # whatever a layer's own code raises
+    except Exception as error:  # a layer's own code may raise anything
         raise cannot_copy(operation, error) from error
 
 
 def cannot_copy(operation: Any, error: Exception) -> UserError:
+    """Return the error for a layer whose config does not describe it."""
     return UserError(
-        f"{type(operation).__name__} {operation.name!r} cannot be made anew from its config: {error}; "
+        f"{type(operation).__name__} {operation.name!r} cannot be copied from its config: {error}; "
         "give it a get_config() that names every argument of its __init__"
     )
 
 
 def _statistics(layer: keras.layers.Normalization) -> dict[str, Any]:
-    """What `adapt` learnt is a fact of the data, not a weight to be drawn again."""
-    learnt = [getattr(layer, name, None) for name in ("adapt_mean", "adapt_variance")]
-    if layer.input_mean is not None or any(v is None or not keras_internals.has_value(v) for v in learnt):
+    """Return mean and variance of an adapted layer as config: they belong to the data, not to the weights."""
+    adapted = [getattr(layer, name, None) for name in ("adapt_mean", "adapt_variance")]
+    if layer.input_mean is not None or any(v is None or not keras_internals.has_value(v) for v in adapted):
         return {}
-    mean, variance = (v.numpy().tolist() for v in learnt)
+    mean, variance = (v.numpy().tolist() for v in adapted)
     return {"mean": mean, "variance": variance}
 
 
 def _unseeded(config: Any) -> Any:
-    """Without seeds: with them every copy would draw the same weights."""
+    """Return the config without seeds, with which every copy would start with the same weights."""
     if isinstance(config, dict):
         return {
             key: None if key == "seed" and isinstance(value, int) else _unseeded(value) for key, value in config.items()

@@ -1,4 +1,4 @@
-"""Networks built anew with the widths that were chosen for them."""
+"""Build a branch: the network's layers from their configs, with the widths of the branch."""
 
 import math
 from collections.abc import Mapping
@@ -7,28 +7,29 @@ from typing import Any
 import keras
 
 from dico_tf.divide.networks.graph import Call, copied, replay
-from dico_tf.divide.networks.strip_softmax import without_softmax
-from dico_tf.divide.networks.width_tracing import PAGE, Axes, Network
+from dico_tf.divide.networks.strip_softmax import softmax_replacements
+from dico_tf.divide.networks.width_tracing import PAGE, Axes, TracedNetwork
 from dico_tf.divide.networks.widths import Axis, Width
 from dico_tf.errors import UserError
 from dico_tf.layers.convolution import GroupedConvolution
 
-RATES = ("drop_path_rate", "drop_rate", "dropout_rate", "dropout", "recurrent_dropout")  # "rate", too, if named drop
+# Config keys of drop rates. "rate" is one too, in layers whose class name contains "drop".
+RATES = ("drop_path_rate", "drop_rate", "dropout_rate", "dropout", "recurrent_dropout")
 
 
-def settled(value: Any, widths: Mapping[Width, int]) -> Any:
-    """`value` with the branch's sizes in the place of axes."""
+def at_widths(value: Any, widths: Mapping[Width, int]) -> Any:
+    """Return `value` with each `Axis` in it replaced by its size at these widths."""
     if isinstance(value, Axis):
         return value.value(widths)
     if isinstance(value, tuple):
-        return tuple(settled(part, widths) for part in value)
+        return tuple(at_widths(part, widths) for part in value)
     if isinstance(value, slice):
-        return slice(settled(value.start, widths), settled(value.stop, widths), value.step)
+        return slice(at_widths(value.start, widths), at_widths(value.stop, widths), value.step)
     return value
 
 
 def rates(layer: Any) -> dict[str, float]:
-    """The config keys by which a layer drops entries or paths."""
+    """Return {config key: rate} of a layer that drops entries or paths."""
     if not isinstance(layer, keras.layers.Layer):
         return {}
     config = layer.get_config()
@@ -37,70 +38,76 @@ def rates(layer: Any) -> dict[str, float]:
 
 
 def divided_rates(layer: Any, splits: int) -> dict[str, float]:
-    """p / sqrt(S)"""
+    """Return {config key: rate / sqrt(S)} of a layer that drops entries or paths."""
     return {key: rate / math.sqrt(splits) for key, rate in rates(layer).items()}
 
 
-def remade(network: Network, operation: Any, widths: Mapping[Width, int], changes: Mapping[str, Any]) -> Any:
-    """A layer at the widths chosen; grouped convolutions as ours, which Keras would have XLA compile."""
-    settings = settled_settings(network, operation, widths)
+def rebuilt(network: TracedNetwork, operation: Any, widths: Mapping[Width, int], changes: Mapping[str, Any]) -> Any:
+    """Return a copy of a layer at these widths, with new weights and `changes` to its config.
+
+    A grouped Conv2D becomes a GroupedConvolution: Keras would compile it with XLA.
+    """
     kind = GroupedConvolution if type(operation) is keras.layers.Conv2D and operation.groups > 1 else None
-    config = {} if _takes_key(operation) else settings
+    config = {} if _sets_argument(operation) else new_config(network, operation, widths)
     return copied(operation, {**config, **changes}, kind)
 
 
-def settled_settings(network: Network, operation: Any, widths: Mapping[Width, int]) -> dict[str, Any]:
-    return {key: settled(value, widths) for key, value in network.settings[operation].items()}
+def new_config(network: TracedNetwork, operation: Any, widths: Mapping[Width, int]) -> dict[str, Any]:
+    """Return the config keys that narrowing an operation changes, with their values at these widths."""
+    return {key: at_widths(value, widths) for key, value in network.new_configs[operation].items()}
 
 
-def _takes_key(operation: Any) -> bool:
-    """x[key]: what is set is an argument of the call."""
+def _sets_argument(operation: Any) -> bool:
+    """Return whether the operation is x[key], whose `key` is an argument of the call and not of the config."""
     return type(operation).__name__ == "GetItem"
 
 
-def build(network: Network, widths: Mapping[Width, int], splits: int, name: str, logits: bool = False) -> keras.Model:
-    """One branch with weights of its own."""
-    made: dict[Any, Any] = {}
-    expected = {id(step.call.outputs[0]): step.outputs for step in network.traced}
-    linear = without_softmax(network.model) if logits else {}
+def build(
+    network: TracedNetwork, widths: Mapping[Width, int], splits: int, name: str, logits: bool = False
+) -> keras.Model:
+    """Build one branch with weights of its own; with `logits`, without a final softmax and in float32."""
+    copies: dict[Any, Any] = {}
+    expected = {id(traced.call.outputs[0]): traced.outputs for traced in network.calls}
+    replacements = softmax_replacements(network.model) if logits else {}
 
     def answer(call: Call, args: tuple, kwargs: dict[str, Any]) -> Any:
         operation = call.operation
-        if isinstance(linear.get(operation), keras.layers.Layer):
-            return linear[operation](args[0])
-        if operation not in made:
-            changes = {**divided_rates(operation, splits), **linear.get(operation, {})}
-            made[operation] = remade(network, operation, widths, changes)
-        if _takes_key(operation) and network.settings[operation]:
-            args, kwargs = (args[0], settled_settings(network, operation, widths)["key"]), {}
-        answer = called(made[operation], args, kwargs)
-        return _foretold(operation, answer, expected[id(call.outputs[0])], widths)
+        if isinstance(replacements.get(operation), keras.layers.Layer):
+            return replacements[operation](args[0])
+        if operation not in copies:
+            changes = {**divided_rates(operation, splits), **replacements.get(operation, {})}
+            copies[operation] = rebuilt(network, operation, widths, changes)
+        if _sets_argument(operation) and network.new_configs[operation]:
+            args, kwargs = (args[0], new_config(network, operation, widths)["key"]), {}
+        answer = call_layer(copies[operation], args, kwargs)
+        return _checked(operation, answer, expected[id(call.outputs[0])], widths)
 
     model = replay(network.model, answer, name)
     return _in_float32(model) if logits else model
 
 
-def called(operation: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+def call_layer(operation: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """Call a layer; an error in its own code becomes a UserError that names it."""
     try:
         return operation(*args, **kwargs)
-    except Exception as error:  # whatever a layer's own code raises
-        raise _unfit(operation, str(error)) from error
+    except Exception as error:
+        raise _does_not_fit(operation, str(error)) from error
 
 
-def _foretold(operation: Any, answer: Any, outputs: tuple[Axes, ...], widths: Mapping[Width, int]) -> Any:
-    """The answer, which must be as wide as the rule said."""
+def _checked(operation: Any, answer: Any, outputs: tuple[Axes, ...], widths: Mapping[Width, int]) -> Any:
+    """Return the layer's output, whose shapes must be those that its rule predicted."""
     shapes = [x.shape for x in keras.tree.flatten(answer)]
     expected = [tuple(axis.value(widths) for axis in x.axes) for x in outputs]
     if shapes != expected:
-        raise _unfit(operation, f"it gives {shapes} where {expected} was expected")
+        raise _does_not_fit(operation, f"expected outputs of {expected}, got {shapes}")
     return answer
 
 
-def _unfit(operation: Any, why: str) -> UserError:
+def _does_not_fit(operation: Any, why: str) -> UserError:
     kind = type(operation).__name__
     return UserError(
         f"{kind} {operation.name!r} does not work at the widths of a branch: {why}\n"
-        f"Say with @narrows({kind}) how it is narrowed, see {PAGE}"
+        f"Register a rule with @narrows({kind}), see {PAGE}"
     )
 
 

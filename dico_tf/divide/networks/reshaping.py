@@ -1,4 +1,4 @@
-"""What becomes of axes when they are merged, split and put in another order."""
+"""Axes of a reshaped tensor: merged and split."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from dico_tf.divide.networks.widths import Axis, evenly, fixed
 
 
 def merged(axes: Sequence[Axis]) -> Axis | None:
-    """Several axes as one; None where two of them could be narrowed."""
+    """Return several axes merged into one; None if two of them are free."""
     if None in [axis.size for axis in axes]:
         return None if any(axis.free for axis in axes) else fixed(None)
     free = [n for n, axis in enumerate(axes) if axis.free]
@@ -20,14 +20,14 @@ def merged(axes: Sequence[Axis]) -> Axis | None:
 
 
 def split(axis: Axis, sizes: Sequence[int]) -> list[Axis]:
-    """One axis as several: all keep their sizes but the last, which narrows."""
+    """Return one axis split into axes of these sizes; only the last of them is free."""
     if not axis.free:
         return [fixed(size) for size in sizes]
     return [*(fixed(size) for size in sizes[:-1]), evenly(axis, math.prod(sizes[:-1]))]
 
 
 def reshaped(axes: Sequence[Axis], shape: Sequence[int | None]) -> list[Axis] | None:
-    """The same entries in another shape, without the batch; None where widths do not fit into it."""
+    """Return the axes of a tensor after a reshape, without the batch; None if free widths do not fit into `shape`."""
     before, after = list(axes), list(shape)
     head: list[Axis] = []
     tail: list[Axis] = []
@@ -42,7 +42,7 @@ def reshaped(axes: Sequence[Axis], shape: Sequence[int | None]) -> list[Axis] | 
 
 
 def _blocks(axes: list[Axis], shape: list[int | None]) -> list[Axis] | None:
-    """Block by block, each of as few axes as have the same product before and after."""
+    """Reshape block by block: the smallest groups of axes with equal products before and after."""
     if not any(axis.free for axis in axes):
         return [fixed(size) for size in shape]
     if None in shape or None in [axis.size for axis in axes]:
@@ -63,7 +63,7 @@ def _blocks(axes: list[Axis], shape: list[int | None]) -> list[Axis] | None:
 
 
 def _block(axes: list[Axis], sizes: list[int]) -> list[Axis] | None:
-    """Merged, then split; axes of size one come and go."""
+    """Reshape one block: merge its axes, then split; axes of size 1 are removed and inserted."""
     one = merged([axis for axis in axes if axis.size != 1])
     if one is None:
         return None

@@ -1,92 +1,101 @@
-"""The widths at which a network costs what it should."""
+"""Search for the widths at which a network has a given cost."""
 
 import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from dico_tf.divide.budget import Found, solve
+from dico_tf.divide.budget import Candidate, solve
 from dico_tf.divide.networks.widths import Width
 
 Point = tuple[int, ...]
-Price = Callable[[Point], float]
+CostOf = Callable[[Point], float]
 
-_FEW = 4096  # points: all are priced
-_PAIRED = 12  # widths: their pairs are tried
+_FEW_POINTS = 4096  # up to here every point is tried
+_FEW_WIDTHS = 12  # up to here pairs of widths are changed, too
 
 
-def search(widths: Sequence[Width], price: Price, target: float, tolerance: float) -> Found:
-    """The first within `tolerance` of the target, else the nearest, of these:
+def search(widths: Sequence[Width], cost_of: CostOf, target: float, tolerance: float) -> Candidate:
+    """Return the first candidate within `tolerance` of the target, else the nearest. Tried in this order:
 
-    all widths at one scale on a grid of 4 channels; some of them a step wider than the rest; both on a grid of single
-    channels; all points there are, if they are few, else those a channel away while that comes nearer.
+    1. all widths scaled by one factor and rounded to multiples of 4 channels, then some of them one step wider;
+    2. the same rounded to single channels;
+    3. every point if there are few, else single channels more or less, as long as the cost gets nearer.
     """
-    best: Found | None = None
+    best: Candidate | None = None
     for fine in (False, True):
 
         def scaled(scale: float, fine: bool = fine) -> Point:
             return tuple(width.narrowed(scale, fine) for width in widths)
 
-        found = solve(scaled, price, target)
-        best = found if best is None else min(best, found, key=_distance)
+        nearest = solve(scaled, cost_of, target)
+        best = nearest if best is None else min(best, nearest, key=_distance)
         if _distance(best) > tolerance:
-            best = min(best, _mixed(found, scaled, price, target), key=_distance)
+            best = min(best, _mixed(nearest, scaled, cost_of, target), key=_distance)
         if _distance(best) <= tolerance:
             return best
-    return _walked(best, widths, price, target, tolerance)
+    return _single_channels(best, widths, cost_of, target, tolerance)
 
 
-def _distance(found: Found) -> float:
-    return abs(found.distance)
+def _distance(candidate: Candidate) -> float:
+    return abs(candidate.distance)
 
 
-def _mixed(found: Found, scaled: Callable[[float], Point], price: Price, target: float) -> Found:
-    """Between the nearest point of a grid and the next beyond the target: some widths of one, the rest of the other."""
-    above = found.cost > target
-    scale, step, other = found.scale, -1e-3 if above else 1e-3, found.point
-    while 0 < scale + step <= 1 and (other == found.point or (price(other) > target) == above):
+def _mixed(nearest: Candidate, scaled: Callable[[float], Point], cost_of: CostOf, target: float) -> Candidate:
+    """Return the nearest mixture of two neighbouring grid points on both sides of the target.
+
+    The first widths are those of the wider point, the others those of the narrower one.
+    """
+    above = nearest.cost > target
+    scale, step, other = nearest.scale, -1e-3 if above else 1e-3, nearest.point
+    while 0 < scale + step <= 1 and (other == nearest.point or (cost_of(other) > target) == above):
         scale += step
         step *= 1.3
         other = scaled(scale)
-    low, high = (other, found.point) if above else (found.point, other)
+    low, high = (other, nearest.point) if above else (nearest.point, other)
 
     def mixture(share: float) -> Point:
         count = round(share * len(low))
         return (*high[:count], *low[count:])
 
-    return dataclasses.replace(solve(mixture, price, target), scale=found.scale)
+    return dataclasses.replace(solve(mixture, cost_of, target), scale=nearest.scale)
 
 
-def _walked(found: Found, widths: Sequence[Width], price: Price, target: float, tolerance: float) -> Found:
-    """Of few points the most even one within the tolerance, or the nearest. Of many, the best of the neighbours, then
-    of its neighbours, until none is nearer.
+def _single_channels(
+    start: Candidate, widths: Sequence[Width], cost_of: CostOf, target: float, tolerance: float
+) -> Candidate:
+    """Return the best of all points if there are few, else the end of a steepest descent from `start`.
+
+    Best of all: within the tolerance, the one whose widths are most nearly in proportion; else the nearest.
     """
     sizes = [width.size for width in widths]
 
-    def priced(points: Iterable[Point]) -> Iterator[Found]:
+    def candidates(points: Iterable[Point]) -> Iterator[Candidate]:
         for point in points:
-            cost = price(point)
-            yield Found(point, found.scale, cost, cost / target - 1)
+            cost = cost_of(point)
+            yield Candidate(point, start.scale, cost, cost / target - 1)
 
-    def uneven(other: Found) -> tuple[float, float]:
-        shares = [math.log(now / (size * found.scale)) for now, size in zip(other.point, sizes, strict=True)]
-        return max(_distance(other), tolerance), sum(map(abs, shares))
+    def rank(other: Candidate) -> tuple[float, float]:
+        ratios = [math.log(now / (size * start.scale)) for now, size in zip(other.point, sizes, strict=True)]
+        return max(_distance(other), tolerance), sum(map(abs, ratios))
 
-    if math.prod(sizes) <= _FEW:
-        return min(priced(itertools.product(*(range(1, size + 1) for size in sizes))), key=uneven, default=found)
-    while _distance(found) > tolerance:
-        best = min(priced(_neighbours(found.point, sizes)), key=_distance, default=found)
-        if _distance(best) >= _distance(found):
+    if math.prod(sizes) <= _FEW_POINTS:
+        every = itertools.product(*(range(1, size + 1) for size in sizes))
+        return min(candidates(every), key=rank, default=start)
+    nearest = start
+    while _distance(nearest) > tolerance:
+        best = min(candidates(_neighbours(nearest.point, sizes)), key=_distance, default=nearest)
+        if _distance(best) >= _distance(nearest):
             break
-        found = best
-    return found
+        nearest = best
+    return nearest
 
 
 def _neighbours(point: Point, sizes: Sequence[int]) -> Iterator[Point]:
-    """A channel more or less in one width; where they are not many, in two of them."""
+    """Yield the points with one channel more or less in one width and, if widths are few, in two of them."""
     places = range(len(point))
     moved = [(n, step) for n in places for step in (-1, 1)]
-    pairs = itertools.combinations(moved, 2) if len(point) <= _PAIRED else ()
+    pairs = itertools.combinations(moved, 2) if len(point) <= _FEW_WIDTHS else ()
     for moves in (*((move,) for move in moved), *pairs):
         new = [size + sum(step for n, step in moves if n == place) for place, size in zip(places, point, strict=True)]
         if all(1 <= now <= size for now, size in zip(new, sizes, strict=True)):

@@ -1,5 +1,6 @@
-"""A classifier that answers logits: what to leave out of one that answers probabilities."""
+"""Turn a classifier that returns probabilities into one that returns logits."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -9,36 +10,44 @@ from dico_tf.divide.networks.graph import Call, calls
 PASSES = (keras.layers.Flatten, keras.layers.Reshape, keras.layers.Identity)  # softmax commutes with them
 
 
-def without_softmax(model: keras.Model) -> dict[Any, Any]:
-    """For every operation to change: a layer to stand in its place, or the config keys to change.
+def softmax_replacements(model: keras.Model) -> dict[Any, Any]:
+    """Return {operation: replacement layer, or config keys to change} that removes the final softmax.
 
-    A final softmax, be it a layer or an activation, gives way to the identity; the last layers compute in float32.
+    A final softmax, layer or activation, becomes the identity. The last layers compute in float32.
     """
-    makers = {id(tensor): call for call in calls(model) for tensor in call.outputs}
-    found: dict[Any, Any] = {}
-    for tensor in model.outputs:
-        call: Call | None = makers.get(id(tensor))
-        while call is not None:
-            found[call.operation], goes_on = _changes(call.operation)
-            call = makers.get(id(call.inputs[0])) if goes_on else None
-    return found
+    replacements: dict[Any, Any] = {}
+    for chain in _endings(model):
+        for call in chain:
+            replacements[call.operation], go_on = _replacement(call.operation)
+            if not go_on:
+                break
+    return replacements
 
 
-def foreign_ending(model: keras.Model) -> str:
-    """The activation at the end that is neither softmax nor none, such as sigmoid; "" where there is none."""
-    makers = {id(tensor): call for call in calls(model) for tensor in call.outputs}
-    for tensor in model.outputs:
-        call: Call | None = makers.get(id(tensor))
-        while call is not None and isinstance(call.operation, PASSES):
-            call = makers.get(id(call.inputs[0]))
-        activation = getattr(call.operation, "activation", None) if call else None
+def unsupported_activation(model: keras.Model) -> str:
+    """Return the name of a final activation other than softmax or linear, such as "sigmoid"; "" if there is none."""
+    for chain in _endings(model):
+        operation = next((call.operation for call in chain if not isinstance(call.operation, PASSES)), None)
+        activation = getattr(operation, "activation", None)
         if activation not in (None, keras.activations.softmax, keras.activations.linear):
             return getattr(activation, "__name__", str(activation))
     return ""
 
 
-def _changes(operation: Any) -> tuple[Any, bool]:
-    """What to do about an operation, and whether the one before it may hold a softmax still."""
+def _endings(model: keras.Model) -> Iterator[Iterator[Call]]:
+    """Yield, for each output, the calls that made it, the last first, along their first inputs."""
+    makers = {id(tensor): call for call in calls(model) for tensor in call.outputs}
+
+    def chain(tensor: Any) -> Iterator[Call]:
+        while (call := makers.get(id(tensor))) is not None:
+            yield call
+            tensor = call.inputs[0]
+
+    return map(chain, model.outputs)
+
+
+def _replacement(operation: Any) -> tuple[Any, bool]:
+    """Return what replaces an operation, and whether a softmax may still be in the operation before it."""
     softmax = getattr(operation, "activation", None) is keras.activations.softmax
     if type(operation).__name__ == "Softmax" or (softmax and isinstance(operation, keras.layers.Activation)):
         return keras.layers.Activation("linear", name=operation.name, dtype="float32"), False

@@ -1,4 +1,8 @@
-"""Which widths of a network may be chosen: its calls followed in order, each by the rule of its layer."""
+"""Trace how widths pass through a network, to know which may be chosen and which must be equal.
+
+The layers' calls are followed in order. A rule registered for each class of layers says how its output's axes follow
+from its inputs' axes.
+"""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -15,7 +19,7 @@ PAGE = "docs/any_network.md"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Axes:
-    """The axes of one tensor; the first is the batch's."""
+    """The axes of one tensor, the batch axis first."""
 
     axes: tuple[Axis, ...]
 
@@ -31,77 +35,92 @@ class Axes:
 
     @property
     def free(self) -> bool:
+        """True if a branch may have another size along one of the axes."""
         return any(axis.free for axis in self.axes)
 
     def but(self, index: int, axis: Axis) -> "Axes":
-        """The same but for one axis."""
+        """Return a copy with one axis replaced."""
         axes = list(self.axes)
         axes[index] = axis
         return Axes(tuple(axes))
 
 
 def constant(shape: Sequence[int | None]) -> Axes:
-    """Axes that keep the sizes they have."""
+    """Return axes whose sizes are the same in every branch."""
     return Axes(tuple(fixed(size) for size in shape))
 
 
-class Step:
-    """One call as its rule sees it: `Axes` stand where tensors stood."""
+class SymbolicCall:
+    """One call of a layer as its rule sees it: `Axes` stand in for the tensors.
 
-    def __init__(self, call: Call, args: tuple, kwargs: dict[str, Any], settings: dict[str, Any], own: dict[str, Axis]):
+    Attributes:
+        operation: the layer, or the operation of keras.ops.
+        args, kwargs: arguments of the call; inputs: the `Axes` among them, in order.
+        shapes: output shapes in the whole network.
+    """
+
+    def __init__(
+        self, call: Call, args: tuple, kwargs: dict[str, Any], new_config: dict[str, Any], own: dict[str, Axis]
+    ):
         self.operation, self.args, self.kwargs = call.operation, args, kwargs
         self.inputs: list[Axes] = [x for x in keras.tree.flatten((args, kwargs)) if isinstance(x, Axes)]
-        self.shapes = [tensor.shape for tensor in call.outputs]  # in the whole
-        self._settings, self._own = settings, own
+        self.shapes = [tensor.shape for tensor in call.outputs]
+        self._new_config, self._own = new_config, own
 
     @property
     def config(self) -> dict[str, Any]:
         return self.operation.get_config()
 
     def width(self, key: str, size: int | None = None) -> Axis:
-        """The free width that `key` of the layer's config sets, the same at every call; `size` if not the config's."""
+        """Return the free width that `key` of the layer's config sets; all calls of the layer share it.
+
+        Args:
+            size: its size in the whole, if the config has no such key.
+        """
         if key not in self._own:
             self._own[key] = free(self.config[key] if size is None else size)
         if size is None:
             self.set(**{key: self._own[key]})
         return self._own[key]
 
-    def set(self, **settings: Any) -> None:
-        """Config keys to be written anew; an Axis stands for its size in the branch."""
-        for key, value in settings.items():
-            self._settings[key] = self._agreed(self._settings.get(key, value), value)
+    def set(self, **values: Any) -> None:
+        """Set config keys of the branch's layer; an `Axis` is replaced by its size in the branch."""
+        for key, value in values.items():
+            self._new_config[key] = self._same(self._new_config.get(key, value), value)
 
-    def _agreed(self, before: Any, now: Any) -> Any:
-        """What several calls of one layer set must be the same."""
+    def _same(self, before: Any, now: Any) -> Any:
+        """Make the values that several calls of one layer set equal, or refuse."""
         if isinstance(before, Axis) and isinstance(now, Axis) and before.size == now.size:
             join(before, now)
         elif isinstance(before, tuple) and isinstance(now, tuple) and len(before) == len(now):
-            return tuple(map(self._agreed, before, now))
+            return tuple(map(self._same, before, now))
         elif before is not now and (isinstance(before, Axis) or isinstance(now, Axis) or before != now):
             self.refuse("it is called several times with inputs of different widths")
         return before
 
     def argument(self, name: str, position: int) -> Any:
+        """Return an argument that may be passed by position or by name; None if it is not passed."""
         return self.args[position] if len(self.args) > position else self.kwargs.get(name)
 
     def refuse(self, why: str) -> NoReturn:
+        """Raise a UserError that names the layer and the remedy."""
         kind = type(self.operation).__name__
         remedy = (
-            f"teach it with @narrows({kind}), see {PAGE}"
+            f"register a rule with @narrows({kind}), see {PAGE}"
             if isinstance(self.operation, keras.layers.Layer)
-            else f"put it into a layer and teach that with @narrows, see {PAGE}"
+            else f"put it into a layer and register a rule with @narrows, see {PAGE}"
         )
         raise UserError(f"{kind} {self.operation.name!r} cannot be narrowed: {why}; {remedy}")
 
 
-Rule = Callable[[Step], Axes | Sequence[Axes]]
+Rule = Callable[[SymbolicCall], Axes | Sequence[Axes]]
 RULES: dict[type, Rule] = {}
 
 
 def narrows(*kinds: type) -> Callable[[Rule], Rule]:
-    """Registers how layers of these classes, and of classes derived from them, pass widths on.
+    """Register a rule for layers of these classes and their subclasses; a later registration replaces an earlier one.
 
-    The rule is given a `Step` and returns the output's `Axes`, or one for each output. Later registrations win.
+    The rule takes a `SymbolicCall` and returns the output's `Axes`, or a list of `Axes` for several outputs.
     """
 
     def register(rule: Rule) -> Rule:
@@ -112,12 +131,13 @@ def narrows(*kinds: type) -> Callable[[Rule], Rule]:
 
 
 def rule_of(operation: Any) -> Rule:
+    """Return the rule registered for the class of an operation, or for its nearest base class."""
     return next(RULES[kind] for kind in type(operation).__mro__ if kind in RULES)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Traced:
-    """A call, and the axes of its arguments and outputs."""
+class TracedCall:
+    """A call with the axes of its arguments and outputs."""
 
     call: Call
     args: tuple
@@ -126,72 +146,72 @@ class Traced:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Network:
-    """A flat model, the widths that may be chosen, and what is to be written where they are."""
+class TracedNetwork:
+    """A model without nested models, and the widths of it that may be chosen."""
 
     model: keras.Model
-    traced: list[Traced]
-    settings: dict[Any, dict[str, Any]]  # operation: {config key: value}
-    widths: list[Width]  # free ones, in the order in which the network has them
-    heads: list[Axis]  # last axes of the outputs whose width a new head could have
+    calls: list[TracedCall]
+    new_configs: dict[Any, dict[str, Any]]  # operation: {config key: value in the branch, with axes for sizes}
+    widths: list[Width]  # the free ones, in the order of the calls
+    heads: list[Axis]  # last axes of the outputs whose width can be set to another number of classes
 
 
-def analyse(model: keras.Model) -> Network:
-    """Follows a flat model's calls. Inputs and outputs keep their sizes."""
+def analyse(model: keras.Model) -> TracedNetwork:
+    """Trace a model without nested models. Its inputs and outputs keep their sizes."""
     axes: dict[int, Axes] = {id(x): constant(x.shape) for x in model.inputs}
-    settings: dict[Any, dict[str, Any]] = {}
+    new_configs: dict[Any, dict[str, Any]] = {}
     own: dict[Any, dict[str, Axis]] = {}
-    first: dict[Any, Step] = {}
+    first: dict[Any, SymbolicCall] = {}
     traced = []
     for call in calls(model):
         operation = call.operation
-        args, kwargs = _replaced(axes, (call.args, call.kwargs))
-        step = Step(call, args, kwargs, settings.setdefault(operation, {}), own.setdefault(operation, {}))
+        args, kwargs = keras.tree.map_structure(lambda x: axes.get(id(x), x), (call.args, call.kwargs))
+        symbolic = SymbolicCall(
+            call, args, kwargs, new_configs.setdefault(operation, {}), own.setdefault(operation, {})
+        )
         if getattr(operation, "weights", None):
-            _alike(first.setdefault(operation, step), step)
-        outputs = rule_of(operation)(step)
+            _join_inputs(first.setdefault(operation, symbolic), symbolic)
+        outputs = rule_of(operation)(symbolic)
         outputs = (outputs,) if isinstance(outputs, Axes) else outputs
-        outputs = tuple(_as_far_as_known(x, shape) for x, shape in zip(outputs, step.shapes, strict=True))
-        if [x.shape for x in outputs] != step.shapes:
-            step.refuse(f"its rule tells of {[x.shape for x in outputs]} where it gives {step.shapes}")
+        outputs = tuple(_known_sizes(x, shape) for x, shape in zip(outputs, symbolic.shapes, strict=True))
+        if [x.shape for x in outputs] != symbolic.shapes:
+            symbolic.refuse(
+                f"its rule returns the shapes {[x.shape for x in outputs]}, its output is {symbolic.shapes}"
+            )
         axes.update(zip(map(id, call.outputs), outputs, strict=True))
-        traced.append(Traced(call, args, kwargs, outputs))
+        traced.append(TracedCall(call, args, kwargs, outputs))
     outputs = [axes[id(x)] for x in model.outputs]
-    heads = [x[-1] for x in outputs if _head(x)]
+    heads = [x[-1] for x in outputs if _is_head(x)]
     for axis in (axis for x in outputs for axis in x.axes):
         freeze(axis)
-    return Network(model, traced, settings, _free(traced, own), heads)
+    return TracedNetwork(model, traced, new_configs, _free_widths(traced, own), heads)
 
 
-def _replaced(known: dict[int, Axes], given: Any) -> Any:
-    return keras.tree.map_structure(lambda x: known.get(id(x), x), given)
-
-
-def _as_far_as_known(axes: Axes, shape: tuple[int | None, ...]) -> Axes:
-    """Some sizes Keras leaves open that a rule knows, and the other way round."""
+def _known_sizes(axes: Axes, shape: tuple[int | None, ...]) -> Axes:
+    """Return the axes with the output's own sizes where these are fixed; either may leave a size open."""
     pairs = zip(axes.axes, shape, strict=False)
     return Axes(tuple(axis if axis.free or axis.size == size else fixed(size) for axis, size in pairs))
 
 
-def _alike(first: Step, now: Step) -> None:
-    """A layer's weights fit all its calls."""
+def _join_inputs(first: SymbolicCall, now: SymbolicCall) -> None:
+    """Make the input widths of two calls of one layer equal: both use the same weights."""
     for one, other in zip(first.inputs, now.inputs, strict=False):
         for a, b in zip(one.axes, other.axes, strict=False):
             if None not in (a.size, b.size) and a.size == b.size:
                 join(a, b)
 
 
-def _head(output: Axes) -> bool:
-    """Whether one width alone makes the last axis, and no input or constant holds it."""
+def _is_head(output: Axes) -> bool:
+    """Return whether the last axis is one width that no input and no constant fixes."""
     roots = output[-1].roots()
     return len(roots) == 1 and roots[0][1] == 1 and roots[0][0].free
 
 
-def _free(traced: list[Traced], own: dict[Any, dict[str, Axis]]) -> list[Width]:
-    """Those of tensors, and those that never leave their layer."""
-    found: dict[Width, None] = {}
-    for step in traced:
-        tensors = [x for x in keras.tree.flatten((step.args, step.kwargs, step.outputs)) if isinstance(x, Axes)]
-        for axis in (*(axis for x in tensors for axis in x.axes), *own[step.call.operation].values()):
-            found |= {width: None for width, _ in axis.roots() if width.free}
-    return list(found)
+def _free_widths(traced: list[TracedCall], own: dict[Any, dict[str, Axis]]) -> list[Width]:
+    """Return every free width once: those of tensors, and those within one layer, such as `key_dim`."""
+    widths: dict[Width, None] = {}
+    for one in traced:
+        tensors = [x for x in keras.tree.flatten((one.args, one.kwargs, one.outputs)) if isinstance(x, Axes)]
+        for axis in (*(axis for x in tensors for axis in x.axes), *own[one.call.operation].values()):
+            widths |= {width: None for width, _ in axis.roots() if width.free}
+    return list(widths)

@@ -1,4 +1,8 @@
-"""Numbers of channels that may be chosen, and what ties them to each other; no framework."""
+"""Widths (numbers of channels) of a network, and the equations between them. Imports no framework.
+
+An `Axis` of a tensor consists of widths side by side. Tracing a network joins axes that must be equal, cuts them into
+pieces, and freezes those that must keep their size. What is then still free may be chosen for a branch.
+"""
 
 import dataclasses
 import math
@@ -10,7 +14,13 @@ Segments = tuple[tuple["Width", int], ...]
 
 
 class Width:
-    """A number of channels; free to be chosen, or fixed. Once it is known to be made of others, they are its parts."""
+    """A number of channels: free to be chosen, or fixed.
+
+    Attributes:
+        size: in the whole network; None if open.
+        unit: channels that an axis gains if this width grows by one; the largest number, if it is in several axes.
+        parts: the widths it consists of, once it was cut or joined to others; else None.
+    """
 
     __slots__ = ("free", "parts", "size", "unit")
 
@@ -19,10 +29,10 @@ class Width:
         self.parts: Segments | None = None
 
     def narrowed(self, scale: float, fine: bool) -> int:
-        """scale x size on a grid of channels, of which `unit` come at a time.
+        """Return scale x size, rounded to a grid of channels, `unit` of which change at a time.
 
-        The grid has steps of 4 channels; 2 below 16 and 1 below 8, so that rounding changes a width by an eighth at
-        most. Fine, it has single channels and no least number of them.
+        The grid has steps of 4 channels, 2 below 16, and 1 below 8: rounding changes a width by an eighth at most.
+        With `fine` it has steps of one channel and no minimum.
         """
         if scale >= 1:
             return self.size
@@ -34,12 +44,12 @@ class Width:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Axis:
-    """One axis of a tensor: widths side by side, each so many times."""
+    """One axis of a tensor: segments (width, times) side by side."""
 
     segments: Segments
 
     def roots(self) -> list[tuple[Width, int]]:
-        """Segments of widths that have no parts, none empty."""
+        """Return the segments with each width replaced by its parts, down to widths without parts."""
         return _roots(self.segments)
 
     @property
@@ -52,56 +62,60 @@ class Axis:
         return any(width.free for width, _ in self.roots())
 
     def value(self, widths: Mapping[Width, int]) -> int | None:
-        """Its size where `widths` were chosen; None where that is open."""
+        """Return the axis' size at the chosen widths; None if it is open."""
         if self.size is None:
             return None
         return sum(widths.get(width, width.size) * times for width, times in self.roots())
 
     def each(self, times: int) -> "Axis":
-        """Every channel so many times."""
+        """Return an axis that has every channel `times` times: (a, b) -> (a, a, b, b)."""
         return Axis(tuple((width, n * times) for width, n in self.roots()))
 
     def repeated(self, times: int) -> "Axis":
-        """The whole axis so many times."""
+        """Return an axis that has the whole axis `times` times: (a, b) -> (a, b, a, b)."""
         roots = self.roots()
         return self.each(times) if len(roots) == 1 else Axis(tuple(roots) * times)
 
 
 def fixed(size: int | None) -> Axis:
+    """Return an axis that keeps its size."""
     return Axis(((Width(size, free=False), 1),))
 
 
 def free(size: int) -> Axis:
+    """Return an axis of one new width that may be chosen."""
     return Axis(((Width(size, free=True), 1),))
 
 
 def side_by_side(axes: Sequence[Axis]) -> Axis:
+    """Return the concatenation of axes."""
     return Axis(tuple(root for axis in axes for root in axis.roots()))
 
 
 def _roots(segments: Sequence[tuple[Width, int]]) -> list[tuple[Width, int]]:
-    found: list[tuple[Width, int]] = []
+    roots: list[tuple[Width, int]] = []
     for width, times in segments:
         inner = [(width, times)]
         if width.parts is not None:
-            width.parts = tuple(_roots(width.parts))  # the next to ask has a shorter way
+            width.parts = tuple(_roots(width.parts))  # shortens the next look-up
             inner = list(width.parts)
             inner = [(inner[0][0], inner[0][1] * times)] if len(inner) == 1 else inner * times
         for root, count in inner:
-            if found and found[-1][0] is root:
-                found[-1] = (root, found[-1][1] + count)
+            if roots and roots[-1][0] is root:
+                roots[-1] = (root, roots[-1][1] + count)
             else:
-                found.append((root, count))
-    return found
+                roots.append((root, count))
+    return roots
 
 
 def freeze(axis: Axis) -> None:
+    """Keep the axis' size in every branch."""
     for width, _ in axis.roots():
         width.free = False
 
 
 def join(one: Axis, other: Axis) -> None:
-    """From now on both have the same size; they must have it in the whole."""
+    """Make two axes equal in every branch; they must be equal in the whole."""
     if not (one.free or other.free):
         return
     if None in (one.size, other.size):
@@ -116,13 +130,13 @@ def join(one: Axis, other: Axis) -> None:
         head, top = _roots(head), _roots(top)
         if len(head) == len(top) == 1:
             _tie(head[0], top[0])
-        else:  # a cut went through a width, whose parts are compared next
+        else:  # a cut divided a width into parts, which are compared next
             left, right = head + left, top + right
         left, right = _roots(left), _roots(right)
 
 
 def _tie(one: tuple[Width, int], other: tuple[Width, int]) -> None:
-    """a, m times, is as long as b, n times: a = (n / g) p and b = (m / g) p."""
+    """Make m times a equal to n times b: a = (n / g) p and b = (m / g) p, with g = gcd(m, n) and a new width p."""
     (a, m), (b, n) = one, other
     if a is b:
         return
@@ -132,7 +146,7 @@ def _tie(one: tuple[Width, int], other: tuple[Width, int]) -> None:
 
 
 def _split(segments: list[tuple[Width, int]], at: int) -> tuple[list, list]:
-    """What comes before and after the first `at` channels; a width the cut goes through falls in two."""
+    """Return the segments of the first `at` channels and the rest. A width at the cut is divided into two parts."""
     head: list[tuple[Width, int]] = []
     rest = list(segments)
     while at:
@@ -150,9 +164,9 @@ def _split(segments: list[tuple[Width, int]], at: int) -> tuple[list, list]:
 
 
 def cut(axis: Axis, sizes: Sequence[int]) -> list[Axis]:
-    """Consecutive pieces of these sizes in the whole."""
+    """Return consecutive pieces of an axis, which have these sizes in the whole."""
     ends = [sum(sizes[: n + 1]) for n in range(len(sizes))]
-    for end in ends:  # first every cut, for a later one may change an earlier piece
+    for end in ends:  # make every cut first: a later one may change an earlier piece
         _split(axis.roots(), end)
     pieces, rest = [], axis.roots()
     for size in sizes:
@@ -162,7 +176,7 @@ def cut(axis: Axis, sizes: Sequence[int]) -> list[Axis]:
 
 
 def evenly(axis: Axis, count: int) -> Axis:
-    """One of `count` equal pieces; from now on the axis stays divisible by `count`."""
+    """Return one of `count` equal pieces; in every branch the axis stays divisible by `count`."""
     first, *others = cut(axis, [axis.size // count] * count)
     before = [root for piece in (first, *others) for root, _ in piece.roots()]
     for piece in others:
@@ -174,7 +188,7 @@ def evenly(axis: Axis, count: int) -> Axis:
 
 
 def groups(axis: Axis, members: int) -> Axis:
-    """The number of groups of so many channels each; from now on the axis consists of whole groups."""
+    """Return the number of groups of `members` channels; in every branch the axis consists of whole groups."""
     roots = axis.roots()
     if any(width.size * times % members for width, times in roots):
         freeze(axis)  # a group reaches from one width into the next

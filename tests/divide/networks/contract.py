@@ -4,9 +4,9 @@ import keras
 import numpy as np
 
 from dico_tf.divide.networks.cost import cost
+from dico_tf.divide.networks.division import Plan, plan
 from dico_tf.divide.networks.graph import functional
-from dico_tf.divide.networks.plan import Plan, plan
-from dico_tf.divide.networks.width_cost import Prices
+from dico_tf.divide.networks.width_cost import WidthCost
 
 
 def random_inputs(model: keras.Model, batch: int = 2):
@@ -44,7 +44,7 @@ def divided(model: keras.Model, splits: int = 2, budget: str = "params", **optio
 def checked(found: Plan, model: keras.Model) -> keras.Model:
     """A branch which answers, learns everywhere, and costs what was foretold."""
     branch = found.build("branch")
-    assert cost(branch) == found.branch == Prices(found.network)(found.widths)
+    assert cost(branch) == found.branch == WidthCost(found.network)(found.widths)
     assert branch.output_names == functional(model).output_names and branch.name == "branch"
     assert entrances(branch) == entrances(model)
     for answer, x in zip(keras.tree.flatten(branch(random_inputs(branch))), branch.outputs, strict=True):

@@ -9,8 +9,8 @@ import pytest
 
 from dico_tf.divide import divide_model
 from dico_tf.divide.networks.cost import cost
+from dico_tf.divide.networks.division import Plan, plan
 from dico_tf.divide.networks.graph import weightless
-from dico_tf.divide.networks.plan import Plan, plan
 from tests.divide.networks.contract import checked, divided, sizes
 
 SIZES = {"Xception": 71}

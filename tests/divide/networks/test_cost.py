@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from dico_tf.divide.networks.cost import Cost, cost
+from dico_tf.divide.networks.cost import NetworkCost, cost
 from dico_tf.divide.networks.graph import flat, weightless
 from dico_tf.errors import UserError
 from dico_tf.models.menu import PRESETS
@@ -33,7 +33,7 @@ def _model(*chain, shape=(8, 8, 4)):
     ],
 )
 def test_a_layer_costs_what_a_hand_counts(layer, params, macs):
-    assert cost(_model(layer)) == Cost(params=params, macs=macs)
+    assert cost(_model(layer)) == NetworkCost(params=params, macs=macs)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_a_layer_costs_what_a_hand_counts(layer, params, macs):
     ],
 )
 def test_a_layer_of_one_or_three_dimensions_costs_what_a_hand_counts(layer, shape, params, macs):
-    assert cost(_model(layer, shape=shape)) == Cost(params=params, macs=macs)
+    assert cost(_model(layer, shape=shape)) == NetworkCost(params=params, macs=macs)
 
 
 def test_an_image_may_come_channels_first():
@@ -110,14 +110,14 @@ def test_products_written_as_operations_are_counted():
 def test_a_shared_layer_computes_at_every_call_but_has_its_weights_once():
     x = keras.Input((4,))
     dense = layers.Dense(4)
-    assert cost(keras.Model(x, dense(dense(dense(x))))) == Cost(params=20, macs=3 * 16)
+    assert cost(keras.Model(x, dense(dense(dense(x))))) == NetworkCost(params=20, macs=3 * 16)
 
 
 def test_a_layer_outside_the_graph_costs_nothing():
     x = keras.Input((4,))
     hidden = layers.Dense(5)(x)
     layers.Dense(100)(hidden)
-    assert cost(keras.Model(x, hidden)) == Cost(params=25, macs=20)
+    assert cost(keras.Model(x, hidden)) == NetworkCost(params=25, macs=20)
 
 
 def test_a_network_inside_a_network_is_counted():
@@ -131,12 +131,12 @@ def test_a_network_inside_is_counted_at_the_size_it_is_called_with():
     image = keras.Input((8, 8, 4))
     pooled = layers.AveragePooling2D(2)(image)
     outer = keras.Model(image, [inner(image), inner(pooled)])
-    assert cost(outer) == Cost(params=3 * 3 * 4 * 6 + 6, macs=(64 + 16) * 3 * 3 * 4 * 6)
+    assert cost(outer) == NetworkCost(params=3 * 3 * 4 * 6 + 6, macs=(64 + 16) * 3 * 3 * 4 * 6)
 
 
 def test_an_open_size_leaves_the_multiply_adds_unknown():
     found = cost(_model(layers.Conv2D(6, 3, padding="same"), shape=(None, None, 4)))
-    assert found == Cost(params=3 * 3 * 4 * 6 + 6, macs=None)
+    assert found == NetworkCost(params=3 * 3 * 4 * 6 + 6, macs=None)
 
 
 def test_counting_makes_no_weights(monkeypatch):
@@ -161,7 +161,7 @@ def test_a_model_that_is_no_graph_cannot_be_counted():
         def call(self, x):
             return x
 
-    with pytest.raises(UserError, match=r"Own 'own\w*' is no functional or sequential Keras model.*keras.Model\("):
+    with pytest.raises(UserError, match=r"Own 'own\w*' is not a functional or sequential Keras model.*keras.Model\("):
         cost(Own())
-    with pytest.raises(UserError, match=r"has no shape yet; begin it with keras\.Input"):
+    with pytest.raises(UserError, match=r"has no input shape yet; begin it with keras\.Input"):
         cost(keras.Sequential([layers.Dense(2)]))

@@ -11,11 +11,11 @@ import pytest
 from keras import layers
 
 from dico_tf.divide import divide_model, narrows
-from dico_tf.divide.networks.architecture import read, written
+from dico_tf.divide.networks.architecture import from_dict, to_dict
 from dico_tf.divide.networks.cost import cost
+from dico_tf.divide.networks.division import plan
 from dico_tf.divide.networks.graph import weightless
-from dico_tf.divide.networks.plan import plan
-from dico_tf.divide.networks.width_cost import Prices
+from dico_tf.divide.networks.width_cost import WidthCost
 from dico_tf.divide.networks.width_tracing import RULES
 from dico_tf.errors import UserError
 from dico_tf.models.menu import PRESETS
@@ -41,7 +41,7 @@ def test_a_network_of_plain_widths_meets_its_budget(splits, budget):
 def test_no_choice_of_widths_is_nearer_where_the_budget_is_missed(splits, widths):
     whole = small(*widths)
     found = plan(whole, splits)
-    prices, target = Prices(found.network), cost(whole).params / splits
+    prices, target = WidthCost(found.network), cost(whole).params / splits
     every = itertools.product(*(range(1, width.size + 1) for width in found.network.widths))
     nearest = min(
         abs(prices(dict(zip(found.network.widths, point, strict=True))).params / target - 1) for point in every
@@ -67,9 +67,7 @@ def test_a_preset_can_be_divided_by_budget_too():
 def test_a_network_with_nothing_to_narrow_says_how_far_it_is_from_its_budget():
     branches = divide_model(keras.Sequential([keras.Input((8,)), layers.Dense(3)]), 4)
     assert len(branches) == 4 and not branches.plan.met and branches.plan.distance == 3
-    assert str(branches.plan) == (
-        "4 x 27 of 27 parameters: +300.00%, the nearest there is to a budget to be kept within 2.0%"
-    )
+    assert str(branches.plan) == ("4 x 27 of 27 parameters: +300.00%, the nearest possible; the tolerance is 2.0%")
 
 
 def test_dividing_by_one_changes_no_width():
@@ -192,8 +190,8 @@ def test_a_plan_can_be_made_again_from_the_architecture_alone():
     normalise = layers.Normalization(name="normalise")
     normalise.adapt(np.random.default_rng(0).normal(3, 2, (100, 8, 8, 3)))
     whole = keras.Model(image, small(24, 40)(normalise(image)), name="whole")
-    blueprint = json.loads(json.dumps(written(whole)))
-    first, again = plan(whole, 3), plan(read(blueprint), 3)
+    blueprint = json.loads(json.dumps(to_dict(whole)))
+    first, again = plan(whole, 3), plan(from_dict(blueprint), 3)
     assert (first.changes, first.branch, first.whole) == (again.changes, again.branch, again.whole)
     layer = again.build().get_layer("normalise")
     np.testing.assert_allclose(layer.mean, normalise.mean, rtol=1e-6)
@@ -248,12 +246,12 @@ def test_a_layer_of_ones_own_is_narrowed_by_the_width_in_its_config():
 
 def test_layers_can_be_taught(monkeypatch):
     monkeypatch.setattr("dico_tf.divide.networks.width_tracing.RULES", dict(RULES))
-    with pytest.raises(UserError, match=r"Scale 'scale' cannot be narrowed: .*teach it with @narrows\(Scale\)"):
+    with pytest.raises(UserError, match=r"Scale 'scale' cannot be narrowed: .*register a rule with @narrows\(Scale\)"):
         plan(around(Scale(name="scale")), 2)
 
     @narrows(Scale)
-    def alike(step):
-        return step.inputs[0]
+    def scale(call):
+        return call.inputs[0]
 
     _, branch = divided(around(Scale(name="scale")))
     assert branch.get_layer("scale").w.shape == (sizes(branch, "before")[0],)
@@ -278,7 +276,7 @@ def test_a_layer_that_cannot_be_narrowed_is_named(layer, said):
 def test_a_product_with_a_constant_is_named():
     x = keras.Input((8,))
     y = keras.ops.einsum("bc,cd->bd", layers.Dense(32)(x), np.ones((32, 16), "float32"))
-    with pytest.raises(UserError, match=r"Einsum 'einsum.*' cannot be narrowed: it multiplies with a constant; put it"):
+    with pytest.raises(UserError, match=r"Einsum 'einsum.*' cannot be narrowed: it multiplies by a constant; put it"):
         plan(keras.Model(x, layers.Dense(3)(y)), 2)
 
 
@@ -296,15 +294,15 @@ class Own(keras.Model):
 @pytest.mark.parametrize(
     ("model", "options", "said"),
     [
-        (Own, {}, r"Own 'own.*' is no functional or sequential Keras model"),
-        (lambda: keras.Sequential([layers.Dense(3)]), {}, r"has no shape yet; begin it with keras\.Input"),
-        (lambda: layers.Dense(3), {}, "Dense is no Keras model"),
-        (lambda: small(8), {"splits": 0}, "splits=0 cannot be; give a whole number from 1 to 32"),
-        (lambda: small(8), {"splits": 33}, "splits=33 cannot be"),
-        (lambda: small(8), {"splits": 2.0}, "splits=2.0 cannot be"),
-        (lambda: small(8), {"budget": "flops"}, "unknown budget 'flops'; give params or macs"),
-        (lambda: small(8), {"tolerance": -0.1}, "tolerance=-0.1 cannot be"),
-        (lambda: small(8), {"tolerance": 2}, "tolerance=2 cannot be"),
+        (Own, {}, r"Own 'own.*' is not a functional or sequential Keras model"),
+        (lambda: keras.Sequential([layers.Dense(3)]), {}, r"has no input shape yet; begin it with keras\.Input"),
+        (lambda: layers.Dense(3), {}, "expected a functional or sequential keras.Model, got Dense"),
+        (lambda: small(8), {"splits": 0}, "splits must be a whole number from 1 to 32, got 0"),
+        (lambda: small(8), {"splits": 33}, "splits must be .* got 33"),
+        (lambda: small(8), {"splits": 2.0}, "splits must be .* got 2.0"),
+        (lambda: small(8), {"budget": "flops"}, "budget must be params or macs, got 'flops'"),
+        (lambda: small(8), {"tolerance": -0.1}, "tolerance must be .* got -0.1"),
+        (lambda: small(8), {"tolerance": 2}, "tolerance must be .* got 2"),
         (lambda: keras.Sequential([keras.Input((4,)), layers.ReLU()], name="r"), {}, "'r' has no params to divide"),
     ],
 )

@@ -122,8 +122,8 @@ def test_channels_first_is_followed_as_well():
     x = layers.Conv2D(32, 3, data_format="channels_first", name="wide")(image)
     x = layers.BatchNormalization(axis=1)(x)
     x = layers.Dense(5)(layers.GlobalAveragePooling2D(data_format="channels_first")(x))
+    from dico_tf.divide.networks.division import plan
     from dico_tf.divide.networks.graph import weightless
-    from dico_tf.divide.networks.plan import plan
 
     found = plan(keras.Model(image, x), 2)  # no processor here convolves it
     assert weightless(found.build).get_layer("wide").output.shape[1] < 32
