@@ -152,9 +152,9 @@ def test_dividing_by_one_changes_nothing(name):
     assert PRESETS[name].divided(1) == PRESETS[name].divided(1, "macs", 32, 10) == PRESETS[name]
 
 
-def changes(model: str, splits: int, dataset: str = "imagenet2012", **more) -> dict:
-    report = audit.one(config.from_values({"model": model, "splits": splits, "dataset": dataset, **more}))
-    return {**report["changes"], **report["regularisation"]}
+def changes(model: str, splits: int) -> dict:
+    widths, rates = PRESETS[model].differences(PRESETS[model].divided(splits))
+    return {**widths, **rates}
 
 
 def test_imagenet_divisions_follow_the_published_rules():
@@ -169,9 +169,9 @@ def test_imagenet_divisions_follow_the_published_rules():
 
 
 def test_regularisation_is_divided_with_the_network():
-    assert changes("wrn_40_10", 4, "cifar100") == {"width": [10, 5], "dropout": [0.1, 0.025]}
-    assert changes("pyramidnet_272_a200", 4, "cifar100") == {"alpha": [200, 100], "shake_drop": [0.5, 0.25]}
-    assert changes("efficientnet_b3", 4, "cifar100")["dropout"] == [0.3, 0.15]
+    assert changes("wrn_40_10", 4) == {"width": [10, 5], "dropout": [0.1, 0.025]}
+    assert changes("pyramidnet_272_a200", 4) == {"alpha": [200, 100], "shake_drop": [0.5, 0.25]}
+    assert changes("efficientnet_b3", 4)["dropout"] == [0.3, 0.15]
     assert changes("se_resnext_101_64x4d_b", 4) == {"groups": [64, 16], "dropout": [0.2, 0.1]}
 
 

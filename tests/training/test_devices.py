@@ -42,7 +42,7 @@ def _ports(count: int) -> list[int]:
 def _assert_same(one: Path, other: Path) -> None:
     """Weights and scores to 2e-5: an activation at the edge of a ReLU may fall either way. Statistics to 5e-5."""
     a, b = np.load(one), np.load(other)
-    assert set(a.files) == set(b.files) and len(a.files) > 100
+    assert set(a.files) == set(b.files) and len(a.files) > 60
     for name in a.files:
         difference = float(np.abs(a[name].astype(np.float64) - b[name]).max())
         assert difference <= (5e-5 if "/moving_" in name else 2e-5), (name, difference)
@@ -58,6 +58,12 @@ def steps(tmp_path_factory) -> Path:
 
 def test_two_replicas_learn_what_one_device_learns(steps):
     _assert_same(steps / "one.npz", steps / "mirrored.npz")
+
+
+@pytest.mark.slow
+def test_two_replicas_of_a_preset_learn_what_one_device_learns(tmp_path):
+    _finish(_start("one,mirrored", tmp_path, "network='wrn_tiny'"))
+    _assert_same(tmp_path / "one.npz", tmp_path / "mirrored.npz")
 
 
 @pytest.mark.slow
@@ -82,12 +88,12 @@ def test_two_machines_learn_what_one_device_learns(steps, tmp_path):
         processes.append(_start("machine", tmp_path / str(index), TF_CONFIG=json.dumps(config)))
     _finish(*processes)
     _assert_same(steps / "one.npz", tmp_path / "0" / "machine.npz")
-    assert not list((tmp_path / "1").iterdir()), "only the chief writes"
+    assert not (tmp_path / "1" / "machine.npz").exists(), "only the chief writes"
 
 
 @pytest.mark.slow
 def test_clipping_sees_the_global_batch_on_two_replicas(tmp_path):
-    _finish(_start("one,mirrored", tmp_path, "clip_norm=0.5"))
+    _finish(_start("one,mirrored", tmp_path, "clip_norm=0.5", "network='wrn_tiny'"))
     _assert_same(tmp_path / "one.npz", tmp_path / "mirrored.npz")
 
 

@@ -22,7 +22,7 @@ from dico_tf.training.optimizers import SGD
 from dico_tf.training.strategy import devices
 
 STRATEGIES = {"one": "one", "mirrored": "mirrored", "fit": "mirrored", "machine": "multi_worker"}
-SETTINGS = {"views": ("crop+flip",), "weight_decay": 1e-2, "sync_batch_norm": True, "seed": 3}
+SETTINGS = {"network": "small", "views": ("crop+flip",), "weight_decay": 1e-2, "sync_batch_norm": True, "seed": 3}
 
 
 def images() -> Split:
@@ -32,6 +32,17 @@ def images() -> Split:
         labels=draw.integers(0, 10, 96),
         ids=np.arange(96).astype(str),
     )
+
+
+def small() -> keras.Model:
+    """Return a network with batch statistics, strides, and weights with and without decay."""
+    image = outputs = keras.Input((None, None, 3))
+    for n, stride in enumerate((1, 2, 2)):
+        outputs = keras.layers.Conv2D(16, 3, stride, padding="same", use_bias=False, name=f"conv_{n}")(outputs)
+        outputs = keras.layers.BatchNormalization(name=f"norm_{n}")(outputs)
+        outputs = keras.layers.ReLU(name=f"relu_{n}")(outputs)
+    outputs = keras.layers.GlobalAveragePooling2D(name="pool")(outputs)
+    return keras.Model(image, keras.layers.Dense(10, name="logits")(outputs), name="small")
 
 
 def own_loop(place, model, split: Split) -> None:
@@ -54,7 +65,10 @@ def take(how: str, folder: Path, settings: dict) -> None:
     place = devices(STRATEGIES[how])
     keras.utils.set_random_seed(7)
     with place.strategy.scope():
-        model = DiCo("wrn_tiny", 2, classes=10, image_size=16, **{**SETTINGS, **settings})
+        chosen = {**SETTINGS, **settings}
+        if (network := chosen.pop("network")) == "small":
+            small().save(network := str(folder / "small.keras"))
+        model = DiCo(network, 2, classes=10, image_size=16, **chosen)
         model.compile(SGD(0.1, momentum=0.9, nesterov=True, use_ema=True, ema_momentum=0.9))
         if not model.optimizer.built:
             model.optimizer.build(model.branch_variables)
