@@ -14,6 +14,7 @@ from dico_tf.models.menu import PRESETS
 from dico_tf.models.published import ROWS
 from dico_tf.training import build
 from dico_tf.training.optimizers import optimizer
+from tests.tiers import slow_but
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 RECIPES = sorted(path.stem for path in CONFIGS.glob("*.flags"))
@@ -57,9 +58,7 @@ _DEAR = {"cifar100_pyramidnet_272_a200", "cifar100_densenet_190_k40", "cifar100_
 _FIRST = _first_of_its_family() - _DEAR
 
 
-@pytest.mark.parametrize(
-    "stem", [pytest.param(s, marks=[] if s in _FIRST else pytest.mark.slow) for s in RECIPES if s != "quickstart"]
-)
+@pytest.mark.parametrize("stem", slow_but(_FIRST, [stem for stem in RECIPES if stem != "quickstart"]))
 def test_a_recipe_divides_its_network(stem):
     report = audit.one(read(stem))
     assert report["branches"][0]["params"] <= report["whole_params"]
@@ -103,7 +102,7 @@ def _train_two_steps(stem: str, eager: bool = False) -> tuple[int, bool, bool]:
     return int(model.step), bool(np.isfinite(history.history["loss"]).all()), changed
 
 
-@pytest.mark.parametrize("stem", _distinct())
+@pytest.mark.parametrize("stem", slow_but(("cifar10",), _distinct()))
 def test_a_recipe_trains_its_tiny_sibling(stem):
     """Of cosub's recipes one as a graph, which takes a transformer longer than its steps."""
     eager = stem != "imagenet_cosub" and ("cosub" in stem or "finetune" in stem)

@@ -18,13 +18,14 @@ from dico_tf.evaluation import segmentation_predictions
 from dico_tf.files import manifest, member_kinds, tables
 from tests.edge import workers
 from tests.fixtures import v0_data
+from tests.tiers import slow_but
 
 OLD = Path(__file__).parent / "fixtures" / "v0"
 RECORDED = json.loads((OLD / "recorded.json").read_text(encoding="utf-8"))
-QUICK = ("own", "independent")
+QUICK = ("own",)
 REFUSED = "cascade_aware"  # trained with the setting of this name, which was removed
 NAMES = [name for name in RECORDED["continued"] if name != REFUSED]
-RUNS = [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in NAMES]
+RUNS = slow_but(QUICK, NAMES)
 CLASSIFIERS = [name for name in NAMES if name != "video" and "segmentation" not in name]
 FOR_COMMITTEES = {
     "branches": ["runs/dico"], "members": ["runs/independent", "models", "export"], "scenes": ["models"],

@@ -65,6 +65,7 @@ def test_predict_gives_float32_logits_of_every_branch(name, splits):
     assert (logits.dtype, logits.shape) == (np.float32, (COUNT, splits, CLASSES))
 
 
+@pytest.mark.slow
 def test_a_saved_model_answers_and_goes_on_training_as_the_original_does(tmp_path):
     model = dico(eager=False, **AUGMENTED)
     data = {"batch_size": 4, "shuffle": False, "verbose": 0}
@@ -90,6 +91,7 @@ def test_a_saved_model_answers_and_goes_on_training_as_the_original_does(tmp_pat
     assert same([v.numpy() for v in model.optimizer.variables], [v.numpy() for v in loaded.optimizer.variables])
 
 
+@pytest.mark.slow
 def test_plain_fit_numbers_images_by_position():
     numbered = {"image": IMAGES, "label": LABELS, "index": np.arange(COUNT)}
     sets = [tf.data.Dataset.from_tensor_slices(x).batch(4) for x in (numbered, (IMAGES, LABELS))]
@@ -163,6 +165,7 @@ def test_without_anything_to_agree_on_the_agreement_is_0(settings):
     assert found["loss"] == pytest.approx(sum(found[f"branch_{s}_loss"] for s in range(model.splits)), rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", ["together", "independent"])
 def test_independent_branches_do_not_learn_from_each_other(training):
     found = []
@@ -175,6 +178,7 @@ def test_independent_branches_do_not_learn_from_each_other(training):
     assert same(*found) is (training == "independent")
 
 
+@pytest.mark.slow
 def test_independent_branches_take_an_order_each():
     orders = np.stack([np.arange(COUNT), np.arange(COUNT)[::-1]], axis=1)
     settings = {"training": "independent", "clip_norm": 0.5, "weight_decay": 1e-3, **AUGMENTED}
@@ -196,6 +200,7 @@ def test_an_order_each_needs_numbers_and_independent_training():
         step(dico(training="independent"), {"image": data["image"], "label": data["label"]})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("eager", [True, False])
 def test_single_batches_count_on(eager):
     model = dico(splits=1, eager=eager, **AUGMENTED)
@@ -259,6 +264,7 @@ def test_weight_decay_pulls_at_kernels_and_gammas_only_and_is_not_clipped():
     assert kinds == {"kernel", "gamma", "bias", "beta"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_trains_and_answers_in_float32(precision):
     model = dico(dtype=precision, clip_norm=1.0, weight_decay=1e-3)

@@ -80,6 +80,7 @@ def test_whole_networks_are_scored_as_a_segmenters(pair):
     assert float(losses[0, 0]) == float(total[0]) == pytest.approx(float(expected[0]))
 
 
+@pytest.mark.slow
 def test_a_step_sees_every_crop_twice_and_tells_how_far_submodels_are_apart():
     model = submodels(splits=2)
     images, masks = made(4)
@@ -104,6 +105,7 @@ def test_an_image_without_any_class_changes_no_weight():
     assert all(np.array_equal(a, b.numpy()) for a, b in zip(before, model.branch_variables, strict=True))
 
 
+@pytest.mark.slow
 def test_a_saved_one_answers_the_same_of_any_size(pair, tmp_path):
     pair.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")

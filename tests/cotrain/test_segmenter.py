@@ -129,6 +129,7 @@ def test_no_pixel_has_no_score():
     assert float(found.result()) == float(found.accuracy()) == 0
 
 
+@pytest.mark.slow
 def test_branches_learn_classes_of_pixels():
     model = segmenter(weight_decay=1e-4)
     model.compile(keras.optimizers.Adam(3e-3), run_eagerly=True)
@@ -161,6 +162,7 @@ def test_the_second_head_is_learned_and_kept_but_not_asked():
     assert set(variables.weights(without)) == {name for name in names if "auxiliary" not in name}
 
 
+@pytest.mark.slow
 def test_pieces_of_a_batch_learn_what_the_batch_does():
     """Without batch statistics and dropout; shares are counted over the whole batch."""
     images, masks = made(4)

@@ -203,6 +203,7 @@ def gradients(model) -> list[np.ndarray]:
     return [np.asarray(g) for g in model.learn(inputs(model))[1]]
 
 
+@pytest.mark.slow
 def test_where_nothing_is_dropped_half_the_plain_gradient_is_left():
     ours, plain = submodels(), submodels(kind=DiCo, target="binary")
     for model in (ours, plain):
@@ -260,6 +261,7 @@ def test_training_rows_say_how_far_submodels_are_apart_and_evaluations_do_not():
     assert model.results()["submodels_apart"] == pytest.approx((0.3 + 0.4 + 0.3 + 0 + 0 + 0.4) / 6, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_saved_model_goes_on_as_the_original_does(tmp_path):
     model = submodels(mixup=0.3, label_weight=0.4, drop_form="efficient", rate=0.3)
     model.train_step(batch())

@@ -81,6 +81,7 @@ def test_array_records_stream_as_well(prepared, cache, little_memory, tmp_path):
         np.testing.assert_array_equal(split.labels, same.labels[order])
 
 
+@pytest.mark.slow
 def test_cifar10_streams_as_it_is_in_memory(shared_data, cache, monkeypatch):
     folder = shared_data / "tfds"
     whole = _load(folder, "cifar10", 0).splits["train"]

@@ -22,6 +22,7 @@ def _load(dataset, **options):
     return sources.load(Data(dataset=dataset, **options), seed=0)
 
 
+@pytest.mark.slow
 def test_cifar10_is_whole_and_its_images_have_the_official_mean(shared_data):
     found = _load("cifar10", data_dir=str(shared_data / "tfds"))
     train, test = found.splits["train"], found.splits["test"]

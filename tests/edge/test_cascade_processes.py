@@ -15,6 +15,8 @@ from dico_tf.edge import Client
 from dico_tf.files import manifest
 from tests.edge import exports, gateways, workers
 
+pytestmark = pytest.mark.slow  # trains or starts several processes
+
 NAMES = ("branch_0", "branch_1")
 IMAGES = exports.images(24)
 FIRST = dict(zip(NAMES, (0, 1), strict=True))  # seeds of the networks

@@ -83,6 +83,7 @@ def test_one_command_starts_all_and_answers_as_the_files_do_and_survives_a_membe
     assert not any(map(alive, pids.values()))
 
 
+@pytest.mark.slow
 def test_a_new_export_is_taken_by_all_and_no_answer_mixes_two(tmp_path):
     path = exports.small(tmp_path)
     with local(path) as found, Client(found.grpc) as client:

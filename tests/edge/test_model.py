@@ -24,6 +24,7 @@ def soon():
     return time.monotonic() + 60
 
 
+@pytest.mark.slow
 def test_a_file_of_another_batch_size_answers_any_number_alike(tmp_path):
     fours, ones = loaded(tmp_path / "a", exports.branch(batch=4)), loaded(tmp_path / "b", exports.branch())
     for count in (1, 3, 4, 5):

@@ -56,6 +56,7 @@ def test_its_faults_are_a_members_faults(both, word, said):
     assert told.probabilities == pytest.approx(expected(["branch_0"]), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_it_is_ready_when_a_version_is_available(both):
     assert story(both, "unready")[1] == ["branch_0"]
     assert story(both, "right", model="another")[1] == ["branch_0"]

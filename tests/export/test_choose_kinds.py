@@ -137,6 +137,7 @@ def test_all_branches_fall_back_where_they_lose_too_much_together(fake):
     assert len(said) == 1 and "the branches together as int8 loses 10.00 points" in said[0]
 
 
+@pytest.mark.slow
 def test_a_network_that_litert_does_not_know_is_refused_by_the_operation(tmp_path):
     import tensorflow as tf
 

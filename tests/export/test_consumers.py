@@ -110,6 +110,7 @@ def test_the_c_api_answers_as_keras_does(infer, exported, expected, name):
         assert found == pytest.approx(logits[:batch], **ERROR)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [pytest.param("branch_0", marks=pytest.mark.slow), "committee"])
 def test_a_session_that_knows_no_keras_answers_every_signature(exported, expected, tmp_path, name):
     encoded = [photo(kind, seed) for seed, kind in enumerate(("JPEG", "PNG", "JPEG"))]

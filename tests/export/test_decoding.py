@@ -136,6 +136,7 @@ def test_a_small_file_that_says_it_is_huge_is_refused():
         decoding.squares(tf.constant([bytes(content)]), 32, 32)
 
 
+@pytest.mark.slow
 def test_random_sides_and_sizes_agree_too():
     for _ in range(60):
         size = int(DRAW.integers(8, 70))

@@ -157,6 +157,7 @@ def graphs(photos, run, tmp_path_factory):
     return assemblies.made(folder, members, photos, models.CLASSES, **RULES)
 
 
+@pytest.mark.slow
 def test_what_tensorflow_knows_is_converted_and_stops_early_in_one_graph_too(graphs, run, tmp_path, capsys):
     assert "one SavedModel with the cascade inside" in assembled(graphs, tmp_path / "o", capsys)
     manifest.verify(manifest.load(tmp_path / "o"))
@@ -215,6 +216,7 @@ def _dico(run, path):
     return path
 
 
+@pytest.mark.slow
 def test_real_mobilenets_decide_about_photos_as_the_search_did(shared_data, tmp_path, capsys):
     """Three sizes of picture, quantised, with a background class, of probabilities in steps of 1/256."""
     lines = (shared_data / "nips17/labels.csv").read_text().splitlines()[:61]

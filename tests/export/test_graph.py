@@ -14,15 +14,16 @@ from dico_tf.evaluation.averaging import combine, softmax
 from dico_tf.export import convert, graph, litert, saved_model
 from dico_tf.models.menu import PRESETS
 from tests.export import networks
+from tests.tiers import slow_but
 
 TINY = [name for name in PRESETS if PRESETS[name].tiny and PRESETS[name].task == "classification"]
 IMAGES = networks.images(3, np.random.default_rng(0))
 
 
-QUICK = ("wrn_tiny", "vit_tiny")  # groups have a test of their own below
+QUICK = ("wrn_tiny",)  # groups have a test of their own below
 
 
-@pytest.fixture(scope="module", params=[pytest.param(n, marks=[] if n in QUICK else pytest.mark.slow) for n in TINY])
+@pytest.fixture(scope="module", params=slow_but(QUICK, TINY))
 def branch(request):
     return networks.branch(request.param)
 
@@ -74,6 +75,7 @@ def test_float16_rounds_weights_and_nothing_worse(branch, folder, tmp_path):
     assert np.sqrt((difference**2).mean()) < 0.005 and abs(difference).max() < 0.015  # docs/export.md has the measured
 
 
+@pytest.mark.slow
 def test_groups_stay_one_convolution_each():
     network = PRESETS["resnext_tiny"].divided(2).build(32, 7)
     interpreter = Interpreter(model_content=convert.network_to_tflite(network))
@@ -101,6 +103,7 @@ def test_a_branch_gives_its_own_logits_whatever_its_committee_averages(average):
     assert found["logits"].numpy() == pytest.approx(np.asarray(branch(IMAGES)), abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("average", ["logits", "probs"])
 def test_an_int8_committee_rounds_no_probability(average, tmp_path):
     branches = [networks.branch("wrn_tiny", seed) for seed in (1, 2)]

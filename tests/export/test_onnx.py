@@ -11,6 +11,7 @@ from dico_tf.export.formats.format import installed
 from dico_tf.export.formats.registry import load
 from dico_tf.models.menu import PRESETS
 from tests.export import networks
+from tests.tiers import slow_but
 
 needed = pytest.mark.skipif(
     not all(map(installed, load("onnx").packages)),
@@ -46,7 +47,7 @@ def path(branch, tmp_path_factory):
 
 
 @needed
-@pytest.mark.parametrize("preset", [pytest.param(n, marks=[] if n in QUICK else pytest.mark.slow) for n in TINY])
+@pytest.mark.parametrize("preset", slow_but(QUICK, TINY))
 def test_a_branch_of_every_family_answers_as_keras_does(preset, tmp_path):
     branch = networks.branch(preset)
     path = written(tmp_path, branch)

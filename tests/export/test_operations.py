@@ -13,6 +13,7 @@ from dico_tf.export.formats.format import Job
 from dico_tf.export.formats.tflite import FORMAT as TFLITE
 from dico_tf.files import manifest
 from tests.export import networks
+from tests.tiers import slow_but
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3)).astype(np.uint8)
 
@@ -52,7 +53,7 @@ def frozen(folder, batch: int) -> convert.Frozen:
     return convert.freeze(tf.saved_model.load(str(folder)), batch or None)
 
 
-@pytest.mark.parametrize("kind", manifest.LITERT)
+@pytest.mark.parametrize("kind", slow_but(("float32", "int8"), manifest.LITERT))
 def test_every_kind_of_file_runs_and_answers_about_the_same(network, kind, tmp_path):
     made, folder = network
     path = tmp_path / f"{kind}.tflite"
@@ -74,6 +75,7 @@ def test_one_picture_a_call_is_one_piece_for_the_fast_kernels(network, tmp_path)
     assert [details["op_name"] for details in interpreter._get_ops_details()].count("DELEGATE") == 1
 
 
+@pytest.mark.slow
 def test_files_of_any_batch_and_of_eight_answer_alike(network, tmp_path):
     made, folder = network
     expected = np.asarray(made(IMAGES[:11].astype(np.float32)))

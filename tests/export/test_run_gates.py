@@ -23,6 +23,8 @@ from dico_tf.training.build import trained_run
 from tests.export.conftest import ROOT, script
 from tests.export.test_consumers import HERE, NOISE
 
+pytestmark = pytest.mark.slow  # trains or starts several processes
+
 ORDER = ("branch_1", "branch_0")
 
 

@@ -132,6 +132,7 @@ def test_every_branch_of_every_block_and_step_draws_anew(compiled):
     assert len(flat) == 4 * 8 and len(set(flat)) == len(flat)
 
 
+@pytest.mark.slow
 def test_a_seed_repeats_all_choices():
     runs = []
     for seed in (1, 1, 2):
@@ -165,6 +166,7 @@ def test_gradients_of_a_step_that_xla_compiles_reach_the_rows_that_were_computed
     assert np.all(np.delete(of_x, kept, axis=0) == 1)
 
 
+@pytest.mark.slow
 def test_products_of_a_transformer_are_of_k_rows():
     """What a traced pass multiplies: with k of b rows, k / b of the residual branches' work."""
     work = {}

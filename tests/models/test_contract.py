@@ -7,10 +7,10 @@ import tensorflow as tf
 
 from dico_tf.config.validation import SMALLEST
 from dico_tf.models.menu import PRESETS
+from tests.tiers import slow_but
 
 TINY = [name for name in PRESETS if PRESETS[name].tiny]
-SLOW = ("upernet_swin_mini", "upernet_convnext_mini")  # whose parts others show
-SHOWN = [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in TINY]
+QUICK = ("wrn_tiny", "vit_tiny", "deeplabv3_tiny", "x3d_tiny")  # one of each kind of answer
 
 
 def pictures(name: str) -> np.ndarray:
@@ -30,7 +30,7 @@ def test_every_family_has_a_tiny_preset():
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
-@pytest.mark.parametrize("name", SHOWN)
+@pytest.mark.parametrize("name", slow_but(QUICK, TINY))
 def test_it_takes_raw_pixels_and_answers_in_float32(name, policy):
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
@@ -44,14 +44,14 @@ def test_it_takes_raw_pixels_and_answers_in_float32(name, policy):
     assert np.isfinite(logits).all()
 
 
-@pytest.mark.parametrize("name", SHOWN)
+@pytest.mark.parametrize("name", slow_but(QUICK, TINY))
 def test_the_smallest_pictures_leave_every_layer_pixels(name):
     rule = "published" if 2 in PRESETS[name].spec.splits else "params"
     branch = PRESETS[name].divided(2, rule, SMALLEST, 7)
     assert branch.build(SMALLEST, 7).output_shape == (None, *answer(name, SMALLEST))
 
 
-@pytest.mark.parametrize("name", SHOWN)
+@pytest.mark.parametrize("name", slow_but(QUICK, TINY))
 def test_every_variable_learns_once_the_last_gammas_are_awake(name):
     model = PRESETS[name].build(32, 7)
     for variable in model.trainable_variables:
@@ -65,7 +65,7 @@ def test_every_variable_learns_once_the_last_gammas_are_awake(name):
         assert gradient is not None and np.isfinite(tf.convert_to_tensor(gradient)).all(), variable.path
 
 
-@pytest.mark.parametrize("name", SHOWN)
+@pytest.mark.parametrize("name", slow_but(QUICK, TINY))
 def test_a_saved_network_answers_the_same(name, tmp_path):
     model = PRESETS[name].build(32, 7)
     model.save(tmp_path / "model.keras")

@@ -12,6 +12,7 @@ from dico_tf.errors import UserError
 from dico_tf.models import deeplab
 from dico_tf.models.deeplab import Spec
 from dico_tf.models.menu import PRESETS
+from tests.tiers import slow_but
 
 # classes: trainable parameters without and with the auxiliary head, of torchvision's structure
 PARAMETERS = {
@@ -34,7 +35,7 @@ def _named(depth: str, stride: int = 16):
     return PRESETS[f"deeplabv3_resnet_{depth}{'_os8' if stride == 8 else ''}"]
 
 
-@pytest.mark.parametrize(("depth", "classes"), PARAMETERS)
+@pytest.mark.parametrize(("depth", "classes"), slow_but(list(PARAMETERS)[:1], PARAMETERS))
 def test_parameters_are_torchvisions_to_the_unit(depth, classes):
     for stride in (16, 8):
         preset = _named(depth, stride)
@@ -54,6 +55,7 @@ def _check_gmacs(depth: str, column: int) -> None:
         assert found == pytest.approx(row[column], rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("depth", "column"), [("50", 0), ("101", 1)])
 def test_multiply_adds_are_those_of_the_sheet(depth, column):
     _check_gmacs(depth, column)
@@ -90,7 +92,7 @@ def float64():
     keras.config.set_dtype_policy(before[0])
 
 
-@pytest.mark.parametrize("sides", [(64, 64), (65, 97), (50, 75)])
+@pytest.mark.parametrize("sides", [(65, 97), *(pytest.param(s, marks=pytest.mark.slow) for s in ((64, 64), (50, 75)))])
 def test_a_dilated_backbone_sees_what_the_striding_one_sees_and_more(float64, sides):
     image = np.random.default_rng(1).normal(size=(2, *sides, 3))
     models = {s: _backbone(dataclasses.replace(SMALL, output_stride=s)) for s in (32, 16, 8)}

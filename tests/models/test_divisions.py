@@ -10,6 +10,7 @@ from dico_tf.errors import UserError
 from dico_tf.models import audit
 from dico_tf.models.menu import FAMILIES, PRESETS, REGULARISERS
 from tests.models.write_goldens import PATH, entries, entry
+from tests.tiers import slow_but
 
 GOLDENS = json.loads(PATH.read_text())["divisions"]
 # model, S: total parameters and multiply-adds (G) on CIFAR-100
@@ -95,7 +96,7 @@ def _counted(rows, classes):
         yield model, splits, splits * branch.params, gmacs and splits * branch.macs / 1e9
 
 
-@pytest.mark.parametrize("family", [f.__name__.rsplit(".", 1)[1] for f in FAMILIES])
+@pytest.mark.parametrize("family", slow_but(("wrn", "resnext"), [f.__name__.rsplit(".", 1)[1] for f in FAMILIES]))
 def test_published_cifar_rows_are_met_to_the_last_parameter(family):
     mine = {name for name in PRESETS if PRESETS[name].family.__name__.endswith(f".{family}")}
     for published, classes in ((CIFAR100, 100), (CIFAR10, 10)):
@@ -111,7 +112,7 @@ def test_every_cifar_family_has_a_published_row():
     assert seen == {preset.family.__name__ for preset in divided if preset.layout(32) == "cifar"}
 
 
-@pytest.mark.parametrize(("model", "mparams", "statistics", "gmacs", "size"), IMAGENET)
+@pytest.mark.parametrize(("model", "mparams", "statistics", "gmacs", "size"), slow_but(IMAGENET[:1], IMAGENET))
 def test_published_imagenet_sizes_are_met_within_a_hundredth(model, mparams, statistics, gmacs, size):
     cost = PRESETS[model].cost(size, 1000)
     params = cost.params + (cost.running if statistics else 0)
@@ -123,6 +124,7 @@ def test_published_imagenet_sizes_are_met_within_a_hundredth(model, mparams, sta
 PLAIN = [("resnet_101", 44_549_160, 7.801), ("resnet_152", 60_192_808, 11.514), ("resnet_200", 64_673_832, 15.007)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "params", "gmacs"), PLAIN)
 def test_plain_resnets_cost_what_is_counted_of_them(model, params, gmacs):
     cost = PRESETS[f"{model}_plain"].cost(224, 1000)
@@ -210,16 +212,12 @@ BUDGETS = [
     ("wrn_10_4", 3), ("wrn_16_8", 32), ("resnet_56", 3), ("resnext_29_8x64d", 5), ("densenet_190_k40", 7),
     ("pyramidnet_164_a270", 3), ("shake_26_2x96d", 6), ("efficientnet_b0", 7), ("vit_tiny", 2), ("vit_tiny", 4),
 ]  # fmt: skip
-QUICK = [("wrn_10_4", 3), ("resnext_29_8x64d", 5), ("vit_tiny", 2)]
+QUICK = [("wrn_10_4", 3, "params"), ("wrn_10_4", 3, "macs"), ("vit_tiny", 2, "params")]
 
 
 @pytest.mark.parametrize(
     ("model", "splits", "division"),
-    [
-        pytest.param(*row, division, marks=[] if row in QUICK else pytest.mark.slow)
-        for row in BUDGETS
-        for division in ("params", "macs")
-    ],
+    slow_but(QUICK, [(*row, division) for row in BUDGETS for division in ("params", "macs")]),
 )
 def test_any_number_of_branches_meets_a_budget(model, splits, division):
     asked = {"model": model, "splits": splits, "dataset": "cifar100", "division": division}
@@ -236,6 +234,7 @@ def test_a_budget_divides_regularisation_as_the_published_rule_does(family):
         assert getattr(by_rule, name, 0) == getattr(by_budget, name, 0)
 
 
+@pytest.mark.slow
 def test_widths_of_a_budget_lie_on_the_grid_and_groups_are_whole():
     branch = PRESETS["resnext_29_8x64d"].divided(3, "params", 32, 10).build(32, 10)
     for layer in branch.layers:
@@ -245,6 +244,7 @@ def test_widths_of_a_budget_lie_on_the_grid_and_groups_are_whole():
             assert layer.filters % layer.groups == layer.input.shape[-1] % layer.groups == 0
 
 
+@pytest.mark.slow
 def test_what_a_grid_cannot_meet_comes_with_its_distance():
     asked = {"model": "wrn_tiny", "splits": 32, "dataset": "cifar100", "division": "params"}
     report = audit.one(config.from_values(asked))
@@ -252,6 +252,7 @@ def test_what_a_grid_cannot_meet_comes_with_its_distance():
     assert f"by params, {100 * report['distance']:+.2f}% from the whole's" in audit.describe(report)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("division", ["params", "macs"])
 def test_stages_step_by_themselves_where_the_path_passes_the_budget(division):
     asked = {"model": "resnet_20", "splits": 8, "dataset": "cifar100", "division": division}
@@ -274,6 +275,7 @@ def test_stages_of_one_width_halve_their_maps_all_the_same(family):
     assert len(sides) == len(even.planes)
 
 
+@pytest.mark.slow
 def test_the_table_stands_beside_the_published_figures():
     lines = audit.table(config.from_values({"dataset": "cifar100"}))
     head, rule = next(lines), next(lines)

@@ -77,6 +77,7 @@ def checkpoint(tmp_path, monkeypatch):
     return write
 
 
+@pytest.mark.slow
 def test_a_member_is_built_in_the_form_that_the_names_of_its_weights_tell(checkpoint):
     for form, renamed in (("tf_", None), ("", SYMMETRIC)):
         model = checkpoint(f"{form}efficientnet_tiny", renamed)

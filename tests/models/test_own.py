@@ -45,6 +45,7 @@ def test_branches_cost_what_the_whole_does_and_answer_logits_of_raw_pixels(file)
     assert [tensor.name for branch in model.branches for tensor in branch.inputs] == ["image", "image"]
 
 
+@pytest.mark.slow
 def test_it_trains_and_is_saved_without_the_file(file, tmp_path):
     model = DiCo(model=file, splits=2, classes=4, image_size=16, views=["flip"])
     model.compile(keras.optimizers.SGD(0.05))
@@ -55,6 +56,7 @@ def test_it_trains_and_is_saved_without_the_file(file, tmp_path):
     assert np.array_equal(again.predict(IMAGES, verbose=0), model.predict(IMAGES, verbose=0))
 
 
+@pytest.mark.slow
 def test_the_audit_is_a_presets(file):
     asked = {"model": file, "splits": 3, "dataset": "mine", "image_size": 16, "classes": 9, "division": "macs"}
     report = audit.one(config.from_values(asked))
@@ -65,6 +67,7 @@ def test_the_audit_is_a_presets(file):
     assert "divided by 3 (by macs" in audit.describe(report)
 
 
+@pytest.mark.slow
 def test_without_a_published_rule_the_budget_is_parameters(file):
     report = audit.one(config.from_values({"model": file, "splits": 2, "dataset": "digits"}))
     assert report["division"] == "params" and abs(report["distance"]) <= 0.02

@@ -102,6 +102,7 @@ def test_the_backbone_is_named_as_in_its_classifier(name):
     assert {layer for layer, *_ in both[1] - both[0]} == {"norm", "logits"}
 
 
+@pytest.mark.slow
 def test_a_budget_narrows_backbone_and_head_together():
     whole = PRESETS["upernet_vit_tiny"]
     branch = whole.divided(2, "params", 128, 11)

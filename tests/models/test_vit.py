@@ -12,6 +12,7 @@ from dico_tf.errors import UserError
 from dico_tf.layers.stochastic_depth import droppings
 from dico_tf.models import vit
 from dico_tf.models.menu import PRESETS
+from tests.tiers import slow_but
 
 # preset: parameters with 1,000 classes, giga multiply-adds at 224 where they are published
 SIZES = {
@@ -150,7 +151,10 @@ def test_nothing_is_published_of_dividing_one():
         PRESETS["vit_b_16"].divided(2)
 
 
-@pytest.mark.parametrize(("name", "splits"), [("vit_s_16", 2), ("vit_b_16", 3), ("vit_b_16", 8), ("vit_h_14", 4)])
+BUDGETS = [("vit_s_16", 2), ("vit_b_16", 3), ("vit_b_16", 8), ("vit_h_14", 4)]
+
+
+@pytest.mark.parametrize(("name", "splits"), slow_but(BUDGETS[:1], BUDGETS))
 @pytest.mark.parametrize("division", ["params", "macs"])
 def test_whole_heads_divide_it_within_a_budget(name, splits, division):
     whole = PRESETS[name]

@@ -8,6 +8,7 @@ from dico_tf.errors import UserError
 from dico_tf.models import timm_names, torch_weights
 from dico_tf.models.menu import PRESETS
 from dico_tf.models.weight_matching import Block, Entry, blocks, match
+from tests.tiers import slow_but
 
 MATCHED = [p for p in PRESETS.values() if p.family_name not in timm_names.TABLES]  # the others are found by name
 # refused for clips; of what segments on transformers no checkpoints are read
@@ -52,7 +53,7 @@ def _convolutions_as_dense(arrays):
 
 
 @pytest.mark.parametrize("change", [dict, _dense_as_convolutions, _convolutions_as_dense])
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", slow_but(TINY[:2], TINY))
 def test_what_is_written_down_comes_back(name, change):
     model, other = _build(name, 1), _build(name, 2)
     assert torch_weights.carry([change(_written(model))], [other]) == torch_weights.Carried([], [])

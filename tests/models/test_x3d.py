@@ -39,6 +39,7 @@ def built(name: str, classes: int = 400) -> keras.Model:
 LARGE = [pytest.param(name, marks=pytest.mark.slow) for name in ("x3d_l", "x3d_xl")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["x3d_m", *LARGE])
 def test_parameters_are_met_to_the_last_one_in_both_forms(name):
     for shortcut, (first, second, running) in zip(("pytorchvideo", "slowfast"), COUNTS[name], strict=True):
@@ -54,6 +55,7 @@ def test_xs_s_and_m_are_one_network_at_three_shapes_of_clips():
     assert shapes == [[4, 12, 160], [13, 6, 160], [16, 5, 224]] and specs[0] == specs[1] == specs[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["x3d_xs", "x3d_s", "x3d_m", *LARGE])
 def test_multiply_adds_are_met_at_both_crops(name):
     train, larger, test = GMACS[name]
@@ -142,6 +144,7 @@ def test_the_family_takes_two_forms_only():
         x3d.Spec(frames=4, rate=1, crop=32, shortcut="none")
 
 
+@pytest.mark.slow
 def test_s_branches_cost_up_to_a_sixth_more_than_the_whole():
     for splits in (2, 4):
         whole, branch = PRESETS["x3d_m"], PRESETS["x3d_m"].divided(splits)

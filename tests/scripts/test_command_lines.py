@@ -121,6 +121,7 @@ def test_a_network_is_not_divided_by_a_number_it_has_no_rule_for(here):
     assert status == 2 and "--splits=3" in message and "published: 1, 2, 4, 8 and 16" in message
 
 
+@pytest.mark.slow
 def test_divide_prints_one_json_object_last():
     words = ["--model=wrn_28_10", "--splits=4", "--dataset=cifar100", "--weight_decay_division=linear", "--json"]
     ended = run("divide.py", *words)

@@ -42,7 +42,7 @@ def _ports(count: int) -> list[int]:
 def _assert_same(one: Path, other: Path) -> None:
     """Weights and scores to 2e-5: an activation at the edge of a ReLU may fall either way. Statistics to 5e-5."""
     a, b = np.load(one), np.load(other)
-    assert set(a.files) == set(b.files) and len(a.files) > 60
+    assert set(a.files) == set(b.files) and len(a.files) > 50
     for name in a.files:
         difference = float(np.abs(a[name].astype(np.float64) - b[name]).max())
         assert difference <= (5e-5 if "/moving_" in name else 2e-5), (name, difference)

@@ -10,6 +10,8 @@ from dico_tf.config import from_values
 from dico_tf.data.class_counts import class_counts
 from dico_tf.training import build
 
+pytestmark = pytest.mark.slow  # trains or starts several processes
+
 WORDS = [
     "--dataset=digits", "--model=wrn_tiny", "--splits=2", "--image_size=16", "--batch_size=256", "--lr=0.05",
     "--validation=100", "--views=crop", "--seed=4",

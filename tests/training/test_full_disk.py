@@ -15,6 +15,7 @@ RECIPE = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_is_one_message_and_leaves_the_last_checkpoint(here, tmp_path, monkeypatch):
     folder = tmp_path / "disk"
     with small_disk(folder) as fill:

@@ -94,6 +94,7 @@ def _model() -> DiCo:
     return model
 
 
+@pytest.mark.slow
 def test_branches_train_with_it_and_a_step_goes_on_where_it_was_left():
     draw = np.random.default_rng(0)
     batch = {"image": draw.integers(0, 256, (4, 32, 32, 3), np.uint8), "label": np.arange(4) % 3}

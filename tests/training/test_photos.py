@@ -23,6 +23,8 @@ from dico_tf.training.loop import Loop
 from dico_tf.training.run import train
 from tests.data import streets
 
+pytestmark = pytest.mark.slow  # trains or starts several processes
+
 SIZE = 72  # above 64: evaluation takes the centre of a picture resized to 82
 
 

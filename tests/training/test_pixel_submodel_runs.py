@@ -20,6 +20,8 @@ from dico_tf.training import build, variables, workdir
 from tests.data import scenery
 from tests.training.test_segmentation_runs import called
 
+pytestmark = pytest.mark.slow  # trains or starts several processes
+
 DIGITS = {"model": "vit_tiny", "image_size": 16}
 FACTS = {"class_names": list("0123456789"), "image_size": 16, "mean": (0.5,) * 3, "std": (0.25,) * 3}
 SCENES = [

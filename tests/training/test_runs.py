@@ -185,6 +185,7 @@ def test_evaluate_refuses_a_split_there_is_none_of(digits, here):
     assert (status, out) == (2, "") and err.startswith("evaluate.py: --split=val: digits has no such images")
 
 
+@pytest.mark.slow
 def test_predict_says_classes_branches_and_their_disagreement(averaged, tmp_path):
     folder, _ = averaged
     for name, brightness in (("noon.png", 140), ("midnight.png", 0)):
@@ -266,6 +267,7 @@ def test_a_folder_of_one_class_is_one_line(here, tmp_path):
     assert err.startswith("train.py: ") and "class" in err
 
 
+@pytest.mark.slow
 def test_selection_on_the_test_images_is_marked_and_max_steps_stops(days, here, tmp_path):
     words = ["--select=test", "--validation=0", "--epochs=3", "--max_steps=8", f"--workdir={tmp_path}"]
     status, out, err = here("train", f"--dataset=folder:{days}", *PICTURES, *words)
@@ -291,6 +293,7 @@ def test_the_best_checkpoint_is_that_of_the_best_validation(days, tmp_path, monk
     assert [name for name in best.files if not np.array_equal(best[name], second[name])] == []
 
 
+@pytest.mark.slow
 def test_max_steps_within_the_first_epoch_is_no_mistake(days, here, tmp_path):
     words = ["--epochs=1", "--max_steps=2", f"--workdir={tmp_path}"]
     status, out, err = here("train", f"--dataset=folder:{days}", *PICTURES, *words)

@@ -54,6 +54,7 @@ def _json(path):
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_a_run_writes_what_any_run_writes_in_terms_of_pixels(trained):
     rows = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
     assert [(row["epoch"], row["step"]) for row in rows] == [(0, 2), (1, 4)]
@@ -68,6 +69,7 @@ def test_a_run_writes_what_any_run_writes_in_terms_of_pixels(trained):
     assert summary["final"]["ensemble"] == _json(trained / "evaluation_test.json")["ensemble"]["miou"]
 
 
+@pytest.mark.slow
 def test_an_evaluation_is_of_exactly_what_the_predictions_keep(trained):
     kept, found = (
         segmentation_predictions.read(trained / "predictions_test.npz"),
@@ -85,6 +87,7 @@ def test_an_evaluation_is_of_exactly_what_the_predictions_keep(trained):
     assert len(kept.ids) == 4 and kept.ids[0] == "test/images/000.png"
 
 
+@pytest.mark.slow
 def test_scores_do_not_depend_on_how_many_images_pass_at_once(trained, monkeypatch):
     from dico_tf.evaluation import evaluate_segmentation
     from dico_tf.evaluation.evaluate import load_splits
@@ -100,6 +103,7 @@ def test_scores_do_not_depend_on_how_many_images_pass_at_once(trained, monkeypat
         assert found["ensemble"]["miou"] == pytest.approx(before["ensemble"]["miou"], abs=2e-3)  # float32 sums differ
 
 
+@pytest.mark.slow
 def test_pictures_are_answered_by_shares_and_masks(trained, scenes, tmp_path, capsys):
     pictures = [str(scenes / f"test/images/{n:03d}.png") for n in range(2)]
     assert called("predict", f"--workdir={trained}", f"--masks={tmp_path / 'm'}", "--json", *pictures) == 0
@@ -114,6 +118,7 @@ def test_pictures_are_answered_by_shares_and_masks(trained, scenes, tmp_path, ca
     assert "would overwrite" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_exports_of_pixels_are_refused(trained, tmp_path, capsys):
     assert called("export", f"--workdir={trained}", f"--out={tmp_path / 'out'}") == 2
     assert "is a segmentation run, and exports answer with one class an image" in capsys.readouterr().err

@@ -41,6 +41,7 @@ def arrays(folder: Path) -> dict[str, np.ndarray]:
     return {**read_part(last, "weights"), **read_part(last, "progress")}
 
 
+@pytest.mark.slow
 def test_a_run_that_was_interrupted_draws_and_learns_as_one_that_was_not(whole, tmp_path):
     run(tmp_path / "run", max_steps=3)
     assert run(tmp_path / "run")[0].startswith("continuing from step 3")

@@ -14,10 +14,11 @@ import pytest
 
 from dico_tf.training.checkpoints import Checkpoints
 from tests.commands import command, succeeded
+from tests.small_network import small
 
 ROOT = Path(__file__).parents[2]
 RECIPE = [
-    "--dataset=digits", "--model=wrn_tiny", "--splits=2", "--views=crop+flip,crop+cutout", "--mixup=0.2",
+    "--dataset=digits", "--splits=2", "--views=crop+flip,crop+cutout", "--mixup=0.2",
     "--image_size=8", "--batch_size=128", "--epochs=2", "--validation=100", "--warmup_epochs=1", "--lr=0.05",
     "--agreement_warmup_epochs=2", "--ema=0.9", "--evaluate_ema", "--save_every=3", "--keep=2",
 ]  # fmt: skip
@@ -42,9 +43,17 @@ def _identical(one: Path, other: Path, *parts: str) -> None:
     assert [name for name in a if not np.array_equal(a[name], b[name])] == []
 
 
-def _killed(folder: Path, step: int) -> None:
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory) -> list[str]:
+    """Return the flags of a run that takes seconds."""
+    network = tmp_path_factory.mktemp("network") / "small.keras"
+    small().save(network)
+    return [*RECIPE, f"--model={network}"]
+
+
+def _killed(recipe: list[str], folder: Path, step: int) -> None:
     """Train in a process of its own, and kill it once a checkpoint of `step` or later is there."""
-    words = [sys.executable, "train.py", *RECIPE, f"--workdir={folder}"]
+    words = [sys.executable, "train.py", *recipe, f"--workdir={folder}"]
     process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     until = time.monotonic() + 600
     try:
@@ -58,17 +67,17 @@ def _killed(folder: Path, step: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def unharmed(tmp_path_factory) -> Path:
+def unharmed(recipe, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("survival") / "unharmed"
-    assert "whole budget" in succeeded("train", *RECIPE, f"--workdir={folder}")
+    assert "whole budget" in succeeded("train", *recipe, f"--workdir={folder}")
     return folder
 
 
 @pytest.mark.parametrize("step", [12, pytest.param(3, marks=pytest.mark.slow)])  # of 20, which are two epochs
-def test_a_killed_run_continues_bit_identically(unharmed, tmp_path, step):
+def test_a_killed_run_continues_bit_identically(recipe, unharmed, tmp_path, step):
     folder = tmp_path / "killed"
-    _killed(folder, step)
-    assert "continuing from step" in succeeded("train", *RECIPE, f"--workdir={folder}")
+    _killed(recipe, folder, step)
+    assert "continuing from step" in succeeded("train", *recipe, f"--workdir={folder}")
     assert _steps(folder) == _steps(unharmed)
     last = f"checkpoints/step_{_steps(unharmed)[-1]}"
     _identical(unharmed / last, folder / last, "weights", "progress")
@@ -79,7 +88,7 @@ def test_a_killed_run_continues_bit_identically(unharmed, tmp_path, step):
     )
 
 
-def test_sigterm_saves_and_stops(tmp_path, monkeypatch):
+def test_sigterm_saves_and_stops(recipe, tmp_path, monkeypatch):
     folder, save = tmp_path / "stopped", Checkpoints.save
 
     def signalled(checkpoints, *state):
@@ -88,7 +97,7 @@ def test_sigterm_saves_and_stops(tmp_path, monkeypatch):
         os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(Checkpoints, "save", signalled)
-    status, _, errors = command("train", *RECIPE, f"--workdir={folder}")
+    status, _, errors = command("train", *recipe, f"--workdir={folder}")
     assert status == 128 + signal.SIGTERM
     assert "saved; the same command continues" in errors and "Traceback" not in errors
     assert json.loads((folder / "summary.json").read_text())["status"] == "stopped"
@@ -98,34 +107,34 @@ def test_sigterm_saves_and_stops(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_truncated_checkpoint_is_passed_over_for_the_one_before(unharmed, tmp_path):
+def test_a_truncated_checkpoint_is_passed_over_for_the_one_before(recipe, unharmed, tmp_path):
     folder = tmp_path / "damaged"
     shutil.copytree(unharmed, folder)
     before, newest = _steps(folder)[-2:]
     weights = folder / f"checkpoints/step_{newest}/weights.npz"
     weights.write_bytes(weights.read_bytes()[:1000])
-    shown = succeeded("train", *RECIPE, f"--workdir={folder}")
+    shown = succeeded("train", *recipe, f"--workdir={folder}")
     assert "checkpoint refused" in shown and "truncated" in shown and f"continuing from step {before}," in shown
     _identical(unharmed / f"checkpoints/step_{newest}", weights.parent, "weights", "progress")
 
 
-def test_a_finished_run_is_not_trained_again(unharmed):
+def test_a_finished_run_is_not_trained_again(recipe, unharmed):
     before = (unharmed / "best" / "weights.npz").read_bytes()
-    assert "whole budget" in succeeded("train", *RECIPE, f"--workdir={unharmed}")
+    assert "whole budget" in succeeded("train", *recipe, f"--workdir={unharmed}")
     assert (unharmed / "best" / "weights.npz").read_bytes() == before
     assert len(_rows(unharmed)) == 2
 
 
-def test_another_config_in_the_same_folder_is_refused(unharmed):
+def test_another_config_in_the_same_folder_is_refused(recipe, unharmed):
     before = (unharmed / "config.json").read_bytes()
-    status, _, errors = command("train", *RECIPE, f"--workdir={unharmed}", "--lr=0.06")
+    status, _, errors = command("train", *recipe, f"--workdir={unharmed}", "--lr=0.06")
     assert status == 2 and "--lr was 0.05, is 0.06" in errors and "Traceback" not in errors
     assert (unharmed / "config.json").read_bytes() == before
 
 
-def test_a_loss_that_is_not_finite_stops_with_step_and_branch(tmp_path):
+def test_a_loss_that_is_not_finite_stops_with_step_and_branch(recipe, tmp_path):
     words = ["--lr=1e30", "--warmup_epochs=0", "--noevaluate_ema", "--ema=0"]
-    status, _, errors = command("train", *RECIPE, f"--workdir={tmp_path / 'diverged'}", *words)
+    status, _, errors = command("train", *recipe, f"--workdir={tmp_path / 'diverged'}", *words)
     assert status == 2 and "Traceback" not in errors
     assert "is not finite at step" in errors and "branch" in errors
     for step in _steps(tmp_path / "diverged"):

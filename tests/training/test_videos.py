@@ -56,6 +56,7 @@ def rows(folder: Path) -> list[dict]:
     return [{name: row[name] for name in row if name not in ("seconds", "images_per_second")} for row in found]
 
 
+@pytest.mark.slow
 def test_a_run_remembers_the_shape_of_its_clips(light):
     data = read(light / "config.json")["data"]
     assert (data["frames"], data["frame_rate"], data["image_size"], data["mean"]) == (3, 2, 16, [0.45] * 3)
@@ -65,6 +66,7 @@ def test_a_run_remembers_the_shape_of_its_clips(light):
     assert (light / "tensorboard").is_dir()
 
 
+@pytest.mark.slow
 def test_views_are_averaged_before_anything_decides_and_their_cost_is_counted(light, here, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(light, folder)
@@ -89,6 +91,7 @@ def test_views_are_averaged_before_anything_decides_and_their_cost_is_counted(li
     np.testing.assert_allclose(one.logits, np.asarray(model(alone.take(np.arange(12)))), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_predict_answers_for_folders_of_frames(light, place, here, tmp_path):
     folders = [str(place / "test" / kind / "film_00") for kind in ("brighter", "darker")]
     status, out, err = here("predict", f"--workdir={light}", "--json", *folders)
@@ -105,6 +108,7 @@ def test_predict_answers_for_folders_of_frames(light, place, here, tmp_path):
     assert status == 2 and "cannot read" in err and "no frames" in err
 
 
+@pytest.mark.slow
 def test_export_says_that_it_knows_no_clips(light, here, tmp_path):
     status, _, err = here("export", f"--workdir={light}", f"--out={tmp_path / 'out'}")
     assert status == 2 and "a video run, and exports answer with one class an image" in err and "Traceback" not in err

@@ -20,6 +20,7 @@ from dico_tf.data.source import Split
 from dico_tf.training import steps, variables
 from dico_tf.training.optimizers import SGD
 from dico_tf.training.strategy import devices
+from tests.small_network import small
 
 STRATEGIES = {"one": "one", "mirrored": "mirrored", "fit": "mirrored", "machine": "multi_worker"}
 SETTINGS = {"network": "small", "views": ("crop+flip",), "weight_decay": 1e-2, "sync_batch_norm": True, "seed": 3}
@@ -32,17 +33,6 @@ def images() -> Split:
         labels=draw.integers(0, 10, 96),
         ids=np.arange(96).astype(str),
     )
-
-
-def small() -> keras.Model:
-    """Return a network with batch statistics, strides, and weights with and without decay."""
-    image = outputs = keras.Input((None, None, 3))
-    for n, stride in enumerate((1, 2, 2)):
-        outputs = keras.layers.Conv2D(16, 3, stride, padding="same", use_bias=False, name=f"conv_{n}")(outputs)
-        outputs = keras.layers.BatchNormalization(name=f"norm_{n}")(outputs)
-        outputs = keras.layers.ReLU(name=f"relu_{n}")(outputs)
-    outputs = keras.layers.GlobalAveragePooling2D(name="pool")(outputs)
-    return keras.Model(image, keras.layers.Dense(10, name="logits")(outputs), name="small")
 
 
 def own_loop(place, model, split: Split) -> None:

@@ -60,6 +60,7 @@ def test_cutmix_puts_one_box_of_the_partner_and_mixes_targets_by_its_real_area(s
     np.testing.assert_allclose(targets, share * TARGETS + (1 - share) * TARGETS.numpy()[order], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_with_both_on_each_step_is_one_or_the_other():
     chosen = []
     for step in range(60):

@@ -193,6 +193,7 @@ class Trained(keras.Model):
         return {"mean": tf.reduce_mean(second)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
 def test_views_work_in_a_train_step_under_fit_whatever_the_precision(precision):
     before = keras.config.dtype_policy()

@@ -12,6 +12,7 @@ from dico_tf.divide.networks.cost import cost
 from dico_tf.divide.networks.division import Plan, plan
 from dico_tf.divide.networks.graph import weightless
 from tests.divide.networks.contract import checked, divided, sizes
+from tests.tiers import slow_but
 
 SIZES = {"Xception": 71}
 NAMES = (
@@ -23,7 +24,7 @@ NAMES = (
     "ConvNeXtTiny",
     "Xception",
 )
-QUICK = ("ResNet50", "MobileNetV3Small", "DenseNet121")  # sums, scales of channels, and everything concatenated
+QUICK = ("MobileNetV3Small",)  # sums and scales of channels
 
 
 @functools.cache
@@ -49,7 +50,7 @@ def _cleared():
     keras.utils.clear_session()
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in QUICK else pytest.mark.slow) for n in NAMES])
+@pytest.mark.parametrize("name", slow_but(QUICK, NAMES))
 def test_two_branches_cost_what_the_whole_does(name):
     """And one answers, learns everywhere, and costs to the last parameter what was foretold."""
     whole = network(name)
@@ -63,7 +64,7 @@ def test_two_branches_cost_what_the_whole_does(name):
     assert not [kind for kind in set(kinds) if kinds.count(kind) > ours.count(kind)]
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in QUICK else pytest.mark.slow) for n in NAMES])
+@pytest.mark.parametrize("name", slow_but(QUICK, NAMES))
 @pytest.mark.parametrize(("splits", "budget"), [(3, "macs"), (8, "params"), (32, "params")])
 def test_any_number_of_branches_costs_what_the_whole_does(name, splits, budget):
     found = plan(network(name), splits, budget)
@@ -72,6 +73,7 @@ def test_any_number_of_branches_costs_what_the_whole_does(name, splits, budget):
     assert found.distance == splits * getattr(found.branch, budget) / getattr(found.whole, budget) - 1
 
 
+@pytest.mark.slow
 def test_branches_are_alike_but_start_apart_and_can_be_saved(tmp_path):
     branches = divide_model(network("MobileNetV3Small"), 2)
     one, other = branches
@@ -103,6 +105,7 @@ def test_a_residual_stage_has_one_width_and_its_blocks_their_own():
     assert sizes(branch, "conv2_block1_1_conv")[0] < 64
 
 
+@pytest.mark.slow
 def test_the_squeeze_and_its_excitation_narrow_with_what_they_scale():
     branch = half("EfficientNetV2B0")
     reshape = branch.get_layer("block5a_se_reshape")
@@ -126,6 +129,7 @@ def test_a_scale_of_every_channel_and_a_depthwise_convolution_in_groups_follow_t
     assert branch.get_layer(f"{block}layer_scale").projection_dim == width < 96
 
 
+@pytest.mark.slow
 def test_dropout_is_divided_by_the_root_of_the_number_of_branches():
     found = plan(network("EfficientNetV2B0"), 4)
     whole = [layer.rate for layer in network("EfficientNetV2B0").layers if isinstance(layer, keras.layers.Dropout)]

@@ -20,6 +20,7 @@ from dico_tf.divide.networks.width_tracing import RULES
 from dico_tf.errors import UserError
 from dico_tf.models.menu import PRESETS
 from tests.divide.networks.contract import divided, sizes
+from tests.tiers import slow_but
 
 
 def small(*hidden, classes=5, activation="softmax", **options):
@@ -29,14 +30,14 @@ def small(*hidden, classes=5, activation="softmax", **options):
     return keras.Sequential([keras.Input((8, 8, 3), name="image"), *chain, pool, head], name="small")
 
 
-@pytest.mark.parametrize("splits", range(2, 33))
+@pytest.mark.parametrize("splits", slow_but((2, 3, 4, 7, 16, 32), range(2, 33)))
 @pytest.mark.parametrize("budget", ["params", "macs"])
 def test_a_network_of_plain_widths_meets_its_budget(splits, budget):
     found = plan(small(64, 96, 128), splits, budget)
     assert found.met and abs(splits * getattr(found.branch, budget) / getattr(found.whole, budget) - 1) <= 0.02
 
 
-@pytest.mark.parametrize("splits", [2, 3, 5, 8, 20, 32])
+@pytest.mark.parametrize("splits", slow_but((3, 20), (2, 3, 5, 8, 20, 32)))
 @pytest.mark.parametrize("widths", [(7,), (6, 9), (16, 12)])
 def test_no_choice_of_widths_is_nearer_where_the_budget_is_missed(splits, widths):
     whole = small(*widths)
@@ -89,6 +90,7 @@ def test_dividing_leaves_the_model_as_it_was():
     assert all(np.array_equal(a, b.numpy()) for a, b in zip(before[0], whole.weights, strict=True))
 
 
+@pytest.mark.slow
 def test_a_model_from_a_file_is_divided_like_the_one_that_was_saved(tmp_path):
     whole = small(24, 32)
     whole.compile("adam", "sparse_categorical_crossentropy")
@@ -185,6 +187,7 @@ def test_logits_are_float32_under_mixed_precision():
     assert plan(whole, 2).build(logits=True).output.dtype == "float32"
 
 
+@pytest.mark.slow
 def test_a_plan_can_be_made_again_from_the_architecture_alone():
     image = keras.Input((8, 8, 3))
     normalise = layers.Normalization(name="normalise")

@@ -3,11 +3,14 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from dico_tf.divide.networks.fallback_rules import KEEPS, MAKES
 
 PAGE = (Path(__file__).parents[3] / "docs" / "any_network.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_code_of_the_page_runs(capsys):
     names: dict = {}
     for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):

@@ -1,6 +1,7 @@
 """Attention, recurrence, embeddings and einsums, divided."""
 
 import keras
+import pytest
 from keras import layers, ops
 
 from tests.divide.networks.contract import divided, sizes
@@ -63,6 +64,7 @@ def test_layers_of_dot_products_tie_queries_to_keys():
     assert branch.outputs[1].shape == (None, 6, 6) and branch.get_layer("head").kernel.shape[0] < 20
 
 
+@pytest.mark.slow
 def test_a_mask_ties_no_width():
     x, mask, kept = keras.Input((6, 10)), keras.Input((6, 6), dtype="bool"), keras.Input((6,), dtype="bool")
     wide = layers.Dense(32, name="wide")(x)

@@ -14,6 +14,7 @@ from dico_tf.divide.networks.graph import weightless
 from dico_tf.errors import UserError
 from dico_tf.evaluation.members import applications
 from dico_tf.evaluation.members.open_members import open_members
+from tests.tiers import slow_but
 
 SMALL = "keras:MobileNet?weights=none&alpha=0.25"
 GIGA = {  # multiply-adds at the native size
@@ -34,7 +35,7 @@ def counted(name, **options):
     return weightless(lambda: cost(family(weights=None, classifier_activation=None, **options)))
 
 
-@pytest.mark.parametrize("name", GIGA)
+@pytest.mark.parametrize("name", slow_but(("EfficientNetB0", "MobileNetV2"), GIGA))
 def test_multiply_adds_are_the_published_ones(name):
     found = counted(name)
     assert found.macs / 1e9 == pytest.approx(GIGA[name], rel=0.001 if name in PARAMS else 0.01)
@@ -49,11 +50,13 @@ def test_multiply_adds_of_large_networks_are_the_published_ones(name):
     assert counted(name).macs / 1e9 == pytest.approx(LARGE[name], rel=0.01)
 
 
-@pytest.mark.parametrize(
-    ("alpha", "size", "giga"),
-    [(0.75, 160, 0.1073), (0.75, 192, 0.1539), (0.75, 224, 0.2091), (1.0, 160, 0.1541), (1.0, 192, 0.2213),
-     (1.4, 160, 0.2979), (1.4, 192, 0.4282), (1.4, 224, 0.5822)],
-)  # fmt: skip
+MOBILENETS = [
+    (0.75, 160, 0.1073), (0.75, 192, 0.1539), (0.75, 224, 0.2091), (1.0, 160, 0.1541), (1.0, 192, 0.2213),
+    (1.4, 160, 0.2979), (1.4, 192, 0.4282), (1.4, 224, 0.5822),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("alpha", "size", "giga"), slow_but(MOBILENETS[:1], MOBILENETS))
 def test_mobilenets_of_every_width_and_size_are_counted(alpha, size, giga):
     found = counted("MobileNetV2", alpha=alpha, input_shape=(size, size, 3))
     assert found.macs / 1e9 == pytest.approx(giga, rel=1e-3)
@@ -87,6 +90,7 @@ def test_a_self_cascade_shares_every_weight_and_costs_as_the_square_of_the_side(
     assert [w.tobytes() for w in model.get_weights()] == [w.tobytes() for w in base.get_weights()]
 
 
+@pytest.mark.slow
 def test_a_file_of_weights_is_loaded(tmp_path, images):
     model = keras.applications.MobileNet(weights=None, alpha=0.25, classes=10, classifier_activation=None)
     model.save_weights(tmp_path / "own.weights.h5")

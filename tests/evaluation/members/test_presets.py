@@ -55,6 +55,7 @@ def test_weights_of_a_file_answer_as_the_network_they_are_of(checkpoint, images)
     assert member.cost.macs == PRESETS["vit_tiny"].cost(32, CLASSES).macs
 
 
+@pytest.mark.slow
 def test_one_file_is_a_member_at_each_size_and_each_range_of_pixels(checkpoint, images):
     sources = ["small=preset:vit_tiny@32?weights=vit.safetensors", "large=preset:vit_tiny@48?weights=vit.safetensors"]
     small, large = open_members(sources, CLASSES)

@@ -113,6 +113,7 @@ def test_a_half_trained_run_is_refused(tmp_path, workdir):
         open_members([str(tmp_path)])
 
 
+@pytest.mark.slow
 def test_files_of_an_export_answer_as_the_run_does(run, exported):
     trained = trained_run(run)
     data = sources.load(trained.config.data, trained.config.run.seed)

@@ -111,6 +111,7 @@ def test_two_counters_agree_on_a_mobilenet_to_the_last_multiply_add(paths):
     assert member.cost.params == pytest.approx(counted.params, rel=0.005)  # normalisations are folded
 
 
+@pytest.mark.slow
 def test_the_smallest_mobilenet_on_real_photos(paths, photos):
     name = "mobilenet_v1_0.25_128_quant"
     said = []
@@ -131,6 +132,7 @@ def test_every_mobilenet_on_real_photos_and_at_the_crop_of_its_authors(paths, ph
     assert top1 == {name: pytest.approx(value, abs=0.01) for name, value in TOP1.items()}
 
 
+@pytest.mark.slow
 def test_live_answers_and_stored_ones_stand_in_one_pool(paths, photos, shared_data):
     table = f"{shared_data}/nips17/logits.npz"
     name = "mobilenet_v1_0.25_128_quant"

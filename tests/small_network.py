@@ -1,0 +1,15 @@
+"""A network that is built and traced in a second, for tests of what does not depend on the network."""
+
+import keras
+
+
+def small() -> keras.Model:
+    """Return a network with batch statistics, strides, and weights with and without decay."""
+    image = keras.Input((None, None, 3))
+    outputs = keras.layers.Rescaling(1 / 255, name="rescaled")(image)
+    for n, stride in enumerate((1, 2, 2)):
+        outputs = keras.layers.Conv2D(16, 3, stride, padding="same", use_bias=False, name=f"conv_{n}")(outputs)
+        outputs = keras.layers.BatchNormalization(name=f"norm_{n}")(outputs)
+        outputs = keras.layers.ReLU(name=f"relu_{n}")(outputs)
+    outputs = keras.layers.GlobalAveragePooling2D(name="pool")(outputs)
+    return keras.Model(image, keras.layers.Dense(10, name="logits")(outputs), name="small")
