@@ -102,7 +102,7 @@ def _train_two_steps(stem: str, eager: bool = False) -> tuple[int, bool, bool]:
     return int(model.step), bool(np.isfinite(history.history["loss"]).all()), changed
 
 
-@pytest.mark.parametrize("stem", slow_but(("cifar10",), _distinct()))
+@pytest.mark.parametrize("stem", slow_but((), _distinct()))
 def test_a_recipe_trains_its_tiny_sibling(stem):
     """Of cosub's recipes one as a graph, which takes a transformer longer than its steps."""
     eager = stem != "imagenet_cosub" and ("cosub" in stem or "finetune" in stem)

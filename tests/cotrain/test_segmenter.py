@@ -181,6 +181,7 @@ def test_pieces_of_a_batch_learn_what_the_batch_does():
     assert found[0] == pytest.approx(found[1], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_saved_segmenter_answers_the_same(fresh, tmp_path):
     model = fresh
     model.save(tmp_path / "model.keras")

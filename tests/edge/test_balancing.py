@@ -112,6 +112,7 @@ def _asks(client: Client, until: float) -> int:
     return count
 
 
+@pytest.mark.slow
 def test_envoy_shares_requests_out_among_gateways_that_are_well(path, places, tmp_path):
     made = certificates.make(tmp_path)
     (tmp_path / "token").write_text(TOKEN)

@@ -105,6 +105,7 @@ def test_ctrl_c_stops_it_as_well(export):
         assert worker.process.wait(60) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [2, pytest.param(10, marks=pytest.mark.slow)])
 def test_four_times_what_it_can_do_is_shed_and_the_rest_answered_in_time(tmp_path, seconds):
     """For each answer four more are asked, however fast this machine is: a quarter of them find a place."""

@@ -10,7 +10,7 @@ from dico_tf.models.menu import PRESETS
 from tests.tiers import slow_but
 
 TINY = [name for name in PRESETS if PRESETS[name].tiny]
-QUICK = ("wrn_tiny", "vit_tiny", "deeplabv3_tiny", "x3d_tiny")  # one of each kind of answer
+QUICK = ("wrn_tiny", "vit_tiny")
 
 
 def pictures(name: str) -> np.ndarray:

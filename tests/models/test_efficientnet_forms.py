@@ -126,6 +126,7 @@ def test_strides_for_cifar_are_warned_of_where_weights_are_loaded(checkpoint, ca
     assert "give an image size above 64" in caplog.text
 
 
+@pytest.mark.slow
 def test_forms_cost_alike_and_keep_imagenet_strides_on_small_images():
     for form in ("tf_", "torch_"):
         other, ours = PRESETS[f"{form}efficientnet_tiny"], PRESETS["efficientnet_tiny"]

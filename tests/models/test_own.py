@@ -124,6 +124,7 @@ def test_a_file_that_is_none_is_refused(tmp_path):
         find(str(tmp_path / "broken.keras"))
 
 
+@pytest.mark.slow
 def test_precision_is_the_files_own(file):
     with pytest.raises(UserError, match="give --precision=float32"):
         DiCo(model=file, splits=2, classes=4, image_size=16, dtype="mixed_bfloat16")

@@ -28,7 +28,7 @@ SIZES = {
 }
 
 
-@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("name", slow_but(("vit_s_16",), SIZES))
 def test_sizes_are_the_published_ones(name):
     params, gmacs = SIZES[name]
     cost = PRESETS[name].cost(224, 1000)

@@ -81,6 +81,7 @@ def test_feature_maps_keep_every_frame_and_halve_five_times():
     assert shapes == [(16, 112, 112, 24), (16, 56, 56, 24), (16, 28, 28, 48), (16, 14, 14, 96), (16, 7, 7, 192)]
 
 
+@pytest.mark.slow
 def test_normalisations_are_counted_in_both_forms():
     networks = [weightless(form("x3d_m", s).build, 224, 400) for s in ("slowfast", "pytorchvideo")]
     norms = [sum(isinstance(x, keras.layers.BatchNormalization) for x in n.layers) for n in networks]

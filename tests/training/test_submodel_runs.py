@@ -64,6 +64,7 @@ def test_a_run_remembers_its_rate_and_answers_with_the_whole_network(whole):
     assert first["submodels_apart"] > 0 and "submodels_apart" not in first["validation"]
 
 
+@pytest.mark.slow
 def test_another_size_takes_the_same_weights_with_its_places_resized(whole):
     trained = build.trained_run(whole)
     config = from_values({**RECIPE, "drop_path": 0.1, "image_size": 32})
@@ -114,6 +115,7 @@ def test_pictures_that_patches_do_not_divide_end_in_one_message(tmp_path):
         run(tmp_path / "run", image_size=18)
 
 
+@pytest.mark.slow
 def test_fewer_blocks_of_a_run_are_a_member_that_costs_less(whole):
     found = open_members([f"{whole}?blocks=2", str(whole)])
     assert [member.name for member in found] == ["whole.branch_0.2_blocks", "whole.branch_0"]

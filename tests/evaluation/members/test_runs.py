@@ -18,6 +18,8 @@ from dico_tf.evaluation.members.open_members import open_members
 from dico_tf.files import manifest, tables
 from dico_tf.training.build import trained_run
 
+pytestmark = pytest.mark.slow  # trains or starts several processes
+
 
 @pytest.fixture(scope="module")
 def digits(workdir):
