@@ -122,7 +122,7 @@ def test_a_module_imports_no_later_room(path):
 @pytest.mark.parametrize(
     ("home", "source", "wrong"),
     [
-        ("data", "from dico_tf.views import draws", ["dico_tf.views.draws"]),
+        ("data", "from dico_tf.views import counter_rng", ["dico_tf.views.counter_rng"]),
         ("models", "def f():\n    import dico_tf.cotrain.dico", ["dico_tf.cotrain.dico"]),
         ("config", "from dico_tf import registry, models", ["dico_tf.models"]),
         ("config", "from dico_tf.files import atomic", []),

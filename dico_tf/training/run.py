@@ -24,7 +24,7 @@ from dico_tf.training.checkpoints import Checkpoints
 from dico_tf.training.loop import Loop
 from dico_tf.training.optimizers import optimizer
 from dico_tf.training.strategy import Devices, devices, share, share_threads
-from dico_tf.views import scene_views
+from dico_tf.views import segmentation_views
 from dico_tf.views.policies import parse_all
 
 
@@ -75,7 +75,7 @@ def _reference(config: Config, folder: Path, known: bool) -> str | dict[str, Any
 
 def _check_views(config: Config) -> None:
     if config.data.task == "segmentation":
-        scene_views.split(config.views.views, config.network.splits)
+        segmentation_views.split(config.views.views, config.network.splits)
     else:
         parse_all(config.views.views, config.network.splits)
 

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from dico_tf.views.draws import Draws
+from dico_tf.views.counter_rng import CounterRng
 
 _POINTS = 4096  # of the tables; the distribution function is then right to 1e-6
 
@@ -52,8 +52,8 @@ class Mixing:
         """
         if not self.mixup and not self.cutmix:
             return views, targets
-        weight = self._weight(views[0], Draws.of_step(self.seed, step, branch=branch))  # [H, W, 1]
-        order = Draws.of_step(self.seed, step, tf.range(tf.shape(views[0])[0]), branch).permutation("order")
+        weight = self._weight(views[0], CounterRng.of_step(self.seed, step, branch=branch))  # [H, W, 1]
+        order = CounterRng.of_step(self.seed, step, tf.range(tf.shape(views[0])[0]), branch).permutation("order")
         share = tf.reduce_mean(weight)
         # a view handed over several times (the same for all branches) is mixed once
         once = {id(view): view for view in views}
@@ -62,7 +62,7 @@ class Mixing:
             lambda target: share * target + (1.0 - share) * tf.gather(target, order), targets
         )
 
-    def _weight(self, view: tf.Tensor, draws: Draws) -> tf.Tensor:
+    def _weight(self, view: tf.Tensor, draws: CounterRng) -> tf.Tensor:
         """[H, W, 1]: what each pixel keeps of its own image."""
         height, width = tf.shape(view)[-3], tf.shape(view)[-2]  # of clips too, whose frames share it
         flat = box = None
@@ -82,7 +82,7 @@ class Mixing:
         return cls(**config)
 
 
-def _outside(share: tf.Tensor, height: tf.Tensor, width: tf.Tensor, draws: Draws) -> tf.Tensor:
+def _outside(share: tf.Tensor, height: tf.Tensor, width: tf.Tensor, draws: CounterRng) -> tf.Tensor:
     """[H, W, 1]: 0 in a box of (1 - share) of the area around a drawn pixel, cut off at the edges, else 1."""
     inside = []
     for name, side in (("row", height), ("column", width)):

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from dico_tf.views.draws import Draws
+from dico_tf.views.counter_rng import CounterRng
 from dico_tf.views.operations import sorted_by
 
 GREY = (0.299, 0.587, 0.114)
@@ -11,7 +11,7 @@ SIGMAS = (0.1, 2.0)
 _PASSES = 3  # PIL's Gaussian is three box filters
 
 
-def three_augment(images: tf.Tensor, draws: Draws, stream: str) -> tf.Tensor:
+def three_augment(images: tf.Tensor, draws: CounterRng, stream: str) -> tf.Tensor:
     """Each image through exactly one of grayscale, solarize and blur, all as likely."""
     sigma = draws.uniform(f"{stream} sigma", *SIGMAS)
     runs = [lambda x, _: tf.tile(_grey(x), [1, 1, 1, 3]), lambda x, _: solarize(x), blur]
@@ -66,7 +66,7 @@ def _box(sigma: tf.Tensor, side: int | tf.Tensor) -> tf.Tensor:
     return found
 
 
-def jitter(images: tf.Tensor, amount: float, draws: Draws, stream: str) -> tf.Tensor:
+def jitter(images: tf.Tensor, amount: float, draws: CounterRng, stream: str) -> tf.Tensor:
     """Brightness, contrast and saturation by factors U(max(1 - amount, 0), 1 + amount), in one of their six orders.
 
     Each is clip(f x + (1 - f) d), d black, the mean grey in whole levels, or each pixel's grey.

@@ -8,10 +8,10 @@ import tensorflow as tf
 
 from dico_tf.errors import UserError
 from dico_tf.views import autoaugment, operations
-from dico_tf.views.chains import auto_augment, rand_augment
-from dico_tf.views.drawn import Drawn
-from dico_tf.views.draws import Draws
-from dico_tf.views.frames import COVERS, MOVES, Frame
+from dico_tf.views.augmentation_chains import auto_augment, rand_augment
+from dico_tf.views.counter_rng import CounterRng
+from dico_tf.views.crop_windows import beside, resized_crop, short_side, squares, windows
+from dico_tf.views.pixel_map import COVERS, MOVES, PixelMap
 from dico_tf.views.policies import (
     AutoAugmentCifar,
     AutoAugmentImagenet,
@@ -26,9 +26,9 @@ from dico_tf.views.policies import (
     parse_all,
 )
 from dico_tf.views.three_augment import jitter, three_augment
-from dico_tf.views.zoom import beside, resized_crop, short_side, squares, windows
+from dico_tf.views.view_maker import ViewMaker
 
-Apply = Callable[[tf.Tensor, Any, Draws, str, operations.Fill], tf.Tensor]
+Apply = Callable[[tf.Tensor, Any, CounterRng, str, operations.Fill], tf.Tensor]
 
 # piece that computes new pixels -> images [B, H, W, 3] of the images, itself, draws, prefix of its streams, fill
 _APPLY: dict[type, Apply] = {
@@ -43,7 +43,7 @@ _APPLY: dict[type, Apply] = {
 
 
 @keras.saving.register_keras_serializable("dico_tf")
-class Views(Drawn):
+class Views(ViewMaker):
     """images [B, H, W, 3] -> S views; every draw is a pure function of (seed, epoch, index, branch).
 
     The frames of a clip [B, T, H, W, 3] share all draws.
@@ -70,7 +70,7 @@ class Views(Drawn):
         if shape.rank == 5:
             index = tf.repeat(index, tf.shape(images)[1])
             images = tf.ensure_shape(tf.reshape(images, [-1, *shape[2:]]), (None, *shape[2:]))
-        draws = Draws(self.seed, epoch, index, branch)
+        draws = CounterRng(self.seed, epoch, index, branch)
         found = seen(images, self._pieces[branch], draws, self.fill, cut)
         return tf.ensure_shape(tf.reshape(found, [-1, *shape[1:]]), shape) if shape.rank == 5 else found
 
@@ -91,7 +91,7 @@ class Views(Drawn):
         index, sizes = tf.convert_to_tensor(index), tf.convert_to_tensor(sizes)
         if index.shape.rank == 1:
             index, sizes = index[:, None], sizes[:, None]
-        draws = Draws(self.seed, epoch, index, tf.range(self.drawn))  # of all branches at once: [B, S]
+        draws = CounterRng(self.seed, epoch, index, tf.range(self.drawn))  # of all branches at once: [B, S]
         least = tf.constant([zoom.min_area if zoom else 1.0 for zoom in zooms])
         facts = tf.broadcast_to(sizes, [tf.shape(index)[0], self.drawn, sizes.shape[-1]])
         sizes = facts[..., :2]
@@ -103,7 +103,7 @@ class Views(Drawn):
             places += _beside(sizes, self.image_size, first, draws)
         return places if facts.shape[-1] == 2 else tf.concat([places, self._starts(facts[..., 2:], draws)], axis=-1)
 
-    def _starts(self, count: tf.Tensor, draws: Draws) -> tf.Tensor:
+    def _starts(self, count: tf.Tensor, draws: CounterRng) -> tf.Tensor:
         """float32 [B, S, 1]: a clip's first frame of `count` [B, S, 1], or -1 for the one in the middle."""
         start = tf.cast(draws.below("first frame", count[..., 0]), tf.float32)[..., None]
         moves = tf.constant([[bool(pieces)] for pieces in self._pieces[: self.drawn]])
@@ -118,7 +118,7 @@ def _zoom(pieces: Sequence[Piece]) -> ResizedCrop | ShortSide | SimpleCrop | Non
     return pieces[0] if pieces and isinstance(pieces[0], ZOOMS) else None
 
 
-def _short_sides(sizes: tf.Tensor, first: Sequence[Piece | None], draws: Draws) -> tf.Tensor:
+def _short_sides(sizes: tf.Tensor, first: Sequence[Piece | None], draws: CounterRng) -> tf.Tensor:
     """float32 [B, S, 4]: the squares of the branches that begin so, 0 of the others."""
     pieces = [piece if isinstance(piece, ShortSide) else None for piece in first]
     least, most = (
@@ -128,7 +128,7 @@ def _short_sides(sizes: tf.Tensor, first: Sequence[Piece | None], draws: Draws) 
     return places * tf.constant([[float(piece is not None)] for piece in pieces])
 
 
-def _beside(sizes: tf.Tensor, side: int, first: Sequence[Piece | None], draws: Draws) -> tf.Tensor:
+def _beside(sizes: tf.Tensor, side: int, first: Sequence[Piece | None], draws: CounterRng) -> tf.Tensor:
     """float32 [B, S, 4]: the windows of the branches that begin with a simple crop, 0 of the others."""
     pieces = [piece if isinstance(piece, SimpleCrop) else None for piece in first]
     padding = tf.constant([piece.padding if piece else 0 for piece in pieces])
@@ -144,13 +144,13 @@ def _stream(place: int, piece: Piece) -> str:
 def seen(
     images: tf.Tensor,
     pieces: Sequence[Piece],
-    draws: Draws,
+    draws: CounterRng,
     fill: operations.Fill,
     cut: bool = False,
     apply: Mapping[type, Apply] = _APPLY,
 ) -> tf.Tensor:
     """The pieces in order; those that only move or cover pixels wait in a frame until something needs the pixels."""
-    frame: Frame | None = None
+    frame: PixelMap | None = None
     for place, piece in enumerate(pieces):
         if cut and place == 0 and isinstance(piece, ZOOMS):
             continue  # done where the picture was decoded
@@ -159,7 +159,7 @@ def seen(
         if frame and (not framed or (frame.covers and isinstance(piece, MOVES))):
             images, frame = frame.view(), None
         if framed:
-            frame = frame or Frame(images, fill)
+            frame = frame or PixelMap(images, fill)
             frame.add(piece, draws, stream)
         else:
             images = apply[type(piece)](images, piece, draws, stream, fill)

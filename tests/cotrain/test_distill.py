@@ -8,7 +8,7 @@ import tensorflow as tf
 from dico_tf.cotrain import DiCo
 from dico_tf.cotrain.losses import cross_entropy, distillation
 from dico_tf.errors import UserError
-from dico_tf.views.draws import Draws
+from dico_tf.views.counter_rng import CounterRng
 
 CLASSES, COUNT = 3, 6
 DRAW = np.random.default_rng(0)
@@ -77,7 +77,7 @@ def test_mixed_images_have_the_teachers_answers_mixed_as_their_labels():
     views, truth = model.task.inputs(model.task.unpack(batch()), 0, 0, model.method.teach)
     answers = softened(brightness(IMAGES), 2.0).numpy()
     rows = np.eye(CLASSES)[LABELS]
-    order = Draws.of_step(0, 0, tf.range(COUNT), -1).permutation("order").numpy()
+    order = CounterRng.of_step(0, 0, tf.range(COUNT), -1).permutation("order").numpy()
     apart = rows - rows[order]
     share = ((truth["targets"][0].numpy() - rows[order]) * apart).sum() / (apart**2).sum()
     assert 0 < share < 1

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dico_tf.views.draws import Draws
+from dico_tf.views.counter_rng import CounterRng
 from dico_tf.views.mixing import Mixing, beta
 
 B, C = 16, 5
@@ -17,7 +17,7 @@ def mixed(mixup, cutmix, step=3, seed=1, branch=-1, views=VIEWS):
 
 @pytest.mark.parametrize("alpha", [0.05, 0.2, 0.5, 1.0, 2.0, 8.0])
 def test_lambda_follows_the_beta_distribution(alpha):
-    ours = beta(Draws(1, 0, tf.range(40_000)).uniform("beta"), alpha).numpy()
+    ours = beta(CounterRng(1, 0, tf.range(40_000)).uniform("beta"), alpha).numpy()
     theirs = np.random.default_rng(0).beta(alpha, alpha, 400_000).astype(np.float32)  # near 1 as coarse as ours
     variance = 1 / (4 * (2 * alpha + 1))
     kurtosis = variance**2 * (3 - 6 / (2 * alpha + 3))  # fourth central moment
@@ -37,9 +37,9 @@ def test_alpha_one_is_the_uniform_distribution():
 
 def test_mixup_mixes_images_and_targets_by_one_lambda_and_one_order():
     views, targets = mixed(0.2, 0.0)
-    draws = Draws.of_step(1, 3, branch=-1)
+    draws = CounterRng.of_step(1, 3, branch=-1)
     share = beta(draws.uniform("mixup"), 0.2).numpy()
-    order = Draws.of_step(1, 3, tf.range(B), -1).permutation("order").numpy()
+    order = CounterRng.of_step(1, 3, tf.range(B), -1).permutation("order").numpy()
     for view, whole in zip(views, VIEWS, strict=True):
         np.testing.assert_allclose(view, share * whole + (1 - share) * whole.numpy()[order], atol=1e-3)
     np.testing.assert_allclose(targets, share * TARGETS + (1 - share) * TARGETS.numpy()[order], atol=1e-6)
@@ -48,7 +48,7 @@ def test_mixup_mixes_images_and_targets_by_one_lambda_and_one_order():
 @pytest.mark.parametrize("step", range(8))
 def test_cutmix_puts_one_box_of_the_partner_and_mixes_targets_by_its_real_area(step):
     views, targets = mixed(0.0, 1.0, step)
-    order = Draws.of_step(1, step, tf.range(B), -1).permutation("order").numpy()
+    order = CounterRng.of_step(1, step, tf.range(B), -1).permutation("order").numpy()
     whole = VIEWS[0].numpy()
     foreign = (np.abs(views[0] - whole).max(-1) > 0).any(0)  # [H, W]
     rows, columns = np.where(foreign.any(1))[0], np.where(foreign.any(0))[0]

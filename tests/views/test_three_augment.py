@@ -10,8 +10,8 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from dico_tf.data import pictures
 from dico_tf.errors import UserError
 from dico_tf.views import three_augment
-from dico_tf.views.draws import Draws
-from dico_tf.views.scene_views import SceneViews
+from dico_tf.views.counter_rng import CounterRng
+from dico_tf.views.segmentation_views import SegmentationViews
 from dico_tf.views.views import Views
 
 RANDOM = np.random.default_rng(0)
@@ -64,7 +64,7 @@ def test_exactly_one_of_the_three_is_done_to_every_image_each_as_often():
     grey = np.ptp(views, axis=-1).max((1, 2)) < 1e-3
     solarized = (views == np.where(image < 128, image, 255 - image)).all((1, 2, 3))
     blurred = ~grey & ~solarized
-    draws = Draws(1, 0, tf.range(count), 0)
+    draws = CounterRng(1, 0, tf.range(count), 0)
     sigma = draws.uniform("0 ThreeAugment sigma", 0.1, 2.0).numpy()
     expected = three_augment.blur(tf.constant(np.stack([image] * count), tf.float32), tf.constant(sigma)).numpy()
     assert np.abs(views - expected)[blurred].max() < 1e-2
@@ -76,7 +76,7 @@ def test_exactly_one_of_the_three_is_done_to_every_image_each_as_often():
 def test_jitter_is_three_enhancements_of_pil_in_a_drawn_order():
     images = noisy(count=60)
     views = seen("jitter:0.3", images)
-    draws = Draws(1, 0, tf.range(60), 0)
+    draws = CounterRng(1, 0, tf.range(60), 0)
     factors = draws.uniform("0 Jitter factor", 0.7, 1.3, count=3).numpy()
     orders = np.argsort(draws.uniform("0 Jitter order", count=3).numpy(), axis=1)
     kinds = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
@@ -135,7 +135,7 @@ def test_a_simple_crop_of_a_whole_picture_is_the_published_one(size):
         assert corners[:, axis].min() >= 0 and corners[:, axis].max() <= room
         assert np.ptp(corners[:, axis]) > 0.7 * room
     cut = views.view(found[:4], tf.range(4), 0, 0, cut=True).numpy()
-    flip = Draws(1, 0, tf.range(4), 0).uniform("1 Flip").numpy() < 0.5
+    flip = CounterRng(1, 0, tf.range(4), 0).uniform("1 Flip").numpy() < 0.5
     np.testing.assert_array_equal(cut, np.where(flip[:, None, None, None], found[:4, :, ::-1], found[:4]))
 
 
@@ -156,6 +156,6 @@ def test_branches_may_begin_differently():
 
 
 def test_scenes_take_tones_and_refuse_a_crop_that_masks_cannot_follow():
-    SceneViews(["crop+three_augment+jitter"], 1, 1, FILL, image_size=32)
+    SegmentationViews(["crop+three_augment+jitter"], 1, 1, FILL, image_size=32)
     with pytest.raises(UserError, match="simple_crop mirrors what has no mask; give scale"):
-        SceneViews(["simple_crop"], 1, 1, FILL, image_size=32)
+        SegmentationViews(["simple_crop"], 1, 1, FILL, image_size=32)

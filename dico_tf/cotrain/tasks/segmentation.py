@@ -14,7 +14,7 @@ from dico_tf.cotrain.tasks.task import Branch, Task, Truth
 from dico_tf.data.masks import VOID
 from dico_tf.errors import UserError
 from dico_tf.layers.image import Normalisation
-from dico_tf.views.scene_views import SceneViews
+from dico_tf.views.segmentation_views import SegmentationViews
 
 
 class Segmentation(Task):
@@ -28,7 +28,7 @@ class Segmentation(Task):
     def __init__(self, settings, network):
         super().__init__(settings, network)
         self.fill = tuple(255.0 * mean for mean in settings.mean)
-        self.views = SceneViews(
+        self.views = SegmentationViews(
             settings.views,
             settings.splits,
             settings.seed,

@@ -9,7 +9,7 @@ from dico_tf.views import keras_cv_operations
 SETTINGS = ("policies", "splits", "seed", "fill", "same", "image_size")
 
 
-class Drawn(abc.ABC):
+class ViewMaker(abc.ABC):
     """Policies of S branches (with `same`, branch 0's for all) whose every draw begins with a seed."""
 
     def __init__(

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from dico_tf.views.draws import Draws
+from dico_tf.views.counter_rng import CounterRng
 from dico_tf.views.operations import Fill
 from dico_tf.views.policies import Crop, Cutout, Erase, Flip, SimpleCrop
 
@@ -10,7 +10,7 @@ MOVES = (Crop, Flip, SimpleCrop)
 COVERS = (Erase, Cutout)
 
 
-class Frame:
+class PixelMap:
     """Where the pixels of a view come from: row [B, H] and column [B, W] of the picture, -1 outside of it."""
 
     def __init__(self, images: tf.Tensor, fill: Fill) -> None:
@@ -21,23 +21,23 @@ class Frame:
         self.columns = tf.tile(tf.range(width)[None], [batch, 1])
         self.covers: list[tuple[tf.Tensor, tf.Tensor]] = []  # bool [B, H], [B, W]: covered where both hold
 
-    def crop(self, piece: Crop, draws: Draws, stream: str) -> None:
+    def crop(self, piece: Crop, draws: CounterRng, stream: str) -> None:
         """The window [H, W] at a drawn place of the picture with `padding` black pixels on each side."""
         top = draws.below(f"{stream} top", 2 * piece.padding + 1) - piece.padding
         left = draws.below(f"{stream} left", 2 * piece.padding + 1) - piece.padding
         self.rows, self.columns = _shifted(self.rows, top), _shifted(self.columns, left)
 
-    def simple_crop(self, piece: SimpleCrop, draws: Draws, stream: str) -> None:
+    def simple_crop(self, piece: SimpleCrop, draws: CounterRng, stream: str) -> None:
         """The window [H, W] at a drawn place of the picture, mirrored for `padding` pixels at each side."""
         count = 2 * piece.padding + 1
         top, left = (draws.below(f"{stream} {name}", count) - piece.padding for name in ("top", "left"))
         self.rows, self.columns = _mirrored(self.rows, top), _mirrored(self.columns, left)
 
-    def flip(self, piece: Flip, draws: Draws, stream: str) -> None:
+    def flip(self, piece: Flip, draws: CounterRng, stream: str) -> None:
         """Left to right, with probability 1/2."""
         self.columns = tf.where(draws.uniform(stream)[:, None] < 0.5, self.columns[:, ::-1], self.columns)
 
-    def erase(self, piece: Erase, draws: Draws, stream: str) -> None:
+    def erase(self, piece: Erase, draws: CounterRng, stream: str) -> None:
         """With probability p, round(sqrt(area aspect)) x round(sqrt(area / aspect)) pixels, anywhere inside."""
         done = draws.uniform(f"{stream} done") < piece.p
         area = draws.uniform(f"{stream} area", piece.min_area, piece.max_area)
@@ -51,7 +51,7 @@ class Frame:
             inside.append(_between(start, length, side) & done[:, None])
         self.covers.append(tuple(inside))
 
-    def cutout(self, piece: Cutout, draws: Draws, stream: str) -> None:
+    def cutout(self, piece: Cutout, draws: CounterRng, stream: str) -> None:
         """A square of `size` pixels (0: half of each side) around a drawn pixel, cut off at the picture's edges."""
         inside = []
         for name, side in zip(("row", "column"), self.sides, strict=True):
@@ -60,7 +60,7 @@ class Frame:
             inside.append(_between(start, length * tf.ones_like(start), side))
         self.covers.append(tuple(inside))
 
-    def add(self, piece: Crop | Flip | SimpleCrop | Erase | Cutout, draws: Draws, stream: str) -> None:
+    def add(self, piece: Crop | Flip | SimpleCrop | Erase | Cutout, draws: CounterRng, stream: str) -> None:
         _ADD[type(piece)](self, piece, draws, stream)
 
     def view(self) -> tf.Tensor:
@@ -79,7 +79,13 @@ class Frame:
         return tf.ensure_shape(tf.gather(pixels, place), self.images.shape)
 
 
-_ADD = {Crop: Frame.crop, SimpleCrop: Frame.simple_crop, Flip: Frame.flip, Erase: Frame.erase, Cutout: Frame.cutout}
+_ADD = {
+    Crop: PixelMap.crop,
+    SimpleCrop: PixelMap.simple_crop,
+    Flip: PixelMap.flip,
+    Erase: PixelMap.erase,
+    Cutout: PixelMap.cutout,
+}
 
 
 def _shifted(source: tf.Tensor, by: tf.Tensor) -> tf.Tensor:

@@ -48,15 +48,15 @@ def _hashed(*numbers: Any) -> tuple[tf.Tensor, tf.Tensor]:
     return state
 
 
-class Draws:
+class CounterRng:
     """The draws of a batch of images: `uniform("crop top")` is [B], and every name is a stream of its own."""
 
     def __init__(self, seed: int, epoch: Any, index: Any, branch: Any = 0):
         self._state = _hashed(_PIECE, seed, branch, epoch, index)
 
     @classmethod
-    def of_step(cls, seed: int, step: Any, index: Any = 0, branch: Any = 0) -> "Draws":
-        """Draws that belong to a step and not to an image; `index` numbers what is drawn within it."""
+    def of_step(cls, seed: int, step: Any, index: Any = 0, branch: Any = 0) -> "CounterRng":
+        """CounterRng that belong to a step and not to an image; `index` numbers what is drawn within it."""
         draws = cls.__new__(cls)
         draws._state = _hashed(_STEP, seed, branch, step, index)
         return draws

@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dico_tf.views.draws import Draws
+from dico_tf.views.counter_rng import CounterRng
 from tests.views.reference import uniform as reference
 
 INDEX = tf.range(20_000, dtype=tf.int64)
 
 
 def draw(seed=1, epoch=2, index=INDEX, branch=0, stream="s", count=0):
-    return Draws(seed, epoch, index, branch).uniform(stream, count=count).numpy()
+    return CounterRng(seed, epoch, index, branch).uniform(stream, count=count).numpy()
 
 
 def chi_square(u, bins=100):
@@ -73,7 +73,7 @@ def test_components_of_a_draw_are_independent():
 
 def test_an_image_draws_the_same_in_any_batch_and_in_a_graph():
     def in_graph(epoch, index):
-        return Draws(1, epoch, index, 0).uniform("s")
+        return CounterRng(1, epoch, index, 0).uniform("s")
 
     whole = draw()
     np.testing.assert_array_equal(whole[[7, 3, 3]], draw(index=tf.constant([7, 3, 3], tf.int64)))
@@ -82,23 +82,23 @@ def test_an_image_draws_the_same_in_any_batch_and_in_a_graph():
 
 
 def test_a_step_draws_otherwise_than_an_image():
-    step = Draws.of_step(1, 2, INDEX).uniform("s").numpy()
+    step = CounterRng.of_step(1, 2, INDEX).uniform("s").numpy()
     assert abs(np.corrcoef(step, draw())[0, 1]) < 4 / np.sqrt(len(step))
 
 
 def test_normal_draws_have_the_moments_of_the_normal_distribution():
-    x = Draws(1, 2, INDEX).normal("n").numpy()
+    x = CounterRng(1, 2, INDEX).normal("n").numpy()
     np.testing.assert_allclose([x.mean(), x.var(), (x**3).mean(), (x**4).mean()], [0, 1, 0, 3], atol=0.15)
     assert abs((np.abs(x) < 1).mean() - 0.6827) < 0.015
 
 
 def test_whole_numbers_stay_below_their_limit_and_are_all_as_likely():
-    n = Draws(1, 2, INDEX).below("n", 9).numpy()
+    n = CounterRng(1, 2, INDEX).below("n", 9).numpy()
     counts = np.bincount(n)
     assert n.min() == 0 and n.max() == 8
     assert ((counts - n.size / 9) ** 2 / (n.size / 9)).sum() < 32  # 8 degrees of freedom: 1 in 10,000
 
 
 def test_a_permutation_holds_every_place_once():
-    order = Draws.of_step(1, 2, tf.range(64)).permutation("order").numpy()
+    order = CounterRng.of_step(1, 2, tf.range(64)).permutation("order").numpy()
     assert sorted(order) == list(range(64)) and (order != np.arange(64)).any()

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from dico_tf.views import autoaugment, operations
-from dico_tf.views.draws import Draws
+from dico_tf.views.counter_rng import CounterRng
 
 _NUMBER = {name: number for number, name in enumerate(operations.NAMES)}
 SIGNED = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
@@ -21,7 +21,7 @@ def _where(done: tf.Tensor, operation: tf.Tensor) -> tf.Tensor:
     return tf.where(done, operation, _NUMBER["identity"])
 
 
-def auto_augment(images: tf.Tensor, table: tuple, draws: Draws, stream: str) -> tf.Tensor:
+def auto_augment(images: tf.Tensor, table: tuple, draws: CounterRng, stream: str) -> tf.Tensor:
     """One of the table's pairs for each image; each half is done with its own probability, signs are drawn."""
     numbers = tf.constant([[_NUMBER[name] for name, _, _ in pair] for pair in table])  # [25, 2]
     chances = tf.constant([[chance for _, chance, _ in pair] for pair in table])
@@ -61,7 +61,12 @@ def randaugment_values(level: tf.Tensor) -> dict[str, tf.Tensor]:
 
 
 def rand_augment(
-    images: tf.Tensor, m: float, draws: Draws, stream: str, fill: operations.Fill, names: Sequence[str] = RANDAUGMENT
+    images: tf.Tensor,
+    m: float,
+    draws: CounterRng,
+    stream: str,
+    fill: operations.Fill,
+    names: Sequence[str] = RANDAUGMENT,
 ) -> tf.Tensor:
     """Two operations drawn with replacement, each done with probability 1/2 at its own level N(m, 1/2) in 0..10."""
     choice = draws.below(f"{stream} operation", len(names), count=2)  # [B, 2]

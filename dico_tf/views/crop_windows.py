@@ -5,13 +5,13 @@ import math
 import tensorflow as tf
 
 from dico_tf.views import operations
-from dico_tf.views.draws import Draws
+from dico_tf.views.counter_rng import CounterRng
 
 TRIES = 10  # to draw a window that fits; then the largest in the middle is taken
 ASPECTS = (3 / 4, 4 / 3)  # width / height
 
 
-def windows(sizes: tf.Tensor, min_area: float | tf.Tensor, draws: Draws, stream: str) -> tf.Tensor:
+def windows(sizes: tf.Tensor, min_area: float | tf.Tensor, draws: CounterRng, stream: str) -> tf.Tensor:
     """int32 [..., (left, top, right, bottom)] within pictures of sizes [..., (width, height)], in whole pixels.
 
     Width round(sqrt(a r)) and height round(sqrt(a / r)), a = U(min_area, 1) of the area, r = e^U(ln 3/4, ln 4/3),
@@ -40,7 +40,7 @@ def _largest(side: tf.Tensor) -> tf.Tensor:
     return tf.stack(extent, axis=-1)
 
 
-def squares(sizes: tf.Tensor, least: tf.Tensor, most: tf.Tensor, draws: Draws, stream: str) -> tf.Tensor:
+def squares(sizes: tf.Tensor, least: tf.Tensor, most: tf.Tensor, draws: CounterRng, stream: str) -> tf.Tensor:
     """float32 [..., 4] within pictures of sizes [..., (width, height)]: squares of a side / U(least, most), anywhere.
 
     The picture whose short side is U(least, most) image sizes long shows so much of itself in one of them.
@@ -53,7 +53,7 @@ def squares(sizes: tf.Tensor, least: tf.Tensor, most: tf.Tensor, draws: Draws, s
     return tf.concat([low, low + side], axis=-1)
 
 
-def beside(sizes: tf.Tensor, side: int, padding: tf.Tensor, draws: Draws, stream: str) -> tf.Tensor:
+def beside(sizes: tf.Tensor, side: int, padding: tf.Tensor, draws: CounterRng, stream: str) -> tf.Tensor:
     """float32 [..., 4] of pictures of sizes [..., (width, height)], whose short side is to be `side` pixels long.
 
     Squares of so many pixels, anywhere in the resized picture or up to `padding` of its pixels beyond an edge.
@@ -67,12 +67,12 @@ def beside(sizes: tf.Tensor, side: int, padding: tf.Tensor, draws: Draws, stream
     return tf.concat([low * scale, (low + side) * scale], axis=-1)
 
 
-def resized_crop(images: tf.Tensor, min_area: float, draws: Draws, stream: str) -> tf.Tensor:
+def resized_crop(images: tf.Tensor, min_area: float, draws: CounterRng, stream: str) -> tf.Tensor:
     """A window of images that are whole pictures, enlarged to their size, bilinear."""
     return _shown(images, windows(_sizes(images), min_area, draws, stream))
 
 
-def short_side(images: tf.Tensor, least: float, most: float, draws: Draws, stream: str) -> tf.Tensor:
+def short_side(images: tf.Tensor, least: float, most: float, draws: CounterRng, stream: str) -> tf.Tensor:
     """A square of images that are whole pictures, enlarged to their size, bilinear."""
     return _shown(images, squares(_sizes(images), tf.constant(least), tf.constant(most), draws, stream))
 

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from dico_tf.errors import UserError
 from dico_tf.views import policies
-from dico_tf.views.scene_views import TONES, SceneViews, split
+from dico_tf.views.segmentation_views import TONES, SegmentationViews, split
 from dico_tf.views.views import Views
 
 FILL = (124.0, 116.0, 104.0)
@@ -16,7 +16,7 @@ SIZES = tf.tile([[240, 180]], [B, 1])
 
 
 def views(*names, splits=2, seed=1, same=False, image_size=128):
-    return SceneViews(names, splits, seed, FILL, same=same, image_size=image_size)
+    return SegmentationViews(names, splits, seed, FILL, same=same, image_size=image_size)
 
 
 def places(policy, epoch=0, seed=1, sizes=SIZES, **options):
@@ -110,6 +110,6 @@ def test_what_segmentation_cannot_see_is_refused():
 
 def test_scene_views_survive_their_config():
     one = views("scale:0.5:2+crop+flip", "scale:0.5:2+crop+flip+cutout")
-    again = SceneViews.from_config(one.get_config())
+    again = SegmentationViews.from_config(one.get_config())
     assert again.get_config() == one.get_config()
     assert np.array_equal(again.windows(INDEX, SIZES, 3), one.windows(INDEX, SIZES, 3))

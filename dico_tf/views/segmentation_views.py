@@ -11,9 +11,8 @@ import tensorflow as tf
 
 from dico_tf.errors import UserError
 from dico_tf.views import autoaugment
-from dico_tf.views.chains import RANDAUGMENT, SIGNED, auto_augment, rand_augment
-from dico_tf.views.drawn import Drawn
-from dico_tf.views.draws import Draws
+from dico_tf.views.augmentation_chains import RANDAUGMENT, SIGNED, auto_augment, rand_augment
+from dico_tf.views.counter_rng import CounterRng
 from dico_tf.views.policies import (
     AutoAugmentCifar,
     AutoAugmentImagenet,
@@ -30,6 +29,7 @@ from dico_tf.views.policies import (
     parse_all,
 )
 from dico_tf.views.three_augment import jitter, three_augment
+from dico_tf.views.view_maker import ViewMaker
 from dico_tf.views.views import seen
 
 GEOMETRY = (Scale, Crop, Flip)
@@ -79,8 +79,8 @@ def _check(policies: str, pieces: Sequence[Piece]) -> None:
         raise UserError(f"--views={policies}: scale, crop and flip stand once each in a policy of segmentation")
 
 
-@keras.saving.register_keras_serializable("dico_tf")
-class SceneViews(Drawn):
+@keras.saving.register_keras_serializable("dico_tf", name="SceneViews")  # as saved since version 0
+class SegmentationViews(ViewMaker):
     """images [B, h, w, 3], masks [B, h, w] -> S views, masks; every draw a function of (seed, epoch, index, branch)."""
 
     zooms = True  # what is seen is cropped where pictures are read
@@ -94,7 +94,7 @@ class SceneViews(Drawn):
 
         Where that is smaller than the crop its place in it is drawn, and left and top are negative.
         """
-        draws = Draws(self.seed, epoch, index)
+        draws = CounterRng(self.seed, epoch, index)
         resized = tf.maximum(tf.cast(tf.round(tf.cast(sizes, tf.float32) * self._factor(draws)[:, None]), tf.int32), 1)
         room = resized - self.image_size
         if Crop in self._geometry:
@@ -104,7 +104,7 @@ class SceneViews(Drawn):
             corner = room // 2
         return tf.concat([resized, corner], axis=1)
 
-    def _factor(self, draws: Draws) -> tf.Tensor:
+    def _factor(self, draws: CounterRng) -> tf.Tensor:
         scale = self._geometry.get(Scale, Scale(1.0, 1.0))
         if not scale.step:
             return draws.uniform("scale", scale.least, scale.most)
@@ -118,7 +118,7 @@ class SceneViews(Drawn):
         images, masks = (self._flipped(x, index, epoch) for x in (tf.cast(images, tf.float32), masks))
         views = []
         for branch in range(self.drawn):
-            draws = Draws(self.seed, epoch, index, branch)
+            draws = CounterRng(self.seed, epoch, index, branch)
             views.append(seen(images, self._tones[branch], draws, self.fill, apply=_APPLY))
         return (views * self.splits if self.same else views), masks
 
@@ -129,5 +129,5 @@ class SceneViews(Drawn):
         """Left to right, every second one."""
         if Flip not in self._geometry:
             return x
-        done = Draws(self.seed, epoch, index).uniform("flip") < 0.5
+        done = CounterRng(self.seed, epoch, index).uniform("flip") < 0.5
         return tf.where(tf.reshape(done, [-1, *[1] * (x.shape.rank - 1)]), tf.reverse(x, [2]), x)
