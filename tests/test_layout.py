@@ -36,7 +36,8 @@ NUMPY_ONLY = [
     for path in PACKAGE
     if path.parent.name in ("dico_tf", "config", "divide", "committee", "dense", "files", "runtime", "wire")
     or "edge" in path.relative_to(ROOT).parts
-    or path.parts[-2:] == ("formats", "registry.py")
+    or path.parts[-2:] in (("formats", "registry.py"), ("views", "piece.py"), ("views", "policies.py"))
+    or path.parent.name == "pieces"
     or (path.parent.name == "evaluation" and path.stem in MEASURES)
     or path.parts[-2:] in (("members", "preprocessing.py"), ("members", "output_decoding.py"))  # used by workers
 ]

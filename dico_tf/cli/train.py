@@ -24,7 +24,8 @@ def main(arguments: list[str]) -> int:
     asked = config.from_values(values)
     from dico_tf.views.policies import parse_all
 
-    parse_all(asked.views.views, asked.network.splits)  # a mistake is reported before TensorFlow is loaded
+    # a mistake is reported before TensorFlow is loaded
+    parse_all(asked.views.views, asked.network.splits, asked.data.task)
     startup.tensorflow()
     from dico_tf.evaluation.summary import summarize
     from dico_tf.training.loop import Stopped

@@ -24,7 +24,6 @@ from dico_tf.training.checkpoints import Checkpoints
 from dico_tf.training.loop import Loop
 from dico_tf.training.optimizers import optimizer
 from dico_tf.training.strategy import Devices, devices, share, share_threads
-from dico_tf.views import segmentation_views
 from dico_tf.views.policies import parse_all
 
 
@@ -73,13 +72,6 @@ def _reference(config: Config, folder: Path, known: bool) -> str | dict[str, Any
     return kept or find(config.network.model).reference
 
 
-def _check_views(config: Config) -> None:
-    if config.data.task == "segmentation":
-        segmentation_views.split(config.views.views, config.network.splits)
-    else:
-        parse_all(config.views.views, config.network.splits)
-
-
 OpenTeacher = Callable[[Config, Source, Split, Callable[[str], None]], Any]
 
 
@@ -96,7 +88,7 @@ def train(
     """
     asked = build.wanted(config)
     _check_division(config.network)
-    _check_views(config)
+    parse_all(config.views.views, config.network.splits, config.data.task)
     folder = Path(config.run.workdir) if config.run.workdir else workdir.default(config)
     share_threads(config.network.splits)
     place = devices(config.machine.strategy)

@@ -1,6 +1,4 @@
-"""AutoAugment and RandAugment: which operations each image goes through, and with what values."""
-
-from collections.abc import Sequence
+"""AutoAugment and RandAugment: which operations each image goes through, and at which strengths."""
 
 import numpy as np
 import tensorflow as tf
@@ -9,26 +7,36 @@ from dico_tf.views import autoaugment, operations
 from dico_tf.views.counter_rng import CounterRng
 
 _NUMBER = {name: number for number, name in enumerate(operations.NAMES)}
-SIGNED = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
-
 RANDAUGMENT = (
     "autocontrast", "equalize", "invert", "rotate", "posterize", "solarize", "solarize_add", "colour", "contrast",
     "brightness", "sharpness", "shear_x", "shear_y", "translate_x", "translate_y",
 )  # fmt: skip
 
 
+def in_place_only(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the operations that move no pixel."""
+    return tuple(name for name in names if name not in operations.GEOMETRIC)
+
+
 def _where(done: tf.Tensor, operation: tf.Tensor) -> tf.Tensor:
     return tf.where(done, operation, _NUMBER["identity"])
 
 
-def auto_augment(images: tf.Tensor, table: tuple, draws: CounterRng, stream: str) -> tf.Tensor:
-    """One of the table's pairs for each image; each half is done with its own probability, signs are drawn."""
+def auto_augment(images: tf.Tensor, table: tuple, rng: CounterRng, in_place: bool = False) -> tf.Tensor:
+    """Apply one of the table's pairs to each image; each half is done with its own probability, signs are drawn.
+
+    With `in_place`, operations that move pixels are left out of the pairs.
+    """
+    if in_place:
+        table = tuple(
+            tuple(("identity", 0.0, 0) if half[0] in operations.GEOMETRIC else half for half in pair) for pair in table
+        )
     numbers = tf.constant([[_NUMBER[name] for name, _, _ in pair] for pair in table])  # [25, 2]
     chances = tf.constant([[chance for _, chance, _ in pair] for pair in table])
     values = tf.constant([[autoaugment.value(name, level) for name, _, level in pair] for pair in table])  # [25, 2, 2]
-    pair = draws.below(f"{stream} pair", len(table))
-    done = draws.uniform(f"{stream} done", count=2) < tf.gather(chances, pair)  # [B, 2]
-    sign = tf.where(draws.uniform(f"{stream} sign", count=2) < 0.5, -1.0, 1.0)
+    pair = rng.integers("pair", len(table))
+    done = rng.uniform("done", count=2) < tf.gather(chances, pair)  # [B, 2]
+    sign = tf.where(rng.uniform("sign", count=2) < 0.5, -1.0, 1.0)
     operation = _where(done, tf.gather(numbers, pair))
     value = tf.gather(values, pair)  # [B, 2, (centre, span)]
     value = value[..., 0] + sign * value[..., 1]
@@ -38,7 +46,7 @@ def auto_augment(images: tf.Tensor, table: tuple, draws: CounterRng, stream: str
 
 
 def randaugment_values(level: tf.Tensor) -> dict[str, tf.Tensor]:
-    """The value of every operation at levels 0..10; those with a sign get it elsewhere."""
+    """Return the value of every operation at levels 0..10, without its sign."""
     share, none = level / 10.0, tf.zeros_like(level)
     factor = 0.1 + 1.8 * share
     return {
@@ -61,23 +69,19 @@ def randaugment_values(level: tf.Tensor) -> dict[str, tf.Tensor]:
 
 
 def rand_augment(
-    images: tf.Tensor,
-    m: float,
-    draws: CounterRng,
-    stream: str,
-    fill: operations.Fill,
-    names: Sequence[str] = RANDAUGMENT,
+    images: tf.Tensor, m: float, rng: CounterRng, fill: operations.Fill, in_place: bool = False
 ) -> tf.Tensor:
-    """Two operations drawn with replacement, each done with probability 1/2 at its own level N(m, 1/2) in 0..10."""
-    choice = draws.below(f"{stream} operation", len(names), count=2)  # [B, 2]
-    level = tf.clip_by_value(m + 0.5 * draws.normal(f"{stream} level", count=2), 0.0, 10.0)
+    """Draw two operations with replacement; do each with probability 1/2 at its own level N(m, 1/2) in 0..10."""
+    names = in_place_only(RANDAUGMENT) if in_place else RANDAUGMENT
+    choice = rng.integers("operation", len(names), count=2)  # [B, 2]
+    level = tf.clip_by_value(m + 0.5 * rng.normal("level", count=2), 0.0, 10.0)
     values = randaugment_values(level)
     value = tf.gather(tf.stack([values[name] for name in names], axis=-1), choice, batch_dims=2)
-    signed = tf.gather(tf.constant(np.isin(names, SIGNED)), choice)
-    negative = draws.uniform(f"{stream} sign", count=2) < 0.5
+    signed = tf.gather(tf.constant(np.isin(names, operations.GEOMETRIC)), choice)
+    negative = rng.uniform("sign", count=2) < 0.5
     value = tf.where(signed & negative, -value, value)
     operation = tf.gather(tf.constant([_NUMBER[name] for name in names]), choice)
-    operation = _where(draws.uniform(f"{stream} done", count=2) < 0.5, operation)
+    operation = _where(rng.uniform("done", count=2) < 0.5, operation)
     for half in range(2):
         images = operations.apply(images, operation[:, half], value[:, half], fill)
     return images

@@ -1,13 +1,14 @@
 """Random numbers without state: each is a pure function of (seed, epoch, image index, branch, stream)."""
 
+import copy
 import zlib
 from typing import Any
 
 import tensorflow as tf
 
 _MASK = 0xFFFFFFFF
-_START = (0x243F6A88, 0x85A308D3)  # the first 64 fractional bits of pi: any fixed start would do
-_PIECE, _STEP = 1, 2  # what is drawn for: an image's view, a step's mixing
+_START = (0x243F6A88, 0x85A308D3)  # the first 64 fractional bits of pi: any fixed start works
+_VIEW, _STEP = 1, 2  # drawn for the view of an image, or for the mixing of a step
 
 
 def _u32(value: int) -> tf.Tensor:
@@ -19,20 +20,23 @@ def _shift(x: tf.Tensor, bits: int) -> tf.Tensor:
 
 
 def _mix(x: tf.Tensor) -> tf.Tensor:
-    """murmur3's finaliser (Appleby): a bijection of uint32 in which every input bit moves every output bit."""
+    """Apply murmur3's finaliser (Appleby): a bijection of uint32 in which every input bit affects every output bit."""
     x = tf.bitwise.bitwise_xor(x, _shift(x, 16)) * _u32(0x85EBCA6B)
     x = tf.bitwise.bitwise_xor(x, _shift(x, 13)) * _u32(0xC2B2AE35)
     return tf.bitwise.bitwise_xor(x, _shift(x, 16))
 
 
 def _absorb(state: tuple[tf.Tensor, tf.Tensor], word: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """a' = mix(a xor word), b' = mix(b + a' + odd): 64 bits, so that two images do not meet by chance."""
+    """Hash one word into the state: a' = mix(a xor word), b' = mix(b + a' + odd).
+
+    The state has 64 bits, so that two images do not share their numbers by chance.
+    """
     a = _mix(tf.bitwise.bitwise_xor(state[0], word))
     return a, _mix(state[1] + a + _u32(0x9E3779B9))
 
 
 def _words(number: Any) -> tuple[tf.Tensor, tf.Tensor]:
-    """The low and high 32 bits of an int64."""
+    """Return the low and high 32 bits of an int64."""
     number = tf.cast(number, tf.int64)
     mask, half = tf.constant(_MASK, tf.int64), tf.constant(32, tf.int64)
     low = tf.bitwise.bitwise_and(number, mask)
@@ -49,42 +53,48 @@ def _hashed(*numbers: Any) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 class CounterRng:
-    """The draws of a batch of images: `uniform("crop top")` is [B], and every name is a stream of its own."""
+    """A random number generator for each image of a batch: `uniform("top")` is [B], and each name is its own stream."""
 
     def __init__(self, seed: int, epoch: Any, index: Any, branch: Any = 0):
-        self._state = _hashed(_PIECE, seed, branch, epoch, index)
+        self._state, self._scope = _hashed(_VIEW, seed, branch, epoch, index), ""
 
     @classmethod
     def of_step(cls, seed: int, step: Any, index: Any = 0, branch: Any = 0) -> "CounterRng":
-        """CounterRng that belong to a step and not to an image; `index` numbers what is drawn within it."""
-        draws = cls.__new__(cls)
-        draws._state = _hashed(_STEP, seed, branch, step, index)
-        return draws
+        """Return a generator that belongs to a training step; `index` numbers what is drawn within the step."""
+        rng = cls.__new__(cls)
+        rng._state, rng._scope = _hashed(_STEP, seed, branch, step, index), ""
+        return rng
 
-    def bits(self, stream: str | int, count: int = 0) -> tf.Tensor:
-        """uint32 [B], or [B, count]."""
-        number = zlib.crc32(stream.encode()) if isinstance(stream, str) else stream
-        a, b = _absorb(self._state, _u32(number))
+    def scope(self, name: str) -> "CounterRng":
+        """Return the same generator whose streams are called `name ...`, so that two users never share a stream."""
+        rng = copy.copy(self)
+        rng._scope = f"{self._scope} {name}".strip()
+        return rng
+
+    def bits(self, stream: str = "", count: int = 0) -> tf.Tensor:
+        """Return random uint32 [B], or [B, count]."""
+        name = f"{self._scope} {stream}".strip()
+        a, b = _absorb(self._state, _u32(zlib.crc32(name.encode())))
         if count:
             a, b = _absorb((a[..., None], b[..., None]), tf.cast(tf.range(count), tf.uint32))
         return _mix(a + b)
 
-    def uniform(self, stream: str | int, low: float = 0.0, high: float = 1.0, count: int = 0) -> tf.Tensor:
-        """float32 U[low, high), of 24 bits: [B], or [B, count]."""
+    def uniform(self, stream: str = "", low: float = 0.0, high: float = 1.0, count: int = 0) -> tf.Tensor:
+        """Return float32 U[low, high) of 24 random bits: [B], or [B, count]."""
         unit = tf.cast(tf.cast(_shift(self.bits(stream, count), 8), tf.int32), tf.float32) * 2.0**-24
         return unit if (low, high) == (0.0, 1.0) else low + (high - low) * unit
 
-    def below(self, stream: str | int, limit: Any, count: int = 0) -> tf.Tensor:
-        """int32 of 0 .. limit - 1, all as likely; `limit` far below 2^24."""
+    def integers(self, stream: str, limit: Any, count: int = 0) -> tf.Tensor:
+        """Return int32 from 0 .. limit - 1, all equally likely: [B], or [B, count]; `limit` is far below 2^24."""
         limit = tf.cast(limit, tf.float32)
         # u * limit may round up to limit itself
         return tf.cast(tf.minimum(tf.floor(self.uniform(stream, count=count) * limit), limit - 1), tf.int32)
 
     def normal(self, stream: str, count: int = 0) -> tf.Tensor:
-        """float32 N(0, 1): sqrt(-2 ln(1 - u)) cos(2 pi v) (Box and Muller)."""
+        """Return float32 N(0, 1): sqrt(-2 ln(1 - u)) cos(2 pi v) (Box and Muller)."""
         radius = tf.sqrt(-2.0 * tf.math.log1p(-self.uniform(f"{stream} radius", count=count)))
         return radius * tf.cos(6.283185307179586 * self.uniform(f"{stream} angle", count=count))
 
     def permutation(self, stream: str) -> tf.Tensor:
-        """int32 [B]: the order that sorts a draw of each."""
+        """Return a random order int32 [B] of the batch: the one that sorts one draw per image."""
         return tf.argsort(self.uniform(stream), stable=True)

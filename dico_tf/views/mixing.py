@@ -24,7 +24,7 @@ def beta_table(alpha: float) -> tuple[np.ndarray, np.ndarray, float]:
 
 
 def beta(uniform: tf.Tensor, alpha: float) -> tf.Tensor:
-    """Beta(alpha, alpha) of draws of U(0, 1): the inverse of the distribution function, by its symmetry about 1/2."""
+    """Beta(alpha, alpha) of rng of U(0, 1): the inverse of the distribution function, by its symmetry about 1/2."""
     below, s, power = beta_table(alpha)
     low = tf.minimum(uniform, 1.0 - uniform)
     below, s = tf.constant(below, tf.float32), tf.constant(s, tf.float32)
@@ -48,7 +48,7 @@ class Mixing:
     ) -> tuple[list[tf.Tensor], Any]:
         """Mix views S x [B, H, W, 3] and, in the same way, targets: one tensor [B, C] or a structure of them.
 
-        `branch` -1 draws for all branches, another one for itself alone.
+        `branch` -1 rng for all branches, another one for itself alone.
         """
         if not self.mixup and not self.cutmix:
             return views, targets
@@ -62,17 +62,17 @@ class Mixing:
             lambda target: share * target + (1.0 - share) * tf.gather(target, order), targets
         )
 
-    def _weight(self, view: tf.Tensor, draws: CounterRng) -> tf.Tensor:
+    def _weight(self, view: tf.Tensor, rng: CounterRng) -> tf.Tensor:
         """[H, W, 1]: what each pixel keeps of its own image."""
         height, width = tf.shape(view)[-3], tf.shape(view)[-2]  # of clips too, whose frames share it
         flat = box = None
         if self.mixup:
-            flat = tf.fill([height, width, 1], beta(draws.uniform("mixup"), self.mixup))
+            flat = tf.fill([height, width, 1], beta(rng.uniform("mixup"), self.mixup))
         if self.cutmix:
-            box = _outside(beta(draws.uniform("cutmix"), self.cutmix), height, width, draws)
+            box = _outside(beta(rng.uniform("cutmix"), self.cutmix), height, width, rng)
         if flat is None or box is None:
             return flat if box is None else box
-        return tf.where(draws.uniform("choice") < 0.5, flat, box)
+        return tf.where(rng.uniform("choice") < 0.5, flat, box)
 
     def get_config(self) -> dict[str, Any]:
         return {"mixup": self.mixup, "cutmix": self.cutmix, "seed": self.seed}
@@ -82,11 +82,11 @@ class Mixing:
         return cls(**config)
 
 
-def _outside(share: tf.Tensor, height: tf.Tensor, width: tf.Tensor, draws: CounterRng) -> tf.Tensor:
+def _outside(share: tf.Tensor, height: tf.Tensor, width: tf.Tensor, rng: CounterRng) -> tf.Tensor:
     """[H, W, 1]: 0 in a box of (1 - share) of the area around a drawn pixel, cut off at the edges, else 1."""
     inside = []
     for name, side in (("row", height), ("column", width)):
         length = tf.cast(tf.sqrt(1.0 - share) * tf.cast(side, tf.float32), tf.int32)
-        start = draws.below(name, side) - length // 2
+        start = rng.integers(name, side) - length // 2
         inside.append((tf.range(side) >= start) & (tf.range(side) < start + length))
     return 1.0 - tf.cast(inside[0][:, None, None] & inside[1][None, :, None], tf.float32)

@@ -145,11 +145,13 @@ def _tone(images: tf.Tensor, value: tf.Tensor, number: tf.Tensor, fill: Fill) ->
     return kcv.solarize(images, tf.where(number == 0, value, 0.0))
 
 
+GEOMETRIC = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")  # they move pixels, to either side
+
 # Groups that run as one: their operations' names, and group(images, value, number within the group, fill).
 # What a value means: degrees; shear; share of the side; threshold; addition; bits kept; factor (1 = unchanged).
 _GROUPS: tuple[tuple[tuple[str, ...], Group], ...] = (
     (("identity",), lambda images, value, number, fill: images),
-    (("rotate", "shear_x", "shear_y", "translate_x", "translate_y"), _geometric),
+    (GEOMETRIC, _geometric),
     (("solarize", "invert"), _tone),
     (("solarize_add",), lambda images, value, number, fill: solarize_add(images, value)),
     (("posterize",), lambda images, value, number, fill: posterize(images, value)),

@@ -11,11 +11,11 @@ SIGMAS = (0.1, 2.0)
 _PASSES = 3  # PIL's Gaussian is three box filters
 
 
-def three_augment(images: tf.Tensor, draws: CounterRng, stream: str) -> tf.Tensor:
+def three_augment(images: tf.Tensor, rng: CounterRng) -> tf.Tensor:
     """Each image through exactly one of grayscale, solarize and blur, all as likely."""
-    sigma = draws.uniform(f"{stream} sigma", *SIGMAS)
+    sigma = rng.uniform("sigma", *SIGMAS)
     runs = [lambda x, _: tf.tile(_grey(x), [1, 1, 1, 3]), lambda x, _: solarize(x), blur]
-    return sorted_by(draws.below(f"{stream} choice", len(runs)), runs, images, sigma)
+    return sorted_by(rng.integers("choice", len(runs)), runs, images, sigma)
 
 
 def _grey(images: tf.Tensor) -> tf.Tensor:
@@ -66,13 +66,13 @@ def _box(sigma: tf.Tensor, side: int | tf.Tensor) -> tf.Tensor:
     return found
 
 
-def jitter(images: tf.Tensor, amount: float, draws: CounterRng, stream: str) -> tf.Tensor:
+def jitter(images: tf.Tensor, amount: float, rng: CounterRng) -> tf.Tensor:
     """Brightness, contrast and saturation by factors U(max(1 - amount, 0), 1 + amount), in one of their six orders.
 
     Each is clip(f x + (1 - f) d), d black, the mean grey in whole levels, or each pixel's grey.
     """
-    factor = draws.uniform(f"{stream} factor", max(1.0 - amount, 0.0), 1.0 + amount, count=3)  # [B, 3]
-    order = tf.argsort(draws.uniform(f"{stream} order", count=3), axis=1)  # [B, place] of brightness, ...
+    factor = rng.uniform("factor", max(1.0 - amount, 0.0), 1.0 + amount, count=3)  # [B, 3]
+    order = tf.argsort(rng.uniform("order", count=3), axis=1)  # [B, place] of brightness, ...
     for place in range(3):
         number = order[:, place]
         f = tf.gather(factor, number, batch_dims=1)[:, None, None, None]

@@ -1,16 +1,30 @@
-"""What views of any kind are told, and how they are saved."""
+"""Base class of what draws the views of a batch, and how the pieces of one policy are applied."""
 
 import abc
 from collections.abc import Sequence
 from typing import Any, Self
 
-from dico_tf.views import keras_cv_operations
+import tensorflow as tf
+
+from dico_tf.views import keras_cv_operations, operations
+from dico_tf.views.counter_rng import CounterRng
+from dico_tf.views.piece import GatherPiece, Piece, WindowPiece
+from dico_tf.views.pixel_map import PixelMap
 
 SETTINGS = ("policies", "splits", "seed", "fill", "same", "image_size")
 
 
 class ViewMaker(abc.ABC):
-    """Policies of S branches (with `same`, branch 0's for all) whose every draw begins with a seed."""
+    """Draws S views of each image. Every draw is a pure function of (seed, epoch, image index, branch).
+
+    Args:
+        policies: one view policy for all branches, or one per branch.
+        splits: S, the number of branches.
+        seed: an integer that all draws depend on.
+        fill: colour in 0..255 of what comes into a view from outside of the image.
+        same: show all branches the view of branch 0.
+        image_size: side of the views in pixels; 0 if no piece needs it.
+    """
 
     def __init__(
         self,
@@ -24,15 +38,15 @@ class ViewMaker(abc.ABC):
         self.policies, self.splits, self.seed, self.fill, self.same = tuple(policies), splits, seed, tuple(fill), same
         self.image_size = image_size
         self._parse()
-        keras_cv_operations.layers()  # here, where variables may be made, and not inside a step
+        keras_cv_operations.layers()  # made here, because variables cannot be made inside a step
 
     @abc.abstractmethod
     def _parse(self) -> None:
-        """Policies become pieces; what does not fit is refused."""
+        """Parse the policies. Raises UserError if they do not fit the task."""
 
     @property
-    def drawn(self) -> int:
-        """Views that are drawn and not repeated."""
+    def distinct(self) -> int:
+        """Number of different views: S, or 1 with `same`."""
         return 1 if self.same else self.splits
 
     def get_config(self) -> dict[str, Any]:
@@ -41,3 +55,35 @@ class ViewMaker(abc.ABC):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
         return cls(**config)
+
+
+def apply_policy(
+    images: tf.Tensor,
+    policy: Sequence[Piece],
+    rng: CounterRng,
+    fill: operations.Fill,
+    cut: bool = False,
+    in_place: bool = False,
+) -> tf.Tensor:
+    """Return images [B, H, W, 3] after all pieces of a policy, in order.
+
+    Pieces that only move or cover whole pixels are collected in a pixel map until a piece needs the pixels.
+
+    Args:
+        cut: the images are already the windows of the policy's first piece.
+        in_place: no pixel may move.
+    """
+    pixels: PixelMap | None = None
+    for number, piece in enumerate(policy):
+        if cut and number == 0 and isinstance(piece, WindowPiece):
+            continue
+        own = rng.scope(f"{number} {type(piece).__name__}")  # the number keeps the draws of two equal pieces apart
+        gathers = isinstance(piece, GatherPiece)
+        if pixels and (not gathers or (pixels.covered and piece.moves_pixels)):
+            images, pixels = pixels.render(), None
+        if gathers:
+            pixels = pixels or PixelMap(images, fill)
+            piece.place(pixels, own)
+        else:
+            images = piece.apply(images, own, fill, in_place)
+    return pixels.render() if pixels else images

@@ -42,8 +42,8 @@ PROMISES = (
     Promise(
         "A view depends on the seed, the epoch, the image and the branch.",
         "dico_tf/views/counter_rng.py",
-        "self._state = _hashed(_PIECE, seed, branch, epoch, index)",
-        "self._state = _hashed(_PIECE, seed, epoch, index)",
+        "self._state, self._scope = _hashed(_VIEW, seed, branch, epoch, index), ",
+        "self._state, self._scope = _hashed(_VIEW, seed, epoch, index), ",
         fast=("tests/views/test_views.py::test_view_depends_on_seed_epoch_index_and_branch_alone",),
     ),
     Promise(

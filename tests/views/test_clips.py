@@ -7,7 +7,8 @@ import tensorflow as tf
 from dico_tf.cotrain.dico import DiCo
 from dico_tf.errors import UserError
 from dico_tf.views.mixing import Mixing
-from dico_tf.views.policies import ShortSide, parse
+from dico_tf.views.pieces.windows import ShortSide
+from dico_tf.views.policies import parse
 from dico_tf.views.views import Views
 
 FILL = (115.0, 115.0, 115.0)

@@ -93,7 +93,7 @@ def test_normal_draws_have_the_moments_of_the_normal_distribution():
 
 
 def test_whole_numbers_stay_below_their_limit_and_are_all_as_likely():
-    n = CounterRng(1, 2, INDEX).below("n", 9).numpy()
+    n = CounterRng(1, 2, INDEX).integers("n", 9).numpy()
     counts = np.bincount(n)
     assert n.min() == 0 and n.max() == 8
     assert ((counts - n.size / 9) ** 2 / (n.size / 9)).sum() < 32  # 8 degrees of freedom: 1 in 10,000

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from dico_tf.views.counter_rng import CounterRng
-from dico_tf.views.crop_windows import windows
+from dico_tf.views.crop_windows import area_windows
 from dico_tf.views.views import Views
 
 FILL = (125.0, 60.0, 200.0)
@@ -33,7 +33,7 @@ def torchvisions(width: int, height: int, min_area: float, draw: np.random.Gener
 
 def ours(width, height, min_area=0.1, count=N):
     sizes = tf.tile(tf.constant([[width, height]]), [count, 1])
-    return windows(sizes, min_area, CounterRng(1, 0, tf.range(count)), "w").numpy()
+    return area_windows(sizes, min_area, CounterRng(1, 0, tf.range(count))).numpy()
 
 
 @pytest.mark.parametrize(("width", "height"), [(500, 375), (375, 500), (224, 224), (640, 300)])

@@ -6,7 +6,8 @@ import tensorflow as tf
 
 from dico_tf.errors import UserError
 from dico_tf.views import policies
-from dico_tf.views.segmentation_views import TONES, SegmentationViews, split
+from dico_tf.views.augmentation_chains import RANDAUGMENT, in_place_only
+from dico_tf.views.segmentation_views import SegmentationViews
 from dico_tf.views.views import Views
 
 FILL = (124.0, 116.0, 104.0)
@@ -90,18 +91,18 @@ def test_lights_move_no_pixel(policy, axis):
     inner = np.moveaxis(view, axis, 1)[:, 2:-2]  # sharpness leaves the rim as it is, twice at most
     assert np.abs(inner - inner[:, :1]).max() < 1e-3
     assert (np.abs(view - picture).max((1, 2, 3)) > 1).mean() > 0.3
-    assert len(TONES) == 10
+    assert len(in_place_only(RANDAUGMENT)) == 10
 
 
 def test_what_segmentation_cannot_see_is_refused():
     with pytest.raises(UserError, match="scale, crop and flip must be the same for all"):
-        split(("crop+flip", "crop"), 2)
+        policies.parse_all(("crop+flip", "crop"), 2, "segmentation")
     with pytest.raises(UserError, match="resized_crop distorts masks; give scale"):
-        split(("resized_crop+flip",), 2)
+        policies.parse_all(("resized_crop+flip",), 2, "segmentation")
     with pytest.raises(UserError, match="short_side is for clips; give scale"):
-        split(("short_side+flip",), 2)
-    with pytest.raises(UserError, match="stand once each"):
-        split(("flip+crop+flip",), 2)
+        policies.parse_all(("short_side+flip",), 2, "segmentation")
+    with pytest.raises(UserError, match="crop and flip at most once each"):
+        policies.parse_all(("flip+crop+flip",), 2, "segmentation")
     with pytest.raises(UserError, match="scale is for --task=segmentation; give resized_crop"):
         Views(["scale+crop"], 2, 0, FILL)
     with pytest.raises(UserError, match="0 < least <= most"):

@@ -11,7 +11,6 @@ import tensorflow as tf
 from dico_tf.views import augmentation_chains as chains
 from dico_tf.views import policies
 from dico_tf.views.counter_rng import CounterRng
-from dico_tf.views.pixel_map import PixelMap
 from dico_tf.views.views import Views
 
 FILL = (125.0, 60.0, 200.0)
@@ -122,7 +121,7 @@ def test_cutout_covers_a_square_cut_off_at_the_edges():
 def test_randaugment_draws_every_operation_as_often_and_does_half_of_them(monkeypatch):
     calls = []
     monkeypatch.setattr(chains.operations, "apply", lambda x, op, value, fill: calls.append((op, value)) or x)
-    chains.rand_augment(IMAGES, 6.0, CounterRng(1, 0, tf.range(30_000)), "r", FILL)
+    chains.rand_augment(IMAGES, 6.0, CounterRng(1, 0, tf.range(30_000)), FILL)
     numbers = np.concatenate([op for op, _ in calls])
     counts = np.bincount(numbers, minlength=len(chains.operations.NAMES)) / numbers.size
     assert counts[0] == pytest.approx(0.5, abs=0.01)
@@ -144,7 +143,7 @@ def test_autoaugment_does_each_half_of_a_pair_with_its_probability(monkeypatch):
     calls = []
     monkeypatch.setattr(chains.operations, "apply", lambda x, op, value, fill: calls.append((op, value)) or x)
     table = ((("rotate", 0.25, 9), ("colour", 1.0, 9)),)
-    chains.auto_augment(IMAGES, table, CounterRng(1, 0, tf.range(20_000)), "a")
+    chains.auto_augment(IMAGES, table, CounterRng(1, 0, tf.range(20_000)))
     (first, degrees), (second, factor) = [(op.numpy(), value.numpy()) for op, value in calls]
     assert (first != 0).mean() == pytest.approx(0.25, abs=0.02)
     np.testing.assert_allclose(degrees, 30)  # never negative
@@ -212,11 +211,9 @@ def test_views_work_in_a_train_step_under_fit_whatever_the_precision(precision):
 
 def test_pieces_done_in_one_gather_are_the_same_as_one_after_the_other():
     views = Views(["crop+flip+erase+cutout+crop:2+flip"], 1, 1, FILL)
-    draws, one = CounterRng(1, 0, INDEX, 0), tf.cast(IMAGES, tf.float32)
-    for place, piece in enumerate(views._pieces[0]):
-        frame = PixelMap(one, FILL)
-        frame.add(piece, draws, f"{place} {type(piece).__name__}")
-        one = frame.view()
+    rng, one = CounterRng(1, 0, INDEX, 0), tf.cast(IMAGES, tf.float32)
+    for number, piece in enumerate(policies.parse("crop+flip+erase+cutout+crop:2+flip")):
+        one = piece.apply(one, rng.scope(f"{number} {type(piece).__name__}"), FILL, False)
     np.testing.assert_array_equal(views.view(IMAGES, INDEX, 0, 0), one)
 
 

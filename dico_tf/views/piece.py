@@ -1,0 +1,105 @@
+"""Base classes of the pieces that a view policy is made of. Needs no TensorFlow: policies are checked before it loads.
+
+A piece is a frozen dataclass whose fields are its arguments in a policy. Methods import TensorFlow where they need it.
+The name of a class is part of its random streams: renaming a class changes every view that uses it.
+"""
+
+import abc
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import tensorflow as tf
+
+    from dico_tf.views.counter_rng import CounterRng
+    from dico_tf.views.pixel_map import PixelMap
+
+    Fill = Sequence[float]
+
+
+class Piece(abc.ABC):
+    """One step of a view policy.
+
+    `moves_pixels` is True for a piece that always moves pixels, so that a segmentation mask would no longer match.
+    `tasks` lists where a piece may be used ("classification" includes clips); `instead` tells what to give elsewhere.
+    """
+
+    moves_pixels: ClassVar[bool] = False
+    tasks: ClassVar[tuple[str, ...]] = ("classification", "segmentation")
+    instead: ClassVar[str] = ""
+
+    def faults(self) -> str:
+        """Return what is wrong with the arguments, or an empty string."""
+        return ""
+
+    @abc.abstractmethod
+    def apply(self, images: "tf.Tensor", rng: "CounterRng", fill: "Fill", in_place: bool) -> "tf.Tensor":
+        """Return the changed images.
+
+        Args:
+            images: float32 [B, H, W, 3] in 0..255.
+            rng: one random stream for each image; every name is a stream of its own.
+            fill: the colour of pixels from outside the image.
+            in_place: no pixel may move, as in segmentation, where the mask would no longer match.
+        """
+
+
+class GatherPiece(Piece):
+    """A piece that only moves or covers whole pixels. Neighbouring ones run as a single gather."""
+
+    @abc.abstractmethod
+    def place(self, pixels: "PixelMap", rng: "CounterRng") -> None:
+        """Change which pixel of the image each pixel of the view shows."""
+
+    def apply(self, images: "tf.Tensor", rng: "CounterRng", fill: "Fill", in_place: bool) -> "tf.Tensor":
+        from dico_tf.views.pixel_map import PixelMap
+
+        pixels = PixelMap(images, fill)
+        self.place(pixels, rng)
+        return pixels.render()
+
+
+class WindowPiece(Piece):
+    """A piece that shows a window of the image, resized to the view's size.
+
+    As the first piece of a policy it sees the whole image: its window is cut where the image file is decoded.
+    """
+
+    moves_pixels = True
+    tasks = ("classification",)
+
+    @abc.abstractmethod
+    def window(self, sizes: "tf.Tensor", side: int, rng: "CounterRng") -> "tf.Tensor":
+        """Return windows [B, (left, top, right, bottom)] in pixels of images of `sizes` [B, (width, height)].
+
+        Args:
+            side: width and height of the view.
+        """
+
+    def apply(self, images: "tf.Tensor", rng: "CounterRng", fill: "Fill", in_place: bool) -> "tf.Tensor":
+        from dico_tf.views import crop_windows
+
+        return crop_windows.show(images, self.window(crop_windows.sizes(images), 0, rng))
+
+
+class SharedPiece(Piece):
+    """A piece that moves a segmentation mask together with its image: drawn once per image, for all branches."""
+
+    moves_pixels = True
+
+    def resize_factor(self, rng: "CounterRng") -> Any:
+        """Return the factor [B] by which image and mask are resized before they are cropped."""
+        return 1.0
+
+    def corner(self, room: "tf.Tensor", rng: "CounterRng") -> "tf.Tensor | None":
+        """Return the crop's (left, top) [B, 2], or None to leave it to other pieces.
+
+        Args:
+            room: int32 [B, 2], how much larger than the crop the resized image is; negative if it is smaller.
+        """
+        return None
+
+    def move(self, pixels: "tf.Tensor", rng: "CounterRng") -> "tf.Tensor":
+        """Return images [B, h, w, 3] or masks [B, h, w] with their pixels moved."""
+        return pixels

@@ -1,0 +1,30 @@
+"""Pieces that change colour and sharpness alone: 3-Augment and colour jitter."""
+
+import dataclasses
+
+from dico_tf.views.piece import Piece
+
+
+@dataclasses.dataclass(frozen=True)
+class ThreeAugment(Piece):
+    """Do exactly one of grayscale, solarize from 128 and Gaussian blur (DeiT III, arXiv 2204.07118)."""
+
+    def apply(self, images, rng, fill, in_place):
+        from dico_tf.views.three_augment import three_augment
+
+        return three_augment(images, rng)
+
+
+@dataclasses.dataclass(frozen=True)
+class Jitter(Piece):
+    """Change brightness, contrast and saturation, each by a factor U(1 - amount, 1 + amount), in a random order."""
+
+    amount: float = 0.3
+
+    def faults(self):
+        return "" if self.amount >= 0 else f"amount must be at least 0, got {self.amount:g}"
+
+    def apply(self, images, rng, fill, in_place):
+        from dico_tf.views.three_augment import jitter
+
+        return jitter(images, self.amount, rng)

@@ -1,0 +1,117 @@
+"""Pieces that move or cover whole pixels: flip, crop, erase, cutout."""
+
+import dataclasses
+
+from dico_tf.views.piece import GatherPiece, SharedPiece, WindowPiece
+
+
+@dataclasses.dataclass(frozen=True)
+class Flip(GatherPiece, SharedPiece):
+    """Mirror every second image left to right."""
+
+    def place(self, pixels, rng):
+        pixels.flip(rng.uniform() < 0.5)
+
+    def move(self, pixels, rng):
+        import tensorflow as tf
+
+        flipped = tf.reshape(rng.uniform() < 0.5, [-1, *[1] * (pixels.shape.rank - 1)])
+        return tf.where(flipped, tf.reverse(pixels, [2]), pixels)
+
+
+@dataclasses.dataclass(frozen=True)
+class Crop(GatherPiece, SharedPiece):
+    """Cut a random window of the image's own size from the image with a black border of `padding` pixels.
+
+    In segmentation it cuts a random window of `--image_size` pixels from the resized image.
+    """
+
+    padding: int = 4
+
+    def faults(self):
+        return "" if self.padding >= 0 else f"padding must be at least 0 pixels, got {self.padding}"
+
+    def place(self, pixels, rng):
+        top, left = (rng.integers(name, 2 * self.padding + 1) - self.padding for name in ("top", "left"))
+        pixels.shift(top, left)
+
+    def corner(self, room, rng):
+        import tensorflow as tf
+
+        offsets = [rng.integers(side, tf.abs(room[:, n]) + 1) for n, side in enumerate(("left", "top"))]
+        return tf.minimum(room, 0) + tf.stack(offsets, axis=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class SimpleCrop(GatherPiece, WindowPiece):
+    """Cut a square as wide as the image's short side, up to `padding` mirrored pixels beyond the image's edges."""
+
+    padding: int = 4
+    instead = "simple_crop mirrors what has no mask; give scale:0.5:2+crop for segmentation"
+
+    def faults(self):
+        return "" if self.padding >= 0 else f"padding must be at least 0 pixels, got {self.padding}"
+
+    def place(self, pixels, rng):
+        top, left = (rng.integers(name, 2 * self.padding + 1) - self.padding for name in ("top", "left"))
+        pixels.shift(top, left, mirrored=True)
+
+    def window(self, sizes, side, rng):
+        from dico_tf.views import crop_windows
+
+        return crop_windows.padded_squares(sizes, side, self.padding, rng)
+
+
+@dataclasses.dataclass(frozen=True)
+class Erase(GatherPiece):
+    """Cover a rectangle inside the image with the mean colour, with probability p.
+
+    It is round(sqrt(area aspect)) pixels high and round(sqrt(area / aspect)) wide (random erasing, arXiv 1708.04896).
+    """
+
+    min_area: float = 0.125
+    max_area: float = 0.2
+    min_aspect: float = 0.99  # height / width
+    p: float = 0.5
+    max_aspect: float = 1.0
+
+    def faults(self):
+        if not 0 < self.min_area <= self.max_area <= 1:
+            return "the areas must satisfy 0 < min_area <= max_area <= 1"
+        if not 0 < self.min_aspect <= self.max_aspect:
+            return "the aspects must satisfy 0 < min_aspect <= max_aspect (1 unless given)"
+        return "" if 0 <= self.p <= 1 else f"p must lie in 0..1, got {self.p:g}"
+
+    def place(self, pixels, rng):
+        import tensorflow as tf
+
+        erased = rng.uniform("done") < self.p
+        height, width = pixels.sides
+        area = rng.uniform("area", self.min_area, self.max_area) * tf.cast(height * width, tf.float32)
+        aspect = rng.uniform("aspect", self.min_aspect, self.max_aspect)
+        extents = (tf.sqrt(area * aspect), tf.sqrt(area / aspect))
+        lengths = [
+            tf.minimum(tf.cast(tf.round(e), tf.int32), side) for e, side in zip(extents, pixels.sides, strict=True)
+        ]
+        top = rng.integers("top", height - lengths[0] + 1)
+        left = rng.integers("left", width - lengths[1] + 1)
+        pixels.cover(top, left, *lengths, where=erased)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cutout(GatherPiece):
+    """Cover a square of `size` pixels (0: half of each side) around a random pixel with the mean colour.
+
+    The square is cut off at the image's edges (arXiv 1708.04552).
+    """
+
+    size: int = 0
+
+    def faults(self):
+        return "" if self.size >= 0 else f"size must be at least 0 pixels, got {self.size}"
+
+    def place(self, pixels, rng):
+        height, width = (self.size or side // 2 for side in pixels.sides)
+        top = rng.integers("row", pixels.sides[0]) - height // 2
+        left = rng.integers("column", pixels.sides[1]) - width // 2
+        pixels.cover(top, left, height, width)
