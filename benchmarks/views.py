@@ -17,6 +17,7 @@ BARS = {  # views per second on two cores
     "crop+flip": None,
     "crop+flip+cutout": 40_000,
     "crop+flip+randaugment": 15_000,
+    "crop+flip+trivialaugment": None,
     "crop+flip+autoaugment_cifar+erase": None,
     "resized_crop+flip+autoaugment_imagenet": None,
     "simple_crop+flip+three_augment+jitter:0.3": None,

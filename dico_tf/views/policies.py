@@ -27,6 +27,7 @@ PIECES.add("jitter", "colour.Jitter")
 PIECES.add("autoaugment_cifar", "augmentation.AutoAugmentCifar")
 PIECES.add("autoaugment_imagenet", "augmentation.AutoAugmentImagenet")
 PIECES.add("randaugment", "augmentation.RandAugment")
+PIECES.add("trivialaugment", "trivial_augment.TrivialAugment")
 PIECES.add("erase", "pixels.Erase")
 PIECES.add("cutout", "pixels.Cutout")
 

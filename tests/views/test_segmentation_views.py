@@ -82,7 +82,7 @@ def test_branches_see_one_place_in_lights_of_their_own():
 
 
 @pytest.mark.parametrize("axis", [1, 2])
-@pytest.mark.parametrize("policy", ["randaugment:9", "autoaugment_cifar", "autoaugment_imagenet"])
+@pytest.mark.parametrize("policy", ["randaugment:9", "autoaugment_cifar", "autoaugment_imagenet", "trivialaugment"])
 def test_lights_move_no_pixel(policy, axis):
     """A picture of equal rows, or columns, keeps them equal; rotations, shears and translations would not."""
     line = np.random.default_rng(3).integers(0, 256, (1, 16, 16, 3)).mean(axis, keepdims=True)

@@ -9,8 +9,9 @@ import pytest
 import tensorflow as tf
 
 from dico_tf.views import augmentation_chains as chains
-from dico_tf.views import policies
+from dico_tf.views import operations, policies
 from dico_tf.views.counter_rng import CounterRng
+from dico_tf.views.pieces.trivial_augment import WIDE, TrivialAugment
 from dico_tf.views.views import Views
 
 FILL = (125.0, 60.0, 200.0)
@@ -137,6 +138,24 @@ def test_randaugment_levels_mean_the_published_values():
     want = {"rotate": 27, "posterize": 3, "solarize": 230, "solarize_add": 99, "colour": 1.72, "sharpness": 1.72,
             "shear_x": 0.27, "translate_y": 0.405}  # fmt: skip
     assert {name: values[name] for name in want} == pytest.approx(want)
+
+
+def test_trivialaugment_draws_one_operation_and_one_strength_for_each_image(monkeypatch):
+    calls = []
+    monkeypatch.setattr(operations, "apply", lambda x, op, value, fill: calls.append((op.numpy(), value.numpy())) or x)
+    TrivialAugment().apply(IMAGES, CounterRng(1, 0, tf.range(60_000)), FILL, False)
+    ((number, value),) = calls
+    of = {name: value[number == operations.NAMES.index(name)] for name in WIDE}
+    assert len(WIDE) == 14
+    np.testing.assert_allclose([len(values) / 60_000 for values in of.values()], 1 / 14, atol=0.005)
+    assert len(np.unique(of["rotate"])) == 61 and abs(of["rotate"]).max() == 135
+    counts = np.unique(of["solarize"], return_counts=True)[1]
+    assert len(counts) == 31 and counts.min() > 0.6 * len(of["solarize"]) / 31
+    ends = {"brightness": (0.01, 1.99), "sharpness": (0.01, 1.99), "posterize": (2, 8), "solarize": (0, 255),
+            "shear_y": (-0.99, 0.99), "translate_x": (-2, 2)}  # fmt: skip
+    for name, expected in ends.items():  # translations in shares of the side of 16 pixels
+        assert (of[name].min(), of[name].max()) == pytest.approx(expected), name
+    assert set(of["posterize"]) == {2, 3, 4, 5, 6, 7, 8}
 
 
 def test_autoaugment_does_each_half_of_a_pair_with_its_probability(monkeypatch):
