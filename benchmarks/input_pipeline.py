@@ -139,18 +139,18 @@ def subjects(asked: Measurement, folder: Path, paths: list[Path]) -> tuple[dict[
     """Calls, each after the one it is compared with; {call: what it is compared with}; and the files as a split."""
     import tensorflow as tf
 
-    from dico_tf.data import pictures
-    from dico_tf.data.album import Album, Files
-    from dico_tf.data.memory import Room
+    from dico_tf.data import image_decoding
+    from dico_tf.data.lazy_images import ImageFiles, LazyImages
+    from dico_tf.data.memory_budget import MemoryBudget
     from dico_tf.data.source import Split
     from dico_tf.views.views import Views
 
     sizes, count, size = np.tile([[WIDTH, HEIGHT]], (len(paths), 1)), len(paths), asked.image_size
 
     def split(room: int) -> Split:
-        shelf = Files(folder, [str(path.relative_to(folder)) for path in paths])
-        album = Album(shelf, sizes, size, pictures.short_side(size), Room(room))
-        return Split(labels=np.zeros(count), ids=shelf.names, album=album)
+        shelf = ImageFiles(folder, [str(path.relative_to(folder)) for path in paths])
+        lazy_images = LazyImages(shelf, sizes, size, image_decoding.short_side(size), MemoryBudget(room))
+        return Split(labels=np.zeros(count), ids=shelf.names, lazy_images=lazy_images)
 
     files, kept = split(0), split(2**40)
     calls = {

@@ -122,7 +122,7 @@ def timed(call, times: int) -> float:
 
 def measure(asked: Measurement, splits: int) -> dict:
     """Medians over repeats in which peak, bare and full steps take turns."""
-    from dico_tf.data.pictures import cores
+    from dico_tf.data.image_decoding import cores
     from dico_tf.training.strategy import share_threads
 
     lanes = cores() if share_threads(splits) else 1

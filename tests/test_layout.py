@@ -128,7 +128,11 @@ def test_a_module_imports_no_later_room(path):
         ("config", "from dico_tf import registry, models", ["dico_tf.models"]),
         ("config", "from dico_tf.files import atomic", []),
         ("files", "from dico_tf import config, errors, registry", ["dico_tf.config"]),
-        ("files", "from dico_tf.data import order\nfrom dico_tf.files import atomic", ["dico_tf.data.order"]),
+        (
+            "files",
+            "from dico_tf.data import epoch_order\nfrom dico_tf.files import atomic",
+            ["dico_tf.data.epoch_order"],
+        ),
         ("models", "from .menu import PRESETS", [".menu.PRESETS"]),
         ("training", "from dico_tf.flags import parse", ["dico_tf.flags.parse"]),
         ("edge", "from dico_tf.cli import serve", ["dico_tf.cli.serve"]),

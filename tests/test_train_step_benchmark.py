@@ -4,7 +4,7 @@ import subprocess
 
 from benchmarks import train_step
 from dico_tf import flags
-from dico_tf.data.pictures import cores
+from dico_tf.data.image_decoding import cores
 from dico_tf.training import strategy
 
 

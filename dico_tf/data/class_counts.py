@@ -3,13 +3,13 @@
 import numpy as np
 
 from dico_tf.data.masks import VOID
-from dico_tf.data.scenes import SceneSplit
+from dico_tf.data.segmentation import SegmentationSplit
 from dico_tf.data.source import Split
 
 AT_ONCE = 32  # masks that are read at a time
 
 
-def class_counts(split: Split | SceneSplit, classes: int) -> list[int]:
+def class_counts(split: Split | SegmentationSplit, classes: int) -> list[int]:
     """Return the number of images of each class, or of pixels where a split has masks."""
     if isinstance(split, Split):
         return np.bincount(split.labels, minlength=classes).tolist()

@@ -1,4 +1,4 @@
-"""Films, and the clips cut out of them: every rate-th frame from some frame on, at one place of the picture."""
+"""Videos, and the clips cut out of them: every rate-th frame from some frame on, at one place of the picture."""
 
 import dataclasses
 import functools
@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from dico_tf.data.shapes import CIFAR_LARGEST
+from dico_tf.data.known_datasets import CIFAR_LARGEST
 
 MIDDLE = -1  # in the place of a first frame: the clip in the middle of its film, as one clip of a test is
 
@@ -19,7 +19,7 @@ def short_side(size: int) -> int:
 
 
 class Frames(Protocol):
-    """Single pictures by number: an Album, or what draws them."""
+    """Single pictures by number: an LazyImages, or what draws them."""
 
     image_size: int
     sizes: np.ndarray  # int32 [M, (width, height)]
@@ -35,7 +35,7 @@ class Frames(Protocol):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Seen:
+class TestClip:
     """Which of a film's clips a test sees, and which part of it: `clip` of `clips`, `crop` of `crops`."""
 
     clip: int = 0
@@ -45,7 +45,7 @@ class Seen:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Films:
+class Videos:
     """Film n has the frames firsts[n] .. firsts[n + 1] - 1; a clip is `count` of them, every `rate`-th.
 
     A film that is too short for a clip begins again after its end.
@@ -55,7 +55,7 @@ class Films:
     firsts: np.ndarray  # int64 [N + 1]
     count: int
     rate: int
-    seen: Seen = Seen()
+    seen: TestClip = TestClip()
 
     @functools.cached_property
     def lengths(self) -> np.ndarray:
@@ -106,11 +106,11 @@ class Films:
         steps = start[..., None] + self.rate * np.arange(self.count)
         return self.firsts[numbers][..., None] + steps % self.lengths[numbers][..., None]
 
-    def views(self, clips: int, crops: int) -> list["Films"]:
+    def views(self, clips: int, crops: int) -> list["Videos"]:
         """What a test sees one after another; three crops are as large as the short side, one is the training's."""
         size = self.frames.image_size
         frames = self.frames if crops == 1 else self.frames.at(short_side(size), short_side(size))
-        seen = [Seen(clip=i, clips=clips, crop=j, crops=crops) for i in range(clips) for j in range(crops)]
+        seen = [TestClip(clip=i, clips=clips, crop=j, crops=crops) for i in range(clips) for j in range(crops)]
         return [dataclasses.replace(self, frames=frames, seen=one) for one in seen]
 
 
@@ -121,9 +121,9 @@ def _along(sizes: np.ndarray, share: float) -> np.ndarray:
     return np.concatenate([low, low + side], axis=-1).astype(np.float32)
 
 
-def films(frames: Frames, lengths: Sequence[int], count: int, rate: int, title: str) -> Films:
+def videos(frames: Frames, lengths: Sequence[int], count: int, rate: int, title: str) -> Videos:
     """Of frames that stand one film after another; says how many films are too short."""
-    found = Films(
+    found = Videos(
         frames=frames, firsts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), count=count, rate=rate
     )
     short = int((found.lengths < found.span).sum())

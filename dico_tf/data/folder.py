@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from dico_tf.config import Data
-from dico_tf.data import labelled, memory, pictures
-from dico_tf.data.album import Album, Files
-from dico_tf.data.layout import Listing, counted, listing, several
+from dico_tf.data import image_decoding, label_table, memory_budget
+from dico_tf.data.folder_layout import Listing, counted, listing, several
+from dico_tf.data.lazy_images import ImageFiles, LazyImages
 from dico_tf.data.source import Source, Split
 from dico_tf.data.validation import stratified
 from dico_tf.errors import UserError
@@ -26,8 +26,8 @@ def load(data: Data, seed: int) -> Source:
         )
     root = Path(place).expanduser()
     name = root.resolve().name
-    if labelled.named(root):
-        found, root = labelled.listing(root), root.parent
+    if label_table.named(root):
+        found, root = label_table.listing(root), root.parent
         name = f"{root.resolve().name}/{name}"
     else:
         found = listing(root)
@@ -35,22 +35,26 @@ def load(data: Data, seed: int) -> Source:
     sizes = _check_files(root, found, data.skip_unreadable)
     size = data.image_size or _own_size(set(sizes.values()))
     at_once = len(sizes) * size * size * 3
-    room = memory.Room(memory.limit() - (at_once if at_once <= memory.AT_ONCE else 0))
+    room = memory_budget.MemoryBudget(memory_budget.limit() - (at_once if at_once <= memory_budget.AT_ONCE else 0))
     splits = {part: _split(root, classes, size, sizes, room) for part, classes in found.items()}
     splits = with_test(splits, seed)
-    if at_once <= memory.AT_ONCE:
+    if at_once <= memory_budget.AT_ONCE:
         splits = {part: _decoded(split, part, data.skip_unreadable) for part, split in splits.items()}
     return Source(
         name=f"folder:{name}",
         class_names=names,
         image_size=size,
         splits=splits,
-        short_side=pictures.short_side(size),
+        short_side=image_decoding.short_side(size),
     )
 
 
 def _split(
-    root: Path, classes: dict[str, list[str]], size: int, sizes: dict[str, tuple[int, int]], room: memory.Room
+    root: Path,
+    classes: dict[str, list[str]],
+    size: int,
+    sizes: dict[str, tuple[int, int]],
+    room: memory_budget.MemoryBudget,
 ) -> Split:
     paths = [path for members in classes.values() for path in members]
     ids = np.asarray([Path(path).relative_to(root).as_posix() for path in paths], np.str_)
@@ -58,7 +62,7 @@ def _split(
     return Split(
         labels=np.repeat(np.arange(len(classes)), [len(members) for members in classes.values()]),
         ids=ids,
-        album=Album(Files(root, ids), found, size, pictures.short_side(size), room),
+        lazy_images=LazyImages(ImageFiles(root, ids), found, size, image_decoding.short_side(size), room),
     )
 
 
@@ -76,8 +80,8 @@ def with_test(splits: dict[str, Split], seed: int) -> dict[str, Split]:
 def _check_files(root: Path, found: Listing, skip: bool) -> dict[str, tuple[int, int]]:
     """(width, height) of every readable picture; what cannot be read is named, and with `skip` taken out."""
     paths = [path for classes in found.values() for members in classes.values() for path in members]
-    seen = pictures.pool().map(lambda path: pictures.tried(pictures.check, path), paths)
-    results = dict(zip(paths, pictures.progress(seen, len(paths), "checking pictures"), strict=True))
+    seen = image_decoding.pool().map(lambda path: image_decoding.tried(image_decoding.check, path), paths)
+    results = dict(zip(paths, image_decoding.progress(seen, len(paths), "checking pictures"), strict=True))
     faults = {path: error for path, error in results.items() if isinstance(error, Exception)}
     if faults:
         _report(faults, skip)
@@ -112,8 +116,8 @@ def _own_size(sizes: set[tuple[int, int]]) -> int:
 
 
 def _decoded(split: Split, part: str, skip: bool) -> Split:
-    images, faults = split.album.decoded(split.numbers, f"decoding {part} pictures")
+    images, faults = split.lazy_images.decoded(split.numbers, f"decoding {part} pictures")
     if faults:
-        _report({split.album.name(split.numbers[n]): error for n, error in faults.items()}, skip)
+        _report({split.lazy_images.name(split.numbers[n]): error for n, error in faults.items()}, skip)
     found = split.with_squares(images)
     return found.subset(np.setdiff1d(np.arange(split.size), list(faults))) if faults else found

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import tensorflow as tf
 
-from dico_tf.data.scenes import SceneSplit
+from dico_tf.data.segmentation import SegmentationSplit
 from dico_tf.data.source import Split
 from dico_tf.errors import UserError
 
@@ -20,10 +20,12 @@ Windows = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # index [b(, S)], sizes [
 Places = Callable[[tf.Tensor], tf.Tensor]  # the same of known indices
 
 
-def training_batches(split: Split | SceneSplit, indices: np.ndarray, windows: Windows | None = None) -> tf.data.Dataset:
+def training_batches(
+    split: Split | SegmentationSplit, indices: np.ndarray, windows: Windows | None = None
+) -> tf.data.Dataset:
     """{image, label, index} for indices [steps, replicas, b(, S)]: the replicas of a step follow one another.
 
-    With windows, images of an album are cut out of the whole pictures: {image [b, S, H, W, 3], ..., window [b, S, 4]},
+    With windows, lazy images are cut out of the whole images: {image [b, S, H, W, 3], ..., window [b, S, 4]},
     and clips out of films, whose window names the first frame too: {image [b, S, T, H, W, 3], ..., window [b, S, 5]}.
     Of scenes, windows say what is cropped, and label is the crop's mask [b, H, W]. Index i + r N is image i of N again.
     """
@@ -31,7 +33,7 @@ def training_batches(split: Split | SceneSplit, indices: np.ndarray, windows: Wi
     return _dataset(split, len(rows), lambda n: rows[n], rows.shape[1:], windows)
 
 
-def evaluation_batches(split: Split | SceneSplit, batch_size: int) -> tf.data.Dataset:
+def evaluation_batches(split: Split | SegmentationSplit, batch_size: int) -> tf.data.Dataset:
     """{image, label, index} in the order stored; the last batch may be smaller."""
     steps = -(-split.size // batch_size)
     return _dataset(split, steps, lambda n: np.arange(n * batch_size, min((n + 1) * batch_size, split.size)), (None,))
@@ -50,13 +52,13 @@ def plain_faults() -> Iterator[None]:
 
 
 def _dataset(
-    split: Split | SceneSplit,
+    split: Split | SegmentationSplit,
     steps: int,
     rows_of: Callable[[int], np.ndarray],
     shape: tuple,
     windows: Windows | None = None,
 ) -> tf.data.Dataset:
-    fill = _scenes if isinstance(split, SceneSplit) else _images
+    fill = _scenes if isinstance(split, SegmentationSplit) else _images
 
     def make(n):
         index = tf.ensure_shape(_called(lambda n: rows_of(int(n)), [n], tf.int64), shape)
@@ -78,7 +80,7 @@ def _dataset(
 def _images(split: Split, index: tf.Tensor, shape: tuple, places_in: Places | None) -> dict[str, tf.Tensor]:
     """image and label; with windows also window."""
     label = tf.ensure_shape(_called(lambda i: split.labels[i], [index], tf.int64), shape)
-    if places_in is None or split.album is None:
+    if places_in is None or split.lazy_images is None:
         image = _called(split.take, [index], tf.uint8)
         return {"image": tf.ensure_shape(image, (*shape, *split.image_shape)), "label": label}
     places = places_in(_sizes(split, index, shape))
@@ -87,7 +89,7 @@ def _images(split: Split, index: tf.Tensor, shape: tuple, places_in: Places | No
     return {"image": image, "label": label, "window": places}
 
 
-def _scenes(split: SceneSplit, index: tf.Tensor, shape: tuple, places_in: Places | None) -> dict[str, tf.Tensor]:
+def _scenes(split: SegmentationSplit, index: tf.Tensor, shape: tuple, places_in: Places | None) -> dict[str, tf.Tensor]:
     """image and label, the masks: of crops, or whole in their frames."""
     if places_in is None:
         sides = split.frame
@@ -99,10 +101,10 @@ def _scenes(split: SceneSplit, index: tf.Tensor, shape: tuple, places_in: Places
     return {"image": tf.ensure_shape(image, (*shape, *sides, 3)), "label": tf.ensure_shape(mask, (*shape, *sides))}
 
 
-def _sizes(split: Split | SceneSplit, index: tf.Tensor, shape: tuple) -> tf.Tensor:
+def _sizes(split: Split | SegmentationSplit, index: tf.Tensor, shape: tuple) -> tf.Tensor:
     """int32 [..., (width, height)], of films also how many frames may be a clip's first."""
-    facts = 3 if split.films else 2
-    return tf.ensure_shape(_called(split.picture_sizes, [index], tf.int32), (*shape, facts))
+    facts = 3 if split.videos else 2
+    return tf.ensure_shape(_called(split.image_sizes, [index], tf.int32), (*shape, facts))
 
 
 def _called(function: Callable[..., np.ndarray], inputs: list, kind: tf.DType) -> tf.Tensor:

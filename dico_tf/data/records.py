@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 
-from dico_tf.data import example, pictures
+from dico_tf.data import image_decoding, tf_example
 from dico_tf.errors import UserError
 
 _HEAD, _TAIL = 12, 4  # bytes before and after a record's data
@@ -31,7 +31,7 @@ class Keys:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Table:
+class RecordTable:
     """What is known of every picture without decoding it, and where it lies."""
 
     labels: np.ndarray  # int64 [N]
@@ -41,7 +41,7 @@ class Table:
 
 
 @dataclasses.dataclass(frozen=True)
-class Records:
+class TFRecordImages:
     """A shelf: the files are opened for each picture, as there may be more of them than may be open at once."""
 
     files: Sequence[Path]
@@ -63,7 +63,7 @@ class Records:
 
 
 @dataclasses.dataclass(frozen=True)
-class ArrayRecords:
+class ArrayRecordImages:
     """A shelf whose files find a record by its number themselves."""
 
     records: Sequence[bytes]
@@ -72,7 +72,7 @@ class ArrayRecords:
 
     def open(self, number: int) -> BinaryIO:
         record = self.records[number]
-        return io.BytesIO(example.features(record, 0, len(record))[self.keys.image].bytes())
+        return io.BytesIO(tf_example.features(record, 0, len(record))[self.keys.image].bytes())
 
     def name(self, number: int) -> str:
         return f"record {number} of {self.title}"
@@ -81,10 +81,10 @@ class ArrayRecords:
         return self.name(number)
 
 
-def table(rows: Iterable[tuple], count: int, title: str) -> Table:
+def table(rows: Iterable[tuple], count: int, title: str) -> RecordTable:
     """Of (label, name, size, place) of every picture."""
     labels, sizes, places, ids = array.array("q"), array.array("i"), array.array("q"), []
-    for label, name, size, place in pictures.progress(rows, count, f"reading what {title} holds"):
+    for label, name, size, place in image_decoding.progress(rows, count, f"reading what {title} holds"):
         labels.append(label)
         sizes.extend(size)
         places.extend(place)
@@ -92,7 +92,7 @@ def table(rows: Iterable[tuple], count: int, title: str) -> Table:
             ids.append(name)
     if len(labels) != count:
         raise UserError(f"{title}: the files hold {len(labels)} records and should hold {count}: copy the set again")
-    return Table(
+    return RecordTable(
         np.array(labels, np.int64),
         np.asarray(ids if len(ids) == count else (), np.str_),
         np.array(sizes, np.int32).reshape(-1, 2),
@@ -105,7 +105,7 @@ def in_files(files: Sequence[Path], keys: Keys, size: tuple[int, int] | None) ->
     for number, path in enumerate(files):
         for data, start, end in _records(path):
             try:
-                label, name, image = _row(example.features(data, start, end), keys)
+                label, name, image = _row(tf_example.features(data, start, end), keys)
                 found = size or _size(image)
             except Exception as error:  # Pillow raises nearly any kind
                 raise _damaged(path, start - _HEAD, f"{type(error).__name__}: {error}") from error
@@ -117,14 +117,14 @@ def in_array(records: Sequence[bytes], keys: Keys, size: tuple[int, int] | None,
     for number in range(len(records)):
         try:
             record = records[number]
-            label, name, image = _row(example.features(record, 0, len(record)), keys)
+            label, name, image = _row(tf_example.features(record, 0, len(record)), keys)
             found = size or _size(image)
         except Exception as error:
             raise UserError(f"record {number} of {title} is damaged ({error}): copy the set again") from error
         yield label, name, found, (0, number, 0)
 
 
-def _row(found: dict[str, example.Span], keys: Keys) -> tuple[int, str, example.Span]:
+def _row(found: dict[str, tf_example.Span], keys: Keys) -> tuple[int, str, tf_example.Span]:
     """Label, name and picture of an example."""
     missing = [key for key in (keys.image, keys.label) if key not in found]
     if missing:
@@ -162,7 +162,7 @@ def _damaged(path: Path, at: int, why: str) -> UserError:
 class _Reader(io.RawIOBase):
     """A span as a file, so that only what is read of a picture comes into memory."""
 
-    def __init__(self, span: example.Span) -> None:
+    def __init__(self, span: tf_example.Span) -> None:
         self._span, self._at = span, span.start
 
     def readable(self) -> bool:
@@ -186,9 +186,9 @@ class _Reader(io.RawIOBase):
         return self._at - self._span.start
 
 
-def _size(span: example.Span) -> tuple[int, int]:
+def _size(span: tf_example.Span) -> tuple[int, int]:
     with Image.open(io.BufferedReader(_Reader(span), 4096)) as image:
-        return pictures.upright_size(image)
+        return image_decoding.upright_size(image)
 
 
 def _crc_table() -> tuple[int, ...]:

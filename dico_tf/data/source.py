@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from dico_tf.config import Data
-from dico_tf.data.album import Album
-from dico_tf.data.clips import Films
-from dico_tf.data.scenes import SceneSplit
+from dico_tf.data.clips import Videos
+from dico_tf.data.lazy_images import LazyImages
+from dico_tf.data.segmentation import SegmentationSplit
 from dico_tf.errors import UserError
 from dico_tf.registry import Registry
 
@@ -21,9 +21,9 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of
 SOURCES: Registry[str] = Registry("kind of data set")
 SOURCES.add("digits", "dico_tf.data.digits")
 SOURCES.add("folder", "dico_tf.data.folder")
-SOURCES.add("scene folder", "dico_tf.data.scene_folder")
-SOURCES.add("video folder", "dico_tf.data.film_folder")
-SOURCES.add("moving", "dico_tf.data.moving")
+SOURCES.add("scene folder", "dico_tf.data.segmentation_folder")
+SOURCES.add("video folder", "dico_tf.data.video_folder")
+SOURCES.add("moving", "dico_tf.data.moving_digits")
 SOURCES.add("tfds", "dico_tf.data.tfds")
 FOLDERS = {"classification": "folder", "segmentation": "scene folder", "video": "video folder"}  # of --task
 # task that few kinds of data set serve -> what it needs of them, the kinds, their names
@@ -35,27 +35,27 @@ FEW = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Split:
-    """Labelled images: in memory (or memory-mapped), in an album that decodes them when asked for, or both.
+    """Labelled images: in memory (or memory-mapped), in lazy images that decodes them when asked for, or both.
 
-    With both, the images are the album's squares. Without an album the images are whole pictures.
-    Films stand in the place of an album: images are then clips [T, H, W, 3], always cut when asked for.
+    With both, the images are lazy images's squares. Without lazy images the images are whole pictures.
+    Films stand in the place of lazy images: images are then clips [T, H, W, 3], always cut when asked for.
     """
 
     labels: np.ndarray  # int64 [N]
     ids: np.ndarray  # str [N]
     images: np.ndarray | None = None  # uint8 [N, H, W, 3]
-    album: Album | Films | None = None
-    numbers: np.ndarray | None = None  # int64 [N], of the pictures in the album; all of them in its order if not said
+    lazy_images: LazyImages | Videos | None = None
+    numbers: np.ndarray | None = None  # int64 [N], of the pictures in lazy images; all of them in its order if not said
 
     def __post_init__(self) -> None:
-        if self.images is None and self.album is None:
-            raise ValueError("a split has images, an album, or both")
+        if self.images is None and self.lazy_images is None:
+            raise ValueError("a split has images, lazy images, or both")
         if self.images is not None and (
             self.images.dtype != np.uint8 or self.images.ndim != 4 or self.images.shape[-1] != 3
         ):
             raise ValueError(f"images must be uint8 [N, H, W, 3], not {self.images.dtype} {self.images.shape}")
-        if self.album is not None and self.numbers is None:
-            object.__setattr__(self, "numbers", np.arange(len(self.album.sizes)))
+        if self.lazy_images is not None and self.numbers is None:
+            object.__setattr__(self, "numbers", np.arange(len(self.lazy_images.sizes)))
         object.__setattr__(self, "labels", np.asarray(self.labels, np.int64))
         object.__setattr__(self, "ids", np.asarray(self.ids, np.str_))
         for content in (self.images, self.numbers):
@@ -72,13 +72,13 @@ class Split:
         return self.labels
 
     @property
-    def films(self) -> Films | None:
-        return self.album if isinstance(self.album, Films) else None
+    def videos(self) -> Videos | None:
+        return self.lazy_images if isinstance(self.lazy_images, Videos) else None
 
     @property
     def image_shape(self) -> tuple[int, ...]:
         """[H, W, 3], of clips [T, H, W, 3]."""
-        return self.album.image_shape if self.images is None else self.images.shape[1:]
+        return self.lazy_images.image_shape if self.images is None else self.images.shape[1:]
 
     @property
     def image_size(self) -> int:
@@ -88,25 +88,27 @@ class Split:
         """uint8 [..., H, W, 3] for positions of any shape."""
         if self.images is not None:
             return np.take(self.images, positions, axis=0)
-        return self.album.squares(self.numbers[positions])
+        return self.lazy_images.squares(self.numbers[positions])
 
-    def picture_sizes(self, positions: np.ndarray) -> np.ndarray:
-        """int32 [..., (width, height)] of the whole pictures; of an album only, of films with how many clips begin."""
-        return self.album.sizes[self.numbers[positions]]
+    def image_sizes(self, positions: np.ndarray) -> np.ndarray:
+        """int32 [..., (width, height)] of whole lazy images; of videos with the number of possible first frames."""
+        return self.lazy_images.sizes[self.numbers[positions]]
 
     def windows(self, positions: np.ndarray, places: np.ndarray) -> np.ndarray:
-        """uint8 [B, S, H, W, 3] of positions [B] or [B, S] and places [B, S, 4 (of films 5)]; of an album only."""
-        return self.album.windows(self.numbers[positions], places)
+        """uint8 [B, S, H, W, 3] of positions [B] or [B, S] and places [B, S, 4 (of films 5)]; of lazy images only."""
+        return self.lazy_images.windows(self.numbers[positions], places)
 
     def views(self, clips: int, crops: int) -> list["Split"]:
         """What a test sees of the same films, one after another."""
-        return [dataclasses.replace(self, album=films) for films in self.films.views(clips, crops)]
+        return [dataclasses.replace(self, lazy_images=films) for films in self.videos.views(clips, crops)]
 
     def with_squares(self, images: np.ndarray) -> "Split":
-        """The split with its squares in memory; the album goes where they show its pictures whole."""
-        whole = (self.album.sizes == self.album.short_side).all() and self.album.short_side == self.album.image_size
-        album = {} if whole else {"album": self.album, "numbers": self.numbers}
-        return Split(labels=self.labels, ids=self.ids, images=images, **album)
+        """The split with its squares in memory; lazy images goes where they show its pictures whole."""
+        whole = (
+            self.lazy_images.sizes == self.lazy_images.short_side
+        ).all() and self.lazy_images.short_side == self.lazy_images.image_size
+        lazy_images = {} if whole else {"lazy_images": self.lazy_images, "numbers": self.numbers}
+        return Split(labels=self.labels, ids=self.ids, images=images, **lazy_images)
 
     def subset(self, positions: np.ndarray) -> "Split":
         """The images at these positions, in this order; those in memory are copied."""
@@ -114,7 +116,7 @@ class Split:
             labels=self.labels[positions],
             ids=self.ids[positions],
             images=None if self.images is None else self.images[positions],
-            album=self.album,
+            lazy_images=self.lazy_images,
             numbers=None if self.numbers is None else self.numbers[positions],
         )
 
@@ -126,7 +128,7 @@ class Source:
     name: str
     class_names: tuple[str, ...]
     image_size: int
-    splits: Mapping[str, Split | SceneSplit]
+    splits: Mapping[str, Split | SegmentationSplit]
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     short_side: int = 0  # pixels to which pictures are resized before the centre is cut out; 0 = image_size
@@ -142,9 +144,9 @@ class Source:
             digest.update(f"\0{name} {split.size}\0".encode())
             digest.update(split.marks.astype("<i8").tobytes())
             digest.update("\n".join(split.ids).encode("utf-8", "surrogateescape"))
-            if split.films:
-                digest.update(f"\0{split.films.count} {split.films.rate}\0".encode())
-                digest.update(split.films.lengths[split.numbers].astype("<i8").tobytes())
+            if split.videos:
+                digest.update(f"\0{split.videos.count} {split.videos.rate}\0".encode())
+                digest.update(split.videos.lengths[split.numbers].astype("<i8").tobytes())
         return digest.hexdigest()[:16]
 
 

@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image
 
 from dico_tf.config import Data
-from dico_tf.data import index, memory, pictures, prepared, records
-from dico_tf.data.album import Album, Held, Shelf
-from dico_tf.data.records import Keys, Table
-from dico_tf.data.shapes import KNOWN
+from dico_tf.data import image_decoding, memory_budget, record_index, records, tfds_builder
+from dico_tf.data.known_datasets import KNOWN
+from dico_tf.data.lazy_images import EncodedImages, ImagesInMemory, LazyImages
+from dico_tf.data.records import Keys, RecordTable
 from dico_tf.data.source import IMAGENET_MEAN, IMAGENET_STD, Source, Split
 from dico_tf.data.validation import stratified
 from dico_tf.errors import UserError
@@ -26,11 +26,11 @@ SPLIT_SEED = 0  # of a test split drawn where there is none; not the run's, a pu
 
 def load(data: Data, seed: int) -> Source:
     """train; test or validation or a fixed fifth of train; val where both others are there."""
-    builder = prepared.builder(data)
+    builder = tfds_builder.builder(data)
     name = builder.info.full_name.rsplit("/", 1)[0]  # without its version
     keys = _keys(builder.info)
     size = _image_size(builder, keys, data, name)
-    prepared.prepare(builder, data.data_dir)
+    tfds_builder.prepare(builder, data.data_dir)
     found = {part: _shelf(builder, split, keys, f"{name} {split}") for part, split in _parts(builder, name).items()}
     splits = _splits(_labelled(found), size, name)
     if "test" not in splits:
@@ -45,7 +45,7 @@ def load(data: Data, seed: int) -> Source:
         splits=splits,
         mean=mean,
         std=std,
-        short_side=pictures.short_side(size),
+        short_side=image_decoding.short_side(size),
     )
 
 
@@ -101,7 +101,7 @@ def _parts(builder: Any, name: str) -> dict[str, str]:
     return {"train": "train", **({"test": "validation"} if "validation" in has else {})}
 
 
-def _shelf(builder: Any, split: str, keys: Keys, title: str) -> tuple[Shelf, Table]:
+def _shelf(builder: Any, split: str, keys: Keys, title: str) -> tuple[EncodedImages, RecordTable]:
     """Where the split's encoded pictures are, and what is known of them."""
     height, width, _ = builder.info.features[keys.image].shape
     size = (width, height) if width and height else None
@@ -115,22 +115,22 @@ def _shelf(builder: Any, split: str, keys: Keys, title: str) -> tuple[Shelf, Tab
         raise UserError(f"{title} lacks {missing[0]}: copy the set again, or remove its folder to prepare it anew")
     if kind == "tfrecord":
         rows = records.in_files(files, keys, size)
-        found = index.kept(title, files, about, lambda: records.table(rows, count, title))
-        return records.Records(files, found.places), found
+        found = record_index.kept(title, files, about, lambda: records.table(rows, count, title))
+        return records.TFRecordImages(files, found.places), found
     whole = builder.as_data_source(split).data_source
     rows = records.in_array(whole, keys, size, title)
-    found = index.kept(title, files, about, lambda: records.table(rows, count, title))
-    return records.ArrayRecords(whole, keys, title), found
+    found = record_index.kept(title, files, about, lambda: records.table(rows, count, title))
+    return records.ArrayRecordImages(whole, keys, title), found
 
 
-def _held(builder: Any, split: str, keys: Keys, title: str) -> tuple[Shelf, Table]:
+def _held(builder: Any, split: str, keys: Keys, title: str) -> tuple[EncodedImages, RecordTable]:
     """The encoded pictures themselves, in the order of the files, of formats without random access."""
     import tensorflow_datasets as tfds
 
     in_turn = tfds.ReadConfig(interleave_cycle_length=1)
     encoded = {keys.image: tfds.decode.SkipDecoding()}
     found = builder.as_dataset(split=split, shuffle_files=False, read_config=in_turn, decoders=encoded)
-    room, held = memory.Room(memory.limit()), []
+    room, held = memory_budget.MemoryBudget(memory_budget.limit()), []
 
     def rows() -> Iterator[tuple]:
         for row in found.as_numpy_iterator():
@@ -143,39 +143,41 @@ def _held(builder: Any, split: str, keys: Keys, title: str) -> tuple[Shelf, Tabl
             held.append(row[keys.image])
             name = row[keys.id].decode(errors="replace") if keys.id else ""
             with Image.open(io.BytesIO(row[keys.image])) as image:
-                yield int(row[keys.label]), name, pictures.upright_size(image), (0, 0, 0)
+                yield int(row[keys.label]), name, image_decoding.upright_size(image), (0, 0, 0)
 
     table = records.table(rows(), int(found.cardinality()), title)
-    return Held(title, held), table
+    return ImagesInMemory(title, held), table
 
 
-def _labelled(found: dict[str, tuple[Shelf, Table]]) -> dict[str, tuple[Shelf, Table]]:
+def _labelled(found: dict[str, tuple[EncodedImages, RecordTable]]) -> dict[str, tuple[EncodedImages, RecordTable]]:
     """Without a test split whose labels are kept secret, as ImageNet's; the validation split is the test then."""
     if "test" in found and len(labels := found["test"][1].labels) and (labels < 0).all():
         return {"train": found["train"], **({"test": found["val"]} if "val" in found else {})}
     return found
 
 
-def _splits(found: dict[str, tuple[Shelf, Table]], size: int, name: str) -> dict[str, Split]:
+def _splits(found: dict[str, tuple[EncodedImages, RecordTable]], size: int, name: str) -> dict[str, Split]:
     """Squares are decoded at once where they fit: all that were small squares before, of others up to 1 GiB."""
     sizes = np.concatenate([table.sizes for _, table in found.values()])
     needed, alike = len(sizes) * size * size * 3, len(sizes) > 0 and bool((sizes == sizes[0, 0]).all())
-    at_once = needed <= (memory.limit() if alike else min(memory.limit(), memory.AT_ONCE))
-    room = memory.Room(memory.limit() - (needed if at_once else 0))
+    at_once = needed <= (memory_budget.limit() if alike else min(memory_budget.limit(), memory_budget.AT_ONCE))
+    room = memory_budget.MemoryBudget(memory_budget.limit() - (needed if at_once else 0))
     named = _distinct([table.ids for _, table in found.values()], len(sizes))
     splits = {}
     for part, (shelf, table) in found.items():
-        album = Album(shelf, table.sizes, size, pictures.short_side(size), room)
+        lazy_images = LazyImages(shelf, table.sizes, size, image_decoding.short_side(size), room)
         ids = table.ids if named else _numbers(part, len(table.labels))
-        split = Split(labels=table.labels, ids=ids, album=album)
+        split = Split(labels=table.labels, ids=ids, lazy_images=lazy_images)
         splits[part] = _decoded(split, f"{name} {part}") if at_once else split
     return splits
 
 
 def _decoded(split: Split, title: str) -> Split:
-    images, faults = split.album.decoded(split.numbers, f"decoding {title}")
+    images, faults = split.lazy_images.decoded(split.numbers, f"decoding {title}")
     for number, error in faults.items():
-        raise UserError(f"{title} seems damaged: cannot read {split.album.name(number)}: {error}; copy the set again")
+        raise UserError(
+            f"{title} seems damaged: cannot read {split.lazy_images.name(number)}: {error}; copy the set again"
+        )
     return split.with_squares(images)
 
 

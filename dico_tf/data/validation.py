@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dico_tf.data.order import shuffled
+from dico_tf.data.epoch_order import shuffled
 from dico_tf.data.source import Split
 
 

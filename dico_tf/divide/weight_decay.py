@@ -3,7 +3,7 @@
 import math
 
 from dico_tf.config import Config
-from dico_tf.data.shapes import CIFAR_LARGEST
+from dico_tf.data.known_datasets import CIFAR_LARGEST
 
 OTHERWISE = 1e-4
 PUBLISHED = {  # of the paper's recipes, where they differ from that

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dico_tf.data import pictures
+from dico_tf.data import image_decoding
 from dico_tf.edge import inputs, options, tensors
 from dico_tf.edge.errors import EdgeError, invalid, shown
 from dico_tf.edge.members import addresses
@@ -116,7 +116,7 @@ class Gateway:
         size = len(sent[inputs.IMAGE_BYTES]) * sum(view.size * view.size * 3 for view in self._different)
         if size > self._limits.request_bytes:
             raise invalid(f"the images are {size} bytes when they are decoded: send fewer in one request")
-        found = await asyncio.get_running_loop().run_in_executor(pictures.pool(), made)
+        found = await asyncio.get_running_loop().run_in_executor(image_decoding.pool(), made)
         by_view = dict(zip(self._different, found, strict=True))
         return found[0] if len(found) == 1 else {name: by_view[view] for name, view in self._views.items()}
 

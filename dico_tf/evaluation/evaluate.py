@@ -9,7 +9,7 @@ from typing import Any
 from dico_tf.config import clips_and_crops
 from dico_tf.data import source as sources
 from dico_tf.data.pipeline import plain_faults
-from dico_tf.data.scenes import SceneSplit
+from dico_tf.data.segmentation import SegmentationSplit
 from dico_tf.data.source import Split
 from dico_tf.errors import UserError
 from dico_tf.evaluation import evaluate_segmentation, report, segmentation_predictions
@@ -43,10 +43,10 @@ def evaluate_split(run: TrainedRun, model, name: str, parts: dict[str, Any], tes
     if name not in parts:
         raise UserError(f"--split={name}: {run.data['name']} has no such images; it has {', '.join(parts)}")
     split, folder = parts[name], run.workdir
-    if test_views and not split.films:
+    if test_views and not split.videos:
         raise UserError(f"--test_views={test_views} is of clips, and {run.workdir} learnt from images: leave it out")
     views = clips_and_crops(test_views or run.config.run.test_views)
-    evaluate = _scenes if isinstance(split, SceneSplit) else _labelled
+    evaluate = _scenes if isinstance(split, SegmentationSplit) else _labelled
     bar = Bar(f"evaluating {name}", split.size)
     try:
         with plain_faults():
@@ -68,12 +68,12 @@ def _labelled(run: TrainedRun, model, name: str, split: Split, bar: Bar, views: 
         weights=run.best["weights"],
         class_names=run.data["class_names"],
     )
-    if split.films:
+    if split.videos:
         found["views"] = _views(run, split, views)
     return found, functools.partial(write_predictions, logits=logits, labels=split.labels, ids=split.ids)
 
 
-def _scenes(run: TrainedRun, model, name: str, split: SceneSplit, bar: Bar, views: tuple[int, int]) -> Found:
+def _scenes(run: TrainedRun, model, name: str, split: SegmentationSplit, bar: Bar, views: tuple[int, int]) -> Found:
     kept, found = evaluate_segmentation.evaluate(run, model, name, split, bar)
     return found, functools.partial(segmentation_predictions.write, predictions=kept)
 

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from dico_tf.data.pipeline import evaluation_batches
-from dico_tf.data.scenes import SceneSplit
+from dico_tf.data.segmentation import SegmentationSplit
 from dico_tf.evaluation import segmentation
 from dico_tf.evaluation.segmentation_predictions import SegmentationPredictions
 from dico_tf.models.menu import find
@@ -14,7 +14,7 @@ from dico_tf.training.build import TrainedRun
 
 
 def evaluate(
-    run: TrainedRun, model, name: str, split: SceneSplit, bar=None
+    run: TrainedRun, model, name: str, split: SegmentationSplit, bar=None
 ) -> tuple[SegmentationPredictions, dict[str, Any]]:
     """The predictions, and the evaluation of exactly what they keep."""
     average = run.config.cotraining.average
@@ -32,7 +32,7 @@ def evaluate(
     kept = SegmentationPredictions(
         logits=np.concatenate(logits),
         masks=np.concatenate(masks),
-        sizes=split.picture_sizes(np.arange(split.size))[:, ::-1],
+        sizes=split.image_sizes(np.arange(split.size))[:, ::-1],
         ids=split.ids,
         confusion=np.stack([*tally.branches, tally.averages[average]]),
     )

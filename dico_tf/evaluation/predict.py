@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from dico_tf.config import clips_and_crops
-from dico_tf.data import clips, memory, pictures
-from dico_tf.data.film_folder import look, opened
+from dico_tf.data import clips, image_decoding, memory_budget
 from dico_tf.data.pipeline import plain_faults
 from dico_tf.data.source import Split
+from dico_tf.data.video_folder import look, opened
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import combine, disagreement, softmax
 from dico_tf.training import steps
@@ -38,7 +38,7 @@ def predict(
         yield from _of_films(run, readable(names, look, skip_unreadable), top)
         return
     size = run.data["image_size"]
-    images = readable(names, lambda name: pictures.decode(name, size, run.short_side), skip_unreadable)
+    images = readable(names, lambda name: image_decoding.decode(name, size, run.short_side), skip_unreadable)
     model, found = run.network(), list(images)
     for start in range(0, len(found), BATCH):
         part = found[start : start + BATCH]
@@ -50,7 +50,7 @@ def readable(names: Sequence[str], decode: Callable[[str], T], skip: bool) -> di
     """Every picture decoded, by name; what cannot be read is named, and with `skip` left out."""
     images, bad = {}, []
     for name in names:
-        found = pictures.tried(decode, name)
+        found = image_decoding.tried(decode, name)
         if isinstance(found, Exception):
             bad.append(f"{name} ({found})")
         else:
@@ -65,9 +65,9 @@ def readable(names: Sequence[str], decode: Callable[[str], T], skip: bool) -> di
 def _of_films(run: TrainedRun, looked: dict[str, tuple], top: int) -> Iterator[ImagePrediction]:
     """Of folders of frames, each by the run's test views."""
     names, data, model = list(looked), run.data, run.network()
-    album, lengths = opened(names, looked, data["image_size"], memory.Room(memory.limit()))
-    films = clips.films(album, lengths, data["frames"], data["frame_rate"], "those given")
-    asked = Split(labels=np.zeros(len(names), np.int64), ids=np.asarray(names), album=films)
+    lazy_images, lengths = opened(names, looked, data["image_size"], memory_budget.MemoryBudget(memory_budget.limit()))
+    films = clips.videos(lazy_images, lengths, data["frames"], data["frame_rate"], "those given")
+    asked = Split(labels=np.zeros(len(names), np.int64), ids=np.asarray(names), lazy_images=films)
     with plain_faults():
         logits = steps.predict(
             model, asked, run.config.run.evaluation_batch_size, views=clips_and_crops(run.config.run.test_views)

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dico_tf.data import pictures
-from dico_tf.data.scenes import frame_of
+from dico_tf.data import image_decoding
+from dico_tf.data.segmentation import frame_of
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import combine
 from dico_tf.evaluation.predict import readable
@@ -32,7 +32,7 @@ def predict(
     run: TrainedRun, names: Sequence[str], top: int, skip_unreadable: bool = False, masks: str = ""
 ) -> Iterator[SegmentationPrediction]:
     """One a readable picture, in order; `masks` is the folder for their masks."""
-    good = readable(names, lambda name: pictures.whole(name, 2**30), skip_unreadable)
+    good = readable(names, lambda name: image_decoding.whole(name, 2**30), skip_unreadable)
     files = _files(list(good), masks) if masks else {}
     model, average = run.network(), run.config.cotraining.average
     fill = np.round(255 * np.array(run.data["mean"])).astype(np.uint8)

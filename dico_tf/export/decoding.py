@@ -1,11 +1,11 @@
-"""JPEG and PNG bytes made into pixels within a graph, as data/pictures.py decodes them outside of one."""
+"""JPEG and PNG bytes made into pixels within a graph, as data/image_decoding.py decodes them outside of one."""
 
 import functools
 from collections.abc import Callable
 
 import tensorflow as tf
 
-from dico_tf.data.pictures import ENOUGH
+from dico_tf.data.image_decoding import ENOUGH
 from dico_tf.export.resampling import square
 
 MAX_PIXELS = 100_000_000  # a picture that says it is larger is refused before it is decoded

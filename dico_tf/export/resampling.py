@@ -1,4 +1,5 @@
-"""The square an evaluation sees, cut out of a picture within a graph: bit by bit as Pillow resizes in data/pictures.py.
+"""The square an evaluation sees, cut out of a picture within a graph: bit by bit as Pillow resizes it
+in data/image_decoding.py.
 
 Pillow resamples along the rows and along the columns, each with weights of 22 bits and a rounding to 8 bits.
 """

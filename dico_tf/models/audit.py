@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from dico_tf.config import FORMAT, Config, Data
-from dico_tf.data.shapes import CIFAR_LARGEST, CLIPS, shape
+from dico_tf.data.known_datasets import CIFAR_LARGEST, CLIPS, shape
 from dico_tf.divide import weight_decay
 from dico_tf.divide.networks.cost import NetworkCost
 from dico_tf.errors import UserError

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 import keras
 
-from dico_tf.data.shapes import CIFAR_LARGEST
+from dico_tf.data.known_datasets import CIFAR_LARGEST
 from dico_tf.divide.rules import multiple, published
 from dico_tf.layers.convolution import convolution, depthwise
 from dico_tf.layers.image import Normalisation, entrance, head, uniform

@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from dico_tf.data.shapes import CIFAR_LARGEST
+from dico_tf.data.known_datasets import CIFAR_LARGEST
 from dico_tf.divide import budget
 from dico_tf.divide.networks.cost import NetworkCost, cost
 from dico_tf.divide.networks.graph import weightless

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from dico_tf.data.shapes import CIFAR_LARGEST
+from dico_tf.data.known_datasets import CIFAR_LARGEST
 from dico_tf.errors import UserError
 from dico_tf.models import own, timm_names, weight_matching
 from dico_tf.models.checkpoints import SAFE, SUFFIXES, read

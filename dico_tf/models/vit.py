@@ -9,7 +9,7 @@ import math
 
 import keras
 
-from dico_tf.data.shapes import CIFAR_LARGEST
+from dico_tf.data.known_datasets import CIFAR_LARGEST
 from dico_tf.divide.rules import multiple, unpublished
 from dico_tf.errors import UserError
 from dico_tf.layers.attention import self_attention

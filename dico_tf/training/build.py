@@ -42,7 +42,7 @@ def wanted(config: Config) -> Data:
 
 def facts(source: Source) -> dict[str, Any]:
     """What a run must remember of its data to be used without them."""
-    films = source.splits["train"].films
+    films = source.splits["train"].videos
     scenes = {"frame": list(source.frame)} if source.frame else {}
     return {
         "name": source.name,

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from dico_tf.config import Config
-from dico_tf.data.order import plan
+from dico_tf.data.epoch_order import plan
 from dico_tf.data.pipeline import evaluation_batches, plain_faults, training_batches
 from dico_tf.data.source import Split
 from dico_tf.errors import UserError
@@ -171,7 +171,7 @@ class Loop:
 
     def _windows(self, epoch: int):
         """Where the views of an epoch look in whole pictures, and when in films; None where none does."""
-        if not (self.model.views.zooms or self.train.films):
+        if not (self.model.views.zooms or self.train.videos):
             return None
         return lambda index, sizes: self._places(index, sizes, tf.constant(epoch, tf.int64))
 

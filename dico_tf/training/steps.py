@@ -28,7 +28,7 @@ def train_function(devices: Devices, model) -> Callable:
 
 def _at_once(split: Split, images: int) -> int:
     """Items of a batch: each frame of a clip counts as an image."""
-    return max(1, images // split.films.count) if split.films else images
+    return max(1, images // split.videos.count) if split.videos else images
 
 
 class Evaluator:
@@ -59,7 +59,7 @@ class Evaluator:
 def predict(model, split: Split, batch_size: int, bar=None, views: tuple[int, int] = (1, 1)) -> np.ndarray:
     """logits float32 [N, S, C]; of films the mean over the views, (clips of each, crops of each clip)."""
     forward = tf.function(lambda images: model(images, training=False), reduce_retracing=True, autograph=False)
-    seen = split.views(*views) if split.films else [split]
+    seen = split.views(*views) if split.videos else [split]
     total = 0.0
     for part in seen:
         found = []

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from dico_tf.data import pictures
+from dico_tf.data import image_decoding
 from dico_tf.errors import UserError
 
 
@@ -44,7 +44,7 @@ def share_threads(splits: int) -> bool:
     Only where branches are enough for all cores; measured on two, it is never slower and up to a sixth faster.
     Left alone is what the user's environment says, and a process in which TensorFlow has begun already.
     """
-    cores = pictures.cores()
+    cores = image_decoding.cores()
     asked = {"TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"} & os.environ.keys()
     if splits < cores or cores == 1 or asked or tf.config.list_physical_devices("GPU"):
         return False

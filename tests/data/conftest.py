@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dico_tf.data import pictures
-from dico_tf.data.album import Album, Files
-from dico_tf.data.memory import Room
+from dico_tf.data import image_decoding
+from dico_tf.data.lazy_images import ImageFiles, LazyImages
+from dico_tf.data.memory_budget import MemoryBudget
 
 
 @pytest.fixture(scope="session")
@@ -40,12 +40,18 @@ def picture(tmp_path):
 
 
 @pytest.fixture
-def album():
+def lazy_images():
     """Of picture files, at an image size, with room for so many bytes of what was decoded."""
 
-    def make(paths, size: int, room: int = 0) -> Album:
-        sizes = [pictures.check(str(path)) for path in paths]
-        return Album(Files(Path(), [str(path) for path in paths]), sizes, size, pictures.short_side(size), Room(room))
+    def make(paths, size: int, room: int = 0) -> LazyImages:
+        sizes = [image_decoding.check(str(path)) for path in paths]
+        return LazyImages(
+            ImageFiles(Path(), [str(path) for path in paths]),
+            sizes,
+            size,
+            image_decoding.short_side(size),
+            MemoryBudget(room),
+        )
 
     return make
 

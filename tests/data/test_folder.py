@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from dico_tf.config import Data
-from dico_tf.data import memory, pictures
+from dico_tf.data import image_decoding, memory_budget
 from dico_tf.data import source as sources
 from dico_tf.errors import UserError
 
@@ -65,7 +65,7 @@ def test_pictures_of_every_format_are_read_alike_on_demand_and_at_once(tmp_path,
             picture(f"train/{kind}/{name}", seed=n)
             picture(f"test/{kind}/{name}", seed=n)
     kept = _load(tmp_path, image_size=24).splits["train"]
-    monkeypatch.setattr(memory, "AT_ONCE", 0)
+    monkeypatch.setattr(memory_budget, "AT_ONCE", 0)
     asked = _load(tmp_path, image_size=24).splits["train"]
     assert kept.size == 12 and kept.images is not None and asked.images is None
     assert np.array_equal(asked.take(np.arange(12).reshape(3, 4)), kept.images.reshape(3, 4, 24, 24, 3))
@@ -77,13 +77,13 @@ def test_the_centre_is_cut_out_after_the_short_side_is_made_to_fit(tmp_path):
     Image.fromarray(stripes).save(tmp_path / "wide.png")
     Image.fromarray(stripes.swapaxes(0, 1)).save(tmp_path / "tall.png")
     for name in ("wide.png", "tall.png"):
-        found = pictures.decode(str(tmp_path / name), 10, 10)
+        found = image_decoding.decode(str(tmp_path / name), 10, 10)
         assert found.shape == (10, 10, 3) and (found[1:-1, 1:-1] == (10, 200, 30)).all()
 
 
 def test_grey_transparent_and_deep_pictures_become_rgb(picture, tmp_path):
     def middle(path):
-        return pictures.decode(str(path), 8, 8)[4, 4].tolist()
+        return image_decoding.decode(str(path), 8, 8)[4, 4].tolist()
 
     assert middle(picture("grey.png", colour=77, mode="L")) == [77, 77, 77]
     assert middle(picture("clear.png", colour=(255, 0, 0, 0), mode="RGBA")) == [255, 255, 255]
@@ -102,8 +102,8 @@ def test_a_photo_that_lies_on_its_side_is_put_upright(tmp_path):
     exif[0x0112] = 6  # to be turned right by 90 degrees: white comes to the top
     Image.fromarray(photo).save(tmp_path / "turned.jpg", exif=exif, quality=95)
     path = str(tmp_path / "turned.jpg")
-    assert pictures.check(path) == (40, 80)
-    found = pictures.decode(path, 20, 20)
+    assert image_decoding.check(path) == (40, 80)
+    found = image_decoding.decode(path, 20, 20)
     assert found[:8].mean() > 245 and found[-8:].mean() < 10
 
 
@@ -112,7 +112,7 @@ def test_an_orientation_there_is_not_leaves_a_photo_as_it_lies(tmp_path, picture
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = str(picture("photo.jpg", size=(40, 30), exif=exif))
-    assert pictures.check(path) == (40, 30) == pictures.whole(path, 30).size
+    assert image_decoding.check(path) == (40, 30) == image_decoding.whole(path, 30).size
 
 
 def _damage(place):
@@ -243,12 +243,12 @@ def test_a_folder_that_is_not_named_is_asked_for():
 
 def test_pictures_are_decoded_where_a_system_does_not_say_which_cores_are_ours(pets, monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
-    monkeypatch.setattr(pictures, "pool", pictures.pool.__wrapped__)
+    monkeypatch.setattr(image_decoding, "pool", image_decoding.pool.__wrapped__)
     assert _load(pets).splits["train"].size == 24
 
 
 def test_a_picture_that_vanishes_during_a_run_is_named(pets, monkeypatch):
-    monkeypatch.setattr(memory, "AT_ONCE", 0)
+    monkeypatch.setattr(memory_budget, "AT_ONCE", 0)
     split = _load(pets).splits["train"]
     (pets / split.ids[3]).unlink()
     with pytest.raises(UserError, match=str(split.ids[3])):

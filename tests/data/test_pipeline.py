@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dico_tf.data.order import plan
+from dico_tf.data.epoch_order import plan
 from dico_tf.data.pipeline import evaluation_batches, training_batches
 from dico_tf.data.source import Split
 
@@ -58,19 +58,19 @@ def test_evaluation_passes_every_image_once_in_the_order_stored():
         _check(split, batch)
 
 
-def test_pictures_in_files_are_decoded_in_the_order_of_the_plan(picture, album):
+def test_pictures_in_files_are_decoded_in_the_order_of_the_plan(picture, lazy_images):
     paths = [picture(f"{n}.png", size=(8, 8), colour=(n, 0, 255)) for n in range(20)]
-    split = Split(album=album(paths, 8), labels=range(20), ids=range(20))
+    split = Split(lazy_images=lazy_images(paths, 8), labels=range(20), ids=range(20))
     for batch in training_batches(split, plan(20, 8, 0, 0, branches=2)).as_numpy_iterator():
         assert batch["image"].shape == (8, 2, 8, 8, 3)
         assert np.array_equal(batch["image"][..., 0, 0, 0], batch["index"])
         assert np.array_equal(batch["label"], batch["index"])
 
 
-def test_repeats_are_the_same_image_with_a_number_and_a_window_of_their_own(picture, album):
+def test_repeats_are_the_same_image_with_a_number_and_a_window_of_their_own(picture, lazy_images):
     paths = [picture(f"{n}.png", size=(8, 8), colour=(n, 0, 255)) for n in range(20)]
     inside = Split(images=_split(20).images, labels=range(20), ids=range(20))
-    outside = Split(album=album(paths, 8), labels=range(20), ids=range(20))
+    outside = Split(lazy_images=lazy_images(paths, 8), labels=range(20), ids=range(20))
     asked = []
 
     def windows(index, sizes):
@@ -100,7 +100,7 @@ def test_the_images_are_not_written_into_the_graph():
 def test_two_replicas_get_the_two_halves_of_every_step():
     code = """
 import numpy as np, tensorflow as tf
-from dico_tf.data.order import plan
+from dico_tf.data.epoch_order import plan
 from dico_tf.data.pipeline import training_batches
 from dico_tf.data.source import Split
 

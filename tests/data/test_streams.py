@@ -10,7 +10,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from dico_tf.config import Data
-from dico_tf.data import example, memory, records
+from dico_tf.data import memory_budget, records, tf_example
 from dico_tf.data import source as sources
 from dico_tf.errors import UserError
 from tests.data import streets
@@ -29,7 +29,7 @@ def cache(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def little_memory(monkeypatch):
-    monkeypatch.setattr(memory, "limit", lambda: 1000)
+    monkeypatch.setattr(memory_budget, "limit", lambda: 1000)
 
 
 def _load(folder, dataset="streets", size=72):
@@ -42,7 +42,7 @@ def _parts(source) -> dict[str, np.ndarray]:
 
 def test_a_set_that_does_not_fit_streams_image_for_image(prepared, cache, monkeypatch):
     whole = _load(prepared)
-    monkeypatch.setattr(memory, "limit", lambda: 1000)
+    monkeypatch.setattr(memory_budget, "limit", lambda: 1000)
     streamed = _load(prepared)
     assert whole.splits["train"].images is not None and streamed.splits["train"].images is None
     assert whole.fingerprint == streamed.fingerprint and streamed.short_side == 82
@@ -61,9 +61,9 @@ def test_what_is_read_is_what_tfds_reads(prepared, cache, little_memory):
         ours = found.splits[part]
         assert ours.ids.tolist() == [row["file_name"].numpy().decode() for row in theirs]
         assert ours.labels.tolist() == [int(row["label"]) for row in theirs]
-        assert ours.album.sizes.tolist() == [[row["image"].shape[1], row["image"].shape[0]] for row in theirs]
+        assert ours.lazy_images.sizes.tolist() == [[row["image"].shape[1], row["image"].shape[0]] for row in theirs]
         for n in (0, ours.size - 1):
-            width, height = ours.album.sizes[n]
+            width, height = ours.lazy_images.sizes[n]
             side = min(width, height)
             place = np.float32([[[0, 0, side, side]]])
             want = tf.image.resize(theirs[n]["image"][:side, :side], (72, 72), "bicubic", antialias=True)
@@ -73,7 +73,7 @@ def test_what_is_read_is_what_tfds_reads(prepared, cache, little_memory):
 def test_array_records_stream_as_well(prepared, cache, little_memory, tmp_path):
     streets.prepare(tmp_path / "array", "array_record")
     one, other = _load(prepared), _load(tmp_path / "array")
-    assert isinstance(other.splits["train"].album._shelf, records.ArrayRecords)
+    assert isinstance(other.splits["train"].lazy_images._shelf, records.ArrayRecords)
     for name, split in one.splits.items():
         same = other.splits[name]
         order = [same.ids.tolist().index(name) for name in split.ids]
@@ -85,7 +85,7 @@ def test_array_records_stream_as_well(prepared, cache, little_memory, tmp_path):
 def test_cifar10_streams_as_it_is_in_memory(shared_data, cache, monkeypatch):
     folder = shared_data / "tfds"
     whole = _load(folder, "cifar10", 0).splits["train"]
-    monkeypatch.setattr(memory, "limit", lambda: 1000)
+    monkeypatch.setattr(memory_budget, "limit", lambda: 1000)
     streamed = _load(folder, "cifar10", 0).splits["train"]
     assert streamed.images is None and streamed.ids.tolist() == whole.ids.tolist()
     some = np.random.default_rng(0).permutation(50_000)[:2000]
@@ -170,8 +170,8 @@ def test_a_picture_damaged_within_is_named_when_it_is_read(cache, little_memory,
     """Its head is whole: the index has no fault to find."""
     shard = _shard(streets.prepare(tmp_path / "own"))
     split = _load(tmp_path / "own").splits["train"]
-    number = np.flatnonzero(split.album._shelf.places[:, 0] == 1)[0]
-    _, start, length = split.album._shelf.places[number].tolist()
+    number = np.flatnonzero(split.lazy_images._shelf.places[:, 0] == 1)[0]
+    _, start, length = split.lazy_images._shelf.places[number].tolist()
     data = bytearray(shard.read_bytes())
     data[start : start + length] = bytes(length)
     shard.write_bytes(data)
@@ -200,10 +200,10 @@ def test_examples_are_read_as_tensorflow_writes_them():
     values = {"image": bytes(range(256)) * 40, "label": -1, "far": 2**62, "id": "é".encode(), "weight": 0.5, "no": 0}
     made = tf.train.Example(features=tf.train.Features(feature={k: feature(v) for k, v in values.items()}))
     data = b"before" + made.SerializeToString() + b"after"
-    found = example.features(data, 6, len(data) - 5)
+    found = tf_example.features(data, 6, len(data) - 5)
     assert found.keys() == values.keys()
     assert [found[key].integer() for key in ("label", "far", "no")] == [-1, 2**62, 0]
     assert found["image"].bytes() == values["image"] and found["id"].bytes().decode() == "é"
     for end in range(7, len(data) - 5, 97):
         with pytest.raises(ValueError):
-            example.features(data, 6, end)
+            tf_example.features(data, 6, end)

@@ -6,7 +6,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from dico_tf.config import Data
-from dico_tf.data import memory
+from dico_tf.data import memory_budget
 from dico_tf.data import source as sources
 from dico_tf.data import tfds as loader
 from dico_tf.errors import UserError
@@ -85,7 +85,7 @@ def test_validation_serves_as_test_where_there_is_none(has, taken):
 
 
 def test_a_set_too_large_for_memory_without_random_access_is_refused_with_a_way_out(mocked, monkeypatch):
-    monkeypatch.setattr(memory, "limit", lambda: 2**10)
+    monkeypatch.setattr(memory_budget, "limit", lambda: 2**10)
     with pytest.raises(UserError, match=r"imagenet2012 train .* 40 pictures do not fit.*TFRecord.*folder:DIR"):
         _load("imagenet2012")  # its usual 224 pixels are known
 

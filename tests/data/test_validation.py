@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dico_tf.data.album import Album, Files
-from dico_tf.data.memory import Room
+from dico_tf.data.lazy_images import ImageFiles, LazyImages
+from dico_tf.data.memory_budget import MemoryBudget
 from dico_tf.data.source import Split
 from dico_tf.data.validation import carve, stratified
 
@@ -46,8 +46,10 @@ def test_carving_nothing_leaves_the_split_as_it_is(size, asked):
 
 
 def test_files_are_carved_without_being_read():
-    album = Album(Files(Path("/nowhere"), [f"{n}.jpg" for n in range(40)]), np.ones((40, 2)), 8, 8, Room(0))
-    train, validation = carve(Split(album=album, labels=[0] * 40, ids=range(40)), 4, 0)
+    lazy_images = LazyImages(
+        ImageFiles(Path("/nowhere"), [f"{n}.jpg" for n in range(40)]), np.ones((40, 2)), 8, 8, MemoryBudget(0)
+    )
+    train, validation = carve(Split(lazy_images=lazy_images, labels=[0] * 40, ids=range(40)), 4, 0)
     assert sorted([*train.numbers, *validation.numbers]) == list(range(40))
     assert (train.image_size, validation.size) == (8, 4)
 

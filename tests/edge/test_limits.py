@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dico_tf.data import pictures
+from dico_tf.data import image_decoding
 from dico_tf.edge.errors import EdgeError
 from dico_tf.edge.server import access
 from dico_tf.edge.server.limits import Limits, decode_image, decode_views
@@ -45,7 +45,7 @@ def png(width, height):
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_a_picture_becomes_what_training_sees(kind, mode):
     content = encoded(NOISE.convert(mode), kind)
-    assert np.array_equal(decode_image(content, 32, 36, LIMITS), pictures.decode(io.BytesIO(content), 32, 36))
+    assert np.array_equal(decode_image(content, 32, 36, LIMITS), image_decoding.decode(io.BytesIO(content), 32, 36))
 
 
 def test_a_picture_that_is_decoded_once_becomes_what_each_size_alone_would_make_of_it():
@@ -54,7 +54,7 @@ def test_a_picture_that_is_decoded_once_becomes_what_each_size_alone_would_make_
     for content in (encoded(large), encoded(large, "PNG"), encoded()):
         found = decode_views(content, views, Limits())
         for view, square in zip(views, found, strict=True):
-            assert np.array_equal(square, pictures.decode(io.BytesIO(content), *view))
+            assert np.array_equal(square, image_decoding.decode(io.BytesIO(content), *view))
 
 
 def test_a_picture_that_lies_on_its_side_is_put_upright():

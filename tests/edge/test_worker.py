@@ -11,7 +11,7 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 from PIL import Image
 
-from dico_tf.data import pictures
+from dico_tf.data import image_decoding
 from dico_tf.edge import messages, tensors
 from dico_tf.evaluation.averaging import softmax
 from dico_tf.wire import health_pb2, inference_pb2
@@ -76,7 +76,7 @@ def test_tensors_over_http_are_answered_as_over_grpc(worker):
 @pytest.mark.parametrize(("kind", "type"), [("PNG", workers.PNG), ("JPEG", workers.JPEG)])
 def test_a_picture_is_answered_as_training_would_see_it(worker, kind, type):
     content = encoded(photo(), kind)
-    seen = pictures.decode(io.BytesIO(content), exports.SIZE, exports.SIZE)[None]
+    seen = image_decoding.decode(io.BytesIO(content), exports.SIZE, exports.SIZE)[None]
     right = expected(seen)
     over_grpc = worker.infer({"image_bytes": tensors.strings([content])}, ["logits", "class_name"]).outputs
     assert np.array_equal(over_grpc["logits"], right)

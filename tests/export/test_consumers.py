@@ -14,7 +14,7 @@ import tensorflow as tf
 from PIL import Image
 from tensorflow.core.protobuf import saved_model_pb2
 
-from dico_tf.data import pictures
+from dico_tf.data import image_decoding
 from dico_tf.evaluation.averaging import combine, softmax
 from dico_tf.export import tf_serving
 from dico_tf.training.build import trained_run
@@ -128,7 +128,7 @@ def test_a_session_that_knows_no_keras_answers_every_signature(exported, expecte
     done = subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found = np.load(tmp_path / "answers.npz")
-    decoded = np.stack([pictures.decode(io.BytesIO(content), 32, 32) for content in encoded]).astype(np.float32)
+    decoded = np.stack([image_decoding.decode(io.BytesIO(content), 32, 32) for content in encoded]).astype(np.float32)
     for signature, images in (("serving_default", NOISE[:5]), ("serving_bytes", decoded)):
         own = expected(images)
         logits = combine(own) if name == "committee" else own[:, 0]

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from dico_tf.data import pictures
+from dico_tf.data import image_decoding
 from dico_tf.export import decoding
 
 DRAW = np.random.default_rng(0)
@@ -65,7 +65,7 @@ def squares(request):
                         input_signature=[tf.TensorSpec([None], tf.string)])  # fmt: skip
 
     def both(contents: list[bytes]):
-        return graph(contents).numpy(), np.stack([pictures.decode(io.BytesIO(c), size, short) for c in contents])
+        return graph(contents).numpy(), np.stack([image_decoding.decode(io.BytesIO(c), size, short) for c in contents])
 
     return both
 
@@ -143,4 +143,4 @@ def test_random_sides_and_sizes_agree_too():
         short = size if DRAW.random() < 0.5 else int(1.15 * size)
         image = Image.fromarray(DRAW.integers(0, 256, (*DRAW.integers(3, 220, 2), 3), np.uint8))
         found = decoding.square(tf.constant(np.asarray(image)), size, short)
-        assert np.array_equal(found, pictures.square(image, size, short)), (size, short, image.size)
+        assert np.array_equal(found, image_decoding.square(image, size, short)), (size, short, image.size)

@@ -62,10 +62,10 @@ PROMISES = (
     ),
     Promise(
         "A run that goes on takes the images of the epoch that were left.",
-        "dico_tf/data/order.py",
+        "dico_tf/data/epoch_order.py",
         "rows.reshape(steps, workers, replicas, -1, *rest)[first_step:, worker])",
         "rows.reshape(steps, workers, replicas, -1, *rest)[: steps - first_step, worker])",
-        fast=("tests/data/test_order.py::test_resuming_in_the_middle_of_an_epoch_gives_what_was_left_of_it",),
+        fast=("tests/data/test_epoch_order.py::test_resuming_in_the_middle_of_an_epoch_gives_what_was_left_of_it",),
     ),
     Promise(
         "A damaged checkpoint is refused, not loaded.",
@@ -181,7 +181,7 @@ PROMISES = (
     ),
     Promise(
         "Classes of a folder are numbered in the order of their names.",
-        "dico_tf/data/layout.py",
+        "dico_tf/data/folder_layout.py",
         "return sorted(entry.name for entry in entries if",
         "return list(entry.name for entry in entries if",
         fast=("tests/data/test_folder.py::test_classes_are_sorted_by_name_and_a_fifth_of_each_is_drawn_for_the_test",),

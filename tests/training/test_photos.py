@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from dico_tf.config import Config, from_values
-from dico_tf.data import memory
+from dico_tf.data import memory_budget
 from dico_tf.data import source as sources
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import combine, softmax
@@ -68,8 +68,8 @@ def run(photos, tmp_path_factory) -> Path:
 def test_a_stopped_run_that_reads_files_anew_goes_on_as_one_that_kept_its_pictures(
     photos, run, tmp_path, monkeypatch, room
 ):
-    monkeypatch.setattr(memory, "AT_ONCE", 0)
-    monkeypatch.setattr(memory, "limit", lambda: room)
+    monkeypatch.setattr(memory_budget, "AT_ONCE", 0)
+    monkeypatch.setattr(memory_budget, "limit", lambda: room)
     config = _config(photos, tmp_path / "w")
     part = dataclasses.replace(config, optimisation=dataclasses.replace(config.optimisation, max_steps=6))
     train(part, "", say=lambda line: None)  # in the middle of the second epoch
@@ -83,7 +83,7 @@ def test_a_stopped_run_on_streamed_records_goes_on_as_one_that_was_not(tmp_path,
     folder = streets.prepare(tmp_path / "tfds")
     here = {"dataset": "streets", "data_dir": str(folder), "validation": 3, "epochs": 1}
     want = _trained(_config(folder, tmp_path / "whole", **here))
-    monkeypatch.setattr(memory, "limit", lambda: 1000)
+    monkeypatch.setattr(memory_budget, "limit", lambda: 1000)
     train(_config(folder, tmp_path / "w", **here, max_steps=2), "", say=lambda line: None)
     continued = _trained(_config(folder, tmp_path / "w", **here))
     assert [name for name in want if not np.array_equal(continued[name], want[name])] == []
@@ -129,8 +129,8 @@ def test_a_run_remembers_the_margin_it_was_evaluated_with(photos, run):
 
 @pytest.mark.slow
 def test_a_picture_that_is_lost_during_a_run_or_before_its_evaluation_is_named(photos, tmp_path, monkeypatch):
-    monkeypatch.setattr(memory, "AT_ONCE", 0)
-    monkeypatch.setattr(memory, "limit", lambda: 0)
+    monkeypatch.setattr(memory_budget, "AT_ONCE", 0)
+    monkeypatch.setattr(memory_budget, "limit", lambda: 0)
     config = _config(shutil.copytree(photos, tmp_path / "photos"), tmp_path / "w", epochs=1)
     _trained(config)
     trained = trained_run(config.run.workdir)

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from dico_tf.cotrain import DiCo
-from dico_tf.data.order import plan
+from dico_tf.data.epoch_order import plan
 from dico_tf.data.pipeline import training_batches
 from dico_tf.data.source import Split
 from dico_tf.training import steps, variables

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
-from dico_tf.data import pictures
+from dico_tf.data import image_decoding
 from dico_tf.errors import UserError
 from dico_tf.views import three_augment
 from dico_tf.views.counter_rng import CounterRng
@@ -125,7 +125,7 @@ def test_a_simple_crop_of_a_whole_picture_is_the_published_one(size):
     places = views.windows(tf.range(count), sizes, 0).numpy()[:, 0]
     scale = np.array([side * length // min(size) for length in size]) / size
     corners = np.rint(places[:, :2] * scale).astype(int) + 4
-    found = np.stack([np.asarray(pictures.window(picture, side, place, np.array(size))) for place in places])
+    found = np.stack([np.asarray(image_decoding.window(picture, side, place, np.array(size))) for place in places])
     for (left, top), window in zip(corners, found, strict=True):
         difference = np.abs(window.astype(int) - _torchvisions(picture, side, left, top))
         # a pixel at the window's edge is made without what lies beyond
@@ -144,7 +144,7 @@ def test_windows_inside_a_picture_are_what_they_were():
     picture = Image.fromarray(noisy(60, 90)[0])
     place = np.array([10.0, -1e-5, 70.00001, 60.00001])
     inside = picture.crop((10, 0, 71, 60)).resize((32, 32), Image.Resampling.BICUBIC, box=(0, 0, 60.00001, 60))
-    np.testing.assert_array_equal(pictures.window(picture, 32, place, np.array([90, 60])), inside)
+    np.testing.assert_array_equal(image_decoding.window(picture, 32, place, np.array([90, 60])), inside)
 
 
 def test_branches_may_begin_differently():

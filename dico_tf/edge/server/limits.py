@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 from PIL import Image
 
-from dico_tf.data import pictures
+from dico_tf.data import image_decoding
 from dico_tf.edge.errors import EdgeError, invalid
 
 _FORMATS = ("JPEG", "PNG")
@@ -29,12 +29,12 @@ def decode_image(content: bytes, size: int, short: int, limits: Limits) -> np.nd
 
 def decode_views(content: bytes, views: Sequence[tuple[int, int]], limits: Limits) -> list[np.ndarray]:
     """`decode_image` for each (size, short) of the views, decoded once."""
-    opened = pictures.tried(_pixels, content)
+    opened = image_decoding.tried(_pixels, content)
     if isinstance(opened, Image.DecompressionBombError) or (isinstance(opened, int) and opened > limits.pixels):
         raise invalid(f"the image has more than {limits.pixels} pixels, which is all that is decoded here: shrink it")
     if isinstance(opened, Exception):
         raise invalid("the image bytes are no JPEG and no PNG")
-    decoded = pictures.tried(pictures.decode_each, io.BytesIO(content), views)
+    decoded = image_decoding.tried(image_decoding.decode_each, io.BytesIO(content), views)
     if isinstance(decoded, Exception):
         raise invalid("the image cannot be decoded: it is cut short or damaged")
     return decoded

@@ -15,7 +15,7 @@ from typing import Any
 
 import keras
 
-from dico_tf.data import pictures
+from dico_tf.data import image_decoding
 from dico_tf.divide.networks.cost import cost as counted
 from dico_tf.divide.networks.graph import Call, calls, replay, weightless
 from dico_tf.errors import UserError
@@ -57,7 +57,7 @@ def members(uri: MemberURI, classes: int) -> list[Member]:
             source=uri.source,
             weights=digest(base),
             input_size=size,
-            short_side=uri.number("short_side", pictures.short_side(size)),
+            short_side=uri.number("short_side", image_decoding.short_side(size)),
             settings={"network": uri.place, "alpha": alpha},
             load=lambda: _network(sized(), preprocessing(family)),
             decoder=OutputDecoder("logits", "none"),

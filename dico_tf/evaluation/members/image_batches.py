@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-from dico_tf.data import pictures
+from dico_tf.data import image_decoding
 from dico_tf.data.source import Source, Split
 
 _BATCH, _PIXELS = 256, 2**20  # images of a batch, and pixels in it
@@ -18,7 +18,7 @@ class ImageBatches:
 
     def __init__(self, split: Split, size: int, short_side: int) -> None:
         self._split, self._size, self._short = split, size, short_side
-        self._album = split.album.at(size, short_side, kept=False) if split.album is not None else None
+        self._album = split.lazy_images.at(size, short_side, kept=False) if split.lazy_images is not None else None
 
     def take(self, positions: np.ndarray) -> np.ndarray:
         """uint8 [N, size, size, 3]"""
@@ -30,7 +30,7 @@ class ImageBatches:
         return np.stack([self._resampled(image) for image in images])
 
     def _resampled(self, image: np.ndarray) -> np.ndarray:
-        return np.asarray(pictures.square(Image.fromarray(image), self._size, self._short))
+        return np.asarray(image_decoding.square(Image.fromarray(image), self._size, self._short))
 
     def batches(self) -> Iterator[np.ndarray]:
         """In the split's order; the next is made while the network works on one."""
@@ -50,8 +50,8 @@ def fingerprint(source: Source, split: Split) -> str:
     digest = hashlib.sha256(repr((source.name, source.class_names)).encode())
     digest.update(split.labels.astype("<i8").tobytes())
     digest.update("\n".join(split.ids).encode("utf-8", "surrogateescape"))
-    if split.album is None:
+    if split.lazy_images is None:
         digest.update(repr(split.images.shape).encode() + np.ascontiguousarray(split.images).tobytes())
     else:
-        digest.update("\n".join(split.album.stamp(number) for number in split.numbers.tolist()).encode())
+        digest.update("\n".join(split.lazy_images.stamp(number) for number in split.numbers.tolist()).encode())
     return digest.hexdigest()[:32]

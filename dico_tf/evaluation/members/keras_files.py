@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from dico_tf.cotrain.dico import DiCo
-from dico_tf.data import pictures
+from dico_tf.data import image_decoding
 from dico_tf.divide.networks import architecture
 from dico_tf.divide.networks.cost import cost as counted
 from dico_tf.errors import UserError
@@ -37,7 +37,7 @@ def members(uri: MemberURI, classes: int) -> list[Member]:
         "source": uri.source,
         "weights": checksum(path)[0],
         "input_size": size,
-        "short_side": uri.number("short_side", pictures.short_side(size)),
+        "short_side": uri.number("short_side", image_decoding.short_side(size)),
     }
     if dico:
         return _of_dico(model, uri, shared)

@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 
-from dico_tf.data import pictures
+from dico_tf.data import image_decoding
 from dico_tf.evaluation.members.member import Member
 
 _WARM, _LEAST, _MOST = 5, 20, 200  # calls: before the first that counts, and those that count
@@ -16,7 +16,7 @@ _SECONDS = 2.0  # within which the more are made, the quicker the network
 
 def machine() -> str:
     """What a measured time holds for."""
-    return f"{platform.node()} {platform.machine()}, {pictures.cores()} cores"
+    return f"{platform.node()} {platform.machine()}, {image_decoding.cores()} cores"
 
 
 def milliseconds(member: Member, images: np.ndarray) -> float:

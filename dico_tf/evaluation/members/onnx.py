@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dico_tf.data import pictures
+from dico_tf.data import image_decoding
 from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import Cost
 from dico_tf.evaluation.members import preprocessing
@@ -39,7 +39,7 @@ def members(uri: MemberURI, classes: int) -> list[Member]:
             source=uri.source,
             weights=checksum(path)[0],
             input_size=size,
-            short_side=uri.number("short_side", pictures.short_side(size)),
+            short_side=uri.number("short_side", image_decoding.short_side(size)),
             settings={"pixels": ranges, "output": output},
             load=lambda: _network(session, image, output, ranges),
             decoder=OutputDecoder(uri.options.get("outputs", "auto"), uri.background, classes),
@@ -53,7 +53,7 @@ def _session(path: Path, source: str) -> Any:
     except ImportError:
         raise UserError(f'{source} needs onnxruntime, which is not installed: pip install "dico_tf[onnx]"') from None
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = pictures.cores()
+    options.intra_op_num_threads = image_decoding.cores()
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # a damaged file or an operation it does not know: each raises an error of its own

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import keras
 
-from dico_tf.data import pictures
+from dico_tf.data import image_decoding
 from dico_tf.errors import UserError
 from dico_tf.evaluation.members import runs
 from dico_tf.evaluation.members.applications import digest
@@ -45,7 +45,7 @@ def members(uri: MemberURI, classes: int) -> list[Member]:
             source=uri.source,
             weights=checksum(weights)[0] if weights else digest(built()),
             input_size=size,
-            short_side=uri.number("short_side", pictures.short_side(size)),
+            short_side=uri.number("short_side", image_decoding.short_side(size)),
             settings={"network": preset.name, "pixels": pixels},
             load=lambda: runs.network([built()], "logits", size),
             decoder=OutputDecoder("logits", "none"),

@@ -10,8 +10,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from dico_tf.data import pictures
-from dico_tf.data.shapes import CIFAR_LARGEST
+from dico_tf.data import image_decoding
+from dico_tf.data.known_datasets import CIFAR_LARGEST
 from dico_tf.divide.networks.architecture import in_float32
 from dico_tf.divide.networks.cost import cost as counted
 from dico_tf.errors import UserError
@@ -64,7 +64,7 @@ def _member(uri: MemberURI, run: TrainedRun, part: str, built: Callable[..., lis
         source=uri.spelt(part),
         weights=digest(run, chosen, blocks),
         input_size=wanted,
-        short_side=run.short_side if wanted == size else int(pictures.MARGIN * wanted) if margin else wanted,
+        short_side=run.short_side if wanted == size else int(image_decoding.MARGIN * wanted) if margin else wanted,
         class_names=tuple(run.data["class_names"]),
         settings={"part": part, "average": config.cotraining.average, "precision": config.machine.precision},
         load=lambda: network([built()[s] for s in chosen], config.cotraining.average, wanted),

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
-from dico_tf.data import pictures
+from dico_tf.data import image_decoding
 from dico_tf.errors import UserError
 from dico_tf.evaluation.members import preprocessing
 from dico_tf.evaluation.members.member import Graph, LoadedNetwork, Member
@@ -44,7 +44,7 @@ def members(uri: MemberURI, classes: int) -> list[Member]:
             source=uri.source,
             weights=checksum(path)[0],
             input_size=size,
-            short_side=uri.number("short_side", pictures.short_side(size)),
+            short_side=uri.number("short_side", image_decoding.short_side(size)),
             settings={"pixels": ranges, "signature": name, "output": output},
             load=lambda: _network(path, name, key, output, size, kind, dims[0], ranges, uri.source),
             decoder=OutputDecoder(uri.options.get("outputs", "auto"), uri.background, classes),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dico_tf.data import pictures
+from dico_tf.data import image_decoding
 from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import Cost
 from dico_tf.evaluation.members import preprocessing, tflite_graph
@@ -45,7 +45,7 @@ def members(uri: MemberURI, classes: int) -> list[Member]:
             source=uri.source,
             weights=checksum(path)[0],
             input_size=size,
-            short_side=uri.number("short_side", pictures.short_side(size)),
+            short_side=uri.number("short_side", image_decoding.short_side(size)),
             settings={"pixels": ranges, "output": output},
             load=lambda: network(path, contents, image, found, size, ranges, uri.source),
             decoder=OutputDecoder(uri.options.get("outputs", "auto"), uri.background, classes),
@@ -93,7 +93,7 @@ def network(
 
     batch, free = max(image.shape[0], 1), image.shape[0] < 0
     try:
-        model = LiteRT(path, pictures.cores(), keep_tensors=found in contents.scores)
+        model = LiteRT(path, image_decoding.cores(), keep_tensors=found in contents.scores)
         model.prepare((batch, size, size, 3))
     except (RuntimeError, ValueError) as error:  # operations that LiteRT does not know
         raise UserError(f"{source} cannot be run by LiteRT: {str(error).splitlines()[0]}") from error

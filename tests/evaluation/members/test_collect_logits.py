@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from dico_tf.config import Data
-from dico_tf.data import pictures
+from dico_tf.data import image_decoding
 from dico_tf.data import source as sources
 from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import Cost
@@ -59,7 +59,7 @@ def test_each_member_sees_every_photo_decoded_at_its_own_size(folder, member):
     (small, of_small), (large, of_large) = member("a", 32, classes=2), member("b", 80, 92, classes=2)
     collect_logits([small, large], source, "test", timed=False)
     for shown, size, short in ((of_small, 32, 32), (of_large, 80, 92)):
-        expected = [pictures.decode(str(folder / name), size, short) for name in source.splits["test"].ids]
+        expected = [image_decoding.decode(str(folder / name), size, short) for name in source.splits["test"].ids]
         assert (np.concatenate(shown) == np.stack(expected)).all()
 
 

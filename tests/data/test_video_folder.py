@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from dico_tf.config import Data
-from dico_tf.data import clips, layout, moving, pipeline
+from dico_tf.data import clips, folder_layout, moving_digits, pipeline
 from dico_tf.data import source as sources
 from dico_tf.data.validation import carve
 from dico_tf.errors import UserError
@@ -54,8 +54,8 @@ def frames_of(clip: np.ndarray) -> list:
     return clip[..., 0, 0, 1].tolist()
 
 
-def made(lengths, count, rate, size=(4, 4)) -> clips.Films:
-    return clips.films(Numbered(sum(lengths), size), lengths, count, rate, "films")
+def made(lengths, count, rate, size=(4, 4)) -> clips.Videos:
+    return clips.videos(Numbered(sum(lengths), size), lengths, count, rate, "films")
 
 
 def test_one_clip_of_a_test_lies_in_the_middle_of_its_film():
@@ -113,7 +113,7 @@ def test_a_folder_of_films_is_read_in_the_order_of_its_numbers(root):
 def test_numbers_in_names_count_as_numbers(tmp_path):
     for name in ("10.jpg", "9.jpg", "1.jpg", "b2.jpg", "b11.jpg", "x.txt"):
         (tmp_path / name).touch()
-    assert [path.rsplit("/", 1)[1] for path in layout.frames(tmp_path)] == [
+    assert [path.rsplit("/", 1)[1] for path in folder_layout.frames(tmp_path)] == [
         "1.jpg", "9.jpg", "10.jpg", "b2.jpg", "b11.jpg",
     ]  # fmt: skip
 
@@ -210,10 +210,10 @@ def test_the_drawn_films_are_the_same_for_every_seed_and_evenly_classed(drawn):
 def test_a_film_backwards_is_one_of_the_opposite_class(kind):
     """So that no single frame tells the two apart."""
     film = {"class": kind, "speed": 0.4, "phase": 0.3, "x": 0.5, "y": 0.2, "angle": 0.1, "scale": 0.6}
-    speed = moving.SPEED[0] + (moving.SPEED[1] - moving.SPEED[0]) * 0.4
+    speed = moving_digits.SPEED[0] + (moving_digits.SPEED[1] - moving_digits.SPEED[0]) * 0.4
     back = {**film, "class": kind + 1, "phase": (0.3 + speed * 10) % 1}
-    forth = [moving.state(film, frame) for frame in range(11)]
-    np.testing.assert_allclose(forth[::-1], [moving.state(back, frame) for frame in range(11)], atol=1e-9)
+    forth = [moving_digits.state(film, frame) for frame in range(11)]
+    np.testing.assert_allclose(forth[::-1], [moving_digits.state(back, frame) for frame in range(11)], atol=1e-9)
 
 
 def test_the_names_of_the_classes_say_what_is_seen():
@@ -223,7 +223,9 @@ def test_the_names_of_the_classes_say_what_is_seen():
     film |= {"speed": 1.0, "phase": 0.1, "digit": line}
 
     def middle(kind: str, frame: int) -> np.ndarray:
-        picture = moving.draw({**film, "class": moving.CLASSES.index(kind)}, frame, 64).sum(2).astype(float)
+        picture = (
+            moving_digits.draw({**film, "class": moving_digits.CLASSES.index(kind)}, frame, 64).sum(2).astype(float)
+        )
         bright = picture - picture.min()
         return np.array([(bright.sum(axis) * np.arange(64)).sum() / bright.sum() for axis in (0, 1)])  # x, y
 
@@ -234,10 +236,10 @@ def test_the_names_of_the_classes_say_what_is_seen():
     later = [middle(kind, 3) - 32 for kind in ("clockwise", "counterclockwise")]
     turned = [a[0] * b[1] - a[1] * b[0] for a, b in zip(hands, later, strict=True)]  # y points down
     assert turned[0] > 0 > turned[1]
-    sizes = [(moving.draw({**film, "class": 6}, frame, 64).max(2) > 150).sum() for frame in (0, 4, 8)]
+    sizes = [(moving_digits.draw({**film, "class": 6}, frame, 64).max(2) > 150).sum() for frame in (0, 4, 8)]
     assert sizes[0] < sizes[1] < sizes[2]
 
 
 def test_digits_of_the_test_are_not_those_of_training():
-    seen = {digit.tobytes() for digit in moving.digits("train")}
-    assert len(moving.digits("test")) > 300 and not seen & {d.tobytes() for d in moving.digits("test")}
+    seen = {digit.tobytes() for digit in moving_digits.digits("train")}
+    assert len(moving_digits.digits("test")) > 300 and not seen & {d.tobytes() for d in moving_digits.digits("test")}

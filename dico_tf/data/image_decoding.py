@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, ImageOps
 
-from dico_tf.data.shapes import CIFAR_LARGEST
+from dico_tf.data.known_datasets import CIFAR_LARGEST
 
 MARGIN = 1.15  # the published test: the short side becomes int(1.15 size) pixels before the centre is cut out
 ENOUGH = 3  # a JPEG is decoded smaller while its sides keep 3 image sizes: of a tenth of its area one remains

@@ -3,7 +3,7 @@
 import csv
 from pathlib import Path
 
-from dico_tf.data.layout import PARTS, Listing, counted, several
+from dico_tf.data.folder_layout import PARTS, Listing, counted, several
 from dico_tf.errors import UserError
 from dico_tf.registry import suggestion
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dico_tf.config import Data
-from dico_tf.data.shapes import KNOWN
+from dico_tf.data.known_datasets import KNOWN
 from dico_tf.errors import UserError
 
 _CATALOGUE = "https://www.tensorflow.org/datasets/catalog"

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from dico_tf.data.pictures import EXTENSIONS
+from dico_tf.data.image_decoding import EXTENSIONS
 from dico_tf.errors import UserError
 
 PARTS = ("train", "val", "test")

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from dico_tf.config import Data
-from dico_tf.data import layout, masks, memory, pictures
-from dico_tf.data.layout import counted, several
+from dico_tf.data import folder_layout, image_decoding, masks, memory_budget
+from dico_tf.data.folder_layout import counted, several
 from dico_tf.data.masks import VOID
-from dico_tf.data.scenes import Scenes, SceneSplit, frame_of
+from dico_tf.data.segmentation import MaskedImages, SegmentationSplit, frame_of
 from dico_tf.data.source import IMAGENET_MEAN, Source
 from dico_tf.errors import UserError
 
@@ -33,11 +33,11 @@ def load(data: Data, seed: int) -> Source:
     sizes = np.array([fact.size for fact in facts])
     frame = frame_of(sizes)
     fill = np.round(255 * np.array(IMAGENET_MEAN))
-    scenes = Scenes(paths, sizes, data.void, fill, memory.Room(memory.limit()))
+    scenes = MaskedImages(paths, sizes, data.void, fill, memory_budget.MemoryBudget(memory_budget.limit()))
     splits, first = {}, 0
     for part, pairs in found.items():
         numbers = np.arange(first, first + len(pairs))
-        splits[part] = SceneSplit(
+        splits[part] = SegmentationSplit(
             scenes=scenes,
             numbers=numbers,
             ids=np.array([Path(image).relative_to(root).as_posix() for image, _ in pairs], np.str_),
@@ -54,13 +54,13 @@ def listing(root: Path) -> Paths:
     """Pairs sorted by name, of each part; all that does not fit is told at once."""
     if not root.is_dir():
         raise UserError(f"--dataset=folder:{root}: there is no such folder")
-    names = layout.folders(root)
-    if not set(names) & set(layout.PARTS):
+    names = folder_layout.folders(root)
+    if not set(names) & set(folder_layout.PARTS):
         raise UserError(
-            f"{root} holds none of {', '.join(layout.PARTS)}: lay it out as DIR/train/images, DIR/train/masks"
+            f"{root} holds none of {', '.join(folder_layout.PARTS)}: lay it out as DIR/train/images, DIR/train/masks"
         )
-    layout.check_parts(root, names, "images and train/masks")
-    return {part: _pairs(root / part) for part in layout.PARTS if part in names}
+    folder_layout.check_parts(root, names, "images and train/masks")
+    return {part: _pairs(root / part) for part in folder_layout.PARTS if part in names}
 
 
 def _pairs(folder: Path) -> list[tuple[str, str]]:
@@ -71,7 +71,7 @@ def _pairs(folder: Path) -> list[tuple[str, str]]:
         )
     images, of_masks = (_by_stem(folder / kind) for kind in KINDS)
     if not images:
-        raise UserError(f"{folder}/images holds no pictures ({' '.join(pictures.EXTENSIONS)})")
+        raise UserError(f"{folder}/images holds no pictures ({' '.join(image_decoding.EXTENSIONS)})")
     alone = [
         f"{images[stem]} has no mask {folder / 'masks' / stem}.png" for stem in sorted(set(images) - set(of_masks))
     ]
@@ -83,7 +83,7 @@ def _pairs(folder: Path) -> list[tuple[str, str]]:
 
 def _by_stem(folder: Path) -> dict[str, str]:
     found: dict[str, str] = {}
-    for path in layout.pictures_in(folder):
+    for path in folder_layout.pictures_in(folder):
         stem = Path(path).stem
         if stem in found:
             raise UserError(f"{found[stem]} and {path} have one name: which is meant cannot be told, remove one")
@@ -92,8 +92,8 @@ def _by_stem(folder: Path) -> dict[str, str]:
 
 
 def _check_files(root: Path, paths: list[tuple[str, str]], void: int) -> list[masks.Facts]:
-    seen = pictures.pool().map(lambda pair: pictures.tried(_checked, pair, void), paths)
-    results = list(pictures.progress(seen, len(paths), "checking pictures and masks"))
+    seen = image_decoding.pool().map(lambda pair: image_decoding.tried(_checked, pair, void), paths)
+    results = list(image_decoding.progress(seen, len(paths), "checking pictures and masks"))
     faults = [f"{' and '.join(p)}: {r}" for p, r in zip(paths, results, strict=True) if isinstance(r, Exception)]
     if faults:
         raise UserError(
@@ -104,7 +104,7 @@ def _check_files(root: Path, paths: list[tuple[str, str]], void: int) -> list[ma
 
 
 def _checked(pair: tuple[str, str], void: int) -> masks.Facts:
-    size, found = pictures.check(pair[0]), masks.facts(pair[1], void)
+    size, found = image_decoding.check(pair[0]), masks.facts(pair[1], void)
     if size != found.size:
         raise ValueError(
             f"the picture has {size[0]}x{size[1]} pixels, its mask {found.size[0]}x{found.size[1]}: they must be alike"

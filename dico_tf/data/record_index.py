@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from dico_tf.data.records import Table
+from dico_tf.data.records import RecordTable
 from dico_tf.errors import UserError
 from dico_tf.files import arrays
 
 _FORMAT = 1  # changes with what is stored
 
 
-def kept(name: str, files: Sequence[Path], about: Sequence[object], make: Callable[[], Table]) -> Table:
+def kept(name: str, files: Sequence[Path], about: Sequence[object], make: Callable[[], RecordTable]) -> RecordTable:
     """The table of these very files (name, size, time of change), read again, or made and written."""
     folder = hashlib.sha256(str(files[0].parent.resolve()).encode()).hexdigest()[:8]
     stem = f"{name.replace('/', '_')}-{folder}"
@@ -36,12 +36,12 @@ def _fingerprint(files: Sequence[Path], about: Sequence[object]) -> str:
     return hashlib.sha256(repr((_FORMAT, tuple(about), facts)).encode()).hexdigest()[:16]
 
 
-def _read(path: Path) -> Table | None:
+def _read(path: Path) -> RecordTable | None:
     """None where there is no whole file; an archive checks its own sums."""
     try:
         stored = arrays.read(path)
         ids = bytes(stored["ids"]).decode().split("\0") if len(stored["ids"]) else ()
-        found = Table(stored["labels"], np.asarray(ids, np.str_), stored["sizes"], stored["places"])
+        found = RecordTable(stored["labels"], np.asarray(ids, np.str_), stored["sizes"], stored["places"])
     except FileNotFoundError:
         return None
     except (UserError, KeyError, ValueError) as error:
@@ -51,7 +51,7 @@ def _read(path: Path) -> Table | None:
     return found if len(counts) == 1 else None
 
 
-def _write(path: Path, table: Table, stem: str) -> None:
+def _write(path: Path, table: RecordTable, stem: str) -> None:
     """Write the table and remove older ones of the same set; if the disk refuses, the next start reads again."""
     ids = np.frombuffer("\0".join(table.ids).encode(), np.uint8)
     stored = {"labels": table.labels, "ids": ids, "sizes": table.sizes, "places": table.places}

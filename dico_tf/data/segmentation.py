@@ -1,4 +1,4 @@
-"""Scenes: whole pictures with their masks, in frames of one size to be judged and in crops to learn from."""
+"""MaskedImages: whole pictures with their masks, in frames of one size to be judged and in crops to learn from."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -7,20 +7,20 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from dico_tf.data import masks, pictures
+from dico_tf.data import image_decoding, masks
 from dico_tf.data.masks import VOID
-from dico_tf.data.memory import Room
+from dico_tf.data.memory_budget import MemoryBudget
 from dico_tf.errors import UserError
 
 STRIDE = 16  # frames are multiples of it, which every output stride divides
 Pair = tuple[np.ndarray, np.ndarray]  # uint8 picture [..., h, w, 3] and mask [..., h, w]
 
 
-class Scenes:
+class MaskedImages:
     """Pictures and masks that are read when asked for, by number; they are kept while there is room."""
 
     def __init__(
-        self, paths: Sequence[tuple[str, str]], sizes: np.ndarray, void: int, fill: Sequence[int], room: Room
+        self, paths: Sequence[tuple[str, str]], sizes: np.ndarray, void: int, fill: Sequence[int], room: MemoryBudget
     ) -> None:
         self.paths, self.sizes, self.void = list(paths), np.asarray(sizes, np.int32), void  # sizes [N, (w, h)]
         self.fill, self._room, self._kept = np.asarray(fill, np.uint8), room, {}
@@ -41,7 +41,7 @@ class Scenes:
         found = self._kept.get(number)
         if found is None:
             image, mask = self.paths[number]
-            found = np.asarray(pictures.whole(image, 2**30)), masks.read(mask, self.void)
+            found = np.asarray(image_decoding.whole(image, 2**30)), masks.read(mask, self.void)
             if self._room.take(found[0].nbytes + found[1].nbytes):
                 self._kept[number] = found
         return found
@@ -55,7 +55,7 @@ class Scenes:
         def one(number: int, *given: Any) -> None:
             action(*self.pair(number), *given)
 
-        done = pictures.pool().map(lambda *given: pictures.tried(one, *given), numbers.tolist(), *rest)
+        done = image_decoding.pool().map(lambda *given: image_decoding.tried(one, *given), numbers.tolist(), *rest)
         for number, error in zip(numbers.tolist(), list(done), strict=True):
             if error is not None:
                 raise UserError(
@@ -85,27 +85,27 @@ def _crop(image: np.ndarray, mask: np.ndarray, image_out: np.ndarray, mask_out: 
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class SceneSplit:
-    """Scenes of one split, cropped to squares of image_size when learned from and framed when judged."""
+class SegmentationSplit:
+    """MaskedImages of one split, cropped to squares of image_size when learned from and framed when judged."""
 
-    scenes: Scenes
+    scenes: MaskedImages
     numbers: np.ndarray  # int64 [N], in the scenes
     ids: np.ndarray  # str [N]
     checksums: np.ndarray  # int64 [N], of the masks
     image_size: int
     frame: tuple[int, int]  # (height, width)
 
-    films = None  # which other splits may be cut out of
+    videos = None
 
     @property
     def size(self) -> int:
         return len(self.ids)
 
-    def subset(self, positions: np.ndarray) -> "SceneSplit":
+    def subset(self, positions: np.ndarray) -> "SegmentationSplit":
         own = {name: getattr(self, name)[positions] for name in ("numbers", "ids", "checksums")}
         return dataclasses.replace(self, **own)
 
-    def picture_sizes(self, positions: np.ndarray) -> np.ndarray:
+    def image_sizes(self, positions: np.ndarray) -> np.ndarray:
         """int32 [..., (width, height)]"""
         return self.scenes.sizes[self.numbers[positions]]
 

@@ -10,14 +10,14 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 from PIL import Image
 
-from dico_tf.data import pictures
-from dico_tf.data.memory import Room
+from dico_tf.data import image_decoding
+from dico_tf.data.memory_budget import MemoryBudget
 from dico_tf.errors import UserError
 
 _BLOCK = 64  # pictures of a task when all are decoded: of small ones the threads' errands would cost the most
 
 
-class Shelf(Protocol):
+class EncodedImages(Protocol):
     """Where encoded pictures stand."""
 
     def open(self, number: int) -> str | BinaryIO: ...
@@ -30,7 +30,7 @@ class Shelf(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Files:
+class ImageFiles:
     root: Path
     names: Sequence[str]
 
@@ -46,7 +46,7 @@ class Files:
 
 
 @dataclasses.dataclass(frozen=True)
-class Held:
+class ImagesInMemory:
     """Encoded pictures in memory, of a set whose files know no random access."""
 
     title: str
@@ -62,10 +62,12 @@ class Held:
         return str(len(self.pictures[number]))
 
 
-class Album:
+class LazyImages:
     """uint8 squares as an evaluation sees them, and windows of whole pictures as training does."""
 
-    def __init__(self, shelf: Shelf, sizes: np.ndarray, image_size: int, short_side: int, room: Room) -> None:
+    def __init__(
+        self, shelf: EncodedImages, sizes: np.ndarray, image_size: int, short_side: int, room: MemoryBudget
+    ) -> None:
         self._shelf, self._room, self._kept = shelf, room, {}
         self.sizes, self.image_size, self.short_side = (
             np.asarray(sizes, np.int32),
@@ -77,9 +79,9 @@ class Album:
     def image_shape(self) -> tuple[int, int, int]:
         return (self.image_size, self.image_size, 3)
 
-    def at(self, image_size: int, short_side: int, kept: bool = True) -> "Album":
+    def at(self, image_size: int, short_side: int, kept: bool = True) -> "LazyImages":
         """The same pictures as squares of another size, kept in the same room, or not at all."""
-        return Album(self._shelf, self.sizes, image_size, short_side, self._room if kept else Room(0))
+        return LazyImages(self._shelf, self.sizes, image_size, short_side, self._room if kept else MemoryBudget(0))
 
     def name(self, number: int) -> str:
         return self._shelf.name(number)
@@ -113,17 +115,19 @@ class Album:
 
         def block(first: int) -> dict[int, Exception]:
             places = range(first, min(first + _BLOCK, count))
-            found = {p: pictures.tried(lambda p: np.copyto(out[p], self._decoded(int(numbers[p]))), p) for p in places}
+            found = {
+                p: image_decoding.tried(lambda p: np.copyto(out[p], self._decoded(int(numbers[p]))), p) for p in places
+            }
             return {place: error for place, error in found.items() if error is not None}
 
-        done = pictures.pool().map(block, range(0, count, _BLOCK))
+        done = image_decoding.pool().map(block, range(0, count, _BLOCK))
         faults = {}
-        for found in pictures.progress(done, -(-count // _BLOCK), title, _BLOCK):
+        for found in image_decoding.progress(done, -(-count // _BLOCK), title, _BLOCK):
             faults |= found
         return out, faults
 
     def _each(self, action: Callable[..., Any], numbers: list[int], *rest: Any) -> None:
-        found = pictures.pool().map(lambda *given: pictures.tried(action, *given), numbers, *rest)
+        found = image_decoding.pool().map(lambda *given: image_decoding.tried(action, *given), numbers, *rest)
         for number, error in zip(numbers, list(found), strict=True):
             if error is not None:
                 raise UserError(
@@ -131,7 +135,7 @@ class Album:
                 ) from error
 
     def _decoded(self, number: int) -> np.ndarray:
-        return pictures.decode(self._shelf.open(number), self.image_size, self.short_side)
+        return image_decoding.decode(self._shelf.open(number), self.image_size, self.short_side)
 
     def _square(self, number: int) -> np.ndarray:
         found = self._kept.get(("square", number))
@@ -141,7 +145,7 @@ class Album:
         found = self._kept.get(("whole", number))
         if found is not None:
             return Image.fromarray(found)
-        image = pictures.whole(self._shelf.open(number), pictures.ENOUGH * self.image_size)
+        image = image_decoding.whole(self._shelf.open(number), image_decoding.ENOUGH * self.image_size)
         if self._room.left:
             self._keep("whole", number, np.asarray(image))
         return image
@@ -155,8 +159,8 @@ class Album:
         image = self._whole(number)
         for n, place in enumerate(places):
             if place[2] > place[0]:
-                out[n] = pictures.window(image, self.image_size, place, self.sizes[number])
+                out[n] = image_decoding.window(image, self.image_size, place, self.sizes[number])
             elif self.short_side > self.image_size:
-                out[n] = pictures.square(image, self.image_size, self.short_side)
+                out[n] = image_decoding.square(image, self.image_size, self.short_side)
             else:  # an evaluation decodes for small squares at fewer pixels than windows need
                 out[n] = self._square(number)

@@ -11,10 +11,10 @@ import numpy as np
 from PIL import Image
 
 from dico_tf.config import Data
-from dico_tf.data import clips, memory, pictures
-from dico_tf.data.film_folder import MEAN, STD
+from dico_tf.data import clips, image_decoding, memory_budget
 from dico_tf.data.source import Source, Split
 from dico_tf.data.validation import stratified
+from dico_tf.data.video_folder import MEAN, STD
 
 CLASSES = ("right", "left", "down", "up", "clockwise", "counterclockwise", "growing", "shrinking")
 FRAMES = 24  # of a film
@@ -24,7 +24,7 @@ SET_SEED = 0  # not the run's: every run learns from and is tested on the same f
 SPEED = (0.02, 0.05)  # of a course, in a frame
 SCALE = (0.35, 0.9)  # side of the digit as a share of the picture's
 
-_STREAM = 3  # what Philox is asked for: orders and held-out images take 1 and 2 (order.py)
+_STREAM = 3  # what Philox is asked for: orders and held-out images take 1 and 2 (epoch_order.py)
 _SPRITE = 32  # pixels of a digit before it is drawn; the originals have 8
 _DRAWS = ("speed", "phase", "x", "y", "angle", "scale", "digit", "red", "green", "blue", "ground")
 
@@ -45,11 +45,11 @@ def load(data: Data, seed: int) -> Source:
 def _split(part: str, size: int, count: int, rate: int) -> Split:
     number = FILMS[part]
     labels = np.arange(number) % len(CLASSES)
-    frames = Drawn(facts(part), size, memory.Room(memory.limit()))
+    frames = DrawnFrames(facts(part), size, memory_budget.MemoryBudget(memory_budget.limit()))
     return Split(
         labels=labels,
         ids=[f"{part}_{n:04d}" for n in range(number)],
-        album=clips.films(frames, [FRAMES] * number, count, rate, "moving"),
+        lazy_images=clips.videos(frames, [FRAMES] * number, count, rate, "moving"),
     )
 
 
@@ -111,15 +111,15 @@ def draw(film: dict[str, float], frame: int, size: int) -> np.ndarray:
     return np.rint(ground + share * (colour - ground)).astype(np.uint8)
 
 
-class Drawn:
+class DrawnFrames:
     """Frames that are drawn when asked for, and kept while there is room."""
 
-    def __init__(self, facts: dict[str, np.ndarray], image_size: int, room: memory.Room) -> None:
+    def __init__(self, facts: dict[str, np.ndarray], image_size: int, room: memory_budget.MemoryBudget) -> None:
         self._facts, self.image_size, self._room, self._kept = facts, image_size, room, {}
         self.sizes = np.full((FRAMES * len(facts["class"]), 2), image_size, np.int32)
 
-    def at(self, image_size: int, short_side: int) -> "Drawn":
-        return Drawn(self._facts, image_size, self._room)
+    def at(self, image_size: int, short_side: int) -> "DrawnFrames":
+        return DrawnFrames(self._facts, image_size, self._room)
 
     def film(self, number: int) -> dict[str, float]:
         found = {name: self._facts[name][number] for name in (*_DRAWS, "class")}
@@ -135,7 +135,7 @@ class Drawn:
         for n, place in enumerate(places):
             if place[2] > place[0]:
                 whole = Image.fromarray(flat[n])
-                flat[n] = pictures.window(whole, self.image_size, place, np.array(whole.size))
+                flat[n] = image_decoding.window(whole, self.image_size, place, np.array(whole.size))
         return flat.reshape(*numbers.shape, *flat.shape[1:])
 
     def _picture(self, number: int) -> np.ndarray:

@@ -4,7 +4,7 @@ import sys
 import numpy as np
 import pytest
 
-from dico_tf.data.order import order, plan, shuffled
+from dico_tf.data.epoch_order import order, plan, shuffled
 from dico_tf.errors import UserError
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from dico_tf.config import Data
-from dico_tf.data import clips, layout, memory, pictures
-from dico_tf.data.album import Album
+from dico_tf.data import clips, folder_layout, image_decoding, memory_budget
 from dico_tf.data.folder import with_test
-from dico_tf.data.layout import Listing, counted, several
+from dico_tf.data.folder_layout import Listing, counted, several
+from dico_tf.data.lazy_images import LazyImages
 from dico_tf.data.source import Source, Split
 from dico_tf.errors import UserError
 
@@ -25,9 +25,9 @@ def load(data: Data, seed: int) -> Source:
     if not place:
         raise UserError(f"--dataset={data.dataset} names no folder: give --dataset=folder:DIR")
     root = Path(place).expanduser()
-    found = layout.listing(root, films=True)
+    found = folder_layout.listing(root, films=True)
     facts = _looked_at(root, found, data.skip_unreadable)
-    room = memory.Room(memory.limit())
+    room = memory_budget.MemoryBudget(memory_budget.limit())
     splits = {part: _split(root, part, classes, facts, data, room) for part, classes in found.items()}
     return Source(
         name=f"folder:{root.resolve().name}",
@@ -40,12 +40,12 @@ def load(data: Data, seed: int) -> Source:
     )
 
 
-class Shelf:
+class FrameFiles:
     """Frames numbered film after film; a film's names are listed when one of its frames is asked for."""
 
     def __init__(self, films: Sequence[str], lengths: Sequence[int]) -> None:
         self._films, self._firsts = films, np.concatenate([[0], np.cumsum(lengths)]).tolist()
-        self._frames = functools.lru_cache(1024)(layout.frames)
+        self._frames = functools.lru_cache(1024)(folder_layout.frames)
 
     def open(self, number: int) -> str:
         return self.name(number)
@@ -58,36 +58,40 @@ class Shelf:
         return frames[place]
 
 
-def opened(films: Sequence[str], facts: dict[str, tuple], size: int, room: memory.Room) -> tuple[Album, list[int]]:
-    """The films' frames as one album, and how many each film has."""
+def opened(
+    films: Sequence[str], facts: dict[str, tuple], size: int, room: memory_budget.MemoryBudget
+) -> tuple[LazyImages, list[int]]:
+    """The films' frames as lazy images, and how many each film has."""
     lengths = [facts[film][0] for film in films]
     sizes = np.repeat(np.asarray([facts[film][1] for film in films]).reshape(-1, 2), lengths, axis=0)
-    return Album(Shelf(films, lengths), sizes, size, clips.short_side(size), room), lengths
+    return LazyImages(FrameFiles(films, lengths), sizes, size, clips.short_side(size), room), lengths
 
 
 def look(film: str) -> tuple[int, tuple[int, int]]:
     """(frames, (width, height) of the first); raises what Pillow raises, ValueError where there is no frame."""
-    found = layout.frames(film)
+    found = folder_layout.frames(film)
     if not found:
-        raise ValueError(f"no frames ({' '.join(pictures.EXTENSIONS)})")
-    return len(found), pictures.check(found[0])
+        raise ValueError(f"no frames ({' '.join(image_decoding.EXTENSIONS)})")
+    return len(found), image_decoding.check(found[0])
 
 
-def _split(root: Path, part: str, classes: dict[str, list[str]], facts: dict, data: Data, room: memory.Room) -> Split:
+def _split(
+    root: Path, part: str, classes: dict[str, list[str]], facts: dict, data: Data, room: memory_budget.MemoryBudget
+) -> Split:
     films = [film for members in classes.values() for film in members]
-    album, lengths = opened(films, facts, data.image_size, room)
+    lazy_images, lengths = opened(films, facts, data.image_size, room)
     return Split(
         labels=np.repeat(np.arange(len(classes)), [len(members) for members in classes.values()]),
         ids=np.asarray([Path(film).relative_to(root).as_posix() for film in films], np.str_),
-        album=clips.films(album, lengths, data.frames, data.frame_rate, str(root / part)),
+        lazy_images=clips.videos(lazy_images, lengths, data.frames, data.frame_rate, str(root / part)),
     )
 
 
 def _looked_at(root: Path, found: Listing, skip: bool) -> dict[str, tuple[int, tuple[int, int]]]:
     """{film: (frames, size)}; films that cannot be read are named, and with `skip` taken out."""
     films = [film for classes in found.values() for members in classes.values() for film in members]
-    seen = pictures.pool().map(lambda film: pictures.tried(look, film), films)
-    facts = dict(zip(films, pictures.progress(seen, len(films), "looking at films"), strict=True))
+    seen = image_decoding.pool().map(lambda film: image_decoding.tried(look, film), films)
+    facts = dict(zip(films, image_decoding.progress(seen, len(films), "looking at films"), strict=True))
     faults = {film: error for film, error in facts.items() if isinstance(error, Exception)}
     if faults:
         _report(faults, skip)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dico_tf.data import pictures
-from dico_tf.data.order import plan
+from dico_tf.data import image_decoding
+from dico_tf.data.epoch_order import plan
 from dico_tf.data.pipeline import training_batches
 from dico_tf.data.source import Split
 
@@ -38,31 +38,31 @@ def _reference(path, box, size: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("shape", [(500, 375), (375, 500), (1300, 160)])
-def test_a_window_is_the_crop_of_the_original_resized(photo, album, shape):
+def test_a_window_is_the_crop_of_the_original_resized(photo, lazy_images, shape):
     path = photo(*shape)
     boxes = np.array([[0, 0, *shape], [10, 20, 140, 150], [shape[0] - 90, shape[1] - 120, *shape]], np.float32)
-    got = album([path], 96).windows(np.array([0]), boxes[None])[0]
+    got = lazy_images([path], 96).windows(np.array([0]), boxes[None])[0]
     for view, box in zip(got, boxes.astype(int).tolist(), strict=True):
         np.testing.assert_array_equal(view, _reference(path, box, 96))
 
 
 @pytest.mark.parametrize("window", [(0, 0, 3000, 2000), (700, 300, 1700, 1100), (1000, 1000, 1775, 1775)])
-def test_a_large_photo_decoded_at_a_fraction_shows_nearly_the_same(photo, album, window):
+def test_a_large_photo_decoded_at_a_fraction_shows_nearly_the_same(photo, lazy_images, window):
     """Largest, middle and smallest windows of a photo of 6 megapixels: within half a level on the mean."""
     path = photo(3000, 2000)
-    assert pictures.whole(str(path), 3 * 224).size == (1500, 1000)
-    got = album([path], 224).windows(np.array([0]), np.float32(window)[None, None])[0, 0]
+    assert image_decoding.whole(str(path), 3 * 224).size == (1500, 1000)
+    got = lazy_images([path], 224).windows(np.array([0]), np.float32(window)[None, None])[0, 0]
     difference = np.abs(got.astype(float) - _reference(path, window, 224))
     assert difference.mean() < 0.5
 
 
-def test_a_window_is_counted_in_the_upright_picture(tmp_path, album):
+def test_a_window_is_counted_in_the_upright_picture(tmp_path, lazy_images):
     lying = np.zeros((40, 80, 3), np.uint8)
     lying[:, :40] = 255  # upright: 40 wide, 80 high, white on top
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(lying).save(tmp_path / "turned.jpg", exif=exif, quality=95)
-    found = album([tmp_path / "turned.jpg"], 16)
+    found = lazy_images([tmp_path / "turned.jpg"], 16)
     assert found.sizes.tolist() == [[40, 80]]
     top, bottom = found.windows(np.array([0]), np.float32([[[0, 0, 40, 32], [0, 48, 40, 80]]]))[0]
     assert top.mean() > 245 and bottom.mean() < 10
@@ -70,10 +70,12 @@ def test_a_window_is_counted_in_the_upright_picture(tmp_path, album):
 
 @pytest.mark.parametrize("shape", [(500, 375), (375, 500), (400, 400)])
 @pytest.mark.parametrize(("size", "short"), [(224, 257), (96, 110)])
-def test_an_evaluation_resizes_the_short_side_to_1_15_times_and_takes_the_centre(photo, album, shape, size, short):
+def test_an_evaluation_resizes_the_short_side_to_1_15_times_and_takes_the_centre(
+    photo, lazy_images, shape, size, short
+):
     path = photo(*shape)
-    assert pictures.short_side(size) == short
-    got = album([path], size).squares(np.array([0]))[0]
+    assert image_decoding.short_side(size) == short
+    got = lazy_images([path], size).squares(np.array([0]))[0]
     image = Image.open(path).convert("RGB")
     scale = short / min(shape)
     resized = image.resize((int(shape[0] * scale), int(shape[1] * scale)), BICUBIC)  # torchvision's Resize
@@ -82,15 +84,15 @@ def test_an_evaluation_resizes_the_short_side_to_1_15_times_and_takes_the_centre
     np.testing.assert_allclose(got.astype(int), np.asarray(want, int), atol=1)
 
 
-def test_small_images_have_no_margin_and_stay_bilinear(photo, album):
+def test_small_images_have_no_margin_and_stay_bilinear(photo, lazy_images):
     path = photo(90, 60)
-    assert pictures.short_side(32) == 32 and pictures.short_side(64) == 64
+    assert image_decoding.short_side(32) == 32 and image_decoding.short_side(64) == 64
     want = Image.open(path).resize((32, 32), Image.Resampling.BILINEAR, box=(15, 0, 75, 60))
-    np.testing.assert_array_equal(album([path], 32).squares(np.array([0]))[0], want)
+    np.testing.assert_array_equal(lazy_images([path], 32).squares(np.array([0]))[0], want)
 
 
-def test_a_place_without_area_is_the_evaluations_square(photo, album):
-    found = album([photo(500, 375)], 96)
+def test_a_place_without_area_is_the_evaluations_square(photo, lazy_images):
+    found = lazy_images([photo(500, 375)], 96)
     nothing = found.windows(np.array([0]), np.zeros((1, 1, 4), np.float32))[0, 0]
     np.testing.assert_array_equal(nothing, found.squares(np.array([0]))[0])
 
@@ -101,16 +103,16 @@ def _places(count: int, branches: int) -> np.ndarray:
     return np.concatenate([start, start + draw.integers(10, 40, (count, branches, 2))], -1).astype(np.float32)
 
 
-def test_a_place_without_area_is_that_square_in_small_images_too(photo, album):
-    found = album([photo(130, 130)], 32)  # of which the evaluation decodes half of the sides, and windows all
+def test_a_place_without_area_is_that_square_in_small_images_too(photo, lazy_images):
+    found = lazy_images([photo(130, 130)], 32)  # of which the evaluation decodes half of the sides, and windows all
     nothing = found.windows(np.array([0]), np.zeros((1, 1, 4), np.float32))[0, 0]
     np.testing.assert_array_equal(nothing, found.squares(np.array([0]))[0])
 
 
-def test_what_is_kept_changes_nothing_and_is_not_read_again(photo, album):
+def test_what_is_kept_changes_nothing_and_is_not_read_again(photo, lazy_images):
     paths = [photo(70, 60, f"{n}.jpg", seed=n) for n in range(6)]
     numbers, places = np.arange(6), _places(6, 2)
-    plain, keeping = album(paths, 24), album(paths, 24, room=2**20)
+    plain, keeping = lazy_images(paths, 24), lazy_images(paths, 24, room=2**20)
     want = plain.windows(numbers, places), plain.squares(numbers)
     for _ in range(2):
         np.testing.assert_array_equal(keeping.windows(numbers, places), want[0])
@@ -119,15 +121,15 @@ def test_what_is_kept_changes_nothing_and_is_not_read_again(photo, album):
             path.unlink(missing_ok=True)
 
 
-def test_no_more_is_kept_than_there_is_room_for(photo, album):
+def test_no_more_is_kept_than_there_is_room_for(photo, lazy_images):
     paths = [photo(70, 60, f"{n}.jpg", seed=n) for n in range(6)]
-    found = album(paths, 24, room=int(2.5 * 70 * 60 * 3))
+    found = lazy_images(paths, 24, room=int(2.5 * 70 * 60 * 3))
     found.windows(np.arange(6), _places(6, 1))
     assert len(found._kept) == 2
 
 
-def test_windows_of_an_order_per_branch_are_each_of_their_own_picture(photo, album):
-    found = album([photo(70, 60, f"{n}.jpg", seed=n) for n in range(4)], 24)
+def test_windows_of_an_order_per_branch_are_each_of_their_own_picture(photo, lazy_images):
+    found = lazy_images([photo(70, 60, f"{n}.jpg", seed=n) for n in range(4)], 24)
     numbers, places = np.array([[0, 3], [2, 2], [1, 0]]), _places(3, 2)
     got = found.windows(numbers, places)
     for row in range(3):
@@ -137,9 +139,9 @@ def test_windows_of_an_order_per_branch_are_each_of_their_own_picture(photo, alb
 
 
 @pytest.mark.parametrize("branches", [None, 2])
-def test_batches_are_cut_where_the_windows_say_and_go_on_at_any_step(photo, album, branches):
+def test_batches_are_cut_where_the_windows_say_and_go_on_at_any_step(photo, lazy_images, branches):
     paths = [photo(60 + n, 80 - n, f"{n}.jpg", seed=n) for n in range(20)]
-    split = Split(album=album(paths, 24), labels=range(20), ids=range(20)).subset(np.arange(20)[::-1])
+    split = Split(lazy_images=lazy_images(paths, 24), labels=range(20), ids=range(20)).subset(np.arange(20)[::-1])
 
     def windows(index, sizes):
         """Of each branch its own corner, as large as the picture's width says."""
@@ -155,7 +157,7 @@ def test_batches_are_cut_where_the_windows_say_and_go_on_at_any_step(photo, albu
     for batch in whole:
         assert batch["image"].shape == (4, 2, 24, 24, 3) and batch["window"].shape == (4, 2, 4)
         np.testing.assert_array_equal(batch["image"], split.windows(batch["index"], batch["window"]))
-        wide = split.picture_sizes(batch["index"])[..., 0]
+        wide = split.image_sizes(batch["index"])[..., 0]
         np.testing.assert_allclose(batch["window"][:, 0, 2], (wide if branches is None else wide[:, 0]) / 2)
     for first in (1, 3):
         rest = training_batches(split, plan(20, 4, 0, 0, first_step=first, branches=branches), windows)
@@ -164,12 +166,14 @@ def test_batches_are_cut_where_the_windows_say_and_go_on_at_any_step(photo, albu
 
 
 def test_encoded_pictures_in_memory_serve_as_well():
-    from dico_tf.data.album import Album, Held
-    from dico_tf.data.memory import Room
+    from dico_tf.data.lazy_images import ImagesInMemory, LazyImages
+    from dico_tf.data.memory_budget import MemoryBudget
 
     stream = io.BytesIO()
     _photo(50, 40).save(stream, "PNG")
-    found = Album(Held("made", [stream.getvalue(), b"nothing"]), [(50, 40), (1, 1)], 40, 40, Room(0))
+    found = LazyImages(
+        ImagesInMemory("made", [stream.getvalue(), b"nothing"]), [(50, 40), (1, 1)], 40, 40, MemoryBudget(0)
+    )
     np.testing.assert_array_equal(found.squares(np.array([0]))[0], np.asarray(_photo(50, 40))[:, 5:45])
     from dico_tf.errors import UserError
 

@@ -108,7 +108,7 @@ def test_a_crop_larger_than_the_picture_has_a_border(root):
 def test_carved_and_taken_scenes_keep_their_masks(root):
     split = load(root).splits["train"].subset(np.array([2, 0]))
     assert split.ids.tolist() == ["train/images/002.png", "train/images/000.png"]
-    assert split.picture_sizes(np.array([0])).tolist() == [[20, 20]]
+    assert split.image_sizes(np.array([0])).tolist() == [[20, 20]]
     kept, held = carve(load(root).splits["train"], 1, 0)
     assert kept.size == 3 and held is None
 

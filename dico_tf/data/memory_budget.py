@@ -32,7 +32,7 @@ def _available() -> list[int]:
     return [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
 
 
-class Room:
+class MemoryBudget:
     """Bytes that several threads share out; what does not fit any more is not taken."""
 
     def __init__(self, size: int) -> None:
