@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import tensorflow as tf
-
     from dico_tf.views.counter_rng import CounterRng
     from dico_tf.views.pixel_map import PixelMap
 
     Fill = Sequence[float]
+
+Tensor = Any  # a tf.Tensor
 
 
 class Piece(abc.ABC):
@@ -34,7 +34,7 @@ class Piece(abc.ABC):
         return ""
 
     @abc.abstractmethod
-    def apply(self, images: "tf.Tensor", rng: "CounterRng", fill: "Fill", in_place: bool) -> "tf.Tensor":
+    def apply(self, images: Tensor, rng: "CounterRng", fill: "Fill", in_place: bool) -> Tensor:
         """Return the changed images.
 
         Args:
@@ -52,7 +52,7 @@ class GatherPiece(Piece):
     def place(self, pixels: "PixelMap", rng: "CounterRng") -> None:
         """Change which pixel of the image each pixel of the view shows."""
 
-    def apply(self, images: "tf.Tensor", rng: "CounterRng", fill: "Fill", in_place: bool) -> "tf.Tensor":
+    def apply(self, images: Tensor, rng: "CounterRng", fill: "Fill", in_place: bool) -> Tensor:
         from dico_tf.views.pixel_map import PixelMap
 
         pixels = PixelMap(images, fill)
@@ -70,14 +70,14 @@ class WindowPiece(Piece):
     tasks = ("classification",)
 
     @abc.abstractmethod
-    def window(self, sizes: "tf.Tensor", side: int, rng: "CounterRng") -> "tf.Tensor":
+    def window(self, sizes: Tensor, side: int, rng: "CounterRng") -> Tensor:
         """Return windows [B, (left, top, right, bottom)] in pixels of images of `sizes` [B, (width, height)].
 
         Args:
             side: width and height of the view.
         """
 
-    def apply(self, images: "tf.Tensor", rng: "CounterRng", fill: "Fill", in_place: bool) -> "tf.Tensor":
+    def apply(self, images: Tensor, rng: "CounterRng", fill: "Fill", in_place: bool) -> Tensor:
         from dico_tf.views import crop_windows
 
         return crop_windows.show(images, self.window(crop_windows.sizes(images), 0, rng))
@@ -92,7 +92,7 @@ class SharedPiece(Piece):
         """Return the factor [B] by which image and mask are resized before they are cropped."""
         return 1.0
 
-    def corner(self, room: "tf.Tensor", rng: "CounterRng") -> "tf.Tensor | None":
+    def corner(self, room: Tensor, rng: "CounterRng") -> Tensor | None:
         """Return the crop's (left, top) [B, 2], or None to leave it to other pieces.
 
         Args:
@@ -100,6 +100,6 @@ class SharedPiece(Piece):
         """
         return None
 
-    def move(self, pixels: "tf.Tensor", rng: "CounterRng") -> "tf.Tensor":
+    def move(self, pixels: Tensor, rng: "CounterRng") -> Tensor:
         """Return images [B, h, w, 3] or masks [B, h, w] with their pixels moved."""
         return pixels
