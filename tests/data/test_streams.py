@@ -73,7 +73,7 @@ def test_what_is_read_is_what_tfds_reads(prepared, cache, little_memory):
 def test_array_records_stream_as_well(prepared, cache, little_memory, tmp_path):
     streets.prepare(tmp_path / "array", "array_record")
     one, other = _load(prepared), _load(tmp_path / "array")
-    assert isinstance(other.splits["train"].lazy_images._shelf, records.ArrayRecords)
+    assert isinstance(other.splits["train"].lazy_images._shelf, records.ArrayRecordImages)
     for name, split in one.splits.items():
         same = other.splits[name]
         order = [same.ids.tolist().index(name) for name in split.ids]
