@@ -1,5 +1,5 @@
-"""The one exception a user's mistake raises: a script prints its message and exits with status 2."""
+"""The exception for mistakes of the user. A command prints its message and exits with status 2."""
 
 
 class UserError(Exception):
-    """Names the value received, why it cannot be, and what would do."""
+    """A mistake of the user; the message names the value, what is wrong with it, and what to do instead."""

@@ -1,4 +1,4 @@
-"""Packages that the base installation leaves out, and the extra of dico_tf that brings each."""
+"""Packages that the base installation lacks, and the extra of dico_tf that installs each."""
 
 import sys
 
@@ -17,11 +17,11 @@ EXTRAS = {
     "onnxruntime": "onnx",
     "tf2onnx": "onnx",
 }
-LAST_PYTHON = (3, 13)  # that TensorFlow has wheels for
+LAST_PYTHON = (3, 13)  # the newest version for which TensorFlow has wheels
 
 
 def remedy(package: str) -> str:
-    """Return the sentence for a package that is not installed, or nothing where no extra brings it."""
+    """Return the message for a package that is not installed, or "" if no extra installs it."""
     package = package.partition(".")[0]
     if package not in EXTRAS:
         return ""

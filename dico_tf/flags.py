@@ -1,7 +1,7 @@
-"""Flags from dataclass fields; the only module that knows absl.
+"""Command-line flags from dataclass fields. The only module that uses absl.
 
-A thin parser round absl's: an explicit flag wins over a --flagfile wherever that stands, a stray word is refused,
---help exits with 0 and a user's mistake with 2.
+An explicit flag wins over a --flagfile, in any order. Unexpected positional arguments are refused. --help exits with
+status 0, a mistake of the user with status 2.
 """
 
 import dataclasses
@@ -25,15 +25,19 @@ WIDTH = 100
 _HELP = {"--help", "-help", "-h", "--helpfull", "--helpshort"}
 
 
-class Help(Exception):  # noqa: N818 - asked for, not an error
-    """--help was asked for; the text is the argument."""
+class Help(Exception):  # noqa: N818 - not an error
+    """Raised by --help or --version; the argument is the text to print."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Script:
-    """A command's flags, made from fields, and its positional arguments, if `positionals` names them.
+    """A command and its flags.
 
-    `name` is that of the command, such as "train" or "serve worker"; other programs give "-m MODULE".
+    Attributes:
+        name: of the command, such as "train" or "serve worker"; of other programs "-m MODULE".
+        about: first line of --help.
+        fields: dataclass fields, each of which becomes a flag.
+        positionals: positional arguments as --help shows them; "" refuses any.
     """
 
     name: str
@@ -43,17 +47,18 @@ class Script:
 
 
 def every_field() -> tuple[dataclasses.Field, ...]:
+    """Return all fields of a run's Config."""
     return tuple(field for _, field in config.fields())
 
 
 def pick(*names: str) -> tuple[dataclasses.Field, ...]:
-    """Fields of the Config by name."""
+    """Return fields of a run's Config by name."""
     known = {field.name: field for field in every_field()}
     return tuple(known[name] for name in names)
 
 
 def of(kind: type) -> tuple[dataclasses.Field, ...]:
-    """A script's own fields."""
+    """Return the fields of a dataclass, for a command's own flags."""
     return dataclasses.fields(kind)
 
 
@@ -81,8 +86,8 @@ def _called(name: str) -> str:
     return f"python {name}" if name.startswith("-m ") else invocation.command(name)
 
 
-class _Whole(flags.ArgumentParser):
-    """Comma separated whole numbers; nothing for none."""
+class _Integers(flags.ArgumentParser):
+    """Parser of comma separated whole numbers; an empty text is an empty tuple."""
 
     def parse(self, argument):
         if isinstance(argument, tuple):
@@ -94,7 +99,7 @@ class _Whole(flags.ArgumentParser):
 
 
 class _Words(flags.ArgumentParser):
-    """Comma separated words."""
+    """Parser of comma separated words."""
 
     def parse(self, argument):
         if isinstance(argument, tuple):
@@ -105,7 +110,7 @@ class _Words(flags.ArgumentParser):
 def _define(field: dataclasses.Field, values: flags.FlagValues) -> None:
     name, default, help, choices = field.name, field.default, field.metadata["help"], field.metadata["choices"]
     if typing.get_origin(field.type) is tuple:
-        parser = _Whole() if typing.get_args(field.type)[0] is int else _Words()
+        parser = _Integers() if typing.get_args(field.type)[0] is int else _Words()
         flags.DEFINE(parser, name, default, help, values, flags.ArgumentSerializer())
     elif choices:
         flags.DEFINE_enum(name, default, choices, help, values)
@@ -114,12 +119,12 @@ def _define(field: dataclasses.Field, values: flags.FlagValues) -> None:
         define.get(field.type, flags.DEFINE_string)(name, default, help, flag_values=values)
 
 
-# (where it stands, for messages; the word): ("recipe.flags, line 3: ", "--splits=4")
+# (place, for messages; the argument): ("recipe.flags, line 3: ", "--splits=4")
 _Word = tuple[str, str]
 
 
 def parse(script: Script, arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """({flag: value}, positionals) of the words after the script's name; every bad flag is reported at once."""
+    """Return ({flag: value}, positional arguments) of a command line. One UserError names every bad flag."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
     words, rest = arguments[:end], arguments[end + 1 :]
     if _HELP & set(words):
@@ -133,12 +138,12 @@ def parse(script: Script, arguments: Sequence[str]) -> tuple[dict[str, Any], lis
         raise UserError("\n".join(faults))
     positionals += rest
     if positionals and not script.positionals:
-        raise UserError(f"stray argument {positionals[0]!r}: write --flag=value")
+        raise UserError(f"unexpected argument {positionals[0]!r}: write --flag=value")
     return {field.name: values[field.name].value for field in script.fields}, positionals
 
 
 def _sort(words: Sequence[str], values: flags.FlagValues) -> tuple[list[_Word], list[str]]:
-    """(flags, those of files first so that the explicit win; positionals)."""
+    """Return (flags, positional arguments). Flags of files come first, so that explicit flags win."""
     from_files, explicit, positionals = [], [], []
     rest = iter(words)
     for word in rest:
@@ -158,7 +163,7 @@ def _sort(words: Sequence[str], values: flags.FlagValues) -> tuple[list[_Word], 
 
 
 def _assign(word: str, values: flags.FlagValues) -> str:
-    """Sets what --name=value, --switch or --noswitch says; the fault, or nothing."""
+    """Assign --name=value, --switch or --noswitch. Return the fault, or ""."""
     name, equals, value = word[2:].partition("=")
     if name in values and not equals and not values[name].boolean:
         return f"--{name} needs a value: write --{name}=value"
@@ -175,12 +180,12 @@ def _assign(word: str, values: flags.FlagValues) -> str:
     except flags.Error as error:
         kinds = {"int": KINDS[int], "float": KINDS[float], "bool": KINDS[bool]}
         kind = kinds.get(values[name].flag_type())
-        return f"--{name}={value} is not {kind}" if kind else str(error).removeprefix("flag ")
+        return f"--{name}={value} must be {kind}" if kind else str(error).removeprefix("flag ")
     return ""
 
 
 def _removed_fault(word: str, name: str, value: str) -> str:
-    """Return nothing for the default, which a run.flags of an earlier version spells out."""
+    """Return the fault of a removed flag; "" if it has its default, as in the run.flags of earlier versions."""
     if value == _written(config.REMOVED[name]):
         return ""
     return f"{word}: this version no longer has --{name}; leave it out"
@@ -190,7 +195,7 @@ _LINE = re.compile(r"--\w+(=.*)?")
 
 
 def _read(name: str, folder: Path, above: tuple[Path, ...]) -> list[_Word]:
-    """Return the flags of a file; a file named in it is looked for beside it."""
+    """Return the flags of a file. A --flagfile in it is relative to its folder."""
     try:
         path = _flagfile(name, folder)
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -215,7 +220,7 @@ def _read(name: str, folder: Path, above: tuple[Path, ...]) -> list[_Word]:
 
 
 def _flagfile(name: str, folder: Path) -> Path:
-    """Return the path of a flag file, or of a recipe where no such file exists."""
+    """Return the path of a flag file; if there is no such file, that of the recipe of this name."""
     if os.path.lexists(folder / name) or Path(name).name != name:
         return (folder / name).resolve()
     if not recipes.path(name).is_file():
@@ -224,13 +229,14 @@ def _flagfile(name: str, folder: Path) -> Path:
 
 
 def _written(value: Any) -> str:
+    """Return a value as it is written in a flag."""
     if isinstance(value, bool):
         return str(value).lower()
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _line(name: str, value: Any) -> str:
-    """A line of a flag file, quoted where it would read otherwise."""
+    """Return a line of a flag file. A value that would be misread is quoted."""
     text = _written(value)
     if text != text.strip() or text[:1] in ("'", '"') or " #" in text or " //" in text:
         text = f'"{text}"'
@@ -238,13 +244,14 @@ def _line(name: str, value: Any) -> str:
 
 
 def flagfile(cfg: config.Config, command: str) -> str:
-    """A flag file that repeats the run."""
+    """Return the text of a flag file that repeats the run; `command` is its first comment."""
     values = config.to_values(cfg)
     lines = [f"# {line}" for line in command.splitlines()]
     return "\n".join([*lines, *(_line(name, value) for name, value in values.items())]) + "\n"
 
 
 def help_text(script: Script) -> str:
+    """Return the --help of a command."""
     lines = [
         script.about,
         "",
@@ -268,10 +275,10 @@ def _kind(kind: Any) -> str:
 
 
 def run(main: Callable[[list[str]], int | None], program: str = "") -> None:
-    """Run a command and exit with its status.
+    """Run a command and exit with its status; messages start with `program`.
 
-    0, 2 and one message for a mistake of the user or a package that is not installed, 130 for Ctrl-C;
-    any other exception keeps Python's traceback and status 1. Messages start with `program`.
+    Status 0 is success, 2 a mistake of the user or a package that is not installed (one message), 130 Ctrl-C. Any other
+    exception gives Python's traceback and status 1.
     """
     program = program or Path(sys.argv[0]).name
     try:
@@ -290,7 +297,7 @@ def run(main: Callable[[list[str]], int | None], program: str = "") -> None:
     except KeyboardInterrupt:
         sys.stderr.write(f"{program}: interrupted\n")
         status = 130
-    except BrokenPipeError:  # whoever read us, e.g. head, has seen enough
+    except BrokenPipeError:  # the reader, e.g. head, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 141
     sys.exit(status)

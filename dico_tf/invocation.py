@@ -1,4 +1,4 @@
-"""How users start a command: `dico evaluate`, or `python evaluate.py` where the scripts are."""
+"""The text that starts a command: `dico evaluate`, or `python evaluate.py` in a source checkout."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ import sys
 def command(name: str) -> str:
     """Return what a user types to start a command, e.g. `python committee.py search` for "committee search".
 
-    Scripts are named where the running program is one of them, or lies beside them; the installed `dico` otherwise.
+    It is a script if the running program is one of the scripts or is beside them, else the installed `dico`.
     """
     program, space, verb = name.partition(" ")
     folder, running = os.path.split(sys.argv[0])

@@ -1,14 +1,15 @@
-"""The recipes of configs/: flag files that commands find by name, from any folder."""
+"""The recipes in configs/: flag files that commands find by name from any folder."""
 
 import difflib
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
-# A wheel has them inside the package, the source tree beside it.
+# In a wheel the recipes are inside the package, in the source tree beside it.
 FOLDER = PACKAGE / "configs" if (PACKAGE / "configs").is_dir() else PACKAGE.parent / "configs"
 
 
 def names() -> list[str]:
+    """Return the names of all recipes, without .flags."""
     return sorted(path.stem for path in FOLDER.glob("*.flags"))
 
 
@@ -18,6 +19,6 @@ def path(name: str) -> Path:
 
 
 def hint(name: str) -> str:
-    """Return the recipes whose names are similar to `name`, or where all of them are."""
+    """Return a hint for an unknown name: similar recipes, or else the folder that has all of them."""
     near = difflib.get_close_matches(name.removesuffix(".flags"), names(), n=3)
     return f"did you mean {' or '.join(near)}?" if near else f"all recipes are in {FOLDER}"

@@ -1,4 +1,4 @@
-"""Names to things: refuses duplicates, suggests on a miss."""
+"""Registries of named things. Unknown names raise a UserError with suggestions."""
 
 import difflib
 from collections.abc import Iterable, Iterator
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """`; did you mean X?` where something known is near, else the whole menu."""
+    """Return "did you mean X?" if a known name is similar, else the list of all known names."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     if near:
@@ -19,7 +19,7 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 
 
 class Registry(Generic[T]):
-    """A menu of one kind of thing, e.g. `Registry("data set")`."""
+    """A mapping from names to things of one kind, e.g. `Registry("data set")`."""
 
     def __init__(self, kind: str):
         self.kind = kind
@@ -27,7 +27,7 @@ class Registry(Generic[T]):
         self._unlisted: set[str] = set()
 
     def add(self, name: str, thing: T, listed: bool = True) -> T:
-        """Register a thing; an unlisted one is found by its name and left out where all are listed."""
+        """Register a thing. An unlisted one can be looked up, but iteration leaves it out."""
         if name in self._things:
             raise ValueError(f"{self.kind} {name!r} is registered twice")
         self._things[name] = thing

@@ -169,10 +169,10 @@ def test_faults_of_a_file_name_it_and_come_together(write):
     write("inner.flags", "--spilts=4")
     write("a.flags", "# header", "--lr=fast", "--flagfile=inner.flags", "--help")
     lines = mistake("--seed=x", "--flagfile=a.flags").split("\n")
-    assert lines[0] == "a.flags, line 2: --lr=fast is not a number"
+    assert lines[0] == "a.flags, line 2: --lr=fast must be a number"
     assert lines[1].startswith("inner.flags, line 1: unknown flag --spilts; did you mean splits")
     assert lines[2].startswith("a.flags, line 4: unknown flag --help")
-    assert lines[3:] == ["--seed=x is not a whole number"]
+    assert lines[3:] == ["--seed=x must be a whole number"]
 
 
 def test_a_removed_flag_is_ignored_at_its_default_as_a_run_flags_of_an_earlier_version_spells_it(write, monkeypatch):

@@ -26,7 +26,7 @@ def packages(tmp_path, monkeypatch):
 
 
 def test_what_is_absent_cannot_be_imported_for_a_while(packages):
-    with startup._absent(("dico_known", "dico_new", "dico_nowhere")):
+    with startup._hidden(("dico_known", "dico_new", "dico_nowhere")):
         assert importlib.import_module("dico_known") is packages
         with pytest.raises(ImportError):
             importlib.import_module("dico_new")
@@ -34,7 +34,7 @@ def test_what_is_absent_cannot_be_imported_for_a_while(packages):
 
 
 def test_it_is_there_again_when_what_was_imported_fails(packages):
-    with pytest.raises(ZeroDivisionError), startup._absent(("dico_new",)):
+    with pytest.raises(ZeroDivisionError), startup._hidden(("dico_new",)):
         _ = 1 / 0
     assert importlib.import_module("dico_new")
 

@@ -8,7 +8,7 @@ from tests.test_config import fault, faults
 
 
 def test_submodels_need_something_to_be_dropped():
-    assert "--drop_path=0 leaves --method=cosub submodels that are all the same" in fault(method="cosub", drop_path=0.0)
+    assert "--drop_path=0 makes all submodels of --method=cosub the same" in fault(method="cosub", drop_path=0.0)
     assert from_values({"method": "cosub", "drop_path": 0.2}).network.drop_path == 0.2
     assert from_values({"drop_path": 0.0}).network.drop_path == 0
     assert "(or -1: the preset's own)" in fault(drop_path=1.0)
@@ -31,7 +31,7 @@ def test_what_is_of_submodels_needs_their_method():
     assert [line.split()[0] for line in lines] == ["--submodels=3", "--label_weight=0.25"]
     assert all("give --method=cosub" in line for line in lines)
     assert "--label_weight=1.1 must be at least 0 and at most 1" in fault(method="cosub", label_weight=1.1)
-    assert "leaves submodels no label" in fault(method="cosub", label_weight=0.0)
+    assert "leaves submodels without labels" in fault(method="cosub", label_weight=0.0)
 
 
 def test_pixels_have_one_class_whatever_the_method():

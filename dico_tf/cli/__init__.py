@@ -1,1 +1,1 @@
-"""The commands of dico_tf: one module each, with `main(arguments)` and the flags it takes."""
+"""The commands of dico_tf: one module each, with `main(arguments)` and its flags."""

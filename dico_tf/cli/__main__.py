@@ -9,10 +9,10 @@ COMMANDS = {
     "train": "divide a network into branches and co-train them",
     "evaluate": "score a trained run on one of its splits",
     "predict": "print the classes of images",
-    "divide": "print what dividing a network changes, and what it costs",
-    "committee": "find ensembles and cascades of any models",
-    "export": "write SavedModels, LiteRT files and what TensorFlow Serving needs",
-    "serve": "answer requests from an export, without TensorFlow",
+    "divide": "print the widths and the cost of a divided network",
+    "committee": "search for ensembles and cascades of any models",
+    "export": "write SavedModels, LiteRT files and a folder for TensorFlow Serving",
+    "serve": "serve an export over gRPC and HTTP, without TensorFlow",
 }
 
 
@@ -25,8 +25,8 @@ def main(arguments: list[str]) -> int | None:
 
 def run() -> None:
     """Entry point of the installed `dico`."""
-    named = sys.argv[1:2] if sys.argv[1:2] and sys.argv[1] in COMMANDS else []
-    flags.run(main, " ".join(["dico", *named]))
+    command = [name for name in sys.argv[1:2] if name in COMMANDS]
+    flags.run(main, " ".join(["dico", *command]))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Ensembles and cascades of any models: dico committee search --workdir=W"""
+"""Search for ensembles and cascades of any models: dico committee search --workdir=W"""
 
 import dataclasses
 
@@ -6,27 +6,29 @@ from dico_tf import flags
 from dico_tf.config import option
 
 VERBS = {
-    "search": "finds members and gates by held-out images, and writes committee.json with what they do",
-    "scenes": "finds gates for networks that classify pixels, over the cells of a grid",
+    "search": "chooses members and gates on held-out images, and writes them with their scores to committee.json",
+    "scenes": "chooses gates for segmentation networks, over the cells of a grid",
     "show": "prints a committee.json",
 }
 SHARED = {
     "search": ("workdir", "dataset", "data_dir", "classes", "skip_unreadable", "seed"),
     "scenes": ("dataset", "data_dir", "classes", "void", "seed"),
     "show": (),
-}  # flags of a run
+}  # flags that a run has, too
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Show:
+class ShowOptions:
+    """Flags of `committee show`."""
+
     committee: str = option("committee/committee.json", "the file to show")
-    check: bool = option(False, "look at the members again, and warn where one is not what the gates were fitted to")
+    check: bool = option(False, "load the members, and warn about each that changed since the gates were chosen")
 
 
 def _settings(verb: str) -> type:
     from dico_tf.committee import options
 
-    return {"search": options.Search, "scenes": options.Scenes, "show": Show}[verb]
+    return {"search": options.Search, "scenes": options.Scenes, "show": ShowOptions}[verb]
 
 
 def script(verb: str) -> flags.Script:

@@ -1,4 +1,4 @@
-"""What dividing a network changes and costs: dico divide --model=wrn_28_10 --splits=4 --dataset=cifar100"""
+"""Print how a network is divided, and its cost: dico divide --model=wrn_28_10 --splits=4 --dataset=cifar100"""
 
 import dataclasses
 import json
@@ -8,12 +8,14 @@ from dico_tf.config import option
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Printing:
+class DivideOptions:
+    """Flags of `divide` that a run does not have."""
+
     json: bool = option(False, "print one JSON object, on the last line of standard output")
-    all: bool = option(False, "every preset of the data set's layout and every S it has, beside the published figures")
+    all: bool = option(False, "every preset for images of this size and every S it has, with the published figures")
 
 
-ASKED = (
+RUN_FLAGS = (
     "task",
     "model",
     "splits",
@@ -27,21 +29,21 @@ ASKED = (
 )
 SCRIPT = flags.Script(
     name="divide",
-    about="Prints what dividing a preset changes, and what branches and whole cost.",
-    fields=(*flags.pick(*ASKED), *flags.of(Printing)),
+    about="Prints the widths that dividing a preset changes, and the cost of the branches and of the whole.",
+    fields=(*flags.pick(*RUN_FLAGS), *flags.of(DivideOptions)),
 )
 
 
 def main(arguments: list[str]) -> None:
     values, _ = flags.parse(SCRIPT, arguments)
-    asked = config.from_values({name: values[name] for name in ASKED})
+    settings = config.from_values({name: values[name] for name in RUN_FLAGS})
     startup.tensorflow()
     from dico_tf.models import audit
 
     if values["all"]:
-        lines = (json.dumps(report) for report in audit.every(asked)) if values["json"] else audit.table(asked)
+        lines = (json.dumps(report) for report in audit.every(settings)) if values["json"] else audit.table(settings)
         for line in lines:
             print(line, flush=True)
     else:
-        report = audit.one(asked)
+        report = audit.one(settings)
         print(json.dumps(report) if values["json"] else audit.describe(report))

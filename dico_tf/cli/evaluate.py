@@ -8,17 +8,21 @@ from dico_tf.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Evaluation:
+class EvaluateOptions:
+    """Flags of `evaluate` that a run does not have."""
+
     split: str = option("test", "images to score: test, validation or train")
-    test_views: str = option("", "of clips, clips of a film x crops of a clip, e.g. 10x3 (default: the run's own)")
+    test_views: str = option(
+        "", "clips of each film x crops of each clip that are averaged, e.g. 10x3 (default: the run's own)"
+    )
     manifest: str = option("", "manifest.json of an export of the run, whose LiteRT files are scored instead")
-    format: str = option("float32", "which of them", ("float32", "float16", "dynamic", "int8"))
+    format: str = option("float32", "which LiteRT files of the export", ("float32", "float16", "dynamic", "int8"))
 
 
 SCRIPT = flags.Script(
     name="evaluate",
-    about="Writes evaluation_<split>.json and predictions_<split>.npz into the run's folder, and shows them.",
-    fields=(*flags.pick("workdir", "data_dir"), *flags.of(Evaluation)),
+    about="Writes evaluation_<split>.json and predictions_<split>.npz to the run's folder, and prints the scores.",
+    fields=(*flags.pick("workdir", "data_dir"), *flags.of(EvaluateOptions)),
 )
 
 
@@ -28,7 +32,7 @@ def main(arguments: list[str]) -> None:
         raise UserError("--workdir is needed: the folder of a trained run")
     from dico_tf.training.workdir import record
 
-    record(values["workdir"])  # what is no run is said before TensorFlow takes its seconds
+    record(values["workdir"])  # fail before TensorFlow is imported, which takes seconds
     startup.tensorflow()
     from dico_tf.evaluation.evaluate import evaluate_split, load_splits
     from dico_tf.evaluation.table import evaluation_table

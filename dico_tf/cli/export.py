@@ -1,4 +1,4 @@
-"""SavedModels, LiteRT files and what TensorFlow Serving needs: python export.py --workdir=W --out=O"""
+"""Export a run or a committee: dico export --workdir=W --out=O"""
 
 import dataclasses
 from pathlib import Path
@@ -13,33 +13,42 @@ QUANTISE = {"none": "float32", "float16": "float16", "dynamic": "dynamic", "int8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Export:
-    out: str = option("", "folder of the export; exporting again into it replaces what it shows, all at once")
-    formats: tuple[str, ...] = option(DEFAULT, f"some of {', '.join(FORMATS)}")
+class ExportOptions:
+    """Flags of `export` that a run does not have."""
+
+    out: str = option("", "folder of the export; exporting to it again replaces its content in one step")
+    formats: tuple[str, ...] = option(DEFAULT, f"formats to write: {', '.join(FORMATS)}")
     quantise: tuple[str, ...] = option(
         ("none",), f"kinds of LiteRT files: {', '.join(QUANTISE)} (int8 is calibrated on training images)"
     )
-    tflite_batch: int = option(1, "pictures of a LiteRT call; 0 = any number, for which some networks are slower")
+    tflite_batch: int = option(
+        1, "images per call of a LiteRT file; 0 = any number, with which some networks are slower"
+    )
     max_accuracy_drop: float = option(
-        1.0, "points of accuracy a LiteRT file may lose; one that loses significantly more is replaced by a safer kind"
+        1.0,
+        "points of accuracy that a LiteRT file may lose; one that loses significantly more is replaced by a safer kind",
     )
-    fallback: bool = option(False, "accepted for old commands: a safer kind is always taken")
-    compare_images: int = option(500, "validation images every conversion is compared on; 0 = none, needs no data")
-    calibration_images: int = option(200, "training images int8 is calibrated on")
-    keep_versions: int = option(2, "versions kept for TensorFlow Serving, the newest included")
+    fallback: bool = option(
+        False, "without effect, for old commands: a LiteRT file that is too inaccurate is always replaced"
+    )
+    compare_images: int = option(
+        500, "validation images on which each exported file is compared with its network; 0 = none, needs no data"
+    )
+    calibration_images: int = option(200, "training images with which int8 files are calibrated")
+    keep_versions: int = option(2, "number of versions kept for TensorFlow Serving, with the newest")
     committee: str = option(
-        "", "committee.json: the export stops early by it; of branches of the run, or without --workdir of any members"
+        "", "committee.json to export: its members are branches of the run or, without --workdir, models of any kind"
     )
-    stable: int = option(0, "serve no version newer than this one: takes a new version back; exports nothing")
+    stable: int = option(0, "roll TensorFlow Serving back to this version; exports nothing")
 
 
-OF_ANY = ("out", "formats", "committee", "stable")  # also where members are of any kind
+COMMITTEE_FLAGS = ("out", "formats", "committee", "stable")  # the flags that an export without a run has
 
 
 SCRIPT = flags.Script(
     name="export",
     about="Writes a trained run's branches and committee as SavedModels and LiteRT files, with manifest.json.",
-    fields=(*flags.pick("workdir", "data_dir"), *flags.of(Export)),
+    fields=(*flags.pick("workdir", "data_dir"), *flags.of(ExportOptions)),
 )
 
 
@@ -51,7 +60,7 @@ def main(arguments: list[str]) -> None:
     if values["workdir"] and not values["stable"]:
         from dico_tf.training.workdir import record
 
-        record(values["workdir"])  # what is no run is said before TensorFlow takes its seconds
+        record(values["workdir"])  # fail before TensorFlow is imported, which takes seconds
     require(values["formats"])
     startup.tensorflow()
     out = Path(values["out"])
@@ -97,32 +106,33 @@ def _say(text: str) -> None:
 
 
 def _faults(values: dict):
+    """Yield every mistake in the flags."""
     if not values["out"]:
         yield "--out is needed: the folder to export to"
     if not values["workdir"] and not values["stable"]:
         if not values["committee"]:
             yield "--workdir is needed, the folder of a trained run; or --committee, a committee.json of any members"
-        given = [field.name for field in dataclasses.fields(Export) if values[field.name] != field.default]
-        for name in (name for name in given if name not in OF_ANY and values["committee"]):
+        changed = [field.name for field in dataclasses.fields(ExportOptions) if values[field.name] != field.default]
+        for name in (name for name in changed if name not in COMMITTEE_FLAGS and values["committee"]):
             yield (
-                f"--{name} is for the networks of a run: give --workdir, or leave it out; members of any kind are "
-                "exported as they are, and in float32 where they are converted"
+                f"--{name} is for the networks of a run: give --workdir, or leave it out; other members are exported "
+                "unchanged, or in float32 if they are converted"
             )
     for name, known in (("formats", tuple(FORMATS)), ("quantise", tuple(QUANTISE))):
         if not values[name]:
-            yield f"--{name} names nothing: give some of {', '.join(known)}"
+            yield f"--{name} is empty: give one or more of {', '.join(known)}"
         for word in values[name]:
             if word not in known:
                 yield f"--{name}={word}: {suggestion(word, known)}"
-    if "tflite" not in values["formats"] and values["quantise"] != Export.quantise:
+    if "tflite" not in values["formats"] and values["quantise"] != ExportOptions.quantise:
         yield f"--quantise={','.join(values['quantise'])} makes LiteRT files: add tflite to --formats"
-    least = {
+    minima = {
         "tflite_batch": 0,
         "max_accuracy_drop": 0,
         "compare_images": 0,
         "calibration_images": 1,
         "keep_versions": 1,
     }
-    for name, smallest in (least | {"stable": 0}).items():
+    for name, smallest in (minima | {"stable": 0}).items():
         if not values[name] >= smallest:
             yield f"--{name}={values[name]} must be at least {smallest}"

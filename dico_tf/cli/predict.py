@@ -1,4 +1,4 @@
-"""Classes of pictures by a trained run: dico predict --workdir=W pictures/*"""
+"""Classify images with a trained run: dico predict --workdir=W images/*"""
 
 import dataclasses
 
@@ -8,41 +8,46 @@ from dico_tf.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Prediction:
-    top: int = option(3, "classes shown per picture")
-    json: bool = option(False, "one JSON object a picture")
-    masks: str = option("", "folder for each picture's mask, a PNG of class numbers in colours, of a segmentation run")
+class PredictOptions:
+    """Flags of `predict` that a run does not have."""
+
+    top: int = option(3, "number of classes printed for each image")
+    json: bool = option(False, "print one JSON object for each image")
+    masks: str = option(
+        "",
+        "folder for the masks of a segmentation run: PNG files with a colour palette, whose values are class numbers",
+    )
 
 
 SCRIPT = flags.Script(
     name="predict",
-    about="Prints each picture's classes (of clips, those of each folder of frames) with probabilities and how far the "
-    "branches disagree (nats); of a segmentation run the classes' shares of the pixels.",
-    fields=(*flags.pick("workdir", "skip_unreadable"), *flags.of(Prediction)),
-    positionals="PICTURE ...",
+    about="Prints the most probable classes of each image, or of each folder of frames, with probabilities and the "
+    "disagreement of the branches in nats; for a segmentation run, the share of pixels of each class.",
+    fields=(*flags.pick("workdir", "skip_unreadable"), *flags.of(PredictOptions)),
+    positionals="IMAGE ...",
 )
 
 
 def main(arguments: list[str]) -> None:
-    values, pictures = flags.parse(SCRIPT, arguments)
+    values, images = flags.parse(SCRIPT, arguments)
     if not values["workdir"]:
         raise UserError("--workdir is needed: the folder of a trained run")
-    if not pictures:
-        raise UserError(f"no picture given: {invocation.command('predict')} --workdir=W pictures/*")
+    if not images:
+        raise UserError(f"expected images or folders: {invocation.command('predict')} --workdir=W images/*")
     if values["top"] < 1:
         raise UserError(f"--top={values['top']} must be at least 1")
     from dico_tf.training.workdir import record
 
-    record(values["workdir"])  # what is no run is said before TensorFlow takes its seconds
+    record(values["workdir"])  # fail before TensorFlow is imported, which takes seconds
     startup.tensorflow()
     from dico_tf.evaluation import predict, predict_segmentation
     from dico_tf.training.build import trained_run
 
-    run, asked = trained_run(values["workdir"]), (pictures, values["top"], values["skip_unreadable"])
+    run, options = trained_run(values["workdir"]), (images, values["top"], values["skip_unreadable"])
     scenes = run.config.data.task == "segmentation"
     if values["masks"] and not scenes:
-        raise UserError(f"--masks={values['masks']}: {run.workdir} is no segmentation run, it has no masks to write")
+        raise UserError(f"--masks={values['masks']}: {run.workdir} is not a segmentation run and has no masks")
     module = predict_segmentation if scenes else predict
-    options = {"masks": values["masks"]} if scenes else {}
-    for prediction in module.predict(run, *asked, **options):
+    mask_option = {"masks": values["masks"]} if scenes else {}
+    for prediction in module.predict(run, *options, **mask_option):
         print(module.as_json(prediction) if values["json"] else module.as_text(prediction), flush=True)

@@ -1,4 +1,4 @@
-"""Answers from an export, without TensorFlow: dico serve worker --manifest=O/manifest.json --member=branch_0"""
+"""Serve an export without TensorFlow: dico serve worker --manifest=O/manifest.json --member=branch_0"""
 
 import functools
 import importlib
@@ -6,11 +6,11 @@ import importlib
 from dico_tf import flags
 
 VERBS = {
-    "worker": "one member of an export answers over gRPC and HTTP",
-    "gateway": "the committee answers, whose members are workers or TensorFlow Serving servers",
-    "local": "a worker for each branch and their gateway, on this machine, for a first look",
+    "worker": "one member of an export, over gRPC and HTTP",
+    "gateway": "the committee, whose members are workers or TensorFlow Serving servers",
+    "local": "all branches and their gateway on this machine, to try them out",
 }
-SECTIONS = {  # of dico_tf.edge.options: what each verb is told
+SECTIONS = {  # classes of dico_tf.edge.options whose fields are flags of each verb
     "worker": ("Member", "Door"),
     "gateway": ("Committee", "Door"),
     "local": ("Local", "Door"),
@@ -31,6 +31,8 @@ def script(verb: str) -> flags.Script:
 def main(arguments: list[str]) -> None:
     verb, words = flags.verb("serve", VERBS, arguments)
     values, _ = flags.parse(script(verb), words)
-    told = [section(**{field.name: values[field.name] for field in flags.of(section)}) for section in _sections(verb)]
+    options = [
+        section(**{field.name: values[field.name] for field in flags.of(section)}) for section in _sections(verb)
+    ]
     room = importlib.import_module(f"dico_tf.edge.{verb}")  # each verb is a module with run(*sections, say)
-    room.run(*told, functools.partial(print, flush=True))
+    room.run(*options, functools.partial(print, flush=True))

@@ -7,7 +7,7 @@ from dico_tf import config, flags, invocation, startup
 
 SCRIPT = flags.Script(
     name="train",
-    about="Divides a network into branches, co-trains them on their own views, and says what it bought.",
+    about="Divides a network into branches, co-trains them on their own views, and prints the scores.",
     fields=flags.every_field(),
 )
 
@@ -21,11 +21,11 @@ def _open_teacher(*arguments):
 
 def main(arguments: list[str]) -> int:
     values, _ = flags.parse(SCRIPT, arguments)
-    asked = config.from_values(values)
+    settings = config.from_values(values)
     from dico_tf.views.policies import parse_all
 
-    # a mistake is reported before TensorFlow is loaded
-    parse_all(asked.views.views, asked.network.splits, asked.data.task)
+    # report mistakes before TensorFlow is imported
+    parse_all(settings.views.views, settings.network.splits, settings.data.task)
     startup.tensorflow()
     from dico_tf.evaluation.summary import summarize
     from dico_tf.training.loop import Stopped
@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> int:
         print(line, flush=True)
 
     try:
-        summary = train(asked, flags.flagfile(asked, command), say, _open_teacher)
+        summary = train(settings, flags.flagfile(settings, command), say, _open_teacher)
     except Stopped as stop:
         print(f"{invocation.command('train').removeprefix('python ')}: {stop}", file=sys.stderr)
         return 128 + stop.signal

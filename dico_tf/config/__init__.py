@@ -1,23 +1,12 @@
 """The settings of a run and of a model: fields, bounds, and the rules between them."""
 
 from dico_tf.config.bounds import option
-from dico_tf.config.schema import (
-    DIVISIONS,
+from dico_tf.config.config import (
     FORMAT,
-    METHODS,
     REMOVED,
     SECTIONS,
-    TASKS,
     Config,
-    Cotraining,
-    Data,
-    Machine,
-    Network,
-    Optimisation,
-    Run,
     Settings,
-    Step,
-    Views,
     clips_and_crops,
     fields,
     from_json,
@@ -25,6 +14,19 @@ from dico_tf.config.schema import (
     identity,
     to_values,
     without_removed,
+)
+from dico_tf.config.schema import (
+    DIVISIONS,
+    METHODS,
+    TASKS,
+    CotrainingOptions,
+    Data,
+    MachineOptions,
+    NetworkOptions,
+    OptimisationOptions,
+    RunOptions,
+    StepOptions,
+    ViewOptions,
 )
 
 __all__ = [
@@ -35,15 +37,15 @@ __all__ = [
     "SECTIONS",
     "TASKS",
     "Config",
-    "Cotraining",
+    "CotrainingOptions",
     "Data",
-    "Machine",
-    "Network",
-    "Optimisation",
-    "Run",
+    "MachineOptions",
+    "NetworkOptions",
+    "OptimisationOptions",
+    "RunOptions",
     "Settings",
-    "Step",
-    "Views",
+    "StepOptions",
+    "ViewOptions",
     "clips_and_crops",
     "fields",
     "from_json",

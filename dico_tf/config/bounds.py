@@ -1,4 +1,4 @@
-"""One field of a settings class: its help text, choices, bounds, and where it applies."""
+"""A settings field that is also a flag: help text, choices, bounds, and the tasks and methods that use it."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class Bounds:
-    """Allowed range of a number; `special` values are allowed beside it, each with its meaning."""
+    """Allowed range of a number. `special` values outside of it are allowed, too: {value: meaning}."""
 
     at_least: float | None = None
     above: float | None = None

@@ -1,19 +1,14 @@
-"""Settings as frozen dataclasses: a flag is one field here, with its help text and its bounds.
+"""Settings as frozen dataclasses. Each flag is one field here, with its help text and its bounds.
 
-The sections Network, Views, Cotraining and Step reach the model: every field in them is an argument of `DiCo`.
+The fields of NetworkOptions, ViewOptions, CotrainingOptions and StepOptions are also arguments of `DiCo`.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
-from typing import Any
 
-from dico_tf.config import validation
 from dico_tf.config.bounds import option
-from dico_tf.errors import UserError
 
-FORMAT = 1
 DIVISIONS = ("published", "params", "macs")
-# --task and --method -> the class in dico_tf/cotrain/tasks and methods, imported when a model is built
+# {--task or --method: its class in dico_tf/cotrain/tasks or methods}, imported when a model is built
 TASKS = {
     "classification": "classification.Classification",
     "segmentation": "segmentation.Segmentation",
@@ -26,77 +21,92 @@ METHODS = {
     "distill": "distill.Distill",
 }
 SUBMODEL_METHODS = ("cosub", "dico+cosub")
-# Settings that earlier versions had, with the default at which they are ignored on reading.
-REMOVED: dict[str, Any] = {"cascade_aware": False}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Data:
+    """Images, clips and labels that a run loads."""
+
     task: str = option(
         "classification",
-        "what is learned: the class of an image, of each pixel, or of a video clip",
+        "what the network predicts: one class for each image, for each pixel, or for each video clip",
         tuple(TASKS),
     )
     dataset: str = option(
         "cifar10",
-        "digits, cifar10, cifar100, any TFDS image set, or folder:DIR for your own images; for clips also moving",
+        "data set: digits, cifar10, cifar100, any image data set of TFDS, or folder:DIR for your own images; for video "
+        "also moving, which is drawn by the program",
     )
-    frames: int = option(0, "T, frames of a clip; 0 = the preset's own", at_least=0, task="video")
+    frames: int = option(0, "frames of a clip; 0 = the preset's own", at_least=0, task="video")
     frame_rate: int = option(0, "use every n-th frame of a film; 0 = the preset's own", at_least=0, task="video")
-    data_dir: str = option("", "folder that holds prepared TFDS data, of any size (default: TFDS's own)", free=True)
+    data_dir: str = option("", "folder that holds prepared TFDS data (default: TFDS's own)", free=True)
     image_size: int = option(
         0,
-        "side of the square images in pixels, of the whole centre up to 64; 0 = the data set's own",
+        "side of the square images in pixels; up to 64 they show the whole central square, above that they are cut "
+        "out of a larger one; 0 = the data set's own",
         at_least=4,
         special={0: "the data set's own"},
     )
     void: int = option(
         255,
-        "value of mask pixels that have no class; -1 = every pixel has a class",
+        "value of the mask pixels that have no class; -1 = every pixel has a class",
         at_least=-1,
         at_most=255,
         task="segmentation",
     )
     classes: int = option(0, "number of classes; 0 = the data set's own", at_least=0)
     validation: int = option(
-        5000, "images carved from train by seed (at most a tenth); 0 = none, needs --select=test", at_least=0
+        5000,
+        "training images set aside for validation, chosen by the seed (at most a tenth); 0 = none, needs --select=test",
+        at_least=0,
     )
     skip_unreadable: bool = option(False, "leave out image files that cannot be read, instead of stopping")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Network:
+class NetworkOptions:
+    """The whole network and its division."""
+
     model: str = option("wrn_28_10", "preset of the whole network, e.g. wrn_28_10, or a .keras file of your own")
-    splits: int = option(1, "S, the number of branches the whole is divided into", at_least=1)
+    splits: int = option(1, "number of branches (S) that the whole network is divided into", at_least=1)
     division: str = option(
         "published",
-        "how the branches' widths are found: the published rule, or a budget of the whole's params or macs",
+        "how the branches' widths are chosen: by the published rule, or so that all branches together have the "
+        "parameters (params) or the multiply-adds (macs) of the whole network",
         DIVISIONS,
     )
     drop_path: float = option(
         -1.0,
-        "rate at which training drops the whole's residual branches; -1 = the preset's own",
+        "rate at which residual branches of the whole network are dropped in training (stochastic depth); -1 = the "
+        "preset's own",
         at_least=0,
         below=1,
         special={-1: "the preset's own"},
     )
     drop_form: str = option(
         "auto",
-        "whether dropped branches are computed and masked, or not computed; auto = masked up to a rate of 0.1",
+        "how residual branches are dropped: masked = computed and set to zero, efficient = not computed; auto = "
+        "masked up to a rate of 0.1",
         ("auto", "masked", "efficient"),
     )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Views:
-    views: tuple[str, ...] = option(("crop+flip",), "policy of every branch, or one per branch, comma separated")
-    same_views: bool = option(False, "every branch sees the same view")
+class ViewOptions:
+    """Augmentations that each branch sees, and mixing of images."""
+
+    views: tuple[str, ...] = option(
+        ("crop+flip",), "view policy of all branches, or one for each branch, comma separated"
+    )
+    same_views: bool = option(False, "show all branches the same view")
     mixup: float = option(0.0, "alpha of mixup's Beta distribution; 0 = off", at_least=0)
     cutmix: float = option(0.0, "alpha of CutMix's Beta distribution; 0 = off", at_least=0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Cotraining:
+class CotrainingOptions:
+    """Method of co-training and its losses."""
+
     method: str = option(
         "dico",
         "dico: branches that agree; cosub: submodels of one network teach each other; dico+cosub: both; distill: "
@@ -105,13 +115,13 @@ class Cotraining:
     )
     submodels: int = option(
         2,
-        "copies of every view in a batch, each of which drops other residual branches",
+        "number of submodels that learn from each view; each drops different residual branches",
         at_least=2,
         methods=SUBMODEL_METHODS,
     )
     label_weight: float = option(
         0.5,
-        "share of the labels in the loss; the rest is the answers of the other submodels, or of the teacher",
+        "weight of the labels in the loss; the rest is the weight of the other submodels' or the teacher's answers",
         at_least=0,
         at_most=1,
         methods=(*SUBMODEL_METHODS, "distill"),
@@ -120,12 +130,12 @@ class Cotraining:
         "",
         "model whose answers the branches learn: a run's folder, a committee.json, or any member of a committee",
         methods=("distill",),
-        free=True,  # its place may change; the run keeps a checksum of its weights
+        free=True,  # its path may change; the run keeps a checksum of its weights
     )
     teacher_views: str = option(
         "same",
-        "images the teacher answers: same = the branch's own view, computed in each step; clean = the unchanged image, "
-        "computed once and kept on disk",
+        "images that the teacher sees: same = the branch's view, computed in each step; clean = the unchanged image, "
+        "computed once and cached on disk",
         ("same", "clean"),
         methods=("distill",),
     )
@@ -134,15 +144,23 @@ class Cotraining:
     )
     target: str = option(
         "auto",
-        "softmax: classes exclude each other; binary: each class is learned by itself, and mixed images have all of "
-        "theirs; auto = binary for cosub, else softmax",
+        "softmax: an image has one class; binary: each class is learned separately, so that a mixed image has the "
+        "classes of both images; auto = binary for cosub, else softmax",
         ("auto", "softmax", "binary"),
     )
-    training: str = option("together", "branches learn together, or each as if alone", ("together", "independent"))
-    agreement: str = option("js", "agreement loss between the branches", ("js", "kl", "none"))
+    training: str = option(
+        "together",
+        "together: all branches see the same images and agree; independent: each is trained as if alone",
+        ("together", "independent"),
+    )
+    agreement: str = option(
+        "js", "agreement loss between the branches: Jensen-Shannon (js) or Kullback-Leibler (kl)", ("js", "kl", "none")
+    )
     agreement_weight: float = option(0.5, "weight of the agreement loss after its warm-up", at_least=0)
-    agreement_warmup_epochs: int = option(0, "epochs over which the weight grows from 0.005", at_least=0)
-    label_smoothing: float = option(0.0, "share of the target spread evenly over the classes", at_least=0, below=1)
+    agreement_warmup_epochs: int = option(0, "epochs over which the agreement weight grows from 0.005", at_least=0)
+    label_smoothing: float = option(
+        0.0, "share of the target that is spread evenly over all classes", at_least=0, below=1
+    )
     class_weights: tuple[str | float, ...] = option(
         ("none",),
         "weight of each class in the loss on the labels: none, balanced (images / (classes x images of the class)), or "
@@ -150,48 +168,69 @@ class Cotraining:
     )
     auxiliary_weight: float = option(
         0.5,
-        "weight of the second head's loss, which a segmentation network has in training only; 0 = no such head",
+        "weight of the loss of the auxiliary head, which exists in training only; 0 = no auxiliary head",
         at_least=0,
         task="segmentation",
     )
-    average: str = option("logits", "how the ensemble combines the branches", ("logits", "probs", "max"))
+    average: str = option(
+        "logits",
+        "what the ensemble averages: logits or probabilities; max = the largest logit of each class",
+        ("logits", "probs", "max"),
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Step:
-    accumulation: int = option(1, "pieces a batch is processed in, to save memory", at_least=1)
-    clip_norm: float = option(0.0, "largest gradient norm of each branch; 0 = off", at_least=0)
-    sync_batch_norm: bool = option(False, "compute batch statistics over all replicas")
+class StepOptions:
+    """Details of one training step."""
+
+    accumulation: int = option(
+        1, "number of pieces in which a batch is processed; more pieces need less memory", at_least=1
+    )
+    clip_norm: float = option(0.0, "norm to which the gradient of each branch is clipped; 0 = off", at_least=0)
+    sync_batch_norm: bool = option(False, "compute the statistics of batch normalisation over all replicas")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Optimisation:
-    batch_size: int = option(128, "images per step, over all replicas and machines", at_least=1)
+class OptimisationOptions:
+    """Batches, optimizer and learning rate."""
+
+    batch_size: int = option(128, "images per step, on all replicas and machines together", at_least=1)
     repeated_augmentation: int = option(
         1,
-        "times a batch shows each image, in other views; an epoch keeps its steps and reaches fewer images",
+        "how often a batch contains each image, with different views; an epoch has the same number of steps and so "
+        "shows fewer images",
         at_least=1,
     )
     epochs: int = option(300, "passes over the training images", at_least=1)
     max_steps: int = option(0, "stop after this many steps; 0 = off", at_least=0, free=True)
-    optimizer: str = option("sgd", "sgd (Nesterov, coupled L2), adamw or lamb (decoupled)", ("sgd", "adamw", "lamb"))
+    optimizer: str = option(
+        "sgd", "sgd (Nesterov momentum, coupled weight decay), adamw or lamb (decoupled)", ("sgd", "adamw", "lamb")
+    )
     lr: float = option(0.1, "learning rate after the warm-up", at_least=0)
     momentum: float = option(0.9, "momentum of sgd", at_least=0, below=1)
     schedule: str = option(
         "cosine",
-        "course of the learning rate after the warm-up; cosine_floor is timm's, over all epochs, with min_lr added",
+        "how the learning rate falls after the warm-up; cosine_floor is the cosine of timm, over all epochs and down "
+        "to min_lr",
         ("cosine", "cosine_floor", "step", "constant", "poly"),
     )
     warmup_epochs: int = option(
         0,
-        "epochs of linear warm-up of the learning rate; -1 = the published none: a cosine that starts one epoch in",
+        "epochs in which the learning rate rises linearly; -1 = none, and the cosine starts at its second epoch, as in "
+        "the published 1800-epoch runs",
         at_least=-1,
     )
-    warmup_lr: float = option(0.005, "learning rate the warm-up starts from", at_least=0)
-    min_lr: float = option(1e-4, "floor of the cosine schedules", at_least=0)
-    step_epochs: tuple[int, ...] = option((), "epochs at which the step schedule falls (default: 30, 60 and 90%)")
-    step_factor: float = option(0.1, "factor of each fall of the step schedule", above=0, at_most=1)
-    poly_power: float = option(0.9, "power of the poly schedule, lr (1 - share of the steps) ^ power", above=0)
+    warmup_lr: float = option(0.005, "learning rate at the start of the warm-up", at_least=0)
+    min_lr: float = option(1e-4, "lowest learning rate of the cosine schedules", at_least=0)
+    step_epochs: tuple[int, ...] = option(
+        (), "epochs at which the step schedule lowers the learning rate (default: 30, 60 and 90%)"
+    )
+    step_factor: float = option(
+        0.1, "factor by which the step schedule multiplies the learning rate", above=0, at_most=1
+    )
+    poly_power: float = option(
+        0.9, "exponent of the poly schedule: lr (1 - share of the steps done) ^ exponent", above=0
+    )
     weight_decay: float = option(
         -1.0,
         "weight decay of the whole; -1 = the published one of the preset",
@@ -199,149 +238,48 @@ class Optimisation:
         special={-1: "the published one"},
     )
     weight_decay_division: str = option("none", "rule that divides weight decay", ("none", "linear", "exp"))
-    ema: float = option(0.0, "decay of the weights' moving average, e.g. 0.999; 0 = off", at_least=0, below=1)
-    evaluate_ema: bool = option(False, "select, evaluate and export the averaged weights")
+    ema: float = option(0.0, "decay of the moving average of the weights, e.g. 0.999; 0 = off", at_least=0, below=1)
+    evaluate_ema: bool = option(False, "use the averaged weights to select the best epoch, to evaluate and to export")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Machine:
+class MachineOptions:
+    """Devices and number format."""
+
     precision: str = option(
-        "float32", "numbers the network computes with", ("float32", "mixed_bfloat16", "mixed_float16")
+        "float32", "number format in which the network computes", ("float32", "mixed_bfloat16", "mixed_float16")
     )
-    strategy: str = option("auto", "devices to train on", ("auto", "one", "mirrored", "multi_worker"), free=True)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Run:
-    workdir: str = option("", "folder of the run; training again in it continues", free=True)
-    init_from: str = option(
-        "", "start from the weights of this run's folder or published checkpoint (a new head where classes differ)"
-    )
-    seed: int = option(0, "seed of weights, order, views and mixing", at_least=0, below=2**31)
-    save_every: int = option(0, "steps between checkpoints; 0 = at the end of each epoch only", at_least=0, free=True)
-    keep: int = option(2, "checkpoints kept beside the best", at_least=1, free=True)
-    evaluate_every: int = option(
-        1, "epochs between evaluations on --select's images; the last epoch is always evaluated", at_least=1
-    )
-    select: str = option("validation", "split that chooses the best epoch", ("validation", "test"))
-    evaluation_batch_size: int = option(
-        250, "images (for clips, frames) per step when evaluating", at_least=1, free=True
-    )
-    test_views: str = option(
-        "1x1",
-        "clips of a film x crops of a clip whose logits are averaged when a trained run is evaluated, e.g. 10x3",
-        task="video",
+    strategy: str = option(
+        "auto",
+        "devices to train on: one, all GPUs of this machine (mirrored), or several machines; auto takes all there are",
+        ("auto", "one", "mirrored", "multi_worker"),
         free=True,
     )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
-    """All settings of a run; raises one UserError that names every fault."""
+class RunOptions:
+    """A run's folder, checkpoints and evaluations."""
 
-    data: Data = Data()
-    network: Network = Network()
-    views: Views = Views()
-    cotraining: Cotraining = Cotraining()
-    step: Step = Step()
-    optimisation: Optimisation = Optimisation()
-    machine: Machine = Machine()
-    run: Run = Run()
-
-    def __post_init__(self) -> None:
-        pairs = [(field, getattr(getattr(self, section), field.name)) for section, field in fields()]
-        faults = validation.of_run(pairs)
-        if faults:
-            raise UserError("\n".join(faults))
-
-
-SECTIONS: dict[str, type] = {field.name: type(field.default) for field in dataclasses.fields(Config)}
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings(Network, Views, Cotraining, Step):
-    """All settings of a `DiCo`: four sections of a run's flags, and values that a run takes from its data."""
-
-    model: str | dict[str, Any] = option("", "a preset's name, a .keras file, or a network's saved description")
-    classes: int = option(0, "number of classes", at_least=1)
-    image_size: int = option(32, "side of the square images in pixels", at_least=4)
-    frames: int = option(0, "frames of a clip; 0 = the preset's own", at_least=0, task="video")
-    weight_decay: float = option(0.0, "coupled weight decay (L2) of a branch", at_least=0)
-    mean: tuple[float, ...] = option((0.485, 0.456, 0.406), "mean of RGB in 0..1, for normalisation")
-    std: tuple[float, ...] = option((0.229, 0.224, 0.225), "standard deviation of RGB in 0..1, for normalisation")
-    seed: int = option(0, "seed of views and mixing", at_least=0, below=2**31)
-
-    def check(self, task: str) -> None:
-        """Raise one UserError that names every fault of these settings for a network of this task."""
-        pairs = [(field, getattr(self, field.name)) for field in dataclasses.fields(self)]
-        faults = validation.of_model(pairs, task)
-        if faults:
-            raise UserError("\n".join(faults))
-
-    def target_for(self, task: str) -> str:
-        """Return softmax or binary, which `target="auto"` leaves to the task and method."""
-        return validation.target(self, task)
-
-
-def fields(*sections: str) -> Iterator[tuple[str, dataclasses.Field]]:
-    """Yield every (section, field) of the sections named, or of all."""
-    for name in sections or SECTIONS:
-        for field in dataclasses.fields(SECTIONS[name]):
-            yield name, field
-
-
-def from_values(values: Mapping[str, Any]) -> Config:
-    """Return the Config of a flat {field: value}."""
-    owner = {field.name: section for section, field in fields()}
-    parts: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
-    for name, value in values.items():
-        parts[owner[name]][name] = tuple(value) if isinstance(value, list) else value
-    return Config(**{section: SECTIONS[section](**part) for section, part in parts.items()})
-
-
-def to_values(config: Config) -> dict[str, Any]:
-    """Return the flat {field: value} of a Config."""
-    return {field.name: getattr(getattr(config, section), field.name) for section, field in fields()}
-
-
-def without_removed(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
-    """Return the values without settings that earlier versions had.
-
-    Raises:
-        UserError: a removed setting is not at its default, so that what it did cannot be repeated.
-    """
-    used = [f"--{name}={values[name]}" for name, default in REMOVED.items() if values.get(name, default) != default]
-    if used:
-        raise UserError(
-            f"{origin} was made by an earlier version with {', '.join(used)}, which this version no longer has: "
-            "use that version, or train again without"
-        )
-    return {name: value for name, value in values.items() if name not in REMOVED}
-
-
-def from_json(values: Mapping[str, Any], origin: str = "the run") -> Config:
-    """Return the Config that a run's config.json holds under "config"; messages name its `origin`."""
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    values = without_removed(values, origin)
-    unknown = sorted(set(values) - {field.name for _, field in fields()})
-    if unknown:
-        raise UserError(f"{origin} was made by another version: its config has {', '.join(unknown)}, unknown here")
-    return from_values(values)
-
-
-def identity(config: Config) -> dict[str, Any]:
-    """Return the settings that make a run what it is: all that differ from their defaults and may not change later."""
-    return {
-        field.name: value
-        for section, field in fields()
-        if (value := getattr(getattr(config, section), field.name)) != field.default and not field.metadata["free"]
-    }
-
-
-def clips_and_crops(text: str) -> tuple[int, int]:
-    """Return (clips of a film, crops of a clip) of `10x3`; `10` is 10x1."""
-    fault = validation.clips_and_crops_fault(text)
-    if fault:
-        raise UserError(fault)
-    clips, _, crops = text.partition("x")
-    return int(clips), int(crops or 1)
+    workdir: str = option("", "folder of the run; training again with the same folder continues the run", free=True)
+    init_from: str = option(
+        "",
+        "start from the weights of another run's folder or of a published checkpoint; a head for other classes starts "
+        "anew",
+    )
+    seed: int = option(0, "seed of initial weights, image order, views and mixing", at_least=0, below=2**31)
+    save_every: int = option(0, "steps between checkpoints; 0 = at the end of each epoch only", at_least=0, free=True)
+    keep: int = option(2, "number of checkpoints kept, besides the best", at_least=1, free=True)
+    evaluate_every: int = option(
+        1, "epochs between evaluations on the --select split; the last epoch is always evaluated", at_least=1
+    )
+    select: str = option("validation", "split on which the best epoch is chosen", ("validation", "test"))
+    evaluation_batch_size: int = option(
+        250, "images per step of an evaluation; each frame of a clip counts as an image", at_least=1, free=True
+    )
+    test_views: str = option(
+        "1x1",
+        "clips of each film x crops of each clip whose logits are averaged in an evaluation, e.g. 10x3",
+        task="video",
+        free=True,
+    )

@@ -1,7 +1,7 @@
-"""Checks of settings: kinds, choices, bounds, and rules between fields.
+"""Check settings: types, choices, bounds, and rules between fields.
 
-A fault is one line of text: the flag, what is wrong with it, and what to give instead. The rules of a model's settings
-are written once, for flags; `of_model` returns them with the names that arguments have.
+A fault is one line of text: the flag, what is wrong with it, and what to give instead. The rules are written for flags;
+`of_model` returns the same faults with the names of arguments.
 """
 
 import itertools
@@ -17,7 +17,8 @@ if typing.TYPE_CHECKING:
     import dataclasses
 
 KINDS: dict[Any, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
-SMALLEST = 4  # pixels; of fewer, layers of some networks would have none left
+
+SMALLEST = 4  # pixels of an image's side: in smaller images some networks have layers without positions
 
 Pairs = Sequence[tuple["dataclasses.Field", Any]]
 
@@ -33,7 +34,7 @@ def of_model(pairs: Pairs, task: str) -> list[str]:
 
 
 def _faults(pairs: Pairs, task: str, rules: Sequence[Callable]) -> list[str]:
-    """Return faults of kind alone where there are any: nothing else can be checked then."""
+    """Return the wrong types if there are any, for then nothing else can be checked; else all other faults."""
     kinds = [fault for field, value in pairs if (fault := _kind_fault(field, value))]
     if kinds:
         return kinds
@@ -53,17 +54,17 @@ def _has_kind(value: Any, kind: type) -> bool:
 
 
 def _kind_fault(field: "dataclasses.Field", value: Any) -> str:
-    """Flags have their kinds; a config.json may have been edited, and an argument may be anything."""
+    """Return the fault of a value of the wrong type, or "". Values may come from arguments or an edited config.json."""
     several = typing.get_origin(field.type) is tuple
     kind = typing.get_args(field.type)[0] if several else field.type
     if kind not in KINDS:
         return ""
     if several and not (isinstance(value, tuple) and all(_has_kind(part, kind) for part in value)):
-        return f"--{field.name}={value!r} is not a list, each {KINDS[kind]}"
+        return f"--{field.name}={value!r} must be a list, each entry {KINDS[kind]}"
     if not several and not _has_kind(value, kind):
-        return f"--{field.name}={value!r} is not {KINDS[kind]}"
+        return f"--{field.name}={value!r} must be {KINDS[kind]}"
     if kind is str and any(len(f"{part}.".splitlines()) > 1 for part in (value if several else (value,))):
-        return f"--{field.name}={value!r} holds a line break"
+        return f"--{field.name}={value!r} contains a line break"
     return ""
 
 
@@ -78,7 +79,7 @@ def _field_faults(field: "dataclasses.Field", value: Any) -> Iterator[str]:
 
 
 def _misplaced(field: "dataclasses.Field", value: Any, settings: Any) -> Iterator[str]:
-    """Yield a fault where a field that one task or few methods use is given to another."""
+    """Yield a fault if a field is set that the task or the method does not use."""
     task, methods = field.metadata["task"], field.metadata["methods"]
     if value == field.default:
         return
@@ -95,7 +96,7 @@ def _misplaced(field: "dataclasses.Field", value: Any, settings: Any) -> Iterato
 
 
 def target(settings: Any, task: str) -> str:
-    """Return what `target="auto"` means: submodels were published with binary targets, the rest with softmax."""
+    """Return "binary" or "softmax"; "auto" is binary for cosub, as published, and softmax for all others."""
     if settings.target != "auto":
         return settings.target
     return "binary" if "cosub" in settings.method and task != "segmentation" else "softmax"
@@ -107,22 +108,22 @@ def _views(s: Any) -> Iterator[str]:
     if s.same_views and len(set(s.views)) > 1:
         yield "--same_views contradicts different --views per branch: give one policy"
     if s.same_views and s.training == "independent":
-        yield "--same_views contradicts --training=independent, where each branch has its own order of images"
+        yield "--same_views contradicts --training=independent, where each branch has its own images: leave it out"
 
 
 def _method(s: Any) -> Iterator[str]:
     if s.label_smoothing and target(s, s.task) == "binary":
         yield (
-            f"--label_smoothing={s.label_smoothing:g} would make every class present of binary targets: give "
+            f"--label_smoothing={s.label_smoothing:g} would make every class present in binary targets: give "
             "--label_smoothing=0, or --target=softmax"
         )
     if "cosub" in s.method and s.drop_path == 0:
         yield (
-            f"--drop_path=0 leaves --method={s.method} submodels that are all the same, with nothing to learn "
-            "from one another: give a rate above 0, e.g. --drop_path=0.2"
+            f"--drop_path=0 makes all submodels of --method={s.method} the same, with nothing to learn from one "
+            "another: give a rate above 0, e.g. --drop_path=0.2"
         )
     if "cosub" in s.method and s.label_weight == 0:
-        yield "--label_weight=0 leaves submodels no label to learn: give a share above 0, e.g. --label_weight=0.5"
+        yield "--label_weight=0 leaves submodels without labels: give a weight above 0, e.g. --label_weight=0.5"
     if s.method == "cosub" and s.splits > 1:
         yield f"--method=cosub trains one network and contradicts --splits={s.splits}: give --method=dico+cosub"
     if s.method == "dico+cosub" and s.splits < 2:
@@ -133,15 +134,15 @@ def _class_weights(s: Any) -> Iterator[str]:
     words = s.class_weights
     if tuple(words) in (("none",), ("balanced",)):
         return
-    given = f"--class_weights={','.join(map(str, words))}"
+    flag = f"--class_weights={','.join(map(str, words))}"
     if any(weight is None or weight < 0 for weight in map(number, words)) or not any(map(number, words)):
-        yield f"{given} must be none, balanced, or numbers of at least 0 that are not all 0, one for each class"
+        yield f"{flag} must be none, balanced, or numbers of at least 0 that are not all 0, one for each class"
     elif s.classes and len(words) != s.classes:
-        yield f"{given} has {len(words)} weights for {s.classes} classes: give one for each class"
+        yield f"{flag} has {len(words)} weights for {s.classes} classes: give one for each class"
 
 
 def number(word: Any) -> float | None:
-    """Return the finite number that a word of a list spells, or None."""
+    """Return the finite number that a word spells, or None."""
     try:
         value = float(word)
     except (TypeError, ValueError):
@@ -152,7 +153,7 @@ def number(word: Any) -> float | None:
 def _distill(s: Any) -> Iterator[str]:
     if s.method == "distill" and s.teacher_views == "clean" and s.task != "classification":
         yield (
-            f"--teacher_views=clean contradicts --task={s.task}, whose crops and clips are drawn anew in each epoch: "
+            f"--teacher_views=clean contradicts --task={s.task}, whose crops and clips change in each epoch: "
             "leave it out"
         )
 
@@ -179,7 +180,7 @@ def _teacher(s: Any) -> Iterator[str]:
 
 def _splits(s: Any) -> Iterator[str]:
     if s.validation == 0 and s.select == "validation":
-        yield "--validation=0 leaves nothing for --select=validation: give --select=test, or carve some images"
+        yield "--validation=0 leaves no images for --select=validation: give --select=test, or a larger --validation"
 
 
 def _task(s: Any) -> Iterator[str]:
@@ -191,8 +192,8 @@ def _task(s: Any) -> Iterator[str]:
         yield "--skip_unreadable contradicts --task=segmentation: repair or remove images together with their masks"
     if s.task == "segmentation" and s.accumulation > 0 and s.batch_size // s.accumulation < 2:
         yield (
-            f"--batch_size={s.batch_size} in --accumulation={s.accumulation} pieces leaves one image, of which the "
-            "network's image pooling has no batch statistics: give at least 2 a piece"
+            f"--batch_size={s.batch_size} in --accumulation={s.accumulation} pieces leaves one image in a piece, "
+            "too few for the batch statistics of the network's image pooling: give pieces of at least 2 images"
         )
 
 
@@ -201,16 +202,16 @@ def clips_and_crops_fault(text: str) -> str:
     if clips.isdecimal() and int(clips) and crops in ("", "1", "3"):
         return ""
     return (
-        f"--test_views={text} is not CLIPSxCROPS, e.g. 10x3: a number of clips, and 1 crop (the centre) or 3 (from "
-        "end to end of the long side)"
+        f"--test_views={text} must be CLIPSxCROPS such as 10x3: a number of clips, and 1 crop (the centre) or 3 "
+        "(along the long side)"
     )
 
 
 def _batch(s: Any) -> Iterator[str]:
     if s.repeated_augmentation > 1 and set(s.views) == {"none"}:
         yield (
-            f"--repeated_augmentation={s.repeated_augmentation} contradicts --views=none: what is repeated would be "
-            "the same image"
+            f"--repeated_augmentation={s.repeated_augmentation} contradicts --views=none: all copies of an "
+            "image would be the same"
         )
     if s.repeated_augmentation > s.batch_size:
         yield (
@@ -227,15 +228,15 @@ def _schedule(s: Any) -> Iterator[str]:
     if s.warmup_epochs == -1 and s.schedule != "cosine":
         yield f"--warmup_epochs=-1 shifts a cosine and contradicts --schedule={s.schedule}: give --warmup_epochs=0"
     if s.warmup_epochs > 0 and s.warmup_lr > s.lr:
-        yield f"--warmup_lr={s.warmup_lr} is above --lr={s.lr}, which the warm-up rises to: give a smaller one"
+        yield f"--warmup_lr={s.warmup_lr} is above --lr={s.lr}, at which the warm-up ends: give a smaller one"
     if s.schedule.startswith("cosine") and s.min_lr > s.lr:
-        yield f"--min_lr={s.min_lr} is above --lr={s.lr}, which the cosine falls from: give a smaller one"
+        yield f"--min_lr={s.min_lr} is above --lr={s.lr}, at which the cosine starts: give a smaller one"
     if s.evaluate_ema and not s.ema:
         yield "--evaluate_ema needs averaged weights: give --ema, e.g. --ema=0.999"
     if s.step_epochs and s.schedule != "step":
         yield f"--step_epochs contradicts --schedule={s.schedule}: give --schedule=step"
     if any(b <= a for a, b in itertools.pairwise((0, *s.step_epochs))):
-        yield f"--step_epochs={','.join(map(str, s.step_epochs))} must rise, from at least 1"
+        yield f"--step_epochs={','.join(map(str, s.step_epochs))} must be increasing and at least 1"
 
 
 MODEL_RULES: tuple[Callable[[Any], Iterator[str]], ...] = (_views, _method, _distill, _class_weights, _segmentation)

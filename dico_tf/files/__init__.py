@@ -1,1 +1,1 @@
-"""Files that several rooms read and write: atomic writes, checksums, arrays, JSON. Standard library and numpy only."""
+"""Files that several packages read and write: atomic writes, checksums, arrays, JSON. Needs numpy only."""

@@ -1,7 +1,7 @@
-"""Write files and folders that are whole or absent, also after a kill, a full disk or a power cut.
+"""Atomic writes: a file or folder is complete or absent, even after a kill, a full disk or a power cut.
 
-Everything is written beside its final path, flushed to the disk, and renamed; then the rename itself is flushed.
-A write that the disk refuses raises UserError and leaves what was there before.
+Everything is written under a temporary name beside its final path, flushed to the disk, and renamed. If the disk
+refuses a write, a UserError is raised and the previous file or folder stays.
 """
 
 import contextlib
@@ -19,17 +19,19 @@ _REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES,
 
 
 def write_bytes(path: Path, content: bytes) -> None:
+    """Replace a file atomically."""
     with writing(path) as stream:
         stream.write(content)
 
 
 def write_text(path: Path, text: str) -> None:
+    """Replace a UTF-8 text file atomically."""
     write_bytes(path, text.encode())
 
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[BinaryIO]:
-    """Open a file to write; it takes the place of `path` when the block ends without an error."""
+    """Open a temporary file; it replaces `path` when the block ends without an error."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.writing")
     try:
         with beside.open("wb") as stream:
@@ -47,9 +49,9 @@ def writing(path: Path) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def writing_folder(path: Path) -> Iterator[Path]:
-    """Make an empty folder to fill; it takes the place of `path` when the block ends without an error.
+    """Create a temporary folder; it replaces `path` when the block ends without an error.
 
-    Only one process may write a folder at a time. Read it through `current`.
+    Only one process may write a folder at a time. Readers find it with `current`.
     """
     beside = path.with_name(f".{path.name}.writing")
     shutil.rmtree(beside, ignore_errors=True)
@@ -64,7 +66,7 @@ def writing_folder(path: Path) -> Iterator[Path]:
 
 
 def _replace_folder(beside: Path, path: Path) -> None:
-    """Rename `path` aside first, as a folder cannot replace a folder; `current` knows the state in between."""
+    """Rename `path` aside, then `beside` to `path`: a folder cannot replace a folder in one rename."""
     aside = _aside(path)
     shutil.rmtree(aside, ignore_errors=True)
     if path.exists():
@@ -75,7 +77,7 @@ def _replace_folder(beside: Path, path: Path) -> None:
 
 
 def current(path: Path) -> Path:
-    """Return `path`, or the folder renamed aside for it if the writer was killed between its two renames."""
+    """Return `path`, or the previous folder if the writer was killed between its two renames."""
     aside = _aside(path)
     return aside if not path.exists() and aside.exists() else path
 
@@ -92,9 +94,9 @@ def _refused(path: Path, error: OSError) -> UserError:
 
 
 def refusal(error: Exception) -> str:
-    """Return why the disk refused a write, or "" for any other error.
+    """Return the reason why the disk refused a write, or "" for any other error.
 
-    TensorFlow's errors carry the reason only in their text.
+    The reason is searched in the error's text, because TensorFlow's errors have it only there.
     """
     if isinstance(error, UserError):
         return ""
@@ -103,7 +105,7 @@ def refusal(error: Exception) -> str:
 
 @contextlib.contextmanager
 def refusals(flag: str, folder: Path) -> Iterator[None]:
-    """Turn what the disk refuses in this block, to Python or to TensorFlow, into one UserError that names the flag."""
+    """Turn a write error of Python or TensorFlow in this block into a UserError that names the flag."""
     try:
         yield
     except Exception as error:
@@ -116,7 +118,7 @@ def refusals(flag: str, folder: Path) -> Iterator[None]:
 
 
 def check_writable(folder: Path, flag: str) -> None:
-    """Raise UserError if the folder cannot be written, before hours of work whose result goes there. Makes nothing."""
+    """Raise UserError if the folder cannot be written, before hours of work. Nothing is created."""
     place = folder.absolute()
     while not place.exists() and place != place.parent:
         place = place.parent
@@ -128,14 +130,14 @@ def check_writable(folder: Path, flag: str) -> None:
 
 
 def flush(folder: Path) -> None:
-    """Force every file and folder below to the disk."""
+    """Flush a folder, with everything in it, to the disk."""
     for path in folder.rglob("*"):
         sync(path)
     sync(folder)
 
 
 def sync(path: Path) -> None:
-    """Force one file, or one folder's entries, to the disk."""
+    """Flush one file, or the list of entries of one folder, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

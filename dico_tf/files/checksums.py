@@ -9,7 +9,7 @@ import numpy as np
 
 
 def checksum(path: Path) -> tuple[str, int]:
-    """Return (sha256, bytes) of a file; of a folder, over the names and checksums of the files in it."""
+    """Return (sha256, size in bytes). A folder's sha256 is that of the names and checksums of its files."""
     if not path.is_dir():
         return _of_file(path)
     parts = {file.relative_to(path).as_posix(): _of_file(file) for file in _files(path)}

@@ -1,4 +1,4 @@
-"""JSON files of this project: objects that carry `"format": 1` and, where programs share a folder, a `"kind"`."""
+"""JSON files of this project: objects with `"format": 1` and, in folders shared with other programs, a `"kind"`."""
 
 import json
 from pathlib import Path
@@ -11,19 +11,19 @@ FORMAT = 1
 
 
 def write(path: Path, content: dict[str, Any], *, finite: bool = False) -> None:
-    """Write an object with its format, whole or not at all; with `finite`, NaN and infinity raise ValueError."""
+    """Write an object with its format atomically. With `finite`, NaN and infinity raise ValueError."""
     atomic.write_text(path, json.dumps({"format": FORMAT, **content}, indent=1, allow_nan=not finite) + "\n")
 
 
 def read(path: Path, name: str, *, missing: str, again: str, kind: str = "", finite: bool = False) -> dict[str, Any]:
-    """Load an object of this format and kind.
+    """Load an object and check its format and kind.
 
     Args:
         name: what the file should be, for messages: "a committee.json".
         missing: what to do if the file does not exist.
-        again: how to write the file anew: "search again".
+        again: how to write the file again: "search again".
         kind: the value that its "kind" must have; "" accepts any.
-        finite: refuse NaN and infinity, which are not JSON.
+        finite: refuse NaN and infinity, which JSON does not have.
 
     Raises:
         UserError: the file is missing, damaged, of another program or of another version.

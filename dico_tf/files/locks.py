@@ -1,4 +1,4 @@
-"""Exclusive locks of files, which the system releases when the process ends."""
+"""File locks, which the operating system releases when the process ends."""
 
 from typing import IO
 
@@ -6,7 +6,7 @@ from dico_tf.errors import UserError
 
 
 def lock(stream: IO) -> None:
-    """Lock an open file at once; raises BlockingIOError where another process holds the lock."""
+    """Lock an open file without waiting. Raises BlockingIOError if another process has the lock."""
     try:
         import fcntl
     except ModuleNotFoundError:

@@ -1,6 +1,6 @@
-"""Read and write manifest.json, the only description of an export.
+"""Read and write manifest.json, which describes an export.
 
-An export that was edited, half copied, or made by another program is refused when it is loaded.
+Loading checks it: an export that was edited, copied incompletely, or made by another program is refused.
 """
 
 import dataclasses
@@ -18,19 +18,19 @@ from dico_tf.registry import suggestion
 KIND = "dico_tf export"
 NAME = "manifest.json"
 SAVED_MODEL = "saved_model"
-LITERT = ("float32", "float16", "dynamic", "int8")  # the safest first
+LITERT = ("float32", "float16", "dynamic", "int8")  # the most accurate first
 COMMITTEE = "committee"
-READING = "reading"  # of a member whose LiteRT file was made elsewhere: how it is fed, and what it says
+READING = "reading"  # key of members whose LiteRT file was made elsewhere: input and output conventions
 _MEMBER = {
     "name": str, "kind": str, "files": dict, "input_size": int, "class_names": list, "params": int, "macs": int,
     "metrics": dict,
 }  # fmt: skip
-_TRIES = 5  # a new export may take the old one's place between reading the manifest and reading a file
+_TRIES = 5  # a new export may replace the old one between reading the manifest and reading a file
 
 
 @dataclasses.dataclass(frozen=True)
 class File:
-    """A file, or a folder of files, of a member; `path` is relative to the manifest."""
+    """A file of a member, or a folder of files; `path` is relative to the manifest's folder."""
 
     path: str
     sha256: str
@@ -39,12 +39,14 @@ class File:
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
+    """A loaded manifest.json and the folder it is in."""
+
     folder: Path
     content: dict[str, Any]
 
     @property
     def id(self) -> str:
-        """The same for all exports of the same weights: their answers may be averaged."""
+        """Identifier of the weights. Answers of exports with the same id may be averaged."""
         return self.content["id"]
 
     @property
@@ -53,6 +55,7 @@ class Manifest:
 
     @property
     def branches(self) -> list[str]:
+        """Names of the committee's members."""
         return self.content[COMMITTEE]["members"]
 
     @property
@@ -60,45 +63,48 @@ class Manifest:
         return self.content[COMMITTEE]["average"]
 
     def member(self, name: str) -> dict[str, Any]:
+        """Return the entry of a member. Raises UserError if there is none of this name."""
         for member in self.content["members"]:
             if member["name"] == name:
                 return member
         raise UserError(f"the export {self.folder} has no member {name!r}; {suggestion(name, self.names)}")
 
     def formats(self, name: str) -> list[str]:
-        """LiteRT formats of a member, the safest first."""
+        """Return the LiteRT formats of a member, the most accurate first."""
         return [kind for kind in LITERT if kind in self.member(name)["files"]]
 
     def file(self, name: str, kind: str) -> File:
+        """Return a member's file of this kind. Raises UserError if there is none."""
         files = self.member(name)["files"]
         if kind not in files:
             raise UserError(f"the export {self.folder} has no {kind} of {name}; it has {', '.join(files) or 'nothing'}")
         return File(**{field.name: files[kind][field.name] for field in dataclasses.fields(File)})
 
     def path(self, name: str, kind: str) -> Path:
+        """Return the full path of a member's file."""
         return self.folder / self.file(name, kind).path
 
 
 def digest(content: dict[str, Any]) -> str:
-    """sha256 of everything but itself."""
+    """Return the sha256 of the content without its own "digest"."""
     rest = {key: value for key, value in content.items() if key != "digest"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def text(content: dict[str, Any]) -> str:
-    """As it is written."""
+    """Return the text of manifest.json for this content, with format, kind and digest."""
     content = {"format": json_files.FORMAT, "kind": KIND, **content}
     return json.dumps({**content, "digest": digest(content)}, indent=1) + "\n"
 
 
 def measure(path: Path, below: Path) -> dict[str, Any]:
-    """{path, sha256, bytes} of a file, or of all files in a folder."""
+    """Return the manifest's entry of a file or folder: {path relative to `below`, sha256, bytes}."""
     sha256, size = checksum(path)
     return {"path": path.relative_to(below).as_posix(), "sha256": sha256, "bytes": size}
 
 
 def load(path: str | Path) -> Manifest:
-    """Load a manifest and check its digest. Raises UserError if it is damaged, edited or of another program."""
+    """Load and check a manifest, given its file or folder. Raises UserError if it is damaged or was changed."""
     path = Path(path)
     path = path / NAME if path.is_dir() else path
     content = json_files.read(
@@ -114,40 +120,41 @@ def load(path: str | Path) -> Manifest:
 
 
 def stamp(path: str | Path) -> tuple[int, ...] | None:
-    """Another one where another manifest was written; None where there is none. Of a folder: of the one in it."""
+    """Return a value that changes when the manifest is replaced, by its file status; None if there is no manifest."""
     path = Path(path)
     try:
-        found = os.stat(path / NAME if path.is_dir() else path)
+        status = os.stat(path / NAME if path.is_dir() else path)
     except OSError:
         return None
-    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
+    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def _fault(content: dict[str, Any]) -> str:
+    """Return what is wrong with a manifest, or ""."""
     if content.get("digest") != digest(content):
-        return "is not as it was written: its digest does not fit; export again, or copy it again"
+        return "was changed: its digest does not match; export again, or copy it again"
     members, committee = content.get("members"), content.get(COMMITTEE)
     if not _all(dict, members) or not isinstance(committee, dict) or not _all(str, committee.get("members")):
-        return "says nothing that can be used about its members: export again"
+        return "has no valid list of members: export again"
     names = [member.get("name") for member in members]
     for member in members:
         wrong = [key for key, kind in _MEMBER.items() if not isinstance(member.get(key), kind)]
-        wrong = wrong or [f"its {kind}" for kind, file in member["files"].items() if not _whole(file)]
+        wrong = wrong or [f"file {kind}" for kind, file in member["files"].items() if not _is_file(file)]
         if wrong:
-            return f"says nothing that can be used about {wrong[0]} of member {member.get('name')!r}: export again"
+            return f"has no valid {wrong[0]} of member {member.get('name')!r}: export again"
         if any(not _inside(file["path"]) for file in member["files"].values()):
-            return f"names a file of {member['name']} outside of the export"
+            return f"has a file of {member['name']} outside of the export: export again"
     if committee.get("temperature", 1.0) != 1.0:
-        return "divides logits by a temperature, which this version does not: export again"
+        return "has a temperature for logits, which this version does not support: export again"
     strangers = [name for name in committee["members"] if name not in names]
-    return f"puts {strangers[0]!r} on the committee, which is no member" if strangers else ""
+    return f"has {strangers[0]!r} in its committee, which is not a member: export again" if strangers else ""
 
 
-def _all(kind: type, found: Any) -> bool:
-    return isinstance(found, list) and all(isinstance(one, kind) for one in found)
+def _all(kind: type, values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(value, kind) for value in values)
 
 
-def _whole(file: Any) -> bool:
+def _is_file(file: Any) -> bool:
     return isinstance(file, dict) and all(isinstance(file.get(f.name), f.type) for f in dataclasses.fields(File))
 
 
@@ -157,7 +164,7 @@ def _inside(path: str) -> bool:
 
 
 def read(path: str | Path, member: str, kind: str) -> tuple[Manifest, bytes]:
-    """The manifest and the bytes of a member's file, which are those that were exported."""
+    """Return the manifest and the bytes of a member's file. Raises UserError if its checksum differs."""
     for _ in range(_TRIES):
         manifest = load(path)
         file = manifest.file(member, kind)
@@ -170,10 +177,10 @@ def read(path: str | Path, member: str, kind: str) -> tuple[Manifest, bytes]:
 
 
 def verify(manifest: Manifest, member: str = "", kind: str = "") -> None:
-    """Every file of the export, of a member, or one alone, is the one that was exported."""
+    """Check the checksums of all files of an export, of one member, or of one file. Raises UserError."""
     for name in [member] if member else manifest.names:
-        for found in [kind] if kind else manifest.member(name)["files"]:
-            file = manifest.file(name, found)
+        for key in [kind] if kind else manifest.member(name)["files"]:
+            file = manifest.file(name, key)
             path = manifest.folder / file.path
             if not path.exists():
                 raise UserError(_refusal(manifest, file.path, "is missing"))
@@ -189,4 +196,5 @@ def _bytes(path: Path) -> bytes | None:
 
 
 def _refusal(manifest: Manifest, path: str, fault: str) -> str:
-    return f"{manifest.folder / path} {fault}: the export is half copied or tampered with; copy it again, or export"
+    where = manifest.folder / path
+    return f"{where} {fault}: the export was copied incompletely or changed; copy it again, or export again"

@@ -1,4 +1,4 @@
-"""Kinds of committee members: one word each, in committee.json, in manifest.json and for whoever opens them."""
+"""Kinds of committee members, as written in committee.json and manifest.json."""
 
 RUN = "run"  # a branch of a trained run, or all of its branches together
 EXPORT = "export"
@@ -6,12 +6,12 @@ SAVED_MODEL = "saved_model"
 KERAS_FILE = "keras_file"
 TFLITE = "tflite"
 ONNX = "onnx"
-TABLE = "table"  # logits that were computed before
+TABLE = "table"  # a file of logits computed before
 APPLICATION = "application"  # a network of keras.applications
 PRESET = "preset"
-_EARLIER = {"branch": RUN, "logits": TABLE}  # as version 0.1.0 wrote them
+_EARLIER = {"branch": RUN, "logits": TABLE}  # names that version 0.1.0 wrote
 
 
 def current(kind: str) -> str:
-    """Return the kind under its present name."""
+    """Return the present name of a kind, which may have a name of version 0.1.0."""
     return _EARLIER.get(kind, kind)

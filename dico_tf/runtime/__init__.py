@@ -1,1 +1,1 @@
-"""Runs exported networks without TensorFlow."""
+"""Run exported networks without TensorFlow."""

@@ -1,4 +1,4 @@
-"""One LiteRT file, ready to run: batches of any size that the file allows, quantised outputs as float32."""
+"""Run a LiteRT file: batches of any size that the file allows, quantised outputs as float32."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -12,17 +12,19 @@ SIGNATURE = "serving_default"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Tensor:
+class TensorInfo:
+    """Name, shape, type and quantisation of a tensor in a LiteRT file."""
+
     name: str
     index: int
-    shape: tuple[int, ...]  # -1 where any size will do
+    shape: tuple[int, ...]  # -1: any size
     dtype: type
     scale: float = 0.0  # real value = scale * (stored value - zero); 0 = not quantised
     zero: int = 0
 
     @classmethod
-    def of(cls, details: Mapping[str, Any]) -> "Tensor":
-        """Read the interpreter's own description."""
+    def of(cls, details: Mapping[str, Any]) -> "TensorInfo":
+        """Build it from the interpreter's details of a tensor."""
         shape = details.get("shape_signature", ())
         shape = shape if len(shape) else details["shape"]
         scale, zero = details["quantization"] if np.dtype(details["dtype"]).kind in "iu" else (0.0, 0)
@@ -36,58 +38,58 @@ class Tensor:
         )
 
     def real(self, values: np.ndarray) -> np.ndarray:
-        """Return stored values as the float32 numbers that they stand for."""
+        """Convert stored values to float32: scale (value - zero) if quantised."""
         values = values.astype(np.float32)
         return (values - self.zero) * np.float32(self.scale) if self.scale else values
 
 
 class LiteRT:
-    """A file and its interpreter. It is not concurrent: one thread at a time may call it.
+    """A LiteRT file and its interpreter. Only one thread at a time may call it.
 
-    Raises ValueError or RuntimeError if the bytes are not a .tflite file or hold an unknown operation.
+    Raises ValueError or RuntimeError if the bytes are not a .tflite file or contain an unknown operation.
     """
 
     def __init__(self, source: Path | bytes, threads: int, *, keep_tensors: bool = False) -> None:
-        """Load a file or its bytes; `keep_tensors` lets `run` return tensors between the operations, too."""
-        place = {"model_content": source} if isinstance(source, bytes) else {"model_path": str(source)}
-        kept = {"experimental_preserve_all_tensors": True} if keep_tensors else {}
-        self._interpreter = Interpreter(**place, num_threads=threads, **kept)
-        self.inputs = [Tensor.of(details) for details in self._interpreter.get_input_details()]
-        self.outputs = [Tensor.of(details) for details in self._interpreter.get_output_details()]
+        """Load a file or its bytes; with `keep_tensors`, `run` can also return intermediate tensors."""
+        model = {"model_content": source} if isinstance(source, bytes) else {"model_path": str(source)}
+        options = {"experimental_preserve_all_tensors": True} if keep_tensors else {}
+        self._interpreter = Interpreter(**model, num_threads=threads, **options)
+        self.inputs = [TensorInfo.of(details) for details in self._interpreter.get_input_details()]
+        self.outputs = [TensorInfo.of(details) for details in self._interpreter.get_output_details()]
         self._shape: tuple[int, ...] = ()
 
     @property
     def batch(self) -> int:
-        """Images of a call; 0 if the file takes any number."""
+        """Number of images in a call; 0 if the file takes any number."""
         return max(self.inputs[0].shape[0], 0)
 
-    def tensor(self, index: int) -> Tensor:
-        """Return any tensor of the graph, by its index in the file."""
-        known = {one["index"]: one for one in self._interpreter.get_tensor_details()}
-        return Tensor.of(known[index])
+    def tensor(self, index: int) -> TensorInfo:
+        """Describe any tensor of the graph, by its index in the file."""
+        details = {one["index"]: one for one in self._interpreter.get_tensor_details()}
+        return TensorInfo.of(details[index])
 
     def prepare(self, shape: tuple[int, ...]) -> None:
-        """Give the first input this shape, if it does not have it yet, and allocate the memory for it."""
+        """Resize the first input to this shape and allocate memory, unless it has the shape already."""
         if shape != self._shape:
             if -1 in self.inputs[0].shape:
                 self._interpreter.resize_tensor_input(self.inputs[0].index, list(shape))
             self._interpreter.allocate_tensors()
             self._shape = shape
 
-    def run(self, image: np.ndarray, output: Tensor) -> np.ndarray:
-        """Return one output as float32 for a batch of the first input."""
+    def run(self, image: np.ndarray, output: TensorInfo) -> np.ndarray:
+        """Return one output as float32 for a batch of images."""
         self.prepare(image.shape)
         self._interpreter.set_tensor(self.inputs[0].index, image)
         self._interpreter.invoke()
         return output.real(self._interpreter.get_tensor(output.index))
 
     def signature(self, name: str = SIGNATURE) -> "Signature":
-        """Return the named outputs of a file that this project exported."""
+        """Return a signature of a file that this project exported: a callable with named inputs and outputs."""
         return Signature(self._interpreter.get_signature_runner(name))
 
 
 class Signature:
-    """Outputs by name: a call with the named inputs returns {name: array}."""
+    """A callable of named inputs that returns {output name: array}."""
 
     def __init__(self, runner: Any) -> None:
         self._runner = runner
@@ -98,6 +100,6 @@ class Signature:
         return self._runner(**inputs)
 
 
-def _allocated(details: Mapping[str, Any]) -> Tensor:
-    """Describe a tensor with its present shape, in which a free batch size is 1."""
-    return dataclasses.replace(Tensor.of(details), shape=tuple(int(side) for side in details["shape"]))
+def _allocated(details: Mapping[str, Any]) -> TensorInfo:
+    """Describe a tensor with its current shape, in which an open batch size is 1."""
+    return dataclasses.replace(TensorInfo.of(details), shape=tuple(int(side) for side in details["shape"]))

@@ -2,7 +2,7 @@
 
 import keras
 
-from dico_tf.config import Optimisation
+from dico_tf.config import OptimisationOptions
 from dico_tf.cotrain.gradients import decays
 from dico_tf.layers.keras_internals import slot
 from dico_tf.training.lamb import Lamb
@@ -38,7 +38,7 @@ class AdamW(keras.optimizers.AdamW):
         super().build(variables)
 
 
-def schedule(options: Optimisation, steps_per_epoch: int) -> Schedule:
+def schedule(options: OptimisationOptions, steps_per_epoch: int) -> Schedule:
     return Schedule(
         options.schedule,
         options.lr,
@@ -53,7 +53,9 @@ def schedule(options: Optimisation, steps_per_epoch: int) -> Schedule:
     )
 
 
-def optimizer(options: Optimisation, steps_per_epoch: int, weight_decay: float, variables: list, networks: int = 1):
+def optimizer(
+    options: OptimisationOptions, steps_per_epoch: int, weight_decay: float, variables: list, networks: int = 1
+):
     """Built on the variables of S equal networks; weight_decay is a branch's, and used here only where decoupled."""
     rate = schedule(options, steps_per_epoch)
     average = {"use_ema": True, "ema_momentum": options.ema} if options.ema else {}

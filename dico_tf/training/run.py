@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from dico_tf.config import Config, Data, Network
+from dico_tf.config import Config, Data, NetworkOptions
 from dico_tf.data import source as sources
 from dico_tf.data.class_counts import class_counts
 from dico_tf.data.source import Source, Split
@@ -60,7 +60,7 @@ def _build(config: Config, place: Devices, data: dict[str, Any], reference: Any,
     return model
 
 
-def _check_division(network: Network) -> None:
+def _check_division(network: NetworkOptions) -> None:
     """Says what cannot be before data are read; a budget is searched when the image size is known."""
     if network.model in PRESETS and network.division == "published":
         PRESETS[network.model].divided(network.splits)

@@ -276,7 +276,7 @@ def test_a_saved_model_goes_on_as_the_original_does(tmp_path):
 
 
 def test_models_that_drop_nothing_have_no_submodels():
-    with pytest.raises(UserError, match=r"drop_path=0 leaves method=cosub submodels that are all the same"):
+    with pytest.raises(UserError, match=r"drop_path=0 makes all submodels of method=cosub the same"):
         submodels(rate=0.0)
     with pytest.raises(UserError, match=r"--drop_path=0.5: wrn_tiny drops no residual branches"):
         submodels(model="wrn_tiny")

@@ -204,7 +204,7 @@ def _nan(folder):
     ("harm", "said"),
     [
         (lambda run: (run / "config.json").write_text('{"format": 1}'), "config.json says nothing of the run's config"),
-        (lambda run: (run / "best/state.json").write_text('{"format": 1}'), "best/state.json names no files"),
+        (lambda run: (run / "best/state.json").write_text('{"format": 1}'), "best/state.json lists no files"),
         (lambda run: (run / "best/weights.npz").write_bytes(b"PK"), "weights.npz is truncated or changed"),
         (lambda run: shutil.rmtree(run / "best"), "has no best/ yet"),
         (_nan, "best holds weights that are no numbers: the training diverged"),

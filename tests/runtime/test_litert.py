@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dico_tf.runtime.litert import LiteRT, Tensor
+from dico_tf.runtime.litert import LiteRT, TensorInfo
 
 DRAW = np.random.default_rng(0)
 WEIGHTS = DRAW.normal(size=(4 * 4 * 3, 2)).astype(np.float32)
@@ -43,9 +43,9 @@ def test_a_file_on_disk_answers_by_name_as_its_bytes_do_by_place(tmp_path):
 
 
 def test_a_quantised_value_is_read_by_its_scale_and_zero():
-    tensor = Tensor(name="x", index=0, shape=(1, 3), dtype=np.int8, scale=0.5, zero=-2)
+    tensor = TensorInfo(name="x", index=0, shape=(1, 3), dtype=np.int8, scale=0.5, zero=-2)
     np.testing.assert_array_equal(tensor.real(np.array([[-2, 0, 4]], np.int8)), [[0.0, 1.0, 3.0]])
-    plain = Tensor(name="x", index=0, shape=(1, 3), dtype=np.float32)
+    plain = TensorInfo(name="x", index=0, shape=(1, 3), dtype=np.float32)
     np.testing.assert_array_equal(plain.real(np.array([1.5])), np.array([1.5], np.float32))
 
 

@@ -67,7 +67,7 @@ def test_an_unknown_flag_is_one_line_and_status_2(script):
 
 @pytest.mark.parametrize("script", ["train.py", "divide.py", "evaluate.py"])
 def test_a_stray_word_is_refused(script):
-    assert mistake(script, "splits=4") == "stray argument 'splits=4': write --flag=value"
+    assert mistake(script, "splits=4") == "unexpected argument 'splits=4': write --flag=value"
 
 
 def test_contradictions_come_together_and_before_anything_is_loaded():
@@ -150,7 +150,7 @@ def test_the_help_of_a_verb_answers_without_loading_what_serves(verb):
 def test_serve_wants_one_verb_first_and_no_other_word():
     assert mistake("serve.py").startswith("a verb is missing: write python serve.py worker|gateway|local")
     assert "did you mean worker?" in mistake("serve.py", "workers")
-    assert mistake("serve.py", "worker", "branch_0") == "stray argument 'branch_0': write --flag=value"
+    assert mistake("serve.py", "worker", "branch_0") == "unexpected argument 'branch_0': write --flag=value"
     assert run("serve.py", "--help").status == 0
 
 

@@ -152,7 +152,7 @@ def test_a_member_that_says_no_numbers_is_warned_of_and_is_right_about_nothing(t
     [
         ([], "give one of --workdir"),
         (["--logits=a.npz", "--workdir=b"], "not --logits and --workdir"),
-        (["--logits=no.npz"], "there is no table of logits no.npz"),
+        (["--logits=no.npz"], "no.npz does not exist: expected a table of logits"),
         (["--logits=README.md"], "README.md is damaged, cut short or not an .npz"),
         (["--logits={table}"], "the macs of m0, m1, m2 are not known: give them with --costs"),
         (["--logits={table}", "--costs=none.json"], "--costs=none.json does not exist"),

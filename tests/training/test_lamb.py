@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from dico_tf.config import Optimisation
+from dico_tf.config import OptimisationOptions
 from dico_tf.cotrain import DiCo
 from dico_tf.training import variables
 from dico_tf.training.lamb import Lamb
@@ -89,7 +89,7 @@ def test_an_optimizer_made_of_its_config_decays_the_same_variables(kind):
 def _model() -> DiCo:
     keras.utils.set_random_seed(0)
     model = DiCo("wrn_tiny", 2, classes=3, views=("none",), accumulation=2)
-    options = Optimisation(optimizer="lamb", lr=3e-3, schedule="constant")
+    options = OptimisationOptions(optimizer="lamb", lr=3e-3, schedule="constant")
     model.compile(optimizer(options, 10, 0.05, model.branch_variables, networks=2), run_eagerly=True)
     return model
 

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from dico_tf.config import Optimisation
+from dico_tf.config import OptimisationOptions
 from dico_tf.cotrain.gradients import decays, spare_scales, with_decay
 from dico_tf.training.optimizers import SGD, optimizer
 from dico_tf.training.schedules import Schedule
@@ -113,7 +113,7 @@ def test_scales_of_layer_normalisation_do_not_decay_in_a_branch():
 
 def test_adamw_decays_kernels_only():
     kernel, bias = keras.Variable([1.0], name="kernel"), keras.Variable([1.0], name="bias")
-    options = Optimisation(optimizer="adamw", lr=0.1, schedule="constant")
+    options = OptimisationOptions(optimizer="adamw", lr=0.1, schedule="constant")
     adamw = optimizer(options, 10, weight_decay=0.5, variables=[kernel, bias])
     adamw.apply([keras.ops.zeros((1,)), keras.ops.zeros((1,))], [kernel, bias])
     assert float(kernel[0]) == pytest.approx(0.95) and float(bias[0]) == 1.0

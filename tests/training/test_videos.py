@@ -141,7 +141,10 @@ def test_a_run_that_was_stopped_goes_on_bit_identically(light, place, tmp_path):
         (["--task=video", "--model=wrn_tiny"], "give --task=classification, or a model such as x3d_tiny"),
         (["--task=video", "--model=x3d_tiny", "--dataset=digits"], "--dataset=digits has no clips for --task=video"),
         (["--model=wrn_tiny", "--frames=4"], "--frames=4 is for --task=video and contradicts --task=classification"),
-        (["--task=video", "--model=x3d_tiny", "--test_views=10x2"], "--test_views=10x2 is not CLIPSxCROPS"),
+        (
+            ["--task=video", "--model=x3d_tiny", "--test_views=10x2"],
+            "--test_views=10x2 must be CLIPSxCROPS such as 10x3",
+        ),
         (["--task=video", "--model=x3d_tiny", "--dataset=folder:nowhere"], "there is no such folder"),
         (["--task=video", "--model=x3d_tiny", "--dataset=moving", "--init_from=a.pth"], "known of networks of images"),
     ],

@@ -10,7 +10,7 @@ from dico_tf.errors import UserError
 from dico_tf.evaluation.members import preprocessing
 from dico_tf.evaluation.members.output_decoding import OutputDecoder
 from dico_tf.files.manifest import READING
-from dico_tf.runtime.litert import LiteRT, Tensor
+from dico_tf.runtime.litert import LiteRT, TensorInfo
 
 INPUT, LOGITS = "image", "logits"
 _KINDS = (np.float32, np.uint8, np.int8)  # of what goes in
@@ -32,9 +32,9 @@ class Runner:
         shape = (max(self._model.batch, 1), *(self._side if side < 0 else side for side in self._image.shape[1:3]), 3)
         self._model.prepare(shape)
         classes = self._output.shape[-1] - (self._reading.settings["background"] == "first")
-        self.inputs = {INPUT: Tensor(name=INPUT, index=self._image.index, shape=shape, dtype=np.float32)}
+        self.inputs = {INPUT: TensorInfo(name=INPUT, index=self._image.index, shape=shape, dtype=np.float32)}
         self.outputs = {
-            LOGITS: Tensor(name=LOGITS, index=self._output.index, shape=(shape[0], classes), dtype=np.float32)
+            LOGITS: TensorInfo(name=LOGITS, index=self._output.index, shape=(shape[0], classes), dtype=np.float32)
         }
 
     def __call__(self, image: np.ndarray) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ from dico_tf.evaluation.cost import Cost
 from dico_tf.evaluation.members.member import LoadedNetwork, Member
 from dico_tf.evaluation.members.member_uri import MemberURI
 from dico_tf.files import tables
-from dico_tf.files.tables import Table
+from dico_tf.files.tables import LogitTable
 from dico_tf.registry import suggestion
 
 OPTIONS = ("macs", "params", "milliseconds")
@@ -31,7 +31,7 @@ def members(uri: MemberURI, classes: int) -> list[Member]:
     return [_member(uri, name, table) for name in chosen]
 
 
-def _member(uri: MemberURI, name: str, table: Table) -> Member:
+def _member(uri: MemberURI, name: str, table: LogitTable) -> Member:
     logits, ids, labels = table.logits[name], table.ids.astype(np.str_), table.labels
     if logits.ndim != 2 or logits.dtype.kind != "f" or not len(logits) == len(ids) == len(labels):
         raise UserError(f"{uri.source}: {name} is {logits.dtype} {list(logits.shape)} with {len(ids)} ids and "

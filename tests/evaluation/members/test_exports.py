@@ -11,7 +11,7 @@ from tests.files.test_manifest import edited, written
 def test_an_edited_manifest_is_refused_for_members_too(tmp_path, source):
     source = source.format(tmp_path)
     edited(written(tmp_path), "id", "other")
-    with pytest.raises(UserError, match=r"manifest\.json is not as it was written: its digest does not fit") as error:
+    with pytest.raises(UserError, match=r"manifest\.json was changed: its digest does not match") as error:
         open_members([source])
     assert str(error.value).startswith(source)
 
