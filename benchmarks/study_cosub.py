@@ -51,7 +51,7 @@ def thinned(folder: Path, data_dir: str) -> dict:
     run = build.trained_run(folder)
     if run.config.network.splits > 1:
         return {}
-    asked = build.wanted(run.config)
+    asked = build.data_options(run.config)
     split = sources.load(asked, run.config.run.seed).splits["test"]
     (whole,) = run.network().branches
     names, found = droppable(whole), []

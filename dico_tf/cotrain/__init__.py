@@ -1,4 +1,4 @@
-"""Co-training of a divided network's branches."""
+"""Co-training of the branches of a divided network."""
 
 import importlib
 from typing import Any
@@ -9,9 +9,9 @@ __all__ = ["DiCo", "PixelSubmodels", "Segmenter", "Submodels"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import a model class when it is first used, so that losses stay importable without TensorFlow.
+    """Import the model classes at first use, so that the losses can be imported without TensorFlow.
 
-    All are imported together: a process that has one of them can load what Keras saved of any.
+    All classes are imported together: a process that uses one of them can load the saved models of all.
     """
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

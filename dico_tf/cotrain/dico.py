@@ -1,4 +1,4 @@
-"""The Keras model of co-training: S branches, a task they learn, and a method by which they learn it."""
+"""The Keras model of co-training: S branches, a task that they learn, and a method of learning."""
 
 import dataclasses
 import importlib
@@ -24,14 +24,14 @@ from dico_tf.models.menu import find
 
 
 class Epochs(keras.callbacks.Callback):
-    """Passes the epoch to the model, which then numbers images from 0 again."""
+    """Callback that tells the model which epoch begins."""
 
     def on_epoch_begin(self, epoch, logs=None):
         self.model.begin_epoch(epoch)
 
 
 def _class(room: str, path: str) -> type:
-    """Return the class that `config.TASKS` or `config.METHODS` names, e.g. methods, "cosub.Cosub"."""
+    """Import a class named in `config.TASKS` or `config.METHODS`, e.g. ("methods", "cosub.Cosub")."""
     module, name = path.split(".")
     return getattr(importlib.import_module(f"dico_tf.cotrain.{room}.{module}"), name)
 
@@ -40,8 +40,8 @@ def _class(room: str, path: str) -> type:
 class DiCo(keras.Model):
     """S branches of a divided network, co-trained on their own views of the same images.
 
-    `call` and `predict` return logits [B, S, C] from raw images [B, H, W, 3] or clips [B, T, H, W, 3], for a
-    segmentation network [B, S, h, w, C] at its output stride.
+    `call` and `predict` return logits [B, S, C] from raw images [B, H, W, 3] or clips [B, T, H, W, 3]. A
+    segmentation network returns [B, S, h, w, C] at its output stride.
     """
 
     def __init__(self, model: str | dict[str, Any], splits: int = 1, **arguments: Any):
@@ -59,7 +59,7 @@ class DiCo(keras.Model):
         self.target = self.settings.target_for(network.task)
         network = network.dropping(self.settings.drop_path)
         if self.settings.frames:
-            network = network.filmed(self.settings.frames)  # before a division by multiply-adds, which depend on them
+            network = network.filmed(self.settings.frames)  # before the division: multiply-adds depend on the frames
         self.task: Task = _class("tasks", TASKS[network.task])(self.settings, network)
         labels = LabelLoss(self.target, self.settings.label_smoothing, class_weights(self.settings.class_weights))
         self.method: Dico = _class("methods", METHODS[self.settings.method])(self.settings, labels)
@@ -81,13 +81,13 @@ class DiCo(keras.Model):
             built = [self.task.build(divided, normalisation) for _ in range(settings.splits)]
         finally:
             keras.config.set_dtype_policy(before)
-        # Empty where a branch is one network: these attributes are part of the layout of saved files.
+        # Empty lists if a branch is a single network. The attributes' names are part of the layout of saved files.
         self._coarse = [branch.coarse for branch in built if branch.coarse]
         self._learners = [branch.learner for branch in built if branch.learner]
         self.branches = [branch.network for branch in built]
         for s, branch in enumerate(self.branches):
             branch.name = f"branch_{s}"
-            grads.spare_scales(branch)
+            grads.exclude_gammas(branch)
         for learner in self.learners:
             stochastic_depth.set_form(learner, settings.drop_form)
             for layer in learner.layers:
@@ -95,30 +95,30 @@ class DiCo(keras.Model):
                     layer.synchronized = settings.sync_batch_norm
         if settings.drop_form == "efficient" and not stochastic_depth.droppings(self.branches[0]):
             raise UserError(
-                f"drop_form='efficient': {network.name} drops no residual branch that could be left uncomputed; give "
-                "'auto' (--drop_form=auto), or another model"
+                f"drop_form='efficient': {network.name} has no residual branches that are dropped; give 'auto' "
+                "(--drop_form=auto), or another model"
             )
 
     def learn_from(self, teacher: Callable) -> None:
         """Set the teacher of method distill: a callable (images [B, H, W, 3] of 0..255, index [B]) -> logits [B, C]."""
         if self.settings.method != "distill":
-            raise UserError(f"method={self.settings.method!r} has no teacher: give method='distill'")
+            raise UserError(f"method={self.settings.method!r} does not use a teacher: give method='distill'")
         self.method.teacher = teacher
 
     @property
     def learners(self) -> Sequence[keras.Model]:
-        """The branches with everything that only training has."""
+        """The networks that are trained: the branches, with auxiliary heads if there are any."""
         return self._learners or self.branches
 
     @property
     def readers(self) -> list[Callable]:
-        """Each branch as it answers images of any size: segmentation [B, H, W, 3] -> [B, H, W, C]."""
+        """Callables of the branches. Segmentation takes images of any size: [B, H, W, 3] -> logits [B, H, W, C]."""
         both = zip(self.branches, self._coarse or self.branches, strict=True)
         return [as_large(coarse) if isinstance(coarse, Windowed) else branch for branch, coarse in both]
 
     @property
     def views(self) -> Any:
-        """Callable that draws the S views of a batch."""
+        """Callable (images, index, epoch, cut) -> S views."""
         return self.task.views
 
     def _counter(self, name: str):
@@ -138,27 +138,34 @@ class DiCo(keras.Model):
         return [*self.scores.metrics, *self.method.metrics]
 
     def results(self, shared: bool = True) -> dict[str, object]:
-        """Return the running means under the keys of metrics.jsonl; `shared`: all branches saw the same images."""
+        """Return the running means by their keys in metrics.jsonl.
+
+        Args:
+            shared: True if all branches saw the same images, so that the ensemble has scores.
+        """
         return {**self.scores.results(shared), **self.method.results()}
 
     @property
     def branch_variables(self) -> list:
-        """Trainable variables, branch after branch: the optimizer's order."""
+        """Trainable variables, branch after branch, in the order of the optimizer."""
         return [v for learner in self.learners for v in learner.trainable_variables]
 
     def begin_epoch(self, epoch: int) -> None:
+        """Set the epoch; images without numbers are numbered from 0 again."""
         self.epoch.assign(epoch)
         self.seen.assign(0)
 
     def compile(self, optimizer="sgd", **options):
-        """Accept the options of Keras except loss and metrics, which DiCo has of its own."""
-        refused = [n for n in ("loss", "metrics", "weighted_metrics", "loss_weights") if options.get(n)]
-        if refused:
-            raise UserError(f"DiCo brings its own loss and metrics: leave out {', '.join(refused)}")
-        super().compile(optimizer=optimizer, **{"jit_compile": False, **options})  # XLA has no dynamic groups of views
+        """Configure training as in Keras, but without loss and metrics: DiCo has its own."""
+        unsupported = [n for n in ("loss", "metrics", "weighted_metrics", "loss_weights") if options.get(n)]
+        if unsupported:
+            raise UserError(f"DiCo has its own loss and metrics: leave out {', '.join(unsupported)}")
+        super().compile(
+            optimizer=optimizer, **{"jit_compile": False, **options}
+        )  # views use shapes that XLA does not support
 
     def compile_from_config(self, config):
-        """Compile a loaded model so that training continues with its optimizer's state."""
+        """Compile a loaded model, so that training continues with the saved optimizer state."""
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.branch_variables)
 
@@ -190,7 +197,7 @@ class DiCo(keras.Model):
         return self.get_metrics_result()
 
     def test_step(self, data):
-        """Score whole networks on the labels; nothing that only training has is measured."""
+        """Score the networks on the labels, without the parts and metrics that only training has."""
         batch = self.task.unpack(data)
         truth = self.task.truth(batch)
         large = self.task.at_label_size(self(batch.image, training=False), truth)
@@ -205,7 +212,7 @@ class DiCo(keras.Model):
         self.seen.assign_add(tf.shape(batch.label, tf.int64)[0] * replicas)
 
     def numbered(self, batch: Batch) -> Batch:
-        """Return the batch with the number of each image; by position where it has none."""
+        """Return the batch with image numbers. Images without numbers are numbered by position in the epoch."""
         if batch.index is not None:
             return batch
         size = tf.shape(batch.label, tf.int64)[0]
@@ -213,7 +220,7 @@ class DiCo(keras.Model):
         return dataclasses.replace(batch, index=self.seen + replica * size + tf.range(size))
 
     def learn(self, part):
-        """Return ((logits, terms), gradients over the global batch) of one piece of views and truth."""
+        """Return ((logits, terms), gradients) of one piece (views, truth); the loss is a mean over the global batch."""
         views, truth = part
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync
         with tf.GradientTape() as tape:
@@ -228,21 +235,21 @@ class DiCo(keras.Model):
         return (logits, terms), tape.gradient(objective, self.branch_variables)
 
     def heads(self, learner: keras.Model, view) -> list:
-        """Return the logits [B, n, ..., C] of each head in training; n copies of a view pass at once."""
+        """Return the training logits [B, n, ..., C] of each head for n copies of a view."""
         copies = self.method.copies
         rows = tf.nest.flatten(learner(tf.concat([view] * copies, axis=0) if copies > 1 else view, training=True))
         return [self._by_image(head, copies) for head in rows]
 
     @staticmethod
     def _by_image(rows, copies: int):
-        """[n B, ..., C], copy after copy -> [B, n, ..., C]"""
+        """Reshape [n B, ..., C], copy after copy, to [B, n, ..., C]."""
         if copies == 1:
             return rows[:, None]
         by_copy = tf.reshape(rows, (copies, -1, *rows.shape[1:]))
         return tf.transpose(by_copy, (1, 0, *range(2, by_copy.shape.rank)))
 
     def _with_second_heads(self, total, heads: list, truth):
-        """Add the label loss of second heads, which segmentation networks have in training."""
+        """Add the label loss of auxiliary heads, which segmentation networks have in training."""
         targets = self.task.targets(truth)
         for (_, *seconds), target in zip(heads, targets, strict=True):
             for logits in seconds:
@@ -252,9 +259,9 @@ class DiCo(keras.Model):
         return total
 
     def _decayed(self, gradients: list) -> list:
-        """Clip the gradients of each branch, then add the branch's L2."""
+        """Clip the gradients of each branch, then add its weight decay (L2)."""
         clip_norm, weight_decay = self.settings.clip_norm, self.settings.weight_decay
-        scale = self.optimizer.scale_loss(1.0)  # of mixed_float16; 1 otherwise
+        scale = self.optimizer.scale_loss(1.0)  # 1 except for mixed_float16
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync
         if clip_norm:
             gradients = self._clipped(grads.across_replicas(gradients), clip_norm * scale / replicas)
@@ -265,6 +272,7 @@ class DiCo(keras.Model):
         return grads.with_decay(gradients, variables, weight_decay * scale / replicas, decays)
 
     def _clipped(self, gradients: list, limit) -> list:
+        """Clip the gradients of each branch separately to the norm `limit`."""
         clipped, size = [], len(self.learners[0].trainable_variables)
         for first in range(0, len(gradients), size):
             clipped += grads.clipped(gradients[first : first + size], limit)
@@ -272,7 +280,7 @@ class DiCo(keras.Model):
 
 
 def _signature() -> inspect.Signature:
-    """Return the arguments of DiCo one by one, for `help` and editors."""
+    """Return the signature of DiCo with every setting as an argument, for `help` and editors."""
     keyword = inspect.Parameter.KEYWORD_ONLY
     own = inspect.signature(DiCo.__init__).parameters
     options = [

@@ -1,4 +1,4 @@
-"""From gradients of a piece of the batch to what the optimizer applies."""
+"""Gradients: accumulated over pieces of a batch, summed over replicas, clipped, and with weight decay."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,32 +8,32 @@ import tensorflow as tf
 
 from dico_tf.errors import UserError
 
-DECAYED = ("kernel", "depthwise_kernel", "pointwise_kernel", "gamma")  # biases and BN offsets are left alone
+DECAYED = ("kernel", "depthwise_kernel", "pointwise_kernel", "gamma")  # not biases and offsets
 
 
 def decays(variable) -> bool:
-    """Kernels, and gammas where no layer or `spare_scales` marked them; positions and class tokens have other names."""
+    """Return whether weight decay applies: to kernels, and to gammas that are not excluded by `exclude_gammas`."""
     return variable.path.rsplit("/", 1)[-1] in DECAYED and getattr(variable, "decays", True)
 
 
-def spare_scales(network: keras.Model) -> None:
-    """Marks the gammas that never decay: those of layer normalisation and of a residual branch's own scale."""
+def exclude_gammas(network: keras.Model) -> None:
+    """Exclude gammas from weight decay, except those of batch normalisation."""
     for layer in network.layers:
         if isinstance(layer, keras.Model):
-            spare_scales(layer)
+            exclude_gammas(layer)
         gamma = getattr(layer, "gamma", None)
         if isinstance(gamma, keras.Variable) and not isinstance(layer, keras.layers.BatchNormalization):
             gamma.decays = False
 
 
 def in_pieces(learn: Callable, batch: Any, pieces: int) -> tuple[Any, list[tf.Tensor]]:
-    """Call learn(part) -> (outputs, gradients) on one part of the batch after another; join outputs, add gradients.
+    """Call learn(piece) -> (outputs, gradients) for each piece of a batch; concatenate outputs, add gradients.
 
-    Unrolled, since synchronised batch normalisation cannot stand inside a loop of the graph. Each part waits for
-    the one before it, or the memory of all would be held at once.
+    The loop is unrolled, since synchronised batch normalisation does not work in a loop of the graph. Each piece waits
+    for the one before it; otherwise the memory of all would be needed at once.
 
     Args:
-        batch: any structure of tensors with the batch as first axis; so are the outputs.
+        batch: a structure of tensors whose first axis is the batch; outputs have the same form.
     """
     size = _piece(tf.nest.flatten(batch)[0].shape[0], pieces)
     parts, sums = [], []
@@ -50,14 +50,14 @@ def in_pieces(learn: Callable, batch: Any, pieces: int) -> tuple[Any, list[tf.Te
 def _piece(batch_size: int | None, pieces: int) -> int:
     if pieces > 1 and (batch_size is None or batch_size % pieces):
         raise UserError(
-            f"a replica's batch of {batch_size or 'unknown size'} does not pass in {pieces} equal pieces: "
-            "give batches of a fixed size (drop_remainder=True) that accumulation divides"
+            f"a replica's batch of {batch_size or 'unknown size'} cannot be divided into {pieces} equal pieces: "
+            "give batches of a fixed size (drop_remainder=True) that is a multiple of accumulation"
         )
     return (batch_size or 0) // pieces
 
 
 def across_replicas(gradients: list[tf.Tensor]) -> list[tf.Tensor]:
-    """The global batch's gradient on every replica, over R, so that the optimizer's sum over replicas restores it."""
+    """Return the sum over R replicas, divided by R: the optimizer adds the gradients of all replicas."""
     context = tf.distribute.get_replica_context()
     count = context.num_replicas_in_sync
     if count == 1:
@@ -66,10 +66,10 @@ def across_replicas(gradients: list[tf.Tensor]) -> list[tf.Tensor]:
 
 
 def clipped(gradients: list[tf.Tensor], limit) -> list[tf.Tensor]:
-    """g * min(1, limit / |g|) over all gradients of one branch."""
+    """Return g min(1, limit / |g|), with the norm over all gradients of one branch."""
     return tf.clip_by_global_norm(gradients, limit)[0]
 
 
 def with_decay(gradients: Sequence[tf.Tensor], variables: Sequence, decay, masked: Sequence[bool]) -> list[tf.Tensor]:
-    """Coupled L2: g + decay * w, before any momentum."""
+    """Return g + decay w (coupled L2) for the variables whose mask is True."""
     return [g + tf.cast(decay, g.dtype) * v if m else g for g, v, m in zip(gradients, variables, masked, strict=True)]

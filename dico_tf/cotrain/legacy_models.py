@@ -1,4 +1,4 @@
-"""Names under which earlier versions saved models; `DiCo` is all of them now."""
+"""Classes of models that earlier versions saved. All of them are `DiCo` now."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from dico_tf.cotrain.dico import DiCo
 
 @keras.saving.register_keras_serializable("dico_tf")
 class Submodels(DiCo):
-    """A `DiCo` whose method is cosub."""
+    """Saved name of a `DiCo` with method cosub or dico+cosub."""
 
     def __init__(self, model: str | dict[str, Any], splits: int = 1, **settings: Any):
         settings.setdefault("method", "cosub" if splits == 1 else "dico+cosub")
@@ -18,9 +18,9 @@ class Submodels(DiCo):
 
 @keras.saving.register_keras_serializable("dico_tf")
 class Segmenter(DiCo):
-    """A `DiCo` of a segmentation network."""
+    """Saved name of a `DiCo` of a segmentation network."""
 
 
 @keras.saving.register_keras_serializable("dico_tf")
 class PixelSubmodels(Submodels):
-    """A `DiCo` of a segmentation network whose method is cosub."""
+    """Saved name of a `DiCo` of a segmentation network with method cosub."""

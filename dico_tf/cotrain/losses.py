@@ -1,4 +1,4 @@
-"""Loss functions of co-training: one value per image, in log space and float32."""
+"""Losses of co-training: one value for each image, computed in log space and float32."""
 
 import dataclasses
 import math
@@ -18,37 +18,37 @@ def cross_entropy(logits, targets, class_weights=()):
 def binary_cross_entropy(logits, targets, class_weights=()):
     """Return -mean_c w_c (t log sigmoid(z) + (1 - t) log sigmoid(-z)): logits and targets [..., C] -> [...]."""
     z = ops.cast(logits, "float32")
-    terms = ops.softplus(z) - z * targets  # whose gradient is right at 0, too
+    terms = ops.softplus(z) - z * targets  # its gradient is also right at 0
     return ops.mean(_weighted(terms, class_weights), axis=-1)
 
 
 def _weighted(values, class_weights):
-    """Return values [..., C] times each class's weight; no weights leave them as they are."""
+    """Return values [..., C] times the weight of each class; unchanged if there are no weights."""
     return values * ops.convert_to_tensor(class_weights, "float32") if len(class_weights) else values
 
 
 def present(targets):
-    """1 for every class that is in the image: of two mixed images, both."""
+    """Return 1 for every class with a positive target: for both classes of a mixed image."""
     return ops.cast(targets > 0, "float32")
 
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """A kind of target: its loss, and how logits become targets for another network."""
+    """A kind of target: its loss, and the function from logits to targets for another network."""
 
     loss: Callable  # (logits [..., C], targets [..., C], class_weights=()) -> [...]
     answer: Callable  # logits [..., C] -> targets [..., C]
 
 
 TARGETS = {
-    "softmax": Target(cross_entropy, ops.softmax),  # one class, which others exclude
-    "binary": Target(binary_cross_entropy, ops.sigmoid),  # each class by itself
+    "softmax": Target(cross_entropy, ops.softmax),  # exactly one class
+    "binary": Target(binary_cross_entropy, ops.sigmoid),  # each class separately
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class LabelLoss:
-    """Loss on the labels: the kind of target, smoothing, and a weight for each class (none: all count the same)."""
+    """Loss on the labels: kind of target, label smoothing, and class weights (empty: all classes count the same)."""
 
     target: str = "softmax"
     smoothing: float = 0.0
@@ -59,40 +59,45 @@ class LabelLoss:
         return TARGETS[self.target]
 
     def goal(self, targets):
-        """Return what is learned from targets [..., C]: the shares of mixed images, or 1 for each of their classes."""
+        """Convert targets [..., C] to what is learned: smoothed shares, or 1 for each class present if binary."""
         if self.target == "binary":
             return present(targets)
         return smooth(targets, self.smoothing) if self.smoothing else targets
 
     def loss(self, logits, goal):
-        """Return the loss [...] of logits and a goal [..., C]."""
+        """Return the loss [...] of logits [..., C] and a goal [..., C] made by `goal`."""
         return self.kind.loss(logits, goal, self.class_weights)
 
 
 def class_weights(words) -> tuple[float, ...]:
-    """Return the weight of each class from `class_weights`; none is ()."""
+    """Parse the setting `class_weights`: one number for each class, or ("none",) for no weights."""
     if tuple(words) == ("none",):
         return ()
     if tuple(words) == ("balanced",):
         raise UserError(
-            "class_weights='balanced' needs the images of each class, which a run counts: give one weight per class, "
-            "e.g. class_weights=balanced([900, 100]) of dico_tf.cotrain.losses"
+            "class_weights='balanced' needs the number of images of each class, which only train.py counts: give "
+            "one weight per class, e.g. class_weights=balanced([900, 100]) of dico_tf.cotrain.losses"
         )
     return tuple(map(float, words))
 
 
 def balanced(counts) -> tuple[float, ...]:
-    """Return n / (C n_c) for each class of counts n_c, whose sum is n; a class without images has weight 0."""
+    """Return class weights n / (C n_c) from the number of images of each class n_c, with n their sum; 0 if n_c = 0."""
     total = sum(counts)
     return tuple(total / (len(counts) * count) if count else 0.0 for count in counts)
 
 
 def mutual(logits, targets, weight: float = 0.5, labels: LabelLoss = LabelLoss("binary")):
-    """Return label terms [B, n], cross terms [B, n] and both weighted [B] of n submodels' logits [B, n, C].
+    """Return the loss of n submodels that teach each other: label terms [B, n], cross terms [B, n], total [B].
 
-    L = w / n sum_s l(z_s, y) + (1 - w) / (n (n - 1)) sum_{s != t} l(z_s, p_t), p_t = answer(z_t) held constant. l is
-    linear in its target, so that a submodel's cross terms are one, against the mean of the others' answers. Targets
-    are [B, C]; for pixels, [B, n, H, W, C] and [B, H, W, C].
+    total = w / n sum_s l(z_s, y) + (1 - w) / (n (n - 1)) sum_{s != t} l(z_s, p_t), with p_t = answer(z_t) held
+    constant. l is linear in its target, so the cross terms of a submodel are one loss against the mean answer of the
+    others.
+
+    Args:
+        logits: [B, n, C], or [B, n, H, W, C] for pixels.
+        targets: [B, C], or [B, H, W, C].
+        weight: w, the weight of the labels.
     """
     kind, others = labels.kind, logits.shape[1] - 1
     logits = ops.cast(logits, "float32")
@@ -106,8 +111,8 @@ def mutual(logits, targets, weight: float = 0.5, labels: LabelLoss = LabelLoss("
 def distillation(logits, teacher, temperature: float = 1.0):
     """Return T^2 KL(teacher || softmax(z / T)): logits z [..., C], teacher's probabilities at T [..., C] -> [...].
 
-    T^2 keeps the gradient's size whatever the temperature (Hinton et al. 2015, section 2). Classes to which the
-    teacher gives no probability count nothing.
+    T^2 makes the size of the gradient independent of T (Hinton et al. 2015, section 2). Classes with teacher
+    probability 0 add nothing.
     """
     log_p = ops.log_softmax(ops.cast(logits, "float32") / temperature)
     log_teacher = ops.log(ops.where(teacher > 0, teacher, 1.0))
@@ -115,12 +120,12 @@ def distillation(logits, teacher, temperature: float = 1.0):
 
 
 def smooth(targets, share: float):
-    """(1 - share) t + share / C."""
+    """Return smoothed targets (1 - share) t + share / C."""
     return (1 - share) * targets + share / targets.shape[-1]
 
 
 def jensen_shannon(logits):
-    """H(mean_s p_s) - mean_s H(p_s): logits [B, S, ..., C] -> [B, ...]; gradients flow through everything."""
+    """Return H(mean_s p_s) - mean_s H(p_s): logits [B, S, ..., C] -> [B, ...]. Nothing is held constant."""
     log_p = ops.log_softmax(ops.cast(logits, "float32"))
     log_mean = ops.logsumexp(log_p, axis=1) - math.log(logits.shape[1])  # [B, C]
     entropy_of_mean = -ops.sum(ops.exp(log_mean) * log_mean, axis=-1)
@@ -129,7 +134,7 @@ def jensen_shannon(logits):
 
 
 def kullback_leibler(logits):
-    """sum_{i, j != i} KL(p_j || p_i) / (S - 1), target p_j held constant: logits [B, S, ..., C] -> [B, ...]."""
+    """Return sum_{i, j != i} KL(p_j || p_i) / (S - 1), p_j held constant: logits [B, S, ..., C] -> [B, ...]."""
     log_p = ops.log_softmax(ops.cast(logits, "float32"))
     target = ops.stop_gradient(log_p)
     pairs = ops.expand_dims(target, 2) - ops.expand_dims(log_p, 1)  # [B, target S, learner S, C]
@@ -141,7 +146,7 @@ AGREEMENTS = {"js": jensen_shannon, "kl": kullback_leibler}
 
 
 class Agreement:
-    """weight(epoch) * divergence of the branches; the weight grows from 0.005 over the warm-up epochs."""
+    """Divergence between the branches, and its weight, which grows from 0.005 over the warm-up epochs."""
 
     START = 0.005
 
@@ -149,17 +154,18 @@ class Agreement:
         self.kind, self.final, self.warmup_epochs = kind, weight, warmup_epochs
 
     def active(self, splits: int) -> bool:
+        """Return whether there is an agreement loss: it needs at least two branches."""
         return self.kind != "none" and splits > 1
 
     def weight(self, epoch):
-        """max(weight * e / W, 0.005) while e < W, then the weight."""
+        """Return max(weight * e / W, 0.005) in the first W (warm-up) epochs e, then the weight."""
         if not self.warmup_epochs:
             return ops.convert_to_tensor(self.final, "float32")
         share = ops.cast(epoch, "float32") / self.warmup_epochs
         return ops.clip(self.final * share, min(self.START, self.final), self.final)
 
     def __call__(self, logits):
-        """logits [B, S, ..., C] -> [B, ...], unweighted; zero where there is nothing to agree on."""
+        """Return the unweighted divergence: logits [B, S, ..., C] -> [B, ...]; 0 if it is not active."""
         if not self.active(logits.shape[1]):
             shape = ops.shape(logits)
             return ops.zeros((*shape[:1], *shape[2:-1]), "float32")
@@ -167,7 +173,7 @@ class Agreement:
 
 
 def combine(logits, average: str):
-    """The ensemble's scores [B, ..., C] from logits [B, S, ..., C]; mean of probabilities stays in log space."""
+    """Return the ensemble's scores [B, ..., C] from logits [B, S, ..., C]; mean probabilities as logarithms."""
     logits = ops.cast(logits, "float32")
     if average == "logits":
         return ops.mean(logits, axis=1)

@@ -1,4 +1,4 @@
-"""Running means of an epoch: loss, agreement, every branch and the ensemble."""
+"""Running metrics of an epoch: losses, agreement, and accuracy of each branch and of the ensemble."""
 
 import keras
 from keras import ops
@@ -7,15 +7,15 @@ from dico_tf.cotrain.losses import AVERAGES, combine
 
 
 def accuracy(scores, targets):
-    """The target's share at the top class: scores, targets [B, C] -> [B]."""
+    """Return the target's share at the class with the highest score: scores, targets [B, C] -> [B]."""
     top = ops.one_hot(ops.argmax(scores, axis=-1), targets.shape[-1], dtype="float32")
     return ops.sum(top * targets, axis=-1)
 
 
 class Scores:
-    """The metrics of a DiCo; `shared` says that all branches see the same images, so that an ensemble exists."""
+    """Running metrics of classification. The ensemble is scored only if all branches see the same images."""
 
-    judged = "ensemble_accuracy"  # chooses the best epoch
+    best_by = "ensemble_accuracy"  # the score that chooses the best epoch
 
     def __init__(self, splits: int, average: str):
         self.average = average
@@ -32,7 +32,7 @@ class Scores:
         return [self.loss, self.agreement, *branches, *self.ensemble.values(), self.chosen]
 
     def update(self, logits, targets, losses, agreement, total, shared: bool = True) -> None:
-        """logits [B, S, C], targets S times [B, C], losses [B, S], agreement and total [B]."""
+        """Add a batch: logits [B, S, C], S targets [B, C], losses [B, S], agreement and total [B]."""
         self.loss.update_state(total)
         self.agreement.update_state(agreement)
         for s, target in enumerate(targets):
@@ -46,7 +46,7 @@ class Scores:
                     self.chosen.update_state(values)
 
     def results(self, shared: bool = True) -> dict[str, object]:
-        """The running means in the words of metrics.jsonl."""
+        """Return the running means by their keys in metrics.jsonl; `shared`: all branches saw the same images."""
         values = {metric.name: float(metric.result()) for metric in self.metrics}
         return {
             "loss": values["loss"],

@@ -1,4 +1,4 @@
-"""Reductions and scores of classes of pixels: masks [B, H, W] in which VOID has no class."""
+"""Means of losses over pixels, and metrics of segmentation. Pixels that are VOID in the masks do not count."""
 
 import keras
 import tensorflow as tf
@@ -8,7 +8,7 @@ from dico_tf.data.masks import VOID
 
 
 def enlarged(logits: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
-    """Return logits [..., h, w, C] as [..., H, W, C] of masks [B, H, W]: bilinear, as the networks' own last layer."""
+    """Resize logits [..., h, w, C] to the size of masks [B, H, W], bilinearly like the networks' last layer."""
     shape, size = tf.shape(logits), tf.shape(like)[1:3]
     large = tf.image.resize(tf.reshape(logits, tf.concat([[-1], shape[-3:]], 0)), size)
     large = tf.reshape(large, tf.concat([shape[:-3], size, shape[-1:]], 0))
@@ -21,13 +21,13 @@ def valid(masks: tf.Tensor) -> tf.Tensor:
 
 
 def mean(values: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
-    """Return the mean of [B, H, W] over each image's pixels with a class, [B]; 0 where there is none."""
+    """Return the mean of values [B, H, W] over the pixels with a class of each image, [B]; 0 if it has none."""
     known = tf.where(masks == VOID, 0.0, values)
     return tf.reduce_sum(known, [1, 2]) / tf.maximum(valid(masks), 1.0)
 
 
 def shares(masks: tf.Tensor) -> tf.Tensor:
-    """Return each image's weight [B] in the mean over the global batch's pixels with a class; the mean is 1 (or 0)."""
+    """Return the weight of each image [B], proportional to its pixels with a class; mean 1 over the global batch."""
     own = valid(masks)
     context = tf.distribute.get_replica_context()
     pixels = context.all_reduce(tf.distribute.ReduceOp.SUM, tf.reduce_sum(own))
@@ -37,7 +37,7 @@ def shares(masks: tf.Tensor) -> tf.Tensor:
 
 @keras.saving.register_keras_serializable("dico_tf")
 class Confusion(keras.metrics.Metric):
-    """Confusion matrix of pixels [C, C], rows are the truth; its result is the mean IoU."""
+    """Metric: confusion matrix of pixels [C, C] with the true class in the rows. The result is the mean IoU."""
 
     def __init__(self, classes: int, **options):
         super().__init__(**options)
@@ -45,7 +45,7 @@ class Confusion(keras.metrics.Metric):
         self.counts = self.add_variable((classes, classes), "zeros", dtype="int64", name="counts")
 
     def update_state(self, answers, masks):
-        """Count answered classes [B, H, W] against masks [B, H, W]."""
+        """Add predicted classes [B, H, W] and masks [B, H, W]."""
         known = masks != VOID
         pairs = tf.boolean_mask(masks * self.classes + tf.cast(answers, masks.dtype), known)
         size = self.classes**2
@@ -53,7 +53,7 @@ class Confusion(keras.metrics.Metric):
         self.counts.assign_add(tf.reshape(counts, (self.classes, self.classes)))
 
     def result(self):
-        """Return mean_c TP / (TP + FP + FN) over the classes that occur in truth or answer; 0 where none does."""
+        """Return mean_c TP / (TP + FP + FN) over the classes in the masks or the predictions; 0 if there are none."""
         counts = tf.cast(tf.convert_to_tensor(self.counts), tf.float64)
         both = tf.linalg.diag_part(counts)
         union = tf.reduce_sum(counts, 0) + tf.reduce_sum(counts, 1) - both
@@ -63,7 +63,7 @@ class Confusion(keras.metrics.Metric):
         )
 
     def accuracy(self):
-        """Return the share of pixels answered correctly."""
+        """Return the share of correct pixels."""
         counts = tf.cast(tf.convert_to_tensor(self.counts), tf.float64)
         return tf.cast(tf.math.divide_no_nan(tf.linalg.trace(counts), tf.reduce_sum(counts)), tf.float32)
 
@@ -72,9 +72,9 @@ class Confusion(keras.metrics.Metric):
 
 
 class PixelScores:
-    """Running metrics of segmentation: losses per pixel, and confusions of every branch and of the ensemble."""
+    """Running metrics of segmentation: losses per pixel, and mean IoU of each branch and of the ensemble."""
 
-    judged = "ensemble_miou"
+    best_by = "ensemble_miou"
 
     def __init__(self, splits: int, classes: int, average: str):
         self.average = average
@@ -90,7 +90,7 @@ class PixelScores:
 
     def update(self, logits, masks, losses, agreement, total) -> None:
         """Add a batch: logits [B, S, H, W, C], masks [B, H, W]; per image losses [B, S], agreement and total [B]."""
-        pixels = valid(masks)  # an image counts by its pixels: the means are the same in batches of any size
+        pixels = valid(masks)  # weighted by pixels, the means do not depend on the batch size
         self.loss.update_state(total, pixels)
         self.agreement.update_state(agreement, pixels)
         for s, (loss, confusion) in enumerate(zip(self.branch_loss, self.branch, strict=True)):
@@ -99,7 +99,7 @@ class PixelScores:
         self.ensemble.update_state(tf.argmax(combine(logits, self.average), -1), masks)
 
     def results(self, shared: bool = True) -> dict[str, object]:
-        """Return the running means under the keys of metrics.jsonl; accuracies are those of pixels."""
+        """Return the running metrics by their keys in metrics.jsonl; accuracies are shares of pixels."""
         return {
             "loss": float(self.loss.result()),
             "agreement": float(self.agreement.result()),

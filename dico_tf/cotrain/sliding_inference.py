@@ -1,4 +1,7 @@
-"""Pictures of any size by networks of one: windows half over one another, their logits averaged where they overlap."""
+"""Sliding-window inference: images of any size through a network of one size.
+
+Windows overlap by half; logits are averaged where they overlap.
+"""
 
 from collections.abc import Callable, Sequence
 
@@ -8,10 +11,15 @@ from dico_tf.models import sliding
 
 
 class Windowed:
-    """images [B, H, W, 3] of any size -> logits [B, h, w, C] at the output stride, by a network of `window` pixels.
+    """Callable images [B, H, W, 3] of any size -> logits [B, h, w, C] at the output stride.
 
-    A picture below a window's size lies in its upper left, and the mean colour around it. One window at a time is
-    seen of all images, so that memory does not grow with the pictures.
+    An image smaller than a window is padded below and to the right with the mean colour. The windows of all images at
+    one position are computed at once, one position after another, so that memory does not grow with the image size.
+
+    Args:
+        coarse: network of images of `window` pixels, which returns logits at its output stride.
+        stride: its output stride.
+        fill: mean colour, 0..255.
     """
 
     def __init__(self, coarse: Callable, window: int, stride: int, fill: Sequence[float]):
@@ -26,28 +34,28 @@ class Windowed:
         images = self._padded(images, whole - sides)
         starts = [_starts(whole[axis], window, stride) for axis in (0, 1)]
         total = self._total(images, whole // stride, starts, training)
-        rows, columns = (_seen(starts[axis] // stride, whole[axis] // stride, window // stride) for axis in (0, 1))
-        seen = (rows[:, None] * columns)[..., None]
+        rows, columns = (_coverage(starts[axis] // stride, whole[axis] // stride, window // stride) for axis in (0, 1))
+        counts = (rows[:, None] * columns)[..., None]
         height, width = tf.unstack(sliding.rounded(sides, stride) // stride)
-        return (total / tf.cast(seen, total.dtype))[:, :height, :width]
+        return (total / tf.cast(counts, total.dtype))[:, :height, :width]
 
     def _padded(self, images, spare):
-        """The mean colour below and to the right."""
+        """Pad with the mean colour below and to the right."""
         fill = tf.constant(self.fill, tf.float32)
         return tf.pad(tf.cast(images, tf.float32) - fill, [[0, 0], [0, spare[0]], [0, spare[1]], [0, 0]]) + fill
 
     def _total(self, images, places, starts, training):
-        """The windows' logits, added up where they lie."""
+        """Return the sum of all windows' logits, each at its position."""
         window, columns = self.window, tf.size(starts[1])
         classes = self.coarse.output_shape[-1]
 
         def add(n, total):
             corner = [starts[0][n // columns], starts[1][n % columns]]
             part = tf.slice(images, [0, *corner, 0], [-1, window, window, -1])
-            said = self.coarse(tf.ensure_shape(part, (None, window, window, 3)), training=training)
+            logits = self.coarse(tf.ensure_shape(part, (None, window, window, 3)), training=training)
             above, left = (start // self.stride for start in corner)
             below, right = (places[axis] - first - window // self.stride for axis, first in enumerate((above, left)))
-            return n + 1, total + tf.pad(said, [[0, 0], [above, below], [left, right], [0, 0]])
+            return n + 1, total + tf.pad(logits, [[0, 0], [above, below], [left, right], [0, 0]])
 
         nothing = tf.zeros([tf.shape(images)[0], *tf.unstack(places), classes])
         count = tf.size(starts[0]) * columns
@@ -56,23 +64,23 @@ class Windowed:
 
 
 def _starts(side, window: int, stride: int):
-    """Where windows begin along a side; the last ends where the side does."""
+    """Return the start of each window along a side; the last window ends at the end of the side."""
     count = sliding.count(side, window, stride)
     return tf.minimum(tf.range(count) * sliding.step(window, stride), side - window)
 
 
-def _seen(starts, places, length: int):
-    """int32 [places]: how many windows, each so many places long, see a place."""
+def _coverage(starts, places, length: int):
+    """Return how many windows of this length cover each place, int32 [places]."""
     there = tf.range(places)
     return tf.reduce_sum(tf.cast((there >= starts[:, None]) & (there < starts[:, None] + length), tf.int32), axis=0)
 
 
 def as_large(coarse: Windowed) -> Callable:
-    """images [B, H, W, 3] of any size -> logits [B, H, W, C]."""
+    """Return a callable images [B, H, W, 3] of any size -> logits [B, H, W, C], resized to the images."""
 
     def answer(images, training=False):
-        said = coarse(images, training=training)
+        logits = coarse(images, training=training)
         sides = tf.shape(images)[1:3]
-        return tf.image.resize(said, tf.shape(said)[1:3] * coarse.stride)[:, : sides[0], : sides[1]]
+        return tf.image.resize(logits, tf.shape(logits)[1:3] * coarse.stride)[:, : sides[0], : sides[1]]
 
     return answer

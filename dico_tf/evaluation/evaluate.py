@@ -17,7 +17,7 @@ from dico_tf.files import json_files
 from dico_tf.files.tables import write_predictions
 from dico_tf.models.menu import find
 from dico_tf.training import steps
-from dico_tf.training.build import TrainedRun, wanted
+from dico_tf.training.build import TrainedRun, data_options
 from dico_tf.training.progress import Bar
 from dico_tf.training.run import splits
 
@@ -27,7 +27,7 @@ Found = tuple[dict[str, Any], Callable[[Path], None]]  # an evaluation, and what
 def load_splits(run: TrainedRun, data_dir: str = "") -> dict[str, Any]:
     """The run's splits, which must still be the images it was trained with."""
     config = run.config
-    data = wanted(config)
+    data = data_options(config)
     data = dataclasses.replace(data, data_dir=data_dir or data.data_dir)
     source = sources.load(data, config.run.seed)
     if source.fingerprint != run.data["fingerprint"]:

@@ -1,1 +1,1 @@
-"""From a Config to a trained run in its folder."""
+"""Train a run: from a Config to weights, metrics and a summary in the run's folder."""

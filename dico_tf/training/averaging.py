@@ -1,4 +1,4 @@
-"""Evaluating the moving average of the weights, with batch statistics of its own."""
+"""Evaluate the moving average of the weights, with its own statistics of batch normalisation."""
 
 import contextlib
 from collections.abc import Iterable, Iterator
@@ -16,36 +16,36 @@ def _norms(model) -> list[keras.layers.BatchNormalization]:
 
 
 def recalibrate(model, batches: Iterable[dict[str, tf.Tensor]]) -> None:
-    """Running statistics become the mean over the batches of what each batch has."""
+    """Set the running statistics of batch normalisation to the mean over these batches."""
     norms = _norms(model)
     if not norms:
         return
     momenta = [norm.momentum for norm in norms]
-    held = [variable for norm in norms for variable in (norm.moving_mean, norm.moving_variance)]
+    statistics = [variable for norm in norms for variable in (norm.moving_mean, norm.moving_variance)]
 
     @tf.function
-    def pass_(images):
+    def forward(images):
         model(images, training=True)
 
     for norm in norms:
-        norm.momentum = 0.0  # a pass then leaves that batch's own statistics behind
+        norm.momentum = 0.0  # then each pass sets the statistics to those of its batch
     try:
-        sums, count = [np.zeros(v.shape, np.float64) for v in held], 0
+        sums, count = [np.zeros(v.shape, np.float64) for v in statistics], 0
         for batch in batches:
-            pass_(batch["image"])
-            sums = [total + v.numpy() for total, v in zip(sums, held, strict=True)]
+            forward(batch["image"])
+            sums = [total + v.numpy() for total, v in zip(sums, statistics, strict=True)]
             count += 1
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
     if count:
-        for variable, total in zip(held, sums, strict=True):
+        for variable, total in zip(statistics, sums, strict=True):
             variable.assign((total / count).astype(np.float32))
 
 
 @contextlib.contextmanager
 def averaged(model, batches: Iterable[dict[str, tf.Tensor]]) -> Iterator[None]:
-    """Inside, the model holds the averaged weights; afterwards, exactly what it held before."""
+    """Give the model its averaged weights inside the block, and its own weights again afterwards."""
     named = variables.weights(model)
     before = variables.values(named)
     try:

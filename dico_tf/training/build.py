@@ -1,4 +1,4 @@
-"""The model that a config asks for, and the one that a run's folder holds."""
+"""Build the model of a run's config, load a trained run, and start from the weights of another model."""
 
 import dataclasses
 import math
@@ -25,8 +25,8 @@ from dico_tf.training import variables
 from dico_tf.training.workdir import record
 
 
-def wanted(config: Config) -> Data:
-    """Which images to load: of clips, frames, rate and size are the preset's where nothing is said."""
+def data_options(config: Config) -> Data:
+    """Return which images to load; for video, frames, frame rate and size are the preset's if they are not set."""
     check_task(config.network.model, config.data.task)
     data = config.data
     if data.task != "video":
@@ -41,7 +41,7 @@ def wanted(config: Config) -> Data:
 
 
 def facts(source: Source) -> dict[str, Any]:
-    """What a run must remember of its data to be used without them."""
+    """Return the facts about the data that a run saves, so that it can be used without the data."""
     films = source.splits["train"].videos
     scenes = {"frame": list(source.frame)} if source.frame else {}
     return {
@@ -59,10 +59,11 @@ def facts(source: Source) -> dict[str, Any]:
 
 
 def settings(config: Config, data: dict[str, Any], reference: str | dict[str, Any] = "") -> dict[str, Any]:
-    """Return the arguments of the DiCo that a config asks for, with the data's facts in place of requests.
+    """Return the arguments of a run's DiCo.
 
     Args:
-        reference: stands for a network of one's own, whose file may be gone.
+        data: the facts about the data, see `facts`; they replace settings such as classes and image size.
+        reference: the saved description of a network, for a run whose --model is a file that may be gone.
     """
     names = {field.name for field in dataclasses.fields(Settings)}
     optimisation = config.optimisation
@@ -74,41 +75,44 @@ def settings(config: Config, data: dict[str, Any], reference: str | dict[str, An
         "image_size": data["image_size"],
         "frames": data.get("frames", 0),
         "class_weights": balanced(data["class_counts"]) if "class_counts" in data else config.cotraining.class_weights,
-        "weight_decay": decay,  # coupled; decoupled decay is the optimizer's
+        "weight_decay": decay,  # coupled; decoupled weight decay is in the optimizer
         "mean": tuple(data["mean"]),
         "std": tuple(data["std"]),
     }
 
 
 def network(config: Config, data: dict[str, Any], reference: str | dict[str, Any] = "", precision: str = "") -> DiCo:
-    """Return a fresh model; `precision` stands for the run's."""
+    """Build a model with new weights; `precision` replaces that of the config."""
     if precision == "float32":
         reference = in_float32(reference)
     return DiCo(**settings(config, data, reference), dtype=precision or config.machine.precision)
 
 
-MOST_OFF = 0.05  # of a drop rate
-ENOUGH_ROWS = math.ceil(1 / MOST_OFF)
+RATE_TOLERANCE = 0.05  # of drop rates
+ENOUGH_ROWS = math.ceil(1 / RATE_TOLERANCE)
 
 
 def check_rows(model: DiCo, config: Config, replicas: int) -> None:
-    """UserError where a pass has so few rows that the efficient form drops at quite another rate than was asked for."""
+    """Raise UserError if batches are so small that the efficient drop form would drop at another rate than set.
+
+    It computes residual branches for a whole number of rows of a batch.
+    """
     batch_size, pieces, copies = config.optimisation.batch_size, config.step.accumulation, model.method.copies
     rows = batch_size // replicas // pieces * copies
     for layer in stochastic_depth.droppings(model.branches[0]):
-        if layer.efficient and stochastic_depth.off(rows, layer.rate) > MOST_OFF + 1e-9:
-            kept = stochastic_depth.computed(rows, layer.rate)
+        if layer.efficient and stochastic_depth.off(rows, layer.rate) > RATE_TOLERANCE + 1e-9:
+            computed = stochastic_depth.computed(rows, layer.rate)
             enough = math.ceil(ENOUGH_ROWS / copies) * replicas * pieces
             raise UserError(
-                f"--batch_size={batch_size} gives a pass {rows} rows, of which residual branches are computed for "
-                f"{kept}: that drops {1 - kept / rows:.0%} instead of {layer.rate:.0%}; give --batch_size={enough} or "
-                "more, or --drop_form=masked"
+                f"--batch_size={batch_size} means {rows} rows at once, for {computed} of which residual branches are "
+                f"computed: that drops {1 - computed / rows:.0%} instead of {layer.rate:.0%}; give "
+                f"--batch_size={enough} or more, or --drop_form=masked"
             )
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainedRun:
-    """What a run's folder says, and its selected weights."""
+    """A trained run: settings, facts about its data, and its best weights."""
 
     workdir: Path
     config: Config
@@ -119,64 +123,65 @@ class TrainedRun:
 
     @property
     def short_side(self) -> int:
-        """Pixels to which pictures are resized before the centre is cut out; older runs had no margin."""
+        """Size of an image's short side before the centre is cut out; older runs have no margin."""
         return self.data.get("short_side", self.data["image_size"])
 
     @property
     def checksums(self) -> dict[str, str]:
-        """sha256 of each branch's weights, by which a committee knows its members."""
+        """The sha256 of each branch's weights, with which a committee recognises its members."""
         return checksums.of_branches(self.arrays)
 
-    def check_images(self, takers: str, remedy: str) -> None:
-        """UserError where the run answers other than its takers do, with one class an image."""
+    def check_images(self, users: str, remedy: str) -> None:
+        """Raise UserError if the run does not classify images; `users` says who needs that."""
         task = self.config.data.task
         if task != "classification":
-            raise UserError(f"{self.workdir} is a {task} run, and {takers} answer with one class an image: {remedy}")
+            raise UserError(f"{self.workdir} is a {task} run, but {users} need a run that classifies images: {remedy}")
 
     def network(self, precision: str = "") -> DiCo:
+        """Build the model with the run's weights."""
         model = network(self.config, self.data, self.reference, precision)
         variables.assign(variables.weights(model), self.arrays, f"{self.workdir}/best")
         return model
 
 
 def trained_run(workdir: str | Path) -> TrainedRun:
-    """UserError where there is no run, or none that has finished an epoch."""
+    """Load a trained run from its folder. Raises UserError if there is none, or if it has not finished an epoch."""
     workdir = Path(workdir)
-    said = record(workdir)
+    saved = record(workdir)
     best = workdir / "best"
     if not atomic.current(best).exists():
         raise UserError(f"{workdir} has no best/ yet: its training has not finished an epoch")
     selected = read_facts(best)
-    config, arrays = from_json(said["config"], str(workdir)), read_part(best, "weights")
-    return TrainedRun(workdir, config, said["data"], said.get("network", ""), selected, arrays)
+    config, arrays = from_json(saved["config"], str(workdir)), read_part(best, "weights")
+    return TrainedRun(workdir, config, saved["data"], saved.get("network", ""), selected, arrays)
 
 
-_DRAWN = "/seed_generator_state"  # of no weight: what another run would have drawn next
+_RANDOM_STATE = "/seed_generator_state"  # end of names of random state, which is not taken over
 
 
 def start_from(model: DiCo, origin: str | Path) -> Carried:
-    """The weights of a run's folder or of a PyTorch checkpoint; only heads may stay fresh."""
+    """Load the weights of a run's folder or of a PyTorch checkpoint into a model. Only heads may stay new."""
     if torch_weights.holds_weights(origin):
         if find(model.get_config()["model"]).task == "video":
             raise UserError(
-                f"--init_from={origin}: PyTorch weights are known of networks of images; give a run's folder"
+                f"--init_from={origin}: PyTorch weights are supported for image networks only; give a run's folder"
             )
         return torch_weights.load(model, origin, classes="any")
     return _start_from_run(model, origin)
 
 
 def _start_from_run(model: DiCo, workdir: str | Path) -> Carried:
-    """Another run's selected weights where name and shape agree; only heads may stay fresh.
+    """Load the best weights of another run where names and shapes agree. Only heads may stay new.
 
-    Of a run of another task this is the backbone alone: what the network has besides, and what only the run had, are
-    heads. Tables of places are resized. What is drawn next is this run's own, by its seed.
+    From a run of another task only the backbone is taken; everything else counts as heads. Position tables are resized.
+    Random state is not taken over.
     """
     run = trained_run(workdir)
     before, network = run.config.network, find(model.get_config()["model"])
-    named = {name: variable for name, variable in variables.weights(model).items() if not name.endswith(_DRAWN)}
+    named = {name: variable for name, variable in variables.weights(model).items() if not name.endswith(_RANDOM_STATE)}
     arrays = {name: fitted(variable, run.arrays[name]) for name, variable in named.items() if name in run.arrays}
-    fitting = {name: array for name, array in arrays.items() if array.shape == tuple(named[name].shape)}
-    fresh = [name for name in named if name not in fitting]
+    matching = {name: array for name, array in arrays.items() if array.shape == tuple(named[name].shape)}
+    fresh = [name for name in named if name not in matching]
     backbone = run.config.data.task != network.task
     heads = network.heads if backbone else ("logits", "auxiliary")
     wrong = [name for name in fresh if not name.split("/")[1].startswith(heads)]
@@ -187,7 +192,7 @@ def _start_from_run(model: DiCo, workdir: str | Path) -> Carried:
             f"--init_from={workdir} is {before.model} in {before.splits} branches, which does not fit{differ}; "
             f"give {same}"
         )
-    for name, array in fitting.items():
+    for name, array in matching.items():
         named[name].assign(array)
-    left = [name for name in run.arrays if name not in fitting and not name.endswith(_DRAWN)]
-    return Carried(fresh=fresh, unused=left if backbone else [])
+    unused = [name for name in run.arrays if name not in matching and not name.endswith(_RANDOM_STATE)]
+    return Carried(fresh=fresh, unused=unused if backbone else [])

@@ -1,4 +1,4 @@
-"""checkpoints/step_N and best/ of a run: the last K whole ones are kept, a bad one is passed over."""
+"""Checkpoints of a run: checkpoints/step_N, of which the last K are kept, and best/."""
 
 import re
 import shutil
@@ -12,23 +12,31 @@ from dico_tf.training import variables
 
 
 class Checkpoints:
-    """Every machine reads the state, since running means are summed over machines; only the chief writes it."""
+    """Save and restore a run's state.
+
+    All machines collect the state, since running metrics are summed over machines; only the chief writes it.
+
+    Args:
+        keep: number of checkpoints to keep, besides the best.
+        identity: digest of the run's settings; a checkpoint with another one is refused.
+    """
 
     def __init__(self, workdir: Path, keep: int, identity: str, chief: bool = True):
         self.folder, self.best = workdir / "checkpoints", workdir / "best"
         self.keep, self.identity, self.chief = keep, identity, chief
 
     def steps(self) -> list[int]:
-        """Steps that have a checkpoint, newest first."""
+        """Return the steps that have a checkpoint, newest first."""
         if not self.folder.exists():
             return []
-        found = [re.fullmatch(r"step_(\d+)", path.name) for path in self.folder.iterdir()]
-        return sorted((int(match[1]) for match in found if match), reverse=True)
+        matches = [re.fullmatch(r"step_(\d+)", path.name) for path in self.folder.iterdir()]
+        return sorted((int(match[1]) for match in matches if match), reverse=True)
 
     def path(self, step: int) -> Path:
         return self.folder / f"step_{step}"
 
     def save(self, model, facts: dict[str, Any]) -> None:
+        """Write a checkpoint of weights and progress with these facts, and delete the oldest."""
         step = int(model.step.numpy())
         parts = {
             "weights": variables.values(variables.weights(model)),
@@ -41,14 +49,17 @@ class Checkpoints:
             shutil.rmtree(self.path(old), ignore_errors=True)
 
     def save_best(self, model, facts: dict[str, Any]) -> None:
-        """The weights that were selected: raw or averaged, as the model holds them now."""
+        """Write the model's current weights, raw or averaged, as the best."""
         arrays = variables.values(variables.weights(model))
         if self.chief:
             facts = {**facts, "step": int(model.step.numpy()), "identity": self.identity}
             write_folder(self.best, {"weights": arrays}, facts)
 
     def restore(self, model, say: Callable[[str], None]) -> dict[str, Any] | None:
-        """The newest whole checkpoint's facts after its state went into the model; None where there is none."""
+        """Restore the model from the newest valid checkpoint and return its facts; None if there is no checkpoint.
+
+        Damaged checkpoints are reported by `say` and skipped. Raises UserError if there is no valid one.
+        """
         steps = self.steps()
         for step in steps:
             try:
@@ -58,14 +69,14 @@ class Checkpoints:
         if steps:
             raise UserError(
                 f"none of the {len(steps)} checkpoints in {self.folder} can be used: "
-                "give another --workdir, or move that folder away to start anew"
+                "give another --workdir, or remove that folder to start again"
             )
         return None
 
     def _load(self, model, path: Path) -> dict[str, Any]:
         facts = read_facts(path)
-        if facts.get("identity", self.identity) != self.identity:  # earlier versions wrote none
-            raise UserError(f"{path} belongs to a run of another config")
+        if facts.get("identity", self.identity) != self.identity:  # earlier versions did not write it
+            raise UserError(f"{path} belongs to a run with other settings")
         weights, progress = variables.weights(model), variables.progress(model)
         arrays = {**read_part(path, "weights"), **read_part(path, "progress")}
         variables.assign({**weights, **progress}, arrays, str(path))

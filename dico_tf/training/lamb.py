@@ -1,4 +1,4 @@
-"""LAMB as the recipes of vision transformers have it: that of NVIDIA's fused optimizer, not Keras' own."""
+"""The LAMB optimizer as in NVIDIA's fused implementation, which recipes of vision transformers use."""
 
 import math
 
@@ -14,10 +14,10 @@ from dico_tf.layers.keras_internals import OptimizerWithOwnDecay, slot
 class Lamb(OptimizerWithOwnDecay):
     """u = m' / (sqrt(v') + eps) + wd w, w -= lr (|w| / |u|) u; m' and v' are means of g and g^2, bias-corrected.
 
-    First g is clipped to the norm `clip` over all variables of a network; S equal `networks` follow one another in the
-    variables, and each is clipped by itself, since branches are independent networks. Vectors (biases, norms) and
-    whatever else does not decay take u = m' / (sqrt(v') + eps) as it is, without the ratio of norms; so do all where
-    nothing decays. Keras' Lamb decays outside of the ratio, has the ratio for all, and does not clip.
+    First g is clipped to the norm `clip` over all variables of a network. The variables are those of `networks` equal
+    networks, one after another, and each network is clipped separately. Variables without decay (biases,
+    normalisation, and all if `weight_decay` is 0) take u = m' / (sqrt(v') + eps) without the ratio of norms. Keras'
+    Lamb differs: it decays outside of the ratio, has the ratio for all variables, and does not clip.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Lamb(OptimizerWithOwnDecay):
         self._decayed = [bool(self.weight_decay) and len(v.shape) > 1 and decays(v) for v in variables]
 
     def limited(self, gradients, variables):
-        """Return the gradients clipped to the norm `clip`. The norm is that of the global batch's gradient."""
+        """Clip the gradients of each network to the norm `clip`. The norm is that of the global batch's gradient."""
         if not self.clip:
             return gradients
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync
@@ -78,6 +78,6 @@ class Lamb(OptimizerWithOwnDecay):
 
 
 def _ratio(variable, update):
-    """|w| / |u|, 1 where either is 0."""
+    """Return |w| / |u|; 1 if either norm is 0."""
     size, step = (ops.sqrt(ops.sum(ops.square(x))) for x in (variable, update))
     return ops.where((size > 0) & (step > 0), size / ops.where(step > 0, step, 1.0), 1.0)

@@ -1,4 +1,4 @@
-"""Epoch after epoch until the end, a stop, or a fault; continues where the last checkpoint stood."""
+"""The training loop: epochs, checkpoints, evaluation, and continuing after a stop."""
 
 import signal
 import time
@@ -16,7 +16,7 @@ from dico_tf.errors import UserError
 from dico_tf.training import steps
 from dico_tf.training.averaging import averaged
 from dico_tf.training.checkpoints import Checkpoints
-from dico_tf.training.metrics_log import PICTURES, Journal
+from dico_tf.training.metrics_log import VIEWED_IMAGES, MetricsLog
 from dico_tf.training.progress import Bar, epoch_line
 from dico_tf.training.strategy import Devices
 
@@ -24,7 +24,7 @@ RECALIBRATION_BATCHES = 20
 
 
 class Stopped(Exception):  # noqa: N818 - not an error
-    """Asked to stop by a signal; the state is saved."""
+    """Raised when a signal ended the training, after the state was saved."""
 
     def __init__(self, message: str, signal_number: int):
         super().__init__(message)
@@ -32,6 +32,8 @@ class Stopped(Exception):  # noqa: N818 - not an error
 
 
 class Loop:
+    """Trains a model on a split, and evaluates it on another one to find the best epoch."""
+
     def __init__(
         self,
         config: Config,
@@ -47,13 +49,14 @@ class Loop:
         self.batch_size = config.optimisation.batch_size
         self.steps_per_epoch = train.size // self.batch_size
         self.epochs_done, self.best, self.rows, self.seconds = 0, None, [], 0.0
-        self._asked_to_stop = 0.0
+        self._stop_requested = 0.0
         self._step = steps.train_function(devices, model)
-        self._places = tf.function(model.views.windows, autograph=False)  # drawn up once, not for every epoch
+        self._places = tf.function(model.views.windows, autograph=False)  # traced once, not in every epoch
         self._evaluate = steps.Evaluator(devices, model, config.run.evaluation_batch_size)
-        self.journal: Journal | None = None
+        self.metrics_log: MetricsLog | None = None
 
     def resume(self) -> None:
+        """Restore the newest checkpoint, if there is one."""
         facts = self.checkpoints.restore(self.model, self.say)
         if facts:
             self.epochs_done, self.best, self.rows = facts["epochs_done"], facts["best"], facts["rows"]
@@ -63,12 +66,12 @@ class Loop:
             self._check_machines()
 
     def _check_machines(self) -> None:
-        """Every machine must have found the same checkpoint: the mean step is each one's own."""
+        """Raise UserError if the machines have restored different steps."""
         strategy, own = self.devices.strategy, float(self.step)
         mean = float(strategy.reduce(tf.distribute.ReduceOp.MEAN, strategy.run(lambda: tf.constant(own)), axis=None))
         if mean != own:
             raise UserError(
-                f"--workdir={self.checkpoints.folder.parent}: machines found different checkpoints, "
+                f"--workdir={self.checkpoints.folder.parent}: machines have different checkpoints, "
                 f"this one step {own:.0f}: give a folder that all machines share"
             )
 
@@ -82,10 +85,10 @@ class Loop:
         return int(self.model.step.numpy())
 
     def run(self) -> None:
-        """Raises Stopped after a signal, UserError where a loss is not finite."""
+        """Train to the end. Raises Stopped after a signal, UserError if a loss is not finite."""
         if self.devices.chief:
-            self.journal = Journal(self.checkpoints.folder.parent, self.rows)
-        before = {number: signal.signal(number, self._ask_to_stop) for number in (signal.SIGTERM, signal.SIGINT)}
+            self.metrics_log = MetricsLog(self.checkpoints.folder.parent, self.rows)
+        before = {number: signal.signal(number, self._request_stop) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             with plain_faults():
                 while self.step < self.total_steps:
@@ -93,13 +96,13 @@ class Loop:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-            if self.journal:
-                self.journal.close()
+            if self.metrics_log:
+                self.metrics_log.close()
 
-    def _ask_to_stop(self, number, frame) -> None:
-        if self._asked_to_stop:
-            raise KeyboardInterrupt  # asked twice: at once, without saving
-        self._asked_to_stop = float(number)
+    def _request_stop(self, number, frame) -> None:
+        if self._stop_requested:
+            raise KeyboardInterrupt  # second signal: stop at once, without saving
+        self._stop_requested = float(number)
 
     def _epoch(self, epoch: int) -> None:
         done = self.step - epoch * self.steps_per_epoch
@@ -111,22 +114,22 @@ class Loop:
         self._steps(epoch, done)
         if self.step == (epoch + 1) * self.steps_per_epoch:
             self._finish_epoch(epoch)
-        else:  # --max_steps ended it
+        else:  # stopped by --max_steps
             self._save()
 
     def _steps(self, epoch: int, done: int) -> None:
-        """What a step reports is read one step late, so that the device need not wait for us."""
+        """Run the steps of an epoch. A step's report is read one step later, so that the device does not wait."""
         count = min(self.steps_per_epoch - done, self.total_steps - self.step)
         step, last, started, before = self.step, (epoch + 1) * self.steps_per_epoch, time.monotonic(), self.seconds
         report, stop, bar = None, False, self._bar(epoch, done)
         try:
             for batch in self._batches(epoch, done, count):
-                earlier, report = report, self._step(batch, tf.constant(self._asked_to_stop))
+                earlier, report = report, self._step(batch, tf.constant(self._stop_requested))
                 if earlier is not None:
                     stop = self._read(step, earlier, bar) > 0
                 step += 1
                 self.seconds = before + time.monotonic() - started
-                if step < last and (stop or self._due(step)):
+                if step < last and (stop or self._is_save_step(step)):
                     self._read(step, report, bar, images=0)
                     self._save()
                     if stop:
@@ -135,19 +138,19 @@ class Loop:
         finally:
             bar.close()
 
-    def _due(self, step: int) -> bool:
+    def _is_save_step(self, step: int) -> bool:
         return bool(self.config.run.save_every) and step % self.config.run.save_every == 0
 
     def _read(self, step: int, report, bar: Bar, images: int | None = None) -> float:
-        """Shows what a step reported, raises where a loss is not finite; above 0 where someone asked to stop."""
+        """Show a step's report; return a number above 0 if a stop was requested. Raises UserError for a loss not finite."""
         values = report.numpy()
         self._check(step, values[: self.model.splits])
-        shown = {"loss": float(values[:-2].sum()), "ensemble": float(values[-2])}
-        bar.advance(self.batch_size if images is None else images, shown)
+        progress = {"loss": float(values[:-2].sum()), "ensemble": float(values[-2])}
+        bar.advance(self.batch_size if images is None else images, progress)
         return float(values[-1])
 
     def _stop_signal(self) -> int:
-        return int(self._asked_to_stop) or signal.SIGTERM  # 0 where another machine was asked
+        return int(self._stop_requested) or signal.SIGTERM  # 0: another machine got the signal
 
     def _bar(self, epoch: int, done: int) -> Bar:
         title = f"epoch {epoch + 1}/{self.config.optimisation.epochs}"
@@ -170,7 +173,7 @@ class Loop:
         return self.devices.distribute(lambda: training_batches(self.train, indices, self._windows(epoch)))
 
     def _windows(self, epoch: int):
-        """Where the views of an epoch look in whole pictures, and when in films; None where none does."""
+        """Return a function that gives each view's window in an image, and time in a film; None if views have none."""
         if not (self.model.views.zooms or self.train.videos):
             return None
         return lambda index, sizes: self._places(index, sizes, tf.constant(epoch, tf.int64))
@@ -179,9 +182,9 @@ class Loop:
         bad = [s for s, loss in enumerate(losses) if not np.isfinite(loss)]
         if bad:
             saved = self.checkpoints.steps()
-            kept = f"the checkpoint of step {saved[0]} is intact" if saved else "no checkpoint was written yet"
+            state = f"the checkpoint of step {saved[0]} is intact" if saved else "no checkpoint was written yet"
             raise UserError(
-                f"the loss of branch {', '.join(map(str, bad))} is not finite at step {step}; {kept}: "
+                f"the loss of branch {', '.join(map(str, bad))} is not finite at step {step}; {state}: "
                 "try a lower --lr, a longer --warmup_epochs or --clip_norm, in another --workdir"
             )
 
@@ -196,8 +199,8 @@ class Loop:
         self.rows = [*self.rows, row]
         self.epochs_done = epoch + 1
         self._save()
-        if self.journal:
-            self.journal.add(row)
+        if self.metrics_log:
+            self.metrics_log.add(row)
         self.say(epoch_line(row, self.config.optimisation.epochs))
 
     def _row(self, epoch: int) -> dict[str, Any]:
@@ -215,15 +218,15 @@ class Loop:
             return row
         name = self.config.run.select
         row[name] = self._evaluate(self.select)
-        self._keep_if_best(epoch, row[name], chosen=not self.config.optimisation.evaluate_ema)
+        self._save_if_best(epoch, row[name], chosen=not self.config.optimisation.evaluate_ema)
         if self.config.optimisation.ema:
             with averaged(self.model, self._recalibration_batches()):
                 row[f"{name}_ema"] = self._evaluate(self.select)
-                self._keep_if_best(epoch, row[f"{name}_ema"], chosen=self.config.optimisation.evaluate_ema)
+                self._save_if_best(epoch, row[f"{name}_ema"], chosen=self.config.optimisation.evaluate_ema)
         return row
 
     def _evaluated(self, epoch: int) -> bool:
-        """Return whether --evaluate_every evaluates this epoch; the last one that will be finished always is."""
+        """Return whether this epoch is evaluated: every --evaluate_every epochs, and the last complete one."""
         last = self.total_steps // self.steps_per_epoch - 1
         return (epoch + 1) % self.config.run.evaluate_every == 0 or epoch == last
 
@@ -231,8 +234,8 @@ class Loop:
         size = min(self.batch_size, self.train.size)
         return evaluation_batches(self.train, size).take(RECALIBRATION_BATCHES)
 
-    def _keep_if_best(self, epoch: int, found: dict[str, Any], chosen: bool) -> None:
-        score = found[self.model.scores.judged]
+    def _save_if_best(self, epoch: int, scores: dict[str, Any], chosen: bool) -> None:
+        score = scores[self.model.scores.best_by]
         if not chosen or (self.best and score <= self.best["score"]):
             return
         weights = "ema" if self.config.optimisation.evaluate_ema else "raw"
@@ -240,9 +243,9 @@ class Loop:
         self.checkpoints.save_best(self.model, self.best)
 
     def _show_views(self, epoch: int) -> None:
-        if not self.journal or epoch:
+        if not self.metrics_log or epoch:
             return
-        first = np.arange(min(PICTURES, self.train.size))[None, None]
+        first = np.arange(min(VIEWED_IMAGES, self.train.size))[None, None]
         batch = next(iter(training_batches(self.train, first, self._windows(epoch))))
         views = self.model.views(batch["image"], batch["index"], tf.constant(epoch, tf.int64), "window" in batch)
-        self.journal.show_views([view.numpy() for view in views], epoch)
+        self.metrics_log.show_views([view.numpy() for view in views], epoch)

@@ -1,4 +1,4 @@
-"""metrics.jsonl, one object an epoch, and TensorBoard drawn from it."""
+"""Metrics of a run: metrics.jsonl, with one object for each epoch, and the same in TensorBoard."""
 
 import contextlib
 import json
@@ -12,11 +12,14 @@ import numpy as np
 
 from dico_tf.files import atomic
 
-PICTURES = 8
+VIEWED_IMAGES = 8  # images whose views are shown in TensorBoard
 
 
-class Journal:
-    """Starts from the rows of the checkpoint, so that a continued run has each epoch once."""
+class MetricsLog:
+    """Writes metrics.jsonl and TensorBoard.
+
+    It starts with the rows of the checkpoint and drops later ones, so that a continued run has each epoch once.
+    """
 
     def __init__(self, workdir: Path, rows: list[dict[str, Any]]):
         self._path, self._events = workdir / "metrics.jsonl", workdir / "tensorboard"
@@ -28,6 +31,7 @@ class Journal:
             self._draw(row)
 
     def add(self, row: dict[str, Any]) -> None:
+        """Write the metrics of one epoch."""
         self.rows.append(row)
         self._write()
         self._draw(row)
@@ -36,18 +40,19 @@ class Journal:
         atomic.write_text(self._path, "".join(json.dumps(row) + "\n" for row in self.rows))
 
     def show_views(self, views: list[np.ndarray], epoch: int) -> None:
-        """What each branch sees of the same first images: a row a branch, S times [B, H, W, 3] in 0..255.
+        """Write views of the first images to TensorBoard, one row for each branch.
 
-        Of clips [B, T, H, W, 3] the frames of the first.
+        Args:
+            views: S times [B, H, W, 3] in 0..255, or clips [B, T, H, W, 3], of which the first is shown.
         """
         views = [view[0] if view.ndim == 5 else view for view in views]
-        rows = [np.concatenate(list(view[:PICTURES]), axis=1) for view in views]
+        rows = [np.concatenate(list(view[:VIEWED_IMAGES]), axis=1) for view in views]
         sheet = np.clip(np.concatenate(rows, axis=0), 0, 255).astype(np.uint8)
         with self._board() as tf:
             tf.summary.image("views", sheet[None], step=epoch)
 
     def close(self) -> None:
-        """Close TensorBoard's file. An error is ignored: everything in it was flushed when it was drawn."""
+        """Close TensorBoard's file. Errors are ignored: everything was flushed when it was written."""
         import tensorflow as tf
 
         if self._writer is not None:
@@ -56,7 +61,7 @@ class Journal:
 
     @contextlib.contextmanager
     def _board(self) -> Iterator[ModuleType]:
-        """Draw to TensorBoard in this block, by the module it yields, and flush."""
+        """Let the block write to TensorBoard, with the TensorFlow module that is yielded; then flush."""
         import tensorflow as tf
 
         with atomic.refusals("workdir", self._path.parent):
@@ -73,7 +78,7 @@ class Journal:
 
 
 def scalars(row: dict[str, Any], prefix: str = "") -> dict[str, float]:
-    """{"branch_accuracy": [a, b]} -> {"branch_accuracy/0": a, "branch_accuracy/1": b}; nested the same way."""
+    """Flatten a row: {"branch_accuracy": [a, b]} -> {"branch_accuracy/0": a, "branch_accuracy/1": b}."""
     flat = {}
     for name, value in row.items():
         if isinstance(value, list):

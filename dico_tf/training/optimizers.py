@@ -1,4 +1,4 @@
-"""The optimizers of the recipes."""
+"""Optimizers: SGD, AdamW and LAMB as the recipes use them."""
 
 import keras
 
@@ -11,9 +11,9 @@ from dico_tf.training.schedules import Schedule
 
 @keras.saving.register_keras_serializable("dico_tf")
 class SGD(keras.optimizers.SGD):
-    """v = m v + g; w -= lr (g + m v) with Nesterov, w -= lr v without.
+    """SGD with momentum m: v = m v + g, then w -= lr (g + m v) with Nesterov, w -= lr v without.
 
-    Keras folds lr into v, which is another path whenever lr changes. L2 comes with the gradient.
+    Keras' SGD includes lr in v, which differs whenever lr changes. Weight decay is part of the gradient.
     """
 
     def update_step(self, gradient, variable, learning_rate):
@@ -30,15 +30,16 @@ class SGD(keras.optimizers.SGD):
 
 @keras.saving.register_keras_serializable("dico_tf")
 class AdamW(keras.optimizers.AdamW):
-    """Keras', with the decay of kernels alone; what is left out follows from the variables, so a saved one knows it."""
+    """Keras' AdamW, which decays only variables for which `decays` is true."""
 
     def build(self, variables):
         if not self.built:
-            self.exclude_from_weight_decay([v for v in variables if not decays(v)])  # before build, or it is ignored
+            self.exclude_from_weight_decay([v for v in variables if not decays(v)])  # must come before build
         super().build(variables)
 
 
 def schedule(options: OptimisationOptions, steps_per_epoch: int) -> Schedule:
+    """Return the learning rate schedule of a run's settings."""
     return Schedule(
         options.schedule,
         options.lr,
@@ -56,7 +57,11 @@ def schedule(options: OptimisationOptions, steps_per_epoch: int) -> Schedule:
 def optimizer(
     options: OptimisationOptions, steps_per_epoch: int, weight_decay: float, variables: list, networks: int = 1
 ):
-    """Built on the variables of S equal networks; weight_decay is a branch's, and used here only where decoupled."""
+    """Return the optimizer of a run's settings, built for the variables of `networks` equal networks.
+
+    Args:
+        weight_decay: of a branch; SGD ignores it, since its decay is part of the gradient.
+    """
     rate = schedule(options, steps_per_epoch)
     average = {"use_ema": True, "ema_momentum": options.ema} if options.ema else {}
     if options.optimizer == "adamw":

@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on."""
+"""Progress bar of an epoch, and the line printed after each epoch."""
 
 import sys
 from typing import Any
@@ -7,10 +7,10 @@ from tqdm import tqdm
 
 
 class Bar:
-    """Images, or what else is counted, done of this epoch, how many a second and time left, on standard error."""
+    """Progress bar on standard error: images done (or another `unit`), images per second, and time left."""
 
     def __init__(self, title: str, images: int, done: int = 0, unit: str = "img"):
-        pause = 0.5 if sys.stderr.isatty() else 30.0  # a log file wants few lines
+        pause = 0.5 if sys.stderr.isatty() else 30.0  # few lines for a log file
         self._bar = tqdm(
             total=images,
             initial=done,
@@ -22,8 +22,9 @@ class Bar:
             delay=pause,
         )
 
-    def advance(self, images: int, shown: dict[str, float]) -> None:
-        self._bar.set_postfix({name: f"{value:.4g}" for name, value in shown.items()}, refresh=False)
+    def advance(self, images: int, values: dict[str, float]) -> None:
+        """Advance by so many images and show these values beside the bar."""
+        self._bar.set_postfix({name: f"{value:.4g}" for name, value in values.items()}, refresh=False)
         self._bar.update(images)
 
     def close(self) -> None:
@@ -35,6 +36,7 @@ def percents(values: list[float]) -> str:
 
 
 def scores(row: dict[str, Any]) -> str:
+    """Return the scores of branches and ensemble as text, in percent."""
     name = "miou" if "ensemble_miou" in row else "accuracy"
     together = row[f"ensemble_{name}"]
     text = f"branches {percents(row[f'branch_{name}'])}"
@@ -43,6 +45,7 @@ def scores(row: dict[str, Any]) -> str:
 
 
 def epoch_line(row: dict[str, Any], epochs: int) -> str:
+    """Return the line that is printed after an epoch."""
     parts = [
         f"epoch {row['epoch'] + 1}/{epochs}",
         f"lr {row['lr']:.4g}",

@@ -1,4 +1,4 @@
-"""Training from a Config: claim the folder, assemble, loop, say what it bought."""
+"""Train or continue a run from its Config."""
 
 import logging
 import time
@@ -28,21 +28,24 @@ from dico_tf.views.policies import parse_all
 
 
 def splits(config: Config, source: Source) -> dict[str, Split]:
-    """train and, where there are such images, validation and test; calibration and test never meet."""
-    found = dict(source.splits)
-    if "train" not in found:
+    """Return the splits train, validation and test, as far as the source has images for them.
+
+    Validation images are set aside from train if there is no val split; they never come from test.
+    """
+    parts = dict(source.splits)
+    if "train" not in parts:
         raise UserError(
-            f"{source.name} has no images to train with: a table of labels needs a column split with train, val or test"
+            f"{source.name} has no training images: a table of labels needs a column `split` with train, val or test"
         )
-    if "val" in found:
-        found["validation"] = found.pop("val")
+    if "val" in parts:
+        parts["validation"] = parts.pop("val")
     elif config.data.validation:
-        found["train"], found["validation"] = carve(found["train"], config.data.validation, config.run.seed)
-    return {name: split for name, split in found.items() if split is not None}
+        parts["train"], parts["validation"] = carve(parts["train"], config.data.validation, config.run.seed)
+    return {name: split for name, split in parts.items() if split is not None}
 
 
 def _needed_space(model, config: Config) -> int:
-    """Checkpoints being kept and written, and the best: weights, momenta and averages."""
+    """Return the bytes of all checkpoints of a run: those kept, the one being written, and the best."""
     weights, progress = variables.size(variables.weights(model)), variables.size(variables.progress(model))
     return (config.run.keep + 1) * (weights + progress) + 2 * weights
 
@@ -61,15 +64,15 @@ def _build(config: Config, place: Devices, data: dict[str, Any], reference: Any,
 
 
 def _check_division(network: NetworkOptions) -> None:
-    """Says what cannot be before data are read; a budget is searched when the image size is known."""
+    """Raise UserError for an unpublished division, before the data are read."""
     if network.model in PRESETS and network.division == "published":
         PRESETS[network.model].divided(network.splits)
 
 
 def _reference(config: Config, folder: Path, known: bool) -> str | dict[str, Any]:
-    """What finds the network: a run that continues keeps its own, though the file it came from be gone."""
-    kept = read_of_run(folder / "config.json").get("network") if known else None
-    return kept or find(config.network.model).reference
+    """Return the network's reference. A continued run has its own, so that the original file may be gone."""
+    saved = read_of_run(folder / "config.json").get("network") if known else None
+    return saved or find(config.network.model).reference
 
 
 OpenTeacher = Callable[[Config, Source, Split, Callable[[str], None]], Any]
@@ -78,15 +81,17 @@ OpenTeacher = Callable[[Config, Source, Split, Callable[[str], None]], Any]
 def train(
     config: Config, flags_text: str, say: Callable[[str], None], open_teacher: OpenTeacher | None = None
 ) -> dict[str, Any]:
-    """Train or continue a run; return its summary, which is also in summary.json.
+    """Train or continue a run. Return the content of summary.json.
 
     Args:
+        flags_text: content of run.flags.
+        say: prints a line.
         open_teacher: returns the model that --teacher names, with its `checksum`; see `DiCo.learn_from`.
 
     Raises:
         Stopped: after a signal.
     """
-    asked = build.wanted(config)
+    data_options = build.data_options(config)
     _check_division(config.network)
     parse_all(config.views.views, config.network.splits, config.data.task)
     folder = Path(config.run.workdir) if config.run.workdir else workdir.default(config)
@@ -95,7 +100,7 @@ def train(
     share(config.optimisation.batch_size, place)
     claim = workdir.Claim(folder) if place.chief else None
     try:
-        return _train(config, asked, flags_text, say, folder, place, open_teacher)
+        return _train(config, data_options, flags_text, say, folder, place, open_teacher)
     finally:
         if claim:
             claim.release()
@@ -103,7 +108,7 @@ def train(
 
 def _train(
     config: Config,
-    asked: Data,
+    data_options: Data,
     flags_text: str,
     say: Callable[[str], None],
     folder: Path,
@@ -112,7 +117,7 @@ def _train(
 ) -> dict[str, Any]:
     known = workdir.check_same(folder, config)
     reference = _reference(config, folder, known)
-    source = sources.load(asked, config.run.seed)
+    source = sources.load(data_options, config.run.seed)
     parts = splits(config, source)
     _check_sizes(config, source, parts)
     data, teacher = build.facts(source), None
@@ -124,7 +129,7 @@ def _train(
         data["teacher"] = teacher.checksum
     if known:
         _check_unchanged(folder, data)
-    del source  # or what was carved would be in memory twice, as long as the run lasts
+    del source  # otherwise the images set aside would stay in memory twice
     model = _build(config, place, data, reference, parts["train"].size // config.optimisation.batch_size)
     if teacher:
         model.learn_from(teacher)
@@ -135,16 +140,16 @@ def _train(
     loop.resume()
     if not loop.step and config.run.init_from:
         _say_carried(build.start_from(model, config.run.init_from), config.run.init_from, say)
-    if place.chief:  # of a run that continues, too: what is free may have changed
+    if place.chief:  # also when a run continues: some settings may change
         json_files.write(folder / "config.json", workdir.describe(config, data, reference))
         atomic.write_text(folder / "run.flags", flags_text)
-    say(_opening(config, folder, place, parts))
+    say(_first_line(config, folder, place, parts))
     return _loop_and_sum_up(config, loop, folder, place, data)
 
 
 def _check_sizes(config: Config, source: Source, parts: dict[str, Split]) -> None:
     if config.run.select not in parts:
-        raise UserError(f"--select={config.run.select}: {source.name} has no such images; it has {', '.join(parts)}")
+        raise UserError(f"--select={config.run.select}: {source.name} has no such split; it has {', '.join(parts)}")
     if parts["train"].size < config.optimisation.batch_size:
         raise UserError(
             f"--batch_size={config.optimisation.batch_size} is more than the {parts['train'].size} training images"
@@ -152,13 +157,13 @@ def _check_sizes(config: Config, source: Source, parts: dict[str, Split]) -> Non
 
 
 def _say_carried(carried: Any, origin: str, say: Callable[[str], None]) -> None:
-    remarks = {"fresh": carried.fresh, "never run and left out": carried.unused}
+    remarks = {"new": carried.fresh, "not used": carried.unused}
     details = [f"{what}: {_listed(names)}" for what, names in remarks.items() if names]
     say(", ".join([f"weights from {origin}", *details]))
 
 
 def _listed(names: list[str]) -> str:
-    """All of a few; of more how many, and the layers they begin and end with."""
+    """Return a few names in full; of more, their number and the first and last."""
     return ", ".join(names) if len(names) <= 8 else f"{len(names)} variables, {names[0]} to {names[-1]}"
 
 
@@ -176,27 +181,27 @@ def _loop_and_sum_up(config: Config, loop: Loop, folder: Path, place: Devices, d
     except BaseException as error:  # a signal, too
         try:
             summarize("failed" if isinstance(error, UserError) else "stopped")
-        except UserError as second:  # never in the place of the error that ended the training
+        except UserError as second:  # must not replace the error that ended the training
             logging.getLogger(__name__).warning("%s", second)
         raise
     return {**summarize("finished"), "workdir": str(folder), "chief": place.chief}
 
 
 def _check_unchanged(folder: Path, data: dict[str, Any]) -> None:
-    """Raise UserError where a run's images or teacher are not those it was begun with."""
+    """Raise UserError if the images or the teacher changed since the run was started."""
     before = read_of_run(folder / "config.json")["data"]
     if before["fingerprint"] != data["fingerprint"]:
         raise UserError(
-            f"the images of {data['name']} changed since --workdir={folder} was begun: give another --workdir"
+            f"the images of {data['name']} changed since --workdir={folder} was started: give another --workdir"
         )
     if before.get("teacher") != data.get("teacher"):
         raise UserError(
-            f"--teacher is another model, or has other weights, than when --workdir={folder} was begun: give that "
-            "model, or another --workdir"
+            f"--teacher is another model, or has other weights, than when --workdir={folder} was started: give the "
+            "same model, or another --workdir"
         )
 
 
-def _opening(config: Config, folder: Path, place: Devices, parts: dict[str, Split]) -> str:
+def _first_line(config: Config, folder: Path, place: Devices, parts: dict[str, Split]) -> str:
     counts = ", ".join(f"{part.size} {name}" for name, part in parts.items())
     replicas = place.strategy.num_replicas_in_sync
     each = f" of {config.cotraining.submodels} submodels" if "cosub" in config.cotraining.method else ""
@@ -212,8 +217,8 @@ def _summary(config: Config, loop: Loop, data: dict[str, Any], seconds: float, s
     best = next((row for row in loop.rows if loop.best and row["epoch"] == loop.best["epoch"]), None)
     select = config.run.select
     name = f"{select}_ema" if config.optimisation.evaluate_ema else select
-    judged = loop.model.scores.judged
-    final = best and {"branches": best[name][judged.replace("ensemble", "branch")], "ensemble": best[name][judged]}
+    score = loop.model.scores.best_by
+    final = best and {"branches": best[name][score.replace("ensemble", "branch")], "ensemble": best[name][score]}
     return {
         "model": config.network.model,
         "splits": config.network.splits,

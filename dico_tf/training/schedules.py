@@ -1,4 +1,4 @@
-"""Learning rates per step."""
+"""Learning rate schedules."""
 
 import keras
 from keras import ops
@@ -8,13 +8,16 @@ from keras import ops
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
     """Linear warm-up to `lr` over W epochs, then cosine, cosine_floor, step, constant or poly.
 
-    T <= W n: warmup_lr + (lr - warmup_lr) T / (W n), with n steps per epoch; then, for cosine,
-    max(lr (1 + cos(pi (T - W n) / ((E - W) n))) / 2, min_lr). W = -1 is the published "none" of the
-    1800-epoch runs: the cosine spans E + 1 epochs and starts one epoch in. Poly is
-    lr (1 - (T - W n) / ((E - W) n)) ^ power.
+    With step T, n steps per epoch and E epochs:
 
-    Cosine_floor is timm's, of the transformers' recipes: min_lr + (lr - min_lr) (1 + cos(pi T / (E n))) / 2 over all
-    epochs, of which the warm-up replaces the first. There it is constant within an epoch; here every step has its own.
+    warm-up, T <= W n: warmup_lr + (lr - warmup_lr) T / (W n)
+    cosine: max(lr (1 + cos(pi (T - W n) / ((E - W) n))) / 2, min_lr)
+    poly: lr (1 - (T - W n) / ((E - W) n)) ^ power
+    cosine_floor: min_lr + (lr - min_lr) (1 + cos(pi T / (E n))) / 2
+
+    W = -1 is the published "none" of the 1800-epoch runs: the cosine spans E + 1 epochs and starts at its second one.
+    Cosine_floor is the schedule of timm: the warm-up replaces its first epochs. In timm it is constant within an
+    epoch; here it changes with every step.
     """
 
     def __init__(
@@ -49,11 +52,13 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         if warmup <= 0:
             return after
         rising = self.warmup_lr + (self.lr - self.warmup_lr) * step / warmup
-        risen = step < warmup if self.shape == "cosine_floor" else step <= warmup  # at T = W n: the cosine's own
+        risen = (
+            step < warmup if self.shape == "cosine_floor" else step <= warmup
+        )  # at T = W n cosine_floor has its own value
         return ops.where(risen, rising, after)
 
     def _share(self, step):
-        """Of the steps after the warm-up, 0..1."""
+        """Return the share of the steps after the warm-up that is done, 0..1."""
         start = self.warmup_epochs * self.steps_per_epoch
         span = (self.epochs - self.warmup_epochs) * self.steps_per_epoch
         return ops.clip((step - start) / span, 0.0, 1.0)

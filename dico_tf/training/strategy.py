@@ -1,4 +1,4 @@
-"""The devices a run trains on; the same command runs everywhere."""
+"""The devices that a run trains on: one, several GPUs, or several machines."""
 
 import contextlib
 import dataclasses
@@ -14,7 +14,12 @@ from dico_tf.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Devices:
-    """`worker` of `workers` machines, each with the same number of replicas."""
+    """A distribution strategy, and the position of this machine.
+
+    Attributes:
+        workers: number of machines, each with the same number of replicas.
+        worker: number of this machine, from 0.
+    """
 
     strategy: tf.distribute.Strategy
     workers: int = 1
@@ -22,33 +27,32 @@ class Devices:
 
     @property
     def replicas(self) -> int:
-        """On this machine."""
+        """Number of replicas on this machine."""
         return self.strategy.num_replicas_in_sync // self.workers
 
     @property
     def chief(self) -> bool:
+        """True on the machine that writes files."""
         return self.worker == 0
 
     def distribute(self, make: Callable[[], tf.data.Dataset]):
-        """A data set whose elements go to this machine's replicas in turn."""
+        """Return the data set that `make` returns, whose elements go to the replicas of this machine in turn."""
         if self.strategy.num_replicas_in_sync == 1:
             return make()
         return self.strategy.distribute_datasets_from_function(lambda _: make())
 
 
 def share_threads(splits: int) -> bool:
-    """Give each branch a thread of its own. Return whether that was done.
+    """On CPUs, compute as many branches at once as there are cores, each in one thread. Return whether this is set.
 
-    On processors alone, as many branches at once as there are cores, each operation in one thread.
-
-    Only where branches are enough for all cores; measured on two, it is never slower and up to a sixth faster.
-    Left alone is what the user's environment says, and a process in which TensorFlow has begun already.
+    It needs at least as many branches as cores. On two cores it was never slower and up to a sixth faster. It is not
+    set if the user's environment sets threads, or if TensorFlow was used before in this process.
     """
     cores = image_decoding.cores()
-    asked = {"TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"} & os.environ.keys()
-    if splits < cores or cores == 1 or asked or tf.config.list_physical_devices("GPU"):
+    user_set = {"TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"} & os.environ.keys()
+    if splits < cores or cores == 1 or user_set or tf.config.list_physical_devices("GPU"):
         return False
-    with contextlib.suppress(RuntimeError):  # TensorFlow has begun
+    with contextlib.suppress(RuntimeError):  # TensorFlow was used before
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(cores)
         return True
@@ -56,32 +60,32 @@ def share_threads(splits: int) -> bool:
 
 
 def cluster() -> dict:
-    """TF_CONFIG, checked; {} without one or for one worker."""
+    """Return the checked TF_CONFIG; {} if it is missing or has one worker."""
     text = os.environ.get("TF_CONFIG", "")
     if not text.strip():
         return {}
     try:
-        found = json.loads(text)
-        workers = [*found["cluster"].get("chief", []), *found["cluster"]["worker"]]
-        found["task"]["type"], found["task"]["index"]
+        description = json.loads(text)
+        workers = [*description["cluster"].get("chief", []), *description["cluster"]["worker"]]
+        description["task"]["type"], description["task"]["index"]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"TF_CONFIG is not a cluster description ({error!r}): give "
             '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}'
         ) from None
-    return found if len(workers) > 1 else {}
+    return description if len(workers) > 1 else {}
 
 
 def devices(name: str) -> Devices:
-    """auto: several machines where TF_CONFIG names them, else all GPUs, else one device."""
-    found = cluster()
-    if name == "multi_worker" and not found:
+    """Return the devices for --strategy; auto: machines of TF_CONFIG if there are several, else all GPUs, else one."""
+    machines = cluster()
+    if name == "multi_worker" and not machines:
         raise UserError("--strategy=multi_worker needs TF_CONFIG to name at least two workers")
-    if name == "multi_worker" or (name == "auto" and found):
+    if name == "multi_worker" or (name == "auto" and machines):
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
-        task = found["task"]
-        index = task["index"] + (len(found["cluster"].get("chief", [])) if task["type"] == "worker" else 0)
-        workers = len(found["cluster"].get("chief", [])) + len(found["cluster"]["worker"])
+        task, chiefs = machines["task"], len(machines["cluster"].get("chief", []))
+        index = task["index"] + (chiefs if task["type"] == "worker" else 0)
+        workers = chiefs + len(machines["cluster"]["worker"])
         return Devices(strategy, workers=workers, worker=index)
     local = tf.config.list_logical_devices("GPU")
     if name == "mirrored":
@@ -93,7 +97,7 @@ def devices(name: str) -> Devices:
 
 
 def share(batch_size: int, devices: Devices) -> int:
-    """A replica's part of the batch."""
+    """Return the batch size of one replica. Raises UserError if the batch cannot be divided equally."""
     count = devices.strategy.num_replicas_in_sync
     if batch_size % count:
         raise UserError(f"--batch_size={batch_size} does not divide among {count} replicas: give a multiple of {count}")

@@ -1,4 +1,4 @@
-"""Every variable of a run under a stable name."""
+"""The variables of a run by stable names, for checkpoints."""
 
 import math
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from dico_tf.layers import keras_internals
 
 
 def weights(model) -> dict[str, Any]:
-    """Variables of the branches as branch_0/stem_conv/kernel: what is needed to answer."""
+    """Return all variables of the branches, named like branch_0/stem_conv/kernel."""
     named = {}
     for s, learner in enumerate(model.learners):
         for layer in learner.layers:
@@ -21,7 +21,7 @@ def weights(model) -> dict[str, Any]:
 
 
 def progress(model) -> dict[str, Any]:
-    """Counters, optimizer and running means: what is needed to go on."""
+    """Return what continuing a run needs besides the weights: counters, optimizer variables and running metrics."""
     named = {name: getattr(model, name) for name in ("epoch", "step", "seen")}
     for i, variable in enumerate(model.optimizer.variables):
         named[f"optimizer/{i}/{variable.name}"] = variable
@@ -32,7 +32,7 @@ def progress(model) -> dict[str, Any]:
 
 
 def averages(model) -> dict[str, Any]:
-    """The moving average of each trainable variable, under the names of `weights`."""
+    """Return the moving averages of the trainable variables, by the names of `weights`."""
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     names = {id(variable): name for name, variable in weights(model).items()}
     moving = keras_internals.moving_averages(optimizer)
@@ -40,26 +40,30 @@ def averages(model) -> dict[str, Any]:
 
 
 def values(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Return the values of named variables as arrays."""
     return {name: np.asarray(variable.numpy()) for name, variable in variables.items()}
 
 
 def size(variables: Mapping[str, Any]) -> int:
-    """Bytes, without reading a value."""
+    """Return the total size in bytes, without reading values."""
     return sum(math.prod(v.shape) * np.dtype(v.dtype).itemsize for v in variables.values())
 
 
 def assign(variables: Mapping[str, Any], arrays: Mapping[str, np.ndarray], origin: str) -> None:
-    """All or nothing: names and shapes are compared before the first assignment."""
+    """Assign arrays to variables of the same names and shapes.
+
+    Raises UserError before the first assignment if any name or shape differs; `origin` names the arrays in it.
+    """
     missing = sorted(set(variables) - set(arrays))
-    foreign = sorted(set(arrays) - set(variables))
+    unknown = sorted(set(arrays) - set(variables))
     shapes = [
-        f"{name} is {arrays[name].shape}, not {tuple(v.shape)}"
+        f"{name} is {arrays[name].shape}, expected {tuple(v.shape)}"
         for name, v in variables.items()
         if name in arrays and tuple(arrays[name].shape) != tuple(v.shape)
     ]
-    faults = [f"{n} is missing" for n in missing] + [f"{n} is foreign" for n in foreign] + shapes
+    faults = [f"{n} is missing" for n in missing] + [f"{n} is unknown" for n in unknown] + shapes
     if faults:
         more = f" (and {len(faults) - 3} more)" if len(faults) > 3 else ""
-        raise UserError(f"{origin} is of another network: {'; '.join(faults[:3])}{more}")
+        raise UserError(f"{origin} belongs to another network: {'; '.join(faults[:3])}{more}")
     for name, variable in variables.items():
         variable.assign(arrays[name])

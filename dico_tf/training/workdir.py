@@ -1,4 +1,4 @@
-"""The folder of a run: who may train in it, and what it says about itself."""
+"""The folder of a run: its lock, its config.json, and checks before training."""
 
 import hashlib
 import importlib.metadata
@@ -17,26 +17,27 @@ PACKAGES = ("tensorflow", "keras", "keras-cv", "tensorflow-datasets", "numpy")
 
 
 def default(config: Config) -> Path:
+    """Return the folder of a run without --workdir: runs/DATASET-MODEL-sSPLITS-seedSEED."""
     name = config.data.dataset.replace(":", "_").replace("/", "_")
     return Path("runs") / f"{name}-{Path(config.network.model).name}-s{config.network.splits}-seed{config.run.seed}"
 
 
 def run_identity(config: Config) -> str:
-    """Return a digest of the settings that make a run what it is; a continued run must have the same."""
+    """Return a digest of the settings that identify a run; a continued run must have the same."""
     return hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()
 
 
 def record(folder: str | Path) -> dict[str, Any]:
-    """What a run's folder says of its config and data; UserError where it holds no run."""
+    """Load a run's config.json. Raises UserError if the folder is not that of a run."""
     path = Path(folder) / "config.json"
-    found = read_of_run(path)
-    if not all(isinstance(found.get(part), dict) for part in ("config", "data")):
-        raise UserError(f"{path} says nothing of the run's config or data: it is damaged")
-    return found
+    content = read_of_run(path)
+    if not all(isinstance(content.get(part), dict) for part in ("config", "data")):
+        raise UserError(f"{path} has no config or data of the run: it is damaged")
+    return content
 
 
 class Claim:
-    """This process trains in the folder and no other does, until it ends."""
+    """Lock on a run's folder: only one process may train in it. The lock ends with `release` or with the process."""
 
     def __init__(self, folder: Path):
         try:
@@ -56,7 +57,7 @@ class Claim:
 
 
 def check_same(folder: Path, config: Config) -> bool:
-    """Whether the folder holds a run; UserError where it is a run of another config."""
+    """Return whether the folder contains a run. Raises UserError if that run has other settings."""
     path = folder / "config.json"
     if not path.exists():
         return False
@@ -65,13 +66,14 @@ def check_same(folder: Path, config: Config) -> bool:
     changed = [f"--{n} was {before[n]}, is {now[n]}" for n in before if n in fixed and before[n] != now[n]]
     if changed:
         raise UserError(
-            f"--workdir={folder} holds a run of another config ({'; '.join(changed)}): "
+            f"--workdir={folder} contains a run with other settings ({'; '.join(changed)}): "
             "give another --workdir, or the same flags to continue it"
         )
     return True
 
 
 def check_space(folder: Path, needed: int) -> None:
+    """Raise UserError if the disk has less than `needed` bytes free."""
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise UserError(
@@ -81,7 +83,7 @@ def check_space(folder: Path, needed: int) -> None:
 
 
 def describe(config: Config, data: dict[str, Any], network: str | dict[str, Any]) -> dict[str, Any]:
-    """config.json: what was asked for, of which data, which network it named, with which versions."""
+    """Return the content of config.json: settings, facts of the data, the network's reference, and versions."""
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     values = {n: list(v) if isinstance(v, tuple) else v for n, v in to_values(config).items()}
     return {"config": values, "data": data, "network": network, "versions": {"dico_tf": __version__, **versions}}

@@ -146,7 +146,7 @@ def test_a_saved_model_answers_without_its_teacher_and_asks_for_it_when_it_train
 
 
 def test_a_teacher_needs_the_method():
-    with pytest.raises(UserError, match="method='dico' has no teacher: give method='distill'"):
+    with pytest.raises(UserError, match="method='dico' does not use a teacher: give method='distill'"):
         DiCo("wrn_tiny", 2, classes=CLASSES, teacher=brightness)
     with pytest.raises(UserError, match=r"temperature=2\.0 is for method=distill"):
         DiCo("wrn_tiny", 2, classes=CLASSES, temperature=2.0)

@@ -280,14 +280,14 @@ def test_models_that_drop_nothing_have_no_submodels():
         submodels(rate=0.0)
     with pytest.raises(UserError, match=r"--drop_path=0.5: wrn_tiny drops no residual branches"):
         submodels(model="wrn_tiny")
-    with pytest.raises(UserError, match="branch_0 drops no residual branch"):
+    with pytest.raises(UserError, match="branch_0 drops no residual branches"):
         submodels(model="wrn_tiny", rate=-1)
     assert submodels(model="se_resnet_tiny", rate=0.2).train_step(batch())["submodels_apart"] >= 0
 
 
 @pytest.mark.parametrize(("name", "rate"), [("se_resnet_tiny", 0.5), ("wrn_tiny", -1), ("vit_tiny", 0.0)])
 def test_the_efficient_form_is_refused_where_nothing_can_be_left_uncomputed(name, rate):
-    with pytest.raises(UserError, match=f"drop_form='efficient': {name} drops no residual branch that could be left"):
+    with pytest.raises(UserError, match=f"drop_form='efficient': {name} has no residual branches that are dropped"):
         submodels(kind=DiCo, model=name, rate=rate, drop_form="efficient")
 
 

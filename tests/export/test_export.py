@@ -203,7 +203,7 @@ def _nan(folder):
 @pytest.mark.parametrize(
     ("harm", "said"),
     [
-        (lambda run: (run / "config.json").write_text('{"format": 1}'), "config.json says nothing of the run's config"),
+        (lambda run: (run / "config.json").write_text('{"format": 1}'), "config.json has no config or data of the run"),
         (lambda run: (run / "best/state.json").write_text('{"format": 1}'), "best/state.json lists no files"),
         (lambda run: (run / "best/weights.npz").write_bytes(b"PK"), "weights.npz is truncated or changed"),
         (lambda run: shutil.rmtree(run / "best"), "has no best/ yet"),

@@ -102,7 +102,7 @@ def test_a_run_must_be_named(script):
 
 
 def test_predict_needs_pictures_and_a_class_to_show():
-    assert mistake("predict.py", "--workdir=w").startswith("no picture given")
+    assert mistake("predict.py", "--workdir=w").startswith("expected images or folders")
     assert mistake("predict.py", "a.png", "--workdir=w", "--top=0") == "--top=0 must be at least 1"
 
 

@@ -52,7 +52,9 @@ def test_a_mistake_names_the_command_and_ends_with_status_2(dico):
     assert dico("trian") == (2, "", "dico: unknown verb 'trian'; did you mean train? (the verb comes first)\n")
     assert dico("train", "--splits=0")[::2] == (2, "dico train: --splits=0 must be at least 1\n")
     assert dico("serve", "worke")[2].startswith("dico serve: unknown verb 'worke'; did you mean worker?")
-    assert dico("predict", "--workdir=w")[2].startswith("dico predict: no picture given: dico predict --workdir=W")
+    assert dico("predict", "--workdir=w")[2].startswith(
+        "dico predict: expected images or folders: dico predict --workdir=W"
+    )
 
 
 def test_a_recipe_is_found_from_any_folder(dico):

@@ -98,9 +98,11 @@ def test_a_writer_killed_between_two_renames_loses_nothing(folder, monkeypatch):
 def test_nothing_is_assigned_where_one_array_does_not_fit():
     held = {name: Held(np.zeros_like(array)) for name, array in ARRAYS.items()}
     wrong = {**ARRAYS, "branch_0/dropout/seed": np.zeros(3, np.uint32)}
-    with pytest.raises(UserError, match=r"is of another network: branch_0/dropout/seed is \(3,\), not \(2,\)"):
+    with pytest.raises(
+        UserError, match=r"belongs to another network: branch_0/dropout/seed is \(3,\), expected \(2,\)"
+    ):
         variables.assign(held, wrong, "best")
-    with pytest.raises(UserError, match="stem_conv/kernel is missing; branch_1/x is foreign"):
+    with pytest.raises(UserError, match="stem_conv/kernel is missing; branch_1/x is unknown"):
         variables.assign(
             held, {"branch_0/dropout/seed": ARRAYS["branch_0/dropout/seed"], "branch_1/x": np.zeros(1)}, "best"
         )
@@ -110,12 +112,12 @@ def test_nothing_is_assigned_where_one_array_does_not_fit():
 
 
 def test_the_journal_starts_from_the_checkpoints_rows(tmp_path):
-    first = metrics_log.Journal(tmp_path, [])
+    first = metrics_log.MetricsLog(tmp_path, [])
     for epoch in range(3):
         first.add({"epoch": epoch, "loss": 1.0 / (epoch + 1), "branch_accuracy": [0.1, 0.2]})
     first.close()
     (tmp_path / "metrics.jsonl").open("a").write('{"epoch": 3, "lo')
-    again = metrics_log.Journal(tmp_path, first.rows[:2])
+    again = metrics_log.MetricsLog(tmp_path, first.rows[:2])
     again.add({"epoch": 2, "loss": 0.25, "branch_accuracy": [0.3, 0.4]})
     again.close()
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]

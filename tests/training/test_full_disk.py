@@ -6,7 +6,7 @@ import pytest
 
 from dico_tf.errors import UserError
 from dico_tf.training import loop
-from dico_tf.training.metrics_log import Journal
+from dico_tf.training.metrics_log import MetricsLog
 from tests.files.small_disk import small_disk
 
 RECIPE = [
@@ -36,8 +36,8 @@ def test_a_disk_that_fills_up_is_one_message_and_leaves_the_last_checkpoint(here
 
 def test_tensorboard_on_a_full_disk_is_one_message(tmp_path):
     with small_disk(tmp_path / "tensorboard") as fill:
-        journal = Journal(tmp_path, [])
+        metrics_log = MetricsLog(tmp_path, [])
         fill()
         with pytest.raises(UserError, match=r"cannot write .*: .*; what was saved before is intact: make room"):
-            journal.add({"epoch": 0, "loss": 1.0})
-        journal.close()
+            metrics_log.add({"epoch": 0, "loss": 1.0})
+        metrics_log.close()

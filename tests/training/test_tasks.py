@@ -8,7 +8,7 @@ from dico_tf import config
 from dico_tf.data.source import FEW, FOLDERS, SOURCES
 from dico_tf.errors import UserError
 from dico_tf.models.menu import PRESETS, check_task
-from dico_tf.training.build import TrainedRun, wanted
+from dico_tf.training.build import TrainedRun, data_options
 
 TASKS = next(field.metadata["choices"] for _, field in config.fields("data") if field.name == "task")
 
@@ -28,11 +28,11 @@ def test_a_network_of_another_task_is_refused_with_what_would_do(task):
     for learns, model in own.items():
         asked = config.from_values({"task": task, "model": model})
         if learns == task:
-            assert wanted(asked).task == task
+            assert data_options(asked).task == task
             continue
         said = f"--model={model} is for {learns} and --task={task}: give --task={learns}, or a model such as "
         with pytest.raises(UserError, match=said):
-            wanted(asked)
+            data_options(asked)
     if task != "classification":
         with pytest.raises(UserError, match=r"--model=mine\.keras is for classification"):
             check_task("mine.keras", task)

@@ -1,1 +1,1 @@
-"""Methods of co-training: each is a class in a file of its own, named in `dico_tf.config.METHODS`."""
+"""Methods of co-training: one class in each file, listed in `dico_tf.config.METHODS`."""

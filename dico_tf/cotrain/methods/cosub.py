@@ -1,4 +1,4 @@
-"""Submodels of one network, or of each branch, that teach each other (cosub, arXiv 2212.04884)."""
+"""Co-train submodels: networks with dropped residual branches that teach each other (cosub, arXiv 2212.04884)."""
 
 import keras
 import tensorflow as tf
@@ -11,15 +11,15 @@ from dico_tf.errors import UserError
 from dico_tf.layers.drops import DropPath
 from dico_tf.layers.stochastic_depth import Taken
 
-DROPPING = (Taken, DropPath)  # layers that leave residual branches out, for every row by itself
+DROPPING = (Taken, DropPath)  # layers that drop residual branches, separately for each row of a batch
 
 
 class Cosub(Dico):
-    """Methods `cosub` and `dico+cosub`: every view passes n times, each time without other residual branches.
+    """Methods `cosub` and `dico+cosub`: n copies of each view, for which different residual branches are dropped.
 
-    Row i of copy s is submodel s of image i: it learns the label and what the other submodels answer. The branches
-    agree on the mean of their submodels' logits, which is also what training metrics score. Evaluation, prediction
-    and export use the whole networks.
+    Copy s of image i passes through submodel s, which learns the label and the answers of the other submodels. The
+    agreement loss and the training metrics use the mean logits of a branch's submodels. Evaluation, prediction and
+    export use the full branches.
     """
 
     def __init__(self, settings: Settings, labels: LabelLoss):
@@ -38,8 +38,8 @@ class Cosub(Dico):
         for branch in branches:
             if not any(isinstance(layer, DROPPING) and layer.rate > 0 for layer in branch.layers):
                 raise UserError(
-                    f"{branch.name} drops no residual branch, so that its submodels would all be the same: give "
-                    "drop_path above 0 (--drop_path), or a model that has it"
+                    f"{branch.name} drops no residual branches, so that all its submodels would be the same: give "
+                    "drop_path (--drop_path) above 0, or a model with a drop rate"
                 )
 
     def own(self, task: Task, logits, goal, truth: Truth, branch: int):
@@ -47,7 +47,7 @@ class Cosub(Dico):
         return tf.reduce_mean(label, axis=1), total
 
     def observe(self, task: Task, logits, truth: Truth) -> None:
-        """Record the mean of |p_s - p_t| over classes and neighbouring submodels; two are each other's neighbours."""
+        """Record how far submodels are apart: the mean of |p_s - p_t| over classes and neighbouring submodels s, t."""
         for s in range(logits.shape[1]):
             answers = self.labels.kind.answer(tf.cast(logits[:, s], tf.float32))
             distance = tf.reduce_mean(tf.abs(answers - tf.roll(answers, 1, axis=1)), axis=(1, -1))

@@ -1,4 +1,4 @@
-"""Branches that learn the labels and agree with each other (Divide and Co-training, arXiv 2011.14660)."""
+"""Co-train branches with an agreement loss (Divide and Co-training, arXiv 2011.14660)."""
 
 from typing import NamedTuple
 
@@ -20,9 +20,9 @@ class Terms(NamedTuple):
 
 
 class Dico:
-    """Method `dico`, and the base of the others: total = sum_s own_s + weight(epoch) * agreement of the branches.
+    """Method `dico`, and base class of the other methods: total = sum_s own_s + weight(epoch) * agreement.
 
-    Another method overrides `copies`, how often each branch sees a view in a batch, and `own`, what a branch learns.
+    Another method overrides `own`, the loss of one branch, and perhaps `copies` and `teach`.
     """
 
     def __init__(self, settings: Settings, labels: LabelLoss):
@@ -32,40 +32,40 @@ class Dico:
 
     @property
     def copies(self) -> int:
-        """Rows of a view in one pass of a branch."""
+        """Number of copies of each view that a branch sees at once."""
         return 1
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
-        """Running metrics that only this method has."""
+        """Running metrics of this method."""
         return []
 
     def check(self, branches: list[keras.Model]) -> None:
-        """Raise UserError where the branches cannot be trained by this method."""
+        """Raise UserError if this method cannot train the branches."""
 
     def teach(self, views: list, batch: Batch) -> list:
-        """Return further targets [B, ..., C] for each view, mixed as the labels are; () where there are none."""
+        """Return additional targets [B, ..., C] for each view, or (). They are mixed like the labels."""
         return [()] * len(views)
 
     def own(self, task: Task, logits, goal, truth: Truth, branch: int):
-        """Return a branch's loss on the labels and what it learns in all, [B, ...] each.
+        """Return a branch's loss on the labels, which is reported, and its full loss, [B, ...] each.
 
         Args:
             logits: [B, n, ..., C], of n copies of each view.
-            goal: [B, ..., C], the labels as `LabelLoss.goal` gives them.
-            truth: everything the task knows of the batch.
+            goal: [B, ..., C], the labels after `LabelLoss.goal`.
+            truth: labels and additional targets of the batch, as the task made them.
         """
         loss = self.labels.loss(logits[:, 0], goal)
         return loss, loss
 
     def answers(self, logits):
-        """Return the branches' answers [B, S, ..., C] from logits [B, S, n, ..., C]: the mean over the copies."""
+        """Return the mean over copies: logits [B, S, n, ..., C] -> [B, S, ..., C]."""
         if logits.shape[2] == 1:
             return logits[:, :, 0]
         return tf.reduce_mean(tf.cast(logits, tf.float32), axis=2)
 
     def terms(self, task: Task, logits, truth: Truth, epoch) -> Terms:
-        """Return the loss of logits [B, S, n, ..., C], at the size of the labels."""
+        """Return the losses of logits [B, S, n, ..., C], which have the size of the labels."""
         goals = [self.labels.goal(target) for target in task.targets(truth)]
         parts = [self.own(task, logits[:, s], goal, truth, s) for s, goal in enumerate(goals)]
         losses = tf.stack([task.mean(label, truth) for label, _ in parts], axis=1)
@@ -74,8 +74,8 @@ class Dico:
         return Terms(losses, agreement, own + self.agreement.weight(epoch) * agreement)
 
     def observe(self, task: Task, logits, truth: Truth) -> None:
-        """Update `metrics` with logits [B, S, n, ..., C] of a training step."""
+        """Update `metrics` with the logits [B, S, n, ..., C] of a training step."""
 
     def results(self) -> dict[str, float]:
-        """Return the metrics that were updated, under the keys of metrics.jsonl."""
+        """Return the values of updated `metrics` by their keys in metrics.jsonl."""
         return {metric.name: float(metric.result()) for metric in self.metrics if float(metric.count) > 0}

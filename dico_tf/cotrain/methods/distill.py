@@ -1,4 +1,4 @@
-"""Branches that also learn the softened answers of a trained model (knowledge distillation, arXiv 1503.02531)."""
+"""Co-train branches that also learn from a trained model (knowledge distillation, arXiv 1503.02531)."""
 
 from collections.abc import Callable
 
@@ -17,13 +17,13 @@ Teacher = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # images [B, H, W, 3] of 
 class Distill(Dico):
     """Method `distill`: own_s = w l(z_s, y) + (1 - w) T^2 KL(teacher at T || branch s at T); w is `label_weight`.
 
-    The teacher answers each branch's view, or with `teacher_views="clean"` the unchanged image. Mixed images have the
-    teacher's answers mixed as their labels are.
+    The teacher sees each branch's view, or the unchanged image if `teacher_views="clean"`. For mixed images its answers
+    are mixed like the labels.
     """
 
     def __init__(self, settings: Settings, labels: LabelLoss):
         super().__init__(settings, labels)
-        self.teacher: Teacher | None = None  # set before training; a saved model has none
+        self.teacher: Teacher | None = None  # set before training; it is not saved
 
     def teach(self, views: list, batch: Batch) -> list:
         if self.teacher is None:
@@ -33,7 +33,7 @@ class Distill(Dico):
             )
         images = [batch.image] * len(views) if self.settings.teacher_views == "clean" else views
         answers = {}
-        for image in images:  # one view may stand for several branches, and is answered once
+        for image in images:  # branches may share a view; the teacher answers it once
             if id(image) not in answers:
                 logits = tf.cast(self.teacher(image, batch.index), tf.float32)
                 answers[id(image)] = tf.stop_gradient(tf.nn.softmax(logits / self.settings.temperature))

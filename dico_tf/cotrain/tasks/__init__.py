@@ -1,1 +1,1 @@
-"""Tasks that networks learn: each is a class in a file of its own, named in `dico_tf.config.TASKS`."""
+"""Tasks: one class in each file, listed in `dico_tf.config.TASKS`."""

@@ -1,4 +1,4 @@
-"""One class for each image or video clip."""
+"""Classification of images and video clips."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from dico_tf.cotrain.batch import Batch, unpack
 from dico_tf.cotrain.scores import Scores
-from dico_tf.cotrain.tasks.task import Branch, Task, Truth
+from dico_tf.cotrain.tasks.task import BranchNetworks, Task, Truth
 from dico_tf.errors import UserError
 from dico_tf.layers.image import Normalisation
 from dico_tf.views.mixing import Mixing
@@ -15,7 +15,7 @@ from dico_tf.views.views import Views
 
 
 class Classification(Task):
-    """Logits [B, S, C] from images [B, H, W, 3] or clips [B, T, H, W, 3], with mixup and CutMix."""
+    """Tasks `classification` and `video`: logits [B, S, C] from images [B, H, W, 3] or clips [B, T, H, W, 3]."""
 
     def __init__(self, settings, network):
         super().__init__(settings, network)
@@ -33,18 +33,18 @@ class Classification(Task):
     def make_scores(self) -> Scores:
         return Scores(self.settings.splits, self.settings.average)
 
-    def build(self, network: Any, normalisation: Normalisation) -> Branch:
-        return Branch(network.build(self.settings.image_size, self.settings.classes, normalisation))
+    def build(self, network: Any, normalisation: Normalisation) -> BranchNetworks:
+        return BranchNetworks(network.build(self.settings.image_size, self.settings.classes, normalisation))
 
     def unpack(self, data: Any) -> Batch:
         return unpack(data)
 
     def inputs(self, batch: Batch, epoch: Any, step: Any, teach: Callable) -> tuple[list[tf.Tensor], Truth]:
-        """Branches that learn together share one draw of mixing; independent ones have a draw each."""
+        """Make views and targets. All branches share one draw of mixup and CutMix, unless they are independent."""
         if self.settings.training == "independent":
             return self._independent(batch, epoch, step, teach)
         if not batch.shared:
-            raise UserError("a batch with an order per branch has nothing to agree on: give training='independent'")
+            raise UserError("agreement needs the same images for all branches: give training='independent'")
         views = self.views(batch.image, batch.index, epoch, batch.cut)
         label = tf.one_hot(batch.label, self.settings.classes)
         views, (label, taught) = self.mixing(views, (label, teach(views, batch)), step)

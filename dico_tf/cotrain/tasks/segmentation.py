@@ -1,4 +1,4 @@
-"""One class for each pixel, learned on crops that all branches share."""
+"""Segmentation: one class for each pixel, learned on crops that all branches share."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +10,7 @@ import tensorflow as tf
 from dico_tf.cotrain import segmentation_losses as pixels
 from dico_tf.cotrain.batch import Batch
 from dico_tf.cotrain.sliding_inference import Windowed
-from dico_tf.cotrain.tasks.task import Branch, Task, Truth
+from dico_tf.cotrain.tasks.task import BranchNetworks, Task, Truth
 from dico_tf.data.masks import VOID
 from dico_tf.errors import UserError
 from dico_tf.layers.image import Normalisation
@@ -18,11 +18,10 @@ from dico_tf.views.segmentation_views import SegmentationViews
 
 
 class Segmentation(Task):
-    """Logits [B, S, h, w, C] at the output stride from images [B, H, W, 3] of any size; masks are [B, H, W].
+    """Task `segmentation`: logits [B, S, h, w, C] at the output stride; masks are [B, H, W].
 
-    What lies outside of an image or has no class is neither learned nor scored, so nothing is gained by agreeing on
-    it, and all terms of the loss keep their proportion whatever share of an image is void. Networks that are built
-    for one size see crops of it in training, and larger images window by window.
+    Void pixels and pixels outside of the image are left out of every loss and score. Networks built for one image size
+    are trained on crops of that size and applied to larger images window by window.
     """
 
     def __init__(self, settings, network):
@@ -40,25 +39,27 @@ class Segmentation(Task):
     def make_scores(self) -> pixels.PixelScores:
         return pixels.PixelScores(self.settings.splits, self.settings.classes, self.settings.average)
 
-    def build(self, network: Any, normalisation: Normalisation) -> Branch:
+    def build(self, network: Any, normalisation: Normalisation) -> BranchNetworks:
         size = self.settings.image_size
         branch = network.build(size if network.fixed else (None, None), self.settings.classes, normalisation)
         coarse = network.family.coarse(branch)
         learner = network.family.learner(network.spec, branch) if self.settings.auxiliary_weight else coarse
         seen = Windowed(coarse, size, network.spec.output_stride, self.fill) if network.fixed else coarse
-        return Branch(branch, learner, seen)
+        return BranchNetworks(branch, learner, seen)
 
     def unpack(self, data: Any) -> Batch:
         """Return {"image", "label", "index"} or (images, masks) as a batch."""
         inputs, masks, weights = keras.utils.unpack_x_y_sample_weight(data)
         if weights is not None:
-            raise UserError("co-training has no sample weights: leave out sample_weight, and mark pixels as void (255)")
+            raise UserError(
+                "co-training does not support sample weights: leave out sample_weight, or mark pixels as void (255)"
+            )
         index = None
         if isinstance(inputs, dict):
             masks = inputs.get("label") if masks is None else masks
             inputs, index = inputs["image"], inputs.get("index")
         if masks is None:
-            raise UserError("a step needs masks: give fit(images, masks), or batches of image, label and index")
+            raise UserError("masks are missing: give fit(images, masks), or batches of image, label and index")
         images, masks = tf.convert_to_tensor(inputs), tf.cast(masks, tf.int32)
         if masks.shape.rank != 3 or images.shape.rank != 4:
             raise UserError(f"expected images [B, H, W, 3] and masks [B, H, W], got {images.shape} and {masks.shape}")

@@ -1,4 +1,4 @@
-"""Base class of tasks: the parts that every method of co-training needs."""
+"""Base class of tasks: what the methods of co-training need from a task."""
 
 import abc
 import dataclasses
@@ -18,16 +18,16 @@ Truth = Mapping[str, Any]  # a structure of tensors with the batch as first axis
 
 
 @dataclasses.dataclass(frozen=True)
-class Branch:
-    """Networks of one branch, which share their weights."""
+class BranchNetworks:
+    """The networks of one branch, which share their weights."""
 
-    network: keras.Model  # what answers, is evaluated and exported
-    learner: keras.Model | None = None  # with all that only training has; None: the network itself
-    coarse: Callable | None = None  # logits at the output stride; None: the network itself
+    network: keras.Model  # for prediction, evaluation and export
+    learner: keras.Model | None = None  # with an auxiliary head, for training; None: the network itself
+    coarse: Callable | None = None  # returns logits at the output stride; None: the network itself
 
 
 class Task(abc.ABC):
-    """A task: makes views and targets of a batch, averages losses over an image, and keeps running metrics."""
+    """A task: unpacks batches, makes views and targets, averages losses over each image, and scores answers."""
 
     views: Any  # callable (images, index, epoch, cut) -> S views
 
@@ -36,56 +36,54 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def make_scores(self) -> Any:
-        """Return the running metrics; `judged` names the one that chooses the best epoch."""
+        """Return new running metrics; their `best_by` names the score that chooses the best epoch."""
 
     @abc.abstractmethod
-    def build(self, network: Any, normalisation: Normalisation) -> Branch:
-        """Return one branch with fresh weights."""
+    def build(self, network: Any, normalisation: Normalisation) -> BranchNetworks:
+        """Build one branch with new weights."""
 
     @abc.abstractmethod
     def unpack(self, data: Any) -> Batch:
-        """Return the batch that Keras or the training loop passes to a step."""
+        """Convert what Keras or the training loop passes to a step into a Batch."""
 
     @abc.abstractmethod
     def inputs(self, batch: Batch, epoch: Any, step: Any, teach: Callable) -> tuple[list[tf.Tensor], Truth]:
-        """Return S views and the truth of a training batch.
+        """Return the S views of a training batch, and its truth: targets, and whatever the task needs.
 
         Args:
-            teach: (views, batch) -> further targets of each view, mixed as the labels are; see `Dico.teach`.
+            teach: (views, batch) -> additional targets of each view; see `Dico.teach`.
         """
 
     @abc.abstractmethod
     def truth(self, batch: Batch) -> Truth:
-        """Return the truth of a batch that is evaluated."""
+        """Return the truth of an evaluation batch."""
 
     @abc.abstractmethod
     def targets(self, truth: Truth) -> list[tf.Tensor]:
-        """Return each branch's targets [B, ..., C]: shares of the classes."""
+        """Return the targets [B, ..., C] of each branch: shares of the classes."""
 
     @abc.abstractmethod
     def update(self, scores: Any, answers: tf.Tensor, truth: Truth, terms: tuple, shared: bool) -> None:
-        """Update the running metrics with answers [B, S, ..., C] at the size of the labels."""
+        """Update the running metrics with answers [B, S, ..., C], which have the size of the labels."""
 
     def check_labels(self, labels: np.ndarray) -> None:
-        """Raise UserError where labels are not class numbers."""
+        """Raise UserError if labels are not class numbers from 0 to C - 1."""
         classes = self.settings.classes
         if labels.size and not 0 <= labels.min() <= labels.max() < classes:
-            raise UserError(
-                f"labels run from {labels.min()} to {labels.max()}: {classes} classes are 0 to {classes - 1}"
-            )
+            raise UserError(f"expected labels from 0 to {classes - 1}, got {labels.min()} to {labels.max()}")
 
     def mean(self, values, truth: Truth):
-        """Return the mean over the labels of each image: [B, ...] -> [B]."""
+        """Return the mean of values over the labels of each image: [B, ...] -> [B]."""
         return values
 
     def units(self, truth: Truth):
-        """Return how many labels each image has, [B]; None: one each."""
+        """Return the number of labels of each image, [B]; None: one each."""
         return None
 
     def shares(self, truth: Truth):
-        """Return each image's weight [B] in the loss of the global batch; None: all count the same."""
+        """Return the weight of each image [B] in the loss; None: all count the same."""
         return None
 
     def at_label_size(self, logits, truth: Truth):
-        """Return logits [..., C] at the size of the labels."""
+        """Resize logits [..., C] to the size of the labels."""
         return logits
