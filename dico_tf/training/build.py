@@ -132,10 +132,10 @@ class TrainedRun:
         return checksums.of_branches(self.arrays)
 
     def check_images(self, users: str, remedy: str) -> None:
-        """Raise UserError if the run does not classify images; `users` says who needs that."""
+        """Raise UserError if the run does not classify images; `users` says what needs that."""
         task = self.config.data.task
         if task != "classification":
-            raise UserError(f"{self.workdir} is a {task} run, but {users} need a run that classifies images: {remedy}")
+            raise UserError(f"{self.workdir} is a {task} run, but {users} need one that classifies images: {remedy}")
 
     def network(self, precision: str = "") -> DiCo:
         """Build the model with the run's weights."""

@@ -142,7 +142,7 @@ class Loop:
         return bool(self.config.run.save_every) and step % self.config.run.save_every == 0
 
     def _read(self, step: int, report, bar: Bar, images: int | None = None) -> float:
-        """Show a step's report; return a number above 0 if a stop was requested. Raises UserError for a loss not finite."""
+        """Show the report of a step. Return a number above 0 if a stop was requested."""
         values = report.numpy()
         self._check(step, values[: self.model.splits])
         progress = {"loss": float(values[:-2].sum()), "ensemble": float(values[-2])}

@@ -157,7 +157,7 @@ def _check_sizes(config: Config, source: Source, parts: dict[str, Split]) -> Non
 
 
 def _say_carried(carried: Any, origin: str, say: Callable[[str], None]) -> None:
-    remarks = {"new": carried.fresh, "not used": carried.unused}
+    remarks = {"fresh": carried.fresh, "not used": carried.unused}
     details = [f"{what}: {_listed(names)}" for what, names in remarks.items() if names]
     say(", ".join([f"weights from {origin}", *details]))
 

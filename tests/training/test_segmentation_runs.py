@@ -121,7 +121,7 @@ def test_pictures_are_answered_by_shares_and_masks(trained, scenes, tmp_path, ca
 @pytest.mark.slow
 def test_exports_of_pixels_are_refused(trained, tmp_path, capsys):
     assert called("export", f"--workdir={trained}", f"--out={tmp_path / 'out'}") == 2
-    assert "is a segmentation run, and exports answer with one class an image" in capsys.readouterr().err
+    assert "is a segmentation run, but exports need one that classifies images" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -44,6 +44,6 @@ def test_only_runs_of_images_and_their_classes_go_where_one_class_an_image_is_an
 
     run("classification").check_images("exports", "")
     for task in ("segmentation", "video"):
-        said = f"{tmp_path} is a {task} run, and members answer with one class an image: give another"
+        said = f"{tmp_path} is a {task} run, but members need one that classifies images: give another"
         with pytest.raises(UserError, match=said):
             run(task).check_images("members", "give another")

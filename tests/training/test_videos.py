@@ -111,7 +111,7 @@ def test_predict_answers_for_folders_of_frames(light, place, here, tmp_path):
 @pytest.mark.slow
 def test_export_says_that_it_knows_no_clips(light, here, tmp_path):
     status, _, err = here("export", f"--workdir={light}", f"--out={tmp_path / 'out'}")
-    assert status == 2 and "a video run, and exports answer with one class an image" in err and "Traceback" not in err
+    assert status == 2 and "a video run, but exports need one that classifies images" in err and "Traceback" not in err
 
 
 @pytest.mark.slow
