@@ -118,7 +118,7 @@ def test_the_audits_of_the_readme_are_what_divide_prints():
     assert shown
     for words, text in shown:
         values, _ = flags.parse(divide.SCRIPT, words.split())
-        assert text == audit.describe(audit.one(config.from_values({n: values[n] for n in divide.ASKED}))) + "\n"
+        assert text == audit.describe(audit.one(config.from_values({n: values[n] for n in divide.RUN_FLAGS}))) + "\n"
 
 
 @pytest.mark.parametrize("dataset", ["cifar100", "imagenet2012"])

@@ -227,7 +227,7 @@ class DiCo(keras.Model):
             heads = [self.heads(learner, view) for learner, view in zip(self.learners, views, strict=True)]
             logits = tf.stack([first for first, *_ in heads], axis=1)
             terms = self.method.terms(self.task, self.task.at_label_size(logits, truth), truth, self.epoch)
-            total = self._with_second_heads(terms.total, heads, truth)
+            total = self._with_auxiliary_heads(terms.total, heads, truth)
             shares = self.task.shares(truth)
             size = tf.cast(tf.size(total), tf.float32)
             objective = tf.reduce_sum(total if shares is None else shares * total)
@@ -248,7 +248,7 @@ class DiCo(keras.Model):
         by_copy = tf.reshape(rows, (copies, -1, *rows.shape[1:]))
         return tf.transpose(by_copy, (1, 0, *range(2, by_copy.shape.rank)))
 
-    def _with_second_heads(self, total, heads: list, truth):
+    def _with_auxiliary_heads(self, total, heads: list, truth):
         """Add the label loss of auxiliary heads, which segmentation networks have in training."""
         targets = self.task.targets(truth)
         for (_, *seconds), target in zip(heads, targets, strict=True):

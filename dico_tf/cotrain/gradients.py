@@ -70,6 +70,6 @@ def clipped(gradients: list[tf.Tensor], limit) -> list[tf.Tensor]:
     return tf.clip_by_global_norm(gradients, limit)[0]
 
 
-def with_decay(gradients: Sequence[tf.Tensor], variables: Sequence, decay, masked: Sequence[bool]) -> list[tf.Tensor]:
-    """Return g + decay w (coupled L2) for the variables whose mask is True."""
-    return [g + tf.cast(decay, g.dtype) * v if m else g for g, v, m in zip(gradients, variables, masked, strict=True)]
+def with_decay(gradients: Sequence[tf.Tensor], variables: Sequence, decay, decayed: Sequence[bool]) -> list[tf.Tensor]:
+    """Return g + decay w (coupled L2) for each variable that is `decayed`, else g."""
+    return [g + tf.cast(decay, g.dtype) * v if d else g for g, v, d in zip(gradients, variables, decayed, strict=True)]

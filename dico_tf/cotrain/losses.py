@@ -158,7 +158,7 @@ class Agreement:
         return self.kind != "none" and splits > 1
 
     def weight(self, epoch):
-        """Return max(weight * e / W, 0.005) in the first W (warm-up) epochs e, then the weight."""
+        """Return max(weight * e / W, 0.005) while epoch e < W, the warm-up epochs, and then the weight."""
         if not self.warmup_epochs:
             return ops.convert_to_tensor(self.final, "float32")
         share = ops.cast(epoch, "float32") / self.warmup_epochs

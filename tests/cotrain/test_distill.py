@@ -81,7 +81,7 @@ def test_mixed_images_have_the_teachers_answers_mixed_as_their_labels():
     apart = rows - rows[order]
     share = ((truth["targets"][0].numpy() - rows[order]) * apart).sum() / (apart**2).sum()
     assert 0 < share < 1
-    assert truth["taught"][0].numpy() == pytest.approx(share * answers + (1 - share) * answers[order], abs=1e-5)
+    assert truth["extra_targets"][0].numpy() == pytest.approx(share * answers + (1 - share) * answers[order], abs=1e-5)
     assert all(np.array_equal(images, IMAGES) for images in seen), "the teacher sees images before they are mixed"
     assert not np.array_equal(views[0], IMAGES)
 

@@ -42,5 +42,5 @@ class Distill(Dico):
     def own(self, task: Task, logits, goal, truth: Truth, branch: int):
         weight, answers = self.settings.label_weight, logits[:, 0]
         label = self.labels.loss(answers, goal)
-        teacher = task.at_label_size(truth["taught"][branch], truth)
+        teacher = task.at_label_size(truth["extra_targets"][branch], truth)
         return label, weight * label + (1 - weight) * distillation(answers, teacher, self.settings.temperature)

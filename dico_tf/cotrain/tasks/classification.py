@@ -47,11 +47,11 @@ class Classification(Task):
             raise UserError("agreement needs the same images for all branches: give training='independent'")
         views = self.views(batch.image, batch.index, epoch, batch.cut)
         label = tf.one_hot(batch.label, self.settings.classes)
-        views, (label, taught) = self.mixing(views, (label, teach(views, batch)), step)
-        return views, {"targets": [label] * self.settings.splits, "taught": taught}
+        views, (label, extra) = self.mixing(views, (label, teach(views, batch)), step)
+        return views, {"targets": [label] * self.settings.splits, "extra_targets": extra}
 
     def _independent(self, batch: Batch, epoch: Any, step: Any, teach: Callable) -> tuple[list[tf.Tensor], Truth]:
-        views, targets, taught = [], [], []
+        views, targets, extra = [], [], []
         for s in range(self.settings.splits):
             own = batch.of(s)
             view = self.views.view(own.image, own.index, epoch, s, own.cut)
@@ -59,8 +59,8 @@ class Classification(Task):
             (view,), (label, (answers,)) = self.mixing([view], (label, teach([view], own)), step, branch=s)
             views.append(view)
             targets.append(label)
-            taught.append(answers)
-        return views, {"targets": targets, "taught": taught}
+            extra.append(answers)
+        return views, {"targets": targets, "extra_targets": extra}
 
     def truth(self, batch: Batch) -> Truth:
         return {"targets": [tf.one_hot(batch.label, self.settings.classes)] * self.settings.splits}

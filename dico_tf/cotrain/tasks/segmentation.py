@@ -67,7 +67,7 @@ class Segmentation(Task):
 
     def inputs(self, batch: Batch, epoch: Any, step: Any, teach: Callable) -> tuple[list[tf.Tensor], Truth]:
         views, masks = self.views.pair(batch.image, batch.label, batch.index, epoch)
-        return views, {"masks": masks, "shares": pixels.shares(masks), "taught": teach(views, batch)}
+        return views, {"masks": masks, "shares": pixels.shares(masks), "extra_targets": teach(views, batch)}
 
     def truth(self, batch: Batch) -> Truth:
         return {"masks": batch.label}
