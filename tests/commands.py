@@ -19,7 +19,7 @@ class Ended(NamedTuple):
 
 
 def command(script: str, *words: str) -> Ended:
-    """Run a script's main, as its process would."""
+    """Run a script's main like its own process."""
     out, err, status = io.StringIO(), io.StringIO(), 0
     arguments = [f"{script}.py", *map(str, words)]
     with mock.patch.object(sys, "argv", arguments), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):

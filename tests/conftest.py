@@ -19,22 +19,22 @@ os.environ["XDG_CACHE_HOME"] = _CACHE.name
 
 
 def pytest_collection_finish() -> None:
-    """What was imported stays: to look for garbage in it again and again takes a tenth of the time."""
+    """Exclude imported modules from garbage collection, which saves a tenth of the time."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Real networks and photos, where this machine has them."""
+    """Return the folder of real networks and photos, or skip the test."""
     beside = Path(__file__).resolve().parents[2] / "shared" / "data"
-    found = Path(os.environ.get("DICO_DATA", beside))
-    if not found.is_dir():
-        pytest.skip(f"no {found}: set DICO_DATA to the folder that holds mobilenet_tflite and nips17")
-    return found
+    result = Path(os.environ.get("DICO_DATA", beside))
+    if not result.is_dir():
+        pytest.skip(f"no {result}: set DICO_DATA to the folder that holds mobilenet_tflite and nips17")
+    return result
 
 
 @pytest.fixture
 def here() -> Callable[..., Ended]:
-    """A script's main within this process: (status, standard output, standard error)."""
+    """Return a function that runs a script in this process: (status, standard output, standard error)."""
     return command

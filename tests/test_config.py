@@ -73,9 +73,9 @@ def test_values_round_trip_with_every_field_elsewhere():
 
 @pytest.mark.parametrize("values", [{}, ELSEWHERE])
 def test_a_config_is_the_same_after_json(values):
-    asked = from_values(values)
-    read = from_json(json.loads(json.dumps(to_values(asked))))
-    assert read == asked
+    settings = from_values(values)
+    read = from_json(json.loads(json.dumps(to_values(settings))))
+    assert read == settings
     assert isinstance(read.views.views, tuple) and isinstance(read.optimisation.step_epochs, tuple)
 
 

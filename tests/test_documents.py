@@ -52,7 +52,7 @@ MODULES = {
 
 def _commands() -> list[tuple[str, str, list[str]]]:
     """(page, script, words) of every command line of ours, in blocks and in passing."""
-    found = []
+    result = []
     for page in PAGES:
         text = page.read_text().replace("\\\n", " ")
         text = re.sub(r"\bdico (\w+)(?= )", r"python \1.py", text)  # the same commands, installed
@@ -61,8 +61,8 @@ def _commands() -> list[tuple[str, str, list[str]]]:
             if name in SCRIPTS or name in MODULES or name in TOOLS:
                 words = shlex.split(" ".join(match[4].split(" #")[0].split()))
                 name = f"{name} {words[0]}" if name in TOOLS and words else name
-                found.append((page.name, name, [w for w in words if w.startswith("--")]))
-    return found
+                result.append((page.name, name, [w for w in words if w.startswith("--")]))
+    return result
 
 
 COMMANDS = _commands()
@@ -114,9 +114,9 @@ def test_the_code_of_the_readme_runs(tmp_path):
 def test_the_audits_of_the_readme_are_what_divide_prints():
     from dico_tf.models import audit
 
-    shown = re.findall(r"divide\.py(.*)\n\n```text\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert shown
-    for words, text in shown:
+    output = re.findall(r"divide\.py(.*)\n\n```text\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert output
+    for words, text in output:
         values, _ = flags.parse(divide.SCRIPT, words.split())
         assert text == audit.describe(audit.one(config.from_values({n: values[n] for n in divide.RUN_FLAGS}))) + "\n"
 

@@ -16,7 +16,7 @@ NUMBERS = {"one": 1, "two": 2, "three": 3}
 
 
 def sections() -> list[tuple[str, list[tuple[str, str, str]]]]:
-    """(title, [(line before, language, code), ...]) of each section."""
+    """Return (title, [(line before, language, code), ...]) of each section."""
     return [(title, BLOCK.findall(text)) for title, text in SECTION.findall(PAGE)]
 
 

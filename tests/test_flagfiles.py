@@ -9,7 +9,7 @@ PICTURES = flags.Script(name="predict", about="Answers.", fields=flags.pick("wor
 
 @pytest.fixture
 def write(tmp_path, monkeypatch):
-    """Writes a flag file in the folder the test runs in, and gives its name."""
+    """Write a flag file to the current folder; return its name."""
     monkeypatch.chdir(tmp_path)
 
     def writer(name: str, *lines: str) -> str:

@@ -175,12 +175,12 @@ def test_help_lists_every_field_with_its_default_and_choices():
         if field.metadata["choices"]:
             assert f"--{field.name}={'|'.join(field.metadata['choices'])} " in entry
         assert entry.count("(default: ") == 1 and "(default: )" not in entry
-        shown = entry.rsplit("(default: ", 1)[1].rstrip(")")
+        output = entry.rsplit("(default: ", 1)[1].rstrip(")")
         if field.default and not isinstance(field.default, bool):
             default = field.default if isinstance(field.default, tuple) else (field.default,)
-            assert shown == ",".join(map(str, default))
+            assert output == ",".join(map(str, default))
         if field.type is bool:
-            assert shown == "false"
+            assert output == "false"
     assert "--step_epochs=N[,...]" in entries and "--views=TEXT[,...]" in entries
     assert max(map(len, text.splitlines())) <= 120
     assert all(line == line.rstrip() for line in text.splitlines())
@@ -197,7 +197,7 @@ def test_a_scripts_own_fields_and_a_default_that_is_true_are_listed():
 
 
 def anything(draw: random.Random) -> config.Config:
-    """A random valid Config, each field away from its default more often than not."""
+    """Return a random valid Config, most of whose fields are not at their defaults."""
     text = [
         "",
         "runs/a",
@@ -240,10 +240,10 @@ def anything(draw: random.Random) -> config.Config:
 
 @pytest.mark.parametrize("seed", range(100))
 def test_a_written_flag_file_reads_back_to_the_same_config(seed, tmp_path):
-    asked = anything(random.Random(seed))
+    settings = anything(random.Random(seed))
     path = tmp_path / "run.flags"
-    path.write_text(flags.flagfile(asked, "python train.py 'a\nb' --splits=3"), encoding="utf-8")
-    assert config.from_values(read(f"--flagfile={path}")) == asked
+    path.write_text(flags.flagfile(settings, "python train.py 'a\nb' --splits=3"), encoding="utf-8")
+    assert config.from_values(read(f"--flagfile={path}")) == settings
     assert config.from_values(read("--seed=7", f"--flagfile={path}")).run.seed == 7
 
 
@@ -262,7 +262,7 @@ def test_a_verb_stands_first_and_leaves_the_rest():
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "expected_text"),
     [
         ([], "a verb is missing: write dico serve worker|gateway (--help explains them)"),
         (["wrker"], "unknown verb 'wrker'; did you mean worker? (the verb comes first)"),
@@ -270,10 +270,10 @@ def test_a_verb_stands_first_and_leaves_the_rest():
         ([""], "unknown verb ''"),
     ],
 )
-def test_no_verb_or_an_unknown_one_is_answered_with_those_there_are(words, said):
+def test_no_verb_or_an_unknown_one_is_answered_with_those_there_are(words, expected_text):
     with pytest.raises(UserError) as caught:
         flags.verb("serve", VERBS, words)
-    assert said in str(caught.value)
+    assert expected_text in str(caught.value)
 
 
 def test_help_before_a_verb_lists_the_verbs():

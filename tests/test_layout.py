@@ -237,15 +237,15 @@ def test_every_folder_of_the_package_is_packaged():
 
 def pins(name: str) -> dict[str, str]:
     """{package: version}; every line must pin one exactly."""
-    found: dict[str, str] = {}
+    result: dict[str, str] = {}
     for line in (ROOT / name).read_text(encoding="utf-8").splitlines():
         if line.strip() and not line.startswith(("#", "-c ", "-r ")):
             match = re.fullmatch(r"([A-Za-z0-9._-]+)==(\d[0-9A-Za-z.]*)", line)
             assert match, f"{name}: {line!r} pins nothing exactly"
             package = re.sub(r"[-_.]+", "-", match[1]).lower()
-            assert package not in found, f"{name}: {package} stands twice"
-            found[package] = match[2]
-    return found
+            assert package not in result, f"{name}: {package} stands twice"
+            result[package] = match[2]
+    return result
 
 
 def test_what_runs_is_pinned_exactly():

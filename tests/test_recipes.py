@@ -1,4 +1,4 @@
-"""Every recipe in configs/: whole, in the words of what is published, and able to train."""
+"""Every recipe in configs/ has a complete header with the published results, and can train."""
 
 import dataclasses
 from pathlib import Path
@@ -25,8 +25,8 @@ def read(stem: str, *more: str) -> config.Config:
     return config.from_values(flags.parse(train.SCRIPT, [f"--flagfile={CONFIGS / stem}.flags", *more])[0])
 
 
-def shape(asked: config.Config) -> tuple[str, str, int]:
-    return asked.data.dataset, asked.network.model, asked.optimisation.epochs
+def shape(settings: config.Config) -> tuple[str, str, int]:
+    return settings.data.dataset, settings.network.model, settings.optimisation.epochs
 
 
 def test_every_published_row_has_a_recipe_whose_header_says_its_error():
@@ -50,11 +50,11 @@ def test_a_recipe_says_how_it_is_called_and_whether_it_was_run(stem):
 
 
 def _first_of_its_family() -> set[str]:
-    """One of each family and way of dividing."""
+    """Return one recipe for each family and division."""
     known: dict[tuple[str, str], str] = {}
     for stem in (stem for stem in RECIPES if stem != "quickstart"):
-        asked = read(stem).network
-        known.setdefault((PRESETS[asked.model].family_name, asked.division), stem)
+        settings = read(stem).network
+        known.setdefault((PRESETS[settings.model].family_name, settings.division), stem)
     return set(known.values())
 
 
@@ -70,35 +70,35 @@ def test_a_recipe_divides_its_network(stem):
 
 
 def _distinct() -> list[str]:
-    """Recipes that together show every optimizer and schedule; the others trace what these do.
+    """Return recipes that together have every optimizer and schedule; the others would trace the same code.
 
-    Scenes and clips have runs of their own in tests/training.
+    Segmentation and video have runs of their own in tests/training.
     """
     seen: set[str] = set()
     chosen = []
     for stem in sorted(RECIPES, key=lambda stem: not stem.startswith("ci")):  # the smallest first
-        asked = read(stem)
-        if asked.data.task != "classification":
+        settings = read(stem)
+        if settings.data.task != "classification":
             continue
-        new = {asked.optimisation.optimizer, asked.optimisation.schedule} - seen
+        new = {settings.optimisation.optimizer, settings.optimisation.schedule} - seen
         seen |= new
         chosen += [stem] if new else []
     return chosen
 
 
 def _train_two_steps(stem: str, eager: bool = False) -> tuple[int, bool, bool]:
-    """Steps made, whether the loss is finite, whether the weights moved."""
-    asked = read(stem)
-    family = PRESETS[asked.network.model].family
+    """Return the number of steps, whether the loss is finite, and whether the weights changed."""
+    settings = read(stem)
+    family = PRESETS[settings.network.model].family
     tiny = next(p.name for p in PRESETS.values() if p.family is family and p.tiny)
-    splits = min(asked.network.splits, 2)
-    asked = dataclasses.replace(asked, network=dataclasses.replace(asked.network, model=tiny, splits=splits))
+    splits = min(settings.network.splits, 2)
+    settings = dataclasses.replace(settings, network=dataclasses.replace(settings.network, model=tiny, splits=splits))
     facts = {"class_names": list("abc"), "image_size": 32, "mean": (0.5,) * 3, "std": (0.25,) * 3}
-    labels = DRAW.integers(0, 3, (8, 32, 32) if asked.data.task == "segmentation" else 8)
-    model = build.network(asked, facts)
-    model.compile(optimizer(asked.optimisation, 2, 1e-4, model.branch_variables, splits), run_eagerly=eager)
+    labels = DRAW.integers(0, 3, (8, 32, 32) if settings.data.task == "segmentation" else 8)
+    model = build.network(settings, facts)
+    model.compile(optimizer(settings.optimisation, 2, 1e-4, model.branch_variables, splits), run_eagerly=eager)
     before = [variable.numpy() for variable in model.branch_variables]
-    clip = (3,) if asked.data.task == "video" else ()
+    clip = (3,) if settings.data.task == "video" else ()
     images = DRAW.integers(0, 256, (8, *clip, 32, 32, 3)).astype(np.uint8)
     history = model.fit(images, labels, batch_size=4, epochs=1, verbose=0)
     changed = any((old != new.numpy()).any() for old, new in zip(before, model.branch_variables, strict=True))
@@ -108,7 +108,7 @@ def _train_two_steps(stem: str, eager: bool = False) -> tuple[int, bool, bool]:
 
 @pytest.mark.parametrize("stem", slow_but((), _distinct()))
 def test_a_recipe_trains_its_tiny_sibling(stem):
-    """Of cosub's recipes one as a graph, which takes a transformer longer than its steps."""
+    """Only one cosub recipe is traced as a graph: tracing a transformer takes longer than its steps."""
     eager = stem != "imagenet_cosub" and ("cosub" in stem or "finetune" in stem)
     assert _train_two_steps(stem, eager) == (2, True, True)
 

@@ -1,4 +1,4 @@
-"""Packages that are left out while TensorFlow is imported, and are there afterwards."""
+"""Packages that are hidden while TensorFlow is imported."""
 
 import importlib
 import os
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture
 def packages(tmp_path, monkeypatch):
-    """Two that can be imported, of which one already is."""
+    """Make two packages that can be imported, and import one of them."""
     monkeypatch.syspath_prepend(tmp_path)
     for name in ("dico_known", "dico_new"):
         (tmp_path / f"{name}.py").write_text("")

@@ -13,7 +13,7 @@ def test_threads_are_shared_before_the_network_is_built_and_the_peak_uses_all_co
     nothing = lambda: None  # noqa: E731
     monkeypatch.setattr(strategy, "share_threads", lambda splits: calls.append(("threads", splits)) or splits == 4)
     monkeypatch.setattr(
-        train_step, "subjects", lambda asked, s: calls.append(("network", s)) or {"bare": nothing, "full": nothing}
+        train_step, "subjects", lambda settings, s: calls.append(("network", s)) or {"bare": nothing, "full": nothing}
     )
     monkeypatch.setattr(train_step, "peak_functions", lambda _, lanes: calls.append(("peak", lanes)) or [(nothing, 1)])
     for splits, lanes in ((4, cores()), (1, 1)):

@@ -86,8 +86,8 @@ def test_a_run_is_evaluated_and_continues_by_one_step(name, here):
     status, out, err = here("train", *words)
     assert status == 0, err
     assert "continuing from step 3, epoch 2" in out and "refused" not in out
-    kept, added = (folder / "metrics.jsonl").read_text().splitlines()
-    assert [kept] == rows
+    saved, added = (folder / "metrics.jsonl").read_text().splitlines()
+    assert [saved] == rows
     assert differences(json.loads(added), RECORDED["continued"][name]) == []
     assert [path.name for path in (folder / "checkpoints").iterdir()] == ["step_4"]
 
@@ -156,9 +156,9 @@ def test_predictions_of_both_kinds_are_read_back():
     unpack("runs/independent")
     unpack("runs/segmentation")
     for split, size in (("validation", 16), ("test", 16)):
-        found = tables.read_predictions(f"runs/independent/predictions_{split}.npz")
-        assert found.logits.shape == (size, 2, 4) and len(set(found.ids)) == size
-        assert found.labels.tolist() == sorted([0, 1, 2, 3] * 4)
+        result = tables.read_predictions(f"runs/independent/predictions_{split}.npz")
+        assert result.logits.shape == (size, 2, 4) and len(set(result.ids)) == size
+        assert result.labels.tolist() == sorted([0, 1, 2, 3] * 4)
     scenes = segmentation_predictions.read("runs/segmentation/predictions_test.npz")
     assert scenes.logits.shape[:2] == (4, 2) and scenes.logits.shape[-1] == 3
     assert scenes.masks.shape[0] == 4 and scenes.ids.tolist() == [f"test/images/{n}.png" for n in range(4)]

@@ -1,4 +1,4 @@
-"""DiCo as a Keras model: what fit, evaluate, predict, save and load promise."""
+"""DiCo as a Keras model: fit, evaluate, predict, save and load."""
 
 import keras
 import numpy as np
@@ -17,7 +17,7 @@ AUGMENTED = {"views": ("crop+flip",), "mixup": 0.2, "agreement_weight": 1.0, "se
 
 
 def awake(model) -> None:
-    """Fresh networks answer next to nothing: last gammas are zero, and heads are small."""
+    """Set weights that make logits differ: in new networks last gammas are zero and heads are small."""
     for variable in model.branch_variables:
         if variable.name == "gamma":
             variable.assign(np.ones(variable.shape))
@@ -46,7 +46,7 @@ def step(model, data=None) -> dict[str, float]:
 
 
 def held(model, branch: int | None = None) -> list[np.ndarray]:
-    """Trainable weights, of one branch or of all."""
+    """Return the trainable weights of one branch, or of all."""
     variables = model.branch_variables if branch is None else model.branches[branch].trainable_variables
     return [v.numpy() for v in variables]
 
@@ -81,8 +81,8 @@ def test_a_saved_model_answers_and_goes_on_training_as_the_original_does(tmp_pat
     assert [int(c) for c in (loaded.epoch, loaded.step, loaded.seen)] == [1, 4, COUNT]
     assert loaded.get_config() == model.get_config()
     assert np.array_equal(loaded.predict_on_batch(IMAGES), model.predict_on_batch(IMAGES))
-    found = model.evaluate(IMAGES, LABELS, verbose=0, return_dict=True)
-    assert set(found) == names
+    result = model.evaluate(IMAGES, LABELS, verbose=0, return_dict=True)
+    assert set(result) == names
 
     for goes_on in (model, loaded):
         goes_on.fit(IMAGES, LABELS, initial_epoch=2, epochs=3, **data)
@@ -95,13 +95,13 @@ def test_a_saved_model_answers_and_goes_on_training_as_the_original_does(tmp_pat
 def test_plain_fit_numbers_images_by_position():
     numbered = {"image": IMAGES, "label": LABELS, "index": np.arange(COUNT)}
     sets = [tf.data.Dataset.from_tensor_slices(x).batch(4) for x in (numbered, (IMAGES, LABELS))]
-    found = []
+    result = []
     for data in [(IMAGES, LABELS), *((x,) for x in sets)]:
         model = dico(splits=1, **AUGMENTED)
         options = {"batch_size": 4, "shuffle": False} if len(data) == 2 else {}
         model.fit(*data, epochs=2, verbose=0, **options)
-        found.append(held(model))
-    assert same(found[0], found[1]) and same(found[0], found[2])
+        result.append(held(model))
+    assert same(result[0], result[1]) and same(result[0], result[2])
 
 
 def test_labels_of_one_column_are_taken_as_keras_datasets_deliver_them():
@@ -116,10 +116,10 @@ def test_every_branch_gets_its_own_view_and_same_views_gives_one(training, same_
     model = dico(views=("crop+flip",), same_views=same_views, training=training)
     for target, source in zip(model.branches[1].weights, model.branches[0].weights, strict=True):
         target.assign(source)
-    found = step(model)
-    assert (found["branch_0_loss"] == found["branch_1_loss"]) is same_views
+    result = step(model)
+    assert (result["branch_0_loss"] == result["branch_1_loss"]) is same_views
     if training == "together":
-        assert (abs(found["agreement"]) < 1e-6) is same_views
+        assert (abs(result["agreement"]) < 1e-6) is same_views
 
 
 def test_a_view_does_not_depend_on_what_else_is_in_the_batch():
@@ -140,42 +140,42 @@ def test_the_loss_is_the_sum_of_the_branches_and_their_weighted_agreement(kind, 
     goal = smooth(tf.one_hot(LABELS, CLASSES), 0.1)
     losses = [float(tf.reduce_mean(cross_entropy(logits[:, s], goal))) for s in range(2)]
     agreement = float(tf.reduce_mean(divergence(logits)))
-    found = step(model)
+    result = step(model)
     assert agreement > 1e-3
-    assert found["agreement"] == pytest.approx(agreement, rel=1e-4)
-    assert [found["branch_0_loss"], found["branch_1_loss"]] == pytest.approx(losses, rel=1e-5)
-    assert found["loss"] == pytest.approx(sum(losses) + 0.7 * agreement, rel=1e-5)
+    assert result["agreement"] == pytest.approx(agreement, rel=1e-4)
+    assert [result["branch_0_loss"], result["branch_1_loss"]] == pytest.approx(losses, rel=1e-5)
+    assert result["loss"] == pytest.approx(sum(losses) + 0.7 * agreement, rel=1e-5)
 
 
 def test_the_agreement_weight_grows_with_the_epoch():
-    found = []
+    result = []
     for epoch in (0, 2, 4):
         model = dico(agreement_weight=0.8, agreement_warmup_epochs=4)
         model.begin_epoch(epoch)
         values = step(model)
-        found.append((values["loss"] - values["branch_0_loss"] - values["branch_1_loss"]) / values["agreement"])
-    assert found == pytest.approx([0.005, 0.4, 0.8], rel=1e-2)
+        result.append((values["loss"] - values["branch_0_loss"] - values["branch_1_loss"]) / values["agreement"])
+    assert result == pytest.approx([0.005, 0.4, 0.8], rel=1e-2)
 
 
 @pytest.mark.parametrize("settings", [{"agreement": "none"}, {"splits": 1}, {"training": "independent"}])
 def test_without_anything_to_agree_on_the_agreement_is_0(settings):
     model = dico(**settings)
-    found = step(model)
-    assert found["agreement"] == 0
-    assert found["loss"] == pytest.approx(sum(found[f"branch_{s}_loss"] for s in range(model.splits)), rel=1e-6)
+    result = step(model)
+    assert result["agreement"] == 0
+    assert result["loss"] == pytest.approx(sum(result[f"branch_{s}_loss"] for s in range(model.splits)), rel=1e-6)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("training", ["together", "independent"])
 def test_independent_branches_do_not_learn_from_each_other(training):
-    found = []
+    result = []
     for shift in (0.0, 0.5):
         model = dico(training=training, **AUGMENTED)
         model.branches[1].layers[-1].kernel.assign_add(shift * np.eye(64, CLASSES))
         for _ in range(2):
             step(model)
-        found.append(held(model, 0))
-    assert same(*found) is (training == "independent")
+        result.append(held(model, 0))
+    assert same(*result) is (training == "independent")
 
 
 @pytest.mark.slow
@@ -205,8 +205,8 @@ def test_an_order_each_needs_numbers_and_independent_training():
 def test_single_batches_count_on(eager):
     model = dico(splits=1, eager=eager, **AUGMENTED)
     for part in (slice(0, 4), slice(4, 8)):
-        found = model.train_on_batch(IMAGES[part], LABELS[part], return_dict=True)
-    assert np.isfinite(found["loss"]) and int(model.seen) == COUNT
+        result = model.train_on_batch(IMAGES[part], LABELS[part], return_dict=True)
+    assert np.isfinite(result["loss"]) and int(model.seen) == COUNT
     whole = dico(splits=1, **AUGMENTED)
     whole.fit(IMAGES, LABELS, batch_size=4, shuffle=False, verbose=0)
     np.testing.assert_allclose(move(held(model), held(whole)), 0, atol=1e-4)
@@ -215,13 +215,13 @@ def test_single_batches_count_on(eager):
 
 def test_a_batch_may_pass_in_pieces():
     halves = {n: tf.concat([x, x], 0) for n, x in batch(slice(0, 4)).items()}
-    found = []
+    result = []
     for pieces in (1, 2):
         model = dico(accumulation=pieces, weight_decay=1e-2)
         values = step(model, halves)
-        found.append((values["loss"], np.concatenate([w.ravel() for w in held(model)])))
-    assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
-    assert np.abs(found[0][1] - found[1][1]).max() < 1e-5
+        result.append((values["loss"], np.concatenate([w.ravel() for w in held(model)])))
+    assert result[0][0] == pytest.approx(result[1][0], rel=1e-5)
+    assert np.abs(result[0][1] - result[1][1]).max() < 1e-5
     with pytest.raises(UserError, match="cannot be divided into 3 equal pieces"):
         step(dico(accumulation=3))
 

@@ -1,4 +1,4 @@
-"""Distillation: the loss to its digits, what a teacher sees, and what a step learns from it."""
+"""Distillation: values of the loss, the images that a teacher sees, and training steps."""
 
 import keras
 import numpy as np
@@ -37,7 +37,7 @@ def distilled(teacher, **settings) -> DiCo:
 
 
 def brightness(images):
-    """Logits [B, 3] that depend on the image alone."""
+    """Return logits [B, 3] that depend on the image alone."""
     return tf.reduce_mean(tf.cast(images, tf.float32), axis=(1, 2)) / 16
 
 
@@ -128,8 +128,8 @@ def test_masks_are_taught_pixel_by_pixel():
                  teacher=lambda images: tf.zeros((tf.shape(images)[0], 4, 4, CLASSES)))  # fmt: skip
     model.compile(keras.optimizers.SGD(0.1), run_eagerly=True)
     masks = np.broadcast_to(LABELS[:, None, None], (COUNT, 32, 32)).copy()
-    found = model.train_step({"image": IMAGES, "label": masks, "index": np.arange(COUNT)})
-    assert np.isfinite(float(found["loss"])) and float(found["loss"]) != float(found["branch_0_loss"])
+    result = model.train_step({"image": IMAGES, "label": masks, "index": np.arange(COUNT)})
+    assert np.isfinite(float(result["loss"])) and float(result["loss"]) != float(result["branch_0_loss"])
 
 
 def test_a_saved_model_answers_without_its_teacher_and_asks_for_it_when_it_trains(tmp_path):

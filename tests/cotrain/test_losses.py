@@ -1,4 +1,4 @@
-"""The losses against the published check values, and their gradients."""
+"""Losses and their gradients against published values."""
 
 import math
 
@@ -38,9 +38,9 @@ def _stacked(*branches):
     ],
 )
 def test_agreement_is_the_published_value(loss, branches, value):
-    found = loss(_stacked(*branches))
-    assert found.shape == (2,)
-    assert float(tf.reduce_mean(found)) == pytest.approx(value, abs=1e-6)
+    result = loss(_stacked(*branches))
+    assert result.shape == (2,)
+    assert float(tf.reduce_mean(result)) == pytest.approx(value, abs=1e-6)
 
 
 def test_smoothed_cross_entropy_is_the_published_value():

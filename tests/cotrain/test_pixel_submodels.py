@@ -1,4 +1,4 @@
-"""Submodels of networks that classify pixels: the loss by hand, void left out, and what a step does."""
+"""Submodels of segmentation networks: the loss computed by hand, void pixels, and training steps."""
 
 import keras
 import numpy as np
@@ -28,7 +28,7 @@ def submodels(name="upernet_vit_tiny", splits=1, **settings) -> DiCo:
 
 
 def terms(model, logits, method=None):
-    """Losses [B, S], agreement [B] and total [B] of logits [B, S, n, H, W, C] and the mask above."""
+    """Return losses [B, S], agreement [B] and total [B] of logits [B, S, n, H, W, C] and the mask above."""
     truth = {"masks": tf.constant(MASK)}
     return (method or model.method).terms(model.task, logits, truth, model.epoch)
 
@@ -90,9 +90,9 @@ def test_a_step_sees_every_crop_twice_and_tells_how_far_submodels_are_apart():
     layer = droppings(model.learners[1])[0]
     call = layer.call
     layer.call = lambda x, **options: seen.append(x.shape[0]) or call(x, **options)
-    found = step(model, images, masks)
+    result = step(model, images, masks)
     assert seen == [8] and all((names[name].numpy() != old).any() for name, old in before.items())
-    assert 0 < float(found["submodels_apart"]) < 1 and 0 <= float(found["ensemble_miou"]) <= 1
+    assert 0 < float(result["submodels_apart"]) < 1 and 0 <= float(result["ensemble_miou"]) <= 1
     results = model.results()
     assert len(results["branch_miou"]) == 2 and results["submodels_apart"] > 0 and results["agreement"] > 0
 

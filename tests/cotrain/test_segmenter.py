@@ -1,4 +1,4 @@
-"""Losses and scores of pixels against Keras' own and NumPy's, and branches that learn to tell pixels apart."""
+"""Segmentation: losses and scores against Keras and NumPy, and branches that learn."""
 
 import keras
 import numpy as np
@@ -23,12 +23,12 @@ MASKS[1, :3] = VOID
 
 def made(count=8, size=(32, 32)):
     scenes = [scenery.scene(seed, size) for seed in range(count)]
-    images, masks = (np.stack(found) for found in zip(*scenes, strict=True))
+    images, masks = (np.stack(result) for result in zip(*scenes, strict=True))
     return images, np.where(masks == scenery.VOID, VOID, masks).astype(np.uint8)
 
 
 def cross_entropy(logits, masks, smoothing=0.0):
-    """Loss [B, H, W] of a segmentation model, before void pixels are left out."""
+    """Return the loss [B, H, W] of a segmentation model with void pixels."""
     labels = LabelLoss("softmax", smoothing)
     return labels.loss(logits, labels.goal(tf.one_hot(masks, logits.shape[-1])))
 
@@ -41,12 +41,12 @@ def segmenter(**settings):
 
 @pytest.fixture(scope="module")
 def fresh():
-    """Of which nothing is changed."""
+    """Return a new model, which the test must not change."""
     return segmenter()
 
 
 def step(model, images, masks):
-    """One, without a graph, which would take longer to trace than the step."""
+    """Run one training step eagerly: tracing a graph would take longer."""
     model.compile(keras.optimizers.SGD(0.1), run_eagerly=True)
     return model.train_step({"image": images, "label": masks, "index": np.arange(len(images))})
 
@@ -69,8 +69,8 @@ def test_smoothing_spreads_the_target_over_the_classes():
     log_p = tf.nn.log_softmax(LOGITS[:, 0]).numpy()
     target = 0.7 * np.eye(3)[np.where(MASKS == VOID, 0, MASKS)] + 0.1
     expected = np.where(MASKS == VOID, 0, -(target * log_p).sum(-1))
-    found = np.where(MASKS == VOID, 0, cross_entropy(LOGITS[:, 0], MASKS, 0.3))
-    assert found == pytest.approx(expected, abs=1e-5)
+    result = np.where(MASKS == VOID, 0, cross_entropy(LOGITS[:, 0], MASKS, 0.3))
+    assert result == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("divergence", [jensen_shannon, kullback_leibler])
@@ -90,22 +90,22 @@ def test_enlarging_is_what_the_networks_do_and_what_numpy_does(fresh):
 
 
 def test_the_confusion_of_the_example_has_a_mean_iou_of_one_half():
-    """Labels 0, 1, void, 2 answered 0, 1, 1, 1, as keras.metrics.MeanIoU counts."""
-    found = pixels.Confusion(3)
-    found.update_state(tf.constant([[[0, 1, 1, 1]]]), tf.constant([[[0, 1, VOID, 2]]]))
-    assert float(found.result()) == 0.5
-    assert float(found.accuracy()) == pytest.approx(2 / 3)
+    """Labels 0, 1, void, 2 and predictions 0, 1, 1, 1, counted like keras.metrics.MeanIoU."""
+    result = pixels.Confusion(3)
+    result.update_state(tf.constant([[[0, 1, 1, 1]]]), tf.constant([[[0, 1, VOID, 2]]]))
+    assert float(result.result()) == 0.5
+    assert float(result.accuracy()) == pytest.approx(2 / 3)
 
 
 def test_the_mean_iou_of_two_by_two_counts_is_the_one_computed_by_hand():
-    """Of class 0, 2 of 3 are answered right, of class 1, 3 of 4: 2 / (2 + 1 + 1) and 3 / (3 + 1 + 1); two are void."""
+    """Correct are 2 of 3 pixels of class 0, 3 of 4 of class 1: 2 / (2 + 1 + 1) and 3 / (3 + 1 + 1); two are void."""
     truth = [[[0, 0, 0], [1, 1, 1], [1, VOID, VOID]]]
-    said = [[[0, 0, 1], [1, 1, 1], [0, 0, 1]]]
-    found = pixels.Confusion(2)
-    found.update_state(tf.constant(said), tf.constant(truth))
-    assert found.counts.numpy().tolist() == [[2, 1], [1, 3]] == segmentation.confusion(said, truth, 2).tolist()
-    assert float(found.result()) == pytest.approx((2 / 4 + 3 / 5) / 2) and VOID == 255
-    assert segmentation.miou(segmentation.confusion(said, truth, 2)) == (2 / 4 + 3 / 5) / 2
+    predictions = [[[0, 0, 1], [1, 1, 1], [0, 0, 1]]]
+    result = pixels.Confusion(2)
+    result.update_state(tf.constant(predictions), tf.constant(truth))
+    assert result.counts.numpy().tolist() == [[2, 1], [1, 3]] == segmentation.confusion(predictions, truth, 2).tolist()
+    assert float(result.result()) == pytest.approx((2 / 4 + 3 / 5) / 2) and VOID == 255
+    assert segmentation.miou(segmentation.confusion(predictions, truth, 2)) == (2 / 4 + 3 / 5) / 2
 
 
 def test_confusions_add_up_whatever_the_batches_and_whatever_is_said_of_void():
@@ -124,9 +124,9 @@ def test_confusions_add_up_whatever_the_batches_and_whatever_is_said_of_void():
 
 
 def test_no_pixel_has_no_score():
-    found = pixels.Confusion(3)
-    found.update_state(tf.zeros((1, 2, 2), tf.int64), tf.fill((1, 2, 2), VOID))
-    assert float(found.result()) == float(found.accuracy()) == 0
+    result = pixels.Confusion(3)
+    result.update_state(tf.zeros((1, 2, 2), tf.int64), tf.fill((1, 2, 2), VOID))
+    assert float(result.result()) == float(result.accuracy()) == 0
 
 
 @pytest.mark.slow
@@ -164,10 +164,10 @@ def test_the_second_head_is_learned_and_kept_but_not_asked():
 
 @pytest.mark.slow
 def test_pieces_of_a_batch_learn_what_the_batch_does():
-    """Without batch statistics and dropout; shares are counted over the whole batch."""
+    """The network has no batch statistics or dropout; weights of images are those of the whole batch."""
     images, masks = made(4)
     masks[0, :28] = VOID
-    found = []
+    result = []
     for pieces in (1, 2):
         model = segmenter(accumulation=pieces, views=("none",))
         for learner in model.learners:
@@ -177,8 +177,8 @@ def test_pieces_of_a_batch_learn_what_the_batch_does():
                 if isinstance(layer, keras.layers.Dropout):
                     layer.rate = 0.0
         step(model, images, masks)
-        found.append(model.branch_variables[0].numpy())
-    assert found[0] == pytest.approx(found[1], abs=1e-5)
+        result.append(model.branch_variables[0].numpy())
+    assert result[0] == pytest.approx(result[1], abs=1e-5)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Pictures of any size seen window by window, against a loop in NumPy."""
+"""Sliding-window inference against a loop in NumPy."""
 
 import itertools
 
@@ -17,7 +17,7 @@ DRAW = np.random.default_rng(0)
 
 @pytest.fixture(scope="module")
 def coarse():
-    """Whose answer depends on where in the window a pixel lies."""
+    """A network whose answer depends on the position in the window."""
     image = keras.Input((WINDOW, WINDOW, 3))
     x = keras.layers.Rescaling(1 / 255)(image)
     x = keras.layers.Conv2D(3, 7, STRIDE, padding="same", kernel_initializer=keras.initializers.RandomNormal(seed=1))(x)
@@ -25,7 +25,7 @@ def coarse():
 
 
 def by_hand(coarse, images: np.ndarray) -> np.ndarray:
-    """The mean of all windows' logits at each place, from starts that are written out."""
+    """Return the mean of all windows' logits at each place, for the given starts."""
     sides = [max(-(-side // STRIDE) * STRIDE, WINDOW) for side in images.shape[1:3]]
     framed = np.broadcast_to(np.float32(FILL), (len(images), *sides, 3)).copy()
     framed[:, : images.shape[1], : images.shape[2]] = images

@@ -1,4 +1,4 @@
-"""Submodels of one network: the published loss to its digits, and what a step does with views and copies."""
+"""Submodels of one network: values of the published loss, and views and copies in a training step."""
 
 import subprocess
 import sys
@@ -37,7 +37,7 @@ THROUGH_TEACHERS = np.array(
 
 
 def by_image(rows):
-    """[2 B, C] -> [B, 2, C]"""
+    """Reshape [2 B, C] to [B, 2, C]."""
     return tf.transpose(tf.reshape(rows, (2, -1, rows.shape[-1])), (1, 0, 2))
 
 
@@ -63,9 +63,9 @@ def test_the_loss_is_the_published_one_to_a_millionth():
 
 
 def test_gradients_are_the_published_ones_and_none_flows_into_a_teacher():
-    found = gradient(ROWS)
-    assert found == pytest.approx(GRADIENT, abs=1e-6)
-    for row, other in zip(found, THROUGH_TEACHERS, strict=True):
+    result = gradient(ROWS)
+    assert result == pytest.approx(GRADIENT, abs=1e-6)
+    for row, other in zip(result, THROUGH_TEACHERS, strict=True):
         assert np.abs(row - other).max() > 1e-3
 
 
@@ -125,7 +125,7 @@ def batch() -> dict[str, tf.Tensor]:
 
 
 def submodels(splits: int = 1, kind=Submodels, model: str = "vit_tiny", rate: float = 0.5, **settings) -> DiCo:
-    """With scales at 1: at their published start residual branches say next to nothing, whether dropped or not."""
+    """Return a model with scales at 1: with their initial values, dropping residual branches changes almost nothing."""
     keras.utils.set_random_seed(0)
     settings = {"views": ("none",), "drop_path": rate, "division": "params", **settings}
     built = kind(model, splits, classes=CLASSES, **settings)
@@ -138,13 +138,13 @@ def submodels(splits: int = 1, kind=Submodels, model: str = "vit_tiny", rate: fl
 
 
 def inputs(model) -> tuple:
-    """(S views, truth) of a step on the batch."""
+    """Return (S views, truth) of a step on the batch."""
     numbered = model.numbered(model.task.unpack(batch()))
     return model.task.inputs(numbered, model.epoch, model.step, model.method.teach)
 
 
 def rows(model, branch: int = 0):
-    """Logits [B, n, C] of a branch's copies in training."""
+    """Return the training logits [B, n, C] of a branch's copies."""
     (logits,) = model.heads(model.branches[branch], inputs(model)[0][branch])
     return logits
 
@@ -242,8 +242,8 @@ def test_branches_of_submodels_agree_on_the_means_of_their_answers():
 def test_three_submodels_in_two_branches_learn_and_are_scored():
     model = submodels(2, submodels=3, accumulation=2)
     before = [v.numpy() for v in model.branch_variables]
-    found = {name: float(value) for name, value in model.train_step(batch()).items()}
-    assert found["submodels_apart"] > 1e-3 and np.isfinite(list(found.values())).all()
+    result = {name: float(value) for name, value in model.train_step(batch()).items()}
+    assert result["submodels_apart"] > 1e-3 and np.isfinite(list(result.values())).all()
     moved = [not np.array_equal(a, v.numpy()) for a, v in zip(before, model.branch_variables, strict=True)]
     assert all(moved)
 

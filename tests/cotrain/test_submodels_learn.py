@@ -1,4 +1,4 @@
-"""What teaching one another does: submodels of a tiny transformer on digits, with the cross terms and without."""
+"""Submodels of a tiny transformer learn digits, with and without the cross terms of the loss."""
 
 import keras
 import numpy as np
@@ -19,7 +19,7 @@ def digits():
 
 
 def trained(digits, label_weight: float) -> tuple[list[float], float, float]:
-    """Losses of the epochs; of images not learned, how far apart submodels are, and the whole network's accuracy."""
+    """Return the losses of the epochs and, on other images, how far submodels differ and the network's accuracy."""
     images, labels = digits
     keras.utils.set_random_seed(1)
     model = Submodels("vit_tiny", classes=10, image_size=16, views=("none",), drop_path=0.2, label_weight=label_weight)

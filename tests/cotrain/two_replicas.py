@@ -1,6 +1,6 @@
 """Submodels on two replicas, in a process of their own: `python -m tests.cotrain.two_replicas`.
 
-Where nothing is dropped, a step learns what it learns on one device; where rows are, every replica draws its own.
+If nothing is dropped, a step does the same as on one device. If rows are dropped, each replica draws its own.
 """
 
 import keras
@@ -67,9 +67,9 @@ def main() -> None:
         x = tf.zeros((64, 3))
         return strategy.run(lambda: [layer(x, training=True)[1] for layer in droppings(drawing.branches[0])])
 
-    found = [tuple(sorted(rows.numpy())) for _ in range(2) for every in drawn() for rows in every.values]
-    assert len(found) == 2 * 8 * 2 and len(set(found)) == len(found)
-    assert {len(rows) for rows in found} == {32}
+    result = [tuple(sorted(rows.numpy())) for _ in range(2) for every in drawn() for rows in every.values]
+    assert len(result) == 2 * 8 * 2 and len(set(result)) == len(result)
+    assert {len(rows) for rows in result} == {32}
     step(drawing)
     for variable in drawing.branch_variables:
         here, there = strategy.experimental_local_results(variable.value)

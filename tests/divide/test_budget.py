@@ -1,4 +1,4 @@
-"""The nearest point of a grid, whatever the course of the cost."""
+"""The budget solver finds the nearest point of a grid."""
 
 import pytest
 
@@ -19,16 +19,16 @@ def test_the_nearest_point_of_the_path_is_found(splits):
     target = cost(widths(1.0)) / splits
     every = {widths(n / 20_000) for n in range(1, 20_001)}
     nearest = min(abs(cost(point) / target - 1) for point in every)
-    found = solve(widths, cost, target)
-    assert abs(found.distance) <= max(nearest, 0.004)
-    assert found.cost == cost(found.point) == pytest.approx(target * (1 + found.distance))
-    assert found.point == widths(found.scale)
+    result = solve(widths, cost, target)
+    assert abs(result.distance) <= max(nearest, 0.004)
+    assert result.cost == cost(result.point) == pytest.approx(target * (1 + result.distance))
+    assert result.point == widths(result.scale)
 
 
 def test_a_search_asks_for_few_costs():
-    asked = []
-    solve(widths, lambda point: asked.append(point) or cost(point), cost(widths(1.0)) / 3)
-    assert len(asked) <= 12 and len(asked) == len(set(asked))
+    points = []
+    solve(widths, lambda point: points.append(point) or cost(point), cost(widths(1.0)) / 3)
+    assert len(points) <= 12 and len(points) == len(set(points))
 
 
 def test_a_target_out_of_reach_gives_the_end_of_the_path():
@@ -47,20 +47,20 @@ def test_single_steps_reach_what_the_path_passes_by():
         return [(*point[:i], w, *point[i + 1 :]) for i in range(4) for w in (point[i] - 4, point[i] + 4) if w > 0]
 
     target = cost(widths(1.0)) / 30
-    found = solve(widths, cost, target)
-    assert abs(found.distance) > 0.03
-    nearer = refine(found, neighbours, cost, target, 0.02)
+    result = solve(widths, cost, target)
+    assert abs(result.distance) > 0.03
+    nearer = refine(result, neighbours, cost, target, 0.02)
     assert abs(nearer.distance) <= 0.02 and cost(nearer.point) == nearer.cost
     assert refine(nearer, lambda point: [], cost, target, 0.0) == nearer
 
 
 def test_steps_lead_past_points_that_are_no_nearer():
     costs = [10, 9, 8, 12, 20]  # at places 0 to 4: from 0 the way to 4 leads away from 20 first
-    found = refine(
+    result = refine(
         solve(lambda scale: 0, costs.__getitem__, 20),
         lambda n: [m for m in (n - 1, n + 1) if 0 <= m < 5],
         costs.__getitem__,
         20,
         0.02,
     )
-    assert (found.point, found.distance) == (4, 0)
+    assert (result.point, result.distance) == (4, 0)

@@ -43,18 +43,18 @@ def test_weight_decay_divides_by_the_three_rules():
     ],
 )  # fmt: skip
 def test_weight_decay_is_the_published_one_unless_given(model, image_size, decay):
-    asked = {"model": model, "splits": 2, "weight_decay_division": "exp"}
-    assert weight_decay.of_whole(config.from_values(asked), image_size) == decay
-    given = config.from_values({**asked, "weight_decay": 0.01})
+    settings = {"model": model, "splits": 2, "weight_decay_division": "exp"}
+    assert weight_decay.of_whole(config.from_values(settings), image_size) == decay
+    given = config.from_values({**settings, "weight_decay": 0.01})
     assert weight_decay.of_branch(given, image_size) == pytest.approx(0.01 * math.exp(-0.5))
 
 
 def test_transformers_decay_as_published_where_decay_is_decoupled():
-    found = {}
+    result = {}
     for optimizer in ("lamb", "adamw", "sgd"):
         for model in ("vit_b_16", "convnext_mini", "upernet_vit_b_16", "wrn_28_10"):
-            asked = config.from_values({"model": model, "optimizer": optimizer})
-            found[model, optimizer] = weight_decay.of_whole(asked, 224)
-    assert {found[model, name] for model in ("vit_b_16", "convnext_mini") for name in ("lamb", "adamw")} == {0.05}
-    assert found["vit_b_16", "sgd"] == found["upernet_vit_b_16", "lamb"] == 1e-4
-    assert {found["wrn_28_10", name] for name in ("lamb", "adamw", "sgd")} == {5e-4}
+            settings = config.from_values({"model": model, "optimizer": optimizer})
+            result[model, optimizer] = weight_decay.of_whole(settings, 224)
+    assert {result[model, name] for model in ("vit_b_16", "convnext_mini") for name in ("lamb", "adamw")} == {0.05}
+    assert result["vit_b_16", "sgd"] == result["upernet_vit_b_16", "lamb"] == 1e-4
+    assert {result["wrn_28_10", name] for name in ("lamb", "adamw", "sgd")} == {5e-4}

@@ -11,7 +11,7 @@ _MEGABYTES = 16
 
 @contextlib.contextmanager
 def small_disk(folder: Path) -> Iterator[Callable[[], None]]:
-    """Mount a small file system on the folder; yields a function after which it takes no more bytes."""
+    """Mount a small file system on the folder; yield a function that fills it."""
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", f"size={_MEGABYTES}m", "tmpfs", str(folder)]
     if subprocess.run(command, capture_output=True).returncode == 0:

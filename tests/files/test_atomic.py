@@ -1,4 +1,4 @@
-"""Files and folders appear whole, also on a full disk and after a kill."""
+"""Atomic writes: files and folders are complete or absent, also on a full disk and after a kill."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""What is written is what is read, and nothing else is."""
+"""manifest.json: written and loaded content is the same, and everything else is refused."""
 
 import json
 
@@ -9,7 +9,7 @@ from dico_tf.files import manifest
 
 
 def written(folder, **changes):
-    """An export of one branch, whose LiteRT file is a few bytes; the path of its manifest."""
+    """Write an export of one branch whose LiteRT file is a few bytes; return the path of its manifest."""
     (folder / "tflite").mkdir(parents=True)
     (folder / "tflite/branch_0_float32.tflite").write_bytes(b"weights")
     (folder / "saved_model/branch_0/variables").mkdir(parents=True)
@@ -31,30 +31,30 @@ def written(folder, **changes):
 
 def test_a_manifest_is_read_as_it_was_written(tmp_path):
     path = written(tmp_path)
-    found, content = manifest.read(path, "branch_0", "float32")
-    assert (found.names, found.branches, found.id, content) == (["branch_0"], ["branch_0"], "0123", b"weights")
-    assert found.formats("branch_0") == ["float32"]
-    assert manifest.load(tmp_path).content == found.content
+    result, content = manifest.read(path, "branch_0", "float32")
+    assert (result.names, result.branches, result.id, content) == (["branch_0"], ["branch_0"], "0123", b"weights")
+    assert result.formats("branch_0") == ["float32"]
+    assert manifest.load(tmp_path).content == result.content
     assert json.loads(path.read_text())["format"] == 1
-    manifest.verify(found)
+    manifest.verify(result)
 
 
 @pytest.mark.parametrize("name", ["tflite/branch_0_float32.tflite", "saved_model/branch_0/variables/variables.index"])
 def test_a_file_that_was_changed_or_lost_is_refused_by_its_name(tmp_path, name):
-    found = manifest.load(written(tmp_path))
+    result = manifest.load(written(tmp_path))
     (tmp_path / name).write_bytes(b"weightz")
     with pytest.raises(UserError, match="is not the one exported"):
-        manifest.verify(found)
+        manifest.verify(result)
     (tmp_path / name).unlink()
     with pytest.raises(UserError, match="copied incompletely or changed"):
-        manifest.verify(found)
+        manifest.verify(result)
 
 
 def test_a_stray_file_in_a_saved_model_is_refused(tmp_path):
-    found = manifest.load(written(tmp_path))
+    result = manifest.load(written(tmp_path))
     (tmp_path / "saved_model/branch_0/assets.txt").write_bytes(b"")
     with pytest.raises(UserError, match="saved_model/branch_0 is not the one exported"):
-        manifest.verify(found, "branch_0", "saved_model")
+        manifest.verify(result, "branch_0", "saved_model")
 
 
 def test_the_bytes_that_are_read_are_checked(tmp_path):
@@ -71,7 +71,7 @@ def edited(path, key, value):
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "said"),
+    ("key", "value", "message"),
     [
         ("id", "other", "digest"),
         ("format", 2, "expected format 1, got 2"),
@@ -79,10 +79,10 @@ def edited(path, key, value):
         ("digest", "", "digest"),
     ],
 )
-def test_an_edited_or_foreign_manifest_is_refused(tmp_path, key, value, said):
+def test_an_edited_or_foreign_manifest_is_refused(tmp_path, key, value, message):
     path = written(tmp_path)
     edited(path, key, value)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         manifest.load(path)
 
 
@@ -123,8 +123,8 @@ def test_a_manifest_that_lacks_something_is_refused_even_with_a_digest_that_fits
 
 
 def test_an_unknown_member_or_format_is_answered_with_those_there_are(tmp_path):
-    found = manifest.load(written(tmp_path))
+    result = manifest.load(written(tmp_path))
     with pytest.raises(UserError, match="branch_0"):
-        found.member("branch_1")
+        result.member("branch_1")
     with pytest.raises(UserError, match="it has saved_model, float32"):
-        found.file("branch_0", "int8")
+        result.file("branch_0", "int8")

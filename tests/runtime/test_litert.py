@@ -1,4 +1,4 @@
-"""The one LiteRT runtime: any batch, quantised values, named outputs."""
+"""The LiteRT runtime: batches of any size, quantised values, named outputs."""
 
 import numpy as np
 import pytest

@@ -9,7 +9,7 @@ from tests.training.test_lamb import AFTER, flat, gradients, pair
 
 
 def stepping(strategy, lamb, variables):
-    """Replicas see different shares, 3 g and -g, whose sum is twice the gradient."""
+    """Run steps in which the replicas have gradients 3 g and -g, whose sum is twice g."""
 
     @tf.function(autograph=False)
     def step(parts):

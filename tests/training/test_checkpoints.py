@@ -1,4 +1,4 @@
-"""Folders of arrays are whole or refused; journals and claims."""
+"""Checkpoints are complete or refused; metrics logs; locks of run folders."""
 
 import json
 import os
@@ -23,7 +23,7 @@ ARRAYS = {
 
 
 class Held:
-    """Stands for a variable: a shape and an assignment."""
+    """A stand-in for a variable, with a shape and `assign`."""
 
     def __init__(self, value):
         self.value, self.shape = value, value.shape
@@ -41,8 +41,10 @@ def folder(tmp_path):
 
 def test_what_is_written_is_read_to_the_last_bit(folder):
     assert read_facts(folder)["step"] == 3
-    found = read_part(folder, "weights")
-    assert {n: (a.dtype, a.tolist()) for n, a in found.items()} == {n: (a.dtype, a.tolist()) for n, a in ARRAYS.items()}
+    result = read_part(folder, "weights")
+    assert {n: (a.dtype, a.tolist()) for n, a in result.items()} == {
+        n: (a.dtype, a.tolist()) for n, a in ARRAYS.items()
+    }
 
 
 def test_every_truncation_is_refused(folder):
@@ -96,19 +98,19 @@ def test_a_writer_killed_between_two_renames_loses_nothing(folder, monkeypatch):
 
 
 def test_nothing_is_assigned_where_one_array_does_not_fit():
-    held = {name: Held(np.zeros_like(array)) for name, array in ARRAYS.items()}
+    stored = {name: Held(np.zeros_like(array)) for name, array in ARRAYS.items()}
     wrong = {**ARRAYS, "branch_0/dropout/seed": np.zeros(3, np.uint32)}
     with pytest.raises(
         UserError, match=r"belongs to another network: branch_0/dropout/seed is \(3,\), expected \(2,\)"
     ):
-        variables.assign(held, wrong, "best")
+        variables.assign(stored, wrong, "best")
     with pytest.raises(UserError, match="stem_conv/kernel is missing; branch_1/x is unknown"):
         variables.assign(
-            held, {"branch_0/dropout/seed": ARRAYS["branch_0/dropout/seed"], "branch_1/x": np.zeros(1)}, "best"
+            stored, {"branch_0/dropout/seed": ARRAYS["branch_0/dropout/seed"], "branch_1/x": np.zeros(1)}, "best"
         )
-    assert not any(h.value.any() for h in held.values())
-    variables.assign(held, ARRAYS, "best")
-    assert held["branch_0/stem_conv/kernel"].value.sum() == 66
+    assert not any(h.value.any() for h in stored.values())
+    variables.assign(stored, ARRAYS, "best")
+    assert stored["branch_0/stem_conv/kernel"].value.sum() == 66
 
 
 def test_the_journal_starts_from_the_checkpoints_rows(tmp_path):
@@ -128,8 +130,8 @@ def test_the_journal_starts_from_the_checkpoints_rows(tmp_path):
 def _events(board: Path, tag: str) -> dict[int, float]:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    found = EventAccumulator(str(board)).Reload()
-    return {event.step: float(found.Tensors(tag) and _scalar(event)) for event in found.Tensors(tag)}
+    result = EventAccumulator(str(board)).Reload()
+    return {event.step: float(result.Tensors(tag) and _scalar(event)) for event in result.Tensors(tag)}
 
 
 def _scalar(event) -> float:

@@ -40,7 +40,7 @@ def _ports(count: int) -> list[int]:
 
 
 def _assert_same(one: Path, other: Path) -> None:
-    """Weights and scores to 2e-5: an activation at the edge of a ReLU may fall either way. Statistics to 5e-5."""
+    """Compare weights and scores to 2e-5, statistics to 5e-5: activations near 0 may pass a ReLU or not."""
     a, b = np.load(one), np.load(other)
     assert set(a.files) == set(b.files) and len(a.files) > 50
     for name in a.files:
@@ -50,7 +50,7 @@ def _assert_same(one: Path, other: Path) -> None:
 
 @pytest.fixture(scope="module")
 def steps(tmp_path_factory) -> Path:
-    """one.npz and mirrored.npz, made in one process."""
+    """Write one.npz and mirrored.npz, both in one process."""
     folder = tmp_path_factory.mktemp("steps")
     _finish(_start("one,mirrored", folder))
     return folder
@@ -68,7 +68,7 @@ def test_two_replicas_of_a_preset_learn_what_one_device_learns(tmp_path):
 
 @pytest.mark.slow
 def test_keras_fit_on_two_replicas_is_our_own_loop(steps, tmp_path):
-    """But for one thing: Keras' fit ends by putting the moving average into the weights."""
+    """Except that Keras' fit ends by copying the moving average to the weights."""
     _finish(_start("fit", tmp_path))
     a, b = np.load(steps / "one.npz"), np.load(tmp_path / "fit.npz")
     pairs = {name: (a[f"ema/{name}"] if f"ema/{name}" in a else a[name]) for name in a if "/" in name}
@@ -128,13 +128,13 @@ def test_two_machines_train_by_the_same_command_and_only_the_chief_writes(tmp_pa
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         processes.append(subprocess.Popen(command, cwd=ROOT, env=environment, **pipes))
     try:
-        said = [process.communicate(timeout=900) for process in processes]
+        outputs = [process.communicate(timeout=900) for process in processes]
     finally:
         for process in processes:
             process.kill()
-    assert [process.returncode for process in processes] == [0, 0], said
-    assert "2 replicas" in said[0][0] and "whole budget" in said[0][0]
-    assert "whole budget" not in said[1][0]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert "2 replicas" in outputs[0][0] and "whole budget" in outputs[0][0]
+    assert "whole budget" not in outputs[1][0]
     rows = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert len(rows) == 1 and "validation_ema" in json.loads(rows[0])
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "finished"

@@ -24,7 +24,7 @@ def rows(folder: Path) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory):
-    """A short run with balanced classes, evaluated in its second and its last epoch."""
+    """Train a short run with balanced classes, evaluated in its second and its last epoch."""
     from dico_tf import flags
     from dico_tf.training.run import train
 

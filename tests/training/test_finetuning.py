@@ -1,4 +1,4 @@
-"""A run goes on at another picture size: weights stay, tables of places are resized, the head may be another."""
+"""Fine-tuning at another image size: weights are kept, position tables resized, and the head may be new."""
 
 import keras
 import numpy as np
@@ -18,7 +18,7 @@ def data(size: int, classes: int = 3) -> dict:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A folder as a run at 32 pixels leaves it, of weights that nobody trained."""
+    """Write the folder of a run at 32 pixels with untrained weights."""
     folder = tmp_path_factory.mktemp("run")
     config = from_values({"model": "vit_tiny", "method": "cosub"})
     model = build.network(config, data(32))
@@ -47,17 +47,17 @@ def test_a_larger_picture_takes_all_weights_and_resizes_the_places(run, method):
 
 def test_what_a_run_drops_is_drawn_by_its_own_seed_whatever_it_begins_with(run):
     folder, before = run
-    found = []
+    result = []
     for seed in (1, 2):
         keras.utils.set_random_seed(seed)
         model = build.network(from_values({"model": "vit_tiny", "method": "cosub"}), data(32))
         fresh = variables.values(variables.weights(model))
         build.start_from(model, folder)
         after = variables.values(variables.weights(model))
-        found.append([after[name] for name in after if name.endswith("seed_generator_state")])
-        assert np.array_equal(found[-1], [fresh[name] for name in fresh if name.endswith("seed_generator_state")])
+        result.append([after[name] for name in after if name.endswith("seed_generator_state")])
+        assert np.array_equal(result[-1], [fresh[name] for name in fresh if name.endswith("seed_generator_state")])
         assert np.array_equal(after["branch_0/block1_dense1/kernel"], before["branch_0/block1_dense1/kernel"])
-    assert len(found[0]) == 8 and not np.array_equal(*found)
+    assert len(result[0]) == 8 and not np.array_equal(*result)
 
 
 def test_other_classes_get_a_fresh_head_at_a_larger_picture_too(run):

@@ -1,4 +1,4 @@
-"""Training on a disk that fills up ends in one message, and what was saved before can be used."""
+"""Training on a full disk ends with one message, and what was saved before can be used."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""LAMB against the fused optimizer's values, and who of whom is clipped, decayed and scaled."""
+"""LAMB against values of the fused optimizer: clipping, decay and the ratio of norms."""
 
 import subprocess
 import sys
@@ -49,7 +49,7 @@ def test_keras_own_lamb_is_another():
 
 
 def test_each_of_several_networks_is_clipped_by_its_own_norm():
-    """A network of huge gradients beside it changes nothing."""
+    """Another network with huge gradients changes nothing."""
     variables, lamb = [*pair(), *pair()], Lamb(3e-3, weight_decay=0.05, networks=2)
     for step in range(2):
         lamb.apply([*gradients(step), *(1000.0 * g for g in gradients(step))], variables)
@@ -57,7 +57,7 @@ def test_each_of_several_networks_is_clipped_by_its_own_norm():
 
 
 def test_vectors_and_what_does_not_decay_move_without_the_ratio_of_norms():
-    """Their step is lr, however large they are: the first step of Adam."""
+    """Their first step is lr, whatever their size, as in Adam."""
     names = {"gamma": (3,), "bias": (3,), "positions": (1, 4, 3), "class_token": (1, 1, 3), "kernel": (2, 3)}
     variables = [keras.Variable(100.0 * np.ones(shape, np.float32), name=name) for name, shape in names.items()]
     Lamb(1e-3, weight_decay=0.05, clip=0).apply([np.ones(shape, np.float32) for shape in names.values()], variables)

@@ -1,4 +1,4 @@
-"""Learning rates as tabled, and the update rules against PyTorch's."""
+"""Learning rates against a table, and update rules against PyTorch."""
 
 import keras
 import numpy as np
@@ -32,7 +32,7 @@ def test_cosine_floor_is_as_timm_computes_it_at_the_first_step_of_an_epoch(epoch
 
 
 def test_cosine_floor_changes_with_every_step_and_repeats_no_epoch():
-    """The official code runs its first two epochs at the first one's rate: ours starts to rise at once."""
+    """The official code has the first rate for two epochs; here it rises from the first step."""
     rates = [float(FLOOR(step)) for step in range(0, 6 * N, N // 3)]
     assert np.diff(rates[:15]).min() > 1.9e-4 and np.ptp(rates[15:]) < 1e-6
     assert float(FLOOR(5 * N - 1)) < 3e-3 and float(FLOOR(801 * N)) == pytest.approx(1e-5)
@@ -69,7 +69,7 @@ def test_a_schedule_survives_its_config():
 
 
 def _steps(nesterov: bool, rates: list[float]) -> float:
-    """w = 1, gradient 1, decay 0.1, momentum 0.9: as in the fact that tells three decays apart."""
+    """Return the steps for w = 1, gradient 1, decay 0.1 and momentum 0.9, which differ for the three kinds of decay."""
     w = keras.Variable(1.0, name="kernel")
     sgd = SGD(0.1, momentum=0.9, nesterov=nesterov)
     sgd.build([w])
@@ -107,8 +107,8 @@ def test_scales_of_layer_normalisation_do_not_decay_in_a_branch():
     inner = keras.Model(image, keras.layers.LayerNormalization(name="inner")(x), name="nested")
     network = keras.Model(image, keras.layers.Dense(2, name="dense")(inner(image)))
     spare_scales(network)
-    found = {variable.path for variable in network.trainable_variables if decays(variable)}
-    assert found == {"batch/gamma", "dense/kernel"}
+    result = {variable.path for variable in network.trainable_variables if decays(variable)}
+    assert result == {"batch/gamma", "dense/kernel"}
 
 
 def test_adamw_decays_kernels_only():

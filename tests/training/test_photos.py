@@ -1,4 +1,4 @@
-"""Training on photos of many sizes, whose windows are cut where they are decoded."""
+"""Training on photos of many sizes, whose windows are cut out when they are decoded."""
 
 import dataclasses
 import shutil
@@ -90,16 +90,16 @@ def test_a_stopped_run_on_streamed_records_goes_on_as_one_that_was_not(tmp_path,
 
 
 def test_images_that_were_carved_are_in_memory_once(photos, tmp_path, monkeypatch):
-    def loaded(*asked):
-        found = load(*asked)
-        whole.append(weakref.ref(found.splits["train"].images))
-        return found
+    def loaded(*settings):
+        result = load(*settings)
+        whole.append(weakref.ref(result.splits["train"].images))
+        return result
 
-    whole, kept, load = [], [], sources.load
+    whole, saved, load = [], [], sources.load
     monkeypatch.setattr(sources, "load", loaded)
-    monkeypatch.setattr(Loop, "run", lambda loop: kept.append(whole[0]()))
+    monkeypatch.setattr(Loop, "run", lambda loop: saved.append(whole[0]()))
     train(_config(photos, tmp_path / "w"), "", say=lambda line: None)
-    assert kept == [None]
+    assert saved == [None]
 
 
 @pytest.mark.slow
@@ -109,17 +109,17 @@ def test_each_branch_in_its_own_order_is_cut_as_well(photos, tmp_path):
 
 
 def test_predict_sees_a_picture_as_the_evaluation_does(photos, run):
-    found = tables.read_predictions(run / "predictions_test.npz")
+    result = tables.read_predictions(run / "predictions_test.npz")
     trained = trained_run(run)
     assert trained.data["short_side"] == 82
-    told = list(predict(trained, [str(photos / name) for name in found.ids], top=2))
-    for answer, probabilities in zip(told, softmax(combine(found.logits, "logits")), strict=True):
+    reported = list(predict(trained, [str(photos / name) for name in result.ids], top=2))
+    for answer, probabilities in zip(reported, softmax(combine(result.logits, "logits")), strict=True):
         named = dict(answer.classes)
         np.testing.assert_allclose([named["dark"], named["light"]], probabilities, atol=1e-4)
 
 
 def test_a_run_remembers_the_margin_it_was_evaluated_with(photos, run):
-    """Another rule would be other images: the fingerprint says so, and predict goes on as recorded."""
+    """A change of the margin changes the fingerprint; predict uses the recorded margin."""
     trained = trained_run(run)
     squares = dataclasses.replace(trained, data={**trained.data, "short_side": SIZE})
     name = str(photos / "dark" / "0.jpg")

@@ -1,4 +1,4 @@
-"""Segmentation on a transformer: begun with a classifier's weights, taught by submodels, asked about any size."""
+"""Segmentation runs on a transformer: started from a classifier's weights, with submodels, on images of any size."""
 
 import json
 
@@ -31,7 +31,7 @@ SCENES = [
 
 
 def run_of(folder, config, facts):
-    """What a run of it would leave, with the weights it began with."""
+    """Write the folder of a run with its initial weights."""
     folder.mkdir()
     weights = variables.values(variables.weights(build.network(config, facts)))
     json_files.write(folder / "config.json", workdir.describe(config, facts, config.network.model))
@@ -62,13 +62,13 @@ def _json(path):
 
 
 def _asked(**more):
-    asked = {"task": "segmentation", "model": "upernet_vit_tiny", "image_size": 32, **more}
-    return build.network(from_values(asked), {**FACTS, "class_names": list("abc"), "image_size": 32})
+    settings = {"task": "segmentation", "model": "upernet_vit_tiny", "image_size": 32, **more}
+    return build.network(from_values(settings), {**FACTS, "class_names": list("abc"), "image_size": 32})
 
 
 @pytest.mark.slow
 def test_submodels_of_pixels_are_scored_as_any_segmenter_and_say_how_far_apart_they_are(classifier, scenes, tmp_path):
-    """Stopped in the middle of the second epoch and continued."""
+    """The run is stopped in the middle of its second epoch and continued."""
     words = [f"--dataset=folder:{scenes}", *SCENES, f"--init_from={classifier}", f"--workdir={tmp_path / 'run'}"]
     assert called("train", *words, "--max_steps=3") == 0
     assert called("train", *words) == 0
@@ -78,10 +78,10 @@ def test_submodels_of_pixels_are_scored_as_any_segmenter_and_say_how_far_apart_t
     for row in rows:
         assert 0 <= row["ensemble_miou"] <= 1 and row["submodels_apart"] > 0
         assert "submodels_apart" not in row["validation"]
-    found = _json(trained / "evaluation_test.json")
-    assert found["frame"] == [48, 48] and found["ensemble"]["miou"] == miou(np.array(found["confusion"]))
+    result = _json(trained / "evaluation_test.json")
+    assert result["frame"] == [48, 48] and result["ensemble"]["miou"] == miou(np.array(result["confusion"]))
     one = PRESETS["upernet_vit_tiny"].cost(32, 3).macs
-    assert found["macs"] == {"whole": 4 * one, "branch": 4 * one}  # windows of 32 at 0 and 16, either way
+    assert result["macs"] == {"whole": 4 * one, "branch": 4 * one}  # windows of 32 at 0 and 16, either way
 
 
 def test_pictures_of_any_size_are_answered(made, scenes, tmp_path, capsys):
@@ -105,11 +105,11 @@ def test_a_run_is_a_member_that_answers_any_size_and_counts_its_windows(made, sc
 
 def test_a_classifier_s_run_gives_its_backbone_with_places_resized(classifier):
     model = _asked()
-    carried, kept = build.start_from(model, classifier), build.trained_run(classifier).arrays
-    found, table = variables.values(variables.weights(model)), "branch_0/positions/table"
-    assert np.array_equal(found[table], bicubic.resized(kept[table], (8, 8))) and kept[table].shape == (4, 4, 64)
-    shared = [name for name in kept if "/block" in name and not name.endswith("state")]
-    assert len(shared) == 4 * 14 and all(np.array_equal(found[name], kept[name]) for name in shared)
+    carried, saved = build.start_from(model, classifier), build.trained_run(classifier).arrays
+    result, table = variables.values(variables.weights(model)), "branch_0/positions/table"
+    assert np.array_equal(result[table], bicubic.resized(saved[table], (8, 8))) and saved[table].shape == (4, 4, 64)
+    shared = [name for name in saved if "/block" in name and not name.endswith("state")]
+    assert len(shared) == 4 * 14 and all(np.array_equal(result[name], saved[name]) for name in shared)
     assert {name.split("/")[1].split("_")[0].rstrip("123456") for name in carried.fresh} == {
         "level", "pool", "fuse", "logits", "auxiliary",
     }  # fmt: skip

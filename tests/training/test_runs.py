@@ -1,4 +1,4 @@
-"""From the command line to a trained run's folder: what the scripts write, show and refuse."""
+"""Runs from the command line: what the scripts write, print and refuse."""
 
 import json
 import os
@@ -29,7 +29,7 @@ COSTS = ("seconds", "images_per_second")
 
 
 def _run(script: str, *words: str) -> subprocess.CompletedProcess:
-    """As a user's shell would, which says nothing of how loud TensorFlow shall be."""
+    """Run a script like a user's shell, without settings for TensorFlow's log."""
     command = [sys.executable, script, *words]
     environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
@@ -42,7 +42,7 @@ def _done(script: str, *words: str) -> str:
 
 
 def _taught(workdir: Path, *words: str) -> str:
-    """Train within this process."""
+    """Train in this process."""
     return succeeded("train", *words, f"--workdir={workdir}")
 
 
@@ -63,15 +63,15 @@ def _picture(path: Path, brightness: int, seed: int) -> None:
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "digits"
-    shown = _taught(folder, *DIGITS)
+    output = _taught(folder, *DIGITS)
     for text in ("whole budget", "branch_0", "branch_1", "ensemble (logits)", "test top-1 %", "branches disagree on"):
-        assert text in shown
+        assert text in output
     return folder
 
 
 @pytest.fixture(scope="module")
 def days(tmp_path_factory) -> Path:
-    """Thirty pictures of each of two classes: 48 to train with, 12 to test."""
+    """A folder with thirty images of each of two classes: 48 for training, 12 for the test."""
     root = tmp_path_factory.mktemp("pictures") / "days"
     for n in range(30):
         _picture(root / "day" / f"{n:02d}.png", 140, n)
@@ -81,7 +81,7 @@ def days(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def averaged(days, digits, tmp_path_factory) -> tuple[Path, str]:
-    """The folder and the words of a run on pictures, begun with the weights for digits and judged by its average."""
+    """Train on images from the weights of the digits run, evaluated by averaged weights; return folder and output."""
     folder = tmp_path_factory.mktemp("averaged") / "run"
     words = ["--ema=0.5", "--evaluate_ema", "--epochs=1", f"--init_from={digits}"]
     return folder, _taught(folder, f"--dataset=folder:{days}", *PICTURES, *words)
@@ -89,11 +89,11 @@ def averaged(days, digits, tmp_path_factory) -> tuple[Path, str]:
 
 @pytest.mark.slow
 def test_the_scripts_do_the_same_as_processes_of_their_own(days, tmp_path):
-    """A user's journey; what TensorFlow prints while it starts is its own."""
+    """A user's journey through the scripts. TensorFlow's own start messages are ignored."""
     run = f"--workdir={tmp_path / 'run'}"
-    shown = _run("train.py", f"--dataset=folder:{days}", *PICTURES, "--epochs=1", run)
-    assert (shown.returncode, "whole budget" in shown.stdout) == (0, True)
-    assert "Traceback" not in shown.stderr
+    output = _run("train.py", f"--dataset=folder:{days}", *PICTURES, "--epochs=1", run)
+    assert (output.returncode, "whole budget" in output.stdout) == (0, True)
+    assert "Traceback" not in output.stderr
     assert "ensemble" in _done("evaluate.py", run, "--split=validation")
     picture = str(days / "day" / "00.png")
     assert _done("predict.py", run, picture).startswith(f"{picture}: ")
@@ -138,33 +138,33 @@ def test_the_summary_says_what_was_bought(digits):
 def test_the_config_remembers_flags_data_and_versions(digits):
     record = _json(digits / "config.json")
     assert set(record) == {"network", "format", "config", "data", "versions"}
-    asked = from_values(flags.parse(train.SCRIPT, [*DIGITS, f"--workdir={digits}"])[0])
-    assert to_values(from_json(record["config"])) == to_values(asked)
+    settings = from_values(flags.parse(train.SCRIPT, [*DIGITS, f"--workdir={digits}"])[0])
+    assert to_values(from_json(record["config"])) == to_values(settings)
     assert record["data"]["class_names"] == list("0123456789") and record["data"]["fingerprint"]
     assert {"dico_tf", "tensorflow", "keras", "numpy"} <= set(record["versions"])
 
 
 def test_tensorboard_has_the_scalars_of_branches_and_a_picture_of_their_views(digits):
-    found = {}
+    result = {}
     for path in (digits / "tensorboard").glob("events.*"):
         for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
             event = tf.compat.v1.Event.FromString(record)
             for value in event.summary.value:
-                found.setdefault(value.tag, []).append((event.step, value))
+                result.setdefault(value.tag, []).append((event.step, value))
     for tag in ("loss", "lr", "branch_accuracy/0", "branch_accuracy/1", "validation/branch_accuracy/1"):
-        assert [at for at, _ in found[tag]] == [0, 1]
-    ((_, views),) = found["views"]
+        assert [at for at, _ in result[tag]] == [0, 1]
+    ((_, views),) = result["views"]
     width, height = (int(text) for text in views.tensor.string_val[:2])
     assert (width, height) == (8 * 16, 2 * 16)
 
 
 def test_evaluate_scores_the_images_held_out_for_it(digits):
     tested = (digits / "evaluation.json").read_bytes()
-    shown = succeeded("evaluate", f"--workdir={digits}", "--split=validation")
-    assert "branch_1" in shown and "ensemble" in shown
+    output = succeeded("evaluate", f"--workdir={digits}", "--split=validation")
+    assert "branch_1" in output and "ensemble" in output
     assert (digits / "evaluation.json").read_bytes() == tested == (digits / "evaluation_test.json").read_bytes()
-    found = _json(digits / "evaluation_validation.json")
-    assert (found["format"], found["split"], found["select"], found["weights"]) == (
+    result = _json(digits / "evaluation_validation.json")
+    assert (result["format"], result["split"], result["select"], result["weights"]) == (
         1,
         "validation",
         "validation",
@@ -176,8 +176,8 @@ def test_evaluate_scores_the_images_held_out_for_it(digits):
     assert parts["validation"].logits.shape == (100, 2, 10)
     score = np.mean(parts["validation"].logits.mean(1).argmax(-1) == parts["validation"].labels)
     best = _rows(digits)[_json(digits / "summary.json")["best_epoch"]]
-    assert found["ensemble"]["top1"] == pytest.approx(score)
-    assert found["ensemble"]["top1"] == pytest.approx(best["validation"]["ensemble_accuracy"], abs=1e-6)
+    assert result["ensemble"]["top1"] == pytest.approx(score)
+    assert result["ensemble"]["top1"] == pytest.approx(best["validation"]["ensemble_accuracy"], abs=1e-6)
 
 
 def test_evaluate_refuses_a_split_there_is_none_of(digits, here):
@@ -217,8 +217,8 @@ def test_predict_names_a_picture_it_cannot_read(averaged, here, tmp_path, caplog
 
 
 def test_a_folder_of_pictures_trains_and_its_averaged_weights_are_judged(averaged):
-    folder, shown = averaged
-    assert "(44 train, 12 test, 4 validation)" in shown
+    folder, output = averaged
+    assert "(44 train, 12 test, 4 validation)" in output
     (row,) = _rows(folder)
     assert set(row["validation_ema"]) == set(row["validation"])
     assert _json(folder / "config.json")["data"]["class_names"] == ["day", "night"]
@@ -230,23 +230,23 @@ def test_a_folder_of_pictures_trains_and_its_averaged_weights_are_judged(average
 
 
 def test_other_classes_get_a_fresh_head_and_nothing_else_does(averaged, digits):
-    folder, shown = averaged
+    folder, output = averaged
     heads = [f"branch_{s}/logits/{name}" for s in (0, 1) for name in ("kernel", "bias")]
-    assert f"weights from {digits}, fresh: {', '.join(heads)}" in shown
+    assert f"weights from {digits}, fresh: {', '.join(heads)}" in output
     run, before = build.trained_run(folder), build.trained_run(digits)
     model = run.network()
     assert build.start_from(model, digits).fresh == heads
-    found = variables.values(variables.weights(model))
-    assert [n for n in found if n not in heads and not np.array_equal(found[n], before.arrays[n])] == []
+    result = variables.values(variables.weights(model))
+    assert [n for n in result if n not in heads and not np.array_equal(result[n], before.arrays[n])] == []
 
 
 def test_the_same_classes_start_from_the_same_weights(digits):
     run = build.trained_run(digits)
     model = build.network(run.config, run.data)
     assert build.start_from(model, digits) == Carried(fresh=[], unused=[])
-    found = variables.values(variables.weights(model))
-    assert found.keys() == run.arrays.keys()
-    assert [n for n in found if not np.array_equal(found[n], run.arrays[n])] == []
+    result = variables.values(variables.weights(model))
+    assert result.keys() == run.arrays.keys()
+    assert [n for n in result if not np.array_equal(result[n], run.arrays[n])] == []
 
 
 @pytest.mark.parametrize("other", ["--splits=4", "--splits=1", "--model=resnet_tiny"])

@@ -1,4 +1,4 @@
-"""From pictures and masks to a trained segmentation run: what it writes, how it goes on, and what it refuses."""
+"""Segmentation runs from images and masks: what they write, continuing, and errors."""
 
 import importlib
 import json
@@ -22,7 +22,7 @@ SETTINGS = [
 
 
 def called(script: str, *words: str) -> int:
-    """A script's main within this process; its exit status."""
+    """Run a script's main in this process; return its exit status."""
     before, sys.argv = sys.argv, [f"{script}.py", *words]
     try:
         flags.run(importlib.import_module(script).main)
@@ -42,7 +42,7 @@ def scenes(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(scenes, tmp_path_factory):
-    """Stopped in the middle of the second epoch and continued."""
+    """Train a run, stopped in the middle of its second epoch and continued."""
     folder = tmp_path_factory.mktemp("runs") / "scenes"
     words = [f"--dataset=folder:{scenes}", *SETTINGS, f"--workdir={folder}"]
     assert called("train", *words, "--max_steps=3") == 0
@@ -71,20 +71,20 @@ def test_a_run_writes_what_any_run_writes_in_terms_of_pixels(trained):
 
 @pytest.mark.slow
 def test_an_evaluation_is_of_exactly_what_the_predictions_keep(trained):
-    kept, found = (
+    saved, result = (
         segmentation_predictions.read(trained / "predictions_test.npz"),
         _json(trained / "evaluation_test.json"),
     )
-    assert kept.logits.shape == (4, 2, 3, 3, 3) and kept.masks.shape == (4, 48, 48)
-    assert kept.sizes.tolist() == [[36, 44], [32, 40], [30, 30], [32, 40]]
+    assert saved.logits.shape == (4, 2, 3, 3, 3) and saved.masks.shape == (4, 48, 48)
+    assert saved.sizes.tolist() == [[36, 44], [32, 40], [30, 30], [32, 40]]
     tally = Tally(2, 3)
-    for logits, mask in zip(kept.logits, kept.masks, strict=True):
+    for logits, mask in zip(saved.logits, saved.masks, strict=True):
         tally.add(logits, mask)
-    assert np.array_equal(kept.confusion[:2], tally.branches)
-    assert [branch["miou"] for branch in found["branches"]] == [miou(counts) for counts in tally.branches]
-    assert np.array_equal(kept.confusion[2], found["confusion"])
-    assert found["macs"]["branch"] < found["macs"]["whole"]
-    assert len(kept.ids) == 4 and kept.ids[0] == "test/images/000.png"
+    assert np.array_equal(saved.confusion[:2], tally.branches)
+    assert [branch["miou"] for branch in result["branches"]] == [miou(counts) for counts in tally.branches]
+    assert np.array_equal(saved.confusion[2], result["confusion"])
+    assert result["macs"]["branch"] < result["macs"]["whole"]
+    assert len(saved.ids) == 4 and saved.ids[0] == "test/images/000.png"
 
 
 @pytest.mark.slow
@@ -99,8 +99,8 @@ def test_scores_do_not_depend_on_how_many_images_pass_at_once(trained, monkeypat
     before = _json(trained / "evaluation_test.json")
     for size in (1, 4):
         object.__setattr__(run.config.run, "evaluation_batch_size", size)
-        found = evaluate_segmentation.evaluate(run, model, "test", split)[1]
-        assert found["ensemble"]["miou"] == pytest.approx(before["ensemble"]["miou"], abs=2e-3)  # float32 sums differ
+        result = evaluate_segmentation.evaluate(run, model, "test", split)[1]
+        assert result["ensemble"]["miou"] == pytest.approx(before["ensemble"]["miou"], abs=2e-3)  # float32 sums differ
 
 
 @pytest.mark.slow
@@ -138,8 +138,8 @@ def test_exports_of_pixels_are_refused(trained, tmp_path, capsys):
 )
 def test_what_contradicts_itself_ends_with_one_message(scenes, tmp_path, capsys, words, message):
     assert called("train", f"--dataset=folder:{scenes}", *SETTINGS, f"--workdir={tmp_path}", *words) == 2
-    said = capsys.readouterr().err
-    assert message in said and "Traceback" not in said
+    text = capsys.readouterr().err
+    assert message in text and "Traceback" not in text
 
 
 @pytest.mark.slow
@@ -148,5 +148,5 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_were_not(trained, scenes, tmp_p
     one, other = (np.load(folder / "best" / "weights.npz") for folder in (trained, tmp_path / "once"))
     assert one.files == other.files
     assert [name for name in one.files if not np.array_equal(one[name], other[name])] == []
-    kept = [segmentation_predictions.read(folder / "predictions.npz") for folder in (trained, tmp_path / "once")]
-    assert isinstance(kept[0], SegmentationPredictions) and np.array_equal(kept[0].logits, kept[1].logits)
+    saved = [segmentation_predictions.read(folder / "predictions.npz") for folder in (trained, tmp_path / "once")]
+    assert isinstance(saved[0], SegmentationPredictions) and np.array_equal(saved[0].logits, saved[1].logits)

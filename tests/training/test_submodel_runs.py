@@ -1,4 +1,4 @@
-"""Runs whose branches have submodels: from flags to a folder, on from a checkpoint, and at another size."""
+"""Runs with submodels: from flags to a folder, continued from a checkpoint, and at another image size."""
 
 import json
 import shutil
@@ -24,9 +24,9 @@ RECIPE = {
 
 
 def run(folder: Path, **more) -> list[str]:
-    said = []
-    train(from_values({**RECIPE, "workdir": str(folder), **more}), "# flags\n", said.append)
-    return said
+    lines = []
+    train(from_values({**RECIPE, "workdir": str(folder), **more}), "# flags\n", lines.append)
+    return lines
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +45,9 @@ def arrays(folder: Path) -> dict[str, np.ndarray]:
 def test_a_run_that_was_interrupted_draws_and_learns_as_one_that_was_not(whole, tmp_path):
     run(tmp_path / "run", max_steps=3)
     assert run(tmp_path / "run")[0].startswith("continuing from step 3")
-    found, want = arrays(tmp_path / "run"), arrays(whole)
-    assert found.keys() == want.keys()
-    assert [name for name in want if not np.array_equal(found[name], want[name])] == []
+    result, want = arrays(tmp_path / "run"), arrays(whole)
+    assert result.keys() == want.keys()
+    assert [name for name in want if not np.array_equal(result[name], want[name])] == []
     assert any(name.endswith("taken/seed_generator_state") for name in want)
 
 
@@ -70,13 +70,13 @@ def test_another_size_takes_the_same_weights_with_its_places_resized(whole):
     config = from_values({**RECIPE, "drop_path": 0.1, "image_size": 32})
     model = build.network(config, {**trained.data, "image_size": 32})
     assert build.start_from(model, whole).fresh == []
-    found, table = variables.values(variables.weights(model)), "branch_0/positions/table"
-    assert found[table].shape == (8, 8, 64)
-    assert np.array_equal(found[table], bicubic.resized(trained.arrays[table], (8, 8)))
-    others = [name for name in found if name != table and not name.endswith("state")]
-    assert [name for name in others if not np.array_equal(found[name], trained.arrays[name])] == []
+    result, table = variables.values(variables.weights(model)), "branch_0/positions/table"
+    assert result[table].shape == (8, 8, 64)
+    assert np.array_equal(result[table], bicubic.resized(trained.arrays[table], (8, 8)))
+    others = [name for name in result if name != table and not name.endswith("state")]
+    assert [name for name in others if not np.array_equal(result[name], trained.arrays[name])] == []
     (branch,) = runs.branches(trained, 32)
-    assert np.array_equal(branch.get_layer("positions").table, found[table])
+    assert np.array_equal(branch.get_layer("positions").table, result[table])
     assert branch.input_shape == (None, 32, 32, 3)
 
 
@@ -88,8 +88,8 @@ def test_a_run_without_drops_gives_its_weights_to_one_with(whole, tmp_path):
     assert droppings(plain.branches[0]) == []
     folder = tmp_path / "plain"  # as a run without drops would be: it has drawn nothing
     shutil.copytree(whole, folder)
-    kept = {name: array for name, array in trained.arrays.items() if not name.endswith("state")}
-    write_folder(folder / "best", {"weights": kept}, {"epoch": 0, "score": 0.1})
+    saved = {name: array for name, array in trained.arrays.items() if not name.endswith("state")}
+    write_folder(folder / "best", {"weights": saved}, {"epoch": 0, "score": 0.1})
     dropping = build.network(from_values(RECIPE), trained.data)
     assert build.start_from(dropping, folder).fresh == []
 
@@ -117,13 +117,13 @@ def test_pictures_that_patches_do_not_divide_end_in_one_message(tmp_path):
 
 @pytest.mark.slow
 def test_fewer_blocks_of_a_run_are_a_member_that_costs_less(whole):
-    found = open_members([f"{whole}?blocks=2", str(whole)])
-    assert [member.name for member in found] == ["whole.branch_0.2_blocks", "whole.branch_0"]
-    short, long = (member.load() for member in found)
+    result = open_members([f"{whole}?blocks=2", str(whole)])
+    assert [member.name for member in result] == ["whole.branch_0.2_blocks", "whole.branch_0"]
+    short, long = (member.load() for member in result)
     assert short.cost.macs < 0.6 * long.cost.macs
     pictures = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3)).astype(np.uint8)
     assert short.answer(pictures).shape == long.answer(pictures).shape == (3, 10)
-    assert found[0].weights != found[1].weights
+    assert result[0].weights != result[1].weights
     with pytest.raises(UserError, match=r"blocks=9: branch_0 cannot answer with 9 blocks: it has 4 that training"):
         open_members([f"{whole}?blocks=9"])[0].load()
 

@@ -1,4 +1,4 @@
-"""A run that was killed, stopped or damaged: the same command goes on as if nothing had happened."""
+"""A run that was killed, stopped or damaged continues with the same command."""
 
 import json
 import os
@@ -113,8 +113,8 @@ def test_a_truncated_checkpoint_is_passed_over_for_the_one_before(recipe, unharm
     before, newest = _steps(folder)[-2:]
     weights = folder / f"checkpoints/step_{newest}/weights.npz"
     weights.write_bytes(weights.read_bytes()[:1000])
-    shown = succeeded("train", *recipe, f"--workdir={folder}")
-    assert "checkpoint refused" in shown and "truncated" in shown and f"continuing from step {before}," in shown
+    output = succeeded("train", *recipe, f"--workdir={folder}")
+    assert "checkpoint refused" in output and "truncated" in output and f"continuing from step {before}," in output
     _identical(unharmed / f"checkpoints/step_{newest}", weights.parent, "weights", "progress")
 
 

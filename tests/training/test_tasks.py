@@ -1,4 +1,4 @@
-"""What is learned, by --task: every table has a row for each, and networks of one are not taken for another."""
+"""Tasks: every table has an entry for each, and networks of one task are refused for another."""
 
 import importlib
 
@@ -26,13 +26,13 @@ def test_every_task_has_a_class_a_kind_of_folder_and_networks():
 def test_a_network_of_another_task_is_refused_with_what_would_do(task):
     own = {"classification": "wrn_tiny", "segmentation": "deeplabv3_tiny", "video": "x3d_tiny"}
     for learns, model in own.items():
-        asked = config.from_values({"task": task, "model": model})
+        settings = config.from_values({"task": task, "model": model})
         if learns == task:
-            assert data_options(asked).task == task
+            assert data_options(settings).task == task
             continue
-        said = f"--model={model} is for {learns} and --task={task}: give --task={learns}, or a model such as "
-        with pytest.raises(UserError, match=said):
-            data_options(asked)
+        message = f"--model={model} is for {learns} and --task={task}: give --task={learns}, or a model such as "
+        with pytest.raises(UserError, match=message):
+            data_options(settings)
     if task != "classification":
         with pytest.raises(UserError, match=r"--model=mine\.keras is for classification"):
             check_task("mine.keras", task)
@@ -44,6 +44,6 @@ def test_only_runs_of_images_and_their_classes_go_where_one_class_an_image_is_an
 
     run("classification").check_images("exports", "")
     for task in ("segmentation", "video"):
-        said = f"{tmp_path} is a {task} run, but members need one that classifies images: give another"
-        with pytest.raises(UserError, match=said):
+        message = f"{tmp_path} is a {task} run, but members need one that classifies images: give another"
+        with pytest.raises(UserError, match=message):
             run(task).check_images("members", "give another")

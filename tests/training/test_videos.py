@@ -1,4 +1,4 @@
-"""From folders of frames to a trained run's folder: what the scripts write, show and refuse."""
+"""Video runs from folders of frames: what the scripts write, print and refuse."""
 
 import json
 import shutil
@@ -27,11 +27,11 @@ FILMS = [
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
-    """Forty films to train with and twelve to test, of 40x32 pixels."""
-    found = tmp_path_factory.mktemp("films") / "light"
-    films.write(found, "train", 20, frames=9, size=(40, 32))
-    films.write(found, "test", 6, frames=9, size=(40, 32), seed=1)
-    return found
+    """Write forty films for training and twelve for the test, of 40x32 pixels."""
+    result = tmp_path_factory.mktemp("films") / "light"
+    films.write(result, "train", 20, frames=9, size=(40, 32))
+    films.write(result, "test", 6, frames=9, size=(40, 32), seed=1)
+    return result
 
 
 def train(*words: str) -> Ended:
@@ -52,8 +52,8 @@ def read(path: Path) -> dict:
 
 
 def rows(folder: Path) -> list[dict]:
-    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{name: row[name] for name in row if name not in ("seconds", "images_per_second")} for row in found]
+    result = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{name: row[name] for name in row if name not in ("seconds", "images_per_second")} for row in result]
 
 
 @pytest.mark.slow
@@ -75,9 +75,9 @@ def test_views_are_averaged_before_anything_decides_and_their_cost_is_counted(li
     status, out, err = here("evaluate", f"--workdir={folder}", "--test_views=2x3")
     assert status == 0, err
     assert "each film by 2 x 3 views of 16x16 pixels" in out and "test: 12 films" in out
-    found, six = read(folder / "evaluation.json"), tables.read_predictions(folder / "predictions.npz")
+    result, six = read(folder / "evaluation.json"), tables.read_predictions(folder / "predictions.npz")
     branch = PRESETS["x3d_tiny"].filmed(3).divided(2).cost(16, 2).macs
-    assert found["views"] == {
+    assert result["views"] == {
         "clips": 2, "crops": 3, "size": 16, "macs_of_view": 2 * branch, "macs": 12 * branch,
     }  # fmt: skip
     run = build.trained_run(folder)
@@ -96,10 +96,10 @@ def test_predict_answers_for_folders_of_frames(light, place, here, tmp_path):
     folders = [str(place / "test" / kind / "film_00") for kind in ("brighter", "darker")]
     status, out, err = here("predict", f"--workdir={light}", "--json", *folders)
     assert status == 0, err
-    found = [json.loads(line) for line in out.splitlines()]
-    assert [answer["picture"] for answer in found] == folders
+    result = [json.loads(line) for line in out.splitlines()]
+    assert [answer["picture"] for answer in result] == folders
     stored = tables.read_predictions(light / "predictions.npz")
-    for answer, row in zip(found, (0, 6), strict=True):
+    for answer, row in zip(result, (0, 6), strict=True):
         logits = stored.logits[row].mean(0)
         p = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
         assert answer["classes"][0]["probability"] == pytest.approx(p.max(), abs=1e-4)
@@ -116,7 +116,7 @@ def test_export_says_that_it_knows_no_clips(light, here, tmp_path):
 
 @pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_bit_identically(light, place, tmp_path):
-    """Within the second epoch, after a signal that nothing can catch."""
+    """It is killed in its second epoch by a signal that cannot be caught."""
     words = [f"--dataset=folder:{place}", f"--workdir={tmp_path}", "--save_every=1"]
     process = subprocess.Popen([sys.executable, "train.py", *FILMS, *words], cwd=ROOT, stdout=-3, stderr=-3)
     until = time.monotonic() + 1200
@@ -135,7 +135,7 @@ def test_a_run_that_was_stopped_goes_on_bit_identically(light, place, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--model=x3d_tiny"], "--model=x3d_tiny is for video and --task=classification: give --task=video"),
         (["--task=video", "--model=wrn_tiny"], "give --task=classification, or a model such as x3d_tiny"),
@@ -149,6 +149,6 @@ def test_a_run_that_was_stopped_goes_on_bit_identically(light, place, tmp_path):
         (["--task=video", "--model=x3d_tiny", "--dataset=moving", "--init_from=a.pth"], "known of networks of images"),
     ],
 )
-def test_what_contradicts_clips_is_one_message(words, said, here, tmp_path):
+def test_what_contradicts_clips_is_one_message(words, message, here, tmp_path):
     status, _, err = here("train", "--dataset=digits", *words, f"--workdir={tmp_path / 'run'}")
-    assert status == 2 and said in err and err.count("\n") == 1
+    assert status == 2 and message in err and err.count("\n") == 1

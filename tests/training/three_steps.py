@@ -70,13 +70,13 @@ def take(how: str, folder: Path, settings: dict) -> None:
     scores = model.results()  # every machine takes part in the sum
     validation = steps.Evaluator(place, model, 20)(split)
     if place.chief:
-        found = {
+        result = {
             **variables.values(variables.weights(model)),
             **{f"ema/{name}": a.numpy() for name, a in variables.averages(model).items()},
         }
         summed = {"scores": [scores["loss"], scores["agreement"], *scores["branch_accuracy"]]}
         summed["validation"] = [validation["loss"], *validation["branch_accuracy"], validation["ensemble_accuracy"]]
-        np.savez(folder / f"{how}.npz", **found, **summed)
+        np.savez(folder / f"{how}.npz", **result, **summed)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What every division of a network must keep."""
+"""Checks that every division of a network must pass."""
 
 import keras
 import numpy as np
@@ -36,15 +36,15 @@ def gradients(model: keras.Model) -> list:
 
 
 def divided(model: keras.Model, splits: int = 2, budget: str = "params", **options) -> tuple[Plan, keras.Model]:
-    """The plan, and one branch that keeps the contract."""
-    found = plan(model, splits, budget, **options)
-    return found, checked(found, model)
+    """Return the plan, and one branch that passes the checks."""
+    division = plan(model, splits, budget, **options)
+    return division, checked(division, model)
 
 
-def checked(found: Plan, model: keras.Model) -> keras.Model:
-    """A branch which answers, learns everywhere, and costs what was foretold."""
-    branch = found.build("branch")
-    assert cost(branch) == found.branch == WidthCost(found.network)(found.widths)
+def checked(division: Plan, model: keras.Model) -> keras.Model:
+    """Build a branch and check that it answers, has gradients everywhere, and has the planned cost."""
+    branch = division.build("branch")
+    assert cost(branch) == division.branch == WidthCost(division.network)(division.widths)
     assert branch.output_names == functional(model).output_names and branch.name == "branch"
     assert entrances(branch) == entrances(model)
     for answer, x in zip(keras.tree.flatten(branch(random_inputs(branch))), branch.outputs, strict=True):
@@ -55,5 +55,5 @@ def checked(found: Plan, model: keras.Model) -> keras.Model:
 
 
 def sizes(branch: keras.Model, *names: str) -> list[int]:
-    """Last axes of the named layers' outputs."""
+    """Return the last axes of the named layers' outputs."""
     return [branch.get_layer(name).output.shape[-1] for name in names]

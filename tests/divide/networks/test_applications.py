@@ -29,7 +29,7 @@ QUICK = ("MobileNetV3Small",)  # sums and scales of channels
 
 @functools.cache
 def network(name: str) -> keras.Model:
-    """Without weights: only its architecture is looked at."""
+    """Return a network without weights."""
     size = SIZES.get(name, 32)
     make = getattr(keras.applications, name)
     return weightless(lambda: make(weights=None, input_shape=(size, size, 3), classes=10))
@@ -52,12 +52,12 @@ def _cleared():
 
 @pytest.mark.parametrize("name", slow_but(QUICK, NAMES))
 def test_two_branches_cost_what_the_whole_does(name):
-    """And one answers, learns everywhere, and costs to the last parameter what was foretold."""
+    """One of them also answers, has gradients everywhere, and has exactly the planned parameters."""
     whole = network(name)
-    found = halved(name)
-    branch = checked(found, whole)
-    assert found.whole == cost(whole)
-    assert found.met and abs(2 * branch.count_params() / whole.count_params() - 1) < 0.03
+    division = halved(name)
+    branch = checked(division, whole)
+    assert division.whole == cost(whole)
+    assert division.met and abs(2 * branch.count_params() / whole.count_params() - 1) < 0.03
     assert branch.output_shape == (None, 10)
     kinds = [type(layer).__name__ for layer in whole.layers if not isinstance(layer, keras.Sequential)]
     ours = [type(layer).__name__.replace("GroupedConvolution", "Conv2D") for layer in branch.layers]
@@ -67,10 +67,10 @@ def test_two_branches_cost_what_the_whole_does(name):
 @pytest.mark.parametrize("name", slow_but(QUICK, NAMES))
 @pytest.mark.parametrize(("splits", "budget"), slow_but([(3, "macs")], [(3, "macs"), (8, "params"), (32, "params")]))
 def test_any_number_of_branches_costs_what_the_whole_does(name, splits, budget):
-    found = plan(network(name), splits, budget)
-    assert found.met or "nearest" in str(found)
-    assert abs(found.distance) <= 0.02
-    assert found.distance == splits * getattr(found.branch, budget) / getattr(found.whole, budget) - 1
+    division = plan(network(name), splits, budget)
+    assert division.met or "nearest" in str(division)
+    assert abs(division.distance) <= 0.02
+    assert division.distance == splits * getattr(division.branch, budget) / getattr(division.whole, budget) - 1
 
 
 @pytest.mark.slow
@@ -131,11 +131,11 @@ def test_a_scale_of_every_channel_and_a_depthwise_convolution_in_groups_follow_t
 
 @pytest.mark.slow
 def test_dropout_is_divided_by_the_root_of_the_number_of_branches():
-    found = plan(network("EfficientNetV2B0"), 4)
+    division = plan(network("EfficientNetV2B0"), 4)
     whole = [layer.rate for layer in network("EfficientNetV2B0").layers if isinstance(layer, keras.layers.Dropout)]
-    layers = [layer for layer in weightless(found.build).layers if isinstance(layer, keras.layers.Dropout)]
+    layers = [layer for layer in weightless(division.build).layers if isinstance(layer, keras.layers.Dropout)]
     assert [layer.rate for layer in layers] == [pytest.approx(rate / 2) for rate in whole] and len(whole) == 16
-    assert found.regularisation["top_dropout"] == [0.2, 0.1] or [0.2, 0.1] in found.regularisation.values()
+    assert division.regularisation["top_dropout"] == [0.2, 0.1] or [0.2, 0.1] in division.regularisation.values()
 
 
 def test_stochastic_depth_is_divided_like_dropout():
@@ -143,6 +143,6 @@ def test_stochastic_depth_is_divided_like_dropout():
 
     x = keras.Input((8, 8, 8))
     y = StochasticDepth(0.3, name="drop")(keras.layers.Conv2D(8, 1)(x))
-    found, branch = divided(keras.Model(x, keras.layers.Conv2D(8, 1)(keras.layers.Add()([x, y]))))
+    division, branch = divided(keras.Model(x, keras.layers.Conv2D(8, 1)(keras.layers.Add()([x, y]))))
     assert branch.get_layer("drop").drop_path_rate == pytest.approx(0.3 / math.sqrt(2))
-    assert found.regularisation == {"drop": [0.3, 0.3 / math.sqrt(2)]}
+    assert division.regularisation == {"drop": [0.3, 0.3 / math.sqrt(2)]}

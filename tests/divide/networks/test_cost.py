@@ -1,4 +1,4 @@
-"""Multiply-adds against counts worked by hand."""
+"""Multiply-adds against counts by hand."""
 
 import keras
 import numpy as np
@@ -54,8 +54,8 @@ def test_a_layer_of_one_or_three_dimensions_costs_what_a_hand_counts(layer, shap
 
 
 def test_an_image_may_come_channels_first():
-    found = cost(_model(layers.Conv2D(6, 3, data_format="channels_first"), shape=(4, 8, 8)))
-    assert found.macs == 36 * 3 * 3 * 4 * 6
+    result = cost(_model(layers.Conv2D(6, 3, data_format="channels_first"), shape=(4, 8, 8)))
+    assert result.macs == 36 * 3 * 3 * 4 * 6
 
 
 def test_attention_costs_its_projections_and_its_two_products():
@@ -71,9 +71,9 @@ def test_attention_costs_its_projections_and_its_two_products():
 def test_attention_whose_heads_share_keys_costs_fewer_projections():
     x = keras.Input((7, 12))
     layer = layers.GroupQueryAttention(head_dim=4, num_query_heads=6, num_key_value_heads=2)
-    found = cost(keras.Model(x, layer(x, x)))
-    assert found.macs == 7 * 12 * 4 * (6 + 2 + 2 + 6) + 7 * 7 * 6 * (4 + 4)
-    assert found.params == 2 * (12 * 24) + 2 * (12 * 8) + 24 + 8 + 8 + 12
+    result = cost(keras.Model(x, layer(x, x)))
+    assert result.macs == 7 * 12 * 4 * (6 + 2 + 2 + 6) + 7 * 7 * 6 * (4 + 4)
+    assert result.params == 2 * (12 * 24) + 2 * (12 * 8) + 24 + 8 + 8 + 12
 
 
 def test_a_mask_and_the_order_of_arguments_change_no_count():
@@ -83,14 +83,14 @@ def test_a_mask_and_the_order_of_arguments_change_no_count():
     plain = cost(keras.Model([query, value, key], layer(query, value, key)))
     masked = layer(key=key, value=value, query=query, attention_mask=mask)
     assert cost(keras.Model([query, value, key, mask], masked)) == plain
-    found = cost(keras.Model([query, value, mask], layers.MultiHeadAttention(3, 4)(query, value, attention_mask=mask)))
-    assert found == cost(keras.Model([query, value], layers.MultiHeadAttention(3, 4)(query, value)))
+    result = cost(keras.Model([query, value, mask], layers.MultiHeadAttention(3, 4)(query, value, attention_mask=mask)))
+    assert result == cost(keras.Model([query, value], layers.MultiHeadAttention(3, 4)(query, value)))
 
 
 def test_attention_along_one_axis_meets_the_keys_of_that_axis():
     x = keras.Input((4, 6, 10))
-    found = cost(keras.Model(x, layers.MultiHeadAttention(3, 5, attention_axes=(2,))(x, x)))
-    assert found.macs == 4 * (24 * 10 * 3 * 5) + 24 * 6 * 3 * (5 + 5)
+    result = cost(keras.Model(x, layers.MultiHeadAttention(3, 5, attention_axes=(2,))(x, x)))
+    assert result.macs == 4 * (24 * 10 * 3 * 5) + 24 * 6 * 3 * (5 + 5)
 
 
 def test_products_with_constants_are_counted():
@@ -135,8 +135,8 @@ def test_a_network_inside_is_counted_at_the_size_it_is_called_with():
 
 
 def test_an_open_size_leaves_the_multiply_adds_unknown():
-    found = cost(_model(layers.Conv2D(6, 3, padding="same"), shape=(None, None, 4)))
-    assert found == NetworkCost(params=3 * 3 * 4 * 6 + 6, macs=None)
+    result = cost(_model(layers.Conv2D(6, 3, padding="same"), shape=(None, None, 4)))
+    assert result == NetworkCost(params=3 * 3 * 4 * 6 + 6, macs=None)
 
 
 def test_counting_makes_no_weights(monkeypatch):
@@ -151,9 +151,9 @@ def test_counting_makes_no_weights(monkeypatch):
 
 
 def test_a_count_is_what_a_built_network_has():
-    found, model = PRESETS["wrn_tiny"].cost(32, 10), PRESETS["wrn_tiny"].build(32, 10)
-    assert found.params == sum(v.numpy().size for v in model.trainable_variables)
-    assert found.running == sum(v.numpy().size for v in model.non_trainable_variables)
+    result, model = PRESETS["wrn_tiny"].cost(32, 10), PRESETS["wrn_tiny"].build(32, 10)
+    assert result.params == sum(v.numpy().size for v in model.trainable_variables)
+    assert result.running == sum(v.numpy().size for v in model.non_trainable_variables)
 
 
 def test_a_model_that_is_no_graph_cannot_be_counted():

@@ -1,4 +1,4 @@
-"""What is asked of a division and what is answered: budgets, heads, logits, seeds, custom layers, mistakes."""
+"""Division of Keras networks: budgets, heads, logits, seeds, custom layers and errors."""
 
 import itertools
 import json
@@ -24,7 +24,7 @@ from tests.tiers import slow_but
 
 
 def small(*hidden, classes=5, activation="softmax", **options):
-    """Image -> convolutions of these widths -> classes."""
+    """Return a network: image -> convolutions of these widths -> classes."""
     chain = [layers.Conv2D(width, 3, padding="same", name=f"conv_{n}", **options) for n, width in enumerate(hidden)]
     pool, head = layers.GlobalAveragePooling2D(), layers.Dense(classes, activation=activation, name="head")
     return keras.Sequential([keras.Input((8, 8, 3), name="image"), *chain, pool, head], name="small")
@@ -33,35 +33,35 @@ def small(*hidden, classes=5, activation="softmax", **options):
 @pytest.mark.parametrize("splits", slow_but((2, 3, 4, 7, 16, 32), range(2, 33)))
 @pytest.mark.parametrize("budget", ["params", "macs"])
 def test_a_network_of_plain_widths_meets_its_budget(splits, budget):
-    found = plan(small(64, 96, 128), splits, budget)
-    assert found.met and abs(splits * getattr(found.branch, budget) / getattr(found.whole, budget) - 1) <= 0.02
+    division = plan(small(64, 96, 128), splits, budget)
+    assert division.met and abs(splits * getattr(division.branch, budget) / getattr(division.whole, budget) - 1) <= 0.02
 
 
 @pytest.mark.parametrize("splits", slow_but((3, 20), (2, 3, 5, 8, 20, 32)))
 @pytest.mark.parametrize("widths", [(7,), (6, 9), (16, 12)])
 def test_no_choice_of_widths_is_nearer_where_the_budget_is_missed(splits, widths):
     whole = small(*widths)
-    found = plan(whole, splits)
-    prices, target = WidthCost(found.network), cost(whole).params / splits
-    every = itertools.product(*(range(1, width.size + 1) for width in found.network.widths))
+    division = plan(whole, splits)
+    prices, target = WidthCost(division.network), cost(whole).params / splits
+    every = itertools.product(*(range(1, width.size + 1) for width in division.network.widths))
     nearest = min(
-        abs(prices(dict(zip(found.network.widths, point, strict=True))).params / target - 1) for point in every
+        abs(prices(dict(zip(division.network.widths, point, strict=True))).params / target - 1) for point in every
     )
-    assert abs(found.distance) <= max(0.02, nearest + 1e-9)
-    assert found.met == (abs(found.distance) <= 0.02) and ("nearest" in str(found)) == (not found.met)
+    assert abs(division.distance) <= max(0.02, nearest + 1e-9)
+    assert division.met == (abs(division.distance) <= 0.02) and ("nearest" in str(division)) == (not division.met)
 
 
 def test_few_widths_stay_in_proportion():
-    found = plan(small(16, 12), 2)
-    now = found.build()
-    assert found.met and abs(now.get_layer("conv_0").filters / 16 - now.get_layer("conv_1").filters / 12) < 0.2
+    division = plan(small(16, 12), 2)
+    now = division.build()
+    assert division.met and abs(now.get_layer("conv_0").filters / 16 - now.get_layer("conv_1").filters / 12) < 0.2
 
 
 def test_a_preset_can_be_divided_by_budget_too():
     preset = PRESETS["wrn_10_2"]
     whole = weightless(preset.build, 32, 10)
-    found, branch = divided(whole, 3, "macs")
-    assert found.met and found.whole == preset.cost(32, 10)
+    division, branch = divided(whole, 3, "macs")
+    assert division.met and division.whole == preset.cost(32, 10)
     assert branch.inputs[0].name == "image" and branch.output_names == ["logits"]
 
 
@@ -75,8 +75,8 @@ def test_dividing_by_one_changes_no_width():
     x = keras.Input((8, 8, 3), name="image")
     y = layers.Dropout(0.3)(layers.Conv2D(12, 3, kernel_regularizer="l2", name="conv")(x))
     whole = keras.Model(x, layers.Dense(4, name="head")(layers.Flatten()(y * 2.0)), name="whole")
-    found, branch = divided(whole, 1)
-    assert found.distance == 0 and found.changes == {} and found.regularisation == {}
+    division, branch = divided(whole, 1)
+    assert division.distance == 0 and division.changes == {} and division.regularisation == {}
     assert [layer.name for layer in branch.layers] == [layer.name for layer in whole.layers]
     assert [layer.get_config() for layer in branch.layers] == [layer.get_config() for layer in whole.layers]
     assert not np.array_equal(branch.get_layer("conv").kernel.numpy(), whole.get_layer("conv").kernel.numpy())
@@ -110,10 +110,10 @@ def test_what_is_no_width_stays():
 
 
 def test_changes_name_the_layers_and_their_widths():
-    found = plan(small(32, 32, 48), 2)
-    now = found.build()
+    division = plan(small(32, 32, 48), 2)
+    now = division.build()
     (a, b, c) = (now.get_layer(f"conv_{n}").filters for n in range(3))
-    assert a == b and found.changes == {"conv_0 and 1 more": [32, a], "conv_2": [48, c]}
+    assert a == b and division.changes == {"conv_0 and 1 more": [32, a], "conv_2": [48, c]}
 
 
 def test_seeds_do_not_make_branches_alike_but_the_global_one_makes_them_again():
@@ -133,16 +133,16 @@ def test_a_branch_learns_where_the_whole_was_frozen():
     inner.trainable = False
     image = keras.Input((8, 8, 3))
     x = layers.Dense(4)(inner(layers.BatchNormalization()(image), training=False))
-    found, branch = divided(keras.Model(image, x))
-    assert found.whole.params == inner.count_params() + 5 * 4 + 4 + 2 * 3
+    division, branch = divided(keras.Model(image, x))
+    assert division.whole.params == inner.count_params() + 5 * 4 + 4 + 2 * 3
     assert len(branch.trainable_variables) == 10 and "training" not in json.dumps(branch.get_config()["layers"])
 
 
 @pytest.mark.parametrize("classes", [5, 2, 30])
 def test_a_head_for_other_classes_is_counted_in_the_whole_too(classes):
-    found = plan(small(32, 48), 2, classes=classes)
-    assert found.build().output_shape == (None, classes) and found.met
-    assert found.whole == cost(small(32, 48, classes=classes))
+    division = plan(small(32, 48), 2, classes=classes)
+    assert division.build().output_shape == (None, classes) and division.met
+    assert division.whole == cost(small(32, 48, classes=classes))
 
 
 def test_a_head_that_is_no_layer_of_its_own_cannot_be_replaced():
@@ -168,8 +168,8 @@ def softmaxes():
 def test_logits_are_what_the_softmax_was_given(kind):
     """The branch's own weights in the network with its softmax give the softmax of the branch's answer."""
     made = softmaxes()
-    found = plan(keras.Model(made["input"], made[kind]), 1)
-    bare, full = found.build(logits=True), found.build()
+    division = plan(keras.Model(made["input"], made[kind]), 1)
+    bare, full = division.build(logits=True), division.build()
     full.set_weights(bare.get_weights())
     given = np.random.default_rng(0).normal(size=(3, 6)).astype("float32")
     answer = bare(given).numpy()
@@ -202,7 +202,7 @@ def test_a_plan_can_be_made_again_from_the_architecture_alone():
 
 
 class Scale(layers.Layer):
-    """x w, a width that no config names."""
+    """A layer x w whose config does not name its width."""
 
     def build(self, shape):
         self.w = self.add_weight(shape=(shape[-1],), initializer="ones")
@@ -212,7 +212,7 @@ class Scale(layers.Layer):
 
 
 class Mix(layers.Layer):
-    """A layer of one's own whose config names its width."""
+    """A custom layer whose config names its width."""
 
     def __init__(self, units, **kwargs):
         super().__init__(**kwargs)
@@ -229,7 +229,7 @@ class Mix(layers.Layer):
 
 
 class Stuck(Mix):
-    """Says it has `units`, and has them in its code."""
+    """A layer whose config names `units`, but whose code has a fixed width."""
 
     def build(self, shape):
         self.w = self.add_weight(shape=(24, 24), initializer="glorot_uniform")
@@ -261,7 +261,7 @@ def test_layers_can_be_taught(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("layer", "said"),
+    ("layer", "message"),
     [
         (layers.Lambda(lambda x: x * 2, name="twice"), "Lambda 'twice' cannot be narrowed: it runs code"),
         (Stuck(24, name="stuck"), "Stuck 'stuck' does not work at the widths of a branch"),
@@ -271,8 +271,8 @@ def test_layers_can_be_taught(monkeypatch):
         ),
     ],
 )
-def test_a_layer_that_cannot_be_narrowed_is_named(layer, said):
-    with pytest.raises(UserError, match=f"(?s){said}.*@narrows"):
+def test_a_layer_that_cannot_be_narrowed_is_named(layer, message):
+    with pytest.raises(UserError, match=f"(?s){message}.*@narrows"):
         plan(around(layer), 2)
 
 
@@ -295,7 +295,7 @@ class Own(keras.Model):
 
 
 @pytest.mark.parametrize(
-    ("model", "options", "said"),
+    ("model", "options", "message"),
     [
         (Own, {}, r"Own 'own.*' is not a functional or sequential Keras model"),
         (lambda: keras.Sequential([layers.Dense(3)]), {}, r"has no input shape yet; begin it with keras\.Input"),
@@ -309,8 +309,8 @@ class Own(keras.Model):
         (lambda: keras.Sequential([keras.Input((4,)), layers.ReLU()], name="r"), {}, "'r' has no params to divide"),
     ],
 )
-def test_a_mistake_is_named_with_its_remedy(model, options, said):
-    with pytest.raises(UserError, match=said):
+def test_a_mistake_is_named_with_its_remedy(model, options, message):
+    with pytest.raises(UserError, match=message):
         divide_model(model(), **{"splits": 2, **options})
 
 

@@ -1,4 +1,4 @@
-"""Small graphs, one for each way in which a width passes from layer to layer."""
+"""Small networks, one for each way in which a width passes from layer to layer."""
 
 import keras
 import numpy as np
@@ -98,9 +98,9 @@ def test_a_depthwise_convolution_of_the_input_narrows_by_its_multiplier(image):
 @pytest.mark.parametrize(("width", "count", "members"), [(64, 32, 2), (64, 4, None), (12, 12, 1), (64, 1, None)])
 def test_groups_of_a_normalisation_stay_whole(image, width, count, members):
     x = layers.GroupNormalization(groups=count, name="norm")(conv(image, width, "wide", 3))
-    found, branch = divided(keras.Model(image, head(conv(x, 40, "after"))))
+    division, branch = divided(keras.Model(image, head(conv(x, 40, "after"))))
     norm, (wide,) = branch.get_layer("norm"), sizes(branch, "wide")
-    assert wide < width and wide % norm.groups == 0 and found.met
+    assert wide < width and wide % norm.groups == 0 and division.met
     assert norm.groups == (count if members is None else wide // members)
 
 
@@ -125,8 +125,8 @@ def test_channels_first_is_followed_as_well():
     from dico_tf.divide.networks.division import plan
     from dico_tf.divide.networks.graph import weightless
 
-    found = plan(keras.Model(image, x), 2)  # no processor here convolves it
-    assert weightless(found.build).get_layer("wide").output.shape[1] < 32
+    division = plan(keras.Model(image, x), 2)  # no processor here convolves it
+    assert weightless(division.build).get_layer("wide").output.shape[1] < 32
 
 
 def test_positions_pass_through_pooling_padding_cropping_and_upsampling(image):
@@ -153,8 +153,8 @@ def test_channels_that_a_convolution_runs_along_keep_their_number(image):
 def test_transposed_and_separable_convolutions_have_filters(image):
     x = layers.Conv2DTranspose(24, 3, strides=2, name="up")(image)
     x = layers.SeparableConv2D(40, 3, depth_multiplier=2, name="separable")(x)
-    found, branch = divided(keras.Model(image, head(x)))
-    assert sizes(branch, "up")[0] < 24 and sizes(branch, "separable")[0] < 40 and found.met
+    division, branch = divided(keras.Model(image, head(x)))
+    assert sizes(branch, "up")[0] < 24 and sizes(branch, "separable")[0] < 40 and division.met
 
 
 def test_flattened_positions_narrow_with_their_channels(image):
@@ -196,8 +196,8 @@ def test_a_constant_of_every_channel_fixes_them(image):
 
 def test_slices_and_pieces_move_with_the_widths(image):
     x = conv(image, 48, "wide", 3)
-    kept, passed = x[..., :16], x[:, 1:-1, :, 16:]
-    a, b = ops.split(conv(kept, 64, "gated"), 2, axis=-1)
+    first_half, passed = x[..., :16], x[:, 1:-1, :, 16:]
+    a, b = ops.split(conv(first_half, 64, "gated"), 2, axis=-1)
     model = keras.Model(
         image, [head(a * ops.sigmoid(b)), layers.Dense(4, name="other")(layers.GlobalMaxPooling2D()(passed))]
     )
@@ -225,8 +225,8 @@ def test_models_within_a_model_are_divided_with_it(image):
     chain = keras.Sequential(
         [layers.GlobalAveragePooling2D(), layers.Dense(32, name="stem"), layers.Dense(5)], name="answer"
     )
-    found, branch = divided(keras.Model(image, chain(layers.Add()([x, inner(inner(x))]))))
-    assert sizes(branch, "within")[0] < 64 and found.met and branch.output_names == ["answer"]
+    division, branch = divided(keras.Model(image, chain(layers.Add()([x, inner(inner(x))]))))
+    assert sizes(branch, "within")[0] < 64 and division.met and branch.output_names == ["answer"]
     assert [layer.name for layer in branch.layers if "stem" in layer.name] == ["stem", "stem_1"]
 
 
@@ -250,5 +250,5 @@ def test_several_inputs_and_outputs_keep_names_and_sizes(image):
 def test_a_network_of_open_size_is_divided_by_its_parameters():
     image = keras.Input((None, None, 3))
     x = layers.Concatenate()([conv(image, 32, "a", 3), conv(image, 16, "b", 3)])
-    found, branch = divided(keras.Model(image, conv(x, 4, "mask")))
-    assert found.met and found.branch.macs is None and branch.output_shape == (None, None, None, 4)
+    division, branch = divided(keras.Model(image, conv(x, 4, "mask")))
+    assert division.met and division.branch.macs is None and branch.output_shape == (None, None, None, 4)

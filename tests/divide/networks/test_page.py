@@ -1,4 +1,4 @@
-"""What docs/any_network.md shows runs, and names what exists."""
+"""The code in docs/any_network.md runs, and the page names all config keys."""
 
 import re
 from pathlib import Path
@@ -15,11 +15,11 @@ def test_the_code_of_the_page_runs(capsys):
     names: dict = {}
     for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
         exec(block, names)
-    said = capsys.readouterr().out
-    assert re.search(r"print\(branches.plan\)  # (.+)", PAGE)[1] in said
-    assert names["branch"].output_shape == (None, 100) and names["again"].changes == names["found"].changes
-    assert names["found"].changes["conv and 2 more"] == [16, 8]
-    assert list(names["found"].regularisation.values()) == [[0.2, 0.1]]
+    output = capsys.readouterr().out
+    assert re.search(r"print\(branches.plan\)  # (.+)", PAGE)[1] in output
+    assert names["branch"].output_shape == (None, 100) and names["again"].changes == names["division"].changes
+    assert names["division"].changes["conv and 2 more"] == [16, 8]
+    assert list(names["division"].regularisation.values()) == [[0.2, 0.1]]
 
 
 def test_the_page_names_every_key_of_a_width():

@@ -17,9 +17,9 @@ def test_attention_keeps_its_heads_and_narrows_each():
     y = layers.MultiHeadAttention(4, 12, value_dim=8, name="attention")(layers.LayerNormalization()(wide), wide)
     y = layers.Add()([wide, y])
     y = layers.Add()([y, layers.Dense(48, name="down")(layers.Dense(96, activation="gelu", name="up")(y))])
-    found, branch = divided(keras.Model(x, pooled(y)))
+    division, branch = divided(keras.Model(x, pooled(y)))
     layer = branch.get_layer("attention")
-    assert layer.num_heads == 4 and layer.key_dim < 12 and layer.value_dim < 8 and found.met
+    assert layer.num_heads == 4 and layer.key_dim < 12 and layer.value_dim < 8 and division.met
     assert sizes(branch, "embed") == sizes(branch, "down") and sizes(branch, "embed")[0] < 48
     assert layer.output.shape[-1] == sizes(branch, "embed")[0]
 
@@ -45,8 +45,8 @@ def test_attention_written_out_in_operations():
     query, key, value = wide[0], wide[1], wide[2]  # [B, heads, T, 12]
     scores = ops.softmax(ops.matmul(query, ops.swapaxes(key, -1, -2)))
     y = ops.reshape(ops.transpose(ops.matmul(scores, value), (0, 2, 1, 3)), (-1, 6, 48))
-    found, branch = divided(keras.Model(x, pooled(y)), budget="macs")
-    assert sizes(branch, "projections")[0] % 12 == 0 and found.met
+    division, branch = divided(keras.Model(x, pooled(y)), budget="macs")
+    assert sizes(branch, "projections")[0] % 12 == 0 and division.met
     assert 3 * branch.get_layer("head").kernel.shape[0] == sizes(branch, "projections")[0]
 
 
@@ -66,11 +66,11 @@ def test_layers_of_dot_products_tie_queries_to_keys():
 
 @pytest.mark.slow
 def test_a_mask_ties_no_width():
-    x, mask, kept = keras.Input((6, 10)), keras.Input((6, 6), dtype="bool"), keras.Input((6,), dtype="bool")
+    x, mask, padding = keras.Input((6, 10)), keras.Input((6, 6), dtype="bool"), keras.Input((6,), dtype="bool")
     wide = layers.Dense(32, name="wide")(x)
     y = layers.GroupQueryAttention(8, 4, 2)(wide, wide, attention_mask=mask)
-    y = layers.Attention()([y, y], mask=[kept, kept])
-    _, branch = divided(keras.Model([x, mask, kept], pooled(y)), 32)
+    y = layers.Attention()([y, y], mask=[padding, padding])
+    _, branch = divided(keras.Model([x, mask, padding], pooled(y)), 32)
     assert sizes(branch, "wide")[0] < 6
 
 
@@ -87,8 +87,8 @@ def test_recurrent_layers_narrow_with_their_states():
     x, state, memory = layers.LSTM(32, return_sequences=True, return_state=True, name="first")(x)
     x = layers.LSTM(32, name="second")(x, initial_state=[state, memory])
     x = layers.GRU(16, name="third")(layers.RepeatVector(3)(x))
-    found, branch = divided(keras.Model(words, layers.Dense(5)(x)))
-    assert branch.get_layer("first").units == branch.get_layer("second").units < 32 and found.met
+    division, branch = divided(keras.Model(words, layers.Dense(5)(x)))
+    assert branch.get_layer("first").units == branch.get_layer("second").units < 32 and division.met
     assert branch.get_layer("words").output_dim < 24 and branch.get_layer("words").input_dim == 50
 
 

@@ -1,4 +1,4 @@
-"""Ties between widths: whatever is chosen, they hold."""
+"""Equations between widths hold for every choice of free widths."""
 
 import random
 
@@ -9,7 +9,7 @@ from dico_tf.divide.networks.widths import Axis, Width, cut, evenly, fixed, free
 
 
 def choose(axes: list[Axis], draw: random.Random) -> dict[Width, int]:
-    """Any size for every free width."""
+    """Return a random size for every free width."""
     roots = {width for axis in axes for width, _ in axis.roots() if width.free}
     return {width: draw.randint(1, width.size) for width in roots}
 
@@ -149,13 +149,13 @@ def test_any_sequence_of_ties_holds_for_any_choice(seed):
 )
 def test_a_reshaped_width_narrows_with_what_it_came_from(before, after, at_half):
     axes = [free(int(size)) if isinstance(size, str) else fixed(size) for size in before]
-    found = reshaped(axes, after)
+    result = reshaped(axes, after)
     if at_half is None:
-        assert found is None
+        assert result is None
     else:
-        assert [axis.size for axis in found] == after
+        assert [axis.size for axis in result] == after
         roots = {width for axis in axes for width, _ in axis.roots() if width.free}
-        assert [axis.value({w: w.size // 2 for w in roots}) for axis in found] == at_half
+        assert [axis.value({w: w.size // 2 for w in roots}) for axis in result] == at_half
 
 
 def test_freezing_an_axis_fixes_all_it_is_made_of():
