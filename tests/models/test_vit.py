@@ -147,7 +147,7 @@ def test_pictures_that_patches_do_not_divide_are_refused():
 
 
 def test_nothing_is_published_of_dividing_one():
-    with pytest.raises(UserError, match=r"no paper divides a vision transformer into 2 branches; give --division=params or --div"):
+    with pytest.raises(UserError, match="no paper divides a vision transformer into 2 branches; give --division"):
         PRESETS["vit_b_16"].divided(2)
 
 
