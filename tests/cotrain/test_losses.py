@@ -134,5 +134,5 @@ def test_balanced_weights_give_every_class_the_same_share():
     counts = np.array([7, 2, 11])
     assert counts * balanced(counts.tolist()) == pytest.approx([20 / 3] * 3)
     assert class_weights(("none",)) == () and class_weights(("1", 2, "0.5")) == (1.0, 2.0, 0.5)
-    with pytest.raises(UserError, match="which a run counts"):
+    with pytest.raises(UserError, match=r"which only train\.py counts"):
         class_weights(("balanced",))

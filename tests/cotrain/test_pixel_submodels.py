@@ -122,7 +122,7 @@ def test_what_is_no_pair_of_dense_predictions_is_refused():
         UserError, match="target=binary contradicts task=segmentation, whose pixels have one class each"
     ):
         submodels(target="binary")
-    with pytest.raises(UserError, match="submodels that are all the same"):
+    with pytest.raises(UserError, match="makes all submodels of method=cosub the same"):
         submodels(drop_path=0.0)
     with pytest.raises(UserError, match="drops no residual branches; leave it out"):
         submodels("deeplabv3_tiny")

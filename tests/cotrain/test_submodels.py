@@ -194,7 +194,7 @@ def test_mixed_images_have_all_of_their_classes_as_binary_targets():
 
 @pytest.mark.parametrize("kind", [DiCo, Submodels])
 def test_smoothing_and_binary_targets_exclude_each_other(kind):
-    with pytest.raises(UserError, match="would make every class present of binary targets"):
+    with pytest.raises(UserError, match="would make every class present in binary targets"):
         submodels(kind=kind, target="binary", label_smoothing=0.1)
     assert submodels(kind=kind, target="softmax", label_smoothing=0.1).settings.label_smoothing == 0.1
 

@@ -95,11 +95,11 @@ def test_a_run_without_drops_gives_its_weights_to_one_with(whole, tmp_path):
 
 
 def test_batches_too_small_to_drop_rows_of_are_refused_with_what_would_do(tmp_path):
-    few = "--batch_size=2 gives a pass 4 rows, of which residual branches are computed for 2: that drops 50% instead"
+    few = "--batch_size=2 means 4 rows at once, for 2 of which residual branches are computed: that drops 50% instead"
     with pytest.raises(UserError, match=few) as caught:
         run(tmp_path / "a", batch_size=2)
     assert "of 30%; give --batch_size=10 or more, or --drop_form=masked" in str(caught.value)
-    with pytest.raises(UserError, match=r"--batch_size=8 gives a pass 4 rows.*--batch_size=40 or more"):
+    with pytest.raises(UserError, match=r"--batch_size=8 means 4 rows at once.*--batch_size=40 or more"):
         run(tmp_path / "b", batch_size=8, accumulation=4)
     config = from_values({**RECIPE, "batch_size": 2, "drop_form": "masked"})
     model = build.network(config, _data())

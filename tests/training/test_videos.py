@@ -146,7 +146,10 @@ def test_a_run_that_was_stopped_goes_on_bit_identically(light, place, tmp_path):
             "--test_views=10x2 must be CLIPSxCROPS such as 10x3",
         ),
         (["--task=video", "--model=x3d_tiny", "--dataset=folder:nowhere"], "there is no such folder"),
-        (["--task=video", "--model=x3d_tiny", "--dataset=moving", "--init_from=a.pth"], "known of networks of images"),
+        (
+            ["--task=video", "--model=x3d_tiny", "--dataset=moving", "--init_from=a.pth"],
+            "supported for image networks only",
+        ),
     ],
 )
 def test_what_contradicts_clips_is_one_message(words, message, here, tmp_path):
