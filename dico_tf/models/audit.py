@@ -6,11 +6,10 @@ from typing import Any
 
 from dico_tf.config import FORMAT, Config, Data
 from dico_tf.data.known_datasets import CIFAR_LARGEST, CLIPS, shape
-from dico_tf.divide import weight_decay
 from dico_tf.divide.networks.cost import NetworkCost
 from dico_tf.errors import UserError
 from dico_tf.models import published
-from dico_tf.models.menu import PRESETS, find
+from dico_tf.models.menu import PRESETS, branch_weight_decay, find, whole_weight_decay
 
 
 def audit(config: Config, image_size: int, classes: int, network: Any = None) -> dict[str, Any]:
@@ -52,7 +51,7 @@ def _distance(splits: int, division: str, whole: NetworkCost, branch: NetworkCos
 
 
 def _weight_decay(config: Config, image_size: int) -> dict[str, Any]:
-    whole, branch = weight_decay.of_whole(config, image_size), weight_decay.of_branch(config, image_size)
+    whole, branch = whole_weight_decay(config, image_size), branch_weight_decay(config, image_size)
     return {"whole": whole, "branch": branch, "rule": config.optimisation.weight_decay_division}
 
 

@@ -4,28 +4,27 @@ How they are divided is our choice: nothing is published of it. `convnext_mini` 
 """
 
 import dataclasses
-import math
 
 import keras
 
-from dico_tf.divide.rules import multiple, unpublished
+from dico_tf.divide.rules import multiple
 from dico_tf.layers.image import Normalisation, Sides, check_divides, entrance
 from dico_tf.layers.normalisation import layer_norm
 from dico_tf.layers.stochastic_depth import residual, rising
 from dico_tf.layers.tokens import LayerScale, normal
+from dico_tf.models.family import BaseSpec, Family
+from dico_tf.models.weight_decay import TRANSFORMERS
 
 _GRID = 4  # channels
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Spec:
+class Spec(BaseSpec):
     widths: tuple[int, ...] = (96, 192, 384, 768)  # of each stage
     blocks: tuple[int, ...] = (3, 3, 27, 3)
     patch: int = 4  # pixels of a side of what the stem sees
     drop_path: float = 0.0  # of the last block; rises from 0 at the first
     layer_scale: float = 1e-6  # where the scales start
-
-    splits = (1,)
 
     @property
     def layout(self) -> str:
@@ -40,15 +39,6 @@ PRESETS = {
     "convnext_b": Spec(widths=(128, 256, 512, 1024), drop_path=0.5),
     "convnext_l": Spec(widths=(192, 384, 768, 1536), drop_path=0.5),
 }
-
-
-def regularised(spec: Spec, splits: int) -> Spec:
-    """drop_path -> drop_path / sqrt(S)."""
-    return dataclasses.replace(spec, drop_path=spec.drop_path / math.sqrt(splits))
-
-
-def divide(spec: Spec, splits: int) -> Spec:
-    raise unpublished("ConvNeXt", splits)
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
@@ -96,3 +86,14 @@ def block(x, layer_scale: float, rate: float, name: str):
         return LayerScale(layer_scale, name=f"{name}_scale")(y)
 
     return residual(x, branch, rate, name)
+
+
+FAMILY = Family(
+    name="convnext",
+    title="ConvNeXt",
+    presets=PRESETS,
+    build=build,
+    narrow=narrow,
+    regularisation={"drop_path": "sqrt(S)"},
+    weight_decay=TRANSFORMERS,
+)

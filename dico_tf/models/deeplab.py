@@ -13,10 +13,9 @@ from dico_tf.errors import UserError
 from dico_tf.layers.image import Normalisation, Sides, entrance
 from dico_tf.layers.resize import ResizeAs
 from dico_tf.models import dense_heads, residual, resnet
-from dico_tf.models.dense_heads import as_large, coarse, logits, unit
+from dico_tf.models.dense_heads import as_large, logits, unit
+from dico_tf.models.family import BaseSpec, Family
 from dico_tf.models.residual import BLOCKS
-
-__all__ = ["PRESETS", "Spec", "build", "coarse", "divide", "learner", "narrow", "regularised"]
 
 STEM = 4  # pixels between the columns of the map that the stem and its pool leave
 WIDTHS = resnet.WIDTHS["imagenet"]
@@ -24,7 +23,7 @@ RATES = (6, 12, 18)  # of ASPP at output stride 16
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Spec:
+class Spec(BaseSpec):
     blocks: tuple[int, ...]  # of each stage
     width: float = 64  # of the stem; stages end 4, 8, 16, 32 times as wide, ASPP and head are 4 times as wide
     grid: int = 1  # widths are multiples of it
@@ -32,7 +31,6 @@ class Spec:
     multi_grid: tuple[int, ...] = ()  # factors of the dilations of the last stage; () is off
     dropout: float = 0.5  # after ASPP
 
-    task = "segmentation"
     layout = "segmentation"
 
     def __post_init__(self) -> None:
@@ -61,15 +59,10 @@ PRESETS = {
 }
 
 
-def regularised(spec: Spec, splits: int) -> Spec:
-    """dropout -> dropout / S."""
-    return dataclasses.replace(spec, dropout=spec.dropout / splits)
-
-
 def divide(spec: Spec, splits: int) -> Spec:
     """Stem 64 -> 44, 32, 24 as ResNet's; of narrower nets the same shares, in multiples of 4 channels."""
     share = lookup(WIDTHS, splits, f"a DeepLabV3 of {sum(spec.blocks)} blocks") / WIDTHS[1]
-    return dataclasses.replace(regularised(spec, splits), width=multiple(spec.width * share, 4))
+    return dataclasses.replace(spec, width=multiple(spec.width * share, 4))
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
@@ -126,3 +119,16 @@ def learner(spec: Spec, branch: keras.Model) -> keras.Model:
     """The branch with a second head on its third stage."""
     third = branch.get_layer(f"stage3_block{spec.blocks[2]}_relu3").output
     return dense_heads.learner(branch, third, spec.head)
+
+
+FAMILY = Family(
+    name="deeplab",
+    title="DeepLabV3",
+    presets=PRESETS,
+    build=build,
+    narrow=narrow,
+    divide=divide,
+    regularisation={"dropout": "S"},
+    task="segmentation",
+    learner=learner,
+)

@@ -13,13 +13,14 @@ from dico_tf.layers import convolution as convolutions
 from dico_tf.layers.image import Normalisation, entrance, head, uniform
 from dico_tf.layers.normalisation import batch_norm
 from dico_tf.layers.shake import ShakeDrop
+from dico_tf.models.family import BaseSpec, Family
 from dico_tf.models.residual import relu
 
 norm = functools.partial(batch_norm, decay_gamma=False)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Spec:
+class Spec(BaseSpec):
     depth: int  # 6n + 4
     growth: float  # channels that every layer adds, on the average
     grid: int = 1  # widths are multiples of it
@@ -44,16 +45,11 @@ PRESETS = {
 }
 
 
-def regularised(spec: Spec, splits: int) -> Spec:
-    """ShakeDrop's rate -> rate / sqrt(S)."""
-    return dataclasses.replace(spec, shake_drop=spec.shake_drop / math.sqrt(splits))
-
-
 def divide(spec: Spec, splits: int) -> Spec:
     """g -> floor(2g / sqrt(S)) floor-divided by 2: 40 -> 28, 20, 14, 10."""
     published(spec.splits, splits, f"DenseNet-{spec.depth}")
     growth = max(math.floor(2 * spec.growth / math.sqrt(splits)) // 2, 1)
-    return dataclasses.replace(regularised(spec, splits), growth=growth)
+    return dataclasses.replace(spec, growth=growth)
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
@@ -64,10 +60,11 @@ def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisatio
     image, x = entrance(image_size, normalisation)
     x = convolution(x, multiple(2 * spec.growth, spec.grid), 3, "stem_conv")
     x = relu(norm(x, "stem_norm"), "stem_relu")
-    rates = iter([spec.shake_drop * (i + 1) / (3 * spec.layers) for i in range(3 * spec.layers)])
     for block in range(1, 4):
         for layer, growth in enumerate(growths(spec), 1):
-            x = dense_layer(x, growth, f"block{block}_layer{layer}", next(rates))
+            number = (block - 1) * spec.layers + layer
+            rate = spec.shake_drop * number / (3 * spec.layers)
+            x = dense_layer(x, growth, f"block{block}_layer{layer}", rate)
         if block < 3:
             x = transition(x, x.shape[-1] // 2 // spec.grid * spec.grid, f"transition{block}")
     x = relu(norm(x, "final_norm"), "final_relu")
@@ -103,3 +100,14 @@ def transition(x, width: int, name: str):
     """BN, ReLU, 1x1, 2x2 average."""
     x = convolution(relu(norm(x, f"{name}_norm"), f"{name}_relu"), width, 1, f"{name}_conv")
     return keras.layers.AveragePooling2D(2, name=f"{name}_pool")(x)
+
+
+FAMILY = Family(
+    name="densenet",
+    title="DenseNet-BC",
+    presets=PRESETS,
+    build=build,
+    narrow=narrow,
+    divide=divide,
+    regularisation={"shake_drop": "sqrt(S)"},
+)

@@ -20,6 +20,8 @@ from dico_tf.layers.convolution import convolution, depthwise
 from dico_tf.layers.image import Normalisation, entrance, head, uniform
 from dico_tf.layers.normalisation import batch_norm
 from dico_tf.layers.squeeze_excite import squeeze_excite
+from dico_tf.models.family import BaseSpec, Family
+from dico_tf.models.weight_decay import WeightDecay
 
 EXPANSIONS = (1, 6, 6, 6, 6, 6, 6)
 REPEATS = (1, 2, 2, 3, 3, 4, 1)
@@ -28,7 +30,7 @@ STRIDES = {"cifar": (1, 1, 2, 1, 2, 1, 1, 1), "imagenet": (2, 1, 2, 2, 2, 1, 2, 
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Spec:
+class Spec(BaseSpec):
     width: float = 1.0  # multiplies every number of channels
     depth: float = 1.0  # multiplies the repeats
     dropout: float = 0.2
@@ -94,15 +96,16 @@ def forms_of(layers: Iterable[str], width: float) -> tuple[str, ...]:
     return ()
 
 
-def regularised(spec: Spec, splits: int) -> Spec:
-    """dropout -> dropout / sqrt(S)."""
-    return dataclasses.replace(spec, dropout=spec.dropout / math.sqrt(splits))
+def presets_of(name: str, spec: Spec, layers: Iterable[str]) -> tuple[str, ...]:
+    """Return the presets of this size that a checkpoint with layers of these names can be of; () if nothing tells."""
+    size = next((name.removeprefix(form) for form in FORMS if name.startswith(form)), name)
+    return tuple(form + size for form in forms_of(layers, spec.width))
 
 
 def divide(spec: Spec, splits: int) -> Spec:
     """The published table of channels for S = 2 and 4."""
     published(spec.splits, splits, "EfficientNet")
-    return dataclasses.replace(regularised(spec, splits), **TABLES.get(splits, {}))
+    return dataclasses.replace(spec, **TABLES.get(splits, {}))
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
@@ -146,3 +149,18 @@ def _inverted(x, width: int, kernel: int, stride: int, name: str, expansion: int
     if rate:
         y = keras.layers.SpatialDropout2D(rate, name=f"{name}_dropout")(y)
     return keras.layers.Add(name=f"{name}_add")([x, y])
+
+
+FAMILY = Family(
+    name="efficientnet",
+    title="EfficientNet",
+    presets=PRESETS,
+    build=build,
+    narrow=narrow,
+    divide=divide,
+    regularisation={"dropout": "sqrt(S)"},
+    weight_decay=WeightDecay(coupled_imagenet=1e-5),
+    weight_decays={"efficientnet_b3": WeightDecay(coupled=5e-4, coupled_imagenet=1e-5)},
+    unlisted=UNLISTED,
+    forms=presets_of,
+)

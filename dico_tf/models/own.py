@@ -49,6 +49,7 @@ class Own:
     task = "classification"
     family_name = ""
     classifier = ""  # of another task, on the same backbone
+    heads = ("logits", "auxiliary")
 
     @property
     def reference(self) -> dict[str, Any]:

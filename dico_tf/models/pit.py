@@ -8,7 +8,6 @@ import math
 
 import keras
 
-from dico_tf.divide.rules import unpublished
 from dico_tf.errors import UserError
 from dico_tf.layers.attention import Attention
 from dico_tf.layers.convolution import padded
@@ -17,10 +16,12 @@ from dico_tf.layers.normalisation import layer_norm
 from dico_tf.layers.stochastic_depth import residual, rising
 from dico_tf.layers.tokens import ClassToken, FirstToken, Positions
 from dico_tf.models import heads as whole_heads
+from dico_tf.models.family import BaseSpec, Family
+from dico_tf.models.weight_decay import TRANSFORMERS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Spec:
+class Spec(BaseSpec):
     heads: tuple[int, ...]  # of each stage, each a multiple of those before
     head_width: int
     blocks: tuple[int, ...] = (2, 6, 4)
@@ -28,8 +29,6 @@ class Spec:
     patch: int = 16  # pixels of a side
     stride: int = 8  # pixels from a patch to the next
     drop_path: float = 0.0  # of the last block; rises from 0 at the first
-
-    splits = (1,)
 
     @property
     def layout(self) -> str:
@@ -52,15 +51,6 @@ PRESETS = {
     "pit_s": Spec(heads=(3, 6, 12), head_width=48, drop_path=0.1),
     "pit_b": Spec(heads=(4, 8, 16), head_width=64, blocks=(3, 6, 4), patch=14, stride=7, drop_path=0.1),
 }
-
-
-def regularised(spec: Spec, splits: int) -> Spec:
-    """drop_path -> drop_path / sqrt(S)."""
-    return dataclasses.replace(spec, drop_path=spec.drop_path / math.sqrt(splits))
-
-
-def divide(spec: Spec, splits: int) -> Spec:
-    raise unpublished("PiT", splits)
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
@@ -132,3 +122,14 @@ def block(x, heads: int, hidden: int, rate: float, name: str):
 
     x = residual(x, attend, rate, f"{name}_attention")
     return residual(x, mix, rate, f"{name}_mlp")
+
+
+FAMILY = Family(
+    name="pit",
+    title="PiT",
+    presets=PRESETS,
+    build=build,
+    narrow=narrow,
+    regularisation={"drop_path": "sqrt(S)"},
+    weight_decay=TRANSFORMERS,
+)

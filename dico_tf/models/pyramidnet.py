@@ -13,13 +13,14 @@ from dico_tf.layers.convolution import convolution
 from dico_tf.layers.image import Normalisation, entrance, head, uniform
 from dico_tf.layers.normalisation import batch_norm
 from dico_tf.layers.shake import ShakeDrop
+from dico_tf.models.family import BaseSpec, Family
 from dico_tf.models.residual import relu
 
 STEM = 16
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Spec:
+class Spec(BaseSpec):
     depth: int  # 9n + 2
     alpha: float  # planes that all blocks together add to the stem's 16
     shake_drop: float = 0.5  # of the last block; rises from the first
@@ -51,15 +52,10 @@ PRESETS = {
 }
 
 
-def regularised(spec: Spec, splits: int) -> Spec:
-    """ShakeDrop's rate -> rate / sqrt(S)."""
-    return dataclasses.replace(spec, shake_drop=spec.shake_drop / math.sqrt(splits))
-
-
 def divide(spec: Spec, splits: int) -> Spec:
     """alpha -> alpha / sqrt(S); the stem stays."""
     published(spec.splits, splits, f"PyramidNet-{spec.depth}")
-    return dataclasses.replace(regularised(spec, splits), alpha=spec.alpha / math.sqrt(splits))
+    return dataclasses.replace(spec, alpha=spec.alpha / math.sqrt(splits))
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
@@ -96,3 +92,14 @@ def _shortcut(x, width: int, stride: int, name: str):
         x = keras.layers.AveragePooling2D(stride, padding="same", name=f"{name}_shortcut_pool")(x)
     missing = width - x.shape[-1]
     return ZeroChannels(missing, name=f"{name}_shortcut_zeros")(x) if missing else x
+
+
+FAMILY = Family(
+    name="pyramidnet",
+    title="PyramidNet",
+    presets=PRESETS,
+    build=build,
+    narrow=narrow,
+    divide=divide,
+    regularisation={"shake_drop": "sqrt(S)"},
+)

@@ -9,13 +9,15 @@ import math
 
 import keras
 
-from dico_tf.divide.rules import multiple, unpublished
+from dico_tf.divide.rules import multiple
 from dico_tf.layers.convolution import convolution
 from dico_tf.layers.image import Normalisation, Sides, entrance, head
 from dico_tf.layers.normalisation import batch_norm
 from dico_tf.layers.squeeze_excite import squeeze_excite
 from dico_tf.layers.stochastic_depth import residual, rising
+from dico_tf.models.family import BaseSpec, Family
 from dico_tf.models.residual import relu
+from dico_tf.models.weight_decay import TRANSFORMERS
 
 _STEM = 32
 _SQUEEZED = 4  # a block's input is so many times as wide as what its excitation squeezes to
@@ -23,7 +25,7 @@ _GRID = 4  # channels
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Spec:
+class Spec(BaseSpec):
     planes: tuple[int, ...]  # widths of the stages
     blocks: tuple[int, ...]
     group: int  # channels of a group
@@ -31,8 +33,6 @@ class Spec:
     stem: int = _STEM  # its width
     stem_stride: int = 2
     drop_path: float = 0.0  # of the last block; rises from 0 at the first
-
-    splits = (1,)
 
     @property
     def layout(self) -> str:
@@ -58,15 +58,6 @@ PRESETS = {
     "regnety_8gf": _published(17, 192, 76.82, 2.19, 56, drop_path=0.1),
     "regnety_16gf": _published(18, 200, 106.23, 2.48, 112, drop_path=0.2),
 }
-
-
-def regularised(spec: Spec, splits: int) -> Spec:
-    """drop_path -> drop_path / sqrt(S)."""
-    return dataclasses.replace(spec, drop_path=spec.drop_path / math.sqrt(splits))
-
-
-def divide(spec: Spec, splits: int) -> Spec:
-    raise unpublished("RegNetY", splits)
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
@@ -120,3 +111,15 @@ def block(x, width: int, groups: int, group: int, stride: int, rate: float, name
         return norm(y, f"{name}_shortcut_norm")
 
     return relu(residual(x, branch, rate, name, shortcut), f"{name}_relu3")
+
+
+FAMILY = Family(
+    name="regnet",
+    title="RegNetY",
+    presets=PRESETS,
+    build=build,
+    narrow=narrow,
+    stages=stages,
+    regularisation={"drop_path": "sqrt(S)"},
+    weight_decay=TRANSFORMERS,
+)

@@ -1,5 +1,6 @@
 """Stems, shortcuts and post-activation blocks that the ResNet-like families share."""
 
+import itertools
 from collections.abc import Sequence
 
 import keras
@@ -111,10 +112,15 @@ def bottleneck(
     return relu(y, f"{name}_relu3")
 
 
-def stages(x, block, planes: Sequence[int], blocks: Sequence[int]):
-    """Every stage but the first begins with stride 2."""
+def stages(x, block, planes: Sequence[int], blocks: Sequence[int], by_place=lambda stage, number: {}):
+    """Stack the blocks of all stages; every stage but the first begins with stride 2.
+
+    Args:
+        by_place: (stage, number of the block among all), both from 0 -> further arguments of that block.
+    """
+    numbers = itertools.count()
     for i, count in enumerate(blocks):
         for j in range(count):
             stride = 2 if i and not j else 1
-            x = block(x, planes[i], stride, f"stage{i + 1}_block{j + 1}")
+            x = block(x, planes[i], stride, f"stage{i + 1}_block{j + 1}", **by_place(i, next(numbers)))
     return x

@@ -9,7 +9,9 @@ from dico_tf.divide.rules import lookup, multiple
 from dico_tf.errors import UserError
 from dico_tf.layers.image import Normalisation, entrance, head
 from dico_tf.models import residual
+from dico_tf.models.family import BaseSpec, Family
 from dico_tf.models.residual import BLOCKS
+from dico_tf.models.weight_decay import WeightDecay
 
 WIDTHS = {  # of the stem, by S
     "cifar": {1: 16, 2: 12, 4: 8, 8: 6, 16: 4},
@@ -18,7 +20,7 @@ WIDTHS = {  # of the stem, by S
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Spec:
+class Spec(BaseSpec):
     blocks: tuple[int, ...]  # of each stage
     width: float = 16  # of the stem; stages end 4, 8, 16 (, 32) times as wide
     grid: int = 1  # widths are multiples of it
@@ -56,15 +58,10 @@ PRESETS = {
 }
 
 
-def regularised(spec: Spec, splits: int) -> Spec:
-    """dropout -> dropout / S."""
-    return dataclasses.replace(spec, dropout=spec.dropout / splits)
-
-
 def divide(spec: Spec, splits: int) -> Spec:
     """Stem 16 -> 12, 8, 6, 4; for ImageNet 64 -> 44, 32, 24."""
     width = lookup(WIDTHS[spec.layout], splits, f"a ResNet of {sum(spec.blocks)} blocks")
-    return dataclasses.replace(regularised(spec, splits), width=width)
+    return dataclasses.replace(spec, width=width)
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
@@ -87,3 +84,16 @@ def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisatio
         block = residual.bottleneck
     x = residual.stages(x, block, stages(spec), spec.blocks)
     return keras.Model(image, head(x, classes, spec.dropout), name="resnet")
+
+
+FAMILY = Family(
+    name="resnet",
+    title="ResNet",
+    presets=PRESETS,
+    build=build,
+    narrow=narrow,
+    divide=divide,
+    stages=stages,
+    regularisation={"dropout": "S"},
+    weight_decays={"resnet_50": WeightDecay(coupled=5e-5)},
+)

@@ -10,10 +10,10 @@ from dico_tf.layers.image import Normalisation, entrance, head
 from dico_tf.layers.normalisation import batch_norm
 from dico_tf.layers.split_attention import split_attention
 from dico_tf.models import residual
+from dico_tf.models.family import Family
 from dico_tf.models.residual import BLOCKS, relu
-from dico_tf.models.resnext import GRID, Spec, divide, narrow, regularised, stages
+from dico_tf.models.resnext import GRID, Spec, divide, narrow, stages
 
-__all__ = ["PRESETS", "Spec", "build", "divide", "narrow", "regularised", "stages"]  # divided as ResNeXt is
 PRESETS = {
     "resnexst_tiny": Spec(blocks=(1, 1, 1, 1), groups=2, base_width=32, width=16),
     "resnexst_50_4x16d": Spec(blocks=BLOCKS[50], groups=4, base_width=16),
@@ -28,18 +28,29 @@ def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisatio
     width = multiple(spec.width, GRID)
     x = residual.pooled_without_border(residual.deep_stem(x, width, 2 * width))
     block = functools.partial(bottleneck, base_width=spec.base_width, groups=spec.groups)
-    x = residual.stages(x, block, stages(spec), spec.blocks)
+    x = residual.stages(x, block, stages(spec), spec.blocks, lambda stage, _: {"pool": stage > 0})
     return keras.Model(image, head(x, classes), name="resnexst")
 
 
-def bottleneck(x, planes: int, stride: int, name: str, *, base_width: float, groups: int):
-    """relu(shortcut + BN(1x1(pool(split attention(relu(BN(1x1))))))), pooled in every stage but the first."""
+def bottleneck(x, planes: int, stride: int, name: str, *, base_width: float, groups: int, pool: bool):
+    """relu(shortcut + BN(1x1([3x3 average pool](split attention(relu(BN(1x1)))))))."""
     m = residual.middle(planes, base_width, groups)
     y = relu(batch_norm(convolution(x, m, 1, f"{name}_conv1"), f"{name}_norm1"), f"{name}_relu1")
     y = split_attention(y, m, groups, f"{name}_split")
-    if not name.startswith("stage1"):
+    if pool:
         y = keras.layers.ZeroPadding2D(1, name=f"{name}_pool_pad")(y)  # the border counts in the mean
         y = keras.layers.AveragePooling2D(3, stride, name=f"{name}_pool")(y)
     y = batch_norm(convolution(y, 4 * planes, 1, f"{name}_conv2"), f"{name}_norm2")
     y = keras.layers.Add(name=f"{name}_add")([residual.shortcut(x, 4 * planes, stride, name), y])
     return relu(y, f"{name}_relu2")
+
+
+FAMILY = Family(
+    name="resnexst",
+    title="ResNeXSt",
+    presets=PRESETS,
+    build=build,
+    narrow=narrow,
+    divide=divide,
+    stages=stages,
+)

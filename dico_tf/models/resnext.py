@@ -8,14 +8,16 @@ import keras
 from dico_tf.divide.rules import evenly, multiple
 from dico_tf.layers.image import Normalisation, entrance, head
 from dico_tf.models import residual
+from dico_tf.models.family import BaseSpec, Family
 from dico_tf.models.groups import dividing, narrowed
 from dico_tf.models.residual import BLOCKS
+from dico_tf.models.weight_decay import WeightDecay
 
 GRID = 4  # channels; published widths are on it
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Spec:
+class Spec(BaseSpec):
     blocks: tuple[int, ...]  # of each stage
     groups: int
     base_width: float  # of a group, where the stage's planes are 64
@@ -41,10 +43,6 @@ PRESETS = {
 }
 
 
-def regularised(spec: Spec, splits: int) -> Spec:
-    return spec
-
-
 def divide(spec: Spec, splits: int) -> Spec:
     """groups -> groups / S; nothing else changes."""
     return dataclasses.replace(spec, groups=evenly(spec.groups, splits, "groups"))
@@ -66,3 +64,15 @@ def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisatio
     block = functools.partial(residual.bottleneck, base_width=spec.base_width, groups=spec.groups)
     x = residual.stages(x, block, stages(spec), spec.blocks)
     return keras.Model(image, head(x, classes), name="resnext")
+
+
+FAMILY = Family(
+    name="resnext",
+    title="ResNeXt",
+    presets=PRESETS,
+    build=build,
+    narrow=narrow,
+    divide=divide,
+    stages=stages,
+    weight_decays=dict.fromkeys(("resnext_29_8x64d", "resnext_29_16x64d"), WeightDecay(coupled=5e-4)),
+)

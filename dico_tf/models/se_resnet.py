@@ -2,8 +2,6 @@
 
 import dataclasses
 import functools
-import itertools
-import math
 
 import keras
 
@@ -14,6 +12,7 @@ from dico_tf.layers.image import Normalisation, entrance, head
 from dico_tf.layers.normalisation import batch_norm
 from dico_tf.layers.squeeze_excite import squeeze_excite
 from dico_tf.models import residual
+from dico_tf.models.family import BaseSpec, Family
 from dico_tf.models.groups import dividing, narrowed
 from dico_tf.models.residual import BLOCKS, relu
 
@@ -25,7 +24,7 @@ REDUCTION = {"cifar": 4, "imagenet": 16}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Spec:
+class Spec(BaseSpec):
     blocks: tuple[int, ...]  # of each stage
     width: float = 16  # of the stem
     grid: int = 1  # widths are multiples of it
@@ -64,15 +63,9 @@ PRESETS = {
 }
 
 
-def regularised(spec: Spec, splits: int) -> Spec:
-    """Every rate -> rate / sqrt(S)."""
-    rates = {name: getattr(spec, name) / math.sqrt(splits) for name in ("dropout", "drop_path", "drop_block")}
-    return dataclasses.replace(spec, **rates)
-
-
 def divide(spec: Spec, splits: int) -> Spec:
     """groups -> groups / S; without groups stem 16 -> 12, 8, for ImageNet 64 -> 44, 32, 24."""
-    spec = regularised(spec, splits)
+    spec = spec
     if spec.groups > 1:
         return dataclasses.replace(spec, groups=evenly(spec.groups, splits, "groups"))
     width = lookup(WIDTHS[spec.layout], splits, f"an SE-ResNet of {sum(spec.blocks)} blocks")
@@ -107,33 +100,36 @@ def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisatio
         base_width=spec.base_width,
         groups=spec.groups,
         gamma="ones",
-        norm=_norm(spec, image_size),
-        finish=_finish(spec),
     )
-    x = residual.stages(x, block, stages(spec), spec.blocks)
+
+    def by_place(stage: int, number: int) -> dict:
+        """Drop paths at rate p i / (n + 1) in block i of n, and drop squares of 3 pixels at 224 in stages 3 and 4."""
+        drop_path = spec.drop_path * (number + 1) / (sum(spec.blocks) + 1)
+        squares = (spec.drop_block if stage >= 2 else 0.0, max(3 * image_size // 224, 1))
+        return {"finish": _finish(REDUCTION[spec.layout], drop_path), "norm": _norm(*squares)}
+
+    x = residual.stages(x, block, stages(spec), spec.blocks, by_place)
     return keras.Model(image, head(x, classes, spec.dropout), name="se_resnet")
 
 
-def _finish(spec: Spec):
-    """Squeeze and excitation, then drop path of rate p i / (n + 1) at block i of n."""
-    numbers = itertools.count(1)
+def _finish(reduction: int, drop_path: float):
+    """Return the end of a residual branch: squeeze and excitation, then drop path."""
 
     def finish(y, name: str):
-        y = squeeze_excite(y, y.shape[-1] // REDUCTION[spec.layout], f"{name}_se")
-        rate = spec.drop_path * next(numbers) / (sum(spec.blocks) + 1)
-        return DropPath(rate, name=f"{name}_drop_path")(y) if rate else y
+        y = squeeze_excite(y, y.shape[-1] // reduction, f"{name}_se")
+        return DropPath(drop_path, name=f"{name}_drop_path")(y) if drop_path else y
 
     return finish
 
 
-def _norm(spec: Spec, image_size: int):
-    """BN, and after it DropBlock in stages 3 and 4 with squares of 3 pixels at 224."""
+def _norm(drop_block: float, size: int):
+    """Return batch normalisation, followed by DropBlock if its rate is not 0."""
+    if not drop_block:
+        return batch_norm
 
     def norm(x, name: str, **options):
         x = batch_norm(x, name, **options)
-        if not spec.drop_block or not name.startswith(("stage3", "stage4")):
-            return x
-        return DropBlock(spec.drop_block, max(3 * image_size // 224, 1), name=f"{name}_drop_block")(x)
+        return DropBlock(drop_block, size, name=f"{name}_drop_block")(x)
 
     return norm
 
@@ -150,3 +146,15 @@ def _senet(x, planes: int, stride: int, name: str, *, base_width: float, groups:
     else:
         x = residual.shortcut(x, 4 * planes, 1, name)
     return relu(keras.layers.Add(name=f"{name}_add")([x, y]), f"{name}_relu3")
+
+
+FAMILY = Family(
+    name="se_resnet",
+    title="SE-ResNet",
+    presets=PRESETS,
+    build=build,
+    narrow=narrow,
+    divide=divide,
+    stages=stages,
+    regularisation={"dropout": "sqrt(S)", "drop_path": "sqrt(S)", "drop_block": "sqrt(S)"},
+)

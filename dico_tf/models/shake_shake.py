@@ -12,6 +12,7 @@ from dico_tf.layers.image import Normalisation, entrance, head, uniform
 from dico_tf.layers.normalisation import batch_norm
 from dico_tf.layers.shake import ShakeShake
 from dico_tf.models import residual
+from dico_tf.models.family import BaseSpec, Family
 from dico_tf.models.residual import relu
 
 STEM = 16
@@ -23,7 +24,7 @@ WIDTHS = {  # of the first stage, by the whole's and by S
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Spec:
+class Spec(BaseSpec):
     width: float  # of the first stage; 2 and 4 times as wide in the others
     blocks: int = 4  # of each stage
     grid: int = 1  # widths are multiples of it
@@ -42,10 +43,6 @@ PRESETS = {
     "shake_26_2x64d": Spec(width=64),
     "shake_26_2x96d": Spec(width=96),
 }
-
-
-def regularised(spec: Spec, splits: int) -> Spec:
-    return spec
 
 
 def divide(spec: Spec, splits: int) -> Spec:
@@ -93,3 +90,14 @@ def _shortcut(x, planes: int, stride: int, name: str):
     two = convolution(shifted(x, f"{name}_shortcut"), planes - planes // 2, 1, f"{name}_shortcut_conv2", stride)
     x = keras.layers.Concatenate(name=f"{name}_shortcut_concat")([one, two])
     return batch_norm(x, f"{name}_shortcut_norm")
+
+
+FAMILY = Family(
+    name="shake_shake",
+    title="Shake-Shake",
+    presets=PRESETS,
+    build=build,
+    narrow=narrow,
+    divide=divide,
+    stages=stages,
+)

@@ -11,19 +11,20 @@ import math
 
 import keras
 
-from dico_tf.divide.rules import unpublished
 from dico_tf.layers import normalisation
 from dico_tf.layers.image import Normalisation, Sides, check_divides, entrance, uniform
 from dico_tf.layers.stochastic_depth import residual, rising
 from dico_tf.layers.tokens import normal
 from dico_tf.layers.windows import Neighbours, window_attention
 from dico_tf.models import heads as whole_heads
+from dico_tf.models.family import BaseSpec, Family
+from dico_tf.models.weight_decay import TRANSFORMERS
 
 layer_norm = functools.partial(normalisation.layer_norm, epsilon=1e-5)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Spec:
+class Spec(BaseSpec):
     blocks: tuple[int, ...] = (2, 2, 18, 2)  # of each stage
     heads: tuple[int, ...] = (3, 6, 12, 24)
     head_width: int = 32
@@ -31,8 +32,6 @@ class Spec:
     patch: int = 4  # pixels of a side
     window: int = 7  # tokens of a side
     drop_path: float = 0.0  # of the last block; rises from 0 at the first
-
-    splits = (1,)
 
     @property
     def layout(self) -> str:
@@ -55,15 +54,6 @@ PRESETS = {
     "swin_b": Spec(heads=(4, 8, 16, 32), drop_path=0.5),
     "swin_l": Spec(heads=(6, 12, 24, 48), drop_path=0.2),
 }
-
-
-def regularised(spec: Spec, splits: int) -> Spec:
-    """drop_path -> drop_path / sqrt(S)."""
-    return dataclasses.replace(spec, drop_path=spec.drop_path / math.sqrt(splits))
-
-
-def divide(spec: Spec, splits: int) -> Spec:
-    raise unpublished("Swin", splits)
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
@@ -119,3 +109,14 @@ def block(x, spec: Spec, stage: int, shifted: bool, rate: float, name: str):
 
     x = residual(x, attend, rate, f"{name}_attention")
     return residual(x, mix, rate, f"{name}_mlp")
+
+
+FAMILY = Family(
+    name="swin",
+    title="Swin",
+    presets=PRESETS,
+    build=build,
+    narrow=narrow,
+    regularisation={"drop_path": "sqrt(S)"},
+    weight_decay=TRANSFORMERS,
+)

@@ -14,7 +14,8 @@ from dico_tf.data.known_datasets import CIFAR_LARGEST
 from dico_tf.errors import UserError
 from dico_tf.models import own, timm_names, weight_matching
 from dico_tf.models.checkpoints import SAFE, SUFFIXES, read
-from dico_tf.models.menu import PRESETS, Preset, find
+from dico_tf.models.menu import PRESETS, find
+from dico_tf.models.preset import Preset
 from dico_tf.models.weight_matching import Entry
 
 
@@ -39,7 +40,7 @@ def load(model: Any, path: str | Path, classes: str = "same") -> Carried:
 
 def preset_of(preset: Preset, path: str | Path) -> Preset:
     """Return the form of a listed preset that the checkpoint is of. Raises UserError if it can be of several."""
-    if preset.family_name != "efficientnet":  # the only family in several forms
+    if not preset.family.forms:
         return preset
     names = preset.fitting(read(path)[0])
     if len(names) == 1 and preset.name in list(PRESETS):

@@ -11,35 +11,36 @@ from typing import Any
 
 import keras
 
-from dico_tf.divide.rules import multiple, unpublished
+from dico_tf.divide.rules import multiple
 from dico_tf.layers.image import Normalisation, Sides, entrance
 from dico_tf.layers.normalisation import batch_norm
 from dico_tf.layers.parts import Parts
 from dico_tf.layers.resize import ResizeAs
 from dico_tf.layers.tokens import normal
 from dico_tf.models import convnext, dense_heads, swin, vit
-from dico_tf.models.dense_heads import as_large, coarse, logits, unit
-
-__all__ = ["HEAD", "PRESETS", "Spec", "build", "coarse", "divide", "learner", "narrow", "regularised"]
+from dico_tf.models.dense_heads import as_large, logits, unit
+from dico_tf.models.family import BaseSpec, Family
+from dico_tf.models.weight_decay import TRANSFORMERS
 
 BACKBONES = {vit.Spec: vit, swin.Spec: swin, convnext.Spec: convnext}
-HEAD = ("level", "pool", "fuse", "logits", "auxiliary")  # how the names of layers begin that no classifier has
 BINS = (1, 2, 3, 6)  # places of a side of the pooled maps
 STRIDES = (4, 8, 16, 32)  # pixels between the places of the levels that are made of a transformer's patches
 _GRID = 4  # channels
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Spec:
+class Spec(BaseSpec):
     backbone: Any  # Spec of a ViT, a Swin or a ConvNeXt
     head: int = 512  # width of all maps after the backbone; of the auxiliary head half of it
     dropout: float = 0.1  # before the logits
     drop_path: float = 0.0  # of the backbone's residual branches
 
-    task = "segmentation"
     layout = "segmentation"
-    fixed = True  # places and windows are of one size: larger pictures are seen window by window
-    splits = (1,)
+
+    @property
+    def levels(self) -> int:
+        """Number of maps of different sizes that the head fuses."""
+        return len(STRIDES) if isinstance(self.backbone, vit.Spec) else len(self.backbone.blocks)
 
     @property
     def output_stride(self) -> int:
@@ -53,31 +54,24 @@ class Spec:
         return self.backbone.patch * 2 ** (stages - 1)
 
 
-def _on(family: Any, name: str, **options) -> Spec:
-    spec = family.PRESETS[name]
-    return Spec(backbone=dataclasses.replace(spec, drop_path=0.0), drop_path=spec.drop_path, **options)
+def _on(classifier: str, head: int) -> Spec:
+    """The Spec on the backbone of a classifier's preset; the drop rate of its branches moves to the whole."""
+    spec = next(family.PRESETS[classifier] for family in BACKBONES.values() if classifier in family.PRESETS)
+    return Spec(backbone=dataclasses.replace(spec, drop_path=0.0), drop_path=spec.drop_path, head=head)
 
 
-PRESETS = {
-    "upernet_vit_tiny": _on(vit, "vit_tiny", head=48),
-    "upernet_vit_b_16": _on(vit, "vit_b_16"),
-    "upernet_vit_l_16": _on(vit, "vit_l_16"),
-    "upernet_swin_mini": _on(swin, "swin_mini", head=32),
-    "upernet_swin_t": _on(swin, "swin_t"),
-    "upernet_swin_b": _on(swin, "swin_b"),
-    "upernet_convnext_mini": _on(convnext, "convnext_mini", head=32),
-    "upernet_convnext_t": _on(convnext, "convnext_t"),
-    "upernet_convnext_b": _on(convnext, "convnext_b"),
+HEADS = {  # classifier whose backbone is used: width of the head
+    "vit_tiny": 48,
+    "vit_b_16": 512,
+    "vit_l_16": 512,
+    "swin_mini": 32,
+    "swin_t": 512,
+    "swin_b": 512,
+    "convnext_mini": 32,
+    "convnext_t": 512,
+    "convnext_b": 512,
 }
-
-
-def regularised(spec: Spec, splits: int) -> Spec:
-    """drop_path -> drop_path / sqrt(S), dropout -> dropout / S."""
-    return dataclasses.replace(spec, drop_path=spec.drop_path / math.sqrt(splits), dropout=spec.dropout / splits)
-
-
-def divide(spec: Spec, splits: int) -> Spec:
-    raise unpublished("UPerNet", splits)
+PRESETS = {f"upernet_{classifier}": _on(classifier, head) for classifier, head in HEADS.items()}
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
@@ -96,8 +90,7 @@ def build(spec: Spec, image_size: Sides, classes: int, normalisation: Normalisat
 
 def learner(spec: Spec, branch: keras.Model) -> keras.Model:
     """The branch with a second head on the level before the last."""
-    count = sum(layer.name.endswith("_smooth_conv") for layer in branch.layers)
-    level = branch.get_layer(f"level{count}_side_conv").input
+    level = branch.get_layer(f"level{spec.levels - 1}_side_conv").input
     return dense_heads.learner(branch, level, spec.head // 2)
 
 
@@ -153,3 +146,19 @@ def fused(maps: list, spec: Spec):
     finest, *others = maps
     large = [ResizeAs(name=f"fuse{n}_spread")([x, finest]) for n, x in enumerate(others, 2)]
     return unit(keras.layers.Concatenate(name="fuse")([finest, *large]), spec.head, 3, "fuse_join")
+
+
+FAMILY = Family(
+    name="upernet",
+    title="UPerNet",
+    presets=PRESETS,
+    build=build,
+    narrow=narrow,
+    regularisation={"drop_path": "sqrt(S)", "dropout": "S"},
+    weight_decay=TRANSFORMERS,  # that of its backbones
+    task="segmentation",
+    learner=learner,
+    fixed_size=True,  # tables of places and windows are made for one size
+    head_layers=("level", "pool", "fuse", "logits", "auxiliary"),
+    classifiers={f"upernet_{classifier}": classifier for classifier in HEADS},
+)

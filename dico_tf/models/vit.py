@@ -10,19 +10,21 @@ import math
 import keras
 
 from dico_tf.data.known_datasets import CIFAR_LARGEST
-from dico_tf.divide.rules import multiple, unpublished
+from dico_tf.divide.rules import multiple
 from dico_tf.errors import UserError
 from dico_tf.layers.attention import self_attention
 from dico_tf.layers.image import Normalisation, Sides, entrance, uniform
 from dico_tf.layers.normalisation import layer_norm
 from dico_tf.layers.stochastic_depth import residual
 from dico_tf.layers.tokens import ClassToken, FirstToken, LayerScale, PatchMap, Positions, normal
+from dico_tf.models.family import BaseSpec, Family
+from dico_tf.models.weight_decay import TRANSFORMERS
 
 _GRID = 8  # channels of the hidden layer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Spec:
+class Spec(BaseSpec):
     patch: int  # pixels of a side
     depth: int  # blocks
     heads: int
@@ -31,8 +33,6 @@ class Spec:
     drop_path: float = 0.0  # of every residual branch alike
     layer_scale: float = 1e-4  # where the scales start; 0 = none, and the class token has a place
     cut: bool = False  # leave pixels that fill no patch unused, as ViT-H/14 does at 160 and 128
-
-    splits = (1,)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", self.hidden or 4 * self.width)
@@ -61,15 +61,6 @@ PRESETS = {
     **_of_both("vit_l_16", patch=16, depth=24, heads=16, drop_path=0.45),
     **_of_both("vit_h_14", patch=14, depth=32, heads=16, head_width=80, drop_path=0.6, cut=True),
 }
-
-
-def regularised(spec: Spec, splits: int) -> Spec:
-    """drop_path -> drop_path / sqrt(S)."""
-    return dataclasses.replace(spec, drop_path=spec.drop_path / math.sqrt(splits))
-
-
-def divide(spec: Spec, splits: int) -> Spec:
-    raise unpublished("a vision transformer", splits)
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
@@ -155,3 +146,14 @@ def block(x, spec: Spec, name: str):
 
 def _scaled(x, spec: Spec, name: str):
     return LayerScale(spec.layer_scale, name=name)(x) if spec.layer_scale else x
+
+
+FAMILY = Family(
+    name="vit",
+    title="a vision transformer",
+    presets=PRESETS,
+    build=build,
+    narrow=narrow,
+    regularisation={"drop_path": "sqrt(S)"},
+    weight_decay=TRANSFORMERS,
+)

@@ -9,13 +9,15 @@ from dico_tf.divide.rules import multiple, published, root
 from dico_tf.errors import UserError
 from dico_tf.layers.image import Normalisation, entrance, head
 from dico_tf.models import residual
+from dico_tf.models.family import BaseSpec, Family
 from dico_tf.models.residual import BLOCKS
+from dico_tf.models.weight_decay import WeightDecay
 
 _GRID = 4  # channels; published widths are on it
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Spec:
+class Spec(BaseSpec):
     depth: int  # 6n + 4; 50: the bottlenecks of ResNet-50, for ImageNet
     width: float  # k: stages are k, 2k, 4k stems wide; for ImageNet the middle of the bottlenecks is k times as wide
     stem: float = 16
@@ -50,15 +52,10 @@ PRESETS = {
 }
 
 
-def regularised(spec: Spec, splits: int) -> Spec:
-    """dropout -> dropout / S."""
-    return dataclasses.replace(spec, dropout=spec.dropout / splits)
-
-
 def divide(spec: Spec, splits: int) -> Spec:
     """k -> floor(k / sqrt(S) + 0.4), at least 1; the stem stays."""
     published(spec.splits, splits, f"WRN-{spec.depth}-{spec.width:g}")
-    return dataclasses.replace(regularised(spec, splits), width=max(root(spec.width, splits, 0.4), 1))
+    return dataclasses.replace(spec, width=max(root(spec.width, splits, 0.4), 1))
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
@@ -87,3 +84,16 @@ def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisatio
         block = functools.partial(residual.bottleneck, base_width=64 * spec.width)
         x = residual.stages(x, block, stages(spec), BLOCKS[spec.depth])
     return keras.Model(image, head(x, classes, spec.dropout), name="wrn")
+
+
+FAMILY = Family(
+    name="wrn",
+    title="WRN",
+    presets=PRESETS,
+    build=build,
+    narrow=narrow,
+    divide=divide,
+    stages=stages,
+    regularisation={"dropout": "S"},
+    weight_decays=dict.fromkeys(("wrn_28_10", "wrn_40_10"), WeightDecay(coupled=5e-4)),
+)

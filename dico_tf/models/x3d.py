@@ -16,7 +16,9 @@ from dico_tf.layers import clips
 from dico_tf.layers.convolution import convolution
 from dico_tf.layers.image import Normalisation, Normalise
 from dico_tf.layers.normalisation import batch_norm
+from dico_tf.models.family import BaseSpec, Family
 from dico_tf.models.residual import relu
+from dico_tf.models.weight_decay import WeightDecay
 
 norm = functools.partial(batch_norm, decay_gamma=False)
 
@@ -30,7 +32,7 @@ KINETICS = Normalisation(mean=(0.45,) * 3, std=(0.225,) * 3)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Spec:
+class Spec(BaseSpec):
     frames: int  # of a clip
     rate: int  # every rate-th frame of the film is one of the clip
     crop: int  # pixels of its square frames
@@ -41,7 +43,6 @@ class Spec:
     divisor: int = 8  # widths are multiples of it
     shortcut: str = "slowfast"  # or pytorchvideo, which has no BN on the first stage's; the two published codes differ
 
-    task = "video"
     layout = "video"
     splits = (1, 2, 4)
 
@@ -75,16 +76,11 @@ PRESETS = {
 }
 
 
-def regularised(spec: Spec, splits: int) -> Spec:
-    """dropout -> dropout / S."""
-    return dataclasses.replace(spec, dropout=spec.dropout / splits)
-
-
 def divide(spec: Spec, splits: int) -> Spec:
     """width -> width / sqrt(S), in steps of 4 channels, head -> floor(head / sqrt(S)); nothing is published of it."""
     published(spec.splits, splits, "X3D")
     width, width_of_head = spec.width / math.sqrt(splits), root(spec.head, splits)
-    return dataclasses.replace(regularised(spec, splits), width=width, head=width_of_head, divisor=4)
+    return dataclasses.replace(spec, width=width, head=width_of_head, divisor=4)
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
@@ -143,3 +139,17 @@ def head(x, spec: Spec, image_size: int, classes: int):
     start = keras.initializers.RandomNormal(stddev=0.01)
     x = keras.layers.Dense(classes, kernel_initializer=start, dtype="float32", name="logits")(x)
     return clips.Mean((1, 2), dtype="float32", name="mean_logits")(x)
+
+
+FAMILY = Family(
+    name="x3d",
+    title="X3D",
+    presets=PRESETS,
+    build=build,
+    narrow=narrow,
+    divide=divide,
+    regularisation={"dropout": "S"},
+    weight_decay=WeightDecay(coupled=5e-5),
+    normalisation=KINETICS,
+    task="video",
+)

@@ -8,7 +8,6 @@ import math
 
 import keras
 
-from dico_tf.divide.rules import unpublished
 from dico_tf.layers.convolution import convolution
 from dico_tf.layers.cross_covariance import ClassAttention, CrossCovariance, FourierPlaces
 from dico_tf.layers.image import Normalisation, Sides, check_divides, entrance, uniform
@@ -16,12 +15,14 @@ from dico_tf.layers.normalisation import batch_norm, layer_norm
 from dico_tf.layers.stochastic_depth import residual
 from dico_tf.layers.tokens import ClassToken, FirstToken, LayerScale, normal
 from dico_tf.models import heads as whole_heads
+from dico_tf.models.family import BaseSpec, Family
+from dico_tf.models.weight_decay import TRANSFORMERS
 
 _CLASS_LAYERS = 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Spec:
+class Spec(BaseSpec):
     patch: int  # pixels of a side, a power of 2
     depth: int  # blocks, without the two of the class token
     heads: int = 8
@@ -29,8 +30,6 @@ class Spec:
     hidden: int = 0  # width within the MLP; 0 = four times the tokens'
     drop_path: float = 0.0  # of every residual branch alike, but for the class token's
     layer_scale: float = 1.0  # where the scales start
-
-    splits = (1,)
 
     @property
     def layout(self) -> str:
@@ -58,15 +57,6 @@ PRESETS = {
     "xcit_m24_16": _deep(head_width=64, drop_path=0.15),
     "xcit_l24_16": _deep(heads=16, drop_path=0.25),
 }
-
-
-def regularised(spec: Spec, splits: int) -> Spec:
-    """drop_path -> drop_path / sqrt(S)."""
-    return dataclasses.replace(spec, drop_path=spec.drop_path / math.sqrt(splits))
-
-
-def divide(spec: Spec, splits: int) -> Spec:
-    raise unpublished("XCiT", splits)
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
@@ -169,3 +159,14 @@ def _parted(x, name: str):
     """The class token and the others."""
     first = keras.layers.Cropping1D((0, x.shape[1] - 1), name=f"{name}_first")(x)
     return first, keras.layers.Cropping1D((1, 0), name=f"{name}_others")(x)
+
+
+FAMILY = Family(
+    name="xcit",
+    title="XCiT",
+    presets=PRESETS,
+    build=build,
+    narrow=narrow,
+    regularisation={"drop_path": "sqrt(S)"},
+    weight_decay=TRANSFORMERS,
+)

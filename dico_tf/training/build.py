@@ -11,7 +11,6 @@ from dico_tf.config import Config, Data, Settings, from_json, to_values
 from dico_tf.cotrain.dico import DiCo
 from dico_tf.cotrain.losses import balanced
 from dico_tf.data.source import Source
-from dico_tf.divide import weight_decay
 from dico_tf.divide.networks.architecture import in_float32
 from dico_tf.errors import UserError
 from dico_tf.files import atomic, checksums
@@ -19,7 +18,7 @@ from dico_tf.files.arrays import read_facts, read_part
 from dico_tf.layers import stochastic_depth
 from dico_tf.layers.tokens import fitted
 from dico_tf.models import torch_weights
-from dico_tf.models.menu import PRESETS, check_task, find
+from dico_tf.models.menu import PRESETS, branch_weight_decay, check_task, find
 from dico_tf.models.torch_weights import Carried
 from dico_tf.training import variables
 from dico_tf.training.workdir import record
@@ -67,7 +66,7 @@ def settings(config: Config, data: dict[str, Any], reference: str | dict[str, An
     """
     names = {field.name for field in dataclasses.fields(Settings)}
     optimisation = config.optimisation
-    decay = weight_decay.of_branch(config, data["image_size"]) if optimisation.optimizer == "sgd" else 0.0
+    decay = branch_weight_decay(config, data["image_size"]) if optimisation.optimizer == "sgd" else 0.0
     return {
         **{name: value for name, value in to_values(config).items() if name in names},
         "model": reference or config.network.model,

@@ -13,12 +13,11 @@ from dico_tf.data import source as sources
 from dico_tf.data.class_counts import class_counts
 from dico_tf.data.source import Source, Split
 from dico_tf.data.validation import carve
-from dico_tf.divide import weight_decay
 from dico_tf.errors import UserError
 from dico_tf.files import atomic, json_files
 from dico_tf.files.json_files import read_of_run
 from dico_tf.models.audit import audit
-from dico_tf.models.menu import PRESETS, find
+from dico_tf.models.menu import PRESETS, branch_weight_decay, find
 from dico_tf.training import build, variables, workdir
 from dico_tf.training.checkpoints import Checkpoints
 from dico_tf.training.loop import Loop
@@ -55,7 +54,7 @@ def _build(config: Config, place: Devices, data: dict[str, Any], reference: Any,
     with place.strategy.scope():
         model = build.network(config, data, reference)
         build.check_rows(model, config, place.strategy.num_replicas_in_sync)
-        decay = weight_decay.of_branch(config, data["image_size"])
+        decay = branch_weight_decay(config, data["image_size"])
         networks = len(model.learners)
         model.compile(optimizer(config.optimisation, steps_per_epoch, decay, model.branch_variables, networks))
         if not model.optimizer.built:  # mixed_float16 wraps it

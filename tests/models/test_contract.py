@@ -1,11 +1,15 @@
 """What every family's tiny preset must do: answer, learn, be saved and reloaded."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from dico_tf.config.validation import SMALLEST
+from dico_tf.layers.drops import DropBlock, DropPath
+from dico_tf.models import se_resnet
 from dico_tf.models.menu import PRESETS
 from tests.tiers import slow_but
 
@@ -25,8 +29,8 @@ def answer(name: str, side: int) -> tuple[int, ...]:
 
 
 def test_every_family_has_a_tiny_preset():
-    families = {PRESETS[name].family.__name__ for name in PRESETS}
-    assert families == {PRESETS[name].family.__name__ for name in TINY}
+    families = {PRESETS[name].family_name for name in PRESETS}
+    assert families == {PRESETS[name].family_name for name in TINY}
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
@@ -72,3 +76,20 @@ def test_a_saved_network_answers_the_same(name, tmp_path):
     again = keras.saving.load_model(tmp_path / "model.keras")
     assert np.array_equal(model(pictures(name)), again(pictures(name)))
     assert [layer.name for layer in again.layers] == [layer.name for layer in model.layers]
+
+
+def test_an_se_resnet_drops_more_in_later_blocks_and_squares_in_its_last_two_stages():
+    spec = se_resnet.Spec(blocks=(1, 2, 1, 1), width=16, drop_path=0.5, drop_block=0.1)
+    layers = se_resnet.build(spec, 64, 7).layers
+    assert [layer.rate for layer in layers if isinstance(layer, DropPath)] == [0.5 * i / 6 for i in range(1, 6)]
+    squares = [layer.name.split("_")[0] for layer in layers if isinstance(layer, DropBlock)]
+    assert squares == ["stage3"] * 3 + ["stage4"] * 3
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"regularisation": {"dropout": "S^2"}}, {"task": "segmentation"}, {"learner": lambda spec, branch: branch}],
+)
+def test_a_family_that_contradicts_itself_is_refused(wrong):
+    with pytest.raises(ValueError, match="family resnet: expected `learner` for segmentation alone"):
+        dataclasses.replace(PRESETS["resnet_20"].family, **wrong)

@@ -7,8 +7,10 @@ import pytest
 
 from dico_tf import config
 from dico_tf.errors import UserError
+from dico_tf.layers.image import Normalisation
 from dico_tf.models import audit
-from dico_tf.models.menu import FAMILIES, PRESETS, REGULARISERS
+from dico_tf.models.menu import FAMILIES, PRESETS, families
+from dico_tf.models.preset import REGULARISERS
 from tests.models.write_goldens import PATH, entries, entry
 from tests.tiers import slow_but
 
@@ -86,7 +88,7 @@ IMAGENET = [
 ]
 
 
-RULED = [f for f in FAMILIES if any(2 in spec.splits for spec in f.PRESETS.values())]
+RULED = [family for family in families() if family.divide]
 
 
 def _counted(rows, classes):
@@ -96,9 +98,9 @@ def _counted(rows, classes):
         yield model, splits, splits * branch.params, gmacs and splits * branch.macs / 1e9
 
 
-@pytest.mark.parametrize("family", slow_but(("wrn", "resnext"), [f.__name__.rsplit(".", 1)[1] for f in FAMILIES]))
+@pytest.mark.parametrize("family", slow_but(("wrn", "resnext"), FAMILIES))
 def test_published_cifar_rows_are_met_to_the_last_parameter(family):
-    mine = {name for name in PRESETS if PRESETS[name].family.__name__.endswith(f".{family}")}
+    mine = {name for name in PRESETS if PRESETS[name].family_name == family}
     for published, classes in ((CIFAR100, 100), (CIFAR10, 10)):
         rows = [row for row in published if row[0] in mine]
         for row, found in zip(rows, _counted(rows, classes), strict=True):
@@ -107,9 +109,9 @@ def test_published_cifar_rows_are_met_to_the_last_parameter(family):
 
 
 def test_every_cifar_family_has_a_published_row():
-    seen = {PRESETS[row[0]].family.__name__ for row in CIFAR100 + CIFAR10}
+    seen = {PRESETS[row[0]].family_name for row in CIFAR100 + CIFAR10}
     divided = [preset for preset in PRESETS.values() if len(preset.spec.splits) > 1]
-    assert seen == {preset.family.__name__ for preset in divided if preset.layout(32) == "cifar"}
+    assert seen == {preset.family_name for preset in divided if preset.layout(32) == "cifar"}
 
 
 @pytest.mark.parametrize(("model", "mparams", "statistics", "gmacs", "size"), slow_but(IMAGENET[:1], IMAGENET))
@@ -226,7 +228,7 @@ def test_any_number_of_branches_meets_a_budget(model, splits, division):
     assert abs(report["distance"]) <= 0.02
 
 
-@pytest.mark.parametrize("family", RULED, ids=lambda family: family.__name__.rsplit(".", 1)[1])
+@pytest.mark.parametrize("family", RULED, ids=lambda family: family.name)
 def test_a_budget_divides_regularisation_as_the_published_rule_does(family):
     preset = next(p for p in PRESETS.values() if p.family is family and not p.tiny)
     by_rule, by_budget = preset.divided(2).spec, family.narrow(family.regularised(preset.spec, 2), 0.7)
@@ -262,14 +264,14 @@ def test_stages_step_by_themselves_where_the_path_passes_the_budget(division):
     assert all(width % 4 == 0 for width in branch)
 
 
-@pytest.mark.parametrize("family", [f for f in FAMILIES if hasattr(f, "stages")], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("family", [f for f in families() if f.stages], ids=lambda f: f.name)
 def test_stages_of_one_width_halve_their_maps_all_the_same(family):
     """A budget may choose them so."""
     whole = next(p for p in PRESETS.values() if p.family is family and p.tiny)
     even = dataclasses.replace(whole.spec, planes=(16,) * len(family.stages(whole.spec)))
     sides = {
         layer.output.shape[1]
-        for layer in family.build(even, 32, 7).layers
+        for layer in family.build(even, 32, 7, Normalisation()).layers
         if layer.name.startswith("stage") and layer.name.endswith(("_add", "_put_back"))
     }
     assert len(sides) == len(even.planes)

@@ -12,7 +12,8 @@ from dico_tf.cotrain.dico import DiCo  # noqa: E402
 from dico_tf.errors import UserError  # noqa: E402
 from dico_tf.layers.image import Sides, sides  # noqa: E402
 from dico_tf.models import convnext, pit, regnet, swin, torch_weights, vit, xcit  # noqa: E402
-from dico_tf.models.menu import PRESETS, Preset  # noqa: E402
+from dico_tf.models.menu import PRESETS  # noqa: E402
+from dico_tf.models.preset import Preset  # noqa: E402
 from dico_tf.training import build  # noqa: E402
 from tests.models.timm_oracle import timm  # noqa: E402
 
@@ -24,7 +25,7 @@ _OF_A_SWIN = {"patch_size": 2, "window_size": 4, "embed_dim": 32, "num_heads": (
 
 
 def _small(name: str, family, **spec) -> Preset:
-    return Preset(name=name, family=family, spec=family.Spec(**spec))
+    return Preset(name=name, family=family.FAMILY, spec=family.Spec(**spec))
 
 
 def _swin(name: str, blocks: tuple[int, int], **options):

@@ -10,7 +10,8 @@ torch = pytest.importorskip("torch")
 from dico_tf.cotrain.dico import DiCo  # noqa: E402
 from dico_tf.errors import UserError  # noqa: E402
 from dico_tf.models import efficientnet, resnet, resnexst, resnext, se_resnet, shake_shake, torch_weights, wrn  # noqa: E402
-from dico_tf.models.menu import PRESETS, Preset  # noqa: E402
+from dico_tf.models.menu import PRESETS  # noqa: E402
+from dico_tf.models.preset import Preset  # noqa: E402
 from dico_tf.training import build  # noqa: E402
 from tests.models.torch_networks import residual, shake  # noqa: E402
 from tests.models.torch_networks.counterparts import KNOWN, counterpart  # noqa: E402
@@ -21,7 +22,7 @@ HOWS = [Registration("after", "downsample"), Registration("before", "shortcut"),
 
 
 def _small(name: str, family, **spec) -> Preset:
-    return Preset(name=name, family=family, spec=family.Spec(**spec))
+    return Preset(name=name, family=family.FAMILY, spec=family.Spec(**spec))
 
 
 PRESETS_HERE = [

@@ -5,10 +5,10 @@ import pytest
 
 from dico_tf.divide.networks.graph import weightless
 from dico_tf.errors import UserError
-from dico_tf.models import upernet
+from dico_tf.models import dense_heads, upernet
 from dico_tf.models.menu import PRESETS
 
-ALL = [name for name in PRESETS if PRESETS[name].family is upernet]
+ALL = [name for name in PRESETS if PRESETS[name].family is upernet.FAMILY]
 WIDTHS = {"swin_t": (96, 192, 384, 768), "convnext_t": (96, 192, 384, 768), "vit_b_16": (768,) * 4}
 SMALL = {"upernet_vit_tiny": 4, "upernet_swin_mini": 2, "upernet_convnext_mini": 2}
 
@@ -68,7 +68,7 @@ def test_the_second_head_sees_the_level_before_the_last_and_is_training_s_alone(
 
     def built():
         branch = preset.build(64, 5)
-        return branch, upernet.learner(preset.spec, branch), upernet.coarse(branch)
+        return branch, upernet.learner(preset.spec, branch), dense_heads.coarse(branch)
 
     branch, learner, coarse = weightless(built)
     only_there = {layer.name for layer in learner.layers} - {layer.name for layer in branch.layers}
@@ -98,7 +98,7 @@ def test_the_backbone_is_named_as_in_its_classifier(name):
 
     both = weightless(lambda: (named(preset.build(32, 5)), named(PRESETS[preset.classifier].build(32, 5))))
     new = {layer for layer, *_ in both[0] - both[1]}
-    assert new and all(layer.startswith(upernet.HEAD) for layer in new)
+    assert new and all(layer.startswith(preset.heads) for layer in new)
     assert {layer for layer, *_ in both[1] - both[0]} == {"norm", "logits"}
 
 

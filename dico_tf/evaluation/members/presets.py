@@ -16,7 +16,8 @@ from dico_tf.files.checksums import checksum
 from dico_tf.layers.image import Normalisation
 from dico_tf.models import torch_weights
 from dico_tf.models.checkpoints import SAFE
-from dico_tf.models.menu import PRESETS, Preset
+from dico_tf.models.menu import PRESETS
+from dico_tf.models.preset import Preset
 
 OPTIONS = ("weights", "short_side", "pixels")
 NONE = "none"  # weights that are drawn

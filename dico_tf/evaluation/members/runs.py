@@ -24,7 +24,8 @@ from dico_tf.evaluation.members.tf_graph import array_function
 from dico_tf.invocation import command
 from dico_tf.layers.image import Normalisation
 from dico_tf.layers.tokens import fitted
-from dico_tf.models.menu import Preset, find
+from dico_tf.models.menu import find
+from dico_tf.models.preset import Preset
 from dico_tf.models.submodel import shorter
 from dico_tf.registry import suggestion
 from dico_tf.training.build import TrainedRun, trained_run

@@ -2,14 +2,14 @@
 
 from torch import nn
 
-from dico_tf.models.menu import Preset
+from dico_tf.models.preset import Preset
 from tests.models.torch_networks import densenet, efficientnet, pyramidnet, residual, shake
 from tests.models.torch_networks.parts import Registration
 
 
 def counterpart(preset: Preset, splits: int, size: int, classes: int, how: Registration = Registration()) -> nn.Module:
     """Of the preset divided by `splits`, for images of size x size."""
-    spec, family = preset.divided(splits).spec, preset.family.__name__.rsplit(".", 1)[1]
+    spec, family = preset.divided(splits).spec, preset.family.name
     if family == "efficientnet":
         return _efficientnet(spec, splits, preset.layout(size), classes)
     return _BUILDERS[family](spec, classes, how)

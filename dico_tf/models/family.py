@@ -1,0 +1,71 @@
+"""The types by which a family of architectures describes itself to the rest of the project."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import keras
+
+from dico_tf.layers.image import Normalisation
+from dico_tf.models.weight_decay import PAPER, WeightDecay
+
+# What S branches divide a drop rate by.
+DIVISORS: dict[str, Callable[[int], float]] = {"S": float, "sqrt(S)": math.sqrt}
+
+IMAGENET = Normalisation()
+
+
+class BaseSpec:
+    """Base of each family's `Spec`: a frozen dataclass of the sizes and drop rates that define one network.
+
+    Two field names have a meaning for all families: `drop_path` is the rate at which training drops residual
+    branches, and `planes` the widths of the stages where a budget chose them one by one.
+    """
+
+    layout: str  # images the network is made for: cifar, imagenet, segmentation or video; "" = by the image size
+    splits: tuple[int, ...] = (1,)  # numbers of branches S that a published rule divides it into
+    side_step: int = 1  # the sides of images must be multiples of this many pixels
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Family:
+    """A family of architectures: its presets, and how they are built, divided and trained.
+
+    The functions never see the number of branches they build for: a branch is just another Spec.
+    """
+
+    name: str  # of the family's module, e.g. resnet
+    title: str  # for messages, e.g. ResNet
+    presets: Mapping[str, BaseSpec]
+    build: Callable[..., keras.Model]  # (spec, image_size, classes, normalisation) -> network on raw images
+    narrow: Callable[[Any, float], Any]  # (spec, scale) -> spec with its widths multiplied by the scale
+    # (spec, S) -> spec of one of S branches, by the published rule for widths; None = no rule is published
+    divide: Callable[[Any, int], Any] | None = None
+    regularisation: Mapping[str, str] = dataclasses.field(default_factory=dict)  # drop rate -> key of DIVISORS
+    weight_decay: WeightDecay = PAPER
+    weight_decays: Mapping[str, WeightDecay] = dataclasses.field(default_factory=dict)  # presets with another recipe
+    stages: Callable[[Any], list[int]] | None = None  # spec -> planes of each stage, if a Spec has the field `planes`
+    normalisation: Normalisation = IMAGENET  # unless the data set brings its own
+    unlisted: Mapping[str, BaseSpec] = dataclasses.field(default_factory=dict)  # presets that lists of all leave out
+    # (preset's name, spec, layers of a checkpoint) -> presets it can be of; for families published in several forms
+    forms: Callable[[str, Any, Iterable[str]], tuple[str, ...]] | None = None
+    task: str = "classification"
+    # Segmentation only:
+    learner: Callable[[Any, keras.Model], keras.Model] | None = None  # (spec, branch) -> with its auxiliary head
+    fixed_size: bool = False  # a network takes images of its own size only; larger ones are seen window by window
+    head_layers: tuple[str, ...] = ("logits", "auxiliary")  # prefixes of layer names that the backbone has not
+    classifiers: Mapping[str, str] = dataclasses.field(default_factory=dict)  # preset -> classifier on its backbone
+
+    def __post_init__(self) -> None:
+        unknown = set(self.regularisation.values()) - DIVISORS.keys()
+        if unknown or (self.task == "segmentation") != (self.learner is not None):
+            raise ValueError(
+                f"family {self.name}: expected `learner` for segmentation alone and rates divided by one of "
+                f"{', '.join(DIVISORS)}, got task={self.task!r} and {', '.join(unknown) or 'known divisors'}"
+            )
+
+    def regularised(self, spec: Any, splits: int) -> Any:
+        """Return the Spec with the drop rates of one of S branches."""
+        rates = {name: getattr(spec, name) / DIVISORS[by](splits) for name, by in self.regularisation.items()}
+        return dataclasses.replace(spec, **rates)

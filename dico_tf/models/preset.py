@@ -1,0 +1,200 @@
+"""A named architecture: what a branch of it is, and what it costs."""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import keras
+
+from dico_tf.data.known_datasets import CIFAR_LARGEST
+from dico_tf.divide import budget
+from dico_tf.divide.networks.cost import NetworkCost, cost
+from dico_tf.divide.networks.graph import weightless
+from dico_tf.divide.rules import unpublished
+from dico_tf.errors import UserError
+from dico_tf.layers.image import Normalisation, Sides, sides
+from dico_tf.models import sliding
+from dico_tf.models.family import Family
+from dico_tf.models.weight_decay import WeightDecay
+
+REGULARISERS = ("dropout", "shake_drop", "drop_path", "drop_block")
+TOLERANCE = 0.02  # of a budget
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Preset:
+    """One network of a family, whole or as a branch of a division."""
+
+    name: str
+    family: Family
+    spec: Any  # of the family's Spec
+
+    @property
+    def reference(self) -> str:
+        """The value with which `find` returns this preset."""
+        return self.name
+
+    @property
+    def family_name(self) -> str:
+        """Name of the family, or "" for a network of the user's own."""
+        return self.family.name
+
+    @property
+    def task(self) -> str:
+        """classification, segmentation or video."""
+        return self.family.task
+
+    @property
+    def weight_decay(self) -> WeightDecay:
+        """Weight decay of the preset's training recipe."""
+        return self.family.weight_decays.get(self.name, self.family.weight_decay)
+
+    @property
+    def tiny(self) -> bool:
+        """True for presets made for tests on 32x32 pixels; named mini where a paper has a tiny network of its own."""
+        return self.name.endswith(("_tiny", "_mini"))
+
+    @property
+    def fixed(self) -> bool:
+        """True if the network takes images of one size only; larger ones are then seen window by window."""
+        return self.family.fixed_size
+
+    def takes(self, image_size: int) -> bool:
+        """Return True if the network can be built for square images of this size."""
+        return image_size % self.spec.side_step == 0
+
+    @property
+    def classifier(self) -> str:
+        """Name of the preset that classifies with the same backbone, or "" if there is none."""
+        return self.family.classifiers.get(self.name, "")
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Prefixes of the names of layers that do not belong to the backbone."""
+        return self.family.head_layers
+
+    def fitting(self, layers: Iterable[str]) -> tuple[str, ...]:
+        """Return the presets that a checkpoint with layers of these names can be of; () if the names do not tell."""
+        return self.family.forms(self.name, self.spec, layers) if self.family.forms else ()
+
+    def filmed(self, frames: int) -> "Preset":
+        """Return the preset for clips of this many frames; 0 = its own number."""
+        return _with(self, dataclasses.replace(self.spec, frames=frames)) if frames else self
+
+    def dropping(self, rate: float) -> "Preset":
+        """Return the preset with its residual branches dropped at this rate; -1 = its own rate."""
+        if rate == -1:
+            return self
+        if "drop_path" not in {field.name for field in dataclasses.fields(self.spec)}:
+            raise UserError(
+                f"--drop_path={rate:g}: {self.name} drops no residual branches; leave it out, or give another --model"
+            )
+        return _with(self, dataclasses.replace(self.spec, drop_path=rate))
+
+    def shape(self, image_size: Sides) -> tuple[int | None, ...]:
+        """Return [H, W, 3] of an image, or [T, H, W, 3] of a clip."""
+        frames = (self.spec.frames,) if self.task == "video" else ()
+        return (*frames, *sides(image_size), 3)
+
+    def layout(self, image_size: int) -> str:
+        """Return what kind of images the network is built for: cifar, imagenet, segmentation or video."""
+        return self.spec.layout or ("cifar" if image_size <= CIFAR_LARGEST else "imagenet")
+
+    def divided(self, splits: int, division: str = "published", image_size: int = 0, classes: int = 0) -> "Preset":
+        """Return one of S branches; S = 1 changes nothing.
+
+        A division by budget (params or macs) counts at this image size and number of classes.
+        """
+        if splits == 1:
+            return self
+        if division != "published":
+            return _within_budget(self, splits, division, image_size, classes)
+        if not self.family.divide:
+            raise unpublished(self.family.title, splits)
+        return _with(self, self.family.divide(self.family.regularised(self.spec, splits), splits))
+
+    def build(self, image_size: Sides, classes: int, normalisation: Normalisation | None = None) -> keras.Model:
+        """Return a fresh network from raw images (0..255) to logits."""
+        return self.family.build(self.spec, image_size, classes, normalisation or self.family.normalisation)
+
+    def cost(self, image_size: Sides, classes: int, seen_size: Sides = 0) -> NetworkCost:
+        """Return parameters and multiply-adds of one forward pass.
+
+        Args:
+            seen_size: size of the clips that are evaluated, if other than the size the network trains at.
+        """
+        return _cost(self, image_size, classes, seen_size or image_size)
+
+    def macs(self, sides: tuple[int, int], classes: int, image_size: int) -> int:
+        """Return the multiply-adds of an image [H, W]; a network of fixed size sees it in windows of image_size."""
+        if not self.fixed:
+            return self.cost(sides, classes).macs
+        windows = sliding.windows(sides, image_size, self.spec.output_stride)
+        return windows * self.cost(image_size, classes).macs
+
+    def division(self, requested: str) -> str:
+        """Return the division that is used when this one is requested."""
+        return requested
+
+    def differences(self, branch: "Preset") -> tuple[dict[str, list], dict[str, list]]:
+        """Return the sizes and the drop rates in which a branch differs, each as {name: [whole, branch]}."""
+        whole, part = _fields(self.spec), _fields(branch.spec)
+        both = {name: [value, part[name]] for name, value in whole.items()}
+        if both.get("planes", [0, 0])[0] != both.get("planes", [0, 0])[1]:  # () where no budget chose them
+            both["planes"] = [self.family.stages(self.spec), branch.family.stages(branch.spec)]
+        changed = {name: pair for name, pair in both.items() if pair[0] != pair[1]}
+        rates = {name: changed.pop(name) for name in REGULARISERS if name in changed}
+        return changed, rates
+
+
+def _with(preset: Preset, spec: Any) -> Preset:
+    return dataclasses.replace(preset, spec=spec)
+
+
+def _fields(spec: Any) -> dict[str, Any]:
+    """Return {name: value} of a Spec and of the Specs in its fields; the outer value wins."""
+    values = {field.name: getattr(spec, field.name) for field in dataclasses.fields(spec)}
+    inner = [values.pop(name) for name, value in dict(values).items() if dataclasses.is_dataclass(value)]
+    return {**{name: value for other in inner for name, value in _fields(other).items()}, **values}
+
+
+@functools.lru_cache(1024)
+def _cost(preset: Preset, image_size: Sides, classes: int, seen_size: Sides) -> NetworkCost:
+    return weightless(lambda: cost(_of_known_size(preset.build(image_size, classes), preset.shape(seen_size))))
+
+
+def _of_known_size(network: keras.Model, shape: tuple[int | None, ...]) -> keras.Model:
+    """Return the network, called with inputs of this shape if it takes inputs of any size."""
+    if None not in network.input_shape[1:]:
+        return network
+    image = keras.Input(shape, name="image", dtype="float32")
+    return keras.Model(image, network(image))
+
+
+@functools.lru_cache(256)
+def _within_budget(whole: Preset, splits: int, division: str, image_size: int, classes: int) -> Preset:
+    """Return the narrowed preset of which S copies come nearest the whole's params or macs."""
+    if not image_size or not classes:
+        raise UserError(f"--division={division} needs the image size and the number of classes")
+
+    def price(preset: Preset) -> int:
+        return getattr(preset.cost(image_size, classes), division)
+
+    family, target = whole.family, price(whole) / splits
+    spec = family.regularised(whole.spec, splits)
+    scaled = budget.solve(lambda scale: _with(whole, family.narrow(spec, scale)), price, target)
+    return budget.refine(scaled, _neighbours, price, target, TOLERANCE).point
+
+
+def _neighbours(preset: Preset) -> Iterator[Preset]:
+    """Yield presets with one stage four channels wider or narrower, or with one wider and another narrower.
+
+    There are none for families whose stages have no widths of their own.
+    """
+    planes = preset.family.stages(preset.spec) if preset.family.stages else []
+    for steps in itertools.product((0, -4, 4), repeat=len(planes)):
+        widths = tuple(width + step for width, step in zip(planes, steps, strict=True))
+        if 0 < sum(map(abs, steps)) <= 8 and abs(sum(steps)) < 8 and min(widths) > 0:
+            yield _with(preset, dataclasses.replace(preset.spec, planes=widths))
