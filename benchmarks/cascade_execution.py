@@ -124,7 +124,7 @@ def networks(asked: Measurement) -> Cascade:
     import tensorflow as tf
 
     from dico_tf.export import cascade as graphs
-    from dico_tf.models.menu import PRESETS
+    from dico_tf.models.presets import PRESETS
 
     keras.utils.set_random_seed(0)
     made = [PRESETS[asked.network].divided(splits, "params", 32, 10).build(32, 10) for splits in (16, 4, 1)]

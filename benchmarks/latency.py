@@ -52,7 +52,7 @@ def networks(asked: Measurement) -> dict[str, bytes]:
     import keras
 
     from dico_tf.export.convert import of_network
-    from dico_tf.models.menu import PRESETS
+    from dico_tf.models.presets import PRESETS
 
     keras.utils.set_random_seed(0)
     preset, shape = PRESETS[asked.model], (asked.image_size, asked.classes)

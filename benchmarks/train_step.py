@@ -142,7 +142,7 @@ def measure(asked: Measurement, splits: int) -> dict:
 
 
 def _macs(model: str, splits: int) -> int:
-    from dico_tf.models.menu import PRESETS
+    from dico_tf.models.presets import PRESETS
 
     return splits * PRESETS[model].divided(splits).cost(32, 10).macs
 

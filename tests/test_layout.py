@@ -81,7 +81,7 @@ def tops(path: Path, *, lazy: bool = True) -> set[str]:
 
 
 def room(name: str) -> str:
-    """dico_tf.models.menu.PRESETS -> models; dico_tf.__version__ -> the ground."""
+    """dico_tf.models.presets.PRESETS -> models; dico_tf.__version__ -> the ground."""
     parts = name.split(".")
     return parts[1] if len(parts) > 1 and parts[1] != "__version__" else ""
 
@@ -133,7 +133,7 @@ def test_a_module_imports_no_later_room(path):
             "from dico_tf.data import epoch_order\nfrom dico_tf.files import atomic",
             ["dico_tf.data.epoch_order"],
         ),
-        ("models", "from .menu import PRESETS", [".menu.PRESETS"]),
+        ("models", "from .presets import PRESETS", [".presets.PRESETS"]),
         ("training", "from dico_tf.flags import parse", ["dico_tf.flags.parse"]),
         ("edge", "from dico_tf.cli import serve", ["dico_tf.cli.serve"]),
         ("cli", "from dico_tf.flags import parse\nfrom dico_tf.edge import options", []),

@@ -10,8 +10,8 @@ import pytest
 from dico_tf import config, flags
 from dico_tf.cli import train
 from dico_tf.models import audit
-from dico_tf.models.menu import PRESETS
-from dico_tf.models.published import ROWS
+from dico_tf.models.presets import PRESETS
+from dico_tf.models.published_results import ROWS
 from dico_tf.training import build
 from dico_tf.training.optimizers import optimizer
 from tests.tiers import slow_but

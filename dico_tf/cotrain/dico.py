@@ -19,8 +19,8 @@ from dico_tf.cotrain.sliding_inference import Windowed, as_large
 from dico_tf.cotrain.tasks.task import Task
 from dico_tf.errors import UserError
 from dico_tf.layers import stochastic_depth
-from dico_tf.layers.image import Normalisation
-from dico_tf.models.menu import find
+from dico_tf.layers.image_input import Normalisation
+from dico_tf.models.presets import find
 
 
 class Epochs(keras.callbacks.Callback):

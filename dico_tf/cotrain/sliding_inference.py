@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from dico_tf.models import sliding
+from dico_tf.models import segmentation
 
 
 class Windowed:
@@ -30,13 +30,13 @@ class Windowed:
         if images.shape[1:3] == (window, window):
             return self.coarse(images, training=training)
         sides = tf.shape(images)[1:3]
-        whole = tf.maximum(sliding.rounded(sides, stride), window)
+        whole = tf.maximum(segmentation.round_up(sides, stride), window)
         images = self._padded(images, whole - sides)
         starts = [_starts(whole[axis], window, stride) for axis in (0, 1)]
         total = self._total(images, whole // stride, starts, training)
         rows, columns = (_coverage(starts[axis] // stride, whole[axis] // stride, window // stride) for axis in (0, 1))
         counts = (rows[:, None] * columns)[..., None]
-        height, width = tf.unstack(sliding.rounded(sides, stride) // stride)
+        height, width = tf.unstack(segmentation.round_up(sides, stride) // stride)
         return (total / tf.cast(counts, total.dtype))[:, :height, :width]
 
     def _padded(self, images, spare):
@@ -65,8 +65,8 @@ class Windowed:
 
 def _starts(side, window: int, stride: int):
     """Return the start of each window along a side; the last window ends at the end of the side."""
-    count = sliding.count(side, window, stride)
-    return tf.minimum(tf.range(count) * sliding.step(window, stride), side - window)
+    count = segmentation.windows_along(side, window, stride)
+    return tf.minimum(tf.range(count) * segmentation.window_step(window, stride), side - window)
 
 
 def _coverage(starts, places, length: int):

@@ -15,7 +15,7 @@ from dico_tf.errors import UserError
 from dico_tf.evaluation import evaluate_segmentation, report, segmentation_predictions
 from dico_tf.files import json_files
 from dico_tf.files.tables import write_predictions
-from dico_tf.models.menu import find
+from dico_tf.models.presets import find
 from dico_tf.training import steps
 from dico_tf.training.build import TrainedRun, data_options
 from dico_tf.training.progress import Bar

@@ -9,7 +9,7 @@ from dico_tf.data.pipeline import evaluation_batches
 from dico_tf.data.segmentation import SegmentationSplit
 from dico_tf.evaluation import segmentation
 from dico_tf.evaluation.segmentation_predictions import SegmentationPredictions
-from dico_tf.models.menu import find
+from dico_tf.models.presets import find
 from dico_tf.training.build import TrainedRun
 
 

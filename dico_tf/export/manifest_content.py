@@ -17,7 +17,7 @@ from dico_tf.files.json_files import read_of_run
 from dico_tf.files.manifest import COMMITTEE
 from dico_tf.files.member_kinds import RUN
 from dico_tf.models.audit import audit
-from dico_tf.models.menu import find
+from dico_tf.models.presets import find
 from dico_tf.training.build import TrainedRun
 from dico_tf.training.workdir import run_identity
 

@@ -7,6 +7,8 @@ from keras import ops
 
 from dico_tf.errors import UserError
 
+_LEAST = 1e-12  # length of a query or key below which it is not made longer
+
 
 def attended(q, k, v):
     """softmax(q k' / sqrt(d)) v, the softmax in float32: [B, h, Q, d], twice [B, h, T, d] -> [B, Q, h, d]."""
@@ -47,3 +49,64 @@ def self_attention(x, heads: int, depth: int, name: str, start="glorot_uniform",
     y = keras.layers.Dense(3 * heads * depth, use_bias=biased, name=f"{name}_qkv", **options)(x)
     y = Attention(heads, name=f"{name}_products")(y)
     return keras.layers.Dense(x.shape[-1], name=f"{name}_projection", **options)(y)
+
+
+@keras.saving.register_keras_serializable("dico_tf")
+class CrossCovariance(keras.layers.Layer):
+    """v softmax(k' q t) of every head, queries and keys of length 1: [B, H, W, 3 h d] -> [B, H, W, h d].
+
+    Each channel of a head attends to the channels of that head; t is learnt for each head.
+    """
+
+    def __init__(self, heads: int, **options):
+        super().__init__(**options)
+        self.heads = heads
+
+    def build(self, input_shape):
+        if input_shape[-1] % (3 * self.heads):
+            raise UserError(f"{input_shape[-1]} channels are no queries, keys and values of {self.heads} heads")
+        self.temperature = self.add_weight(shape=(self.heads, 1, 1), initializer="ones", name="temperature")
+
+    def call(self, x):
+        _, height, width, channels = x.shape
+        depth = channels // (3 * self.heads)
+        parts = ops.transpose(ops.reshape(x, (-1, height * width, 3, self.heads, depth)), (2, 0, 3, 4, 1))
+        q, k, v = _of_length_one(parts[0]), _of_length_one(parts[1]), parts[2]  # [B, h, d, T]
+        scores = ops.cast(ops.matmul(q, ops.transpose(k, (0, 1, 3, 2))), "float32")
+        weights = ops.softmax(scores * ops.cast(self.temperature, "float32"))
+        together = ops.matmul(ops.cast(weights, v.dtype), v)
+        return ops.reshape(ops.transpose(together, (0, 3, 1, 2)), (-1, height, width, self.heads * depth))
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], input_shape[-1] // 3)
+
+    def get_config(self):
+        return {**super().get_config(), "heads": self.heads}
+
+
+def _of_length_one(x):
+    exact = ops.cast(x, "float32")
+    squares = ops.sum(exact * exact, axis=-1, keepdims=True)
+    return ops.cast(exact * ops.rsqrt(ops.maximum(squares, _LEAST**2)), x.dtype)
+
+
+@keras.saving.register_keras_serializable("dico_tf")
+class ClassAttention(keras.layers.Layer):
+    """softmax(q k' / sqrt(d)) v of every head: one query [B, 1, h d], keys and values [B, T, h d] -> [B, 1, h d]."""
+
+    def __init__(self, heads: int, **options):
+        super().__init__(**options)
+        self.heads = heads
+
+    def call(self, inputs):
+        depth = inputs[0].shape[-1] // self.heads
+        q, k, v = (
+            ops.transpose(ops.reshape(x, (-1, x.shape[1], self.heads, depth)), (0, 2, 1, 3)) for x in inputs
+        )  # [B, h, T, d]
+        return ops.reshape(attended(q, k, v), (-1, 1, self.heads * depth))
+
+    def compute_output_shape(self, input_shape):
+        return input_shape[0]
+
+    def get_config(self):
+        return {**super().get_config(), "heads": self.heads}

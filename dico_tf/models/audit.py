@@ -8,8 +8,8 @@ from dico_tf.config import FORMAT, Config, Data
 from dico_tf.data.known_datasets import CIFAR_LARGEST, CLIPS, shape
 from dico_tf.divide.networks.cost import NetworkCost
 from dico_tf.errors import UserError
-from dico_tf.models import published
-from dico_tf.models.menu import PRESETS, branch_weight_decay, find, whole_weight_decay
+from dico_tf.models import published_results
+from dico_tf.models.presets import PRESETS, branch_weight_decay, find, whole_weight_decay
 
 
 def audit(config: Config, image_size: int, classes: int, network: Any = None) -> dict[str, Any]:
@@ -153,7 +153,7 @@ def _line(cells: list[str], last: str) -> str:
 
 
 def _cells(report: dict[str, Any]) -> list[str]:
-    row = published.find(report["dataset"], report["model"], report["splits"])
+    row = published_results.find(report["dataset"], report["model"], report["splits"])
     same_size = row and row.image_size == report["image_size"]
     changes = {**report["changes"], **report["regularisation"]}
     return [

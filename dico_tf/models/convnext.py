@@ -8,12 +8,11 @@ import dataclasses
 import keras
 
 from dico_tf.divide.rules import multiple
-from dico_tf.layers.image import Normalisation, Sides, check_divides, entrance
+from dico_tf.layers.embeddings import LayerScale, normal
+from dico_tf.layers.image_input import Normalisation, Sides, check_divides, entrance
 from dico_tf.layers.normalisation import layer_norm
 from dico_tf.layers.stochastic_depth import residual, rising
-from dico_tf.layers.tokens import LayerScale, normal
-from dico_tf.models.family import BaseSpec, Family
-from dico_tf.models.weight_decay import TRANSFORMERS
+from dico_tf.models.family import TRANSFORMER_DECAY, BaseSpec, Family
 
 _GRID = 4  # channels
 
@@ -95,5 +94,5 @@ FAMILY = Family(
     build=build,
     narrow=narrow,
     regularisation={"drop_path": "sqrt(S)"},
-    weight_decay=TRANSFORMERS,
+    weight_decay=TRANSFORMER_DECAY,
 )

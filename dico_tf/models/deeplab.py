@@ -10,12 +10,12 @@ import keras
 
 from dico_tf.divide.rules import lookup, multiple
 from dico_tf.errors import UserError
-from dico_tf.layers.image import Normalisation, Sides, entrance
-from dico_tf.layers.resize import ResizeAs
-from dico_tf.models import dense_heads, residual, resnet
-from dico_tf.models.dense_heads import as_large, logits, unit
+from dico_tf.layers.image_input import Normalisation, Sides, entrance
+from dico_tf.layers.resizing import ResizeAs
+from dico_tf.models import residual, resnet, segmentation
 from dico_tf.models.family import BaseSpec, Family
 from dico_tf.models.residual import BLOCKS
+from dico_tf.models.segmentation import as_large, logits, unit
 
 STEM = 4  # pixels between the columns of the map that the stem and its pool leave
 WIDTHS = resnet.WIDTHS["imagenet"]
@@ -118,7 +118,7 @@ def build(spec: Spec, image_size: Sides, classes: int, normalisation: Normalisat
 def learner(spec: Spec, branch: keras.Model) -> keras.Model:
     """The branch with a second head on its third stage."""
     third = branch.get_layer(f"stage3_block{spec.blocks[2]}_relu3").output
-    return dense_heads.learner(branch, third, spec.head)
+    return segmentation.learner(branch, third, spec.head)
 
 
 FAMILY = Family(

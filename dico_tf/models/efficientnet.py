@@ -16,12 +16,11 @@ import keras
 
 from dico_tf.data.known_datasets import CIFAR_LARGEST
 from dico_tf.divide.rules import multiple, published
+from dico_tf.layers.channel_attention import squeeze_excite
 from dico_tf.layers.convolution import convolution, depthwise
-from dico_tf.layers.image import Normalisation, entrance, head, uniform
+from dico_tf.layers.image_input import Normalisation, entrance, head, uniform
 from dico_tf.layers.normalisation import batch_norm
-from dico_tf.layers.squeeze_excite import squeeze_excite
-from dico_tf.models.family import BaseSpec, Family
-from dico_tf.models.weight_decay import WeightDecay
+from dico_tf.models.family import BaseSpec, Family, WeightDecay
 
 EXPANSIONS = (1, 6, 6, 6, 6, 6, 6)
 REPEATS = (1, 2, 2, 3, 3, 4, 1)

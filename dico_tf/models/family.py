@@ -7,8 +7,7 @@ from typing import Any
 
 import keras
 
-from dico_tf.layers.image import Normalisation
-from dico_tf.models.weight_decay import PAPER, WeightDecay
+from dico_tf.layers.image_input import Normalisation
 
 # What S branches divide a drop rate by.
 DIVISORS: dict[str, Callable[[int], float]] = {"S": float, "sqrt(S)": math.sqrt}
@@ -28,6 +27,37 @@ class BaseSpec:
     side_step: int = 1  # the sides of images must be multiples of this many pixels
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WeightDecay:
+    """Weight decay that a recipe gives the whole network."""
+
+    coupled: float = 1e-4  # added to the gradient, as with SGD
+    coupled_imagenet: float | None = None  # the same on images larger than CIFAR's; None = `coupled`
+    decoupled: float | None = None  # apart from the gradient, as with AdamW and LAMB; None = as with SGD
+
+    def rate(self, layout: str, decoupled: bool) -> float:
+        """Return the weight decay for images of this layout (cifar, imagenet, segmentation or video)."""
+        if decoupled and self.decoupled is not None:
+            return self.decoupled
+        if layout == "imagenet" and self.coupled_imagenet is not None:
+            return self.coupled_imagenet
+        return self.coupled
+
+
+PAPER_DECAY = WeightDecay()  # of most recipes of arXiv 2011.14660
+# With AdamW and LAMB the recipe of DeiT III (Touvron et al. 2022) for ViT; other families take it by our choice.
+TRANSFORMER_DECAY = WeightDecay(decoupled=0.05)
+
+
+def divided_weight_decay(whole: float, splits: int, rule: str) -> float:
+    """Return the weight decay of one of S branches.
+
+    none: wd; linear: wd / S; exp: wd * exp(1 / S - 1), Eq. 6 of arXiv 2011.14660.
+    """
+    factors = {"none": 1.0, "linear": 1 / splits, "exp": math.exp(1 / splits - 1)}
+    return whole * factors[rule]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Family:
     """A family of architectures: its presets, and how they are built, divided and trained.
@@ -43,7 +73,7 @@ class Family:
     # (spec, S) -> spec of one of S branches, by the published rule for widths; None = no rule is published
     divide: Callable[[Any, int], Any] | None = None
     regularisation: Mapping[str, str] = dataclasses.field(default_factory=dict)  # drop rate -> key of DIVISORS
-    weight_decay: WeightDecay = PAPER
+    weight_decay: WeightDecay = PAPER_DECAY
     weight_decays: Mapping[str, WeightDecay] = dataclasses.field(default_factory=dict)  # presets with another recipe
     stages: Callable[[Any], list[int]] | None = None  # spec -> planes of each stage, if a Spec has the field `planes`
     normalisation: Normalisation = IMAGENET  # unless the data set brings its own

@@ -11,13 +11,12 @@ import keras
 from dico_tf.errors import UserError
 from dico_tf.layers.attention import Attention
 from dico_tf.layers.convolution import padded
-from dico_tf.layers.image import Normalisation, Sides, check_divides, entrance, uniform
+from dico_tf.layers.embeddings import ClassToken, FirstToken, Positions
+from dico_tf.layers.image_input import Normalisation, Sides, check_divides, entrance, uniform
 from dico_tf.layers.normalisation import layer_norm
 from dico_tf.layers.stochastic_depth import residual, rising
-from dico_tf.layers.tokens import ClassToken, FirstToken, Positions
-from dico_tf.models import heads as whole_heads
-from dico_tf.models.family import BaseSpec, Family
-from dico_tf.models.weight_decay import TRANSFORMERS
+from dico_tf.models import narrowing
+from dico_tf.models.family import TRANSFORMER_DECAY, BaseSpec, Family
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,10 +54,10 @@ PRESETS = {
 
 def narrow(spec: Spec, scale: float) -> Spec:
     """Fewer heads in the first stage and so many times as many as before in the others; the MLPs make up for it."""
-    first = whole_heads.fewer(spec.heads[0], scale)
+    first = narrowing.fewer(spec.heads[0], scale)
     heads = tuple(first * count // spec.heads[0] for count in spec.heads)
     both = zip(spec.widths, spec.inner, heads, strict=True)
-    hidden = tuple(whole_heads.hidden(width, inner, scale, count * spec.head_width) for width, inner, count in both)
+    hidden = tuple(narrowing.hidden(width, inner, scale, count * spec.head_width) for width, inner, count in both)
     return dataclasses.replace(spec, heads=heads, hidden=hidden)
 
 
@@ -131,5 +130,5 @@ FAMILY = Family(
     build=build,
     narrow=narrow,
     regularisation={"drop_path": "sqrt(S)"},
-    weight_decay=TRANSFORMERS,
+    weight_decay=TRANSFORMER_DECAY,
 )

@@ -14,10 +14,9 @@ from dico_tf.divide.networks.cost import NetworkCost, cost
 from dico_tf.divide.networks.graph import weightless
 from dico_tf.divide.rules import unpublished
 from dico_tf.errors import UserError
-from dico_tf.layers.image import Normalisation, Sides, sides
-from dico_tf.models import sliding
-from dico_tf.models.family import Family
-from dico_tf.models.weight_decay import WeightDecay
+from dico_tf.layers.image_input import Normalisation, Sides, sides
+from dico_tf.models import segmentation
+from dico_tf.models.family import Family, WeightDecay
 
 REGULARISERS = ("dropout", "shake_drop", "drop_path", "drop_block")
 TOLERANCE = 0.02  # of a budget
@@ -131,7 +130,7 @@ class Preset:
         """Return the multiply-adds of an image [H, W]; a network of fixed size sees it in windows of image_size."""
         if not self.fixed:
             return self.cost(sides, classes).macs
-        windows = sliding.windows(sides, image_size, self.spec.output_stride)
+        windows = segmentation.count_windows(sides, image_size, self.spec.output_stride)
         return windows * self.cost(image_size, classes).macs
 
     def division(self, requested: str) -> str:

@@ -8,9 +8,8 @@ import keras
 
 from dico_tf.divide.rules import multiple, published
 from dico_tf.errors import UserError
-from dico_tf.layers.channels import ZeroChannels
-from dico_tf.layers.convolution import convolution
-from dico_tf.layers.image import Normalisation, entrance, head, uniform
+from dico_tf.layers.convolution import ZeroChannels, convolution
+from dico_tf.layers.image_input import Normalisation, entrance, head, uniform
 from dico_tf.layers.normalisation import batch_norm
 from dico_tf.layers.shake import ShakeDrop
 from dico_tf.models.family import BaseSpec, Family

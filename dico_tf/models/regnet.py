@@ -10,14 +10,13 @@ import math
 import keras
 
 from dico_tf.divide.rules import multiple
+from dico_tf.layers.channel_attention import squeeze_excite
 from dico_tf.layers.convolution import convolution
-from dico_tf.layers.image import Normalisation, Sides, entrance, head
+from dico_tf.layers.image_input import Normalisation, Sides, entrance, head
 from dico_tf.layers.normalisation import batch_norm
-from dico_tf.layers.squeeze_excite import squeeze_excite
 from dico_tf.layers.stochastic_depth import residual, rising
-from dico_tf.models.family import BaseSpec, Family
+from dico_tf.models.family import TRANSFORMER_DECAY, BaseSpec, Family
 from dico_tf.models.residual import relu
-from dico_tf.models.weight_decay import TRANSFORMERS
 
 _STEM = 32
 _SQUEEZED = 4  # a block's input is so many times as wide as what its excitation squeezes to
@@ -121,5 +120,5 @@ FAMILY = Family(
     narrow=narrow,
     stages=stages,
     regularisation={"drop_path": "sqrt(S)"},
-    weight_decay=TRANSFORMERS,
+    weight_decay=TRANSFORMER_DECAY,
 )

@@ -7,11 +7,10 @@ import keras
 
 from dico_tf.divide.rules import lookup, multiple
 from dico_tf.errors import UserError
-from dico_tf.layers.image import Normalisation, entrance, head
+from dico_tf.layers.image_input import Normalisation, entrance, head
 from dico_tf.models import residual
-from dico_tf.models.family import BaseSpec, Family
+from dico_tf.models.family import BaseSpec, Family, WeightDecay
 from dico_tf.models.residual import BLOCKS
-from dico_tf.models.weight_decay import WeightDecay
 
 WIDTHS = {  # of the stem, by S
     "cifar": {1: 16, 2: 12, 4: 8, 8: 6, 16: 4},

@@ -5,10 +5,10 @@ import functools
 import keras
 
 from dico_tf.divide.rules import multiple
+from dico_tf.layers.channel_attention import split_attention
 from dico_tf.layers.convolution import convolution
-from dico_tf.layers.image import Normalisation, entrance, head
+from dico_tf.layers.image_input import Normalisation, entrance, head
 from dico_tf.layers.normalisation import batch_norm
-from dico_tf.layers.split_attention import split_attention
 from dico_tf.models import residual
 from dico_tf.models.family import Family
 from dico_tf.models.residual import BLOCKS, relu

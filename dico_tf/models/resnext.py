@@ -6,12 +6,11 @@ import functools
 import keras
 
 from dico_tf.divide.rules import evenly, multiple
-from dico_tf.layers.image import Normalisation, entrance, head
+from dico_tf.layers.image_input import Normalisation, entrance, head
 from dico_tf.models import residual
-from dico_tf.models.family import BaseSpec, Family
-from dico_tf.models.groups import dividing, narrowed
+from dico_tf.models.family import BaseSpec, Family, WeightDecay
+from dico_tf.models.narrowing import dividing, narrowed
 from dico_tf.models.residual import BLOCKS
-from dico_tf.models.weight_decay import WeightDecay
 
 GRID = 4  # channels; published widths are on it
 

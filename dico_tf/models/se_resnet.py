@@ -6,14 +6,14 @@ import functools
 import keras
 
 from dico_tf.divide.rules import evenly, lookup, multiple
+from dico_tf.layers.channel_attention import squeeze_excite
 from dico_tf.layers.convolution import convolution
-from dico_tf.layers.drops import DropBlock, DropPath
-from dico_tf.layers.image import Normalisation, entrance, head
+from dico_tf.layers.drop_path import DropBlock, DropPath
+from dico_tf.layers.image_input import Normalisation, entrance, head
 from dico_tf.layers.normalisation import batch_norm
-from dico_tf.layers.squeeze_excite import squeeze_excite
 from dico_tf.models import residual
 from dico_tf.models.family import BaseSpec, Family
-from dico_tf.models.groups import dividing, narrowed
+from dico_tf.models.narrowing import dividing, narrowed
 from dico_tf.models.residual import BLOCKS, relu
 
 WIDTHS = {  # of the stem, by S, where there are no groups

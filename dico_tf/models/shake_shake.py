@@ -6,9 +6,8 @@ import math
 import keras
 
 from dico_tf.divide.rules import lookup
-from dico_tf.layers.channels import shifted
-from dico_tf.layers.convolution import convolution
-from dico_tf.layers.image import Normalisation, entrance, head, uniform
+from dico_tf.layers.convolution import convolution, shifted
+from dico_tf.layers.image_input import Normalisation, entrance, head, uniform
 from dico_tf.layers.normalisation import batch_norm
 from dico_tf.layers.shake import ShakeShake
 from dico_tf.models import residual

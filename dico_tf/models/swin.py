@@ -12,13 +12,12 @@ import math
 import keras
 
 from dico_tf.layers import normalisation
-from dico_tf.layers.image import Normalisation, Sides, check_divides, entrance, uniform
+from dico_tf.layers.embeddings import normal
+from dico_tf.layers.image_input import Normalisation, Sides, check_divides, entrance, uniform
 from dico_tf.layers.stochastic_depth import residual, rising
-from dico_tf.layers.tokens import normal
-from dico_tf.layers.windows import Neighbours, window_attention
-from dico_tf.models import heads as whole_heads
-from dico_tf.models.family import BaseSpec, Family
-from dico_tf.models.weight_decay import TRANSFORMERS
+from dico_tf.layers.window_attention import Neighbours, window_attention
+from dico_tf.models import narrowing
+from dico_tf.models.family import TRANSFORMER_DECAY, BaseSpec, Family
 
 layer_norm = functools.partial(normalisation.layer_norm, epsilon=1e-5)
 
@@ -58,9 +57,9 @@ PRESETS = {
 
 def narrow(spec: Spec, scale: float) -> Spec:
     """Fewer heads of the same width in every stage; the MLPs make up for what whole heads leave over."""
-    heads = tuple(whole_heads.fewer(count, scale) for count in spec.heads)
+    heads = tuple(narrowing.fewer(count, scale) for count in spec.heads)
     both = zip(spec.widths, spec.inner, heads, strict=True)
-    hidden = tuple(whole_heads.hidden(width, inner, scale, count * spec.head_width) for width, inner, count in both)
+    hidden = tuple(narrowing.hidden(width, inner, scale, count * spec.head_width) for width, inner, count in both)
     return dataclasses.replace(spec, heads=heads, hidden=hidden)
 
 
@@ -118,5 +117,5 @@ FAMILY = Family(
     build=build,
     narrow=narrow,
     regularisation={"drop_path": "sqrt(S)"},
-    weight_decay=TRANSFORMERS,
+    weight_decay=TRANSFORMER_DECAY,
 )

@@ -12,9 +12,9 @@ import keras
 import numpy as np
 
 from dico_tf.errors import UserError
-from dico_tf.layers.cross_covariance import CrossCovariance, FourierPlaces
-from dico_tf.layers.tokens import ClassToken, LayerScale, Positions, fitted
-from dico_tf.layers.windows import WindowAttention
+from dico_tf.layers.attention import CrossCovariance
+from dico_tf.layers.embeddings import ClassToken, FourierPlaces, LayerScale, Positions, resize_positions
+from dico_tf.layers.window_attention import WindowAttention
 
 Pairs = list[tuple[Any, np.ndarray]]  # our variables, and what they become
 
@@ -93,7 +93,7 @@ def pairs(family: str, branch: Any, arrays: Mapping[str, np.ndarray], classes: s
         except KeyError as error:
             raise UserError(f"{layer.name} is {error.args[0]} in checkpoints of timm, which is missing here") from None
         for variable, array in values:
-            array = fitted(variable, array)
+            array = resize_positions(variable, array)
             if array.shape == tuple(variable.shape):
                 found.append((variable, array))
             elif layer.name == "logits" and classes == "any" and array.shape[:-1] == tuple(variable.shape[:-1]):

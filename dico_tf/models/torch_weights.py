@@ -12,10 +12,11 @@ import numpy as np
 
 from dico_tf.data.known_datasets import CIFAR_LARGEST
 from dico_tf.errors import UserError
-from dico_tf.models import own, timm_names, weight_matching
+from dico_tf.models import timm_names, weight_matching
 from dico_tf.models.checkpoints import SAFE, SUFFIXES, read
-from dico_tf.models.menu import PRESETS, find
+from dico_tf.models.custom import CustomNetwork
 from dico_tf.models.preset import Preset
+from dico_tf.models.presets import PRESETS, find
 from dico_tf.models.weight_matching import Entry
 
 
@@ -58,7 +59,7 @@ def _check_form(preset: Preset, names: Sequence[str], path: str | Path) -> None:
         )
 
 
-def fill(branches: Sequence[Any], path: str | Path, preset: Preset | own.Own, classes: str = "same") -> Carried:
+def fill(branches: Sequence[Any], path: str | Path, preset: Preset | CustomNetwork, classes: str = "same") -> Carried:
     """Load the checkpoint's weights into as many networks of a preset."""
     family = preset.family_name
     orderless = Path(path).suffix == SAFE

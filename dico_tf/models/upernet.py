@@ -12,15 +12,13 @@ from typing import Any
 import keras
 
 from dico_tf.divide.rules import multiple
-from dico_tf.layers.image import Normalisation, Sides, entrance
+from dico_tf.layers.embeddings import normal
+from dico_tf.layers.image_input import Normalisation, Sides, entrance
 from dico_tf.layers.normalisation import batch_norm
-from dico_tf.layers.parts import Parts
-from dico_tf.layers.resize import ResizeAs
-from dico_tf.layers.tokens import normal
-from dico_tf.models import convnext, dense_heads, swin, vit
-from dico_tf.models.dense_heads import as_large, logits, unit
-from dico_tf.models.family import BaseSpec, Family
-from dico_tf.models.weight_decay import TRANSFORMERS
+from dico_tf.layers.resizing import AdaptiveAveragePooling, ResizeAs
+from dico_tf.models import convnext, segmentation, swin, vit
+from dico_tf.models.family import TRANSFORMER_DECAY, BaseSpec, Family
+from dico_tf.models.segmentation import as_large, logits, unit
 
 BACKBONES = {vit.Spec: vit, swin.Spec: swin, convnext.Spec: convnext}
 BINS = (1, 2, 3, 6)  # places of a side of the pooled maps
@@ -91,7 +89,7 @@ def build(spec: Spec, image_size: Sides, classes: int, normalisation: Normalisat
 def learner(spec: Spec, branch: keras.Model) -> keras.Model:
     """The branch with a second head on the level before the last."""
     level = branch.get_layer(f"level{spec.levels - 1}_side_conv").input
-    return dense_heads.learner(branch, level, spec.head // 2)
+    return segmentation.learner(branch, level, spec.head // 2)
 
 
 def levels(x, spec: Spec) -> list:
@@ -124,7 +122,7 @@ def pooled(x, spec: Spec):
     """The map beside its means over 1x1, 2x2, 3x3 and 6x6 parts, each through a 1x1; 3x3 to the head's width."""
     seen = [x]
     for bins in BINS:
-        part = Parts(bins, name=f"pool{bins}")(x)
+        part = AdaptiveAveragePooling(bins, name=f"pool{bins}")(x)
         part = unit(part, spec.head, 1, f"pool{bins}")
         seen.append(ResizeAs(name=f"pool{bins}_spread")([part, x]))
     return unit(keras.layers.Concatenate(name="pool")(seen), spec.head, 3, "pool_join")
@@ -155,7 +153,7 @@ FAMILY = Family(
     build=build,
     narrow=narrow,
     regularisation={"drop_path": "sqrt(S)", "dropout": "S"},
-    weight_decay=TRANSFORMERS,  # that of its backbones
+    weight_decay=TRANSFORMER_DECAY,  # that of its backbones
     task="segmentation",
     learner=learner,
     fixed_size=True,  # tables of places and windows are made for one size

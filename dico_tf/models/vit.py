@@ -13,12 +13,11 @@ from dico_tf.data.known_datasets import CIFAR_LARGEST
 from dico_tf.divide.rules import multiple
 from dico_tf.errors import UserError
 from dico_tf.layers.attention import self_attention
-from dico_tf.layers.image import Normalisation, Sides, entrance, uniform
+from dico_tf.layers.embeddings import ClassToken, FirstToken, LayerScale, PatchMap, Positions, normal
+from dico_tf.layers.image_input import Normalisation, Sides, entrance, uniform
 from dico_tf.layers.normalisation import layer_norm
 from dico_tf.layers.stochastic_depth import residual
-from dico_tf.layers.tokens import ClassToken, FirstToken, LayerScale, PatchMap, Positions, normal
-from dico_tf.models.family import BaseSpec, Family
-from dico_tf.models.weight_decay import TRANSFORMERS
+from dico_tf.models.family import TRANSFORMER_DECAY, BaseSpec, Family
 
 _GRID = 8  # channels of the hidden layer
 
@@ -155,5 +154,5 @@ FAMILY = Family(
     build=build,
     narrow=narrow,
     regularisation={"drop_path": "sqrt(S)"},
-    weight_decay=TRANSFORMERS,
+    weight_decay=TRANSFORMER_DECAY,
 )

@@ -7,11 +7,10 @@ import keras
 
 from dico_tf.divide.rules import multiple, published, root
 from dico_tf.errors import UserError
-from dico_tf.layers.image import Normalisation, entrance, head
+from dico_tf.layers.image_input import Normalisation, entrance, head
 from dico_tf.models import residual
-from dico_tf.models.family import BaseSpec, Family
+from dico_tf.models.family import BaseSpec, Family, WeightDecay
 from dico_tf.models.residual import BLOCKS
-from dico_tf.models.weight_decay import WeightDecay
 
 _GRID = 4  # channels; published widths are on it
 

@@ -12,13 +12,12 @@ import keras
 
 from dico_tf.divide.rules import multiple, published, root
 from dico_tf.errors import UserError
-from dico_tf.layers import clips
+from dico_tf.layers import convolution_3d
 from dico_tf.layers.convolution import convolution
-from dico_tf.layers.image import Normalisation, Normalise
+from dico_tf.layers.image_input import Normalisation, Normalise
 from dico_tf.layers.normalisation import batch_norm
-from dico_tf.models.family import BaseSpec, Family
+from dico_tf.models.family import BaseSpec, Family, WeightDecay
 from dico_tf.models.residual import relu
-from dico_tf.models.weight_decay import WeightDecay
 
 norm = functools.partial(batch_norm, decay_gamma=False)
 
@@ -93,8 +92,8 @@ def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisatio
     image = keras.Input((None, None, None, 3), name="image", dtype="float32")  # [B, T, H, W, 3]
     x = Normalise(normalisation.mean, normalisation.std, name="normalise")(image)
     stem, *widths = spec.widths
-    x = clips.convolution(x, stem, "stem_conv", window=3, stride=2)
-    x = clips.channelwise(x, (5, 1, 1), "stem_time_conv")
+    x = convolution_3d.convolution(x, stem, "stem_conv", window=3, stride=2)
+    x = convolution_3d.channelwise(x, (5, 1, 1), "stem_time_conv")
     x = relu(norm(x, "stem_norm"), "stem_relu")
     for i, (width, count) in enumerate(zip(widths, spec.blocks, strict=True)):
         for j in range(count):
@@ -105,13 +104,13 @@ def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisatio
 def block(x, width: int, name: str, stride: int, excited: bool, form: str):
     """relu(shortcut + BN(1x1x1(swish([SE] BN(3x3x3 by channel(relu(BN(1x1x1)))))))."""
     inner = int(INNER * width)
-    y = clips.convolution(x, inner, f"{name}_conv1")
+    y = convolution_3d.convolution(x, inner, f"{name}_conv1")
     y = relu(norm(y, f"{name}_norm1"), f"{name}_relu1")
-    y = norm(clips.channelwise(y, (3, 3, 3), f"{name}_conv2", stride), f"{name}_norm2")
+    y = norm(convolution_3d.channelwise(y, (3, 3, 3), f"{name}_conv2", stride), f"{name}_norm2")
     if excited:
-        y = clips.squeeze_excite(y, rounded(inner * SQUEEZED), f"{name}_se")
+        y = convolution_3d.squeeze_excite(y, rounded(inner * SQUEEZED), f"{name}_se")
     y = keras.layers.Activation("swish", name=f"{name}_swish")(y)
-    y = norm(clips.convolution(y, width, f"{name}_conv3"), f"{name}_norm3", gamma="zeros")
+    y = norm(convolution_3d.convolution(y, width, f"{name}_conv3"), f"{name}_norm3", gamma="zeros")
     y = keras.layers.Add(name=f"{name}_add")([shortcut(x, width, stride, name, form), y])
     return relu(y, f"{name}_relu3")
 
@@ -121,7 +120,7 @@ def shortcut(x, width: int, stride: int, name: str, form: str):
     same_width = x.shape[-1] == width
     if stride == 1 and same_width:
         return x
-    y = clips.convolution(x, width, f"{name}_shortcut_conv", stride=stride)
+    y = convolution_3d.convolution(x, width, f"{name}_shortcut_conv", stride=stride)
     return y if same_width and form == "pytorchvideo" else norm(y, f"{name}_shortcut_norm")
 
 
@@ -130,15 +129,15 @@ def head(x, spec: Spec, image_size: int, classes: int):
 
     A larger map has several such windows; the answer is the mean of their logits.
     """
-    x = clips.convolution(x, int(INNER * spec.widths[-1]), "head_conv1")
-    x = clips.Mean((1,), name="head_time")(relu(norm(x, "head_norm1"), "head_relu1"))
+    x = convolution_3d.convolution(x, int(INNER * spec.widths[-1]), "head_conv1")
+    x = convolution_3d.Mean((1,), name="head_time")(relu(norm(x, "head_norm1"), "head_relu1"))
     x = keras.layers.AveragePooling2D(math.ceil(image_size / STRIDE), 1, name="head_pool")(x)  # [B, h, w, C]
     x = relu(convolution(x, spec.head, 1, "head_conv2"), "head_relu2")
     if spec.dropout:
         x = keras.layers.Dropout(spec.dropout, name="dropout")(x)
     start = keras.initializers.RandomNormal(stddev=0.01)
     x = keras.layers.Dense(classes, kernel_initializer=start, dtype="float32", name="logits")(x)
-    return clips.Mean((1, 2), dtype="float32", name="mean_logits")(x)
+    return convolution_3d.Mean((1, 2), dtype="float32", name="mean_logits")(x)
 
 
 FAMILY = Family(

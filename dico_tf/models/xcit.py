@@ -8,15 +8,14 @@ import math
 
 import keras
 
+from dico_tf.layers.attention import ClassAttention, CrossCovariance
 from dico_tf.layers.convolution import convolution
-from dico_tf.layers.cross_covariance import ClassAttention, CrossCovariance, FourierPlaces
-from dico_tf.layers.image import Normalisation, Sides, check_divides, entrance, uniform
+from dico_tf.layers.embeddings import ClassToken, FirstToken, FourierPlaces, LayerScale, normal
+from dico_tf.layers.image_input import Normalisation, Sides, check_divides, entrance, uniform
 from dico_tf.layers.normalisation import batch_norm, layer_norm
 from dico_tf.layers.stochastic_depth import residual
-from dico_tf.layers.tokens import ClassToken, FirstToken, LayerScale, normal
-from dico_tf.models import heads as whole_heads
-from dico_tf.models.family import BaseSpec, Family
-from dico_tf.models.weight_decay import TRANSFORMERS
+from dico_tf.models import narrowing
+from dico_tf.models.family import TRANSFORMER_DECAY, BaseSpec, Family
 
 _CLASS_LAYERS = 2
 
@@ -61,8 +60,8 @@ PRESETS = {
 
 def narrow(spec: Spec, scale: float) -> Spec:
     """Fewer heads of the same width; the MLP makes up for what whole heads leave over."""
-    heads = whole_heads.fewer(spec.heads, scale)
-    hidden = whole_heads.hidden(spec.width, spec.inner, scale, heads * spec.head_width)
+    heads = narrowing.fewer(spec.heads, scale)
+    hidden = narrowing.hidden(spec.width, spec.inner, scale, heads * spec.head_width)
     return dataclasses.replace(spec, heads=heads, hidden=hidden)
 
 
@@ -168,5 +167,5 @@ FAMILY = Family(
     build=build,
     narrow=narrow,
     regularisation={"drop_path": "sqrt(S)"},
-    weight_decay=TRANSFORMERS,
+    weight_decay=TRANSFORMER_DECAY,
 )

@@ -16,9 +16,9 @@ from dico_tf.errors import UserError
 from dico_tf.files import atomic, checksums
 from dico_tf.files.arrays import read_facts, read_part
 from dico_tf.layers import stochastic_depth
-from dico_tf.layers.tokens import fitted
+from dico_tf.layers.embeddings import resize_positions
 from dico_tf.models import torch_weights
-from dico_tf.models.menu import PRESETS, branch_weight_decay, check_task, find
+from dico_tf.models.presets import PRESETS, branch_weight_decay, check_task, find
 from dico_tf.models.torch_weights import Carried
 from dico_tf.training import variables
 from dico_tf.training.workdir import record
@@ -178,7 +178,7 @@ def _start_from_run(model: DiCo, workdir: str | Path) -> Carried:
     run = trained_run(workdir)
     before, network = run.config.network, find(model.get_config()["model"])
     named = {name: variable for name, variable in variables.weights(model).items() if not name.endswith(_RANDOM_STATE)}
-    arrays = {name: fitted(variable, run.arrays[name]) for name, variable in named.items() if name in run.arrays}
+    arrays = {name: resize_positions(named[name], run.arrays[name]) for name in named if name in run.arrays}
     matching = {name: array for name, array in arrays.items() if array.shape == tuple(named[name].shape)}
     fresh = [name for name in named if name not in matching]
     backbone = run.config.data.task != network.task

@@ -17,7 +17,7 @@ from dico_tf.errors import UserError
 from dico_tf.files import atomic, json_files
 from dico_tf.files.json_files import read_of_run
 from dico_tf.models.audit import audit
-from dico_tf.models.menu import PRESETS, branch_weight_decay, find
+from dico_tf.models.presets import PRESETS, branch_weight_decay, find
 from dico_tf.training import build, variables, workdir
 from dico_tf.training.checkpoints import Checkpoints
 from dico_tf.training.loop import Loop

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from dico_tf.cotrain.sliding_inference import Windowed, as_large
 from dico_tf.evaluation.segmentation import enlarged
-from dico_tf.models import sliding
+from dico_tf.models import segmentation
 
 WINDOW, STRIDE, FILL = 16, 4, (10.0, 20.0, 30.0)
 DRAW = np.random.default_rng(0)
@@ -58,7 +58,6 @@ def test_answers_are_as_large_as_pictures_that_no_stride_divides(coarse):
 
 
 def test_windows_are_counted_and_lie_at_multiples_of_the_stride():
-    assert [sliding.windows(sides, 16, 4) for sides in ((16, 16), (5, 16), (17, 16), (24, 16), (25, 48))] == [
-        1, 1, 2, 2, 15,
-    ]  # fmt: skip
-    assert sliding.step(16, 4) == 8 and sliding.step(12, 4) == 4 and sliding.step(20, 16) == 16
+    counts = {(16, 16): 1, (5, 16): 1, (17, 16): 2, (24, 16): 2, (25, 48): 15}
+    assert {sides: segmentation.count_windows(sides, 16, 4) for sides in counts} == counts
+    assert [segmentation.window_step(*sizes) for sizes in ((16, 4), (12, 4), (20, 16))] == [8, 4, 16]

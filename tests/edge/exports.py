@@ -19,7 +19,7 @@ def branch(seed: int = 0, head_bias: float | None = None, batch: int = 1) -> byt
     import keras
 
     from dico_tf.export import convert
-    from dico_tf.models.menu import PRESETS
+    from dico_tf.models.presets import PRESETS
 
     keras.utils.set_random_seed(seed)
     network = PRESETS["wrn_tiny"].divided(2).build(SIZE, len(CLASSES))

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from dico_tf.export.graph import Member
-from dico_tf.models.menu import PRESETS
+from dico_tf.models.presets import PRESETS
 
 _PASSES = 10  # by which the statistics become those of such images
 

@@ -12,7 +12,7 @@ from ai_edge_litert.interpreter import Interpreter
 from dico_tf.divide.networks import architecture
 from dico_tf.evaluation.averaging import combine, softmax
 from dico_tf.export import convert, graph, litert, saved_model
-from dico_tf.models.menu import PRESETS
+from dico_tf.models.presets import PRESETS
 from tests.export import networks
 from tests.tiers import slow_but
 

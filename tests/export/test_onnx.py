@@ -9,7 +9,7 @@ import pytest
 from dico_tf.errors import UserError
 from dico_tf.export.formats.format import installed
 from dico_tf.export.formats.registry import load
-from dico_tf.models.menu import PRESETS
+from dico_tf.models.presets import PRESETS
 from tests.export import networks
 from tests.tiers import slow_but
 

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from dico_tf.layers.channel_attention import WeighedHalves, squeezed
 from dico_tf.layers.convolution import DilatedConvolution, GroupedConvolution, Pointwise, convolution
-from dico_tf.layers.drops import DropBlock, DropPath
-from dico_tf.layers.image import Normalisation, Normalise
+from dico_tf.layers.drop_path import DropBlock, DropPath
+from dico_tf.layers.image_input import Normalisation, Normalise
 from dico_tf.layers.normalisation import BatchNorm, pooled
 from dico_tf.layers.shake import ShakeDrop, ShakeShake
-from dico_tf.layers.split_attention import WeighedHalves, squeezed
 
 X = np.random.default_rng(0).normal(3, 2, (8, 5, 5, 4)).astype(np.float32)
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from dico_tf.errors import UserError
 from dico_tf.layers.stochastic_depth import FORMS, PutBack, Taken, computed, droppings, off, residual, set_form
-from dico_tf.models.menu import PRESETS
+from dico_tf.models.presets import PRESETS
 
 ROWS, WIDTH = 16, 6
 X = tf.constant(np.random.default_rng(0).normal(size=(ROWS, 3, WIDTH)).astype(np.float32))

@@ -8,9 +8,9 @@ import pytest
 import tensorflow as tf
 
 from dico_tf.config.validation import SMALLEST
-from dico_tf.layers.drops import DropBlock, DropPath
+from dico_tf.layers.drop_path import DropBlock, DropPath
 from dico_tf.models import se_resnet
-from dico_tf.models.menu import PRESETS
+from dico_tf.models.presets import PRESETS
 from tests.tiers import slow_but
 
 TINY = [name for name in PRESETS if PRESETS[name].tiny]

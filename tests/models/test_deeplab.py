@@ -11,7 +11,7 @@ from dico_tf.divide.networks.graph import weightless
 from dico_tf.errors import UserError
 from dico_tf.models import deeplab
 from dico_tf.models.deeplab import Spec
-from dico_tf.models.menu import PRESETS
+from dico_tf.models.presets import PRESETS
 from tests.tiers import slow_but
 
 # classes: trainable parameters without and with the auxiliary head, of torchvision's structure

@@ -7,10 +7,10 @@ import pytest
 
 from dico_tf import config
 from dico_tf.errors import UserError
-from dico_tf.layers.image import Normalisation
+from dico_tf.layers.image_input import Normalisation
 from dico_tf.models import audit
-from dico_tf.models.menu import FAMILIES, PRESETS, families
 from dico_tf.models.preset import REGULARISERS
+from dico_tf.models.presets import FAMILIES, PRESETS, families
 from tests.models.write_goldens import PATH, entries, entry
 from tests.tiers import slow_but
 

@@ -11,7 +11,7 @@ from dico_tf.cotrain.dico import DiCo
 from dico_tf.errors import UserError
 from dico_tf.evaluation.members.open_members import open_members
 from dico_tf.models import checkpoints, torch_weights
-from dico_tf.models.menu import PRESETS, find
+from dico_tf.models.presets import PRESETS, find
 
 CLASSES, SIZE = 7, 66
 _OFFICIAL = {

@@ -7,7 +7,7 @@ import pytest
 from dico_tf.divide.networks.cost import cost
 from dico_tf.errors import UserError
 from dico_tf.layers.stochastic_depth import droppings, set_form
-from dico_tf.models.menu import PRESETS
+from dico_tf.models.presets import PRESETS
 from dico_tf.models.submodel import blocks, shorter, without
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)).astype(np.float32)

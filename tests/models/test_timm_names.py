@@ -10,10 +10,10 @@ from safetensors.torch import save_file  # noqa: E402
 
 from dico_tf.cotrain.dico import DiCo  # noqa: E402
 from dico_tf.errors import UserError  # noqa: E402
-from dico_tf.layers.image import Sides, sides  # noqa: E402
+from dico_tf.layers.image_input import Sides, sides  # noqa: E402
 from dico_tf.models import convnext, pit, regnet, swin, torch_weights, vit, xcit  # noqa: E402
-from dico_tf.models.menu import PRESETS  # noqa: E402
 from dico_tf.models.preset import Preset  # noqa: E402
+from dico_tf.models.presets import PRESETS  # noqa: E402
 from dico_tf.training import build  # noqa: E402
 from tests.models.timm_oracle import timm  # noqa: E402
 

@@ -10,8 +10,8 @@ torch = pytest.importorskip("torch")
 from dico_tf.cotrain.dico import DiCo  # noqa: E402
 from dico_tf.errors import UserError  # noqa: E402
 from dico_tf.models import efficientnet, resnet, resnexst, resnext, se_resnet, shake_shake, torch_weights, wrn  # noqa: E402
-from dico_tf.models.menu import PRESETS  # noqa: E402
 from dico_tf.models.preset import Preset  # noqa: E402
+from dico_tf.models.presets import PRESETS  # noqa: E402
 from dico_tf.training import build  # noqa: E402
 from tests.models.torch_networks import residual, shake  # noqa: E402
 from tests.models.torch_networks.counterparts import KNOWN, counterpart  # noqa: E402

@@ -5,8 +5,8 @@ import pytest
 
 from dico_tf.divide.networks.graph import weightless
 from dico_tf.errors import UserError
-from dico_tf.models import dense_heads, upernet
-from dico_tf.models.menu import PRESETS
+from dico_tf.models import segmentation, upernet
+from dico_tf.models.presets import PRESETS
 
 ALL = [name for name in PRESETS if PRESETS[name].family is upernet.FAMILY]
 WIDTHS = {"swin_t": (96, 192, 384, 768), "convnext_t": (96, 192, 384, 768), "vit_b_16": (768,) * 4}
@@ -68,7 +68,7 @@ def test_the_second_head_sees_the_level_before_the_last_and_is_training_s_alone(
 
     def built():
         branch = preset.build(64, 5)
-        return branch, upernet.learner(preset.spec, branch), dense_heads.coarse(branch)
+        return branch, upernet.learner(preset.spec, branch), segmentation.coarse(branch)
 
     branch, learner, coarse = weightless(built)
     only_there = {layer.name for layer in learner.layers} - {layer.name for layer in branch.layers}

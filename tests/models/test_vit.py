@@ -11,7 +11,7 @@ from dico_tf.divide.networks.graph import weightless
 from dico_tf.errors import UserError
 from dico_tf.layers.stochastic_depth import droppings
 from dico_tf.models import vit
-from dico_tf.models.menu import PRESETS
+from dico_tf.models.presets import PRESETS
 from tests.tiers import slow_but
 
 # preset: parameters with 1,000 classes, giga multiply-adds at 224 where they are published

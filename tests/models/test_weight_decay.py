@@ -5,16 +5,16 @@ import math
 import pytest
 
 from dico_tf import config
-from dico_tf.models.menu import branch_weight_decay, whole_weight_decay
-from dico_tf.models.weight_decay import divided
+from dico_tf.models.family import divided_weight_decay
+from dico_tf.models.presets import branch_weight_decay, whole_weight_decay
 
 
 def test_weight_decay_divides_by_the_three_rules():
-    assert divided(5e-4, 4, "none") == 5e-4
-    assert divided(5e-4, 4, "linear") == 1.25e-4
-    factors = [divided(1.0, s, "exp") for s in (1, 2, 4, 8)]
+    assert divided_weight_decay(5e-4, 4, "none") == 5e-4
+    assert divided_weight_decay(5e-4, 4, "linear") == 1.25e-4
+    factors = [divided_weight_decay(1.0, s, "exp") for s in (1, 2, 4, 8)]
     assert factors == pytest.approx([1.0, 0.60653, 0.47237, 0.41686], abs=5e-6)
-    assert divided(1.0, 2, "exp") == math.exp(-0.5)
+    assert divided_weight_decay(1.0, 2, "exp") == math.exp(-0.5)
 
 
 @pytest.mark.parametrize(

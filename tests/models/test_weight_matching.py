@@ -6,7 +6,7 @@ import pytest
 
 from dico_tf.errors import UserError
 from dico_tf.models import timm_names, torch_weights
-from dico_tf.models.menu import PRESETS
+from dico_tf.models.presets import PRESETS
 from dico_tf.models.weight_matching import Block, Entry, blocks, match
 from tests.tiers import slow_but
 

@@ -9,8 +9,8 @@ import pytest
 
 from dico_tf.divide.networks.graph import weightless
 from dico_tf.models import x3d
-from dico_tf.models.menu import PRESETS
 from dico_tf.models.preset import Preset
+from dico_tf.models.presets import PRESETS
 from dico_tf.models.x3d import KINETICS
 
 # preset: (parameters and running statistics of the pytorchvideo form at 400 and 600 classes; of the slowfast form)

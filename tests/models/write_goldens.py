@@ -7,7 +7,7 @@ from typing import Any
 
 from dico_tf import config
 from dico_tf.models import audit
-from dico_tf.models.menu import PRESETS
+from dico_tf.models.presets import PRESETS
 
 PATH = Path(__file__).parents[1] / "goldens" / "divisions.json"
 # data set: image size, classes (0 = the network's, the data set's own), layout of the presets that learn it

@@ -8,7 +8,7 @@ from dico_tf.config import Config, from_values
 from dico_tf.errors import UserError
 from dico_tf.files import json_files
 from dico_tf.files.arrays import write_folder
-from dico_tf.layers import bicubic
+from dico_tf.layers.resizing import bicubic
 from dico_tf.training import build, variables, workdir
 
 
@@ -40,7 +40,7 @@ def test_a_larger_picture_takes_all_weights_and_resizes_the_places(run, method):
     assert fresh == [] and before.keys() == after.keys()
     table = "branch_0/positions/table"
     assert (before[table].shape, after[table].shape) == ((8, 8, 64), (12, 12, 64))
-    np.testing.assert_allclose(after[table], bicubic.resized(before[table], (12, 12)), atol=1e-6)
+    np.testing.assert_allclose(after[table], bicubic(before[table], (12, 12)), atol=1e-6)
     rest = [name for name in before if name != table and not name.endswith("seed_generator_state")]
     assert len(rest) > 50 and all(np.array_equal(before[name], after[name]) for name in rest)
 

@@ -14,8 +14,8 @@ from dico_tf.evaluation.members import segmentation_members
 from dico_tf.evaluation.segmentation import miou
 from dico_tf.files import json_files
 from dico_tf.files.arrays import write_folder
-from dico_tf.layers import bicubic
-from dico_tf.models.menu import PRESETS
+from dico_tf.layers.resizing import bicubic
+from dico_tf.models.presets import PRESETS
 from dico_tf.training import build, variables, workdir
 from tests.data import scenery
 from tests.training.test_segmentation_runs import called
@@ -107,7 +107,7 @@ def test_a_classifier_s_run_gives_its_backbone_with_places_resized(classifier):
     model = _asked()
     carried, saved = build.start_from(model, classifier), build.trained_run(classifier).arrays
     result, table = variables.values(variables.weights(model)), "branch_0/positions/table"
-    assert np.array_equal(result[table], bicubic.resized(saved[table], (8, 8))) and saved[table].shape == (4, 4, 64)
+    assert np.array_equal(result[table], bicubic(saved[table], (8, 8))) and saved[table].shape == (4, 4, 64)
     shared = [name for name in saved if "/block" in name and not name.endswith("state")]
     assert len(shared) == 4 * 14 and all(np.array_equal(result[name], saved[name]) for name in shared)
     assert {name.split("/")[1].split("_")[0].rstrip("123456") for name in carried.fresh} == {

@@ -12,7 +12,7 @@ from dico_tf.errors import UserError
 from dico_tf.evaluation.members import runs
 from dico_tf.evaluation.members.open_members import open_members
 from dico_tf.files.arrays import read_part, write_folder
-from dico_tf.layers import bicubic
+from dico_tf.layers.resizing import bicubic
 from dico_tf.layers.stochastic_depth import droppings
 from dico_tf.training import build, variables
 from dico_tf.training.run import train
@@ -72,7 +72,7 @@ def test_another_size_takes_the_same_weights_with_its_places_resized(whole):
     assert build.start_from(model, whole).fresh == []
     result, table = variables.values(variables.weights(model)), "branch_0/positions/table"
     assert result[table].shape == (8, 8, 64)
-    assert np.array_equal(result[table], bicubic.resized(trained.arrays[table], (8, 8)))
+    assert np.array_equal(result[table], bicubic(trained.arrays[table], (8, 8)))
     others = [name for name in result if name != table and not name.endswith("state")]
     assert [name for name in others if not np.array_equal(result[name], trained.arrays[name])] == []
     (branch,) = runs.branches(trained, 32)

@@ -7,7 +7,7 @@ import pytest
 from dico_tf import config
 from dico_tf.data.source import FEW, FOLDERS, SOURCES
 from dico_tf.errors import UserError
-from dico_tf.models.menu import PRESETS, check_task
+from dico_tf.models.presets import PRESETS, check_task
 from dico_tf.training.build import TrainedRun, data_options
 
 TASKS = next(field.metadata["choices"] for _, field in config.fields("data") if field.name == "task")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from dico_tf.files import tables
-from dico_tf.models.menu import PRESETS
+from dico_tf.models.presets import PRESETS
 from dico_tf.training import build
 from tests.commands import Ended, command
 from tests.data import films

@@ -8,7 +8,7 @@ from dico_tf.cotrain.losses import LabelLoss, mutual
 from dico_tf.cotrain.methods.dico import Dico
 from dico_tf.cotrain.tasks.task import Task, Truth
 from dico_tf.errors import UserError
-from dico_tf.layers.drops import DropPath
+from dico_tf.layers.drop_path import DropPath
 from dico_tf.layers.stochastic_depth import Taken
 
 DROPPING = (Taken, DropPath)  # layers that drop residual branches, separately for each row of a batch

@@ -9,7 +9,7 @@ from dico_tf.cotrain.batch import Batch, unpack
 from dico_tf.cotrain.scores import Scores
 from dico_tf.cotrain.tasks.task import BranchNetworks, Task, Truth
 from dico_tf.errors import UserError
-from dico_tf.layers.image import Normalisation
+from dico_tf.layers.image_input import Normalisation
 from dico_tf.views.mixing import Mixing
 from dico_tf.views.views import Views
 

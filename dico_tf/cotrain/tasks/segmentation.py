@@ -13,8 +13,8 @@ from dico_tf.cotrain.sliding_inference import Windowed
 from dico_tf.cotrain.tasks.task import BranchNetworks, Task, Truth
 from dico_tf.data.masks import VOID
 from dico_tf.errors import UserError
-from dico_tf.layers.image import Normalisation
-from dico_tf.models import dense_heads
+from dico_tf.layers.image_input import Normalisation
+from dico_tf.models import segmentation
 from dico_tf.views.segmentation_views import SegmentationViews
 
 
@@ -43,7 +43,7 @@ class Segmentation(Task):
     def build(self, network: Any, normalisation: Normalisation) -> BranchNetworks:
         size = self.settings.image_size
         branch = network.build(size if network.fixed else (None, None), self.settings.classes, normalisation)
-        coarse = dense_heads.coarse(branch)
+        coarse = segmentation.coarse(branch)
         learner = network.family.learner(network.spec, branch) if self.settings.auxiliary_weight else coarse
         seen = Windowed(coarse, size, network.spec.output_stride, self.fill) if network.fixed else coarse
         return BranchNetworks(branch, learner, seen)

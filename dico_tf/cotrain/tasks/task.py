@@ -12,7 +12,7 @@ import tensorflow as tf
 from dico_tf.config import Settings
 from dico_tf.cotrain.batch import Batch
 from dico_tf.errors import UserError
-from dico_tf.layers.image import Normalisation
+from dico_tf.layers.image_input import Normalisation
 
 Truth = Mapping[str, Any]  # a structure of tensors with the batch as first axis
 

@@ -9,9 +9,9 @@ from typing import Any
 import keras
 
 from dico_tf.divide.networks.graph import calls, flat, nested, weightless
-from dico_tf.layers.attention import Attention
-from dico_tf.layers.cross_covariance import WAVES, ClassAttention, CrossCovariance, FourierPlaces
-from dico_tf.layers.windows import WindowAttention
+from dico_tf.layers.attention import Attention, ClassAttention, CrossCovariance
+from dico_tf.layers.embeddings import WAVES, FourierPlaces
+from dico_tf.layers.window_attention import WindowAttention
 
 Shape = tuple[int | None, ...]
 COUNTERS: dict[type, Callable[[Any, Sequence[Shape], Shape], int]] = {}

@@ -13,11 +13,11 @@ from dico_tf.evaluation.members.member import Member
 from dico_tf.evaluation.members.member_uri import MemberURI
 from dico_tf.evaluation.members.output_decoding import OutputDecoder
 from dico_tf.files.checksums import checksum
-from dico_tf.layers.image import Normalisation
+from dico_tf.layers.image_input import Normalisation
 from dico_tf.models import torch_weights
 from dico_tf.models.checkpoints import SAFE
-from dico_tf.models.menu import PRESETS
 from dico_tf.models.preset import Preset
+from dico_tf.models.presets import PRESETS
 
 OPTIONS = ("weights", "short_side", "pixels")
 NONE = "none"  # weights that are drawn

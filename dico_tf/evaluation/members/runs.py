@@ -22,10 +22,10 @@ from dico_tf.evaluation.members.member_uri import MemberURI
 from dico_tf.evaluation.members.output_decoding import OutputDecoder
 from dico_tf.evaluation.members.tf_graph import array_function
 from dico_tf.invocation import command
-from dico_tf.layers.image import Normalisation
-from dico_tf.layers.tokens import fitted
-from dico_tf.models.menu import find
+from dico_tf.layers.embeddings import resize_positions
+from dico_tf.layers.image_input import Normalisation
 from dico_tf.models.preset import Preset
+from dico_tf.models.presets import find
 from dico_tf.models.submodel import shorter
 from dico_tf.registry import suggestion
 from dico_tf.training.build import TrainedRun, trained_run
@@ -130,7 +130,8 @@ def branches(run: TrainedRun, size: int = 0, precision: str = "") -> list[keras.
         return trained
     others = [_rebuilt(run, size, precision or run.config.machine.precision) for _ in trained]
     for old, new in zip(trained, others, strict=True):
-        arrays = [fitted(variable, array) for variable, array in zip(new.weights, old.get_weights(), strict=False)]
+        pairs = zip(new.weights, old.get_weights(), strict=False)
+        arrays = [resize_positions(variable, array) for variable, array in pairs]
         if [array.shape for array in arrays] != [tuple(w.shape) for w in new.weights]:
             raise UserError(f"{run.workdir} cannot take pictures of {size} pixels: its weights are made for "
                             f"{run.data['image_size']}")  # fmt: skip

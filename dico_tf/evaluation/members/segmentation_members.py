@@ -19,7 +19,7 @@ from dico_tf.evaluation.members.tflite_graph import read
 from dico_tf.evaluation.segmentation import enlarged
 from dico_tf.files import member_kinds as kinds
 from dico_tf.files.checksums import checksum
-from dico_tf.models.menu import find
+from dico_tf.models.presets import find
 from dico_tf.training.build import trained_run
 
 Sides = tuple[int, int]  # height, width

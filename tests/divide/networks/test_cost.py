@@ -8,7 +8,7 @@ from keras import layers
 from dico_tf.divide.networks.cost import NetworkCost, cost
 from dico_tf.divide.networks.graph import flat, weightless
 from dico_tf.errors import UserError
-from dico_tf.models.menu import PRESETS
+from dico_tf.models.presets import PRESETS
 
 
 def _model(*chain, shape=(8, 8, 4)):

@@ -18,7 +18,7 @@ from dico_tf.divide.networks.graph import weightless
 from dico_tf.divide.networks.width_cost import WidthCost
 from dico_tf.divide.networks.width_tracing import RULES
 from dico_tf.errors import UserError
-from dico_tf.models.menu import PRESETS
+from dico_tf.models.presets import PRESETS
 from tests.divide.networks.contract import divided, sizes
 from tests.tiers import slow_but
 

@@ -7,9 +7,9 @@ from safetensors.numpy import save_file
 
 from dico_tf.errors import UserError
 from dico_tf.evaluation.members.open_members import open_members
-from dico_tf.layers.image import Normalisation
+from dico_tf.layers.image_input import Normalisation
 from dico_tf.models import timm_names
-from dico_tf.models.menu import PRESETS
+from dico_tf.models.presets import PRESETS
 
 CLASSES = 7
 HALVES = Normalisation(mean=(0.5,) * 3, std=(0.5,) * 3)

@@ -15,13 +15,13 @@ from dico_tf.divide.networks.division import Plan, plan
 from dico_tf.divide.networks.graph import flat, weightless
 from dico_tf.divide.networks.strip_softmax import unsupported_activation
 from dico_tf.errors import UserError
-from dico_tf.layers.image import Normalisation
+from dico_tf.layers.image_input import Normalisation
 
 SUFFIX = ".keras"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Branch:
+class CustomBranch:
     """What a plan builds, fed by raw pictures under the name `image` and answering logits."""
 
     plan: Plan
@@ -40,7 +40,7 @@ class Branch:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Own:
+class CustomNetwork:
     """An architecture as JSON, so that it can be kept with a run and divided again."""
 
     name: str
@@ -55,15 +55,15 @@ class Own:
     def reference(self) -> dict[str, Any]:
         return {"name": self.name, "blueprint": json.loads(self.text)}
 
-    def dropping(self, rate: float) -> "Own":
+    def dropping(self, rate: float) -> "CustomNetwork":
         if rate != -1:
             raise UserError(f"--drop_path={rate:g} is for presets: a network of your own drops what its layers say")
         return self
 
-    def divided(self, splits: int, division: str = "params", image_size: int = 0, classes: int = 0) -> Branch:
+    def divided(self, splits: int, division: str = "params", image_size: int = 0, classes: int = 0) -> CustomBranch:
         """By budget; nothing is published of it, so `published` means params."""
         budget = "params" if division == "published" else division
-        return Branch(plan=_plan(self.text, self.name, splits, budget, image_size, classes))
+        return CustomBranch(plan=_plan(self.text, self.name, splits, budget, image_size, classes))
 
     def cost(self, image_size: int, classes: int) -> NetworkCost:
         return self.divided(1, "params", image_size, classes).cost(image_size, classes)
@@ -71,7 +71,7 @@ class Own:
     def division(self, asked: str) -> str:
         return "params" if asked == "published" else asked
 
-    def differences(self, branch: Branch) -> tuple[dict[str, list], dict[str, list]]:
+    def differences(self, branch: CustomBranch) -> tuple[dict[str, list], dict[str, list]]:
         """Widths and drop rates: {layers: [whole, branch]}."""
         return branch.plan.changes, branch.plan.regularisation
 
@@ -112,7 +112,7 @@ def _check(whole: keras.Model, name: str, image_size: int) -> None:
         raise UserError(f"{name} ends in {ending}: classes that exclude one another want softmax there, or nothing")
 
 
-def load(path: str) -> Own:
+def load(path: str) -> CustomNetwork:
     """The architecture in a .keras file; its weights are left where they are."""
     if not path.endswith(SUFFIX):
         raise UserError(
@@ -128,4 +128,4 @@ def load(path: str) -> Own:
             "It must be written by model.save in the .keras format; a model with layers of your own is trained from "
             "Python, where they are registered: DiCo(model=path)"
         ) from error
-    return Own(name=Path(path).name, text=json.dumps(to_dict(whole)))
+    return CustomNetwork(name=Path(path).name, text=json.dumps(to_dict(whole)))

@@ -6,10 +6,9 @@ from typing import Any
 
 from dico_tf.config import Config
 from dico_tf.errors import UserError
-from dico_tf.models import own
-from dico_tf.models.family import Family
+from dico_tf.models import custom
+from dico_tf.models.family import PAPER_DECAY, Family, divided_weight_decay
 from dico_tf.models.preset import Preset
-from dico_tf.models.weight_decay import PAPER, divided
 from dico_tf.registry import Registry
 
 FAMILIES = (  # modules of this room, each with a FAMILY
@@ -51,18 +50,18 @@ def _registered() -> Registry[Preset]:
 PRESETS = _registered()
 
 
-def find(model: str | dict[str, Any]) -> Preset | own.Own:
+def find(model: str | dict[str, Any]) -> Preset | custom.CustomNetwork:
     """Return a preset by its name, or a network of the user's own by its .keras file or its `reference`."""
     if isinstance(model, dict):
-        return own.Own(name=model["name"], text=json.dumps(model["blueprint"]))
+        return custom.CustomNetwork(name=model["name"], text=json.dumps(model["blueprint"]))
     if model not in PRESETS and ("." in model or "/" in model):
-        return own.load(model)
+        return custom.load(model)
     return PRESETS[model]
 
 
 def check_task(model: str, task: str) -> None:
     """Raise UserError if the model is for another task; networks of the user's own classify images."""
-    learns = PRESETS[model].task if model in PRESETS else own.Own.task
+    learns = PRESETS[model].task if model in PRESETS else custom.CustomNetwork.task
     if learns != task:
         examples = [preset.name for preset in PRESETS.values() if preset.task == task]
         raise UserError(
@@ -78,7 +77,7 @@ def whole_weight_decay(config: Config, image_size: int) -> float:
         return options.weight_decay
     decoupled = options.optimizer != "sgd"
     if model not in PRESETS:  # a network of the user's own
-        return PAPER.rate("", decoupled)
+        return PAPER_DECAY.rate("", decoupled)
     preset = PRESETS[model]
     return preset.weight_decay.rate(preset.layout(image_size), decoupled)
 
@@ -86,4 +85,4 @@ def whole_weight_decay(config: Config, image_size: int) -> float:
 def branch_weight_decay(config: Config, image_size: int) -> float:
     """Return the weight decay of one branch, by --weight_decay_division."""
     whole = whole_weight_decay(config, image_size)
-    return divided(whole, config.network.splits, config.optimisation.weight_decay_division)
+    return divided_weight_decay(whole, config.network.splits, config.optimisation.weight_decay_division)

@@ -6,8 +6,9 @@ import pytest
 
 from dico_tf.divide.networks.cost import cost
 from dico_tf.errors import UserError
-from dico_tf.layers.cross_covariance import ClassAttention, CrossCovariance, FourierPlaces
-from dico_tf.layers.windows import Neighbours, WindowAttention
+from dico_tf.layers.attention import ClassAttention, CrossCovariance
+from dico_tf.layers.embeddings import FourierPlaces
+from dico_tf.layers.window_attention import Neighbours, WindowAttention
 
 DRAW = np.random.default_rng(0)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dico_tf.layers import clips
+from dico_tf.layers import convolution_3d as conv3d
 
 DRAW = np.random.default_rng(0)
 
@@ -41,36 +41,36 @@ def differences(layer, reference, x) -> list[float]:
 @pytest.mark.parametrize(("kernel", "stride"), [((3, 3, 3), 1), ((3, 3, 3), 2), ((5, 1, 1), 1)])
 def test_a_channelwise_convolution_is_a_sum_of_shifted_products(kernel, stride, size):
     x = tf.constant(DRAW.normal(size=(2, *size, 6)).astype("float32"))
-    layer = clips.ChannelwiseConvolution(6, kernel, strides=(1, stride, stride), padding="same", use_bias=False)
+    layer = conv3d.ChannelwiseConvolution(6, kernel, strides=(1, stride, stride), padding="same", use_bias=False)
     assert max(differences(layer, lambda x, kernel: shifted(x, kernel, stride), x)) < 1e-4
 
 
 @pytest.mark.parametrize(("window", "stride"), [(1, 1), (1, 2), (3, 1), (3, 2)])
 def test_a_convolution_of_frames_is_one_too(window, stride):
     x = tf.constant(DRAW.normal(size=(2, 3, 7, 6, 5)).astype("float32"))
-    layer = clips.FrameConvolution(4, (1, window, window), strides=(1, stride, stride), padding="same", use_bias=False)
+    layer = conv3d.FrameConvolution(4, (1, window, window), strides=(1, stride, stride), padding="same", use_bias=False)
     assert max(differences(layer, lambda x, kernel: shifted(x, kernel, stride), x)) < 1e-4
 
 
 def test_padding_stands_on_both_sides_where_it_strides():
     x = tf.reshape(tf.constant([1.0, 2.0, 3.0, 4.0]), (1, 1, 1, 4, 1))
     start = keras.initializers.Ones()
-    for kind in (clips.ChannelwiseConvolution, clips.FrameConvolution):
+    for kind in (conv3d.ChannelwiseConvolution, conv3d.FrameConvolution):
         layer = kind(1, (1, 1, 3), strides=(1, 1, 2), padding="same", use_bias=False, kernel_initializer=start)
         assert layer(x).numpy().ravel().tolist() == [3, 9]
 
 
 def test_without_padding_frames_and_borders_go():
     x = tf.constant(DRAW.normal(size=(2, 5, 6, 6, 3)).astype("float32"))
-    layer = clips.ChannelwiseConvolution(3, 3, padding="valid", use_bias=False)
+    layer = conv3d.ChannelwiseConvolution(3, 3, padding="valid", use_bias=False)
     inner = shifted(x, layer(x) is not None and layer.kernel.value, 1)[:, 1:-1, 1:-1, 1:-1]
     np.testing.assert_allclose(layer(x), inner, atol=1e-5)
 
 
 def test_sizes_may_be_open_when_it_is_built():
     image = keras.Input((None, None, None, 3))
-    y = clips.channelwise(clips.convolution(image, 4, "a", 3, 2), (3, 3, 3), "b", 2)
-    model = keras.Model(image, clips.squeeze_excite(y, 2, "c"))
+    y = conv3d.channelwise(conv3d.convolution(image, 4, "a", 3, 2), (3, 3, 3), "b", 2)
+    model = keras.Model(image, conv3d.squeeze_excite(y, 2, "c"))
     for count, size in ((1, 8), (4, 9)):
         assert model(np.zeros((2, count, size, size, 3), "float32")).shape == (
             2,
@@ -82,7 +82,7 @@ def test_sizes_may_be_open_when_it_is_built():
 
 
 def test_a_graph_has_nothing_that_xla_must_compile():
-    layer = clips.ChannelwiseConvolution(4, 3, strides=(1, 2, 2), padding="same")
+    layer = conv3d.ChannelwiseConvolution(4, 3, strides=(1, 2, 2), padding="same")
     layer.build((None, 4, 8, 8, 4))
     graph = tf.function(layer).get_concrete_function(tf.TensorSpec((None, 4, 8, 8, 4))).graph.as_graph_def()
     nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
@@ -93,11 +93,11 @@ def test_a_graph_has_nothing_that_xla_must_compile():
 @pytest.mark.parametrize(
     ("kind", "options"),
     [
-        (clips.ChannelwiseConvolution, {"filters": 4, "kernel_size": 3, "groups": 2}),
-        (clips.ChannelwiseConvolution, {"filters": 4, "kernel_size": 3, "strides": 2}),
-        (clips.ChannelwiseConvolution, {"filters": 4, "kernel_size": 2, "padding": "same"}),
-        (clips.FrameConvolution, {"filters": 4, "kernel_size": 3}),
-        (clips.FrameConvolution, {"filters": 4, "kernel_size": (1, 3, 3), "groups": 2}),
+        (conv3d.ChannelwiseConvolution, {"filters": 4, "kernel_size": 3, "groups": 2}),
+        (conv3d.ChannelwiseConvolution, {"filters": 4, "kernel_size": 3, "strides": 2}),
+        (conv3d.ChannelwiseConvolution, {"filters": 4, "kernel_size": 2, "padding": "same"}),
+        (conv3d.FrameConvolution, {"filters": 4, "kernel_size": 3}),
+        (conv3d.FrameConvolution, {"filters": 4, "kernel_size": (1, 3, 3), "groups": 2}),
     ],
 )
 def test_what_they_do_not_know_is_refused(kind, options):
@@ -106,7 +106,7 @@ def test_what_they_do_not_know_is_refused(kind, options):
 
 
 def test_layers_come_back_from_their_config():
-    for layer in (clips.ChannelwiseConvolution(4, (5, 1, 1), padding="same"), clips.Mean((1, 2))):
+    for layer in (conv3d.ChannelwiseConvolution(4, (5, 1, 1), padding="same"), conv3d.Mean((1, 2))):
         again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
         assert again.get_config() == layer.get_config()
-    assert clips.Mean((1, 2)).compute_output_shape((None, 3, 3, 5)) == (None, 5)
+    assert conv3d.Mean((1, 2)).compute_output_shape((None, 3, 3, 5)) == (None, 5)

@@ -14,7 +14,7 @@ from dico_tf import config
 from dico_tf.cotrain import DiCo
 from dico_tf.errors import UserError
 from dico_tf.models import audit
-from dico_tf.models.menu import find
+from dico_tf.models.presets import find
 
 ROOT = Path(__file__).parents[2]
 IMAGES = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3)).astype(np.uint8)

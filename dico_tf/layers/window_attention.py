@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from dico_tf.errors import UserError
-from dico_tf.layers.tokens import normal
+from dico_tf.layers.embeddings import normal
 
 _FAR = -100.0  # added to the scores of tokens that a shift brought into one window, as published
 

@@ -4,7 +4,7 @@ import keras
 
 from dico_tf.layers.convolution import convolution
 from dico_tf.layers.normalisation import batch_norm
-from dico_tf.layers.resize import ResizeAs
+from dico_tf.layers.resizing import ResizeAs
 from dico_tf.models.residual import relu
 
 
@@ -35,3 +35,24 @@ def learner(branch: keras.Model, x, width: int) -> keras.Model:
     x = unit(x, width, 3, "auxiliary")
     x = keras.layers.Dropout(0.1, name="auxiliary_dropout")(x)
     return keras.Model(branch.input, [first, logits(x, first.shape[-1], "logits_auxiliary")], name=branch.name)
+
+
+def window_step(window: int, stride: int) -> int:
+    """Pixels from one window to the next."""
+    return max(window // 2 // stride, 1) * stride
+
+
+def round_up(side, stride: int):
+    """The side, up to a whole number of places."""
+    return -(-side // stride) * stride
+
+
+def windows_along(side, window: int, stride: int):
+    """Windows along a side that is whole and no shorter than one; the last ends where the side does."""
+    return -(-(side - window) // window_step(window, stride)) + 1
+
+
+def count_windows(sides: tuple[int, int], window: int, stride: int) -> int:
+    """Of a picture [H, W]."""
+    rows, columns = (windows_along(max(round_up(side, stride), window), window, stride) for side in sides)
+    return rows * columns

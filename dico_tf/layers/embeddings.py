@@ -1,12 +1,17 @@
 """What transformers learn beside their dense layers: places, a class token, scales of residual branches."""
 
+import math
+
 import keras
 import numpy as np
 from keras import ops
 
-from dico_tf.layers import bicubic
+from dico_tf.layers.image_input import uniform
+from dico_tf.layers.resizing import bicubic
 
 START = 0.02  # deviation; PyTorch cuts it off at 2, a hundred deviations away, so it is a normal distribution
+WAVES = 32  # sines and cosines of each side
+_SLOWEST = 10000.0
 
 
 def normal():
@@ -28,10 +33,10 @@ class Positions(keras.layers.Layer):
         return input_shape
 
 
-def fitted(variable, array: np.ndarray) -> np.ndarray:
+def resize_positions(variable, array: np.ndarray) -> np.ndarray:
     """The array as the variable takes it: a table of places that was learnt for another grid is resized to its own."""
     places = getattr(variable, "places", False) and array.ndim == 3 and array.shape[-1] == variable.shape[-1]
-    return bicubic.resized(array, tuple(variable.shape[:2])) if places and array.shape != variable.shape else array
+    return bicubic(array, tuple(variable.shape[:2])) if places and array.shape != variable.shape else array
 
 
 @keras.saving.register_keras_serializable("dico_tf")
@@ -109,3 +114,33 @@ class LayerScale(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "start": self.start}
+
+
+@keras.saving.register_keras_serializable("dico_tf")
+class FourierPlaces(keras.layers.Layer):
+    """x [B, H, W, C] + sines and cosines of its rows and columns times a learnt kernel [waves, C], and a bias."""
+
+    def build(self, input_shape):
+        options = {"initializer": uniform(1 / math.sqrt(2 * WAVES)), "trainable": True}
+        self.kernel = self.add_weight(shape=(2 * WAVES, input_shape[-1]), name="kernel", **options)
+        self.bias = self.add_weight(shape=input_shape[-1:], name="bias", **options)
+        self.kernel.decays = False
+
+    def call(self, x):
+        _, height, width, channels = x.shape
+        known = ops.cast(ops.convert_to_tensor(waves(height, width).reshape(-1, 2 * WAVES)), x.dtype)
+        places = ops.matmul(known, ops.convert_to_tensor(self.kernel)) + self.bias
+        return x + ops.reshape(places, (1, height, width, channels))
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+
+def waves(height: int, width: int) -> np.ndarray:
+    """float32 [H, W, 64]: of the row, then of the column, sin and cos in turn of 2 pi (i + 1) / n at falling speeds."""
+    speeds = _SLOWEST ** -(2 * (np.arange(WAVES) // 2) / WAVES)
+    turn = [2 * math.pi * np.arange(1, side + 1)[:, None] / (side + 1e-6) * speeds for side in (height, width)]
+    rows, columns = (np.where(np.arange(WAVES) % 2, np.cos(angles), np.sin(angles)) for angles in turn)
+    shape = (height, width, WAVES)
+    both = [np.broadcast_to(rows[:, None], shape), np.broadcast_to(columns[None], shape)]
+    return np.concatenate(both, axis=-1).astype(np.float32)

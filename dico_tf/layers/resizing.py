@@ -1,0 +1,78 @@
+"""Maps resized, bilinearly or bicubically, and pooled to a given number of places."""
+
+import keras
+import numpy as np
+from keras import ops
+
+_A = -0.75  # of Keys' cubic, as in PyTorch
+
+
+@keras.saving.register_keras_serializable("dico_tf")
+class ResizeAs(keras.layers.Layer):
+    """x [B, h, w, C] and y [B, H, W, D] -> x at H x W: bilinear, pixels by their middles (align_corners=False)."""
+
+    def call(self, inputs):
+        x, like = inputs
+        if keras.backend.backend() != "tensorflow":
+            return ops.image.resize(x, tuple(like.shape[1:3]), interpolation="bilinear")
+        import tensorflow as tf  # ops.image.resize takes no sizes that are known only when it runs
+
+        return tf.cast(tf.image.resize(x, tf.shape(like)[1:3]), x.dtype)
+
+    def compute_output_shape(self, input_shape):
+        shape, like = input_shape
+        return (*like[:3], shape[-1])
+
+
+@keras.saving.register_keras_serializable("dico_tf", name="Parts")  # its name in saved files
+class AdaptiveAveragePooling(keras.layers.Layer):
+    """[B, h, w, C] -> [B, n, n, C]: the mean over each of n x n equal parts, of all places a part touches.
+
+    Keras' own layer fails within graphs where a map has fewer places than there are parts.
+    """
+
+    def __init__(self, count: int, **options):
+        super().__init__(**options)
+        self.count = count
+
+    def call(self, x):
+        _, height, width, channels = x.shape
+        weights = np.kron(pooling_weights(height, self.count), pooling_weights(width, self.count))
+        x = ops.matmul(ops.cast(weights, x.dtype), ops.reshape(x, (-1, height * width, channels)))
+        return ops.reshape(x, (-1, self.count, self.count, channels))
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], self.count, self.count, input_shape[-1])
+
+    def get_config(self):
+        return {**super().get_config(), "count": self.count}
+
+
+def pooling_weights(side: int, count: int) -> np.ndarray:
+    """[count, side]: part i is of the places floor(i side / count) to ceil((i + 1) side / count) - 1."""
+    place, part = np.arange(side), np.arange(count)[:, None]
+    there = (place >= part * side // count) & (place < -(-(part + 1) * side // count))
+    return (there / there.sum(1, keepdims=True)).astype(np.float32)
+
+
+def bicubic(maps: np.ndarray, sides: tuple[int, int]) -> np.ndarray:
+    """[h, w, C] -> [H, W, C]; beyond its border a map goes on as it is there."""
+    rows, columns = (bicubic_weights(old, new) for old, new in zip(maps.shape[:2], sides, strict=True))
+    return np.einsum("Hh,hwc,Ww->HWc", rows, maps.astype(np.float64), columns).astype(maps.dtype)
+
+
+def bicubic_weights(old: int, new: int) -> np.ndarray:
+    """[new, old]: what each old place gives to each new one; rows sum to 1."""
+    middle = (np.arange(new) + 0.5) * old / new - 0.5
+    first = np.floor(middle).astype(int)
+    found = np.zeros((new, old))
+    for step in range(-1, 3):
+        places = np.clip(first + step, 0, old - 1)
+        np.add.at(found, (np.arange(new), places), _kernel(np.abs(middle - first - step)))
+    return found
+
+
+def _kernel(x: np.ndarray) -> np.ndarray:
+    """Keys' cubic: (a + 2) x^3 - (a + 3) x^2 + 1 up to 1, a (x^3 - 5 x^2 + 8 x - 4) up to 2."""
+    near = (_A + 2) * x**3 - (_A + 3) * x**2 + 1
+    return np.where(x <= 1, near, _A * (x**3 - 5 * x**2 + 8 * x - 4))
