@@ -161,7 +161,7 @@ def asking(places: dict[str, str], image: np.ndarray, stack: contextlib.ExitStac
     calls = []
     for model, place in places.items():
         channel = stack.enter_context(grpc.insecure_channel(place))
-        message = messages.asked_to_message(messages.Asked(model, {"image": image}))
+        message = messages.request_to_message(messages.InferenceRequest(model, {"image": image}))
         method = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
         calls.append((method, message.SerializeToString()))
 

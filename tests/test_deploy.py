@@ -90,7 +90,7 @@ def test_every_flag_of_serve_exists_and_lets_it_start(words):
         assert values["member"] in BRANCHES
     else:
         places = addresses.read(values["members"], BRANCHES)
-        options.Rules(manifest="O", quorum=values["quorum"]).majority(len(places))
+        options.CommitteeOptions(manifest="O", quorum=values["quorum"]).majority(len(places))
         gateway._check_token("x" * 16, values["member_tls_ca"], places, values["insecure"])
 
 
@@ -197,9 +197,9 @@ def test_secrets_that_nobody_filled_in_let_nothing_start(tmp_path):
     with pytest.raises(UserError, match="at least 16"):
         access.token(str(tmp_path / "token"))
     with pytest.raises(UserError, match="no certificate and its key"):
-        tls.Server(cert=str(tmp_path / "tls.crt"), key=str(tmp_path / "tls.key"))
+        tls.ServerTLS(cert=str(tmp_path / "tls.crt"), key=str(tmp_path / "tls.key"))
     with pytest.raises(UserError, match="no certificate"):
-        tls.Client(ca=str(tmp_path / "ca.crt")).context()
+        tls.ClientTLS(ca=str(tmp_path / "ca.crt")).context()
 
 
 @pytest.mark.parametrize("name", DEPLOYMENTS)

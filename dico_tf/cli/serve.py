@@ -11,9 +11,9 @@ VERBS = {
     "local": "all branches and their gateway on this machine, to try them out",
 }
 SECTIONS = {  # classes of dico_tf.edge.options whose fields are flags of each verb
-    "worker": ("Member", "Door"),
-    "gateway": ("Committee", "Door"),
-    "local": ("Local", "Door"),
+    "worker": ("WorkerOptions", "ServerOptions"),
+    "gateway": ("GatewayOptions", "ServerOptions"),
+    "local": ("LocalOptions", "ServerOptions"),
 }
 
 

@@ -24,7 +24,7 @@ OPTIONS = [
 IN_TURN = ("grpc.lb_policy_name", "round_robin")  # of all addresses to which a name leads, those that are there
 
 
-def waiting(target: str, security: tls.Client) -> grpc.Channel:
+def waiting(target: str, security: tls.ClientTLS) -> grpc.Channel:
     """For a client that waits for its answers; several gateways of one name are asked in turn."""
     options = [*OPTIONS, IN_TURN]
     if security:
@@ -32,7 +32,7 @@ def waiting(target: str, security: tls.Client) -> grpc.Channel:
     return grpc.insecure_channel(target, options)
 
 
-def asynchronous(target: str, security: tls.Client) -> grpc.aio.Channel:
+def asynchronous(target: str, security: tls.ClientTLS) -> grpc.aio.Channel:
     """For the gateway, which waits for many."""
     if security:
         return grpc.aio.secure_channel(target, security.credentials(), OPTIONS)

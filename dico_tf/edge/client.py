@@ -62,7 +62,7 @@ class Client:
         tls_key: str = "",
     ):
         self._address, self._model = address, model
-        self._channel = channels.waiting(address, tls.Client(ca=tls_ca, cert=tls_cert, key=tls_key))
+        self._channel = channels.waiting(address, tls.ClientTLS(ca=tls_ca, cert=tls_cert, key=tls_key))
         self._metadata = (("authorization", f"Bearer {_visible(token)}"),) if token else ()
         self._class_names: dict[str, tuple[str, ...]] = {}  # by export: another may take its place at any time
 
@@ -81,7 +81,7 @@ class Client:
         `deadline` is in seconds; a committee answers by then with the members it has. Raises EdgeError.
         """
         end = time.monotonic() + deadline
-        asked = messages.asked_to_message(messages.Asked(self._model, _input(images)))
+        asked = messages.request_to_message(messages.InferenceRequest(self._model, _input(images)))
         answer = self._answer(asked, end)
         try:
             names = self._names(answer.version, end)
@@ -114,10 +114,10 @@ class Client:
         except EdgeError:
             return False
 
-    def _answer(self, asked: inference_pb2.ModelInferRequest, end: float) -> messages.Answer:
+    def _answer(self, asked: inference_pb2.ModelInferRequest, end: float) -> messages.InferenceResponse:
         found = self._call("ModelInfer", asked, inference_pb2.ModelInferResponse, end)
         try:
-            answer = messages.answer_from_message(found)
+            answer = messages.response_from_message(found)
         except EdgeError as fault:
             raise self._strange(fault.sentence) from None
         if lost := [name for name in _OUTPUTS if name not in answer.outputs]:

@@ -16,16 +16,16 @@ from dico_tf.data import image_decoding
 from dico_tf.edge import inputs, options, tensors
 from dico_tf.edge.errors import EdgeError, invalid, shown
 from dico_tf.edge.members import addresses
-from dico_tf.edge.members.ask_all import BelowQuorum, Poll
-from dico_tf.edge.members.combine import Verdict
-from dico_tf.edge.members.committee import Committee, Rules, convene
-from dico_tf.edge.members.member_metrics import Tally
+from dico_tf.edge.members.ask_all import BelowQuorum, MemberAnswers
+from dico_tf.edge.members.combine import CombinedAnswer
+from dico_tf.edge.members.committee import CommitteePolicy, RemoteCommittee, connect
+from dico_tf.edge.members.member_metrics import MemberMetrics
 from dico_tf.edge.members.outcome import Images
-from dico_tf.edge.messages import Answer, Asked, Value
+from dico_tf.edge.messages import InferenceRequest, InferenceResponse, Value
 from dico_tf.edge.server import access, tls
 from dico_tf.edge.server.limits import ConcurrencyLimit, Limits
-from dico_tf.edge.server.listener import Door
-from dico_tf.edge.service import MIXED, Metadata, unknown
+from dico_tf.edge.server.listener import Listener
+from dico_tf.edge.service import MIXED, ModelMetadata, unknown
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import softmax
 from dico_tf.files import manifest
@@ -42,7 +42,7 @@ class Gateway:
 
     name = manifest.COMMITTEE
 
-    def __init__(self, committee: Committee, limits: Limits, tally: Tally):
+    def __init__(self, committee: RemoteCommittee, limits: Limits, tally: MemberMetrics):
         self.committee, self._limits, self._tally = committee, limits, tally
         self._gate = ConcurrencyLimit(limits.concurrency)
         # the same in every export that is taken
@@ -61,7 +61,7 @@ class Gateway:
             raise unknown("the version", version, f"{self.export}, the id of the export")
         return self.committee.source([version or self.export])
 
-    def metadata(self, model: str, version: str) -> Metadata:
+    def metadata(self, model: str, version: str) -> ModelMetadata:
         found = self._manifest(model, version)
         names = _about(found)["class_names"]
         classes = len(names)
@@ -75,9 +75,9 @@ class Gateway:
         outputs += [("class_id", "INT64", (-1,)), (CLASS_NAME, "BYTES", (-1,))]
         outputs += [(STAGE, "INT64", (-1,))] if self.order else []
         taken = inputs.accepted(*self._different)
-        return Metadata(self.name, found.id, taken, tuple(outputs), properties, "dico_tf_gateway")
+        return ModelMetadata(self.name, found.id, taken, tuple(outputs), properties, "dico_tf_gateway")
 
-    async def infer(self, asked: Asked, deadline: float) -> Answer:
+    async def infer(self, asked: InferenceRequest, deadline: float) -> InferenceResponse:
         self._manifest(asked.model, asked.version)
         outputs = _outputs(asked.outputs, in_turn=bool(self.order))
         with self._gate.entered():
@@ -96,7 +96,7 @@ class Gateway:
             raise unknown("the version", asked.version, f"{export}, which most members have")
         names = _about(source)["class_names"]
         found = {name: _output(name, poll, told, names) for name in outputs}
-        return Answer(self.name, found, export, asked.id, parameters(told, export))
+        return InferenceResponse(self.name, found, export, asked.id, parameters(told, export))
 
     @property
     def order(self) -> tuple[str, ...]:
@@ -120,7 +120,7 @@ class Gateway:
         by_view = dict(zip(self._different, found, strict=True))
         return found[0] if len(found) == 1 else {name: by_view[view] for name, view in self._views.items()}
 
-    def _export(self, told: Verdict, source: manifest.Manifest) -> str:
+    def _export(self, told: CombinedAnswer, source: manifest.Manifest) -> str:
         """Of all members used, or that there were several; a TensorFlow Serving server knows of none."""
         mixed = self.committee.rules.mixed_exports and set(told.versions.values()) != {source.id}
         return MIXED if mixed else source.id
@@ -141,7 +141,7 @@ def _about(found: manifest.Manifest) -> dict[str, Any]:
     return found.member(found.branches[0])
 
 
-def _output(name: str, poll: Poll, told: Verdict, class_names: Sequence[str]) -> np.ndarray:
+def _output(name: str, poll: MemberAnswers, told: CombinedAnswer, class_names: Sequence[str]) -> np.ndarray:
     if name == BRANCHES:
         if told.order:  # since a moment ago, by a new export
             raise _not_in_turn()
@@ -151,7 +151,7 @@ def _output(name: str, poll: Poll, told: Verdict, class_names: Sequence[str]) ->
     return getattr(told, name)
 
 
-def parameters(told: Verdict, export: str) -> dict[str, Value]:
+def parameters(told: CombinedAnswer, export: str) -> dict[str, Value]:
     """Flat, as the protocol wants them: lists with commas, and one parameter for each member's version and reason."""
     return {
         "export": export,
@@ -186,23 +186,23 @@ async def _in_time(decoding: Awaitable[np.ndarray], deadline: float) -> np.ndarr
         raise EdgeError("DEADLINE_EXCEEDED", "the images were not decoded by the deadline: send fewer") from None
 
 
-def run(asked: options.Committee, door: options.Door, say: Callable[[str], None]) -> None:
+def run(asked: options.GatewayOptions, door: options.ServerOptions, say: Callable[[str], None]) -> None:
     """Until SIGTERM or SIGINT; `say` is told one line of JSON when it listens."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     found = manifest.load(os.path.abspath(asked.manifest))
     places = addresses.read(asked.members, found.branches)
-    security = tls.Client(ca=asked.member_tls_ca, cert=asked.member_tls_cert, key=asked.member_tls_key)
+    security = tls.ClientTLS(ca=asked.member_tls_ca, cert=asked.member_tls_cert, key=asked.member_tls_key)
     token = access.token(asked.member_token_file, "member_token_file") if asked.member_token_file else ""
     _check_token(token, security, places, door.insecure)
     hedges, mixed = asked.hedge, asked.allow_mixed_exports
-    rules = Rules(quorum=asked.majority(len(places)), seconds=asked.deadline_ms / 1000, hedges=hedges,
+    rules = CommitteePolicy(quorum=asked.majority(len(places)), seconds=asked.deadline_ms / 1000, hedges=hedges,
                   mixed_exports=mixed, cascade=asked.cascade)  # fmt: skip
-    entry = Door(door)
-    asyncio.run(_serve(lambda: convene(found, places, rules, security, token), entry, say))
+    entry = Listener(door)
+    asyncio.run(_serve(lambda: connect(found, places, rules, security, token), entry, say))
 
 
 def _check_token(
-    token: str, security: tls.Client, places: Mapping[str, Sequence[addresses.Address]], insecure: bool
+    token: str, security: tls.ClientTLS, places: Mapping[str, Sequence[addresses.Address]], insecure: bool
 ) -> None:
     open_to_all = [str(place) for found in places.values() for place in found if not access.loopback(place.host)]
     if token and open_to_all and not security and not insecure:
@@ -212,11 +212,11 @@ def _check_token(
         )
 
 
-async def _serve(convened: Callable[[], Committee], door: Door, say: Callable[[str], None]) -> None:
+async def _serve(convened: Callable[[], RemoteCommittee], door: Listener, say: Callable[[str], None]) -> None:
     await serve(convened(), door, lambda told: say(json.dumps(told)))
 
 
-async def follow(committee: Committee, path: Path) -> None:
+async def follow(committee: RemoteCommittee, path: Path) -> None:
     """Takes each new export that is written in the old one's place, until it is cancelled."""
     seen = None  # the committee's own manifest may be an old one already: its members took their time to start
     while True:
@@ -227,7 +227,7 @@ async def follow(committee: Committee, path: Path) -> None:
         await asyncio.sleep(FOLLOWED_EVERY)
 
 
-async def _take(committee: Committee, path: Path) -> None:
+async def _take(committee: RemoteCommittee, path: Path) -> None:
     try:
         found = await asyncio.to_thread(manifest.load, path)
         if found.content != committee.manifest.content:
@@ -239,10 +239,10 @@ async def _take(committee: Committee, path: Path) -> None:
         LOG.exception("the new export is refused, the old one goes on")
 
 
-async def serve(committee: Committee, door: Door, listening: Callable[[dict], None]) -> None:
+async def serve(committee: RemoteCommittee, door: Listener, listening: Callable[[dict], None]) -> None:
     """Until it is told to stop; `listening` is told where, and who is there."""
     following = asyncio.create_task(follow(committee, committee.manifest.folder / manifest.NAME))
-    gateway = Gateway(committee, door.limits, Tally(door.metrics, committee))
+    gateway = Gateway(committee, door.limits, MemberMetrics(door.metrics, committee))
     await committee.probe()
     found = await door.open(gateway)
     door.readiness.set(committee.ready)

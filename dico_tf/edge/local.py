@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 from dico_tf.edge import gateway, options
 from dico_tf.edge.members.addresses import Address
-from dico_tf.edge.members.committee import PROBED_EVERY, Rules, convene
+from dico_tf.edge.members.committee import PROBED_EVERY, CommitteePolicy, connect
 from dico_tf.edge.server import access
-from dico_tf.edge.server.listener import Door
+from dico_tf.edge.server.listener import Listener
 from dico_tf.errors import UserError
 from dico_tf.files import manifest
 
@@ -25,13 +25,13 @@ _PASSED_ON = ("token_file", "max_request_bytes", "max_batch", "max_concurrency")
 _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
 
 
-def run(asked: options.Local, door: options.Door, say: Callable[[str], None]) -> None:
+def run(asked: options.LocalOptions, door: options.ServerOptions, say: Callable[[str], None]) -> None:
     """Until SIGTERM, SIGINT or its parent's death; `say` is told a line of JSON, and one for people."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     found = manifest.load(os.path.abspath(asked.manifest))
     quorum = asked.majority(len(found.branches))
-    rules = Rules(quorum=quorum, seconds=asked.deadline_ms / 1000, cascade=asked.cascade)
-    entry = Door(door)
+    rules = CommitteePolicy(quorum=quorum, seconds=asked.deadline_ms / 1000, cascade=asked.cascade)
+    entry = Listener(door)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # while workers start: they end too
     shared = [f"--{name}={getattr(door, name)}" for name in _PASSED_ON]
     with workers(found, [f"--format={asked.format}", *shared]) as places:
@@ -39,10 +39,15 @@ def run(asked: options.Local, door: options.Door, say: Callable[[str], None]) ->
 
 
 async def _serve(
-    found: manifest.Manifest, places: dict[str, str], rules: Rules, door: Door, token: str, say: Callable[[str], None]
+    found: manifest.Manifest,
+    places: dict[str, str],
+    rules: CommitteePolicy,
+    door: Listener,
+    token: str,
+    say: Callable[[str], None],
 ) -> None:
     addresses = {name: [Address(place)] for name, place in places.items()}
-    committee = convene(found, addresses, rules, token=token)
+    committee = connect(found, addresses, rules, token=token)
 
     def listening(told: dict) -> None:
         say(json.dumps({**told, "members": places}))
@@ -54,7 +59,7 @@ async def _serve(
     end.cancel()
 
 
-def curl(place: str, asked: options.Door, token: bool) -> str:
+def curl(place: str, asked: options.ServerOptions, token: bool) -> str:
     """A line to try; Linux's and Apple's curl know these words."""
     scheme = "https" if asked.tls_cert else "http"
     more = ' -H "authorization: Bearer $DICO_TF_TOKEN"' if token else ""

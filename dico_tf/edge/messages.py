@@ -19,7 +19,7 @@ _PARAMETERS = 64
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
+class InferenceRequest:
     """What a model is asked; no outputs named: those it gives by default."""
 
     model: str
@@ -31,7 +31,7 @@ class Asked:
 
 
 @dataclasses.dataclass(frozen=True)
-class Answer:
+class InferenceResponse:
     model: str
     outputs: Mapping[str, np.ndarray]
     version: str = ""
@@ -39,7 +39,7 @@ class Answer:
     parameters: Mapping[str, Value] = dataclasses.field(default_factory=dict)
 
 
-def parsed(kind: type[M], content: bytes) -> M:
+def parse_message(kind: type[M], content: bytes) -> M:
     """A stranger's bytes as a message."""
     try:
         return kind.FromString(content)
@@ -47,7 +47,7 @@ def parsed(kind: type[M], content: bytes) -> M:
         raise invalid(f"the request is no {kind.DESCRIPTOR.name}: its bytes cannot be read") from None
 
 
-def _head(part: Asked | Answer) -> dict[str, Any]:
+def _head(part: InferenceRequest | InferenceResponse) -> dict[str, Any]:
     """The fields a question and an answer share, as a message has them."""
     parameters = {name: _parameter(value) for name, value in part.parameters.items()}
     return {"model_name": part.model, "model_version": part.version, "id": part.id, "parameters": parameters}
@@ -58,15 +58,15 @@ def _head_of(message: inference_pb2.ModelInferRequest | inference_pb2.ModelInfer
     return {"model": message.model_name, "version": message.model_version, "id": message.id, "parameters": parameters}
 
 
-def asked_from_message(message: inference_pb2.ModelInferRequest) -> Asked:
-    return Asked(
+def request_from_message(message: inference_pb2.ModelInferRequest) -> InferenceRequest:
+    return InferenceRequest(
         inputs=_from_messages(message.inputs, message.raw_input_contents),
         outputs=_names(output.name for output in message.outputs),
         **_head_of(message),
     )
 
 
-def asked_to_message(asked: Asked) -> inference_pb2.ModelInferRequest:
+def request_to_message(asked: InferenceRequest) -> inference_pb2.ModelInferRequest:
     return inference_pb2.ModelInferRequest(
         **_head(asked),
         inputs=[tensors.to_message(name, array) for name, array in asked.inputs.items()],
@@ -75,11 +75,11 @@ def asked_to_message(asked: Asked) -> inference_pb2.ModelInferRequest:
     )
 
 
-def answer_from_message(message: inference_pb2.ModelInferResponse) -> Answer:
-    return Answer(outputs=_from_messages(message.outputs, message.raw_output_contents), **_head_of(message))
+def response_from_message(message: inference_pb2.ModelInferResponse) -> InferenceResponse:
+    return InferenceResponse(outputs=_from_messages(message.outputs, message.raw_output_contents), **_head_of(message))
 
 
-def answer_to_message(answer: Answer) -> inference_pb2.ModelInferResponse:
+def response_to_message(answer: InferenceResponse) -> inference_pb2.ModelInferResponse:
     return inference_pb2.ModelInferResponse(
         **_head(answer),
         outputs=[tensors.to_message(name, array) for name, array in answer.outputs.items()],
@@ -128,7 +128,7 @@ def _parameter(value: Value) -> inference_pb2.Parameter:
     return inference_pb2.Parameter(**{"double_param" if isinstance(value, float) else "string_param": value})
 
 
-def asked_from_json(content: bytes, model: str, version: str = "") -> Asked:
+def request_from_json(content: bytes, model: str, version: str = "") -> InferenceRequest:
     """The body of POST /v2/models/M/infer."""
     body = json_object(content)
     inputs, outputs = body.get("inputs"), body.get("outputs") or []
@@ -137,7 +137,7 @@ def asked_from_json(content: bytes, model: str, version: str = "") -> Asked:
     if not isinstance(outputs, list) or any(not isinstance(output, dict) for output in outputs):
         raise invalid(f'outputs are {shown(outputs)}: give [{{"name": "probabilities"}}]')
     _few(len(inputs), "tensors", _TENSORS)
-    return Asked(
+    return InferenceRequest(
         model=model,
         inputs=_once([tensors.from_json(tensor) for tensor in inputs]),
         outputs=_names(output.get("name") for output in outputs),
@@ -147,7 +147,7 @@ def asked_from_json(content: bytes, model: str, version: str = "") -> Asked:
     )
 
 
-def answer_to_json(answer: Answer) -> bytes:
+def response_to_json(answer: InferenceResponse) -> bytes:
     body: dict[str, Any] = {"model_name": answer.model, "model_version": answer.version, "id": answer.id}
     body["parameters"] = dict(answer.parameters)
     body["outputs"] = [tensors.to_json(name, array) for name, array in answer.outputs.items()]

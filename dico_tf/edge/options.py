@@ -10,7 +10,7 @@ FORMATS = ("safest", "float32", "float16", "dynamic", "int8")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Door:
+class ServerOptions:
     """Where requests come in, from whom, and how much at once."""
 
     host: str = option("127.0.0.1", "address to listen on; one beyond loopback needs TLS and a token or client CA")
@@ -36,7 +36,7 @@ class Door:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Member:
+class WorkerOptions:
     """Which file of an export answers, and with how many threads."""
 
     manifest: str = option("", "manifest.json of an export, or its folder")
@@ -54,7 +54,7 @@ class Member:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Rules:
+class CommitteeOptions:
     """By which the answers of many become one."""
 
     manifest: str = option("", "manifest.json of an export, or its folder")
@@ -74,7 +74,7 @@ class Rules:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Committee(Rules):
+class GatewayOptions(CommitteeOptions):
     """Who is asked, and how."""
 
     members: tuple[str, ...] = option(
@@ -94,7 +94,7 @@ class Committee(Rules):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Local(Rules):
+class LocalOptions(CommitteeOptions):
     """All of it on one machine."""
 
     format: str = option("safest", "which of the members' LiteRT files; safest: the most exact there is", FORMATS)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from dico_tf.edge.errors import EdgeError
-from dico_tf.edge.messages import Answer, Asked
+from dico_tf.edge.messages import InferenceRequest, InferenceResponse
 from dico_tf.edge.server.metrics import Metrics
 
 SERVER = "dico_tf"
@@ -16,7 +16,7 @@ MIXED = "mixed"  # in place of an export's id, where members of several were ave
 
 
 @dataclasses.dataclass(frozen=True)
-class Metadata:
+class ModelMetadata:
     """Of a model; tensors are (name, datatype, shape), where -1 is any size."""
 
     name: str
@@ -27,14 +27,14 @@ class Metadata:
     platform: str = "dico_tf_litert"
 
 
-class Service(Protocol):
+class ModelService(Protocol):
     name: str  # of its one model
 
-    def metadata(self, model: str, version: str) -> Metadata:
+    def metadata(self, model: str, version: str) -> ModelMetadata:
         """Or the EdgeError NOT_FOUND."""
         ...
 
-    async def infer(self, asked: Asked, deadline: float) -> Answer:
+    async def infer(self, asked: InferenceRequest, deadline: float) -> InferenceResponse:
         """By the deadline, which is absolute, of time.monotonic; or an EdgeError."""
         ...
 
@@ -52,7 +52,7 @@ class Readiness:
         self.change = asyncio.Event()
 
 
-class Numbers:
+class RequestMetrics:
     """Of requests, by the way they came and the code they were answered with."""
 
     def __init__(self, metrics: Metrics):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from dico_tf.edge.members.addresses import Address
-from dico_tf.edge.members.committee import Rules, convene
+from dico_tf.edge.members.committee import CommitteePolicy, connect
 from dico_tf.evaluation.averaging import combine, softmax
 from dico_tf.files import manifest
 from tests.edge.faulty_member import CLASSES, EXPORT, SIZE, logits
@@ -39,8 +39,8 @@ async def committee(places: dict, quorum=1, seconds=20.0, average="logits", watc
     """{name: "host:port"}, or a list of them."""
     lists = {name: [place] if isinstance(place, str) else place for name, place in places.items()}
     addresses = {name: [Address(*place.split("/")) for place in found] for name, found in lists.items()}
-    rules = Rules(quorum=quorum, seconds=seconds, **more)
-    convened = convene(manifest.Manifest(Path(), content(places, average)), addresses, rules)
+    rules = CommitteePolicy(quorum=quorum, seconds=seconds, **more)
+    convened = connect(manifest.Manifest(Path(), content(places, average)), addresses, rules)
     watching = asyncio.create_task(convened.watch()) if watched else None
     try:
         yield convened

@@ -107,12 +107,14 @@ class Faulty:
         from dico_tf.wire import inference_pb2
 
         self.count += 1
-        asked = messages.asked_from_message(inference_pb2.ModelInferRequest.FromString(content))
+        asked = messages.request_from_message(inference_pb2.ModelInferRequest.FromString(content))
         found = await self.spoiled(logits(self.name, asked.inputs["image"]), context)
         export = OTHER if self.word == "version" else EXPORT
         outputs = {} if self.word == "nothing" else {"logits": found}
-        answer = messages.Answer(self.name, outputs, export, asked.id, {"export": export})
-        return b"\xff\x00garbage" if self.word == "garbage" else messages.answer_to_message(answer).SerializeToString()
+        answer = messages.InferenceResponse(self.name, outputs, export, asked.id, {"export": export})
+        return (
+            b"\xff\x00garbage" if self.word == "garbage" else messages.response_to_message(answer).SerializeToString()
+        )
 
     async def spoiled(self, found, context):
         import grpc

@@ -24,7 +24,7 @@ def running(manifest: Path, places: Mapping[str, str], *flags: str, **more) -> I
         yield gateway
 
 
-def infer(gateway: workers.Worker, image: np.ndarray, *outputs: str, **asked) -> messages.Answer:
+def infer(gateway: workers.Worker, image: np.ndarray, *outputs: str, **asked) -> messages.InferenceResponse:
     return gateway.infer({"image": image}, outputs, model="committee", **asked)
 
 

@@ -10,7 +10,7 @@ from dico_tf.committee.decision import ensemble
 from dico_tf.edge.members.ask_all import BelowQuorum, ask_all
 from dico_tf.edge.members.cascade import together
 from dico_tf.edge.members.combine import verdict
-from dico_tf.edge.members.outcome import Missing, Vote, Why
+from dico_tf.edge.members.outcome import Cause, Missing, Vote
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import combine, softmax
 from dico_tf.files.manifest import Manifest
@@ -118,13 +118,13 @@ def test_one_member_disagrees_with_nobody():
 
 
 def test_a_failure_ends_nothing_while_the_quorum_can_be_reached():
-    found, took, _ = poll(committee((0.5, answer(0)), (0.1, Missing(Why.UNREACHABLE))), quorum=1)
+    found, took, _ = poll(committee((0.5, answer(0)), (0.1, Missing(Cause.UNREACHABLE))), quorum=1)
     assert (list(found.votes), took) == (["branch_0"], pytest.approx(0.5))
     assert verdict(found, "logits").missing == {"branch_1": "cannot be reached"}
 
 
 def test_an_unreachable_quorum_is_said_at_once():
-    members = committee((0.5, answer(0)), (0.1, Missing(Why.UNREACHABLE)), (0.5, answer(2)))
+    members = committee((0.5, answer(0)), (0.1, Missing(Cause.UNREACHABLE)), (0.5, answer(2)))
     error, took, left = poll(members, quorum=3)
     assert isinstance(error, BelowQuorum) and (took, left) == (pytest.approx(0.1), 0)
     assert error.code == "UNAVAILABLE" and "branch_0 was not waited for" in str(error)
@@ -133,10 +133,10 @@ def test_an_unreachable_quorum_is_said_at_once():
 @pytest.mark.parametrize(
     ("second", "code"),
     [
-        ((0.2, Missing(Why.UNREACHABLE)), "UNAVAILABLE"),
-        ((0.2, Missing(Why.UNUSABLE, "NaN")), "UNAVAILABLE"),
-        ((0.2, Missing(Why.BUSY)), "RESOURCE_EXHAUSTED"),
-        ((0.2, Missing(Why.LATE)), "DEADLINE_EXCEEDED"),
+        ((0.2, Missing(Cause.UNREACHABLE)), "UNAVAILABLE"),
+        ((0.2, Missing(Cause.UNUSABLE, "NaN")), "UNAVAILABLE"),
+        ((0.2, Missing(Cause.BUSY)), "RESOURCE_EXHAUSTED"),
+        ((0.2, Missing(Cause.LATE)), "DEADLINE_EXCEEDED"),
         ((9, answer(1)), "DEADLINE_EXCEEDED"),
     ],
 )

@@ -122,7 +122,7 @@ def test_envoy_shares_requests_out_among_gateways_that_are_well(path, places, tm
         f"--tls_cert={made.server.cert}",
         f"--tls_key={made.server.key}",
     )
-    security = tls.Client(ca=made.ca)
+    security = tls.ClientTLS(ca=made.ca)
     seen = {"context": security.context(), "Authorization": f"Bearer {TOKEN}"}
     secure = {"credentials": security.credentials()}
     lost = {**places, "branch_1": f"127.0.0.1:{free()}"}

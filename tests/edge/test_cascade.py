@@ -15,9 +15,9 @@ from dico_tf.edge.members import cascade as cascades
 from dico_tf.edge.members import committee as asking
 from dico_tf.edge.members.ask_all import BelowQuorum
 from dico_tf.edge.members.cascade import ask_in_turn
-from dico_tf.edge.members.committee import Rules
-from dico_tf.edge.members.member_metrics import Tally
-from dico_tf.edge.members.outcome import Missing, Vote, Why
+from dico_tf.edge.members.committee import CommitteePolicy
+from dico_tf.edge.members.member_metrics import MemberMetrics
+from dico_tf.edge.members.outcome import Cause, Missing, Vote
 from dico_tf.edge.server.metrics import Metrics
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import disagreement, softmax
@@ -96,7 +96,7 @@ def test_it_is_what_is_decided_where_all_is_known(data, n, name, average, tuned)
 def test_a_member_that_is_missing_is_passed_over_and_its_gate_not_asked():
     """What the others decide among themselves."""
     committee = cascade(4, 0.5, ALWAYS, 0.9, weights=(1.0, 3.0, 2.0, 0.5), temperatures=(1.5, 0.7, 1.0, 2.0))
-    _, told, _ = asked(tables(4, branch_1={"outcome": Missing(Why.UNREACHABLE)}), committee, range(60))
+    _, told, _ = asked(tables(4, branch_1={"outcome": Missing(Cause.UNREACHABLE)}), committee, range(60))
     others = Committee(members=("a", "b", "c"), gates=(0.5, 0.9), weights=(1.0, 2.0, 0.5), temperatures=(1.5, 1.0, 2.0))
     expected = decide(others, LOGITS[:, [0, 2, 3]])
     assert told.stage.tolist() == np.array([0, 2, 3])[expected.stage].tolist() and len(set(told.stage.tolist())) > 2
@@ -134,7 +134,7 @@ def test_at_the_deadline_the_answer_so_far_is_given_and_flagged():
 
 
 def test_one_answer_that_passes_its_gate_is_enough_whatever_the_quorum():
-    gone = {name: {"outcome": Missing(Why.BUSY)} for name in NAMES[1:]}
+    gone = {name: {"outcome": Missing(Cause.BUSY)} for name in NAMES[1:]}
     sure = np.flatnonzero(decide(cascade(2, 0.8), LOGITS[:, :2]).stage == 0)
     _, told, _ = asked(tables(4, **gone), cascade(4, 0.8, 0.8, 0.8), sure, quorum=4)
     assert (told.stage == 0).all() and told.gate_passed
@@ -142,7 +142,7 @@ def test_one_answer_that_passes_its_gate_is_enough_whatever_the_quorum():
         asked(tables(4, **gone), cascade(4, 0.8, 0.8, 0.8), range(60), quorum=3)
     assert error.value.code == "RESOURCE_EXHAUSTED"
     with pytest.raises(BelowQuorum, match="0 of 2 members answered, and 1 must"):
-        asked(tables(2, **gone, branch_0={"outcome": Missing(Why.UNUSABLE)}), cascade(2, 0.0), range(3))
+        asked(tables(2, **gone, branch_0={"outcome": Missing(Cause.UNUSABLE)}), cascade(2, 0.0), range(3))
 
 
 def test_a_quorum_beyond_the_cascade_is_all_of_it():
@@ -159,7 +159,7 @@ def convened(first, *exports, quorum=1, then=(), **rules):
     members = {
         name: Table(LOGITS[:, k], export=export) for k, (name, export) in enumerate(zip(NAMES, exports, strict=False))
     }
-    found = asking.Committee(first, [first.id], members, Rules(quorum=quorum, seconds=1.0, **rules))
+    found = asking.RemoteCommittee(first, [first.id], members, CommitteePolicy(quorum=quorum, seconds=1.0, **rules))
     for each in then:
         found.take(each)
     return found
@@ -198,7 +198,7 @@ def test_while_members_change_over_gates_are_those_of_the_export_that_answers():
     poll, told = verdict(convened(first, "old", "new", "old", then=[manifest("new", new)]))
     without = decide(Committee(members=("a", "b"), gates=(0.6,)), LOGITS[:, [0, 2]])
     assert told.stage.tolist() == np.array([0, 2])[without.stage].tolist()
-    assert poll.missing["branch_1"].why is Why.FOREIGN
+    assert poll.missing["branch_1"].why is Cause.FOREIGN
     assert "new, the committee of old" in told.missing["branch_1"]
 
 
@@ -246,7 +246,7 @@ def test_exits_are_counted_by_stage():
     committee = cascade(3, 0.8, 0.9)
     found = convened(manifest("one", committee), *["one"] * 3)
     numbers = Metrics()
-    tally = Tally(numbers, found)
+    tally = MemberMetrics(numbers, found)
     tally.exits(verdict(found)[1])
     stops = np.bincount(decide(committee, LOGITS[:, :3]).stage, minlength=3)
     for stage, count in enumerate(stops):

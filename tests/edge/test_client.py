@@ -155,7 +155,7 @@ def stand_in(infer, metadata):
 
 def answer(version):
     outputs = {"probabilities": np.ones((1, 1), np.float32), "class_id": np.zeros(1, np.int64)}
-    return messages.answer_to_message(messages.Answer("committee", outputs, version)).SerializeToString()
+    return messages.response_to_message(messages.InferenceResponse("committee", outputs, version)).SerializeToString()
 
 
 def test_the_deadline_is_that_of_the_answer_and_the_names_together():

@@ -8,8 +8,8 @@ import pytest
 
 from dico_tf.edge.gateway import FOLLOWED_EVERY, follow
 from dico_tf.edge.members.ask_all import BelowQuorum
-from dico_tf.edge.members.committee import Committee, Rules
-from dico_tf.edge.members.outcome import Missing, Vote, Why
+from dico_tf.edge.members.committee import CommitteePolicy, RemoteCommittee
+from dico_tf.edge.members.outcome import Cause, Missing, Vote
 from dico_tf.errors import UserError
 from dico_tf.files.manifest import Manifest
 from tests.edge import committees
@@ -26,7 +26,7 @@ class Of:
 
     async def ask(self, image, deadline):
         if not self.export:
-            return Missing(Why.UNREACHABLE)
+            return Missing(Cause.UNREACHABLE)
         return Vote(np.full((1, 5), len(self.export), np.float32), self.export, known="/" not in self.export)
 
 
@@ -38,7 +38,9 @@ def manifest(export, names=NAMES, **more):
 
 def committee(*exports, quorum=1, mixed=False):
     members = {name: Of(export) for name, export in zip(NAMES, exports, strict=False)}
-    found = Committee(manifest("old"), ["old"], members, Rules(quorum=quorum, seconds=1.0, mixed_exports=mixed))
+    found = RemoteCommittee(
+        manifest("old"), ["old"], members, CommitteePolicy(quorum=quorum, seconds=1.0, mixed_exports=mixed)
+    )
     found.take(manifest("newer"))
     return found
 
@@ -63,7 +65,7 @@ def test_answers_are_of_the_export_that_most_members_have(exports, used):
     assert set(told.versions.values()) - {"served/42"} == {used}
     assert len(poll.votes) + len(poll.missing) == 4
     others = {name for name, export in zip(NAMES, exports, strict=True) if export not in {used, "served/42", ""}}
-    assert {name for name, missing in poll.missing.items() if missing.why is Why.FOREIGN} == others
+    assert {name for name, missing in poll.missing.items() if missing.why is Cause.FOREIGN} == others
 
 
 def test_without_a_quorum_of_one_export_there_is_no_answer():

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from dico_tf.edge.members.ask_all import BelowQuorum
-from dico_tf.edge.members.outcome import Why
-from dico_tf.edge.members.resilience import FAILURES, State
+from dico_tf.edge.members.outcome import Cause
+from dico_tf.edge.members.resilience import FAILURES, CircuitState
 from tests.edge.committees import IMAGE, committee, expected
 from tests.edge.faulty_member import EXPORT, OTHER, Process, logits
 
@@ -83,18 +83,18 @@ def test_an_answer_that_cannot_be_used_is_missing_and_says_why(members, word):
     poll, told, _ = asked(places(members), quorum=2)
     assert told.probabilities == pytest.approx(expected(["branch_0", "branch_2"]), abs=1e-6)
     assert told.missing == {"branch_1": f"answered what cannot be used: {UNUSABLE[word]}".removesuffix(": ")}
-    assert poll.missing["branch_1"].why is Why.UNUSABLE and told.late == []
+    assert poll.missing["branch_1"].why is Cause.UNUSABLE and told.late == []
 
 
 @pytest.mark.parametrize(
     ("word", "why", "code"),
     [
-        ("busy", Why.BUSY, "RESOURCE_EXHAUSTED"),
-        ("gone", Why.UNREACHABLE, "UNAVAILABLE"),
-        ("stopping", Why.UNREACHABLE, "UNAVAILABLE"),
-        ("unknown", Why.REFUSED, "UNAVAILABLE"),
-        ("nan", Why.UNUSABLE, "UNAVAILABLE"),
-        ("hang", Why.LATE, "DEADLINE_EXCEEDED"),
+        ("busy", Cause.BUSY, "RESOURCE_EXHAUSTED"),
+        ("gone", Cause.UNREACHABLE, "UNAVAILABLE"),
+        ("stopping", Cause.UNREACHABLE, "UNAVAILABLE"),
+        ("unknown", Cause.REFUSED, "UNAVAILABLE"),
+        ("nan", Cause.UNUSABLE, "UNAVAILABLE"),
+        ("hang", Cause.LATE, "DEADLINE_EXCEEDED"),
     ],
 )
 def test_below_the_quorum_there_is_a_typed_error_and_no_answer(members, word, why, code):
@@ -156,7 +156,7 @@ def test_a_stopped_member_is_late_then_left_alone_then_comes_back(members, caplo
             took = asyncio.get_running_loop().time() - started
             os.kill(members[0].child.pid, signal.SIGCONT)
             breaker = convened.members["branch_0"].replicas[0].breaker
-            while breaker.state is State.OPEN:
+            while breaker.state is CircuitState.OPEN:
                 await asyncio.sleep(0.05)
             back = []
             while 3 not in back and len(back) < 20:
@@ -167,9 +167,9 @@ def test_a_stopped_member_is_late_then_left_alone_then_comes_back(members, caplo
         seen, resting, took, back, state = asyncio.run(asyncio.wait_for(story(), 120))
     finally:
         os.kill(members[0].child.pid, signal.SIGCONT)
-    assert seen[0].why is Why.LATE and {missing.why for missing in seen} <= {Why.LATE, Why.RESTING}
-    assert resting.missing["branch_0"].why is Why.RESTING and took < 1.0 + LATE
-    assert 3 in back and state is State.CLOSED
+    assert seen[0].why is Cause.LATE and {missing.why for missing in seen} <= {Cause.LATE, Cause.RESTING}
+    assert resting.missing["branch_0"].why is Cause.RESTING and took < 1.0 + LATE
+    assert 3 in back and state is CircuitState.CLOSED
     assert "branch_0 at 127.0.0.1:" in caplog.text and " is left alone: " in caplog.text
     assert caplog.messages[-1].endswith(" answers again")
 

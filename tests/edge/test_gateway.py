@@ -159,7 +159,9 @@ def test_it_is_ready_when_a_quorum_of_members_is(gateway, members):
 
 
 def asked(name="image", array=IMAGE, **more):
-    return messages.asked_to_message(messages.Asked(**{"model": "committee", "inputs": {name: array}, **more}))
+    return messages.request_to_message(
+        messages.InferenceRequest(**{"model": "committee", "inputs": {name: array}, **more})
+    )
 
 
 BAD = {

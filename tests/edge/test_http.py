@@ -12,18 +12,18 @@ from hypothesis import strategies as st
 
 from dico_tf.edge.errors import EdgeError
 from dico_tf.edge.server import http_server, tls
-from dico_tf.edge.server.http_parsing import Fault, head
+from dico_tf.edge.server.http_parsing import HttpError, head
 from tests.edge import certificates
 
 TIMES = http_server.Times(head=0.3, body=0.4, idle=1.0, write=1.0, linger=0.2)
 
 
 async def hello(request):
-    return http_server.Response(body=json.dumps([request.method, request.path, dict(request.query)]).encode())
+    return http_server.HttpResponse(body=json.dumps([request.method, request.path, dict(request.query)]).encode())
 
 
 async def echo(request, name):
-    return http_server.Response(body=request.body, type=name)
+    return http_server.HttpResponse(body=request.body, type=name)
 
 
 async def broken(request):
@@ -36,7 +36,7 @@ async def refusing(request):
 
 async def slow(request):
     await asyncio.sleep(0.3)
-    return http_server.Response(body=b"late")
+    return http_server.HttpResponse(body=b"late")
 
 
 ROUTES = http_server.Routes(
@@ -54,7 +54,7 @@ def talk(*pieces, pause=0.0, conversation=None, **options):
     """What the server says to the pieces, until it ends the conversation or nothing more comes."""
 
     async def run():
-        server = http_server.Server(ROUTES, **{"request_bytes": 1000, "times": TIMES, **options})
+        server = http_server.HttpServer(ROUTES, **{"request_bytes": 1000, "times": TIMES, **options})
         port = await server.start("127.0.0.1", 0)
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         if conversation:
@@ -192,18 +192,18 @@ def test_stopping_lets_what_was_asked_be_answered():
 
 
 async def large(request):
-    return http_server.Response(body=bytes(2**25))
+    return http_server.HttpResponse(body=bytes(2**25))
 
 
 @pytest.mark.parametrize("secure", [False, True])
 def test_answers_that_nobody_reads_are_given_up(secure, tmp_path):
     """Or each would keep a descriptor and its bytes for as long as whoever asked likes."""
     made = certificates.make(tmp_path)
-    ours = tls.Server(cert=made.server.cert, key=made.server.key).context() if secure else None
-    theirs = tls.Client(ca=made.ca).context() if secure else None
+    ours = tls.ServerTLS(cert=made.server.cert, key=made.server.key).context() if secure else None
+    theirs = tls.ClientTLS(ca=made.ca).context() if secure else None
 
     async def run():
-        server = http_server.Server(http_server.Routes({("GET", "/"): large}), times=TIMES)
+        server = http_server.HttpServer(http_server.Routes({("GET", "/"): large}), times=TIMES)
         port = await server.start("127.0.0.1", 0, ours)
         asking = []
         for last in (b"", b"Connection: close\r\n"):
@@ -236,7 +236,7 @@ FIRST = st.binary(max_size=40) | st.binary(max_size=20).map(lambda path: b"GET /
 def test_any_head_is_read_or_refused(first, lines):
     try:
         found = head(b"\r\n".join([first, *lines]) + b"\r\n\r\n")
-    except Fault as fault:
+    except HttpError as fault:
         assert fault.status in (400, 431, 501)
     else:
         assert found.path.startswith(("/", "*")) or "//" in first.decode()

@@ -4,13 +4,13 @@ import asyncio
 
 import pytest
 
-from dico_tf.edge.members.member import Member
-from dico_tf.edge.members.outcome import Missing, Vote, Why
-from dico_tf.edge.members.resilience import FAILURES, REST, Breaker, State
+from dico_tf.edge.members.member import RemoteMember
+from dico_tf.edge.members.outcome import Cause, Missing, Vote
+from dico_tf.edge.members.resilience import FAILURES, REST, CircuitBreaker, CircuitState
 from tests.edge.virtual_time import now, run
 
 VOTE = Vote(None, "0123")
-GONE = Missing(Why.UNREACHABLE)
+GONE = Missing(Cause.UNREACHABLE)
 
 
 class Fake:
@@ -18,7 +18,7 @@ class Fake:
 
     def __init__(self, *turns, patience=None):
         self.turns, self._patience, self.asked, self.cancelled = list(turns), patience, 0, 0
-        self.breaker = Breaker(now)
+        self.breaker = CircuitBreaker(now)
 
     def patience(self):
         return self._patience
@@ -60,7 +60,7 @@ def asking(member, times=1, deadline=10.0):
 
 
 def made(*addresses, **more):
-    return Member(list(addresses), **more)
+    return RemoteMember(list(addresses), **more)
 
 
 def test_an_answer_is_an_answer():
@@ -110,7 +110,7 @@ def test_the_same_address_is_asked_again_after_a_growing_pause():
     assert found == [(VOTE, pytest.approx(0.06))] and only.asked == 3
 
 
-@pytest.mark.parametrize("why", [why for why in Why if why is not Why.UNREACHABLE])
+@pytest.mark.parametrize("why", [why for why in Cause if why is not Cause.UNREACHABLE])
 def test_nothing_else_is_asked_again(why):
     only, replica = Fake((0.1, Missing(why))), Fake((0.1, VOTE))
     assert asking(made(only, replica))[0] == [(Missing(why), pytest.approx(0.1))]
@@ -137,7 +137,7 @@ def test_an_open_circuit_costs_no_time_and_a_probe_and_a_trial_close_it():
     only = Fake(*[(9.0, GONE)] * FAILURES, (0.1, VOTE))
 
     async def story():
-        member, seen = Member([only]), []
+        member, seen = RemoteMember([only]), []
         for _ in range(FAILURES):
             await asyncio.wait_for(member.ask(None, now() + 9.01), 9.5)
         started = now()
@@ -148,8 +148,8 @@ def test_an_open_circuit_costs_no_time_and_a_probe_and_a_trial_close_it():
         return seen
 
     refused, served = run(story())
-    assert refused == (Missing(Why.RESTING), 0.0, State.OPEN)
-    assert served == (VOTE, 0.0, State.CLOSED)
+    assert refused == (Missing(Cause.RESTING), 0.0, CircuitState.OPEN)
+    assert served == (VOTE, 0.0, CircuitState.CLOSED)
 
 
 def test_the_replica_stands_in_while_a_circuit_is_open():

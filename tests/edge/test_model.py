@@ -8,7 +8,7 @@ import pytest
 
 from dico_tf.edge.errors import EdgeError
 from dico_tf.edge.inference import model
-from dico_tf.edge.inference.engine import Engine
+from dico_tf.edge.inference.engine import InferenceEngine
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import softmax
 from tests.edge import exports
@@ -93,7 +93,7 @@ def test_a_file_that_does_not_fit_its_manifest_is_refused(tmp_path, outputs, cha
 
 @pytest.fixture
 def engine(tmp_path):
-    made = Engine(loaded(tmp_path, exports.branch()), 1, 2)
+    made = InferenceEngine(loaded(tmp_path, exports.branch()), 1, 2)
     yield made
     made.stop(10)
 

@@ -52,7 +52,7 @@ def test_a_token_that_is_none_is_refused(export, token):
 
 def test_tls_is_spoken_at_both_doors(export, made):
     flags = (f"--tls_cert={made.server.cert}", f"--tls_key={made.server.key}")
-    client = tls.Client(ca=made.ca)
+    client = tls.ClientTLS(ca=made.ca)
     with workers.running(export, *flags, credentials=client.credentials()) as worker:
         assert worker.infer(ONE).version == "first"
         assert worker.ask("GET", "/v2", context=client.context())[0] == 200
@@ -66,11 +66,14 @@ def test_tls_is_spoken_at_both_doors(export, made):
 
 def test_with_a_client_ca_only_its_clients_are_let_in(export, made):
     flags = (f"--tls_cert={made.server.cert}", f"--tls_key={made.server.key}", f"--tls_client_ca={made.ca}")
-    right = tls.Client(ca=made.ca, cert=made.client.cert, key=made.client.key)
+    right = tls.ClientTLS(ca=made.ca, cert=made.client.cert, key=made.client.key)
     with workers.running(export, *flags, credentials=right.credentials()) as worker:
         assert worker.infer(ONE).version == "first"
         assert worker.ask("GET", "/v2", context=right.context())[0] == 200
-        for wrong in (tls.Client(ca=made.ca), tls.Client(ca=made.ca, cert=made.stranger.cert, key=made.stranger.key)):
+        for wrong in (
+            tls.ClientTLS(ca=made.ca),
+            tls.ClientTLS(ca=made.ca, cert=made.stranger.cert, key=made.stranger.key),
+        ):
             with pytest.raises(OSError):  # of which ssl.SSLError is one
                 worker.ask("GET", "/v2", context=wrong.context())
             with grpc.secure_channel(worker.grpc, wrong.credentials()) as channel, pytest.raises(grpc.RpcError):
@@ -115,6 +118,6 @@ def test_certificates_that_do_not_fit_are_refused_by_name(made, tmp_path):
         (("/nowhere.pem", made.server.key), "--tls_cert=/nowhere.pem cannot be read"),
     ):
         with pytest.raises(UserError, match=said):
-            tls.Server(cert=pair[0], key=pair[1])
+            tls.ServerTLS(cert=pair[0], key=pair[1])
     with pytest.raises(UserError, match="is no certificate in PEM"):
-        tls.Server(cert=made.server.cert, key=made.server.key, client_ca=str(tmp_path / "none.pem"))
+        tls.ServerTLS(cert=made.server.cert, key=made.server.key, client_ca=str(tmp_path / "none.pem"))

@@ -8,9 +8,9 @@ import threading
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from dico_tf.edge.inference.engine import Engine
+from dico_tf.edge.inference.engine import InferenceEngine
 from dico_tf.edge.inference.model import load
-from dico_tf.edge.inference.watch import Watch
+from dico_tf.edge.inference.watch import ExportWatcher
 from dico_tf.files import manifest
 from tests.edge import exports, workers
 
@@ -92,9 +92,9 @@ def test_an_export_whose_network_answers_with_no_numbers_is_refused(tmp_path):
 def test_an_export_that_came_while_the_first_was_loaded_is_taken_as_well(tmp_path):
     path, noted = exports.small(tmp_path), queue.SimpleQueue()
     seen = manifest.stamp(path)
-    engine = Engine(load(path, "branch_0", "safest", 1, 1), 1, 1)
+    engine = InferenceEngine(load(path, "branch_0", "safest", 1, 1), 1, 1)
     exports.small(tmp_path, "second", 2)
-    watch = Watch(engine, path, lambda: load(path, "branch_0", "safest", 1, 1), noted.put, 0.05, seen)
+    watch = ExportWatcher(engine, path, lambda: load(path, "branch_0", "safest", 1, 1), noted.put, 0.05, seen)
     assert noted.get(timeout=60) == "swapped" and engine.model.version == "second"
     watch.stop()
     engine.stop(5)

@@ -32,7 +32,7 @@ PARAMETERS = st.dictionaries(
     max_size=3,
 )
 ASKED = st.builds(
-    messages.Asked,
+    messages.InferenceRequest,
     model=st.text(max_size=5),
     inputs=st.dictionaries(st.text(min_size=1, max_size=5), a_tensor(), min_size=1, max_size=3),
     outputs=st.lists(st.text(min_size=1, max_size=5), max_size=3).map(tuple),
@@ -48,9 +48,9 @@ def question_as_json(asked) -> bytes:
     return messages.as_json({key: value for key, value in body.items() if value})
 
 
-def answer_of_json(content: bytes) -> messages.Answer:
+def answer_of_json(content: bytes) -> messages.InferenceResponse:
     body = messages.json_object(content)
-    return messages.Answer(
+    return messages.InferenceResponse(
         body.get("model_name", ""),
         dict(tensors.from_json(tensor) for tensor in body["outputs"]),
         body.get("model_version", ""),
@@ -68,19 +68,19 @@ def parts(asked):
 @settings(deadline=None, max_examples=60)
 @given(ASKED)
 def test_a_question_arrives_as_it_was_sent(asked):
-    sent = messages.asked_to_message(asked).SerializeToString()
-    read = messages.asked_from_message(messages.parsed(inference_pb2.ModelInferRequest, sent))
+    sent = messages.request_to_message(asked).SerializeToString()
+    read = messages.request_from_message(messages.parse_message(inference_pb2.ModelInferRequest, sent))
     assert parts(read) == parts(asked)
-    assert parts(messages.asked_from_json(question_as_json(asked), asked.model)) == parts(asked)
+    assert parts(messages.request_from_json(question_as_json(asked), asked.model)) == parts(asked)
 
 
 @settings(deadline=None, max_examples=60)
 @given(ASKED)
 def test_an_answer_arrives_as_it_was_sent(asked):
-    answer = messages.Answer(asked.model, asked.inputs, "v", asked.id, asked.parameters)
+    answer = messages.InferenceResponse(asked.model, asked.inputs, "v", asked.id, asked.parameters)
     for found in (
-        messages.answer_from_message(messages.answer_to_message(answer)),
-        answer_of_json(messages.answer_to_json(answer)),
+        messages.response_from_message(messages.response_to_message(answer)),
+        answer_of_json(messages.response_to_json(answer)),
     ):
         assert (found.model, found.version, found.id, found.parameters) == (
             asked.model,
@@ -107,7 +107,7 @@ def test_typed_contents_are_read_where_there_is_a_field_for_them(dtype):
 
 def refused(tensor):
     with pytest.raises(EdgeError) as caught:
-        messages.asked_from_json(json.dumps({"inputs": [tensor]}).encode(), "m")
+        messages.request_from_json(json.dumps({"inputs": [tensor]}).encode(), "m")
     assert caught.value.code == "INVALID_ARGUMENT"
     return caught.value.sentence
 
@@ -148,7 +148,7 @@ def test_a_bad_tensor_is_refused_by_what_is_wrong(change, said):
 )  # fmt: skip
 def test_a_body_that_is_no_question_is_refused(body, said):
     with pytest.raises(EdgeError, match=said):
-        messages.asked_from_json(body, "m")
+        messages.request_from_json(body, "m")
 
 
 def test_data_may_be_nested_or_flat():
@@ -182,7 +182,7 @@ BODIES = st.fixed_dictionaries(
 @given(BODIES.map(json.dumps).map(str.encode) | st.binary(max_size=200))
 def test_any_body_is_a_question_or_is_refused(body):
     try:
-        asked = messages.asked_from_json(body, "m")
+        asked = messages.request_from_json(body, "m")
     except EdgeError as refusal:
         assert refusal.code == "INVALID_ARGUMENT" and len(refusal.sentence) < 500
     else:
@@ -192,12 +192,12 @@ def test_any_body_is_a_question_or_is_refused(body):
 @settings(deadline=None, max_examples=200)
 @given(ASKED, st.data())
 def test_a_damaged_message_is_a_question_or_is_refused(asked, data):
-    sent = bytearray(messages.asked_to_message(asked).SerializeToString())
+    sent = bytearray(messages.request_to_message(asked).SerializeToString())
     for _ in range(data.draw(st.integers(1, 3))):
         sent[data.draw(st.integers(0, len(sent) - 1))] = data.draw(st.integers(0, 255))
     sent = bytes(sent[: data.draw(st.integers(0, len(sent)))])
     try:
-        messages.asked_from_message(messages.parsed(inference_pb2.ModelInferRequest, sent))
+        messages.request_from_message(messages.parse_message(inference_pb2.ModelInferRequest, sent))
     except EdgeError as refusal:
         assert refusal.code == "INVALID_ARGUMENT" and len(refusal.sentence) < 500
 
@@ -209,7 +209,7 @@ def test_raw_bytes_that_end_too_early_are_refused(raw):
 
 
 def test_raw_contents_must_be_as_many_as_the_tensors():
-    message = messages.asked_to_message(messages.Asked("m", {"x": np.zeros(2)}))
+    message = messages.request_to_message(messages.InferenceRequest("m", {"x": np.zeros(2)}))
     message.raw_input_contents.append(b"")
     with pytest.raises(EdgeError, match="1 tensors have 2 raw contents"):
-        messages.asked_from_message(message)
+        messages.request_from_message(message)

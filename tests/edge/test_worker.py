@@ -57,11 +57,11 @@ def test_tensors_over_grpc_are_answered_as_the_file_answers(worker, dtype):
 
 def test_typed_contents_over_grpc_are_answered_too(worker):
     image = exports.images(1)
-    message = messages.asked_to_message(messages.Asked("branch_0", {"image": image}))
+    message = messages.request_to_message(messages.InferenceRequest("branch_0", {"image": image}))
     del message.raw_input_contents[:]
     message.inputs[0].contents.uint_contents.extend(image.ravel().tolist())
     said = inference_pb2.ModelInferResponse.FromString(worker.call("ModelInfer", message.SerializeToString()))
-    assert np.array_equal(messages.answer_from_message(said).outputs["logits"], expected(image))
+    assert np.array_equal(messages.response_from_message(said).outputs["logits"], expected(image))
 
 
 def test_tensors_over_http_are_answered_as_over_grpc(worker):

@@ -31,7 +31,9 @@ def port(address):
 
 
 def question(count=1):
-    return messages.asked_to_message(messages.Asked("branch_0", {"image": exports.images(count)})).SerializeToString()
+    return messages.request_to_message(
+        messages.InferenceRequest("branch_0", {"image": exports.images(count)})
+    ).SerializeToString()
 
 
 def ahead(worker, content, timeout=60):
@@ -79,7 +81,7 @@ def test_who_is_connected_and_asks_nothing_is_not_waited_for_when_it_stops(expor
     """By gRPC alone each of these takes all --stop_seconds."""
     made = certificates.make(tmp_path)
     flags = (f"--tls_cert={made.server.cert}", f"--tls_key={made.server.key}") if secure else ()
-    client = tls.Client(ca=made.ca)
+    client = tls.ClientTLS(ca=made.ca)
     credentials = client.credentials() if secure else None
     with workers.running(export, "--stop_seconds=60", *flags, credentials=credentials) as worker:
         silent = [socket.create_connection(("127.0.0.1", int(port(at)))) for at in (worker.grpc, worker.http)]

@@ -72,12 +72,12 @@ class Worker:
 
     def infer(
         self, inputs: Mapping[str, np.ndarray], outputs: Sequence[str] = (), timeout=30, **asked
-    ) -> messages.Answer:
-        message = messages.asked_to_message(
-            messages.Asked(asked.pop("model", "branch_0"), inputs, tuple(outputs), **asked)
+    ) -> messages.InferenceResponse:
+        message = messages.request_to_message(
+            messages.InferenceRequest(asked.pop("model", "branch_0"), inputs, tuple(outputs), **asked)
         )
         said = self.call("ModelInfer", message.SerializeToString(), timeout)
-        return messages.answer_from_message(inference_pb2.ModelInferResponse.FromString(said))
+        return messages.response_from_message(inference_pb2.ModelInferResponse.FromString(said))
 
     def health(self, service: str = "") -> int:
         asked = health_pb2.HealthCheckRequest(service=service).SerializeToString()

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from dico_tf.edge.errors import EdgeError
-from dico_tf.edge.inference.model import Model
+from dico_tf.edge.inference.model import ServedModel
 
 LOG = logging.getLogger(__name__)
 Images = Callable[[], np.ndarray]  # made where they are used: decoding takes as long as some networks do
@@ -19,16 +19,18 @@ Images = Callable[[], np.ndarray]  # made where they are used: decoding takes as
 
 @dataclasses.dataclass(frozen=True)
 class _Job:
-    model: Model  # of when it was asked: another may have taken its place since
+    model: ServedModel  # of when it was asked: another may have taken its place since
     images: Images
     deadline: float
     outcome: concurrent.futures.Future
 
 
-class Engine:
+class InferenceEngine:
     """`deadline` is absolute, of time.monotonic."""
 
-    def __init__(self, model: Model, lanes: int, waiting: int, timed: Callable[[float, int], None] = lambda *_: None):
+    def __init__(
+        self, model: ServedModel, lanes: int, waiting: int, timed: Callable[[float, int], None] = lambda *_: None
+    ):
         self.model = model
         self._timed = timed  # seconds and images of each answer
         self._queue: queue.Queue[_Job | None] = queue.Queue(waiting)
@@ -42,7 +44,7 @@ class Engine:
     def waiting(self) -> int:
         return self._queue.qsize()
 
-    def submit(self, model: Model, images: Images, deadline: float) -> concurrent.futures.Future:
+    def submit(self, model: ServedModel, images: Images, deadline: float) -> concurrent.futures.Future:
         """A future of outputs; refused at once where too many wait already."""
         job = _Job(model, images, deadline, concurrent.futures.Future())
         try:
@@ -51,7 +53,7 @@ class Engine:
             raise EdgeError("RESOURCE_EXHAUSTED", f"{self._queue.maxsize} requests wait already: ask later") from None
         return job.outcome
 
-    def swap(self, model: Model) -> None:
+    def swap(self, model: ServedModel) -> None:
         """What was asked before is answered by the model it was asked of."""
         self.model = model
 

@@ -16,7 +16,7 @@ INPUT, LOGITS = "image", "logits"
 _KINDS = (np.float32, np.uint8, np.int8)  # of what goes in
 
 
-class Runner:
+class ExternalRunner:
     """As a signature's runner: image float32 [B, H, W, 3] of 0 to 255 -> {logits: float32 [B, C]}."""
 
     def __init__(self, content: bytes, threads: int, described: Mapping[str, Any]):

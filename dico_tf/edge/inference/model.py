@@ -19,7 +19,7 @@ PASSED_ON = {"branch_probabilities": 3, "disagreement": 1}  # of a committee's f
 _SMALLEST = np.finfo(np.float32).smallest_subnormal
 
 
-class Model:
+class ServedModel:
     """Holds an interpreter a lane: an interpreter is not concurrent, and one thread works in each lane."""
 
     def __init__(self, found: manifest.Manifest, member: str, format: str, content: bytes, lanes: int, threads: int):
@@ -83,7 +83,7 @@ def _completed(found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 def _runner(content: bytes, threads: int, described: dict[str, Any]) -> Any:
     try:
         if manifest.READING in described:
-            return external_tflite.Runner(content, threads, described)
+            return external_tflite.ExternalRunner(content, threads, described)
         return LiteRT(content, threads).signature()
     except (ValueError, RuntimeError) as error:
         raise _unfit(str(error)) from None
@@ -93,14 +93,14 @@ def _unfit(why: str) -> UserError:
     return UserError(f"the export's LiteRT file cannot be used here: {why}; export again")
 
 
-def load(path: str | Path, member: str, format: str, lanes: int, threads: int) -> Model:
+def load(path: str | Path, member: str, format: str, lanes: int, threads: int) -> ServedModel:
     """`safest`: the first of LITERT that there is. UserError where the export, or the file, is not fit to answer."""
     offered = manifest.load(path)
     _check_alone(offered, member)
     kind = _safest(offered, member) if format == "safest" else format
     found, content = manifest.read(path, member, kind)
     try:
-        return Model(found, member, kind, content, lanes, threads)
+        return ServedModel(found, member, kind, content, lanes, threads)
     except RuntimeError as error:  # an operation that this runtime does not know
         raise _unfit(str(error)) from None
     except EdgeError as error:

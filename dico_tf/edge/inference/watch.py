@@ -5,8 +5,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from dico_tf.edge.inference.engine import Engine
-from dico_tf.edge.inference.model import Model
+from dico_tf.edge.inference.engine import InferenceEngine
+from dico_tf.edge.inference.model import ServedModel
 from dico_tf.errors import UserError
 from dico_tf.files import manifest
 
@@ -14,14 +14,14 @@ LOG = logging.getLogger(__name__)
 AGAIN = 10  # looks after which a refused export is tried again: its files may have come after its manifest
 
 
-class Watch:
+class ExportWatcher:
     """Looks at the manifest every so many seconds, and whenever `look_now` is called."""
 
     def __init__(
         self,
-        engine: Engine,
+        engine: InferenceEngine,
         path: str | Path,
-        load: Callable[[], Model],
+        load: Callable[[], ServedModel],
         noted: Callable[[str], None],
         seconds: float = 1.0,
         seen: tuple[int, ...] | None = None,
@@ -61,7 +61,7 @@ class Watch:
         except Exception as error:  # whatever it is, the old one goes on
             self._refuse(repr(error))
 
-    def _take(self, model: Model) -> None:
+    def _take(self, model: ServedModel) -> None:
         self._refused, old = "", self._engine.model
         if (model.version, model.sha256, model.format) == (old.version, old.sha256, old.format):
             self._noted("unchanged")

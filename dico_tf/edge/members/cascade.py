@@ -8,8 +8,8 @@ import numpy as np
 from dico_tf.committee import words
 from dico_tf.committee.confidence import confidence
 from dico_tf.committee.decision import NEVER, Committee, joined, passes
-from dico_tf.edge.members.ask_all import Asked, BelowQuorum, Poll, ask_all
-from dico_tf.edge.members.combine import Verdict, told
+from dico_tf.edge.members.ask_all import BelowQuorum, MemberAnswers, Voter, ask_all
+from dico_tf.edge.members.combine import CombinedAnswer, told
 from dico_tf.edge.members.outcome import Images, Missing, Outcome, Vote, count, of
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import disagreement, softmax
@@ -59,9 +59,9 @@ def closed(committee: Committee) -> Committee:
 
 
 async def ask_in_turn(
-    members: Mapping[str, Asked], cascade: Committee, images: Images, deadline: float, quorum: int,
+    members: Mapping[str, Voter], cascade: Committee, images: Images, deadline: float, quorum: int,
     refused: Refused = lambda taken, vote: None, rules: Callable[[Vote], Committee] | None = None,
-) -> tuple[Poll, Verdict]:  # fmt: skip
+) -> tuple[MemberAnswers, CombinedAnswer]:  # fmt: skip
     """Raises BelowQuorum where an image passed no gate and too few members have answered.
 
     Each member may take its share of the time that is left, those after it taken into account. One that is late or
@@ -88,14 +88,14 @@ async def ask_in_turn(
         cascade = rules(outcome) if rules and not votes else cascade
         votes[name] = outcome
         state.take(cascade, k, outcome.logits)
-    poll, enough = Poll(votes, missing), min(quorum, len(order))
+    poll, enough = MemberAnswers(votes, missing), min(quorum, len(order))
     unsure = len(state.going) or (~state.passed).any()
     if not votes or (unsure and len(votes) < enough):
         raise BelowQuorum(poll, enough)
     return poll, state.verdict(poll, order)
 
 
-async def _asked(name: str, member: Asked, image: np.ndarray, until: float) -> Outcome:
+async def _asked(name: str, member: Voter, image: np.ndarray, until: float) -> Outcome:
     found = await ask_all({name: member}, image, until, quorum=0)
     return found.votes.get(name) or found.missing[name]
 
@@ -131,5 +131,5 @@ class _State:
         kept = np.zeros(len(sure), bool) if last else ~passed
         self.going, self._answer, self._apart = self.going[kept], self._answer[kept], self._apart[kept]
 
-    def verdict(self, poll: Poll, order: tuple[str, ...]) -> Verdict:
+    def verdict(self, poll: MemberAnswers, order: tuple[str, ...]) -> CombinedAnswer:
         return told(poll, self._logits, self._disagreement, self._stage, order, self._finished)

@@ -5,12 +5,12 @@ import dataclasses
 import numpy as np
 
 from dico_tf.committee.decision import Committee, joined
-from dico_tf.edge.members.ask_all import Poll
+from dico_tf.edge.members.ask_all import MemberAnswers
 from dico_tf.evaluation.averaging import combine, disagreement, softmax
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Verdict:
+class CombinedAnswer:
     logits: np.ndarray  # float32 [B, C], combined
     probabilities: np.ndarray  # float32 [B, C]
     class_id: np.ndarray  # int64 [B]
@@ -28,7 +28,7 @@ class Verdict:
         return self.finished is None or bool(self.finished.all())
 
 
-def verdict(poll: Poll, average: str, rules: Committee | None = None) -> Verdict:
+def verdict(poll: MemberAnswers, average: str, rules: Committee | None = None) -> CombinedAnswer:
     """The rule `average` over the members that answered, as if the committee had no others.
 
     `rules`: the weights and temperatures of its members, where they are not all alike.
@@ -40,7 +40,7 @@ def verdict(poll: Poll, average: str, rules: Committee | None = None) -> Verdict
     return told(poll, combined, disagreement(softmax(logits)), stage)
 
 
-def _weighted(poll: Poll, rules: Committee) -> np.ndarray:
+def _weighted(poll: MemberAnswers, rules: Committee) -> np.ndarray:
     answer, before = None, []
     for k, name in enumerate(rules.members):
         if name in poll.votes:
@@ -50,11 +50,11 @@ def _weighted(poll: Poll, rules: Committee) -> np.ndarray:
 
 
 def told(
-    poll: Poll, combined: np.ndarray, spread: np.ndarray, stage: np.ndarray,
+    poll: MemberAnswers, combined: np.ndarray, spread: np.ndarray, stage: np.ndarray,
     order: tuple[str, ...] = (), finished: np.ndarray | None = None,
-) -> Verdict:  # fmt: skip
+) -> CombinedAnswer:  # fmt: skip
     """Of combined logits [B, C] and what the members disagree by [B]."""
-    return Verdict(
+    return CombinedAnswer(
         combined.astype(np.float32),
         softmax(combined).astype(np.float32),
         combined.argmax(-1),

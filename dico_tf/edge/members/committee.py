@@ -9,12 +9,12 @@ from dico_tf.committee.decision import Committee as Cascade
 from dico_tf.edge.channels import asynchronous
 from dico_tf.edge.members import cascade as cascades
 from dico_tf.edge.members.addresses import Address
-from dico_tf.edge.members.ask_all import BelowQuorum, Poll, ask_all
-from dico_tf.edge.members.combine import Verdict, verdict
-from dico_tf.edge.members.member import HEDGES, Member
+from dico_tf.edge.members.ask_all import BelowQuorum, MemberAnswers, ask_all
+from dico_tf.edge.members.combine import CombinedAnswer, verdict
+from dico_tf.edge.members.member import HEDGES, RemoteMember
 from dico_tf.edge.members.outcome import Images, Missing, Vote
-from dico_tf.edge.members.replica import Expected, Replica, foreign
-from dico_tf.edge.members.resilience import State
+from dico_tf.edge.members.replica import ExpectedAnswer, Replica, foreign
+from dico_tf.edge.members.resilience import CircuitState
 from dico_tf.edge.server import tls
 from dico_tf.errors import UserError
 from dico_tf.files.manifest import Manifest
@@ -24,7 +24,7 @@ WAY_BACK = 0.1, 0.05  # of a client's time, and seconds at most, kept for the an
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Rules:
+class CommitteePolicy:
     quorum: int
     seconds: float  # until an answer is due
     hedges: float = HEDGES
@@ -32,8 +32,10 @@ class Rules:
     cascade: bool = True  # members are asked one after the other where the export says so
 
 
-class Committee:
-    def __init__(self, manifest: Manifest, exports: list[str], members: Mapping[str, Member], rules: Rules):
+class RemoteCommittee:
+    def __init__(
+        self, manifest: Manifest, exports: list[str], members: Mapping[str, RemoteMember], rules: CommitteePolicy
+    ):
         """`exports`: the manifest's, and the one before it: members take a new one each in its own time."""
         self.manifest, self.exports, self.members, self.rules = manifest, exports, members, rules
         self._plans = {manifest.id: cascades.plan(manifest)}  # of the exports that are known
@@ -72,7 +74,7 @@ class Committee:
         share, most = WAY_BACK
         return min(now + self.rules.seconds, client - min(share * max(client - now, 0.0), most))
 
-    async def ask(self, images: Images, deadline: float) -> tuple[Poll, Verdict]:
+    async def ask(self, images: Images, deadline: float) -> tuple[MemberAnswers, CombinedAnswer]:
         """Raises BelowQuorum."""
         if plan := self.plan:
             rules, quorum = self.rules, self.rules.quorum
@@ -97,7 +99,7 @@ class Committee:
         own = self._plans.get(vote.export) if vote.known else plan
         return own if own and own.members == plan.members else cascades.closed(plan)
 
-    def _of_one_export(self, poll: Poll) -> Poll:
+    def _of_one_export(self, poll: MemberAnswers) -> MemberAnswers:
         """While members change over, the export that most have answered with, or of equally many the newer."""
         found = {name: vote.export for name, vote in poll.votes.items() if vote.known}
         ours = max(self.exports, key=list(found.values()).count)
@@ -106,7 +108,7 @@ class Committee:
             return poll
         missing = {name: foreign(export, ours) for name, export in lost.items()}
         votes = {name: vote for name, vote in poll.votes.items() if name not in lost}
-        poll = Poll(votes, poll.missing | missing)
+        poll = MemberAnswers(votes, poll.missing | missing)
         if len(votes) < self.rules.quorum:
             raise BelowQuorum(poll, self.rules.quorum)
         return poll
@@ -155,23 +157,23 @@ def _changed(old: Manifest, new: Manifest) -> str:
 
 
 def _present(replica: Replica) -> bool:
-    return replica.ready and replica.breaker.state is not State.OPEN
+    return replica.ready and replica.breaker.state is not CircuitState.OPEN
 
 
-def convene(
+def connect(
     manifest: Manifest,
     addresses: Mapping[str, Sequence[Address]],
-    rules: Rules,
-    security: tls.Client = tls.Client(),
+    rules: CommitteePolicy,
+    security: tls.ClientTLS = tls.ClientTLS(),
     token: str = "",
-) -> Committee:
+) -> RemoteCommittee:
     """Within a running event loop, to which the channels belong."""
     exports: list[str] = [manifest.id]
-    members: dict[str, Member] = {}
-    found = Committee(manifest, exports, members, rules)
+    members: dict[str, RemoteMember] = {}
+    found = RemoteCommittee(manifest, exports, members, rules)
     for name, places in addresses.items():
         classes = len(manifest.member(name)["class_names"])
-        expected = Expected(classes, None if rules.mixed_exports else exports, lambda: found.patience)
+        expected = ExpectedAnswer(classes, None if rules.mixed_exports else exports, lambda: found.patience)
         replicas = [Replica(name, place, asynchronous(place.target, security), expected, token) for place in places]
-        members[name] = Member(replicas, rules.hedges)
+        members[name] = RemoteMember(replicas, rules.hedges)
     return found

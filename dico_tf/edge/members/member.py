@@ -6,31 +6,31 @@ from typing import Protocol
 
 import numpy as np
 
-from dico_tf.edge.members.outcome import Missing, Outcome, Vote, Why
-from dico_tf.edge.members.resilience import MOST, Breaker, Budget
+from dico_tf.edge.members.outcome import Cause, Missing, Outcome, Vote
+from dico_tf.edge.members.resilience import MOST, CallBudget, CircuitBreaker
 
 RETRIES = 0.1  # of the calls; a committee that is down must not be asked twice as often
 PAUSE = 0.02  # seconds before the same address is asked again; doubled each time
 HEDGES = 0.05
 
 
-class Asked(Protocol):
+class Endpoint(Protocol):
     """An address as a member sees it."""
 
-    breaker: Breaker
+    breaker: CircuitBreaker
 
     async def ask(self, image: np.ndarray, deadline: float) -> Outcome: ...
     def patience(self) -> float | None: ...
 
 
-class Member:
+class RemoteMember:
     """Its first address whose circuit is closed is asked; the others are replicas of it."""
 
-    def __init__(self, replicas: Sequence[Asked], hedges: float = HEDGES):
+    def __init__(self, replicas: Sequence[Endpoint], hedges: float = HEDGES):
         self.replicas = replicas
         self.hedged = self.retried = 0
-        self._hedges = Budget(hedges)
-        self._retries = Budget(RETRIES, start=MOST)
+        self._hedges = CallBudget(hedges)
+        self._retries = CallBudget(RETRIES, start=MOST)
 
     async def ask(self, image: np.ndarray, deadline: float) -> Outcome:
         """The first usable answer, or why there is none; never raises but for cancellation."""
@@ -43,7 +43,7 @@ class Member:
             race.stop()
 
     async def _run(self, race: "Race") -> Outcome:
-        outcome: Outcome = Missing(Why.RESTING)
+        outcome: Outcome = Missing(Cause.RESTING)
         pause = PAUSE
         while address := self._next(race):
             race.start(address)
@@ -59,7 +59,7 @@ class Member:
                 pause, race.asked = 2 * pause, []
         return outcome
 
-    def _next(self, race: "Race") -> Asked | None:
+    def _next(self, race: "Race") -> Endpoint | None:
         return next((r for r in self.replicas if r.breaker.passable and r not in race.asked), None)
 
     def _hedge(self, race: "Race") -> None:
@@ -70,7 +70,7 @@ class Member:
             race.start(replica)
 
     def _worth_another(self, outcome: Outcome, left: float, pause: float) -> bool:
-        gone = isinstance(outcome, Missing) and outcome.why is Why.UNREACHABLE
+        gone = isinstance(outcome, Missing) and outcome.why is Cause.UNREACHABLE
         return gone and left > pause and self._retries.spend()
 
 
@@ -80,12 +80,12 @@ class Race:
     def __init__(self, image: np.ndarray, deadline: float):
         self._image, self._deadline = image, deadline
         self._running: set[asyncio.Task[Outcome]] = set()
-        self.asked: list[Asked] = []
+        self.asked: list[Endpoint] = []
 
     def left(self) -> float:
         return self._deadline - asyncio.get_running_loop().time()
 
-    def start(self, address: Asked) -> None:
+    def start(self, address: Endpoint) -> None:
         self.asked.append(address)
         self._running.add(asyncio.create_task(address.ask(self._image, self._deadline)))
 

@@ -1,16 +1,16 @@
 """What the members do, in numbers: what an operator looks at when the committee gets smaller."""
 
-from dico_tf.edge.members.ask_all import Poll
-from dico_tf.edge.members.combine import Verdict
-from dico_tf.edge.members.committee import Committee
-from dico_tf.edge.members.resilience import State
+from dico_tf.edge.members.ask_all import MemberAnswers
+from dico_tf.edge.members.combine import CombinedAnswer
+from dico_tf.edge.members.committee import RemoteCommittee
+from dico_tf.edge.members.resilience import CircuitState
 from dico_tf.edge.server.metrics import Metrics
 
-_CIRCUITS = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}
+_CIRCUITS = {CircuitState.CLOSED: 0, CircuitState.HALF_OPEN: 1, CircuitState.OPEN: 2}
 
 
-class Tally:
-    def __init__(self, numbers: Metrics, committee: Committee):
+class MemberMetrics:
+    def __init__(self, numbers: Metrics, committee: RemoteCommittee):
         members = committee.members
         self._outcomes = numbers.counter(
             "dico_member_outcomes_total", "What came of asking each member.", "member", "outcome"
@@ -40,7 +40,7 @@ class Tally:
             "dico_cascade_unfinished_total", "Images that would have gone on to a member that was missing."
         )
 
-    def exits(self, told: Verdict) -> None:
+    def exits(self, told: CombinedAnswer) -> None:
         """Where images stopped whose members were asked one after the other."""
         for stage, name in enumerate(told.order):
             if images := int((told.stage == stage).sum()):
@@ -48,7 +48,7 @@ class Tally:
         if told.finished is not None:
             self._unfinished.add(by=int((~told.finished).sum()))
 
-    def count(self, poll: Poll) -> None:
+    def count(self, poll: MemberAnswers) -> None:
         for name in poll.votes:
             self._outcomes.add(name, "used")
         for name, missing in poll.missing.items():

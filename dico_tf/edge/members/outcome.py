@@ -9,7 +9,7 @@ import numpy as np
 Images = np.ndarray | Mapping[str, np.ndarray]  # [B, H, W, 3], or {member: [B, H, W, 3]}
 
 
-class Why(enum.Enum):
+class Cause(enum.Enum):
     UNREACHABLE = "cannot be reached"
     LATE = "had not answered by the deadline"
     BUSY = "is busy"
@@ -20,7 +20,7 @@ class Why(enum.Enum):
     RESTING = "failed too often and is left alone until a probe succeeds"
 
 
-FAULTS = {Why.UNREACHABLE, Why.LATE, Why.UNUSABLE}  # the address's own: they open its circuit
+FAULTS = {Cause.UNREACHABLE, Cause.LATE, Cause.UNUSABLE}  # the address's own: they open its circuit
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,7 +32,7 @@ class Vote:
 
 @dataclasses.dataclass(frozen=True)
 class Missing:
-    why: Why
+    why: Cause
     detail: str = ""
 
     @property

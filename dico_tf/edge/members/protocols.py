@@ -19,7 +19,7 @@ class Unusable(Exception):  # noqa: N818 - named for what is the case
     """An answer that is none; the argument says why."""
 
 
-class Dialect(Protocol):
+class MemberProtocol(Protocol):
     ask: str  # paths of the two calls
     probe: str
 
@@ -36,12 +36,12 @@ class OpenInference:
         self._name = name
 
     def question(self, image: np.ndarray) -> bytes:
-        asked = messages.Asked(self._name, {"image": image}, ("logits",))
-        return messages.asked_to_message(asked).SerializeToString()
+        asked = messages.InferenceRequest(self._name, {"image": image}, ("logits",))
+        return messages.request_to_message(asked).SerializeToString()
 
     def vote(self, content: bytes) -> Vote:
         try:
-            answer = messages.answer_from_message(inference_pb2.ModelInferResponse.FromString(content))
+            answer = messages.response_from_message(inference_pb2.ModelInferResponse.FromString(content))
         except (DecodeError, EdgeError):
             raise Unusable("its bytes are no ModelInferResponse") from None
         if "logits" not in answer.outputs:

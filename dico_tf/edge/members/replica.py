@@ -10,26 +10,26 @@ import grpc
 import numpy as np
 
 from dico_tf.edge.members.addresses import Address
-from dico_tf.edge.members.outcome import FAULTS, Missing, Outcome, Vote, Why
-from dico_tf.edge.members.protocols import Dialect, OpenInference, TensorFlowServing, Unusable
-from dico_tf.edge.members.resilience import Breaker, Latencies, State
+from dico_tf.edge.members.outcome import FAULTS, Cause, Missing, Outcome, Vote
+from dico_tf.edge.members.protocols import MemberProtocol, OpenInference, TensorFlowServing, Unusable
+from dico_tf.edge.members.resilience import CircuitBreaker, CircuitState, ResponseTimes
 
 log = logging.getLogger(__name__)
 PROBE = 1.0  # seconds a probe may take
 _SHOWN = 200  # characters of a member's own words that are passed on
 _WHY = {
-    grpc.StatusCode.UNAVAILABLE: Why.UNREACHABLE,
-    grpc.StatusCode.CANCELLED: Why.UNREACHABLE,  # not by us: it is stopping, and has not begun with the request
-    grpc.StatusCode.DEADLINE_EXCEEDED: Why.LATE,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: Why.BUSY,
-    grpc.StatusCode.INTERNAL: Why.UNUSABLE,
-    grpc.StatusCode.UNKNOWN: Why.UNUSABLE,
-    grpc.StatusCode.DATA_LOSS: Why.UNUSABLE,
+    grpc.StatusCode.UNAVAILABLE: Cause.UNREACHABLE,
+    grpc.StatusCode.CANCELLED: Cause.UNREACHABLE,  # not by us: it is stopping, and has not begun with the request
+    grpc.StatusCode.DEADLINE_EXCEEDED: Cause.LATE,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: Cause.BUSY,
+    grpc.StatusCode.INTERNAL: Cause.UNUSABLE,
+    grpc.StatusCode.UNKNOWN: Cause.UNUSABLE,
+    grpc.StatusCode.DATA_LOSS: Cause.UNUSABLE,
 }  # the others refuse
 
 
 @dataclasses.dataclass(frozen=True)
-class Expected:
+class ExpectedAnswer:
     """What an answer must be like to be averaged."""
 
     classes: int
@@ -38,14 +38,18 @@ class Expected:
 
 
 class Replica:
-    def __init__(self, name: str, address: Address, channel: grpc.aio.Channel, expected: Expected, token: str = ""):
+    def __init__(
+        self, name: str, address: Address, channel: grpc.aio.Channel, expected: ExpectedAnswer, token: str = ""
+    ):
         self.address = address
         self.ready = False
-        self.breaker = Breaker(time.monotonic)
-        self.latencies = Latencies()
+        self.breaker = CircuitBreaker(time.monotonic)
+        self.latencies = ResponseTimes()
         self._name, self._expected = name, expected
         self._channel = channel
-        self._dialect: Dialect = TensorFlowServing(address.served_as) if address.served_as else OpenInference(name)
+        self._dialect: MemberProtocol = (
+            TensorFlowServing(address.served_as) if address.served_as else OpenInference(name)
+        )
         self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
         self._infer = channel.unary_unary(self._dialect.ask)  # bytes both ways: what cannot be parsed is ours to say
         self._status = channel.unary_unary(self._dialect.probe)
@@ -62,7 +66,7 @@ class Replica:
             outcome = await self._ask(image, deadline - started)
             return outcome
         except asyncio.CancelledError:
-            outcome = Missing(Why.LATE) if now() >= deadline else None
+            outcome = Missing(Cause.LATE) if now() >= deadline else None
             raise
         finally:
             self._note(outcome, now() - started, deadline - started)
@@ -75,14 +79,14 @@ class Replica:
         except grpc.aio.AioRpcError as error:
             return _missing(error, self.address)
         except grpc.aio.UsageError:  # the channel is being closed
-            return Missing(Why.UNREACHABLE)
+            return Missing(Cause.UNREACHABLE)
         except Unusable as fault:
-            return Missing(Why.UNUSABLE, str(fault))
+            return Missing(Cause.UNUSABLE, str(fault))
         known = self._expected.exports
         if known is not None and vote.known and vote.export not in known:
             return foreign(vote.export, known[0])
         fault = _fault(vote, len(image), self._expected.classes)
-        return Missing(Why.UNUSABLE, fault) if fault else vote
+        return Missing(Cause.UNUSABLE, fault) if fault else vote
 
     def _note(self, outcome: Outcome | None, seconds: float, given: float) -> None:
         """What an address is to blame for opens its circuit; one that lost a race is not judged."""
@@ -91,16 +95,16 @@ class Replica:
             self.latencies.add(seconds)  # also of what was given up late: it would have taken longer still
         if isinstance(outcome, Vote):
             self.breaker.succeeded()
-        elif outcome is None or outcome.why not in FAULTS or (outcome.why is Why.LATE and self._hurried(given)):
+        elif outcome is None or outcome.why not in FAULTS or (outcome.why is Cause.LATE and self._hurried(given)):
             self.breaker.withdrawn()
         else:
             self.breaker.failed()
         self._log_change(before, outcome.reason if isinstance(outcome, Missing) else "")
 
-    def _log_change(self, before: State, why: str) -> None:
+    def _log_change(self, before: CircuitState, why: str) -> None:
         state = self.breaker.state
-        if state is not before and state is not State.HALF_OPEN:
-            what = f"is left alone: {why}" if state is State.OPEN else "answers again"
+        if state is not before and state is not CircuitState.HALF_OPEN:
+            what = f"is left alone: {why}" if state is CircuitState.OPEN else "answers again"
             log.warning("%s at %s %s", self._name, self.address, what)
 
     def _hurried(self, given: float) -> bool:
@@ -124,9 +128,9 @@ class Replica:
 
 def _missing(error: grpc.aio.AioRpcError, address: Address) -> Missing:
     """In our words: gRPC's name addresses, which are nobody's business."""
-    why = _WHY.get(error.code(), Why.REFUSED)
+    why = _WHY.get(error.code(), Cause.REFUSED)
     log.info("%s: %s: %s", address, error.code().name, error.details())
-    if why is not Why.REFUSED:
+    if why is not Cause.REFUSED:
         return Missing(why)
     said = "" if address.served_as else f": {error.details()}"[:_SHOWN]  # a worker's sentences name no host
     return Missing(why, error.code().name + said)
@@ -134,7 +138,7 @@ def _missing(error: grpc.aio.AioRpcError, address: Address) -> Missing:
 
 def foreign(export: str, ours: str) -> Missing:
     """Nobody's fault while members change over to a new export: it opens no circuit."""
-    return Missing(Why.FOREIGN, f"{export or 'unknown'}, the committee of {ours}")
+    return Missing(Cause.FOREIGN, f"{export or 'unknown'}, the committee of {ours}")
 
 
 def _fault(vote: Vote, batch: int, classes: int) -> str:

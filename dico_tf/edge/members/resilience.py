@@ -10,13 +10,13 @@ REST = 1.0  # seconds it stays open at least; doubled by every trial that fails
 LONGEST_REST = 30.0
 
 
-class State(enum.Enum):
+class CircuitState(enum.Enum):
     CLOSED = "closed"  # all may pass
     OPEN = "open"  # none
     HALF_OPEN = "half-open"  # one at a time, on trial
 
 
-class Breaker:
+class CircuitBreaker:
     """closed --5 failures--> open --rested, and a probe succeeds--> half-open --a trial succeeds--> closed.
 
     Probes ask only whether the address is ready: no user's request waits for a dead one to find out.
@@ -28,31 +28,31 @@ class Breaker:
         self._rest = REST
         self._opened = 0.0
         self._on_trial = False
-        self.state = State.CLOSED
+        self.state = CircuitState.CLOSED
 
     @property
     def passable(self) -> bool:
-        return self.state is State.CLOSED or (self.state is State.HALF_OPEN and not self._on_trial)
+        return self.state is CircuitState.CLOSED or (self.state is CircuitState.HALF_OPEN and not self._on_trial)
 
     @property
     def rested(self) -> bool:
         """Open for long enough that a probe is worth it."""
-        return self.state is State.OPEN and self._now() - self._opened >= self._rest
+        return self.state is CircuitState.OPEN and self._now() - self._opened >= self._rest
 
     def enter(self) -> None:
-        self._on_trial = self.state is State.HALF_OPEN
+        self._on_trial = self.state is CircuitState.HALF_OPEN
 
     def succeeded(self) -> None:
         self._failures, self._rest, self._on_trial = 0, REST, False
-        self.state = State.CLOSED
+        self.state = CircuitState.CLOSED
 
     def failed(self) -> None:
         self._failures += 1
         self._on_trial = False
-        if self.state is State.HALF_OPEN:
+        if self.state is CircuitState.HALF_OPEN:
             self._rest = min(2 * self._rest, LONGEST_REST)
             self._open()
-        elif self.state is State.CLOSED and self._failures >= FAILURES:
+        elif self.state is CircuitState.CLOSED and self._failures >= FAILURES:
             self._open()
 
     def withdrawn(self) -> None:
@@ -62,18 +62,18 @@ class Breaker:
     def probed(self, ready: bool) -> None:
         """A probe that fails counts like a request that fails: nobody need ask for a dead address to be found out."""
         if self.rested and ready:
-            self.state = State.HALF_OPEN
-        elif self.state is State.CLOSED and not ready:
+            self.state = CircuitState.HALF_OPEN
+        elif self.state is CircuitState.CLOSED and not ready:
             self.failed()
 
     def _open(self) -> None:
-        self.state, self._opened = State.OPEN, self._now()
+        self.state, self._opened = CircuitState.OPEN, self._now()
 
 
 MOST = 10.0  # saved up in quiet times
 
 
-class Budget:
+class CallBudget:
     """Every ordinary call earns `share` of an extra one: of n calls at most start + share n are extra."""
 
     def __init__(self, share: float, start: float = 0.0):
@@ -94,7 +94,7 @@ LATEST = 200
 LEAST = 20  # below which a 95th percentile is a guess
 
 
-class Latencies:
+class ResponseTimes:
     def __init__(self) -> None:
         self._seconds: collections.deque[float] = collections.deque(maxlen=LATEST)
 

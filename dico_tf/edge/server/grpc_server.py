@@ -14,7 +14,7 @@ from dico_tf.edge import channels, messages
 from dico_tf.edge.errors import EdgeError
 from dico_tf.edge.server import access
 from dico_tf.edge.server.limits import ConcurrencyLimit
-from dico_tf.edge.service import SERVER, Numbers, Readiness, Service, unknown
+from dico_tf.edge.service import SERVER, ModelService, Readiness, RequestMetrics, unknown
 from dico_tf.wire import health_pb2, inference_pb2
 
 LOG = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ Context = grpc.aio.ServicerContext
 _SERVING = health_pb2.HealthCheckResponse
 
 
-class Token(grpc.aio.ServerInterceptor):
+class TokenInterceptor(grpc.aio.ServerInterceptor):
     """Asks for `authorization: Bearer TOKEN`; a call without it is refused before any of its message is read."""
 
     def __init__(self, token: str):
@@ -47,14 +47,14 @@ class Token(grpc.aio.ServerInterceptor):
         return grpc.stream_unary_rpc_method_handler(refuse)
 
 
-class Inference:
+class InferenceServicer:
     """The methods of GRPCInferenceService; a message is read by us, so that garbage is answered with a sentence."""
 
     def __init__(
         self,
-        service: Service,
+        service: ModelService,
         readiness: Readiness,
-        numbers: Numbers,
+        numbers: RequestMetrics,
         default_seconds: float,
         strangers: ConcurrencyLimit,
     ):
@@ -125,8 +125,8 @@ class Inference:
         return said
 
     async def _answer(self, content: bytes, deadline: float) -> bytes:
-        asked = messages.asked_from_message(messages.parsed(inference_pb2.ModelInferRequest, content))
-        return messages.answer_to_message(await self._service.infer(asked, deadline)).SerializeToString()
+        asked = messages.request_from_message(messages.parse_message(inference_pb2.ModelInferRequest, content))
+        return messages.response_to_message(await self._service.infer(asked, deadline)).SerializeToString()
 
 
 async def _message(contents: AsyncIterator[bytes], seconds: float = UPLOAD_SECONDS) -> bytes:
@@ -149,7 +149,7 @@ def _unary(
     async def call(contents: AsyncIterator[bytes], context: Context) -> bytes:
         try:
             with gate.entered() if gate else contextlib.nullcontext():
-                return (await method(messages.parsed(kind, await _message(contents)))).SerializeToString()
+                return (await method(messages.parse_message(kind, await _message(contents)))).SerializeToString()
         except EdgeError as found:
             fault = found
         await _abort(context, fault.code, fault.sentence)
@@ -166,10 +166,10 @@ async def _abort(context: Context, code: str, said: str) -> None:
         raise asyncio.CancelledError from None
 
 
-class Health:
+class HealthServicer:
     """The health of the server, and of its model and the inference service by their names."""
 
-    def __init__(self, service: Service, readiness: Readiness, strangers: ConcurrencyLimit):
+    def __init__(self, service: ModelService, readiness: Readiness, strangers: ConcurrencyLimit):
         self._readiness, self._known = readiness, ("", service.name, INFERENCE)
         self._strangers, self._watchers = strangers, ConcurrencyLimit(WATCHERS)
 
@@ -191,7 +191,7 @@ class Health:
     async def _watch(self, contents: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
         try:
             with self._watchers.entered():
-                asked = messages.parsed(health_pb2.HealthCheckRequest, await _message(contents))
+                asked = messages.parse_message(health_pb2.HealthCheckRequest, await _message(contents))
                 async for status in self._changes(asked.service in self._known):
                     yield status.SerializeToString()
                 return
@@ -212,7 +212,7 @@ class Health:
 def server(most: int, request_bytes: int, token: str) -> grpc.aio.Server:
     """Which answers at most so many calls at once, and reads no longer message."""
     return grpc.aio.server(
-        interceptors=[Token(token)] if token else [],
+        interceptors=[TokenInterceptor(token)] if token else [],
         maximum_concurrent_rpcs=most + STRANGERS + WATCHERS,
         options=[
             ("grpc.max_receive_message_length", request_bytes),

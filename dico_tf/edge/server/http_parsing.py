@@ -17,14 +17,14 @@ _SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[\t -~]*)?")
 _ONCE = {"host", "content-length", "transfer-encoding", "content-type", "authorization", "expect"}
 
 
-class Fault(Exception):  # noqa: N818 - a status of HTTP
+class HttpError(Exception):
     def __init__(self, status: int, sentence: str):
         super().__init__(sentence)
         self.status, self.sentence = status, sentence
 
 
 @dataclasses.dataclass(frozen=True)
-class Head:
+class RequestHead:
     method: str
     path: str
     query: Mapping[str, str]
@@ -38,33 +38,33 @@ class Head:
         return self.chunked or bool(self.length)
 
 
-def head(content: bytes) -> Head:
+def head(content: bytes) -> RequestHead:
     """Of everything up to and with the empty line."""
     first, *rest = content.removesuffix(b"\r\n\r\n").split(b"\r\n")
     line = _REQUEST_LINE.fullmatch(first)
     if not line:
-        raise Fault(400, "the request line is not METHOD PATH HTTP/1.1")
+        raise HttpError(400, "the request line is not METHOD PATH HTTP/1.1")
     headers = _headers(rest)
     new = line[3] == b"1"
     if new and "host" not in headers:
-        raise Fault(400, "HTTP/1.1 wants a Host header")
+        raise HttpError(400, "HTTP/1.1 wants a Host header")
     chunked, length = _framing(headers, new)
     asked_to = {word.strip().lower() for word in headers.get("connection", "").split(",")}
     path, query = _target(line[2].decode())
-    return Head(line[1].decode(), path, query, headers, not new or "close" in asked_to, chunked, length)
+    return RequestHead(line[1].decode(), path, query, headers, not new or "close" in asked_to, chunked, length)
 
 
 def _headers(lines: list[bytes]) -> dict[str, str]:
     if len(lines) > _FIELDS:
-        raise Fault(431, f"there are more than {_FIELDS} headers")
+        raise HttpError(431, f"there are more than {_FIELDS} headers")
     headers: dict[str, str] = {}
     for line in lines:
         name, colon, value = line.partition(b":")
         if not colon or not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
-            raise Fault(400, "a header is not Name: value")
+            raise HttpError(400, "a header is not Name: value")
         key, text = name.decode().lower(), value.strip(b" \t").decode("latin-1")
         if key in headers and key in _ONCE:
-            raise Fault(400, f"the header {key} stands twice")
+            raise HttpError(400, f"the header {key} stands twice")
         headers[key] = f"{headers[key]}, {text}" if key in headers else text
     return headers
 
@@ -74,12 +74,12 @@ def _framing(headers: Mapping[str, str], new: bool) -> tuple[bool, int | None]:
     length, coding = headers.get("content-length"), headers.get("transfer-encoding")
     if coding is not None:
         if length is not None or not new:
-            raise Fault(400, "Transfer-Encoding stands beside Content-Length, or in HTTP/1.0")
+            raise HttpError(400, "Transfer-Encoding stands beside Content-Length, or in HTTP/1.0")
         if coding.lower() != "chunked":
-            raise Fault(501, "the only Transfer-Encoding known here is chunked")
+            raise HttpError(501, "the only Transfer-Encoding known here is chunked")
         return True, None
     if length is not None and not _LENGTH.fullmatch(length):
-        raise Fault(400, "Content-Length is no whole number")
+        raise HttpError(400, "Content-Length is no whole number")
     return False, None if length is None else int(length)
 
 
@@ -89,14 +89,14 @@ def _target(target: str) -> tuple[str, dict[str, str]]:
         path = urllib.parse.unquote(parts.path, errors="strict")
         pairs = urllib.parse.parse_qsl(parts.query, keep_blank_values=True, errors="strict", max_num_fields=32)
     except ValueError:
-        raise Fault(400, "the path cannot be read") from None
+        raise HttpError(400, "the path cannot be read") from None
     if not path.isprintable():
-        raise Fault(400, "the path cannot be read")
+        raise HttpError(400, "the path cannot be read")
     return path, dict(pairs)
 
 
 def chunk_size(line: bytes) -> int:
     found = _SIZE.fullmatch(line)
     if not found:
-        raise Fault(400, "a chunk has no size")
+        raise HttpError(400, "a chunk has no size")
     return int(found[1], 16)

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from dico_tf.edge.errors import EdgeError
 from dico_tf.edge.server import access
-from dico_tf.edge.server.http_parsing import HEAD_BYTES, REASONS, Fault, Head, chunk_size, head
+from dico_tf.edge.server.http_parsing import HEAD_BYTES, REASONS, HttpError, RequestHead, chunk_size, head
 
 LOG = logging.getLogger(__name__)
 JSON = "application/json"
@@ -26,7 +26,7 @@ _BODIES = 16  # of the largest size, that are held at once
 
 
 @dataclasses.dataclass(frozen=True)
-class Request:
+class HttpRequest:
     method: str
     path: str
     query: Mapping[str, str]
@@ -35,14 +35,14 @@ class Request:
 
 
 @dataclasses.dataclass(frozen=True)
-class Response:
+class HttpResponse:
     status: int = 200
     body: bytes = b""
     type: str = JSON
     headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
-Handler = Callable[[Request], Awaitable[Response]]
+Handler = Callable[[HttpRequest], Awaitable[HttpResponse]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,18 +56,18 @@ class Times:
     linger: float = 1.0  # what a refused request still sends is read, or the refusal would be lost
 
 
-def error(status: int, sentence: str, **headers: str) -> Response:
+def error_response(status: int, sentence: str, **headers: str) -> HttpResponse:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Response(status, json.dumps({"error": sentence}).encode(), JSON, named)
+    return HttpResponse(status, json.dumps({"error": sentence}).encode(), JSON, named)
 
 
 class Routes:
     """{(method, "/v2/models/{model}/infer"): handler}; a handler takes the request and the named parts of its path."""
 
-    def __init__(self, handlers: Mapping[tuple[str, str], Callable[..., Awaitable[Response]]]):
+    def __init__(self, handlers: Mapping[tuple[str, str], Callable[..., Awaitable[HttpResponse]]]):
         self._routes = [(method, path.split("/"), handler) for (method, path), handler in handlers.items()]
 
-    async def __call__(self, request: Request) -> Response:
+    async def __call__(self, request: HttpRequest) -> HttpResponse:
         parts, methods = request.path.split("/"), []
         for method, pattern, handler in self._routes:
             named = _match(pattern, parts)
@@ -76,8 +76,10 @@ class Routes:
                     return await handler(request, **named)
                 methods += ["GET", "HEAD"] if method == "GET" else [method]
         if methods:
-            return error(405, f"{request.method} is not for this path", Allow=", ".join(dict.fromkeys(methods)))
-        return error(404, "nothing is served at this path")
+            return error_response(
+                405, f"{request.method} is not for this path", Allow=", ".join(dict.fromkeys(methods))
+            )
+        return error_response(404, "nothing is served at this path")
 
 
 def _match(pattern: list[str], parts: list[str]) -> dict[str, str] | None:
@@ -92,7 +94,7 @@ def _match(pattern: list[str], parts: list[str]) -> dict[str, str] | None:
     return named
 
 
-class Server:
+class HttpServer:
     """Serves a handler; paths in `public` need no token."""
 
     def __init__(
@@ -140,7 +142,9 @@ class Server:
         writer.transport.set_write_buffer_limits(0)  # so that what is drained has left: nobody reads what stays
         try:
             if len(self._busy) > self._connections:
-                await self._send(writer, error(503, "too many connections: try again later", Retry_After="1"), True)
+                await self._send(
+                    writer, error_response(503, "too many connections: try again later", Retry_After="1"), True
+                )
             else:
                 while await self._exchange(task, reader, writer):
                     self._busy[task] = False
@@ -167,8 +171,8 @@ class Server:
                 unread = False
             else:
                 unread = asked.has_body
-        except Fault as fault:
-            response = error(fault.status, fault.sentence)
+        except HttpError as fault:
+            response = error_response(fault.status, fault.sentence)
         finally:
             self._held -= len(body)
         last = unread or self._stopping or (asked is not None and asked.close)
@@ -177,26 +181,26 @@ class Server:
             await self._linger(reader, writer)
         return not last
 
-    async def _head(self, first: bytes, reader: asyncio.StreamReader) -> Head:
+    async def _head(self, first: bytes, reader: asyncio.StreamReader) -> RequestHead:
         try:
             async with asyncio.timeout(self._times.head):
                 return head(first + await reader.readuntil(b"\r\n\r\n"))
         except TimeoutError:
-            raise Fault(408, f"the head took longer than {self._times.head:g} s") from None
+            raise HttpError(408, f"the head took longer than {self._times.head:g} s") from None
         except asyncio.LimitOverrunError:
-            raise Fault(431, f"the head is longer than {HEAD_BYTES} bytes") from None
+            raise HttpError(431, f"the head is longer than {HEAD_BYTES} bytes") from None
 
-    def _unknown(self, asked: Head) -> Response | None:
+    def _unknown(self, asked: RequestHead) -> HttpResponse | None:
         if asked.path in self._public or access.allowed(asked.headers.get("authorization", ""), self._token):
             return None
-        return error(401, access.unauthenticated().sentence, WWW_Authenticate="Bearer")
+        return error_response(401, access.unauthenticated().sentence, WWW_Authenticate="Bearer")
 
     async def _body(
-        self, asked: Head, body: bytearray, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, asked: RequestHead, body: bytearray, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         if not asked.has_body:
             if asked.method == "POST" and asked.length is None:
-                raise Fault(411, "give Content-Length, or Transfer-Encoding: chunked")
+                raise HttpError(411, "give Content-Length, or Transfer-Encoding: chunked")
             return
         self._check_length(asked.length or 0)
         if asked.headers.get("expect", "").lower() == "100-continue":
@@ -208,13 +212,13 @@ class Server:
                 else:
                     await self._read(body, asked.length, reader)
         except TimeoutError:
-            raise Fault(408, f"the body took longer than {self._times.body:g} s") from None
+            raise HttpError(408, f"the body took longer than {self._times.body:g} s") from None
         except asyncio.LimitOverrunError:
-            raise Fault(400, "a chunk has no size") from None
+            raise HttpError(400, "a chunk has no size") from None
 
     def _check_length(self, length: int) -> None:
         if length > self._request_bytes:
-            raise Fault(413, f"the body is longer than {self._request_bytes} bytes")
+            raise HttpError(413, f"the body is longer than {self._request_bytes} bytes")
 
     async def _read(self, body: bytearray, size: int, reader: asyncio.StreamReader) -> None:
         """In pieces, so that memory is held for what has come, not for what was announced."""
@@ -226,36 +230,36 @@ class Server:
             size -= len(piece)
             self._held += len(piece)
             if self._held > _BODIES * self._request_bytes:
-                raise Fault(503, "too much is being sent at once: try again later")
+                raise HttpError(503, "too much is being sent at once: try again later")
 
     async def _chunks(self, body: bytearray, reader: asyncio.StreamReader) -> None:
         while size := chunk_size(await self._line(reader)):
             self._check_length(len(body) + size)
             await self._read(body, size, reader)
             if await reader.readexactly(2) != b"\r\n":
-                raise Fault(400, "a chunk is not as long as it says")
+                raise HttpError(400, "a chunk is not as long as it says")
         for _ in range(_TRAILERS):
             if await self._line(reader, HEAD_BYTES) == b"":
                 return
-        raise Fault(400, "too many trailers")
+        raise HttpError(400, "too many trailers")
 
     async def _line(self, reader: asyncio.StreamReader, most: int = _LINE_BYTES) -> bytes:
         line = await reader.readuntil(b"\r\n")
         if len(line) > most:
-            raise Fault(400, "a chunk has no size")
+            raise HttpError(400, "a chunk has no size")
         return line[:-2]
 
-    async def _answered(self, asked: Head, body: bytes) -> Response:
+    async def _answered(self, asked: RequestHead, body: bytes) -> HttpResponse:
         try:
-            return await self._handler(Request(asked.method, asked.path, asked.query, asked.headers, body))
+            return await self._handler(HttpRequest(asked.method, asked.path, asked.query, asked.headers, body))
         except EdgeError as fault:
             wait = {"Retry_After": "1"} if fault.code in ("RESOURCE_EXHAUSTED", "UNAVAILABLE") else {}
-            return error(fault.status, fault.sentence, **wait)
+            return error_response(fault.status, fault.sentence, **wait)
         except Exception:
             LOG.exception("a request failed")
-            return error(500, "internal error")
+            return error_response(500, "internal error")
 
-    async def _send(self, writer: asyncio.StreamWriter, response: Response, last: bool, bare: bool = False) -> None:
+    async def _send(self, writer: asyncio.StreamWriter, response: HttpResponse, last: bool, bare: bool = False) -> None:
         """`last` closes the connection; a `bare` response, to HEAD, has no body."""
         headers = {
             "Content-Type": response.type,

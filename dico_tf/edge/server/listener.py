@@ -4,27 +4,27 @@ import asyncio
 import logging
 import signal
 
-from dico_tf.edge.options import Door as Asked
+from dico_tf.edge.options import ServerOptions
 from dico_tf.edge.server import access, grpc_server, http_server, rest, tls
 from dico_tf.edge.server.limits import ConcurrencyLimit, Limits
 from dico_tf.edge.server.metrics import Metrics
-from dico_tf.edge.service import Numbers, Readiness, Service
+from dico_tf.edge.service import ModelService, Readiness, RequestMetrics
 from dico_tf.errors import UserError
 
 LOG = logging.getLogger(__name__)
 GOODBYE = 1.0  # seconds for those who are connected to close, once all is answered
 
 
-class Door:
+class Listener:
     """Knows from the beginning who may come in, and refuses to be left open by mistake."""
 
-    def __init__(self, asked: Asked):
+    def __init__(self, asked: ServerOptions):
         self.asked = asked
         self.limits = Limits(
             request_bytes=asked.max_request_bytes, pixels=asked.max_pixels, batch=asked.max_batch,
             concurrency=asked.max_concurrency,
         )  # fmt: skip
-        self._tls = tls.Server(cert=asked.tls_cert, key=asked.tls_key, client_ca=asked.tls_client_ca)
+        self._tls = tls.ServerTLS(cert=asked.tls_cert, key=asked.tls_key, client_ca=asked.tls_client_ca)
         self._token = access.token(asked.token_file)
         known = bool(self._token or asked.tls_client_ca)
         access.check_address(asked.host, tls=bool(self._tls), known=known, insecure=asked.insecure)
@@ -33,9 +33,9 @@ class Door:
                 access.check_free(asked.host, getattr(asked, flag), flag)
         self.readiness = Readiness()
         self.metrics = Metrics()
-        self._numbers = Numbers(self.metrics)
+        self._numbers = RequestMetrics(self.metrics)
 
-    async def open(self, service: Service) -> dict[str, str]:
+    async def open(self, service: ModelService) -> dict[str, str]:
         """{"grpc": address, "http": address}; from now on the service is ready, and ends well when told to stop."""
         self._told = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -47,12 +47,12 @@ class Door:
         self.readiness.set(True)
         return found
 
-    async def _open_grpc(self, service: Service) -> int:
+    async def _open_grpc(self, service: ModelService) -> int:
         asked, seconds = self.asked, self.asked.timeout_ms / 1000
         self._grpc = grpc_server.server(asked.max_concurrency, asked.max_request_bytes, self._token)
         strangers = ConcurrencyLimit(grpc_server.STRANGERS)
-        self._inference = grpc_server.Inference(service, self.readiness, self._numbers, seconds, strangers)
-        health = grpc_server.Health(service, self.readiness, strangers)
+        self._inference = grpc_server.InferenceServicer(service, self.readiness, self._numbers, seconds, strangers)
+        health = grpc_server.HealthServicer(service, self.readiness, strangers)
         self._grpc.add_generic_rpc_handlers((self._inference.handler(), health.handler()))
         address = access.address(asked.host, asked.port)
         try:
@@ -65,10 +65,10 @@ class Door:
         await self._grpc.start()
         return port
 
-    async def _open_http(self, service: Service) -> int:
+    async def _open_http(self, service: ModelService) -> int:
         asked, seconds = self.asked, self.asked.timeout_ms / 1000
-        routes = rest.Rest(service, self.readiness, self.metrics, self._numbers, seconds).routes()
-        self._http = http_server.Server(
+        routes = rest.RestApi(service, self.readiness, self.metrics, self._numbers, seconds).routes()
+        self._http = http_server.HttpServer(
             routes, request_bytes=asked.max_request_bytes, connections=4 * asked.max_concurrency, token=self._token,
             public=rest.PUBLIC,
         )  # fmt: skip

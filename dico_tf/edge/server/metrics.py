@@ -12,7 +12,7 @@ class Metrics:
     """All numbers of a process, in the order in which they were made."""
 
     def __init__(self) -> None:
-        self._made: dict[str, Counter | Gauge | Info | Read | Histogram] = {}
+        self._made: dict[str, Counter | Gauge | Info | CallbackMetric | Histogram] = {}
 
     def counter(self, name: str, help: str, *labels: str) -> "Counter":
         return self._add(Counter(name, help, labels))
@@ -28,8 +28,8 @@ class Metrics:
 
     def read(
         self, name: str, help: str, kind: str, *labels: str, values: Callable[[], Mapping[tuple[str, ...], float]]
-    ) -> "Read":
-        return self._add(Read(name, help, kind, labels, values))
+    ) -> "CallbackMetric":
+        return self._add(CallbackMetric(name, help, kind, labels, values))
 
     def _add(self, metric):
         if metric.name in self._made:
@@ -89,7 +89,7 @@ class Info:
         return [f"{self.name}{_braces(list(labels), list(labels.values()))} 1"]
 
 
-class Read:
+class CallbackMetric:
     """Is kept elsewhere, by labels, and read from there."""
 
     def __init__(

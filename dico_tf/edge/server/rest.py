@@ -5,9 +5,9 @@ import time
 from dico_tf import __version__
 from dico_tf.edge import messages, tensors
 from dico_tf.edge.errors import EdgeError, invalid, shown
-from dico_tf.edge.server.http_server import JSON, Request, Response, Routes
+from dico_tf.edge.server.http_server import JSON, HttpRequest, HttpResponse, Routes
 from dico_tf.edge.server.metrics import TYPE, Metrics
-from dico_tf.edge.service import SERVER, Numbers, Readiness, Service
+from dico_tf.edge.service import SERVER, ModelService, Readiness, RequestMetrics
 
 PUBLIC = frozenset({"/healthz", "/v2/health/live", "/v2/health/ready"})  # need no token
 TIMEOUT = "timeout-ms"  # the header in which a client says how long it waits
@@ -17,9 +17,14 @@ OF_A_PICTURE = ("class_name", "class_id", "probabilities")  # outputs where none
 _LONGEST = 10 * 60 * 1000  # ms
 
 
-class Rest:
+class RestApi:
     def __init__(
-        self, service: Service, readiness: Readiness, metrics: Metrics, numbers: Numbers, default_seconds: float
+        self,
+        service: ModelService,
+        readiness: Readiness,
+        metrics: Metrics,
+        numbers: RequestMetrics,
+        default_seconds: float,
     ):
         self._service, self._readiness, self._metrics, self._numbers = service, readiness, metrics, numbers
         self._default_seconds = default_seconds
@@ -37,24 +42,24 @@ class Rest:
             **{("POST", f"{at}/infer"): self._infer for at in (model, version)},
         })  # fmt: skip
 
-    async def _live(self, _: Request) -> Response:
+    async def _live(self, _: HttpRequest) -> HttpResponse:
         return _json({"live": True})
 
-    async def _ready(self, _: Request) -> Response:
+    async def _ready(self, _: HttpRequest) -> HttpResponse:
         return _json({"ready": self._readiness.ready}, 200 if self._readiness.ready else 503)
 
-    async def _numbers_of_all(self, _: Request) -> Response:
-        return Response(body=self._metrics.text().encode(), type=TYPE)
+    async def _numbers_of_all(self, _: HttpRequest) -> HttpResponse:
+        return HttpResponse(body=self._metrics.text().encode(), type=TYPE)
 
-    async def _server(self, _: Request) -> Response:
+    async def _server(self, _: HttpRequest) -> HttpResponse:
         return _json({"name": SERVER, "version": __version__, "extensions": []})
 
-    async def _model_ready(self, _: Request, model: str, version: str = "") -> Response:
+    async def _model_ready(self, _: HttpRequest, model: str, version: str = "") -> HttpResponse:
         self._service.metadata(model, version)
         ready = self._readiness.ready
         return _json({"name": model, "ready": ready}, 200 if ready else 503)
 
-    async def _model(self, _: Request, model: str, version: str = "") -> Response:
+    async def _model(self, _: HttpRequest, model: str, version: str = "") -> HttpResponse:
         found = self._service.metadata(model, version)
         inputs, outputs = (
             [{"name": name, "datatype": datatype, "shape": list(shape)} for name, datatype, shape in side]
@@ -63,13 +68,13 @@ class Rest:
         said = {"name": found.name, "versions": [found.version], "platform": found.platform}
         return _json({**said, "inputs": inputs, "outputs": outputs, "properties": dict(found.properties)})
 
-    async def _infer(self, request: Request, model: str, version: str = "") -> Response:
+    async def _infer(self, request: HttpRequest, model: str, version: str = "") -> HttpResponse:
         start, code = time.monotonic(), "INTERNAL"
         try:
             asked = _asked(request, model, version)
             answer = await self._service.infer(asked, start + _seconds(request, self._default_seconds))
             code = "OK"
-            return Response(body=messages.answer_to_json(answer))
+            return HttpResponse(body=messages.response_to_json(answer))
         except EdgeError as fault:
             code = fault.code
             raise
@@ -77,20 +82,20 @@ class Rest:
             self._numbers.note("http", code, start)
 
 
-def _asked(request: Request, model: str, version: str) -> messages.Asked:
+def _asked(request: HttpRequest, model: str, version: str) -> messages.InferenceRequest:
     kind = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
     if kind in PICTURES:
-        return messages.Asked(model, {"image_bytes": tensors.strings([request.body])}, OF_A_PICTURE, version)
+        return messages.InferenceRequest(model, {"image_bytes": tensors.strings([request.body])}, OF_A_PICTURE, version)
     if kind not in (JSON, SAID_BY_CURL):
         raise EdgeError(
             "UNSUPPORTED_MEDIA_TYPE", f"Content-Type is {shown(kind)}: give {JSON} or {' or '.join(PICTURES)}"
         )
     if "inference-header-content-length" in request.headers:
         raise invalid("binary tensors behind JSON are not read here: give data, or ask over gRPC")
-    return messages.asked_from_json(request.body, model, version)
+    return messages.request_from_json(request.body, model, version)
 
 
-def _seconds(request: Request, default: float) -> float:
+def _seconds(request: HttpRequest, default: float) -> float:
     text = request.headers.get(TIMEOUT)
     if text is None:
         return default
@@ -99,5 +104,5 @@ def _seconds(request: Request, default: float) -> float:
     return int(text) / 1000
 
 
-def _json(value: dict, status: int = 200) -> Response:
-    return Response(status, messages.as_json(value))
+def _json(value: dict, status: int = 200) -> HttpResponse:
+    return HttpResponse(status, messages.as_json(value))

@@ -10,7 +10,7 @@ from dico_tf.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Server:
+class ServerTLS:
     """A server's certificate and key; with a client_ca, clients must show a certificate that it signed."""
 
     cert: str = ""
@@ -43,7 +43,7 @@ class Server:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Client:
+class ClientTLS:
     """Whom a client trusts, and the certificate it shows where it is asked for one."""
 
     ca: str = ""
