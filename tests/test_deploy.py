@@ -84,12 +84,12 @@ def test_there_is_a_file_for_each_way_and_each_of_them_can_be_read():
 def test_every_flag_of_serve_exists_and_lets_it_start(words):
     verb, values = told(words)
     known = bool(values["token_file"] or values["tls_client_ca"])
-    access.check_address(values["host"], tls=bool(values["tls_cert"]), known=known, insecure=values["insecure"])
+    access.check_address(values["host"], tls=bool(values["tls_cert"]), authenticated=known, insecure=values["insecure"])
     assert values["token_file"] and bool(values["tls_cert"]) == (not values["insecure"])
     if verb == "worker":
         assert values["member"] in BRANCHES
     else:
-        places = addresses.read(values["members"], BRANCHES)
+        places = addresses.parse(values["members"], BRANCHES)
         options.CommitteeOptions(manifest="O", quorum=values["quorum"]).majority(len(places))
         gateway._check_token("x" * 16, values["member_tls_ca"], places, values["insecure"])
 
@@ -159,12 +159,12 @@ def test_ports_and_probes_lead_to_what_serve_listens_on(name):
 
 
 def test_gateways_ask_every_worker_where_its_service_is():
-    places = addresses.read(told(COMMANDS["kubernetes dico-gateway"])[1]["members"], BRANCHES)
+    places = addresses.parse(told(COMMANDS["kubernetes dico-gateway"])[1]["members"], BRANCHES)
     for member, (place,) in places.items():
         service = SERVICES[_dashed(member)]
         assert place.target == f"{service['metadata']['name']}:{service['spec']['ports'][0]['port']}"
         assert told(COMMANDS[f"kubernetes {_dashed(member)}"])[1]["member"] == member
-    places = addresses.read(told(COMMANDS["compose gateway"])[1]["members"], BRANCHES)
+    places = addresses.parse(told(COMMANDS["compose gateway"])[1]["members"], BRANCHES)
     for member, (place,) in places.items():
         name, _, port = place.target.rpartition(":")
         values = told(EDGE[name]["command"])[1]
@@ -196,9 +196,9 @@ def test_secrets_that_nobody_filled_in_let_nothing_start(tmp_path):
             (tmp_path / name).write_text(content)
     with pytest.raises(UserError, match="at least 16"):
         access.token(str(tmp_path / "token"))
-    with pytest.raises(UserError, match="no certificate and its key"):
+    with pytest.raises(UserError, match="not a certificate and its key"):
         tls.ServerTLS(cert=str(tmp_path / "tls.crt"), key=str(tmp_path / "tls.key"))
-    with pytest.raises(UserError, match="no certificate"):
+    with pytest.raises(UserError, match="not a certificate"):
         tls.ClientTLS(ca=str(tmp_path / "ca.crt")).context()
 
 

@@ -1,9 +1,9 @@
-"""Answers from exports, without TensorFlow: a worker for one member, a gateway for the committee, and their client."""
+"""Serve exports without TensorFlow: a worker serves one member, a gateway serves the committee, Client asks either."""
 
 import importlib
 from typing import Any
 
-_LAZY = {"Client": "client", "Prediction": "client", "EdgeError": "errors"}  # a worker needs no client
+_LAZY = {"Client": "client", "Prediction": "client", "EdgeError": "errors"}  # a worker does not load the client
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Asks a gateway, or a worker, what pictures show."""
+"""Python client of a gateway or a worker."""
 
 import dataclasses
 import json
@@ -20,36 +20,36 @@ from dico_tf.files.manifest import COMMITTEE
 from dico_tf.wire import inference_pb2
 
 M = TypeVar("M", bound=Message)
-Picture = str | Path | bytes | np.ndarray
+ImageSource = str | Path | bytes | np.ndarray
 _SERVICE = "/inference.GRPCInferenceService"
 _OUTPUTS = ("probabilities", "class_id")
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Prediction:
-    """Of B images; what only a committee has is empty where a lone worker answered."""
+    """The answer for B images. Fields about a committee are empty if a single worker answered."""
 
     probabilities: np.ndarray  # float32 [B, C]
     class_id: np.ndarray  # int64 [B]
     class_names: tuple[str, ...]  # [C]
-    export: str  # the id of the export that answered
+    export: str  # id of the export that answered
     disagreement: np.ndarray | None = None  # float32 [B], nats
-    used: tuple[str, ...] = ()  # members in the average
+    used: tuple[str, ...] = ()  # members whose answers are in the average
     late: tuple[str, ...] = ()  # members that had not answered by the deadline
-    missing: dict[str, str] = dataclasses.field(default_factory=dict)  # other members, and why
+    missing: dict[str, str] = dataclasses.field(default_factory=dict)  # other members without an answer, and the reason
     versions: dict[str, str] = dataclasses.field(default_factory=dict)  # exports of the members used
-    cascade: tuple[str, ...] = ()  # the order in which members were asked; () = all at once
-    stage: np.ndarray | None = None  # int64 [B], place in it of the last member whose answer is in the image's
-    gate_passed: bool = True  # False where an image would have gone on to a member that was missing
+    cascade: tuple[str, ...] = ()  # order in which members were asked; () = all at once
+    stage: np.ndarray | None = None  # int64 [B], place in `cascade` of the last member that answered for the image
+    gate_passed: bool = True  # False if an image needed a further member that was missing
 
     @property
     def classes(self) -> list[str]:
-        """The likeliest class of each image."""
+        """The most probable class of each image."""
         return [self.class_names[c] for c in self.class_id]
 
 
 class Client:
-    """Holds one channel, which threads may share: `with Client("host:port") as client: client.predict(paths)`."""
+    """A thread-safe connection to a gateway or worker: `with Client("host:port") as client: client.predict(paths)`."""
 
     def __init__(
         self,
@@ -62,9 +62,9 @@ class Client:
         tls_key: str = "",
     ):
         self._address, self._model = address, model
-        self._channel = channels.waiting(address, tls.ClientTLS(ca=tls_ca, cert=tls_cert, key=tls_key))
-        self._metadata = (("authorization", f"Bearer {_visible(token)}"),) if token else ()
-        self._class_names: dict[str, tuple[str, ...]] = {}  # by export: another may take its place at any time
+        self._channel = channels.blocking_channel(address, tls.ClientTLS(ca=tls_ca, cert=tls_cert, key=tls_key))
+        self._metadata = (("authorization", f"Bearer {_checked_token(token)}"),) if token else ()
+        self._class_names: dict[str, tuple[str, ...]] = {}  # by export, because the server may change to a new export
 
     def __enter__(self) -> "Client":
         return self
@@ -75,132 +75,143 @@ class Client:
     def close(self) -> None:
         self._channel.close()
 
-    def predict(self, images: Picture | Sequence[Picture], deadline: float = 10.0) -> Prediction:
-        """Paths or bytes of JPEG or PNG pictures, or raw RGB arrays, 0..255, of the network's own size.
+    def predict(self, images: ImageSource | Sequence[ImageSource], deadline: float = 10.0) -> Prediction:
+        """Return the predictions for one or several images.
 
-        `deadline` is in seconds; a committee answers by then with the members it has. Raises EdgeError.
+        Args:
+            images: paths or bytes of JPEG or PNG files, or RGB arrays [H, W, 3] of 0 to 255 at the network's size.
+            deadline: seconds; a committee then answers with the members that have answered.
+
+        Raises:
+            EdgeError: the server refuses or fails. UserError: the images cannot be read.
         """
         end = time.monotonic() + deadline
-        asked = messages.request_to_message(messages.InferenceRequest(self._model, _input(images)))
-        answer = self._answer(asked, end)
+        request = messages.request_to_message(messages.InferenceRequest(self._model, _inputs(images)))
+        response = self._infer(request, end)
         try:
-            names = self._names(answer.version, end)
-        except EdgeError as fault:
-            if fault.code != "NOT_FOUND":
+            names = self._names(response.version, end)
+        except EdgeError as error:
+            if error.code != "NOT_FOUND":
                 raise
-            answer = self._answer(asked, end)  # another export has taken the place of that one in between
-            names = self._names(answer.version, end)
-        told = {name: str(value) for name, value in answer.parameters.items()}
+            response = self._infer(request, end)  # the server has changed to a new export since
+            names = self._names(response.version, end)
+        parameters = {name: str(value) for name, value in response.parameters.items()}
         return Prediction(
-            probabilities=answer.outputs["probabilities"],
-            class_id=answer.outputs["class_id"],
+            probabilities=response.outputs["probabilities"],
+            class_id=response.outputs["class_id"],
             class_names=names,
-            export=told.get("export", answer.version),
-            disagreement=answer.outputs.get("disagreement"),
-            used=_listed(told.get("used", "")),
-            late=_listed(told.get("late", "")),
-            missing={name: told.get(f"reason.{name}", "") for name in _listed(told.get("missing", ""))},
-            versions={name: told.get(f"version.{name}", "") for name in _listed(told.get("used", ""))},
-            cascade=_listed(told.get("cascade", "")),
-            stage=answer.outputs.get("stage"),
-            gate_passed=answer.parameters.get("gate_passed", True) is True,
+            export=parameters.get("export", response.version),
+            disagreement=response.outputs.get("disagreement"),
+            used=_split(parameters.get("used", "")),
+            late=_split(parameters.get("late", "")),
+            missing={name: parameters.get(f"reason.{name}", "") for name in _split(parameters.get("missing", ""))},
+            versions={name: parameters.get(f"version.{name}", "") for name in _split(parameters.get("used", ""))},
+            cascade=_split(parameters.get("cascade", "")),
+            stage=response.outputs.get("stage"),
+            gate_passed=response.parameters.get("gate_passed", True) is True,
         )
 
     def ready(self, deadline: float = 1.0) -> bool:
-        """Whether it would answer now."""
-        asked = inference_pb2.ModelReadyRequest(name=self._model)
+        """Return True if the server is reachable and ready to answer."""
+        request = inference_pb2.ModelReadyRequest(name=self._model)
         try:
-            return self._call("ModelReady", asked, inference_pb2.ModelReadyResponse, time.monotonic() + deadline).ready
+            return self._call(
+                "ModelReady", request, inference_pb2.ModelReadyResponse, time.monotonic() + deadline
+            ).ready
         except EdgeError:
             return False
 
-    def _answer(self, asked: inference_pb2.ModelInferRequest, end: float) -> messages.InferenceResponse:
-        found = self._call("ModelInfer", asked, inference_pb2.ModelInferResponse, end)
+    def _infer(self, request: inference_pb2.ModelInferRequest, end: float) -> messages.InferenceResponse:
+        message = self._call("ModelInfer", request, inference_pb2.ModelInferResponse, end)
         try:
-            answer = messages.response_from_message(found)
-        except EdgeError as fault:
-            raise self._strange(fault.sentence) from None
-        if lost := [name for name in _OUTPUTS if name not in answer.outputs]:
-            raise self._strange(f"without {lost[0]}")
-        return answer
+            response = messages.response_from_message(message)
+        except EdgeError as error:
+            raise self._unusable(error.sentence) from None
+        if absent := [name for name in _OUTPUTS if name not in response.outputs]:
+            raise self._unusable(f"it has no output {absent[0]}")
+        return response
 
     def _names(self, export: str, end: float) -> tuple[str, ...]:
+        """Return the class names of an export, from the server or from memory."""
         if export not in self._class_names:
             version = "" if export == MIXED else export
-            asked = inference_pb2.ModelMetadataRequest(name=self._model, version=version)
-            found = self._call("ModelMetadata", asked, inference_pb2.ModelMetadataResponse, end)
-            self._class_names = {export: tuple(json.loads(found.properties.get("class_names", "[]")))}
+            request = inference_pb2.ModelMetadataRequest(name=self._model, version=version)
+            metadata = self._call("ModelMetadata", request, inference_pb2.ModelMetadataResponse, end)
+            self._class_names = {export: tuple(json.loads(metadata.properties.get("class_names", "[]")))}
         return self._class_names[export]
 
     def _call(self, method: str, message: Message, kind: type[M], end: float) -> M:
-        """What is answered by `end`, of time.monotonic."""
+        """Call a method and parse its response. `end`: a time of time.monotonic. Raises EdgeError."""
         call, content = self._channel.unary_unary(f"{_SERVICE}/{method}"), message.SerializeToString()
         try:
             try:
-                found = call(content, timeout=_left(end), metadata=self._metadata)
+                response = call(content, timeout=_remaining(end), metadata=self._metadata)
             except grpc.RpcError as error:
                 if error.code() is not grpc.StatusCode.CANCELLED:
                     raise
-                found = call(content, timeout=_left(end), metadata=self._metadata)  # it was stopping: ask the next one
-            return kind.FromString(found)
+                # That server was shutting down: the channel connects to the next one.
+                response = call(content, timeout=_remaining(end), metadata=self._metadata)
+            return kind.FromString(response)
         except grpc.RpcError as error:
-            raise self._fault(error) from None
+            raise self._error(error) from None
         except DecodeError:
-            raise self._strange(f"what is no {kind.DESCRIPTOR.name}") from None
+            raise self._unusable(f"it cannot be parsed as {kind.DESCRIPTOR.name}") from None
 
-    def _strange(self, what: str) -> EdgeError:
-        return EdgeError("INTERNAL", f"{self._address} answered {what}: is it a worker or a gateway?")
+    def _unusable(self, reason: str) -> EdgeError:
+        return EdgeError(
+            "INTERNAL", f"the response of {self._address} is unusable, {reason}: is it a worker or a gateway?"
+        )
 
-    def _fault(self, error: grpc.RpcError) -> EdgeError:
-        code, said = error.code(), error.details() or ""
-        if code is grpc.StatusCode.UNAVAILABLE and "members answered" not in said:
-            said = (
-                f"{self._address} cannot be reached: does serve.py run there, with TLS if and only if it is used here?"
+    def _error(self, error: grpc.RpcError) -> EdgeError:
+        code, sentence = error.code(), error.details() or ""
+        if code is grpc.StatusCode.UNAVAILABLE and "members answered" not in sentence:
+            sentence = (
+                f"{self._address} cannot be reached: does serve.py run there, and do both sides use TLS, or neither?"
             )
-        elif code is grpc.StatusCode.DEADLINE_EXCEEDED and "members answered" not in said:
-            said = f"{self._address} did not answer within the deadline"
-        return EdgeError(code.name, said)
+        elif code is grpc.StatusCode.DEADLINE_EXCEEDED and "members answered" not in sentence:
+            sentence = f"{self._address} did not answer within the deadline"
+        return EdgeError(code.name, sentence)
 
 
-def _input(images: Picture | Sequence[Picture]) -> dict[str, np.ndarray]:
+def _inputs(images: ImageSource | Sequence[ImageSource]) -> dict[str, np.ndarray]:
     if isinstance(images, np.ndarray):
         return {"image": _pixels(images[None] if images.ndim == 3 else images)}
-    several = [images] if isinstance(images, str | Path | bytes) else list(images)
-    if not several:
-        raise UserError("no image given: give paths, bytes or arrays")
-    if all(isinstance(image, np.ndarray) for image in several):
-        return {"image": _pixels(np.stack(several))}
-    if any(isinstance(image, np.ndarray) for image in several):
-        raise UserError("arrays and pictures are mixed: ask for each kind by itself")
-    return {"image_bytes": tensors.strings([_content(image) for image in several])}
+    sources = [images] if isinstance(images, str | Path | bytes) else list(images)
+    if not sources:
+        raise UserError("expected at least one image: give paths, bytes or arrays")
+    if all(isinstance(image, np.ndarray) for image in sources):
+        return {"image": _pixels(np.stack(sources))}
+    if any(isinstance(image, np.ndarray) for image in sources):
+        raise UserError("arrays and encoded images cannot be mixed: call predict once for each kind")
+    return {"image_bytes": tensors.strings([_content(image) for image in sources])}
 
 
 def _pixels(image: np.ndarray) -> np.ndarray:
     if image.ndim != 4 or image.shape[-1] != 3:
-        raise UserError(f"an array of shape {list(image.shape)} is no image: give [H, W, 3] or [B, H, W, 3]")
+        raise UserError(f"expected an image [H, W, 3] or a batch [B, H, W, 3], got shape {list(image.shape)}")
     return image if image.dtype == np.uint8 else image.astype(np.float32)
 
 
-def _content(picture: str | Path | bytes) -> bytes:
-    if isinstance(picture, bytes):
-        return picture
+def _content(source: str | Path | bytes) -> bytes:
+    if isinstance(source, bytes):
+        return source
     try:
-        return Path(picture).read_bytes()
+        return Path(source).read_bytes()
     except OSError as error:
-        raise UserError(f"{picture} cannot be read: {error.strerror}") from None
+        raise UserError(f"{source} cannot be read: {error.strerror}") from None
 
 
-def _left(end: float) -> float:
+def _remaining(end: float) -> float:
     return max(end - time.monotonic(), 0.0)
 
 
-def _visible(token: str) -> str:
-    """As a header can carry it; what was read from a file ends with a line break."""
+def _checked_token(token: str) -> str:
+    """Return the token without the line break of a file. Raises UserError if a header cannot carry it."""
     token = token.strip()
     if not token.isascii() or not token.isprintable():
-        raise UserError("the token has characters that are not visible ASCII: give the token alone")
+        raise UserError("the token must consist of visible ASCII characters: give the token alone")
     return token
 
 
-def _listed(text: str) -> tuple[str, ...]:
+def _split(text: str) -> tuple[str, ...]:
     return tuple(text.split(",")) if text else ()

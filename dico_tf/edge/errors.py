@@ -1,4 +1,4 @@
-"""What is answered to whoever asked for what cannot be: a code of gRPC and a sentence."""
+"""Errors that a client receives: a gRPC status code and a sentence."""
 
 from typing import Any
 
@@ -7,19 +7,19 @@ HTTP = {
     "UNAUTHENTICATED": 401,
     "PERMISSION_DENIED": 403,
     "NOT_FOUND": 404,
-    "UNSUPPORTED_MEDIA_TYPE": 415,  # which only HTTP has
+    "UNSUPPORTED_MEDIA_TYPE": 415,  # only over HTTP; gRPC has no such code
     "FAILED_PRECONDITION": 409,
     "RESOURCE_EXHAUSTED": 429,
     "INTERNAL": 500,
     "UNIMPLEMENTED": 501,
     "UNAVAILABLE": 503,
     "DEADLINE_EXCEEDED": 504,
-}  # the statuses that Google's APIs give these codes; what is not listed is 500
-_SHOWN = 60  # characters of a value that are said back
+}  # the HTTP status of each gRPC code, as in Google's APIs; any other code is 500
+_QUOTED = 60  # most characters of a client's value that an error repeats
 
 
 class EdgeError(Exception):
-    """`code` is the name of a grpc.StatusCode; the sentence names no path and nothing else of this host."""
+    """An error for the client. `code` is the name of a grpc.StatusCode; the sentence reveals no path of this host."""
 
     def __init__(self, code: str, sentence: str):
         super().__init__(sentence)
@@ -28,16 +28,22 @@ class EdgeError(Exception):
 
     @property
     def status(self) -> int:
-        """Of HTTP."""
+        """The HTTP status."""
         return HTTP.get(self.code, 500)
 
 
 def invalid(sentence: str) -> EdgeError:
+    """Return the error for a request that the client must change."""
     return EdgeError("INVALID_ARGUMENT", sentence)
 
 
-def shown(value: Any) -> str:
-    """A stranger's value as it may stand in a sentence."""
-    cut = value[:_SHOWN] if isinstance(value, str | bytes | list | tuple) else value
+def not_found(what: str, name: str, known: str) -> EdgeError:
+    """Return the error for a name that this server does not have; `known` is what it has."""
+    return EdgeError("NOT_FOUND", f"unknown {what} {name[:_QUOTED]!r}: this server has {known}")
+
+
+def quote(value: Any) -> str:
+    """Return a client's value as text that is short enough for an error sentence."""
+    cut = value[:_QUOTED] if isinstance(value, str | bytes | list | tuple) else value
     text = repr(cut)
-    return text if len(text) <= _SHOWN + 2 else text[:_SHOWN] + "..."
+    return text if len(text) <= _QUOTED + 2 else text[:_QUOTED] + "..."

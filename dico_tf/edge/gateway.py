@@ -1,4 +1,4 @@
-"""The committee, answering as one model: `python serve.py gateway`."""
+"""`serve.py gateway`: serves the committee as one model; its members are workers or TensorFlow Serving servers."""
 
 import asyncio
 import dataclasses
@@ -14,7 +14,7 @@ import numpy as np
 
 from dico_tf.data import image_decoding
 from dico_tf.edge import inputs, options, tensors
-from dico_tf.edge.errors import EdgeError, invalid, shown
+from dico_tf.edge.errors import EdgeError, invalid, not_found, quote
 from dico_tf.edge.members import addresses
 from dico_tf.edge.members.ask_all import BelowQuorum, MemberAnswers
 from dico_tf.edge.members.combine import CombinedAnswer
@@ -25,235 +25,246 @@ from dico_tf.edge.messages import InferenceRequest, InferenceResponse, Value
 from dico_tf.edge.server import access, tls
 from dico_tf.edge.server.limits import ConcurrencyLimit, Limits
 from dico_tf.edge.server.listener import Listener
-from dico_tf.edge.service import MIXED, ModelMetadata, unknown
+from dico_tf.edge.service import MIXED, ModelMetadata
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import softmax
 from dico_tf.files import manifest
 
 LOG = logging.getLogger(__name__)
-FOLLOWED_EVERY = 0.5  # seconds: the workers of `serve.py local` look every second
-OUTPUTS = ("logits", "probabilities", "class_id", "disagreement")  # where none are asked for
-BRANCHES, CLASS_NAME = "branch_probabilities", "class_name"  # only where asked for; of the members used
-STAGE = "stage"  # by default only where members are asked in turn
+MANIFEST_CHECK_SECONDS = 0.5  # twice as often as the workers of `serve.py local` check
+OUTPUTS = ("logits", "probabilities", "class_id", "disagreement")  # of requests that name none
+BRANCHES, CLASS_NAME = "branch_probabilities", "class_name"  # only on request
+STAGE = "stage"  # by default only of a cascade
 
 
 class Gateway:
-    """The service of the committee."""
+    """The ModelService of a committee."""
 
     name = manifest.COMMITTEE
 
-    def __init__(self, committee: RemoteCommittee, limits: Limits, tally: MemberMetrics):
-        self.committee, self._limits, self._tally = committee, limits, tally
-        self._gate = ConcurrencyLimit(limits.concurrency)
-        # the same in every export that is taken
-        self._views = {name: _View.of(committee.manifest.member(name)) for name in committee.manifest.branches}
-        self._different = tuple(dict.fromkeys(self._views.values()))
+    def __init__(self, committee: RemoteCommittee, limits: Limits, member_metrics: MemberMetrics):
+        self.committee, self._limits, self._member_metrics = committee, limits, member_metrics
+        self._concurrency = ConcurrencyLimit(limits.concurrency)
+        # Input sizes never change: an export with other sizes is refused.
+        branches = committee.manifest.branches
+        self._sizes = {name: _MemberSize.of(committee.manifest.member(name)) for name in branches}
+        self._distinct_sizes = tuple(dict.fromkeys(self._sizes.values()))
 
     @property
     def export(self) -> str:
+        """The id of the current export."""
         return self.committee.manifest.id
 
+    @property
+    def cascade(self) -> tuple[str, ...]:
+        """The order in which members are asked; () = all at once."""
+        return self.committee.cascade.members if self.committee.cascade else ()
+
     def _manifest(self, model: str, version: str) -> manifest.Manifest:
-        """While members change over, also the one before."""
+        """Return the manifest of a version: the current export, or the one before it."""
         if model != self.name:
-            raise unknown("the model", model, self.name)
+            raise not_found("model", model, self.name)
         if version and version not in self.committee.exports:
-            raise unknown("the version", version, f"{self.export}, the id of the export")
-        return self.committee.source([version or self.export])
+            raise not_found("version", version, f"{self.export}, the id of the export")
+        return self.committee.manifest_of([version or self.export])
 
     def metadata(self, model: str, version: str) -> ModelMetadata:
-        found = self._manifest(model, version)
-        names = _about(found)["class_names"]
+        export = self._manifest(model, version)
+        names = _class_names(export)
         classes = len(names)
         shapes = {"logits": (classes,), "probabilities": (classes,), BRANCHES: (-1, classes), "disagreement": ()}
         outputs = [(name, "FP32", (-1, *shape)) for name, shape in shapes.items()]
-        properties = {
-            "export": found.id, "average": found.average, "input_size": self._sizes(),
-            "class_names": json.dumps(names), "members": ",".join(self.committee.members),
-            "quorum": str(self.committee.rules.quorum), "cascade": ",".join(self.order),
-        }  # fmt: skip
         outputs += [("class_id", "INT64", (-1,)), (CLASS_NAME, "BYTES", (-1,))]
-        outputs += [(STAGE, "INT64", (-1,))] if self.order else []
-        taken = inputs.accepted(*self._different)
-        return ModelMetadata(self.name, found.id, taken, tuple(outputs), properties, "dico_tf_gateway")
+        outputs += [(STAGE, "INT64", (-1,))] if self.cascade else []
+        properties = {
+            "export": export.id, "average": export.average, "input_size": self._input_sizes(),
+            "class_names": json.dumps(names), "members": ",".join(self.committee.members),
+            "quorum": str(self.committee.policy.quorum), "cascade": ",".join(self.cascade),
+        }  # fmt: skip
+        tensors_in = inputs.input_tensors(*self._distinct_sizes)
+        return ModelMetadata(self.name, export.id, tensors_in, tuple(outputs), properties, "dico_tf_gateway")
 
-    async def infer(self, asked: InferenceRequest, deadline: float) -> InferenceResponse:
-        self._manifest(asked.model, asked.version)
-        outputs = _outputs(asked.outputs, in_turn=bool(self.order))
-        with self._gate.entered():
-            deadline = self.committee.deadline(deadline)  # decoding counts
-            images = await _in_time(self._images(asked.inputs, deadline), deadline)
+    async def infer(self, request: InferenceRequest, deadline: float) -> InferenceResponse:
+        self._manifest(request.model, request.version)
+        names = _output_names(request.outputs, cascade=bool(self.cascade))
+        with self._concurrency.entered():
+            deadline = self.committee.deadline(deadline)  # set first: the time for decoding counts
+            images = await _decoded_by(deadline, self._images(request.inputs, deadline))
             try:
-                poll, told = await self.committee.ask(images, deadline)
+                answers, combined = await self.committee.ask(images, deadline)
             except BelowQuorum as error:
-                self._tally.count(error.poll)
+                self._member_metrics.count(error.answers)
                 raise
-            self._tally.count(poll)
-            self._tally.exits(told)
-        source = self.committee.source(told.versions.values())
-        export = self._export(told, source)
-        if asked.version not in ("", export):
-            raise unknown("the version", asked.version, f"{export}, which most members have")
-        names = _about(source)["class_names"]
-        found = {name: _output(name, poll, told, names) for name in outputs}
-        return InferenceResponse(self.name, found, export, asked.id, parameters(told, export))
+            self._member_metrics.count(answers)
+            self._member_metrics.count_stages(combined)
+        source = self.committee.manifest_of(combined.versions.values())
+        export = self._export_id(combined, source)
+        if request.version not in ("", export):
+            raise not_found("version", request.version, f"{export}, the export of most members")
+        outputs = {name: _output(name, answers, combined, _class_names(source)) for name in names}
+        return InferenceResponse(self.name, outputs, export, request.id, parameters(combined, export))
 
-    @property
-    def order(self) -> tuple[str, ...]:
-        """In which members are asked, one after the other; () = all at once."""
-        return self.committee.plan.members if self.committee.plan else ()
-
-    def _sizes(self) -> str:
-        """One, or one for each member."""
-        sizes = [view.size for view in self._views.values()]
+    def _input_sizes(self) -> str:
+        """Return the input size; one for each member if they differ."""
+        sizes = [size.size for size in self._sizes.values()]
         return ",".join(map(str, sizes if len(set(sizes)) > 1 else sizes[:1]))
 
-    async def _images(self, sent: Mapping[str, np.ndarray], deadline: float) -> Images:
-        """uint8 or float32 [B, H, W, 3]; pictures are decoded once, here, and cut out for each member."""
-        made = inputs.pixels(sent, self._different, self._limits, deadline)
-        if inputs.IMAGE in sent:
-            return made()[0]
-        size = len(sent[inputs.IMAGE_BYTES]) * sum(view.size * view.size * 3 for view in self._different)
-        if size > self._limits.request_bytes:
-            raise invalid(f"the images are {size} bytes when they are decoded: send fewer in one request")
-        found = await asyncio.get_running_loop().run_in_executor(image_decoding.pool(), made)
-        by_view = dict(zip(self._different, found, strict=True))
-        return found[0] if len(found) == 1 else {name: by_view[view] for name, view in self._views.items()}
+    async def _images(self, request_inputs: Mapping[str, np.ndarray], deadline: float) -> Images:
+        """Return the images as members take them; encoded images are decoded once, then resized for each size."""
+        decode = inputs.images(request_inputs, self._distinct_sizes, self._limits, deadline)
+        if inputs.IMAGE in request_inputs:
+            return decode()[0]
+        pixels = sum(size.size * size.size for size in self._distinct_sizes)
+        decoded_bytes = len(request_inputs[inputs.IMAGE_BYTES]) * pixels * 3
+        if decoded_bytes > self._limits.request_bytes:
+            raise invalid(
+                f"the decoded images have {decoded_bytes} bytes, more than {self._limits.request_bytes}: "
+                "send fewer images per request"
+            )
+        batches = await asyncio.get_running_loop().run_in_executor(image_decoding.pool(), decode)
+        by_size = dict(zip(self._distinct_sizes, batches, strict=True))
+        return batches[0] if len(batches) == 1 else {name: by_size[size] for name, size in self._sizes.items()}
 
-    def _export(self, told: CombinedAnswer, source: manifest.Manifest) -> str:
-        """Of all members used, or that there were several; a TensorFlow Serving server knows of none."""
-        mixed = self.committee.rules.mixed_exports and set(told.versions.values()) != {source.id}
+    def _export_id(self, combined: CombinedAnswer, source: manifest.Manifest) -> str:
+        """Return the export of all members that answered, or "mixed". TensorFlow Serving reports no export."""
+        mixed = self.committee.policy.mixed_exports and set(combined.versions.values()) != {source.id}
         return MIXED if mixed else source.id
 
 
 @dataclasses.dataclass(frozen=True)
-class _View:
+class _MemberSize:
     size: int
     short: int
 
     @classmethod
-    def of(cls, about: Mapping[str, Any]) -> "_View":
-        return cls(about["input_size"], about.get("short_side", about["input_size"]))
+    def of(cls, member: Mapping[str, Any]) -> "_MemberSize":
+        return cls(member["input_size"], member.get("short_side", member["input_size"]))
 
 
-def _about(found: manifest.Manifest) -> dict[str, Any]:
-    """Any branch: they know the same classes."""
-    return found.member(found.branches[0])
+def _class_names(export: manifest.Manifest) -> list[str]:
+    return export.member(export.branches[0])["class_names"]  # all members have the same classes
 
 
-def _output(name: str, poll: MemberAnswers, told: CombinedAnswer, class_names: Sequence[str]) -> np.ndarray:
+def _output(name: str, answers: MemberAnswers, combined: CombinedAnswer, class_names: Sequence[str]) -> np.ndarray:
     if name == BRANCHES:
-        if told.order:  # since a moment ago, by a new export
-            raise _not_in_turn()
-        return softmax(np.stack([vote.logits for vote in poll.votes.values()], 1)).astype(np.float32)
+        if combined.order:  # a new export with a cascade has arrived since the request was checked
+            raise _no_branches_error()
+        return softmax(np.stack([vote.logits for vote in answers.votes.values()], 1)).astype(np.float32)
     if name == CLASS_NAME:
-        return tensors.strings([class_names[number] for number in told.class_id])
-    return getattr(told, name)
+        return tensors.strings([class_names[number] for number in combined.class_id])
+    return getattr(combined, name)
 
 
-def parameters(told: CombinedAnswer, export: str) -> dict[str, Value]:
-    """Flat, as the protocol wants them: lists with commas, and one parameter for each member's version and reason."""
+def parameters(combined: CombinedAnswer, export: str) -> dict[str, Value]:
+    """Return the parameters of a response. They must be flat, so lists are joined by commas."""
     return {
         "export": export,
-        "used": ",".join(told.versions),
-        "late": ",".join(told.late),
-        "missing": ",".join(told.missing),
-        **({"cascade": ",".join(told.order), "gate_passed": told.gate_passed} if told.order else {}),
-        **{f"version.{name}": version for name, version in told.versions.items()},
-        **{f"reason.{name}": reason for name, reason in told.missing.items()},
+        "used": ",".join(combined.versions),
+        "late": ",".join(combined.late),
+        "missing": ",".join(combined.missing),
+        **({"cascade": ",".join(combined.order), "gate_passed": combined.gate_passed} if combined.order else {}),
+        **{f"version.{name}": version for name, version in combined.versions.items()},
+        **{f"reason.{name}": reason for name, reason in combined.missing.items()},
     }
 
 
-def _outputs(asked: tuple[str, ...], in_turn: bool) -> tuple[str, ...]:
+def _output_names(requested: tuple[str, ...], cascade: bool) -> tuple[str, ...]:
     known = (*OUTPUTS, BRANCHES, CLASS_NAME, STAGE)
-    for name in asked:
+    for name in requested:
         if name not in known:
-            raise invalid(f"there is no output {shown(name)}; known: {', '.join(known)}")
-    if in_turn and BRANCHES in asked:
-        raise _not_in_turn()
-    return tuple(dict.fromkeys(asked)) or ((*OUTPUTS, STAGE) if in_turn else OUTPUTS)
+            raise invalid(f"unknown output {quote(name)}; known: {', '.join(known)}")
+    if cascade and BRANCHES in requested:
+        raise _no_branches_error()
+    return tuple(dict.fromkeys(requested)) or ((*OUTPUTS, STAGE) if cascade else OUTPUTS)
 
 
-def _not_in_turn() -> EdgeError:
-    return invalid(f"{BRANCHES} are not known where members are asked in turn: a gateway with --nocascade asks all")
+def _no_branches_error() -> EdgeError:
+    return invalid(f"a cascade does not ask all members, so it has no {BRANCHES}: start the gateway with --nocascade")
 
 
-async def _in_time(decoding: Awaitable[np.ndarray], deadline: float) -> np.ndarray:
+async def _decoded_by(deadline: float, decoding: Awaitable[Images]) -> Images:
     try:
         async with asyncio.timeout_at(deadline):
             return await decoding
     except TimeoutError:
-        raise EdgeError("DEADLINE_EXCEEDED", "the images were not decoded by the deadline: send fewer") from None
+        raise EdgeError(
+            "DEADLINE_EXCEEDED", "the deadline passed before the images were decoded: send fewer images per request"
+        ) from None
 
 
-def run(asked: options.GatewayOptions, door: options.ServerOptions, say: Callable[[str], None]) -> None:
-    """Until SIGTERM or SIGINT; `say` is told one line of JSON when it listens."""
+def run(settings: options.GatewayOptions, server: options.ServerOptions, print_line: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT; print one line of JSON when listening."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
-    found = manifest.load(os.path.abspath(asked.manifest))
-    places = addresses.read(asked.members, found.branches)
-    security = tls.ClientTLS(ca=asked.member_tls_ca, cert=asked.member_tls_cert, key=asked.member_tls_key)
-    token = access.token(asked.member_token_file, "member_token_file") if asked.member_token_file else ""
-    _check_token(token, security, places, door.insecure)
-    hedges, mixed = asked.hedge, asked.allow_mixed_exports
-    rules = CommitteePolicy(quorum=asked.majority(len(places)), seconds=asked.deadline_ms / 1000, hedges=hedges,
-                  mixed_exports=mixed, cascade=asked.cascade)  # fmt: skip
-    entry = Listener(door)
-    asyncio.run(_serve(lambda: connect(found, places, rules, security, token), entry, say))
+    export = manifest.load(os.path.abspath(settings.manifest))
+    places = addresses.parse(settings.members, export.branches)
+    security = tls.ClientTLS(ca=settings.member_tls_ca, cert=settings.member_tls_cert, key=settings.member_tls_key)
+    token = access.token(settings.member_token_file, "member_token_file") if settings.member_token_file else ""
+    _check_token(token, security, places, server.insecure)
+    policy = CommitteePolicy(
+        quorum=settings.majority(len(places)), seconds=settings.deadline_ms / 1000, hedge_share=settings.hedge,
+        mixed_exports=settings.allow_mixed_exports, cascade=settings.cascade,
+    )  # fmt: skip
+    listener = Listener(server)
+    asyncio.run(_serve(lambda: connect(export, places, policy, security, token), listener, print_line))
 
 
 def _check_token(
     token: str, security: tls.ClientTLS, places: Mapping[str, Sequence[addresses.Address]], insecure: bool
 ) -> None:
-    open_to_all = [str(place) for found in places.values() for place in found if not access.loopback(place.host)]
-    if token and open_to_all and not security and not insecure:
+    """Raise UserError if the token would be sent over a network without TLS."""
+    remote = [str(address) for replicas in places.values() for address in replicas if not access.loopback(address.host)]
+    if token and remote and not security and not insecure:
         raise UserError(
-            f"--member_token_file would be sent to {open_to_all[0]} for all to read: give --member_tls_ca, "
-            "or --insecure where the network itself is trusted"
+            f"--member_token_file would be sent unencrypted to {remote[0]}: give --member_tls_ca, "
+            "or --insecure if the network itself is trusted"
         )
 
 
-async def _serve(convened: Callable[[], RemoteCommittee], door: Listener, say: Callable[[str], None]) -> None:
-    await serve(convened(), door, lambda told: say(json.dumps(told)))
+async def _serve(
+    make_committee: Callable[[], RemoteCommittee], listener: Listener, print_line: Callable[[str], None]
+) -> None:
+    await serve(make_committee(), listener, lambda status: print_line(json.dumps(status)))
 
 
-async def follow(committee: RemoteCommittee, path: Path) -> None:
-    """Takes each new export that is written in the old one's place, until it is cancelled."""
-    seen = None  # the committee's own manifest may be an old one already: its members took their time to start
+async def follow_manifest(committee: RemoteCommittee, path: Path) -> None:
+    """Switch to each new export that is written to the same place. Runs until it is cancelled."""
+    last = None  # check at once: the manifest may have changed while members started
     while True:
-        stamp = await asyncio.to_thread(manifest.stamp, path)  # a disk of another machine may take any time
-        if stamp != seen:
-            seen = stamp
-            await _take(committee, path)
-        await asyncio.sleep(FOLLOWED_EVERY)
+        stamp = await asyncio.to_thread(manifest.stamp, path)  # a network disk may be slow
+        if stamp != last:
+            last = stamp
+            await _switch_export(committee, path)
+        await asyncio.sleep(MANIFEST_CHECK_SECONDS)
 
 
-async def _take(committee: RemoteCommittee, path: Path) -> None:
+async def _switch_export(committee: RemoteCommittee, path: Path) -> None:
     try:
-        found = await asyncio.to_thread(manifest.load, path)
-        if found.content != committee.manifest.content:
-            committee.take(found)
-            LOG.warning("the committee is of export %s now", found.id)
+        export = await asyncio.to_thread(manifest.load, path)
+        if export.content != committee.manifest.content:
+            committee.switch_export(export)
+            LOG.warning("switched to export %s", export.id)
     except UserError as error:
-        LOG.error("the new export is refused, the old one goes on: %s", error)
-    except Exception:  # whatever it is, the next one is looked at again
-        LOG.exception("the new export is refused, the old one goes on")
+        LOG.error("the new export is refused and the old one stays in use: %s", error)
+    except Exception:  # whatever it is, the next manifest is tried again
+        LOG.exception("the new export is refused and the old one stays in use")
 
 
-async def serve(committee: RemoteCommittee, door: Listener, listening: Callable[[dict], None]) -> None:
-    """Until it is told to stop; `listening` is told where, and who is there."""
-    following = asyncio.create_task(follow(committee, committee.manifest.folder / manifest.NAME))
-    gateway = Gateway(committee, door.limits, MemberMetrics(door.metrics, committee))
+async def serve(committee: RemoteCommittee, listener: Listener, on_listening: Callable[[dict], None]) -> None:
+    """Serve a committee until SIGTERM or SIGINT; call `on_listening` once with addresses, members and readiness."""
+    following = asyncio.create_task(follow_manifest(committee, committee.manifest.folder / manifest.NAME))
+    gateway = Gateway(committee, listener.limits, MemberMetrics(listener.metrics, committee))
     await committee.probe()
-    found = await door.open(gateway)
-    door.readiness.set(committee.ready)
-    watching = asyncio.create_task(committee.watch(door.readiness.set))
-    listening({"ready": committee.ready, "committee": list(committee.members), "present": committee.present,
-               "quorum": committee.rules.quorum, "cascade": list(gateway.order), "export": gateway.export,
-               **found})  # fmt: skip
+    places = await listener.start(gateway)
+    listener.readiness.set(committee.ready)
+    watching = asyncio.create_task(committee.watch(listener.readiness.set))
+    on_listening({
+        "ready": committee.ready, "committee": list(committee.members), "present": committee.present,
+        "quorum": committee.policy.quorum, "cascade": list(gateway.cascade), "export": gateway.export, **places,
+    })  # fmt: skip
     try:
-        await door.until_told_to_stop()
+        await listener.wait_for_stop()
     finally:
         following.cancel()
         watching.cancel()
-        await door.close()
+        await listener.stop()
         await committee.close()

@@ -1,4 +1,4 @@
-"""What was sent as images, as float32 [B, H, W, 3] of 0 to 255."""
+"""Image inputs of a request, checked and decoded to [B, H, W, 3] with values 0 to 255."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -6,81 +6,91 @@ from typing import Protocol
 
 import numpy as np
 
-from dico_tf.edge.errors import EdgeError, invalid, shown
+from dico_tf.edge.errors import EdgeError, invalid, quote
 from dico_tf.edge.server.limits import Limits, decode_views
 from dico_tf.edge.tensors import datatype
 
 IMAGE, IMAGE_BYTES = "image", "image_bytes"
 
 
-class View(Protocol):
-    size: int  # of the square images that a network takes
-    short: int  # pixels of the short side of which the centre is cut out
+class InputSize(Protocol):
+    """The images that a network takes."""
+
+    size: int  # height and width
+    short: int  # an encoded image is resized to this short side before its centre is cropped to `size`
 
 
-def accepted(*views: View) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
-    """One of these inputs is to be given; `image`, which may be UINT8 too, where all networks take the same size."""
-    sizes = {view.size for view in views}
-    tensors = [(IMAGE, "FP32", (-1, size, size, 3)) for size in sizes if len(sizes) == 1]
+def input_tensors(*sizes: InputSize) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
+    """Return (name, datatype, shape) of the inputs that a request may choose from.
+
+    `image` (FP32, or UINT8) is one of them only if all networks take the same size.
+    """
+    sides = {size.size for size in sizes}
+    tensors = [(IMAGE, "FP32", (-1, side, side, 3)) for side in sides if len(sides) == 1]
     return (*tensors, (IMAGE_BYTES, "BYTES", (-1,)))
 
 
-def images(inputs: Mapping[str, np.ndarray], view: View, limits: Limits, deadline: float) -> Callable[[], np.ndarray]:
-    """As a network takes them: float32."""
-    made = pixels(inputs, [view], limits, deadline)
-    return lambda: made()[0].astype(np.float32, copy=False)
+def float_images(
+    inputs: Mapping[str, np.ndarray], size: InputSize, limits: Limits, deadline: float
+) -> Callable[[], np.ndarray]:
+    """Check a request's inputs now; return a function that decodes them to float32 for one network."""
+    decode = images(inputs, [size], limits, deadline)
+    return lambda: decode()[0].astype(np.float32, copy=False)
 
 
-def pixels(
-    inputs: Mapping[str, np.ndarray], views: Sequence[View], limits: Limits, deadline: float
+def images(
+    inputs: Mapping[str, np.ndarray], sizes: Sequence[InputSize], limits: Limits, deadline: float
 ) -> Callable[[], list[np.ndarray]]:
-    """For each view as they were sent, float32 or uint8; pictures are uint8.
+    """Check a request's inputs now; return a function that gives the images for each size.
 
-    Refuses what can be refused at once; calling what is returned may take as long as decoding does, to the deadline.
+    Encoded images are decoded by that function, to uint8; it raises EdgeError at the deadline, a time of
+    time.monotonic. Images that were sent as pixels keep their dtype, float32 or uint8.
     """
     if len(inputs) != 1 or not inputs.keys() <= {IMAGE, IMAGE_BYTES}:
-        given = ", ".join(inputs) or "none"
-        raise invalid(f"the inputs are {shown(given)}: give {IMAGE} (FP32 or UINT8) or {IMAGE_BYTES} (JPEG or PNG)")
-    (name, found), = inputs.items()  # fmt: skip
-    if len(found) > limits.batch:
-        raise invalid(f"{name} holds {len(found)} images: at most {limits.batch} a request")
+        names = ", ".join(inputs) or "none"
+        raise invalid(f"expected one input, {IMAGE} (FP32 or UINT8) or {IMAGE_BYTES} (JPEG or PNG), got {quote(names)}")
+    ((name, array),) = inputs.items()
+    if len(array) > limits.batch:
+        raise invalid(f"{name} contains {len(array)} images: send at most {limits.batch} per request")
     if name == IMAGE_BYTES:
-        if datatype(found) != "BYTES" or found.ndim != 1:
-            raise invalid(f"{name} is {datatype(found)} of shape {_shape(found)}: give BYTES of shape [B]")
-        return lambda: _decoded(found, views, limits, deadline)
-    _check(found, views)
-    return lambda: [found] * len(views)
+        if datatype(array) != "BYTES" or array.ndim != 1:
+            raise invalid(f"{name} must be BYTES of shape [B], got {datatype(array)} of shape {_shape(array)}")
+        return lambda: _decode(array, sizes, limits, deadline)
+    _check_pixels(array, sizes)
+    return lambda: [array] * len(sizes)
 
 
-def _check(image: np.ndarray, views: Sequence[View]) -> None:
-    sizes = sorted({view.size for view in views})
-    if len(sizes) > 1:
-        several = f"{', '.join(map(str, sizes[:-1]))} and {sizes[-1]}"
-        raise invalid(f"the members take images of {several} pixels, each its own: give {IMAGE_BYTES} (JPEG or PNG)")
-    (size,) = sizes
+def _check_pixels(image: np.ndarray, sizes: Sequence[InputSize]) -> None:
+    sides = sorted({size.size for size in sizes})
+    if len(sides) > 1:
+        listed = f"{', '.join(map(str, sides[:-1]))} and {sides[-1]}"
+        raise invalid(f"the members take images of different sizes, {listed} pixels: send {IMAGE_BYTES} (JPEG or PNG)")
+    (side,) = sides
     if datatype(image) not in ("FP32", "UINT8"):
-        raise invalid(f"{IMAGE} is {datatype(image)}: give FP32 or UINT8, of 0 to 255")
-    if image.shape[1:] != (size, size, 3):
-        given, wanted = _shape(image), f"[B, {size}, {size}, 3]"
-        raise invalid(f"{IMAGE} has shape {given}: give {wanted}, or {IMAGE_BYTES} of any size")
+        raise invalid(f"{IMAGE} must be FP32 or UINT8 with values 0 to 255, got {datatype(image)}")
+    if image.shape[1:] != (side, side, 3):
+        raise invalid(
+            f"{IMAGE} must have shape [B, {side}, {side}, 3], got {_shape(image)}: "
+            f"send that shape, or {IMAGE_BYTES} of any size"
+        )
     if image.dtype.kind != "f":
         return
     if not np.isfinite(image).all():
-        raise invalid(f"{IMAGE} holds values that are not finite")
-    if image.min() < 0 or image.max() > 255:  # whoever normalises twice gets nonsense
-        raise invalid(f"{IMAGE} holds values beyond 0 to 255: give raw pixels, the network normalises them itself")
+        raise invalid(f"{IMAGE} contains NaN or infinity")
+    if image.min() < 0 or image.max() > 255:  # most likely the client has normalised the image already
+        raise invalid(f"{IMAGE} contains values outside 0 to 255: send raw pixels, the network normalises them itself")
 
 
 def _shape(array: np.ndarray) -> str:
     return "x".join(map(str, array.shape))
 
 
-def _decoded(found: np.ndarray, views: Sequence[View], limits: Limits, deadline: float) -> list[np.ndarray]:
-    """[B, size, size, 3] of each view."""
-    wanted = [(view.size, view.short) for view in views]
-    made: list[list[np.ndarray]] = []
-    for content in found:
-        if time.monotonic() > deadline:  # nobody waits any more, and others wait for this thread
-            raise EdgeError("DEADLINE_EXCEEDED", f"the deadline passed after {len(made)} of {len(found)} images")
-        made.append(decode_views(content, wanted, limits))
-    return [np.stack(squares) for squares in zip(*made, strict=True)]
+def _decode(encoded: np.ndarray, sizes: Sequence[InputSize], limits: Limits, deadline: float) -> list[np.ndarray]:
+    """Decode BYTES [B] to uint8 [B, size, size, 3] for each size."""
+    views = [(size.size, size.short) for size in sizes]
+    decoded: list[list[np.ndarray]] = []
+    for content in encoded:
+        if time.monotonic() > deadline:  # the client has stopped waiting, and other requests need this thread
+            raise EdgeError("DEADLINE_EXCEEDED", f"the deadline passed after {len(decoded)} of {len(encoded)} images")
+        decoded.append(decode_views(content, views, limits))
+    return [np.stack(batch) for batch in zip(*decoded, strict=True)]

@@ -1,4 +1,4 @@
-"""A worker for each branch and their gateway on one machine: `python serve.py local`. Nothing is restarted."""
+"""`serve.py local`: one worker per branch and their gateway on one machine. Workers that end are not restarted."""
 
 import asyncio
 import contextlib
@@ -13,98 +13,100 @@ from collections.abc import Callable, Iterator, Sequence
 
 from dico_tf.edge import gateway, options
 from dico_tf.edge.members.addresses import Address
-from dico_tf.edge.members.committee import PROBED_EVERY, CommitteePolicy, connect
+from dico_tf.edge.members.committee import PROBE_SECONDS, CommitteePolicy, connect
 from dico_tf.edge.server import access
 from dico_tf.edge.server.listener import Listener
 from dico_tf.errors import UserError
 from dico_tf.files import manifest
 
-WORKER = [sys.executable, "-P", "-m", "dico_tf.cli", "serve", "worker"]  # -P: finds no modules in its folder
-GRACE = 5.0  # seconds between asking a worker to end and ending it
-_PASSED_ON = ("token_file", "max_request_bytes", "max_batch", "max_concurrency")  # flags that workers share
-_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
+WORKER = [sys.executable, "-P", "-m", "dico_tf.cli", "serve", "worker"]  # -P: import nothing from the current folder
+GRACE = 5.0  # seconds between SIGTERM and SIGKILL to a worker
+_SHARED_FLAGS = ("token_file", "max_request_bytes", "max_batch", "max_concurrency")  # also given to the workers
+_PR_SET_PDEATHSIG = 1  # option of Linux's prctl: a signal to the child when its parent ends
 
 
-def run(asked: options.LocalOptions, door: options.ServerOptions, say: Callable[[str], None]) -> None:
-    """Until SIGTERM, SIGINT or its parent's death; `say` is told a line of JSON, and one for people."""
+def run(settings: options.LocalOptions, server: options.ServerOptions, print_line: Callable[[str], None]) -> None:
+    """Serve until SIGTERM, SIGINT or the end of the parent process; print a line of JSON and a command to try."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
-    found = manifest.load(os.path.abspath(asked.manifest))
-    quorum = asked.majority(len(found.branches))
-    rules = CommitteePolicy(quorum=quorum, seconds=asked.deadline_ms / 1000, cascade=asked.cascade)
-    entry = Listener(door)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # while workers start: they end too
-    shared = [f"--{name}={getattr(door, name)}" for name in _PASSED_ON]
-    with workers(found, [f"--format={asked.format}", *shared]) as places:
-        asyncio.run(_serve(found, places, rules, entry, access.token(door.token_file), say))
+    export = manifest.load(os.path.abspath(settings.manifest))
+    quorum = settings.majority(len(export.branches))
+    policy = CommitteePolicy(quorum=quorum, seconds=settings.deadline_ms / 1000, cascade=settings.cascade)
+    listener = Listener(server)
+    # SIGTERM while workers start must end them too: SystemExit runs the cleanup in `workers`.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    shared = [f"--{name}={getattr(server, name)}" for name in _SHARED_FLAGS]
+    with workers(export, [f"--format={settings.format}", *shared]) as places:
+        asyncio.run(_serve(export, places, policy, listener, access.token(server.token_file), print_line))
 
 
 async def _serve(
-    found: manifest.Manifest,
+    export: manifest.Manifest,
     places: dict[str, str],
-    rules: CommitteePolicy,
-    door: Listener,
+    policy: CommitteePolicy,
+    listener: Listener,
     token: str,
-    say: Callable[[str], None],
+    print_line: Callable[[str], None],
 ) -> None:
     addresses = {name: [Address(place)] for name, place in places.items()}
-    committee = connect(found, addresses, rules, token=token)
+    committee = connect(export, addresses, policy, token=token)
 
-    def listening(told: dict) -> None:
-        say(json.dumps({**told, "members": places}))
-        if "http" in told:
-            say(curl(told["http"], door.asked, bool(token)))
+    def on_listening(status: dict) -> None:
+        print_line(json.dumps({**status, "members": places}))
+        if "http" in status:
+            print_line(curl(status["http"], listener.options, bool(token)))
 
-    end = asyncio.create_task(_end_with(os.getppid()))
-    await gateway.serve(committee, door, listening)
-    end.cancel()
+    stopping = asyncio.create_task(_stop_with_parent(os.getppid()))
+    await gateway.serve(committee, listener, on_listening)
+    stopping.cancel()
 
 
-def curl(place: str, asked: options.ServerOptions, token: bool) -> str:
-    """A line to try; Linux's and Apple's curl know these words."""
-    scheme = "https" if asked.tls_cert else "http"
-    more = ' -H "authorization: Bearer $DICO_TF_TOKEN"' if token else ""
-    more += " --cacert CA.pem" if asked.tls_cert else ""
-    url = f"{scheme}://{place}/v2/models/{manifest.COMMITTEE}/infer"
-    return f"try: curl{more} -H content-type:image/jpeg --data-binary @PICTURE.jpg {url}"
+def curl(address: str, server: options.ServerOptions, token: bool) -> str:
+    """Return an example command that sends a JPEG to the gateway; it works with curl of Linux and macOS."""
+    scheme = "https" if server.tls_cert else "http"
+    flags = ' -H "authorization: Bearer $DICO_TF_TOKEN"' if token else ""
+    flags += " --cacert CA.pem" if server.tls_cert else ""
+    url = f"{scheme}://{address}/v2/models/{manifest.COMMITTEE}/infer"
+    return f"try: curl{flags} -H content-type:image/jpeg --data-binary @IMAGE.jpg {url}"
 
 
 @contextlib.contextmanager
-def workers(found: manifest.Manifest, more: Sequence[str]) -> Iterator[dict[str, str]]:
-    """{branch: host:port} of a process for each branch, all of them ready; they end with this one."""
-    path = found.folder / manifest.NAME
+def workers(export: manifest.Manifest, flags: Sequence[str]) -> Iterator[dict[str, str]]:
+    """Start a worker process for each branch; give {branch: host:port} when all are ready, and end them afterwards."""
+    path = export.folder / manifest.NAME
     with contextlib.ExitStack() as stack:
         started = {}
-        for name in found.branches:
-            child = _child([*WORKER, f"--manifest={path}", f"--member={name}", *more, "--http_port=-1"])
+        for name in export.branches:
+            child = _start([*WORKER, f"--manifest={path}", f"--member={name}", *flags, "--http_port=-1"])
             stack.callback(_end, child)
             started[name] = child
-        yield {name: _ready(name, child) for name, child in started.items()}
+        yield {name: _wait_until_ready(name, child) for name, child in started.items()}
         for child in started.values():
-            child.send_signal(signal.SIGTERM)  # all of them, and only then each is waited for
+            child.send_signal(signal.SIGTERM)  # to all first, so that they end at the same time
 
 
-def _child(command: Sequence[str]) -> subprocess.Popen:
-    """Beyond the reach of the terminal's Ctrl-C, so that the gateway ends first; but not of our death."""
-    mine = os.getpid()
+def _start(command: Sequence[str]) -> subprocess.Popen:
+    """Start a process that Ctrl-C does not reach, so that the gateway ends first, but that never outlives this one."""
+    parent = os.getpid()
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
-    def with_us() -> None:
+    def end_with_parent() -> None:
         if libc:
-            libc.prctl(_DEATH_SIGNAL, signal.SIGKILL)
-        if os.getppid() != mine:  # we died in between
+            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # the parent ended before prctl was called
             os._exit(1)
 
-    # The modules that this process finds, the child finds, too: also where the package is not installed.
+    # The child finds the same modules as this process, even if the package is not installed.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path)}
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, start_new_session=True, preexec_fn=with_us, env=environment
+        command, stdout=subprocess.PIPE, start_new_session=True, preexec_fn=end_with_parent, env=environment
     )
 
 
-def _ready(name: str, child: subprocess.Popen) -> str:
+def _wait_until_ready(name: str, child: subprocess.Popen) -> str:
+    """Return the gRPC address from the worker's ready line."""
     line = child.stdout.readline()
     if not line:
-        raise UserError(f"the worker of {name} did not start, and says above why")
+        raise UserError(f"the worker of {name} did not start: its error message is above")
     return json.loads(line)["grpc"]
 
 
@@ -118,8 +120,8 @@ def _end(child: subprocess.Popen) -> None:
     child.stdout.close()
 
 
-async def _end_with(parent: int) -> None:
-    """Whoever started us has ended without a word: so do we."""
+async def _stop_with_parent(parent: int) -> None:
+    """Send this process SIGTERM when its parent process has ended."""
     while os.getppid() == parent:
-        await asyncio.sleep(PROBED_EVERY)
+        await asyncio.sleep(PROBE_SECONDS)
     os.kill(os.getpid(), signal.SIGTERM)

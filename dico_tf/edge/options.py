@@ -1,4 +1,4 @@
-"""Settings of workers and gateways. Imports nothing that takes long, so that --help is fast."""
+"""Flags of `serve.py worker`, `gateway` and `local`. Imports nothing slow, so that --help is fast."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -11,102 +11,113 @@ FORMATS = ("safest", "float32", "float16", "dynamic", "int8")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ServerOptions:
-    """Where requests come in, from whom, and how much at once."""
+    """Ports, access control and limits of a server."""
 
-    host: str = option("127.0.0.1", "address to listen on; one beyond loopback needs TLS and a token or client CA")
-    port: int = option(0, "port of gRPC; 0 = any that is free, which the ready line tells")
-    http_port: int = option(0, "port of HTTP; 0 = any that is free; -1 = no HTTP")
-    tls_cert: str = option("", "PEM file of this server's certificate, with those that lead to its root")
+    host: str = option(
+        "127.0.0.1", "address to listen on; one that other machines can reach needs TLS and a token or client CA"
+    )
+    port: int = option(0, "gRPC port; 0 = any free port, printed in the ready line")
+    http_port: int = option(0, "HTTP port; 0 = any free port; -1 = no HTTP")
+    tls_cert: str = option("", "PEM file of this server's certificate and its chain")
     tls_key: str = option("", "PEM file of the certificate's key, without a password")
-    tls_client_ca: str = option("", "PEM file of the CA that signs clients' certificates, which are then required")
-    token_file: str = option("", "file of the bearer token asked of clients (default: the variable DICO_TF_TOKEN)")
-    insecure: bool = option(False, "listen beyond loopback without TLS or without knowing who asks")
-    timeout_ms: int = option(10_000, "deadline of requests that bring none")
-    max_request_bytes: int = option(16 * 2**20, "longest request")
-    max_pixels: int = option(25_000_000, "largest picture that is decoded, as it is stored")
-    max_batch: int = option(64, "most images of one request")
-    max_concurrency: int = option(64, "most requests at once; more are refused")
-    stop_seconds: float = option(10.0, "time to finish what is being answered after SIGTERM or Ctrl-C")
+    tls_client_ca: str = option("", "PEM file of the CA of client certificates; clients then need one")
+    token_file: str = option(
+        "", "file with the bearer token that clients must send (default: the variable DICO_TF_TOKEN)"
+    )
+    insecure: bool = option(False, "allow other machines to connect without TLS or without authentication")
+    timeout_ms: int = option(10_000, "deadline of requests that have none")
+    max_request_bytes: int = option(16 * 2**20, "largest request")
+    max_pixels: int = option(25_000_000, "most pixels of an encoded image")
+    max_batch: int = option(64, "most images in one request")
+    max_concurrency: int = option(64, "most requests at the same time; more are refused")
+    stop_seconds: float = option(10.0, "time to finish current requests after SIGTERM or Ctrl-C")
 
     def __post_init__(self) -> None:
-        least = {"timeout_ms": 1, "max_request_bytes": 1024, "max_pixels": 1, "max_batch": 1, "max_concurrency": 1}
-        faults = list(_below(self, {**least, "stop_seconds": 0, "port": 0, "http_port": -1}))
-        faults += [f"--{n}={v} is no port" for n in ("port", "http_port") if (v := getattr(self, n)) > 65535]
-        _refuse(faults)
+        smallest = {"timeout_ms": 1, "max_request_bytes": 1024, "max_pixels": 1, "max_batch": 1, "max_concurrency": 1}
+        errors = list(_too_small(self, {**smallest, "stop_seconds": 0, "port": 0, "http_port": -1}))
+        errors += [f"--{n}={v} must be at most 65535" for n in ("port", "http_port") if (v := getattr(self, n)) > 65535]
+        _raise_all(errors)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WorkerOptions:
-    """Which file of an export answers, and with how many threads."""
+    """The member that a worker serves, and its threads."""
 
     manifest: str = option("", "manifest.json of an export, or its folder")
-    member: str = option("", "member that answers here, e.g. branch_0 or committee")
-    format: str = option("safest", "which of its LiteRT files; safest: the most exact there is", FORMATS)
-    threads: int = option(1, "requests computed at once, each by a thread with an interpreter of its own")
-    threads_each: int = option(1, "threads over which one inference is spread")
+    member: str = option("", "member to serve, e.g. branch_0 or committee")
+    format: str = option(
+        "safest", "which of its LiteRT files to run; safest = the most accurate one in the export", FORMATS
+    )
+    threads: int = option(1, "requests to compute at the same time, each in its own thread with its own interpreter")
+    threads_each: int = option(1, "threads that compute one request together")
     queue: int = option(32, "requests that wait for a thread; more are refused with RESOURCE_EXHAUSTED")
-    watch_seconds: float = option(1.0, "time between looks for a new export in the old one's place; SIGHUP looks now")
+    watch_seconds: float = option(1.0, "seconds between checks for a new export in the same place; SIGHUP checks now")
 
     def __post_init__(self) -> None:
-        faults = [] if self.manifest else ["--manifest is needed: manifest.json of an export"]
-        faults += [] if self.member else ["--member is needed: the member that answers here, e.g. branch_0"]
-        _refuse([*faults, *_below(self, {"threads": 1, "threads_each": 1, "queue": 1, "watch_seconds": 0.05})])
+        errors = [] if self.manifest else ["--manifest is required: give manifest.json of an export"]
+        errors += [] if self.member else ["--member is required: give the member to serve, e.g. branch_0"]
+        _raise_all([*errors, *_too_small(self, {"threads": 1, "threads_each": 1, "queue": 1, "watch_seconds": 0.05})])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CommitteeOptions:
-    """By which the answers of many become one."""
+    """How answers of several members become one."""
 
     manifest: str = option("", "manifest.json of an export, or its folder")
     quorum: int = option(0, "members that must answer; 0 = more than half of the committee")
-    deadline_ms: int = option(1000, "time until an answer is given with the members that there are")
-    cascade: bool = option(True, "where the export has a cascade, ask a member only if those before it were unsure")
+    deadline_ms: int = option(1000, "time after which the members that have answered decide alone")
+    cascade: bool = option(
+        True, "if the export has a cascade, ask each member only about images that the members before it were unsure of"
+    )
 
     def __post_init__(self) -> None:
-        faults = [] if self.manifest else ["--manifest is needed: manifest.json of an export"]
-        _refuse([*faults, *_below(self, {"quorum": 0, "deadline_ms": 1})])
+        errors = [] if self.manifest else ["--manifest is required: give manifest.json of an export"]
+        _raise_all([*errors, *_too_small(self, {"quorum": 0, "deadline_ms": 1})])
 
     def majority(self, members: int) -> int:
-        """The quorum of so many members."""
+        """Return --quorum, or by default more than half of the members."""
         if self.quorum > members:
-            raise UserError(f"--quorum={self.quorum} can never be reached: the committee has {members} members")
+            raise UserError(f"--quorum={self.quorum} must be at most {members}, the members of the committee")
         return self.quorum or members // 2 + 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GatewayOptions(CommitteeOptions):
-    """Who is asked, and how."""
+    """The members that a gateway asks, and how it reaches them."""
 
     members: tuple[str, ...] = option(
-        (), "where each member is: branch_0=host:port|replica:port,branch_1=tfserving://host:port/name"
+        (), "address of each member: branch_0=host:port|replica:port,branch_1=tfserving://host:port/name"
     )
-    hedge: float = option(0.05, "share of the calls that may go to a replica too, when an answer is slow; 0 = none")
-    allow_mixed_exports: bool = option(False, "average members of different exports, which were not made together")
-    member_tls_ca: str = option("", "PEM file of the CA that signed the members' certificates; they are asked over TLS")
-    member_tls_cert: str = option("", "PEM file of the certificate shown to members that require one")
-    member_tls_key: str = option("", "PEM file of that certificate's key, without a password")
-    member_token_file: str = option("", "file of the bearer token sent to members")
+    hedge: float = option(0.05, "share of calls that may also go to a replica when the first address is slow; 0 = none")
+    allow_mixed_exports: bool = option(False, "allow averages over members of different exports")
+    member_tls_ca: str = option("", "PEM file of the CA that signed the members' certificates; turns TLS to members on")
+    member_tls_cert: str = option("", "PEM file of the client certificate for members that require one")
+    member_tls_key: str = option("", "PEM file of the client certificate's key, without a password")
+    member_token_file: str = option("", "file with the bearer token to send to members")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.hedge <= 1:
-            raise UserError(f"--hedge={self.hedge} must be 0 to 1, a share of the calls")
+            raise UserError(f"--hedge={self.hedge} must be between 0 and 1, a share of the calls")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LocalOptions(CommitteeOptions):
-    """All of it on one machine."""
+    """All workers and their gateway on one machine."""
 
-    format: str = option("safest", "which of the members' LiteRT files; safest: the most exact there is", FORMATS)
-
-
-def _below(asked: object, least: dict[str, float]) -> Iterator[str]:
-    for name, most in least.items():
-        value = getattr(asked, name)
-        if not value >= most:
-            yield f"--{name}={value} must be at least {most}"
+    format: str = option(
+        "safest", "which of the members' LiteRT files to run; safest = the most accurate one in the export", FORMATS
+    )
 
 
-def _refuse(faults: list[str]) -> None:
-    if faults:
-        raise UserError("\n".join(faults))
+def _too_small(options: object, smallest: dict[str, float]) -> Iterator[str]:
+    """Yield one message for each option below its smallest value."""
+    for name, bound in smallest.items():
+        value = getattr(options, name)
+        if not value >= bound:
+            yield f"--{name}={value} must be at least {bound}"
+
+
+def _raise_all(errors: list[str]) -> None:
+    if errors:
+        raise UserError("\n".join(errors))

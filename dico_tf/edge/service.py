@@ -1,4 +1,4 @@
-"""What both doors, gRPC and HTTP, ask of whoever answers behind them."""
+"""The interface between the gRPC and HTTP servers and the model they serve, and the state they share."""
 
 import asyncio
 import dataclasses
@@ -7,17 +7,16 @@ import time
 from collections.abc import Mapping
 from typing import Protocol
 
-from dico_tf.edge.errors import EdgeError
 from dico_tf.edge.messages import InferenceRequest, InferenceResponse
 from dico_tf.edge.server.metrics import Metrics
 
 SERVER = "dico_tf"
-MIXED = "mixed"  # in place of an export's id, where members of several were averaged
+MIXED = "mixed"  # replaces the export's id in a response that averages members of several exports
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelMetadata:
-    """Of a model; tensors are (name, datatype, shape), where -1 is any size."""
+    """Description of a model; tensors are (name, datatype, shape), and -1 stands for any size."""
 
     name: str
     version: str
@@ -28,19 +27,21 @@ class ModelMetadata:
 
 
 class ModelService(Protocol):
-    name: str  # of its one model
+    """One model that a server offers: a worker's member, or a gateway's committee."""
+
+    name: str  # of the model
 
     def metadata(self, model: str, version: str) -> ModelMetadata:
-        """Or the EdgeError NOT_FOUND."""
+        """Describe the model; version "" is the current one. Raises EdgeError NOT_FOUND."""
         ...
 
-    async def infer(self, asked: InferenceRequest, deadline: float) -> InferenceResponse:
-        """By the deadline, which is absolute, of time.monotonic; or an EdgeError."""
+    async def infer(self, request: InferenceRequest, deadline: float) -> InferenceResponse:
+        """Respond before the deadline, a time of time.monotonic, or raise EdgeError."""
         ...
 
 
 class Readiness:
-    """Is it ready? And an event that is set when that has changed. Of one event loop."""
+    """Readiness of a server, with an event that fires at every change. Use it in one event loop only."""
 
     def __init__(self) -> None:
         self.ready, self.ended = False, False
@@ -53,29 +54,27 @@ class Readiness:
 
 
 class RequestMetrics:
-    """Of requests, by the way they came and the code they were answered with."""
+    """Metrics of inference requests by protocol and status code, and of the process."""
 
     def __init__(self, metrics: Metrics):
-        self._requests = metrics.counter("dico_requests_total", "Inference requests answered.", "protocol", "code")
-        self._seconds = metrics.histogram("dico_request_seconds", "From request to answer.", "protocol")
+        self._requests = metrics.counter(
+            "dico_requests_total", "Inference requests that ended, by protocol and code.", "protocol", "code"
+        )
+        self._seconds = metrics.histogram("dico_request_seconds", "Time from request to response.", "protocol")
         self._started = time.time()
-        metrics.gauge("process_start_time_seconds", "Since 1970.", lambda: self._started)
-        metrics.gauge("process_resident_memory_bytes", "Memory held.", resident)
+        metrics.gauge("process_start_time_seconds", "Start of the process, since 1970.", lambda: self._started)
+        metrics.gauge("process_resident_memory_bytes", "Resident memory of the process.", resident_bytes)
 
-    def note(self, protocol: str, code: str, start: float) -> None:
-        """A request that came at `start`, of time.monotonic."""
+    def add(self, protocol: str, code: str, start: float) -> None:
+        """Count a request that started at `start`, a time of time.monotonic, and ends now."""
         self._requests.add(protocol, code)
         self._seconds.observe(time.monotonic() - start, protocol)
 
 
-def resident() -> int:
-    """Bytes of memory this process holds; 0 where that is not told."""
+def resident_bytes() -> int:
+    """Return the resident memory of this process; 0 if the system does not report it."""
     try:
-        with open("/proc/self/statm") as told:
-            return int(told.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         return 0
-
-
-def unknown(what: str, found: str, known: str) -> EdgeError:
-    return EdgeError("NOT_FOUND", f"{what} {found[:60]!r} is not here; here is {known}")

@@ -1,6 +1,7 @@
-"""One tensor of the Open Inference Protocol: numpy <-> raw bytes, typed contents, JSON. What comes in is checked.
+"""Tensors of the Open Inference Protocol: numpy arrays to and from raw bytes, typed contents and JSON.
 
-BYTES are numpy objects of `bytes`; in JSON base64 strings, or text where the tensor's parameter content_type is "str".
+Everything that a client sends is checked. A BYTES tensor is a numpy array of `bytes` objects. In JSON its elements are
+base64 strings, or plain text if the tensor's parameter content_type is "str".
 """
 
 import base64
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dico_tf.edge.errors import invalid, shown
+from dico_tf.edge.errors import invalid, quote
 from dico_tf.wire import inference_pb2
 
 BYTES = "BYTES"
@@ -33,69 +34,72 @@ _CONTENTS = {
     "FP32": "fp32_contents",
     "FP64": "fp64_contents",
     BYTES: "bytes_contents",
-}  # FP16 travels raw only
-_LENGTH = struct.Struct("<I")  # stands before each element of raw BYTES
-_DIMENSIONS = 8
+}  # FP16 exists only as raw bytes
+_LENGTH = struct.Struct("<I")  # precedes each element of raw BYTES
+_MOST_DIMENSIONS = 8
 _LONGEST_NAME = 256
 
 
 def datatype(array: np.ndarray) -> str:
-    """The protocol's name for what an array of ours holds."""
+    """Return the protocol's name of an array's dtype."""
     name = _NAMES.get((array.dtype.kind, array.dtype.itemsize))
     if name is None:
-        raise TypeError(f"no tensor holds {array.dtype}; known: {', '.join(DTYPES)}")
+        raise TypeError(f"the protocol has no datatype for {array.dtype}; known: {', '.join(DTYPES)}")
     return name
 
 
 def strings(values: Sequence[str | bytes]) -> np.ndarray:
-    """BYTES [N]."""
+    """Return a BYTES tensor [N] of these strings."""
     array = np.empty(len(values), object)
     array[:] = [value.encode() if isinstance(value, str) else value for value in values]
     return array
 
 
-def described(name: Any, kind: Any, shape: Any) -> tuple[str, np.dtype, tuple[int, ...]]:
-    """(name, dtype, shape) of a stranger's tensor; its shape promises nothing about memory yet."""
+def checked_description(name: Any, kind: Any, shape: Any) -> tuple[str, np.dtype, tuple[int, ...]]:
+    """Return (name, dtype, shape) of a client's tensor, checked. Allocate nothing of that shape before its data is."""
     if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_NAME:
-        raise invalid(f"an input is named {shown(name)}: a name has 1 to {_LONGEST_NAME} characters")
+        raise invalid(f"the name of a tensor must have 1 to {_LONGEST_NAME} characters, got {quote(name)}")
     if not isinstance(kind, str) or kind not in DTYPES:
-        raise invalid(f"{shown(name)} has datatype {shown(kind)}; known: {', '.join(DTYPES)}")
+        raise invalid(f"{quote(name)} has the unknown datatype {quote(kind)}; known: {', '.join(DTYPES)}")
     sizes = list(shape) if isinstance(shape, Sequence) and not isinstance(shape, str | bytes) else [None]
-    if not 0 < len(sizes) <= _DIMENSIONS or any(type(size) is not int or not 0 < size < 2**31 for size in sizes):
-        raise invalid(f"{shown(name)} has shape {shown(sizes)}: give 1 to {_DIMENSIONS} whole numbers from 1")
+    if not 0 < len(sizes) <= _MOST_DIMENSIONS or any(type(size) is not int or not 0 < size < 2**31 for size in sizes):
+        raise invalid(
+            f"the shape of {quote(name)} must be 1 to {_MOST_DIMENSIONS} positive integers, got {quote(sizes)}"
+        )
     return name, DTYPES[kind], tuple(sizes)
 
 
 def from_message(tensor: inference_pb2.Tensor, raw: bytes | None) -> tuple[str, np.ndarray]:
-    """(name, array) of a message, whose content may stand beside it as raw bytes."""
-    name, dtype, shape = described(tensor.name, tensor.datatype, list(tensor.shape))
+    """Return (name, array) of a tensor message. `raw`: its elements, if the request sends them as raw bytes."""
+    name, dtype, shape = checked_description(tensor.name, tensor.datatype, list(tensor.shape))
     if raw is None:
         return name, _from_contents(name, tensor, dtype, shape)
     if tensor.HasField("contents"):
-        raise invalid(f"{shown(name)} has contents both in the tensor and raw: give one")
+        raise invalid(f"{quote(name)} has both typed and raw contents: send one of them")
     return name, from_raw(name, dtype, shape, raw)
 
 
 def from_raw(name: str, dtype: np.dtype, shape: tuple[int, ...], raw: bytes) -> np.ndarray:
+    """Return the array of a tensor that was sent as raw bytes. Raises EdgeError."""
     if dtype.kind == "O":
-        return _counted(name, _split(name, raw), shape, dtype)
+        return _array(name, _split(name, raw), shape, dtype)
     expected = math.prod(shape) * dtype.itemsize
     if len(raw) != expected:
-        raise invalid(f"{shown(name)} of shape {list(shape)} needs {expected} bytes and has {len(raw)}")
+        raise invalid(f"{quote(name)} of shape {list(shape)} must have {expected} bytes, got {len(raw)}")
     if dtype.kind == "b" and raw.strip(b"\x00\x01"):
-        raise invalid(f"{shown(name)} holds a byte that is neither 0 nor 1, as BOOL is")
+        raise invalid(f"{quote(name)} is BOOL and contains a byte other than 0 and 1")
     return np.frombuffer(raw, dtype).reshape(shape)
 
 
 def _split(name: str, raw: bytes) -> list[bytes]:
-    """Raw BYTES: a length before each element."""
-    elements, place = [], 0
-    while place < len(raw):
-        start = place + _LENGTH.size
-        place = start + _LENGTH.unpack_from(raw, place)[0] if start <= len(raw) else len(raw) + 1
-        if place > len(raw):
-            raise invalid(f"{shown(name)} ends within an element: its raw BYTES are cut short")
-        elements.append(raw[start:place])
+    """Split raw BYTES into elements, each of which follows its length."""
+    elements, end = [], 0
+    while end < len(raw):
+        start = end + _LENGTH.size
+        end = start + _LENGTH.unpack_from(raw, end)[0] if start <= len(raw) else len(raw) + 1
+        if end > len(raw):
+            raise invalid(f"the raw BYTES of {quote(name)} are cut short: they end within an element")
+        elements.append(raw[start:end])
     return elements
 
 
@@ -103,57 +107,57 @@ def _from_contents(name: str, tensor: inference_pb2.Tensor, dtype: np.dtype, sha
     filled = [field.name for field, _ in tensor.contents.ListFields()]
     expected = _CONTENTS.get(tensor.datatype, "raw_input_contents")
     if filled != [expected]:
-        found = ", ".join(filled) or "no contents"
-        raise invalid(f"{shown(name)} of datatype {tensor.datatype} has {found}: give {expected}")
-    return _counted(name, list(getattr(tensor.contents, expected)), shape, dtype)
+        received = ", ".join(filled) or "no contents"
+        raise invalid(f"{quote(name)} of datatype {tensor.datatype} must have {expected}, got {received}")
+    return _array(name, list(getattr(tensor.contents, expected)), shape, dtype)
 
 
 def from_json(tensor: Any) -> tuple[str, np.ndarray]:
-    """(name, array) of {"name", "datatype", "shape", "data", "parameters"}; data is nested as the shape is, or flat."""
+    """Return (name, array) of {"name", "datatype", "shape", "data", "parameters"}; data is flat or nested by shape."""
     if not isinstance(tensor, dict):
-        raise invalid(f"an input is {shown(tensor)}: give an object with name, datatype, shape and data")
-    name, dtype, shape = described(tensor.get("name"), tensor.get("datatype"), tensor.get("shape"))
+        raise invalid(f"an input must be an object with name, datatype, shape and data, got {quote(tensor)}")
+    name, dtype, shape = checked_description(tensor.get("name"), tensor.get("datatype"), tensor.get("shape"))
     data = tensor.get("data")
     if not isinstance(data, list):
-        raise invalid(f"{shown(name)} has data {shown(data)}: give a list, nested as the shape is, or flat")
-    values = _flat(name, data, shape) if data and isinstance(data[0], list) else data
+        raise invalid(f"the data of {quote(name)} must be a list, flat or nested like its shape, got {quote(data)}")
+    values = _flatten(name, data, shape) if data and isinstance(data[0], list) else data
     if dtype.kind == "O":
         parameters = tensor.get("parameters")
-        values = _decoded(name, values, parameters.get("content_type") if isinstance(parameters, dict) else None)
-    return name, _counted(name, values, shape, dtype)
+        values = _decode(name, values, parameters.get("content_type") if isinstance(parameters, dict) else None)
+    return name, _array(name, values, shape, dtype)
 
 
-def _flat(name: str, data: list[Any], shape: tuple[int, ...]) -> list[Any]:
+def _flatten(name: str, data: list[Any], shape: tuple[int, ...]) -> list[Any]:
     level: list[Any] = [data]
     for size in shape:
         if any(not isinstance(part, list) or len(part) != size for part in level):
-            raise invalid(f"{shown(name)} has data that is not nested as its shape {list(shape)} is")
+            raise invalid(f"the data of {quote(name)} is not nested like its shape {list(shape)}")
         level = list(itertools.chain.from_iterable(level))
     return level
 
 
-def _decoded(name: str, values: list[Any], content_type: Any) -> list[bytes]:
+def _decode(name: str, values: list[Any], content_type: Any) -> list[bytes]:
     if content_type not in (None, "base64", "str"):
-        raise invalid(f"{shown(name)} has content_type {shown(content_type)}: give base64 or str")
+        raise invalid(f"the content_type of {quote(name)} must be base64 or str, got {quote(content_type)}")
     if any(type(value) is not str for value in values):
-        raise invalid(f"{shown(name)} of datatype BYTES holds what is no string: give base64 strings")
+        raise invalid(f"{quote(name)} of datatype BYTES contains an element that is not a string: send base64 strings")
     try:
         if content_type == "str":
             return [value.encode() for value in values]
         return [base64.b64decode(value, validate=True) for value in values]
-    except ValueError:  # also of characters that no encoding has
-        raise invalid(f"{shown(name)} of datatype BYTES is not {content_type or 'base64'}") from None
+    except ValueError:  # also UnicodeEncodeError
+        raise invalid(f"{quote(name)} of datatype BYTES contains text that is not {content_type or 'base64'}") from None
 
 
 _TYPES = {"b": {bool}, "i": {int}, "u": {int}, "f": {int, float}, "O": {bytes}}
 
 
-def _counted(name: str, values: Sequence[Any], shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Numbers, truths or bytes as an array, if they are as many as the shape says and the datatype holds them."""
+def _array(name: str, values: Sequence[Any], shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Return an array of numbers, booleans or bytes, after checking their count, types and range."""
     if len(values) != math.prod(shape):
-        raise invalid(f"{shown(name)} of shape {list(shape)} needs {math.prod(shape)} elements and has {len(values)}")
+        raise invalid(f"{quote(name)} of shape {list(shape)} must have {math.prod(shape)} elements, got {len(values)}")
     if not set(map(type, values)) <= _TYPES[dtype.kind]:
-        raise invalid(f"{shown(name)} holds elements that are no {_NAMES[dtype.kind, dtype.itemsize]}")
+        raise invalid(f"{quote(name)} contains elements that are not {_NAMES[dtype.kind, dtype.itemsize]}")
     if dtype.kind == "O":
         return strings(values).reshape(shape)
     try:
@@ -162,23 +166,24 @@ def _counted(name: str, values: Sequence[Any], shape: tuple[int, ...], dtype: np
     except OverflowError:
         array = None
     if array is None or (dtype.kind == "f" and not np.isfinite(array).all()):
-        raise invalid(f"{shown(name)} holds a number beyond {_NAMES[dtype.kind, dtype.itemsize]}")
+        raise invalid(f"{quote(name)} contains a number outside the range of {_NAMES[dtype.kind, dtype.itemsize]}")
     return array.reshape(shape)
 
 
 def to_raw(array: np.ndarray) -> bytes:
+    """Return the elements of an array as raw bytes."""
     if array.dtype.kind == "O":
         return b"".join(_LENGTH.pack(len(value)) + value for value in array.flat)
     return array.astype(DTYPES[datatype(array)], copy=False).tobytes()
 
 
 def to_message(name: str, array: np.ndarray) -> inference_pb2.Tensor:
-    """Without contents, which travel raw."""
+    """Return a tensor message without contents; send those as raw bytes."""
     return inference_pb2.Tensor(name=name, datatype=datatype(array), shape=array.shape)
 
 
 def to_json(name: str, array: np.ndarray) -> dict[str, Any]:
-    """Data is flat; BYTES that are text stay text, and content_type says which they are."""
+    """Return a JSON tensor with flat data. BYTES become text if they are UTF-8, else base64: see content_type."""
     tensor = {"name": name, "datatype": datatype(array), "shape": list(array.shape)}
     if array.dtype.kind != "O":
         return {**tensor, "data": array.ravel().tolist()}

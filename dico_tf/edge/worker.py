@@ -1,4 +1,4 @@
-"""One member of an export, answering: `python serve.py worker`."""
+"""`serve.py worker`: serves one member of an export."""
 
 import asyncio
 import functools
@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from dico_tf.edge import inputs, options, tensors
-from dico_tf.edge.errors import EdgeError, invalid, shown
+from dico_tf.edge.errors import EdgeError, invalid, not_found, quote
 from dico_tf.edge.inference.engine import InferenceEngine
 from dico_tf.edge.inference.model import CLASS_ID, ServedModel, load
 from dico_tf.edge.inference.watch import ExportWatcher
@@ -21,122 +21,129 @@ from dico_tf.edge.messages import InferenceRequest, InferenceResponse
 from dico_tf.edge.server.limits import ConcurrencyLimit, Limits
 from dico_tf.edge.server.listener import Listener
 from dico_tf.edge.server.metrics import Metrics
-from dico_tf.edge.service import ModelMetadata, unknown
+from dico_tf.edge.service import ModelMetadata
 from dico_tf.files import manifest
 
 CLASS_NAME = "class_name"
-_DATATYPES = {CLASS_ID: "INT64", CLASS_NAME: "BYTES"}  # of outputs; the others are FP32
+_DATATYPES = {CLASS_ID: "INT64", CLASS_NAME: "BYTES"}  # other outputs are FP32
 
 
 class Worker:
-    """The service of one member, whatever export it has at the moment."""
+    """The ModelService of one member, with the export that the engine runs at the moment."""
 
     def __init__(self, engine: InferenceEngine, limits: Limits):
-        self._engine, self._limits, self._gate = engine, limits, ConcurrencyLimit(limits.concurrency)
+        self._engine, self._limits = engine, limits
+        self._concurrency = ConcurrencyLimit(limits.concurrency)
         self.name = engine.model.member
 
     @property
-    def inside(self) -> int:
-        return self._gate.inside
+    def active(self) -> int:
+        """Requests without a response yet."""
+        return self._concurrency.active
 
     def _model(self, name: str, version: str) -> ServedModel:
         model = self._engine.model
         if name != self.name:
-            raise unknown("the model", name, self.name)
+            raise not_found("model", name, self.name)
         if version not in ("", model.version):
-            raise unknown("the version", version, f"{model.version}, the id of the export")
+            raise not_found("version", version, f"{model.version}, the id of the export")
         return model
 
     def metadata(self, model: str, version: str) -> ModelMetadata:
-        found = self._model(model, version)
+        served = self._model(model, version)
         properties = {
-            "export": found.version, "format": found.format, "sha256": found.sha256, "average": found.average,
-            "input_size": str(found.size), "class_names": json.dumps(found.class_names),
+            "export": served.version, "format": served.format, "sha256": served.sha256, "average": served.average,
+            "input_size": str(served.size), "class_names": json.dumps(served.class_names),
         }  # fmt: skip
-        outputs = {**found.shapes, CLASS_NAME: []}
+        outputs = {**served.shapes, CLASS_NAME: []}
         return ModelMetadata(
             name=self.name,
-            version=found.version,
-            inputs=inputs.accepted(found),
+            version=served.version,
+            inputs=inputs.input_tensors(served),
             outputs=tuple((name, _DATATYPES.get(name, "FP32"), (-1, *shape)) for name, shape in outputs.items()),
             properties=properties,
         )
 
-    async def infer(self, asked: InferenceRequest, deadline: float) -> InferenceResponse:
-        with self._gate.entered():
-            model = self._model(asked.model, asked.version)
-            names = _outputs(model, asked.outputs)
-            images = inputs.images(asked.inputs, model, self._limits, deadline)
-            future = asyncio.wrap_future(self._engine.submit(model, images, deadline))
+    async def infer(self, request: InferenceRequest, deadline: float) -> InferenceResponse:
+        with self._concurrency.entered():
+            model = self._model(request.model, request.version)
+            names = _output_names(model, request.outputs)
+            decode = inputs.float_images(request.inputs, model, self._limits, deadline)
+            future = asyncio.wrap_future(self._engine.submit(model, decode, deadline))
             try:
                 async with asyncio.timeout(deadline - time.monotonic()):
-                    found = await future
+                    results = await future
             except TimeoutError:
-                raise EdgeError("DEADLINE_EXCEEDED", "the deadline passed before the answer was there") from None
-        outputs = {name: _class_names(model, found) if name == CLASS_NAME else found[name] for name in names}
-        return InferenceResponse(
-            self.name, outputs, model.version, asked.id, {"export": model.version, "format": model.format}
-        )
+                raise EdgeError("DEADLINE_EXCEEDED", "the deadline passed before the answer was computed") from None
+        outputs = {name: _class_names(model, results) if name == CLASS_NAME else results[name] for name in names}
+        parameters = {"export": model.version, "format": model.format}
+        return InferenceResponse(self.name, outputs, model.version, request.id, parameters)
 
 
-def _outputs(model: ServedModel, asked: tuple[str, ...]) -> tuple[str, ...]:
+def _output_names(model: ServedModel, requested: tuple[str, ...]) -> tuple[str, ...]:
     known = (*model.shapes, CLASS_NAME)
-    for name in asked:
+    for name in requested:
         if name not in known:
-            raise invalid(f"there is no output {shown(name)}; known: {', '.join(known)}")
-    return tuple(dict.fromkeys(asked)) or tuple(model.shapes)
+            raise invalid(f"unknown output {quote(name)}; known: {', '.join(known)}")
+    return tuple(dict.fromkeys(requested)) or tuple(model.shapes)
 
 
-def _class_names(model: ServedModel, found: dict[str, np.ndarray]) -> np.ndarray:
-    return tensors.strings([model.class_names[number] for number in found[CLASS_ID]])
+def _class_names(model: ServedModel, results: dict[str, np.ndarray]) -> np.ndarray:
+    return tensors.strings([model.class_names[number] for number in results[CLASS_ID]])
 
 
-def run(asked: options.WorkerOptions, door: options.ServerOptions, say: Callable[[str], None]) -> None:
-    """Until SIGTERM or SIGINT; `say` is told one line of JSON when it is ready."""
+def run(settings: options.WorkerOptions, server: options.ServerOptions, print_line: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT; print one line of JSON when ready."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it can be heeded
-    open_model = functools.partial(
-        load, os.path.abspath(asked.manifest), asked.member, asked.format, asked.threads, asked.threads_each
-    )
-    asyncio.run(_serve(asked, Listener(door), open_model, say))
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the default would end the process before the watcher exists
+    load_model = functools.partial(
+        load, os.path.abspath(settings.manifest), settings.member, settings.format, settings.threads,
+        settings.threads_each,
+    )  # fmt: skip
+    asyncio.run(_serve(settings, Listener(server), load_model, print_line))
 
 
 async def _serve(
-    asked: options.WorkerOptions, door: Listener, open_model: Callable[[], ServedModel], say: Callable[[str], None]
+    settings: options.WorkerOptions,
+    listener: Listener,
+    load_model: Callable[[], ServedModel],
+    print_line: Callable[[str], None],
 ) -> None:
-    noted = door.metrics.counter("dico_exports_total", "New exports, by what became of them.", "result")
-    seen = manifest.stamp(asked.manifest)
-    engine = InferenceEngine(open_model(), asked.threads, asked.queue, _timed(door.metrics))
-    worker = Worker(engine, door.limits)
-    _gauges(door.metrics, engine, worker)
-    addresses = await door.open(worker)
-    watch = ExportWatcher(engine, asked.manifest, open_model, noted.add, asked.watch_seconds, seen)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, watch.look_now)
+    metrics = listener.metrics
+    exports = metrics.counter("dico_exports_total", "New exports: swapped in, unchanged or refused.", "result")
+    stamp = manifest.stamp(settings.manifest)
+    engine = InferenceEngine(load_model(), settings.threads, settings.queue, _inference_metrics(metrics))
+    worker = Worker(engine, listener.limits)
+    _add_gauges(metrics, engine, worker)
+    addresses = await listener.start(worker)
+    watcher = ExportWatcher(engine, settings.manifest, load_model, exports.add, settings.watch_seconds, stamp)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, watcher.check_now)
     model = engine.model
-    say(json.dumps({"ready": True, "member": model.member, "export": model.version, "format": model.format,
-                    **addresses}))  # fmt: skip
-    await door.until_told_to_stop()
-    await door.close()
-    watch.stop()
+    ready = {"ready": True, "member": model.member, "export": model.version, "format": model.format}
+    print_line(json.dumps({**ready, **addresses}))
+    await listener.wait_for_stop()
+    await listener.stop()
+    watcher.stop()
     engine.stop(5.0)
 
 
-def _timed(metrics: Metrics) -> Callable[[float, int], None]:
+def _inference_metrics(metrics: Metrics) -> Callable[[float, int], None]:
+    """Return the function that counts one inference: its seconds and its images."""
     images = metrics.counter("dico_images_total", "Images answered.")
-    seconds = metrics.histogram("dico_inference_seconds", "Of a request in the network, without waiting.")
+    histogram = metrics.histogram("dico_inference_seconds", "Time of a request in the network, without waiting.")
 
-    def timed(taken: float, count: int) -> None:
-        images.add(by=count)
-        seconds.observe(taken)
+    def count(seconds: float, batch: int) -> None:
+        images.add(by=batch)
+        histogram.observe(seconds)
 
-    return timed
+    return count
 
 
-def _gauges(metrics: Metrics, engine: InferenceEngine, worker: Worker) -> None:
+def _add_gauges(metrics: Metrics, engine: InferenceEngine, worker: Worker) -> None:
     metrics.gauge("dico_waiting_requests", "Requests that wait for a thread.", lambda: engine.waiting)
-    metrics.gauge("dico_requests_inside", "Requests that came and are not answered yet.", lambda: worker.inside)
+    metrics.gauge("dico_requests_inside", "Requests that have no response yet.", lambda: worker.active)
     metrics.info(
         "dico_export_info",
-        "What answers here.",
+        "The member, export and format that this worker serves.",
         lambda: {"member": worker.name, "export": engine.model.version, "format": engine.model.format},
     )

@@ -1,5 +1,5 @@
-"""What is said between processes: messages of published protocols, in the parts of them that are spoken here.
+"""Protobuf messages of published protocols, reduced to the parts that this project uses.
 
-The numbers of the fields are those of the protocols; the package names are ours, so that whoever has also loaded the
-protocols' own messages meets no second definition. `make messages` writes the *_pb2.py files from the *.proto files.
+Field numbers are those of the protocols. Package names are our own, so that a process can also load the protocols'
+original messages without a conflict. `make messages` generates the *_pb2.py files from the *.proto files.
 """

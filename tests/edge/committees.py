@@ -1,4 +1,4 @@
-"""Committees of faulty members for tests: one event loop, members in processes of their own."""
+"""Committees for tests, whose members may be faulty processes."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ IMAGE = np.random.default_rng(7).integers(0, 256, (2, SIZE, SIZE, 3), np.uint8)
 
 
 def content(names, average="logits", export=EXPORT, class_names="abcde"[:CLASSES]) -> dict:
-    """Of a manifest whose members have no files."""
+    """Return the content of a manifest whose members have no files."""
     about = {"kind": "run", "input_size": SIZE, "class_names": list(class_names), "params": 1, "macs": 1,
              "metrics": {}, "files": {}}  # fmt: skip
     members = [{"name": name, **about} for name in names]
@@ -30,21 +30,21 @@ def written(folder: Path, names, **more) -> Path:
 
 
 def expected(names, image=IMAGE, average="logits") -> np.ndarray:
-    """Probabilities of those members' average, found in this process."""
+    """Return the probabilities of these members' average, computed in this process."""
     return softmax(combine(np.stack([logits(name, image) for name in names], 1), average))
 
 
 @contextlib.asynccontextmanager
 async def committee(places: dict, quorum=1, seconds=20.0, average="logits", watched=False, **more):
-    """{name: "host:port"}, or a list of them."""
+    """Connect to members at {name: "host:port"}, or {name: [several of them]}."""
     lists = {name: [place] if isinstance(place, str) else place for name, place in places.items()}
-    addresses = {name: [Address(*place.split("/")) for place in found] for name, found in lists.items()}
-    rules = CommitteePolicy(quorum=quorum, seconds=seconds, **more)
-    convened = connect(manifest.Manifest(Path(), content(places, average)), addresses, rules)
-    watching = asyncio.create_task(convened.watch()) if watched else None
+    addresses = {name: [Address(*place.split("/")) for place in replicas] for name, replicas in lists.items()}
+    policy = CommitteePolicy(quorum=quorum, seconds=seconds, **more)
+    remote = connect(manifest.Manifest(Path(), content(places, average)), addresses, policy)
+    watching = asyncio.create_task(remote.watch()) if watched else None
     try:
-        yield convened
+        yield remote
     finally:
         if watching:
             watching.cancel()
-        await convened.close()
+        await remote.close()

@@ -164,7 +164,7 @@ def test_a_new_export_brings_its_own_gates_and_no_answer_is_of_both(tmp_path, de
             try:
                 answer = gateways.infer(gateway, IMAGES)
             except grpc.RpcError as error:  # where the gateway is slower than both workers to see the new export
-                assert "branch_1 is of another export: second, the committee of first" in error.details()
+                assert "branch_1 is of another export: second, expected first" in error.details()
                 return False
             told = answer.parameters
             found = answers[told["export"]]

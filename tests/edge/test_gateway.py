@@ -132,7 +132,7 @@ def test_below_the_quorum_the_error_names_members_and_reasons(gateway, members, 
         member.does(word)
     with pytest.raises(grpc.RpcError) as caught:
         gateways.infer(gateway, IMAGE)
-    assert caught.value.code().name == code and "of 3 members answered, and 2 must" in caught.value.details()
+    assert caught.value.code().name == code and "of 3 members answered, but the quorum is 2" in caught.value.details()
     found, said = gateway.post(gateways.body(IMAGE), path=gateways.INFER)
     assert found == status and "branch_0" in said["error"] and "branch_1" in said["error"]
 
@@ -165,17 +165,21 @@ def asked(name="image", array=IMAGE, **more):
 
 
 BAD = {
-    "another model": (asked(model="branch_0"), "NOT_FOUND", "here is committee"),
+    "another model": (asked(model="branch_0"), "NOT_FOUND", "this server has committee"),
     "another version": (asked(version="7"), "NOT_FOUND", EXPORT),
-    "another output": (asked(outputs=("labels",)), "INVALID_ARGUMENT", "there is no output 'labels'; known: logits"),
-    "another input": (asked("x"), "INVALID_ARGUMENT", "the inputs are 'x': give image"),
-    "another size": (asked(array=IMAGE[:, 1:]), "INVALID_ARGUMENT", "give [B, 8, 8, 3]"),
-    "another dtype": (asked(array=IMAGE.astype(np.int64)), "INVALID_ARGUMENT", "give FP32 or UINT8"),
-    "normalised": (asked(array=IMAGE.astype(np.float32) - 9), "INVALID_ARGUMENT", "give raw pixels"),
-    "not a number": (asked(array=np.full_like(IMAGE, np.nan, np.float32)), "INVALID_ARGUMENT", "not finite"),
+    "another output": (asked(outputs=("labels",)), "INVALID_ARGUMENT", "unknown output 'labels'; known: logits"),
+    "another input": (asked("x"), "INVALID_ARGUMENT", "got 'x'"),
+    "another size": (asked(array=IMAGE[:, 1:]), "INVALID_ARGUMENT", "must have shape [B, 8, 8, 3]"),
+    "another dtype": (asked(array=IMAGE.astype(np.int64)), "INVALID_ARGUMENT", "must be FP32 or UINT8"),
+    "normalised": (asked(array=IMAGE.astype(np.float32) - 9), "INVALID_ARGUMENT", "send raw pixels"),
+    "not a number": (asked(array=np.full_like(IMAGE, np.nan, np.float32)), "INVALID_ARGUMENT", "NaN or infinity"),
     "too many": (asked(array=np.repeat(IMAGE, 3, 0)), "INVALID_ARGUMENT", "at most 4"),
-    "no picture": (asked("image_bytes", tensors.strings([b"GIF89a"])), "INVALID_ARGUMENT", "no JPEG and no PNG"),
-    "half a picture": (asked("image_bytes", tensors.strings([picture()[:200]])), "INVALID_ARGUMENT", "cut short"),
+    "no picture": (asked("image_bytes", tensors.strings([b"GIF89a"])), "INVALID_ARGUMENT", "neither JPEG nor PNG"),
+    "half a picture": (
+        asked("image_bytes", tensors.strings([picture()[:200]])),
+        "INVALID_ARGUMENT",
+        "truncated or damaged",
+    ),
 }
 
 
@@ -218,7 +222,7 @@ def test_while_members_change_over_classes_are_named_as_their_export_does(member
             assert answer.outputs["class_name"].tolist() == [names[c].encode() for c in right]
             found = client.predict(IMAGE)
             assert found.class_names == tuple(names) and found.classes == [names[c] for c in right]
-            with pytest.raises(grpc.RpcError, match=f"{export}, which most members have"):
+            with pytest.raises(grpc.RpcError, match=f"{export}, the export of most members"):
                 gateways.infer(gateway, IMAGE, version=OTHER if export == EXPORT else EXPORT)
             for member in members:
                 member.does("version")
@@ -270,13 +274,13 @@ def _code(gateway):
     ("flags", "said"),
     [
         (["--members=branch_0=a:1"], "--members has no address of branch_1, branch_2"),
-        (["--members=branch_0=a:1,branch_9=a:1"], "'branch_9' is not on the manifest's committee"),
-        (["--members=branch_0=a:1,branch_1=b,branch_2=c:1"], "--members=branch_1=b is no address"),
-        (["--quorum=4"], "--quorum=4 can never be reached: the committee has 3 members"),
+        (["--members=branch_0=a:1,branch_9=a:1"], "'branch_9' is not in the manifest's committee"),
+        (["--members=branch_0=a:1,branch_1=b,branch_2=c:1"], "--members=branch_1=b is not an address"),
+        (["--quorum=4"], "--quorum=4 must be at most 3, the members of the committee"),
         (["--quorum=-1", "--deadline_ms=0"], "--quorum=-1 must be at least 0\n--deadline_ms=0 must be at least 1"),
-        (["--hedge=2"], "--hedge=2.0 must be 0 to 1"),
-        (["--manifest="], "--manifest is needed"),
-        (["--member_tls_cert=x"], "a client's certificate and key go together"),
+        (["--hedge=2"], "--hedge=2.0 must be between 0 and 1"),
+        (["--manifest="], "--manifest is required"),
+        (["--member_tls_cert=x"], "the client's certificate and key must be given together"),
         (["--member_token_file=/nowhere"], "--member_token_file=/nowhere cannot be read"),
         (["--host=0.0.0.0"], "--host=0.0.0.0 can be reached from other machines"),
     ],
@@ -288,4 +292,4 @@ def test_what_cannot_be_is_refused_before_it_starts(manifest, flags, said):
 def test_a_token_is_not_sent_for_all_to_read(manifest, tmp_path):
     (tmp_path / "token").write_text("correct-horse-battery")
     words = gateways.command(manifest, dict.fromkeys(NAMES, "10.0.0.1:1"), f"--member_token_file={tmp_path}/token")
-    assert "would be sent to 10.0.0.1:1 for all to read" in workers.refused(*words)
+    assert "would be sent unencrypted to 10.0.0.1:1" in workers.refused(*words)

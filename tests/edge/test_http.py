@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dico_tf.edge.errors import EdgeError
 from dico_tf.edge.server import http_server, tls
-from dico_tf.edge.server.http_parsing import HttpError, head
+from dico_tf.edge.server.http_parsing import HttpError, parse_head
 from tests.edge import certificates
 
 TIMES = http_server.Times(head=0.3, body=0.4, idle=1.0, write=1.0, linger=0.2)
@@ -100,25 +100,25 @@ def test_what_is_asked_properly_is_answered(sent, expected):
 @pytest.mark.parametrize(
     ("sent", "code", "said"),
     [
-        (b"GET /nothing HTTP/1.1\r\n" + CLOSE + b"\r\n", 404, "nothing is served"),
-        (b"POST / HTTP/1.1\r\nContent-Length: 0\r\n" + CLOSE + b"\r\n", 405, "POST is not for this path"),
+        (b"GET /nothing HTTP/1.1\r\n" + CLOSE + b"\r\n", 404, "this path does not exist"),
+        (b"POST / HTTP/1.1\r\nContent-Length: 0\r\n" + CLOSE + b"\r\n", 405, "POST is not allowed for this path"),
         (b"GET /echo/x HTTP/1.1\r\n" + CLOSE + b"\r\n", 405, "GET is not"),
         (b"POST /echo/x HTTP/1.1\r\nHost: h\r\n\r\n", 411, "Content-Length"),
         (b"POST /echo/x HTTP/1.1\r\nHost: h\r\nContent-Length: 1001\r\n\r\n", 413, "longer than 1000"),
         (b"POST /echo/x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3e9\r\n", 413, "longer than 1000"),
-        (b"POST /echo/x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n", 400, "no size"),
+        (b"POST /echo/x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n", 400, "with its size"),
         (b"POST /echo/x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab\r\n", 400, "not as long"),
         (b"POST /echo/x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1" * 999, 408, "body took"),
         (b"POST /echo/x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip\r\n\r\n", 501, "chunked"),
-        (b"POST /echo/x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n", 400, "beside"),
-        (b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400, "stands twice"),
-        (b"POST /echo/x HTTP/1.1\r\nHost: h\r\nContent-Length: +1\r\n\r\n", 400, "no whole number"),
+        (b"POST /echo/x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n", 400, "together"),
+        (b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400, "given twice"),
+        (b"POST /echo/x HTTP/1.1\r\nHost: h\r\nContent-Length: +1\r\n\r\n", 400, "must be a whole number"),
         (b"GET / HTTP/1.1\r\n\r\n", 400, "Host"),
-        (b"GET / HTTP/1.1\r\nHost : h\r\n\r\n", 400, "a header is not"),
-        (b"GET / HTTP/1.1\r\nHost: h\r\n folded\r\n\r\n", 400, "a header is not"),
+        (b"GET / HTTP/1.1\r\nHost : h\r\n\r\n", 400, "a header must be"),
+        (b"GET / HTTP/1.1\r\nHost: h\r\n folded\r\n\r\n", 400, "a header must be"),
         (b"GET / HTTP/2.0\r\nHost: h\r\n\r\n", 400, "request line"),
         (b"\x16\x03\x01\x02\x00\r\n\r\n", 400, "request line"),
-        (b"GET /%ff HTTP/1.1\r\nHost: h\r\n\r\n", 400, "cannot be read"),
+        (b"GET /%ff HTTP/1.1\r\nHost: h\r\n\r\n", 400, "cannot be decoded"),
         (b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 65 + b"\r\n", 431, "more than 64"),
         (b"GET / HTTP/1.1\r\nA: " + b"b" * 20000, 431, "longer than"),
         (b"GET /broken HTTP/1.1\r\n" + CLOSE + b"\r\n", 500, "internal error"),
@@ -235,7 +235,7 @@ FIRST = st.binary(max_size=40) | st.binary(max_size=20).map(lambda path: b"GET /
 @given(FIRST, LINES)
 def test_any_head_is_read_or_refused(first, lines):
     try:
-        found = head(b"\r\n".join([first, *lines]) + b"\r\n\r\n")
+        found = parse_head(b"\r\n".join([first, *lines]) + b"\r\n\r\n")
     except HttpError as fault:
         assert fault.status in (400, 431, 501)
     else:

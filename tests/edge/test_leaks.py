@@ -58,7 +58,7 @@ async def requests(places, member, turns, count):
         async with free:
             await one(convened, number, found)
 
-    async with committee(places, quorum=2, seconds=SECONDS, watched=True, hedges=0.05) as convened:
+    async with committee(places, quorum=2, seconds=SECONDS, watched=True, hedge_share=0.05) as convened:
         await convened.probe()
         for number in range(50):
             await one(convened, number, [])

@@ -71,7 +71,7 @@ def test_a_bomb_is_refused_by_what_its_header_says(size):
 
 @pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "WEBP", "PPM"])
 def test_other_kinds_of_pictures_are_not_even_opened(kind):
-    assert refused(encoded(NOISE, kind)) == "the image bytes are no JPEG and no PNG"
+    assert refused(encoded(NOISE, kind)) == "the image bytes are neither JPEG nor PNG"
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
@@ -101,7 +101,7 @@ def test_a_token_is_read_from_its_file(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="cannot be read: No such file"):
         access.token(str(tmp_path / "none"))
     (tmp_path / "token").write_bytes(b"\xff" * 20)
-    with pytest.raises(UserError, match="cannot be read: it is no text"):
+    with pytest.raises(UserError, match="cannot be read: it is not a text file"):
         access.token(str(tmp_path / "token"))
 
 

@@ -1,4 +1,4 @@
-"""Hedging, asking again, and circuits, on a clock that jumps."""
+"""Hedges, retries and circuits of a member, on a virtual clock."""
 
 import asyncio
 
@@ -6,7 +6,7 @@ import pytest
 
 from dico_tf.edge.members.member import RemoteMember
 from dico_tf.edge.members.outcome import Cause, Missing, Vote
-from dico_tf.edge.members.resilience import FAILURES, REST, CircuitBreaker, CircuitState
+from dico_tf.edge.members.resilience import FAILURES, OPEN_SECONDS, CircuitBreaker, CircuitState
 from tests.edge.virtual_time import now, run
 
 VOTE = Vote(None, "0123")
@@ -14,37 +14,37 @@ GONE = Missing(Cause.UNREACHABLE)
 
 
 class Fake:
-    """An address that does in turn what it is told: (seconds, outcome); the last is repeated."""
+    """An endpoint with a script of (seconds, outcome) for its calls; the last is repeated."""
 
-    def __init__(self, *turns, patience=None):
-        self.turns, self._patience, self.asked, self.cancelled = list(turns), patience, 0, 0
+    def __init__(self, *turns, hedge_after=None):
+        self.turns, self._hedge_after, self.asked, self.cancelled = list(turns), hedge_after, 0, 0
         self.breaker = CircuitBreaker(now)
 
-    def patience(self):
-        return self._patience
+    def hedge_after(self):
+        return self._hedge_after
 
     async def ask(self, image, deadline):
         seconds, outcome = self.turns[min(self.asked, len(self.turns) - 1)]
         self.asked += 1
-        self.breaker.enter()
+        self.breaker.start_call()
         try:
             await asyncio.sleep(seconds)
         except asyncio.CancelledError:
             self.cancelled += 1
-            self.breaker.withdrawn()
+            self.breaker.call_cancelled()
             raise
         if outcome is VOTE:
-            self.breaker.succeeded()
+            self.breaker.call_succeeded()
         else:
-            self.breaker.failed()
+            self.breaker.call_failed()
         return outcome
 
 
 def asking(member, times=1, deadline=10.0):
-    """[(outcome, seconds)] of requests one after the other, tasks left behind."""
+    """Return [(outcome, seconds)] of successive requests, and the number of tasks that are still running."""
 
     async def all_of_them():
-        found = []
+        results = []
         for _ in range(times):
             started = now()
             try:
@@ -52,9 +52,9 @@ def asking(member, times=1, deadline=10.0):
                     outcome = await member.ask(None, started + deadline)
             except TimeoutError:
                 outcome = None
-            found.append((outcome, now() - started))
+            results.append((outcome, now() - started))
         await asyncio.sleep(0)
-        return found, len(asyncio.all_tasks()) - 1
+        return results, len(asyncio.all_tasks()) - 1
 
     return run(all_of_them())
 
@@ -64,63 +64,63 @@ def made(*addresses, **more):
 
 
 def test_an_answer_is_an_answer():
-    (found,), left = asking(made(Fake((0.1, VOTE))))
-    assert (found, left) == ((VOTE, pytest.approx(0.1)), 0)
+    (results,), tasks = asking(made(Fake((0.1, VOTE))))
+    assert (results, tasks) == ((VOTE, pytest.approx(0.1)), 0)
 
 
 def test_a_replica_is_asked_after_the_95th_percentile_and_the_loser_cancelled():
-    slow, quick = Fake((5.0, VOTE), patience=0.2), Fake((0.1, VOTE))
-    found, left = asking(made(slow, quick, hedges=1.0))
-    assert (found, left) == ([(VOTE, pytest.approx(0.3))], 0)
+    slow, quick = Fake((5.0, VOTE), hedge_after=0.2), Fake((0.1, VOTE))
+    results, tasks = asking(made(slow, quick, hedge_share=1.0))
+    assert (results, tasks) == ([(VOTE, pytest.approx(0.3))], 0)
     assert (slow.asked, slow.cancelled, quick.asked) == (1, 1, 1)
 
 
 def test_nothing_is_hedged_before_there_is_a_percentile_nor_without_a_replica():
     quick = Fake((0.1, VOTE))
-    found, _ = asking(made(Fake((5.0, VOTE)), quick, hedges=1.0))
-    assert found == [(VOTE, pytest.approx(5.0))] and quick.asked == 0
-    found, _ = asking(made(Fake((5.0, VOTE), patience=0.1), hedges=1.0))
-    assert found == [(VOTE, pytest.approx(5.0))]
+    results, _ = asking(made(Fake((5.0, VOTE)), quick, hedge_share=1.0))
+    assert results == [(VOTE, pytest.approx(5.0))] and quick.asked == 0
+    results, _ = asking(made(Fake((5.0, VOTE), hedge_after=0.1), hedge_share=1.0))
+    assert results == [(VOTE, pytest.approx(5.0))]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.05, 0.2])
 def test_hedges_stay_within_their_share_of_the_calls(share):
-    slow, quick = Fake((1.0, VOTE), patience=0.2), Fake((0.1, VOTE))
-    member = made(slow, quick, hedges=share)
-    found, _ = asking(member, times=1000)
+    slow, quick = Fake((1.0, VOTE), hedge_after=0.2), Fake((0.1, VOTE))
+    member = made(slow, quick, hedge_share=share)
+    results, _ = asking(member, times=1000)
     assert member.hedged == quick.asked <= 1000 * share
     assert member.hedged >= 1000 * share - 1
-    assert sum(seconds < 0.9 for _, seconds in found) == member.hedged
+    assert sum(seconds < 0.9 for _, seconds in results) == member.hedged
 
 
 def test_a_hedge_that_fails_does_not_spoil_the_answer_that_is_coming():
-    found, _ = asking(made(Fake((1.0, VOTE), patience=0.2), Fake((0.1, GONE)), hedges=1.0))
-    assert found == [(VOTE, pytest.approx(1.0))]
+    results, _ = asking(made(Fake((1.0, VOTE), hedge_after=0.2), Fake((0.1, GONE)), hedge_share=1.0))
+    assert results == [(VOTE, pytest.approx(1.0))]
 
 
 def test_what_was_not_heard_is_asked_of_the_replica_at_once():
     first, second = Fake((0.01, GONE)), Fake((0.1, VOTE))
-    found, _ = asking(made(first, second))
-    assert found == [(VOTE, pytest.approx(0.11))] and first.asked == 1
+    results, _ = asking(made(first, second))
+    assert results == [(VOTE, pytest.approx(0.11))] and first.asked == 1
 
 
 def test_the_same_address_is_asked_again_after_a_growing_pause():
     only = Fake((0.0, GONE), (0.0, GONE), (0.0, VOTE))
-    found, _ = asking(made(only))
-    assert found == [(VOTE, pytest.approx(0.06))] and only.asked == 3
+    results, _ = asking(made(only))
+    assert results == [(VOTE, pytest.approx(0.06))] and only.asked == 3
 
 
-@pytest.mark.parametrize("why", [why for why in Cause if why is not Cause.UNREACHABLE])
-def test_nothing_else_is_asked_again(why):
-    only, replica = Fake((0.1, Missing(why))), Fake((0.1, VOTE))
-    assert asking(made(only, replica))[0] == [(Missing(why), pytest.approx(0.1))]
+@pytest.mark.parametrize("cause", [cause for cause in Cause if cause is not Cause.UNREACHABLE])
+def test_nothing_else_is_asked_again(cause):
+    only, replica = Fake((0.1, Missing(cause))), Fake((0.1, VOTE))
+    assert asking(made(only, replica))[0] == [(Missing(cause), pytest.approx(0.1))]
     assert (only.asked, replica.asked) == (1, 0)
 
 
 def test_nothing_is_asked_again_when_the_deadline_would_pass():
     only = Fake((0.05, GONE))
-    found, _ = asking(made(only), deadline=0.06)
-    assert found == [(GONE, pytest.approx(0.05))] and only.asked == 1
+    results, _ = asking(made(only), deadline=0.06)
+    assert results == [(GONE, pytest.approx(0.05))] and only.asked == 1
 
 
 def test_asking_again_has_a_budget():
@@ -128,9 +128,9 @@ def test_asking_again_has_a_budget():
     turns = [(0.0, GONE), (0.0, VOTE)] * 500
     only = Fake(*turns)
     member = made(only)
-    found, _ = asking(member, times=400)
+    results, _ = asking(member, times=400)
     assert 45 <= member.retried <= 10 + 0.1 * 400
-    assert sum(outcome is VOTE for outcome, _ in found) >= member.retried
+    assert sum(outcome is VOTE for outcome, _ in results) >= member.retried
 
 
 def test_an_open_circuit_costs_no_time_and_a_probe_and_a_trial_close_it():
@@ -142,8 +142,8 @@ def test_an_open_circuit_costs_no_time_and_a_probe_and_a_trial_close_it():
             await asyncio.wait_for(member.ask(None, now() + 9.01), 9.5)
         started = now()
         seen.append((await member.ask(None, now() + 1), now() - started, only.breaker.state))
-        await asyncio.sleep(REST)
-        only.breaker.probed(True)
+        await asyncio.sleep(OPEN_SECONDS)
+        only.breaker.probe_ended(True)
         seen.append((await member.ask(None, now() + 1), 0.0, only.breaker.state))
         return seen
 
@@ -154,13 +154,13 @@ def test_an_open_circuit_costs_no_time_and_a_probe_and_a_trial_close_it():
 
 def test_the_replica_stands_in_while_a_circuit_is_open():
     broken, replica = Fake((0.0, GONE)), Fake((0.1, VOTE))
-    found, _ = asking(made(broken, replica), times=50)
-    assert all(outcome is VOTE for outcome, _ in found)
+    results, _ = asking(made(broken, replica), times=50)
+    assert all(outcome is VOTE for outcome, _ in results)
     assert broken.asked == FAILURES and replica.asked == 50
 
 
 def test_a_request_that_is_dropped_drops_its_calls():
-    slow, other = Fake((5.0, VOTE), patience=0.1), Fake((5.0, VOTE))
-    found, left = asking(made(slow, other, hedges=1.0), deadline=1.0)
-    assert (found, left) == ([(None, 1.0)], 0)
+    slow, other = Fake((5.0, VOTE), hedge_after=0.1), Fake((5.0, VOTE))
+    results, tasks = asking(made(slow, other, hedge_share=1.0), deadline=1.0)
+    assert (results, tasks) == ([(None, 1.0)], 0)
     assert (slow.cancelled, other.cancelled) == (1, 1)

@@ -31,5 +31,5 @@ def test_every_kind_is_written_as_prometheus_reads_it():
 def test_two_metrics_of_one_name_are_a_mistake():
     metrics = Metrics()
     metrics.counter("a", "A.")
-    with pytest.raises(ValueError, match="made twice"):
+    with pytest.raises(ValueError, match="registered twice"):
         metrics.gauge("a", "A.", lambda: 0)

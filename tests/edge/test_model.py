@@ -28,7 +28,7 @@ def soon():
 def test_a_file_of_another_batch_size_answers_any_number_alike(tmp_path):
     fours, ones = loaded(tmp_path / "a", exports.branch(batch=4)), loaded(tmp_path / "b", exports.branch())
     for count in (1, 3, 4, 5):
-        found, right = (one.answer(0, IMAGES[:count], soon()) for one in (fours, ones))
+        found, right = (one.run(0, IMAGES[:count], soon()) for one in (fours, ones))
         assert found["logits"] == pytest.approx(right["logits"], rel=1e-4) and len(found["class_id"]) == count
 
 
@@ -38,7 +38,7 @@ def test_a_file_that_gives_probabilities_alone_gets_logits_that_lead_back_to_the
     def serve(image):
         return {"probabilities": tf.nn.softmax(image[:, 0, 0] / 10)}
 
-    found = loaded(tmp_path, exports.of_function(serve)).answer(0, IMAGES, soon())
+    found = loaded(tmp_path, exports.of_function(serve)).run(0, IMAGES, soon())
     assert softmax(found["logits"]) == pytest.approx(found["probabilities"], abs=1e-6)
     assert np.array_equal(found["class_id"], IMAGES[:, 0, 0].argmax(-1))
     assert {name: array.dtype.name for name, array in found.items()} == {
@@ -53,36 +53,36 @@ def test_one_image_without_an_answer_is_an_error_and_no_answer(tmp_path):
         return {"logits": tf.math.sqrt(200 - image[:, 0, 0])}  # no number above 200
 
     found = loaded(tmp_path, exports.of_function(serve))
-    assert np.isfinite(found.answer(0, IMAGES * 0, soon())["logits"]).all()
+    assert np.isfinite(found.run(0, IMAGES * 0, soon())["logits"]).all()
     with pytest.raises(EdgeError, match="are not finite") as caught:
-        found.answer(0, IMAGES * 0 + 255, soon())
+        found.run(0, IMAGES * 0 + 255, soon())
     assert caught.value.code == "INTERNAL"
 
 
 def test_a_deadline_ends_a_batch_midway(tmp_path):
     with pytest.raises(EdgeError, match="after 0 of 5 images") as caught:
-        loaded(tmp_path, exports.branch()).answer(0, IMAGES, time.monotonic() - 1)
+        loaded(tmp_path, exports.branch()).run(0, IMAGES, time.monotonic() - 1)
     assert caught.value.code == "DEADLINE_EXCEEDED"
 
 
 def test_a_foreign_file_is_read_as_the_manifest_says_and_outputs_that_are_something_else_are_its_fault(tmp_path):
     content = exports.of_function(lambda image: {"scores": image[:, 0, 0] / 10})
     reading = {"pixels": "0..255", "output": "scores", "place": 0, "outputs": "logits", "background": "none"}
-    found = loaded(tmp_path / "a", content, reading=reading).answer(0, IMAGES, soon())
+    found = loaded(tmp_path / "a", content, reading=reading).run(0, IMAGES, soon())
     assert found["logits"] == pytest.approx(IMAGES[:, 0, 0] / 10)
     found = loaded(tmp_path / "b", content, reading=reading | {"outputs": "probabilities"})
     with pytest.raises(EdgeError, match="branch_0 was to give probabilities, and gives numbers from") as caught:
-        found.answer(0, IMAGES, soon())
+        found.run(0, IMAGES, soon())
     assert caught.value.code == "INTERNAL"
-    fed = loaded(tmp_path / "c", content, reading=reading | {"pixels": "-1..1"}).answer(0, IMAGES, soon())
+    fed = loaded(tmp_path / "c", content, reading=reading | {"pixels": "-1..1"}).run(0, IMAGES, soon())
     assert fed["logits"] == pytest.approx((IMAGES[:, 0, 0] / 127.5 - 1) / 10, abs=1e-6)
 
 
 @pytest.mark.parametrize(
     ("outputs", "changes", "said"),
     [
-        (lambda image: {"scores": image[:, 0, 0]}, {}, "gives neither logits nor probabilities of 3 classes"),
-        (lambda image: {"logits": image[:, 0]}, {}, "gives neither"),
+        (lambda image: {"scores": image[:, 0, 0]}, {}, "must be logits or probabilities of 3 classes"),
+        (lambda image: {"logits": image[:, 0]}, {}, "its output must be"),
         (lambda image: {"logits": image[:, 0, 0]}, {"input_size": 64}, r"float32 \[B, 64, 64, 3\]"),
     ],
 )
@@ -131,7 +131,7 @@ def test_a_request_is_answered_by_the_model_it_was_asked_of(engine, tmp_path):
     engine.swap(new)
     for asked in (old, new):
         found = engine.submit(asked, lambda: IMAGES, soon()).result(60)["logits"]
-        assert np.array_equal(found, asked.answer(0, IMAGES, soon())["logits"])
+        assert np.array_equal(found, asked.run(0, IMAGES, soon())["logits"])
 
 
 def test_a_mistake_of_ours_does_not_end_a_lane(engine):

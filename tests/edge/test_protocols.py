@@ -1,4 +1,4 @@
-"""Whatever a member answers, it is a vote or unusable, and nothing else."""
+"""Any answer of a member is either a vote or Unusable; no other error is raised."""
 
 import numpy as np
 import pytest
@@ -9,25 +9,25 @@ from dico_tf.edge.members.outcome import Vote
 from dico_tf.edge.members.protocols import OpenInference, TensorFlowServing, Unusable
 from dico_tf.wire import inference_pb2, tf_serving_pb2
 
-DIALECTS = [OpenInference("branch_0"), TensorFlowServing("cifar")]
+PROTOCOLS = [OpenInference("branch_0"), TensorFlowServing("cifar")]
 INT64 = st.integers(-(2**63), 2**63 - 1)
 SHAPES = st.lists(st.one_of(st.integers(0, 4), INT64), max_size=40)
 
 
-def judged(dialect, content):
-    """Whether it is a vote whose parts can be used, or unusable with a reason."""
+def is_vote_or_unusable(protocol, content):
+    """Return True if the content is a usable vote, or unusable with a reason."""
     try:
-        vote = dialect.vote(content)
-    except Unusable as fault:
-        return bool(str(fault))
+        vote = protocol.parse_vote(content)
+    except Unusable as error:
+        return bool(str(error))
     return isinstance(vote, Vote) and isinstance(vote.logits, np.ndarray) and isinstance(vote.export, str)
 
 
-@pytest.mark.parametrize("dialect", DIALECTS, ids=["worker", "serving"])
+@pytest.mark.parametrize("protocol", PROTOCOLS, ids=["worker", "serving"])
 @settings(deadline=None)
 @given(st.binary(max_size=200))
-def test_bytes_of_any_kind(dialect, content):
-    assert judged(dialect, content)
+def test_bytes_of_any_kind(protocol, content):
+    assert is_vote_or_unusable(protocol, content)
 
 
 @settings(deadline=None)
@@ -35,7 +35,7 @@ def test_bytes_of_any_kind(dialect, content):
 def test_tensors_of_a_worker_of_any_shape(shape, datatype, raw, twice):
     tensor = inference_pb2.Tensor(name="logits", datatype=datatype, shape=shape)
     message = inference_pb2.ModelInferResponse(outputs=[tensor] * (1 + twice), raw_output_contents=[raw])
-    assert judged(DIALECTS[0], message.SerializeToString())
+    assert is_vote_or_unusable(PROTOCOLS[0], message.SerializeToString())
 
 
 @settings(deadline=None)
@@ -46,7 +46,7 @@ def test_tensors_of_a_server_of_any_shape(shape, dtype, content, values):
     tensor.dtype, tensor.tensor_content = dtype, content
     tensor.float_val.extend(values)
     tensor.tensor_shape.dim.extend(tf_serving_pb2.TensorShape.Dim(size=size) for size in shape)
-    assert judged(DIALECTS[1], response.SerializeToString())
+    assert is_vote_or_unusable(PROTOCOLS[1], response.SerializeToString())
 
 
 @pytest.mark.parametrize("dtype", ["<f4", "<f8"])
@@ -60,5 +60,5 @@ def test_logits_as_content_or_as_values_are_the_same(dtype):
         response.outputs["logits"].CopyFrom(tf_serving_pb2.Tensor(dtype=kind, **more))
         response.outputs["logits"].tensor_shape.dim.extend(tf_serving_pb2.TensorShape.Dim(size=n) for n in (2, 3))
         response.model_spec.version.value = 7
-        vote = DIALECTS[1].vote(response.SerializeToString())
+        vote = PROTOCOLS[1].parse_vote(response.SerializeToString())
         assert vote.logits.tolist() == logits.tolist() and vote.export == "cifar/7"

@@ -101,7 +101,7 @@ def test_beyond_loopback_strangers_are_kept_out_unless_that_is_waived(export, ma
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "[::1]", "localhost"])
 def test_loopback_is_known_when_it_is_seen(host):
     assert access.loopback(host)
-    access.check_address(host, tls=False, known=False, insecure=False)
+    access.check_address(host, tls=False, authenticated=False, insecure=False)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.1", "10.0.0.1", "", "edge-1", "localhost.example.org"])
@@ -112,12 +112,12 @@ def test_what_others_can_reach_is_not_taken_for_loopback(host):
 def test_certificates_that_do_not_fit_are_refused_by_name(made, tmp_path):
     (tmp_path / "none.pem").write_text("nothing")
     for pair, said in (
-        ((made.server.cert, ""), "go together"),
-        ((made.server.cert, made.client.key), "are no certificate and its key"),
-        ((str(tmp_path / "none.pem"), made.server.key), "are no certificate"),
+        ((made.server.cert, ""), "must be given together"),
+        ((made.server.cert, made.client.key), "are not a certificate and its key"),
+        ((str(tmp_path / "none.pem"), made.server.key), "are not a certificate"),
         (("/nowhere.pem", made.server.key), "--tls_cert=/nowhere.pem cannot be read"),
     ):
         with pytest.raises(UserError, match=said):
             tls.ServerTLS(cert=pair[0], key=pair[1])
-    with pytest.raises(UserError, match="is no certificate in PEM"):
+    with pytest.raises(UserError, match="is not a certificate"):
         tls.ServerTLS(cert=made.server.cert, key=made.server.key, client_ca=str(tmp_path / "none.pem"))

@@ -44,9 +44,9 @@ def test_one_committee_mixes_both(both, word, dtype):
 @pytest.mark.parametrize(
     ("word", "said"),
     [
-        ("nan", "answered what cannot be used: its logits are not finite"),
-        ("classes", "answered what cannot be used: its logits are float32[2, 4], expected float32[2, 5]"),
-        ("nothing", "answered what cannot be used: it holds no logits"),
+        ("nan", "sent an unusable answer: its logits are not finite"),
+        ("classes", "sent an unusable answer: its logits must be float32[2, 5], got float32[2, 4]"),
+        ("nothing", "sent an unusable answer: it has no logits"),
         ("unknown", "refused the request: NOT_FOUND"),
     ],
 )

@@ -67,7 +67,7 @@ def test_a_broken_export_is_refused_and_taken_once_it_is_whole(tmp_path):
     with workers.running(path, "--watch_seconds=0.05") as worker:
         content = exports.small(tmp_path / "elsewhere", "second", 2).read_bytes()
         put(path, content[:500])
-        workers.until(lambda: "is refused, the old one goes on" in worker.log)
+        workers.until(lambda: "is refused and the old one stays in use" in worker.log)
         assert version(worker) == "first"
         put(path, content)  # whose files are not there yet
         workers.until(lambda: "is missing" in worker.log)

@@ -134,20 +134,20 @@ TINY = {"name": "image_bytes", "datatype": "BYTES", "shape": [1]}
 @pytest.mark.parametrize(
     ("inputs", "asked", "code", "said"),
     [
-        ({"image": exports.images(1)}, {"model": "branch_9"}, "NOT_FOUND", "the model 'branch_9' is not here"),
-        ({"image": exports.images(1)}, {"version": "2"}, "NOT_FOUND", "here is first, the id of the export"),
+        ({"image": exports.images(1)}, {"model": "branch_9"}, "NOT_FOUND", "unknown model 'branch_9'"),
+        ({"image": exports.images(1)}, {"version": "2"}, "NOT_FOUND", "this server has first, the id of the export"),
         ({"image": exports.images(1)}, {"outputs": ["logit"]}, "INVALID_ARGUMENT", "known: logits"),
-        ({"image": exports.images(1).astype(np.int32)}, {}, "INVALID_ARGUMENT", "give FP32 or UINT8"),
-        ({"image": exports.images(1)[:, 1:]}, {}, "INVALID_ARGUMENT", "has shape 1x31x32x3: give [B, 32, 32, 3]"),
-        ({"image": exports.images(1)[0]}, {}, "INVALID_ARGUMENT", "has shape 32x32x3"),
+        ({"image": exports.images(1).astype(np.int32)}, {}, "INVALID_ARGUMENT", "must be FP32 or UINT8"),
+        ({"image": exports.images(1)[:, 1:]}, {}, "INVALID_ARGUMENT", "must have shape [B, 32, 32, 3], got 1x31x32x3"),
+        ({"image": exports.images(1)[0]}, {}, "INVALID_ARGUMENT", "got 32x32x3"),
         ({"image": exports.images(65)}, {}, "INVALID_ARGUMENT", "at most 64"),
-        ({"image": np.full((1, 32, 32, 3), np.nan, np.float32)}, {}, "INVALID_ARGUMENT", "not finite"),
-        ({"image": exports.images(1) / np.float32(255) - 1}, {}, "INVALID_ARGUMENT", "give raw pixels"),
-        ({"picture": exports.images(1)}, {}, "INVALID_ARGUMENT", "the inputs are 'picture'"),
-        ({}, {}, "INVALID_ARGUMENT", "the inputs are 'none'"),
-        ({"image_bytes": exports.images(1)}, {}, "INVALID_ARGUMENT", "give BYTES of shape [B]"),
-        ({"image_bytes": tensors.strings([b"GIF89a"])}, {}, "INVALID_ARGUMENT", "no JPEG and no PNG"),
-        ({"image_bytes": tensors.strings([CUT])}, {}, "INVALID_ARGUMENT", "cut short or damaged"),
+        ({"image": np.full((1, 32, 32, 3), np.nan, np.float32)}, {}, "INVALID_ARGUMENT", "NaN or infinity"),
+        ({"image": exports.images(1) / np.float32(255) - 1}, {}, "INVALID_ARGUMENT", "send raw pixels"),
+        ({"picture": exports.images(1)}, {}, "INVALID_ARGUMENT", "got 'picture'"),
+        ({}, {}, "INVALID_ARGUMENT", "got 'none'"),
+        ({"image_bytes": exports.images(1)}, {}, "INVALID_ARGUMENT", "must be BYTES of shape [B]"),
+        ({"image_bytes": tensors.strings([b"GIF89a"])}, {}, "INVALID_ARGUMENT", "neither JPEG nor PNG"),
+        ({"image_bytes": tensors.strings([CUT])}, {}, "INVALID_ARGUMENT", "truncated or damaged"),
         ({"image_bytes": tensors.strings([HUGE])}, {}, "INVALID_ARGUMENT", "more than 25000000 pixels"),
     ],
 )  # fmt: skip
@@ -162,29 +162,29 @@ def test_a_bad_question_over_grpc_is_answered_with_a_code_and_a_sentence(worker,
 def test_garbage_over_grpc_is_refused(worker, content, method):
     with pytest.raises(grpc.RpcError) as caught:
         worker.call(method, content)
-    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT and "cannot be read" in caught.value.details()
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT and "cannot be parsed" in caught.value.details()
 
 
 @pytest.mark.parametrize(
     ("content", "type", "path", "status", "said"),
     [
         (b"{}", workers.JSON, INFER, 400, "no inputs"),
-        (b"{", workers.JSON, INFER, 400, "no JSON"),
+        (b"{", workers.JSON, INFER, 400, "not valid JSON"),
         (body(datatype="FP8"), workers.JSON, INFER, 400, "known: BOOL"),
-        (body(shape=[1, 32, 32, 4]), workers.JSON, INFER, 400, "needs 4096 elements"),
-        (body(data=[1]), workers.JSON, INFER, 400, "needs 3072 elements and has 1"),
+        (body(shape=[1, 32, 32, 4]), workers.JSON, INFER, 400, "must have 4096 elements"),
+        (body(data=[1]), workers.JSON, INFER, 400, "must have 3072 elements, got 1"),
         (json.dumps({"inputs": [{**TINY, "data": ["%"]}]}).encode(), workers.JSON, INFER, 400, "is not base64"),
-        (json.dumps({"inputs": [{**TINY, "data": ["YQ=="]}]}).encode(), workers.JSON, INFER, 400, "no JPEG"),
-        (body(), workers.JSON, "/v2/models/branch_9/infer", 404, "here is branch_0"),
-        (body(), workers.JSON, "/v2/models/branch_0/versions/2/infer", 404, "here is first"),
-        (body(), "text/plain", INFER, 415, "give application/json"),
+        (json.dumps({"inputs": [{**TINY, "data": ["YQ=="]}]}).encode(), workers.JSON, INFER, 400, "neither JPEG"),
+        (body(), workers.JSON, "/v2/models/branch_9/infer", 404, "this server has branch_0"),
+        (body(), workers.JSON, "/v2/models/branch_0/versions/2/infer", 404, "this server has first"),
+        (body(), "text/plain", INFER, 415, "must be application/json"),
         (b"GIF89a", "image/gif", INFER, 415, "image/jpeg or image/png"),
-        (b"GIF89a", workers.PNG, INFER, 400, "no JPEG and no PNG"),
-        (CUT, workers.JPEG, INFER, 400, "cut short or damaged"),
+        (b"GIF89a", workers.PNG, INFER, 400, "neither JPEG nor PNG"),
+        (CUT, workers.JPEG, INFER, 400, "truncated or damaged"),
         (HUGE, workers.PNG, INFER, 400, "more than 25000000 pixels"),
         (b"a" * 2**24 + b"a", workers.PNG, INFER, 413, "longer than 16777216"),
-        (body(), workers.JSON, "/v2/models/branch_0", 405, "POST is not for this path"),
-        (body(), workers.JSON, "/v2/models/branch_0/../../etc/passwd", 404, "nothing is served"),
+        (body(), workers.JSON, "/v2/models/branch_0", 405, "POST is not allowed for this path"),
+        (body(), workers.JSON, "/v2/models/branch_0/../../etc/passwd", 404, "this path does not exist"),
     ],
 )  # fmt: skip
 def test_a_bad_question_over_http_is_answered_with_a_status_and_a_sentence(worker, content, type, path, status, said):

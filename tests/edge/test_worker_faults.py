@@ -143,7 +143,9 @@ def test_more_requests_at_once_than_allowed_are_refused_whichever_way_they_come(
         workers.until(lambda: worker.metric("dico_requests_inside") == 2)
         status, headers, body = worker.ask("POST", "/v2/models/branch_0/infer", b'{"inputs": [{"name": "image", '
             b'"datatype": "UINT8", "shape": [1, 32, 32, 3], "data": [' + b"1," * 3071 + b"1]}]}")  # fmt: skip
-        assert status == 429 and headers["Retry-After"] and "2 requests are being answered" in json.loads(body)["error"]
+        assert (
+            status == 429 and headers["Retry-After"] and "2 requests are being processed" in json.loads(body)["error"]
+        )
         assert all(future.result() for future in futures)
 
 
@@ -235,7 +237,7 @@ def test_calls_of_strangers_that_send_no_message_leave_room_for_others(export):
 
         with grpc.insecure_channel(worker.grpc) as channel:
             for method in ("/grpc.health.v1.Health/Check", workers.SERVICE + "ServerReady"):
-                held = [channel.stream_unary(method).future(never()) for _ in range(grpc_server.STRANGERS)]
+                held = [channel.stream_unary(method).future(never()) for _ in range(grpc_server.PUBLIC_CALLS)]
                 workers.until(lambda: _refused(worker))
                 worker.call("ModelInfer", question(), authorization=f"Bearer {TOKEN}")
                 [call.cancel() for call in held]
@@ -299,8 +301,8 @@ def test_a_file_that_was_tampered_with_or_is_missing_is_refused(tmp_path):
     [
         ({"branch_0": b"no network"}, {"member": "branch_9"}, "has no member 'branch_9'"),
         ({"branch_0": b"no network"}, {"flag": "--format=int8"}, "has no int8 of branch_0; it has float32"),
-        ({"branch_0": b"no network"}, {}, "the export's LiteRT file cannot be used here"),
-        ({"branch_0": b"\x1c\x00\x00\x00TFL3" + b"\xff" * 64}, {}, "the export's LiteRT file cannot be used here"),
+        ({"branch_0": b"no network"}, {}, "the export's LiteRT file cannot be used"),
+        ({"branch_0": b"\x1c\x00\x00\x00TFL3" + b"\xff" * 64}, {}, "the export's LiteRT file cannot be used"),
     ],
 )
 def test_a_member_that_cannot_answer_is_refused(tmp_path, files, flags, said):
@@ -311,9 +313,9 @@ def test_a_member_that_cannot_answer_is_refused(tmp_path, files, flags, said):
 
 def test_a_file_for_other_classes_is_refused(tmp_path):
     path = exports.written(tmp_path, {"branch_0": exports.branch()}, class_names=["cat", "dog"])
-    assert "gives neither logits nor probabilities of 2 classes" in workers.refused(*workers.command(path))
+    assert "must be logits or probabilities of 2 classes" in workers.refused(*workers.command(path))
 
 
 def test_an_image_of_another_size_is_refused_by_the_size_that_would_do(worker):
-    with pytest.raises(grpc.RpcError, match=r"give \[B, 32, 32, 3\]"):
+    with pytest.raises(grpc.RpcError, match=r"must have shape \[B, 32, 32, 3\]"):
         worker.infer({"image": np.zeros((1, 33, 32, 3), np.float32)})

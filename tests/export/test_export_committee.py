@@ -60,7 +60,7 @@ def answered(folder, name, pictures) -> np.ndarray:
     """Logits of a member's worker, which decodes the pictures itself."""
     model = load(folder, name, "safest", 1, 1)
     squares = [decode_image(path.read_bytes(), model.size, model.short, Limits()) for path in pictures]
-    return model.answer(0, np.stack(squares).astype(np.float32), 1e18)["logits"]
+    return model.run(0, np.stack(squares).astype(np.float32), 1e18)["logits"]
 
 
 def test_litert_files_are_taken_byte_for_byte_and_the_manifest_says_how_they_are_fed_and_read(lite, tmp_path, capsys):

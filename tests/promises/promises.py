@@ -126,15 +126,15 @@ PROMISES = (
     Promise(
         "Below the quorum there is an error and no answer.",
         "dico_tf/edge/members/ask_all.py",
-        "    if len(poll.votes) < quorum:\n",
-        "    if not poll.votes:\n",
+        "    if len(answers.votes) < quorum:\n",
+        "    if not answers.votes:\n",
         fast=("tests/edge/test_ask_all.py",),
     ),
     Promise(
         "An answer is given at the deadline, whoever is late.",
         "dico_tf/edge/members/ask_all.py",
-        "(left := deadline - now()) > 0:",
-        "(left := deadline + 1 - now()) > 0:",
+        "(remaining := deadline - now()) > 0:",
+        "(remaining := deadline + 1 - now()) > 0:",
         fast=("tests/edge/test_ask_all.py",),
     ),
     Promise(

@@ -1,1 +1,1 @@
-"""The network of a worker: its file, the threads that run it, and the next one."""
+"""The network of a worker: its LiteRT file, the threads that run it, and the change to a new export."""

@@ -1,4 +1,4 @@
-"""Threads that answer for one model: a bounded queue before them, deadlines within, and another model at any time."""
+"""Worker threads that run one model, behind a bounded queue; the model can be replaced at any time."""
 
 import concurrent.futures
 import dataclasses
@@ -14,76 +14,92 @@ from dico_tf.edge.errors import EdgeError
 from dico_tf.edge.inference.model import ServedModel
 
 LOG = logging.getLogger(__name__)
-Images = Callable[[], np.ndarray]  # made where they are used: decoding takes as long as some networks do
+Decode = Callable[[], np.ndarray]  # runs in the worker thread, because decoding can take as long as the network
 
 
 @dataclasses.dataclass(frozen=True)
 class _Job:
-    model: ServedModel  # of when it was asked: another may have taken its place since
-    images: Images
+    model: ServedModel  # at the time of the request; the engine may have another one since
+    decode: Decode
     deadline: float
-    outcome: concurrent.futures.Future
+    result: concurrent.futures.Future
 
 
 class InferenceEngine:
-    """`deadline` is absolute, of time.monotonic."""
+    """A pool of threads that run one model. Deadlines are times of time.monotonic.
+
+    Args:
+        model: has an interpreter for each thread.
+        threads: requests that are computed at the same time.
+        most_waiting: requests that may wait for a thread.
+        on_done: called with the seconds and the images of each inference.
+    """
 
     def __init__(
-        self, model: ServedModel, lanes: int, waiting: int, timed: Callable[[float, int], None] = lambda *_: None
+        self,
+        model: ServedModel,
+        threads: int,
+        most_waiting: int,
+        on_done: Callable[[float, int], None] = lambda *_: None,
     ):
         self.model = model
-        self._timed = timed  # seconds and images of each answer
-        self._queue: queue.Queue[_Job | None] = queue.Queue(waiting)
+        self._on_done = on_done
+        self._queue: queue.Queue[_Job | None] = queue.Queue(most_waiting)
         self._threads = [
-            threading.Thread(target=self._work, args=(lane,), name=f"lane {lane}", daemon=True) for lane in range(lanes)
+            threading.Thread(target=self._work, args=(number,), name=f"inference {number}", daemon=True)
+            for number in range(threads)
         ]
         for thread in self._threads:
             thread.start()
 
     @property
     def waiting(self) -> int:
+        """Requests that wait for a thread."""
         return self._queue.qsize()
 
-    def submit(self, model: ServedModel, images: Images, deadline: float) -> concurrent.futures.Future:
-        """A future of outputs; refused at once where too many wait already."""
-        job = _Job(model, images, deadline, concurrent.futures.Future())
+    def submit(self, model: ServedModel, decode: Decode, deadline: float) -> concurrent.futures.Future:
+        """Return a future of {output: array}; raise RESOURCE_EXHAUSTED if the queue is full."""
+        job = _Job(model, decode, deadline, concurrent.futures.Future())
         try:
             self._queue.put_nowait(job)
         except queue.Full:
-            raise EdgeError("RESOURCE_EXHAUSTED", f"{self._queue.maxsize} requests wait already: ask later") from None
-        return job.outcome
+            raise EdgeError(
+                "RESOURCE_EXHAUSTED", f"{self._queue.maxsize} requests wait already, the most allowed: try again later"
+            ) from None
+        return job.result
 
     def swap(self, model: ServedModel) -> None:
-        """What was asked before is answered by the model it was asked of."""
+        """Use another model for new requests; requests in the queue still get theirs."""
         self.model = model
 
     def stop(self, seconds: float) -> None:
-        until = time.monotonic() + seconds
+        """Finish the queue and end the threads, within `seconds`."""
+        end = time.monotonic() + seconds
         for _ in self._threads:
             try:
-                self._queue.put(None, timeout=max(0.0, until - time.monotonic()))
+                self._queue.put(None, timeout=max(0.0, end - time.monotonic()))
             except queue.Full:
                 return
         for thread in self._threads:
-            thread.join(max(0.0, until - time.monotonic()))
+            thread.join(max(0.0, end - time.monotonic()))
 
-    def _work(self, lane: int) -> None:
+    def _work(self, thread: int) -> None:
         while (job := self._queue.get()) is not None:
-            if job.outcome.set_running_or_notify_cancel():  # else nobody waits for it any more
-                self._answer(lane, job)
-            del job  # or an idle lane would keep an old model alive
+            if job.result.set_running_or_notify_cancel():  # False: the client has stopped waiting
+                self._run(thread, job)
+            del job  # an idle thread must not keep an old model in memory
 
-    def _answer(self, lane: int, job: _Job) -> None:
+    def _run(self, thread: int, job: _Job) -> None:
         try:
             if time.monotonic() > job.deadline:
                 raise EdgeError("DEADLINE_EXCEEDED", "the deadline passed while the request waited")
-            images = job.images()
+            images = job.decode()
             start = time.monotonic()
-            outputs = job.model.answer(lane, images, job.deadline)
-            self._timed(time.monotonic() - start, len(images))
-            job.outcome.set_result(outputs)
-        except EdgeError as fault:
-            job.outcome.set_exception(fault)
+            outputs = job.model.run(thread, images, job.deadline)
+            self._on_done(time.monotonic() - start, len(images))
+            job.result.set_result(outputs)
+        except EdgeError as error:
+            job.result.set_exception(error)
         except Exception as error:
-            LOG.exception("an inference failed")
-            job.outcome.set_exception(error)
+            LOG.exception("an inference failed with an unexpected error")
+            job.result.set_exception(error)

@@ -1,4 +1,4 @@
-"""A member's LiteRT file, whose bytes are those that were exported, ready to answer."""
+"""A member's LiteRT file: loaded, checked against its checksum and manifest, and tried once."""
 
 import time
 from pathlib import Path
@@ -15,110 +15,130 @@ from dico_tf.invocation import command
 from dico_tf.runtime.litert import LiteRT
 
 INPUT, LOGITS, PROBABILITIES, CLASS_ID = "image", "logits", "probabilities", "class_id"
-PASSED_ON = {"branch_probabilities": 3, "disagreement": 1}  # of a committee's file: how many dimensions they have
+COMMITTEE_OUTPUTS = {"branch_probabilities": 3, "disagreement": 1}  # {name: dimensions} of a committee's file
 _SMALLEST = np.finfo(np.float32).smallest_subnormal
 
 
 class ServedModel:
-    """Holds an interpreter a lane: an interpreter is not concurrent, and one thread works in each lane."""
+    """One member of an export in memory, with one interpreter per thread: interpreters are not thread-safe."""
 
-    def __init__(self, found: manifest.Manifest, member: str, format: str, content: bytes, lanes: int, threads: int):
-        described = found.member(member)
-        self.version, self.member, self.format, self.average = found.id, member, format, found.average
-        self.sha256 = found.file(member, format).sha256
-        self.class_names: list[str] = described["class_names"]
-        self.size: int = described["input_size"]
-        self.short: int = described.get("short_side", self.size)
-        self._runners = [_runner(content, threads, described) for _ in range(lanes)]
+    def __init__(
+        self,
+        export: manifest.Manifest,
+        member: str,
+        format: str,
+        content: bytes,
+        threads: int,
+        threads_each: int,
+    ):
+        description = export.member(member)
+        self.version, self.member, self.format, self.average = export.id, member, format, export.average
+        self.sha256 = export.file(member, format).sha256
+        self.class_names: list[str] = description["class_names"]
+        self.size: int = description["input_size"]
+        self.short: int = description.get("short_side", self.size)
+        self._runners = [_runner(content, threads_each, description) for _ in range(threads)]
         self._batch = self._check()
-        for lane in range(lanes):
-            self.answer(lane, np.zeros((self._batch, self.size, self.size, 3), np.float32), time.monotonic() + 60)
+        for thread in range(threads):
+            self.run(thread, np.zeros((self._batch, self.size, self.size, 3), np.float32), time.monotonic() + 60)
 
     def _check(self) -> int:
-        """The batch size of the file, whose signature is the one that exports have."""
+        """Return the batch size of the file. Raises UserError if its inputs or outputs differ from the manifest."""
         inputs, outputs = self._runners[0].inputs, self._runners[0].outputs
         shape = inputs[INPUT].shape if list(inputs) == [INPUT] else ()
         if shape[1:] != (self.size, self.size, 3) or inputs[INPUT].dtype is not np.float32:
-            raise _unfit(f"its input is not {INPUT}, float32 [B, {self.size}, {self.size}, 3]")
+            raise _unusable(f"its input must be {INPUT}, float32 [B, {self.size}, {self.size}, 3]")
         self.outputs = {name: list(output.shape[1:]) for name, output in outputs.items()}
         if self.outputs.get(LOGITS, self.outputs.get(PROBABILITIES)) != [len(self.class_names)]:
-            raise _unfit(f"it gives neither {LOGITS} nor {PROBABILITIES} of {len(self.class_names)} classes")
+            raise _unusable(f"its output must be {LOGITS} or {PROBABILITIES} of {len(self.class_names)} classes")
         return shape[0]
 
     @property
     def shapes(self) -> dict[str, list[int]]:
-        """Of every output, after the batch."""
-        passed = {name: self.outputs[name] for name in PASSED_ON if name in self.outputs}
+        """Shapes of all outputs, without the batch dimension."""
+        committee = {name: self.outputs[name] for name in COMMITTEE_OUTPUTS if name in self.outputs}
         classes = [len(self.class_names)]
-        return {LOGITS: classes, PROBABILITIES: classes, CLASS_ID: [], **passed}
+        return {LOGITS: classes, PROBABILITIES: classes, CLASS_ID: [], **committee}
 
-    def answer(self, lane: int, images: np.ndarray, deadline: float) -> dict[str, np.ndarray]:
-        """Outputs for float32 [N, H, W, 3], asked in batches of the file's own size."""
+    def run(self, thread: int, images: np.ndarray, deadline: float) -> dict[str, np.ndarray]:
+        """Return {output: array} for float32 images [N, H, W, 3], computed in batches of the file's size.
+
+        `thread` selects the interpreter; the deadline is a time of time.monotonic.
+        """
         parts = []
         for start in range(0, len(images), self._batch):
             if time.monotonic() > deadline:
                 raise EdgeError("DEADLINE_EXCEEDED", f"the deadline passed after {start} of {len(images)} images")
             batch = images[start : start + self._batch]
-            short = self._batch - len(batch)
-            padded = np.pad(batch, [(0, short), (0, 0), (0, 0), (0, 0)]) if short else batch
-            found = self._runners[lane](**{INPUT: padded})
-            parts.append({name: array[: len(batch)] for name, array in found.items()})
-        return _completed({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+            padding = self._batch - len(batch)
+            padded = np.pad(batch, [(0, padding), (0, 0), (0, 0), (0, 0)]) if padding else batch
+            outputs = self._runners[thread](**{INPUT: padded})
+            parts.append({name: array[: len(batch)] for name, array in outputs.items()})
+        return _complete({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
 
 
-def _completed(found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Whatever an answer needs that the file itself does not give."""
-    if not all(np.isfinite(array).all() for array in found.values()):
-        raise EdgeError("INTERNAL", "the network's outputs are not finite: this export cannot answer for the image")
-    if LOGITS not in found:
-        found[LOGITS] = np.log(np.maximum(found[PROBABILITIES], _SMALLEST))
-    if PROBABILITIES not in found:
-        found[PROBABILITIES] = softmax(found[LOGITS])
-    passed = {name: found[name] for name, dimensions in PASSED_ON.items() if np.ndim(found.get(name)) == dimensions}
-    whole = {LOGITS: found[LOGITS], PROBABILITIES: found[PROBABILITIES], **passed}
-    class_id = found[LOGITS].argmax(-1).astype(np.int64)
-    return {**{name: array.astype(np.float32) for name, array in whole.items()}, CLASS_ID: class_id}
+def _complete(outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Add the outputs that the file lacks: logits or probabilities, and the class. Raises EdgeError for NaN."""
+    if not all(np.isfinite(array).all() for array in outputs.values()):
+        raise EdgeError("INTERNAL", "the network's outputs are not finite (NaN or infinity) for this image")
+    if LOGITS not in outputs:
+        outputs[LOGITS] = np.log(np.maximum(outputs[PROBABILITIES], _SMALLEST))
+    if PROBABILITIES not in outputs:
+        outputs[PROBABILITIES] = softmax(outputs[LOGITS])
+    committee = {name: outputs[name] for name, axes in COMMITTEE_OUTPUTS.items() if np.ndim(outputs.get(name)) == axes}
+    floats = {LOGITS: outputs[LOGITS], PROBABILITIES: outputs[PROBABILITIES], **committee}
+    class_id = outputs[LOGITS].argmax(-1).astype(np.int64)
+    return {**{name: array.astype(np.float32) for name, array in floats.items()}, CLASS_ID: class_id}
 
 
-def _runner(content: bytes, threads: int, described: dict[str, Any]) -> Any:
+def _runner(content: bytes, threads: int, description: dict[str, Any]) -> Any:
+    """Return a function of image=float32 [B, H, W, 3] that gives {output: array}."""
     try:
-        if manifest.READING in described:
-            return external_tflite.ExternalRunner(content, threads, described)
+        if manifest.READING in description:
+            return external_tflite.ExternalRunner(content, threads, description)
         return LiteRT(content, threads).signature()
     except (ValueError, RuntimeError) as error:
-        raise _unfit(str(error)) from None
+        raise _unusable(str(error)) from None
 
 
-def _unfit(why: str) -> UserError:
-    return UserError(f"the export's LiteRT file cannot be used here: {why}; export again")
+def _unusable(reason: str) -> UserError:
+    return UserError(f"the export's LiteRT file cannot be used: {reason}; export again")
 
 
-def load(path: str | Path, member: str, format: str, lanes: int, threads: int) -> ServedModel:
-    """`safest`: the first of LITERT that there is. UserError where the export, or the file, is not fit to answer."""
-    offered = manifest.load(path)
-    _check_alone(offered, member)
-    kind = _safest(offered, member) if format == "safest" else format
-    found, content = manifest.read(path, member, kind)
+def load(path: str | Path, member: str, format: str, threads: int, threads_each: int) -> ServedModel:
+    """Load a member of an export and run it once. Raises UserError.
+
+    Args:
+        path: the manifest, or its folder.
+        member: name in the manifest.
+        format: kind of LiteRT file, or "safest" for the most accurate one that exists.
+        threads: requests that will be computed at the same time; each gets an interpreter.
+        threads_each: threads of one interpreter.
+    """
+    current = manifest.load(path)
+    _check_has_file(current, member)
+    kind = _safest(current, member) if format == "safest" else format
+    export, content = manifest.read(path, member, kind)
     try:
-        return ServedModel(found, member, kind, content, lanes, threads)
+        return ServedModel(export, member, kind, content, threads, threads_each)
     except RuntimeError as error:  # an operation that this runtime does not know
-        raise _unfit(str(error)) from None
+        raise _unusable(str(error)) from None
     except EdgeError as error:
-        raise UserError(f"{member} of the export {found.folder} does not answer: {error.sentence}") from None
+        raise UserError(f"{member} of the export {export.folder} fails its first run: {error.sentence}") from None
 
 
-def _check_alone(found: manifest.Manifest, member: str) -> None:
-    """Members of any kind become no single file: whatever is exported again, there is nothing for a worker."""
-    if member == manifest.COMMITTEE and manifest.COMMITTEE in (found.content.get("source") or ()):
+def _check_has_file(export: manifest.Manifest, member: str) -> None:
+    """Raise UserError for the committee of an export whose members come from several sources: it has no file."""
+    if member == manifest.COMMITTEE and manifest.COMMITTEE in (export.content.get("source") or ()):
         raise UserError(
-            f"the export {found.folder} is a committee of any members, which no single LiteRT file holds: "
-            f"{command('serve local')} serves it, or a worker for each of "
-            f"{', '.join(found.branches)} and {command('serve gateway')} before them"
+            f"the committee of the export {export.folder} has no LiteRT file of its own: serve it by "
+            f"{command('serve local')}, or by a worker for each of {', '.join(export.branches)} and a "
+            f"{command('serve gateway')}"
         )
 
 
-def _safest(found: manifest.Manifest, member: str) -> str:
-    formats = found.formats(member)
+def _safest(export: manifest.Manifest, member: str) -> str:
+    formats = export.formats(member)
     if not formats:
-        raise UserError(f"the export {found.folder} has no LiteRT file of {member}: export with --formats=tflite")
+        raise UserError(f"the export {export.folder} has no LiteRT file of {member}: export with --formats=tflite")
     return formats[0]

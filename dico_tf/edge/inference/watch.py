@@ -1,4 +1,4 @@
-"""A new export takes the place of the old one while requests are answered; one that is broken does not."""
+"""Watches for a new export and swaps it in while requests continue; a broken export is refused."""
 
 import logging
 import threading
@@ -11,67 +11,76 @@ from dico_tf.errors import UserError
 from dico_tf.files import manifest
 
 LOG = logging.getLogger(__name__)
-AGAIN = 10  # looks after which a refused export is tried again: its files may have come after its manifest
+RETRY_CHECKS = 10  # checks after which a refused export is tried again: its files may arrive after its manifest
 
 
 class ExportWatcher:
-    """Looks at the manifest every so many seconds, and whenever `look_now` is called."""
+    """A thread that checks the manifest every few seconds, and whenever `check_now` is called."""
 
     def __init__(
         self,
         engine: InferenceEngine,
         path: str | Path,
         load: Callable[[], ServedModel],
-        noted: Callable[[str], None],
+        on_result: Callable[[str], None],
         seconds: float = 1.0,
-        seen: tuple[int, ...] | None = None,
+        stamp: tuple[int, ...] | None = None,
     ):
-        """`seen`: the manifest's stamp before the engine's model was loaded."""
-        self._path, self._engine, self._load, self._noted, self._seconds = path, engine, load, noted, seconds
-        self._seen, self._refused, self._looks = seen, "", 0
-        self._asked, self._ended = threading.Event(), False
+        """Start the thread.
+
+        Args:
+            engine: runs the current model.
+            path: the manifest, or its folder.
+            load: loads and tries the export that is there.
+            on_result: called with "swapped", "unchanged" or "refused" for each new export.
+            seconds: time between checks.
+            stamp: the manifest's stamp from before the engine's model was loaded.
+        """
+        self._path, self._engine, self._load, self._on_result, self._seconds = path, engine, load, on_result, seconds
+        self._stamp, self._refusal, self._checks = stamp, "", 0
+        self._wake, self._ended = threading.Event(), False
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
         self._thread.start()
 
-    def look_now(self) -> None:
-        self._seen = None
-        self._asked.set()
+    def check_now(self) -> None:
+        self._stamp = None
+        self._wake.set()
 
     def stop(self) -> None:
         self._ended = True
-        self._asked.set()
+        self._wake.set()
 
     def _run(self) -> None:
         while not self._ended:
-            self._asked.wait(self._seconds)
-            self._asked.clear()
+            self._wake.wait(self._seconds)
+            self._wake.clear()
             if not self._ended:
-                self._look()
+                self._check()
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         stamp = manifest.stamp(self._path)
-        self._looks += 1
-        if stamp == self._seen and not (self._refused and self._looks % AGAIN == 0):
+        self._checks += 1
+        if stamp == self._stamp and not (self._refusal and self._checks % RETRY_CHECKS == 0):
             return
-        self._seen = stamp
+        self._stamp = stamp
         try:
-            self._take(self._load())
+            self._swap(self._load())
         except UserError as error:
             self._refuse(str(error))
-        except Exception as error:  # whatever it is, the old one goes on
+        except Exception as error:  # whatever it is, the old export stays in use
             self._refuse(repr(error))
 
-    def _take(self, model: ServedModel) -> None:
-        self._refused, old = "", self._engine.model
+    def _swap(self, model: ServedModel) -> None:
+        self._refusal, old = "", self._engine.model
         if (model.version, model.sha256, model.format) == (old.version, old.sha256, old.format):
-            self._noted("unchanged")
+            self._on_result("unchanged")
             return
         self._engine.swap(model)
-        self._noted("swapped")
-        LOG.info("export %s now answers in place of %s", model.version, old.version)
+        self._on_result("swapped")
+        LOG.info("switched from export %s to export %s", old.version, model.version)
 
-    def _refuse(self, why: str) -> None:
-        if why != self._refused:
-            self._noted("refused")
-            LOG.error("the new export is refused, the old one goes on: %s", why)
-        self._refused = why
+    def _refuse(self, reason: str) -> None:
+        if reason != self._refusal:  # count and log a lasting problem once
+            self._on_result("refused")
+            LOG.error("the new export is refused and the old one stays in use: %s", reason)
+        self._refusal = reason

@@ -1,1 +1,1 @@
-"""How many members are asked by one deadline, and what their answers become together."""
+"""Members of a committee, reached over the network by one deadline, and the combination of their answers."""

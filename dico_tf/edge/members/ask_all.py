@@ -1,4 +1,4 @@
-"""All members are asked at once, and answer by one deadline or not at all."""
+"""Ask all members at once: they answer by one deadline or count as late."""
 
 import asyncio
 import dataclasses
@@ -9,49 +9,58 @@ from typing import Protocol
 import numpy as np
 
 from dico_tf.edge.errors import EdgeError
-from dico_tf.edge.members.outcome import Cause, Images, Missing, Outcome, Vote, of
+from dico_tf.edge.members.outcome import Cause, Images, Missing, Outcome, Vote, images_of
 
 log = logging.getLogger(__name__)
 
 
 class Voter(Protocol):
+    """Anything that answers images with a vote, e.g. a RemoteMember."""
+
     async def ask(self, image: np.ndarray, deadline: float) -> Outcome: ...
 
 
 @dataclasses.dataclass(frozen=True)
 class MemberAnswers:
-    """In the committee's order, whoever answered first."""
+    """Votes, and causes of missing votes, by member in the committee's order."""
 
     votes: dict[str, Vote]
     missing: dict[str, Missing]
 
     @property
     def late(self) -> list[str]:
-        return [name for name, missing in self.missing.items() if missing.why is Cause.LATE]
+        return [name for name, missing in self.missing.items() if missing.cause is Cause.LATE]
 
 
 class BelowQuorum(EdgeError):  # noqa: N818 - named for what is the case
-    """Too few members answered."""
+    """Too few members answered; `answers` are those that there are."""
 
-    def __init__(self, poll: MemberAnswers, quorum: int):
-        count, all = len(poll.votes), len(poll.votes) + len(poll.missing)
-        reasons = "; ".join(f"{name} {missing.reason}" for name, missing in poll.missing.items())
-        super().__init__(_code(poll, quorum), f"{count} of {all} members answered, and {quorum} must: {reasons}")
-        self.poll = poll
+    def __init__(self, answers: MemberAnswers, quorum: int):
+        count, all = len(answers.votes), len(answers.votes) + len(answers.missing)
+        reasons = "; ".join(f"{name} {missing.reason}" for name, missing in answers.missing.items())
+        super().__init__(
+            _code(answers, quorum), f"{count} of {all} members answered, but the quorum is {quorum}: {reasons}"
+        )
+        self.answers = answers
 
 
-def _code(poll: MemberAnswers, quorum: int) -> str:
-    """What would have made the quorum: more time, or less load, or else members that can be reached."""
-    for why, code in ((Cause.LATE, "DEADLINE_EXCEEDED"), (Cause.BUSY, "RESOURCE_EXHAUSTED")):
-        helped = sum(missing.why in (why, Cause.DISMISSED) for missing in poll.missing.values())
-        if len(poll.votes) + helped >= quorum:
+def _code(answers: MemberAnswers, quorum: int) -> str:
+    """Return the status code that tells the client what would help: more time, less load, or reachable members."""
+    for cause, code in ((Cause.LATE, "DEADLINE_EXCEEDED"), (Cause.BUSY, "RESOURCE_EXHAUSTED")):
+        helped = sum(missing.cause in (cause, Cause.DISMISSED) for missing in answers.missing.values())
+        if len(answers.votes) + helped >= quorum:
             return code
     return "UNAVAILABLE"
 
 
 async def ask_all(members: Mapping[str, Voter], images: Images, deadline: float, quorum: int) -> MemberAnswers:
-    """Ends when all have answered, the deadline has come, or the quorum is out of reach; raises BelowQuorum."""
-    tasks = {name: asyncio.create_task(member.ask(of(images, name), deadline)) for name, member in members.items()}
+    """Return the answers of all members; the deadline is on the event loop's clock.
+
+    Ends when all have answered, at the deadline, or when the quorum cannot be reached any more. Raises BelowQuorum.
+    """
+    tasks = {
+        name: asyncio.create_task(member.ask(images_of(images, name), deadline)) for name, member in members.items()
+    }
     try:
         await _settle(set(tasks.values()), deadline, quorum)
         unfinished = Cause.LATE if asyncio.get_running_loop().time() >= deadline else Cause.DISMISSED
@@ -59,31 +68,31 @@ async def ask_all(members: Mapping[str, Voter], images: Images, deadline: float,
     finally:
         for task in tasks.values():
             task.cancel()
-    poll = MemberAnswers(
+    answers = MemberAnswers(
         {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Vote)},
         {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Missing)},
     )
-    if len(poll.votes) < quorum:
-        raise BelowQuorum(poll, quorum)
-    return poll
+    if len(answers.votes) < quorum:
+        raise BelowQuorum(answers, quorum)
+    return answers
 
 
 async def _settle(running: set[asyncio.Task[Outcome]], deadline: float, quorum: int) -> None:
-    """Returns when there is nothing to wait for any more."""
+    """Return as soon as waiting longer could not change the result."""
     now, possible = asyncio.get_running_loop().time, len(running)
-    while running and possible >= quorum and (left := deadline - now()) > 0:
-        done, running = await asyncio.wait(running, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-        possible -= sum(not _answered(task) for task in done)
+    while running and possible >= quorum and (remaining := deadline - now()) > 0:
+        done, running = await asyncio.wait(running, timeout=remaining, return_when=asyncio.FIRST_COMPLETED)
+        possible -= sum(not _voted(task) for task in done)
 
 
-def _answered(task: asyncio.Task[Outcome]) -> bool:
+def _voted(task: asyncio.Task[Outcome]) -> bool:
     return not task.cancelled() and not task.exception() and isinstance(task.result(), Vote)
 
 
 def _outcome(name: str, task: asyncio.Task[Outcome], unfinished: Cause) -> Outcome:
     if not task.done() or task.cancelled():
         return Missing(unfinished)
-    if error := task.exception():  # a fault of ours: the others' answers are still good
-        log.error("asking %s failed", name, exc_info=error)
+    if error := task.exception():  # a bug of ours: the other members' answers are still good
+        log.error("asking %s failed with an unexpected error", name, exc_info=error)
         return Missing(Cause.UNUSABLE, type(error).__name__)
     return task.result()

@@ -1,4 +1,4 @@
-"""Members are asked one after the other, and only about the images that those before were unsure of."""
+"""Ask members one after the other, each only about the images that the members before it were unsure of."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -9,49 +9,50 @@ from dico_tf.committee import words
 from dico_tf.committee.confidence import confidence
 from dico_tf.committee.decision import NEVER, Committee, joined, passes
 from dico_tf.edge.members.ask_all import BelowQuorum, MemberAnswers, Voter, ask_all
-from dico_tf.edge.members.combine import CombinedAnswer, told
-from dico_tf.edge.members.outcome import Images, Missing, Outcome, Vote, count, of
+from dico_tf.edge.members.combine import CombinedAnswer, combined_answer
+from dico_tf.edge.members.outcome import Images, Missing, Outcome, Vote, image_count, images_of
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import disagreement, softmax
 from dico_tf.files.manifest import COMMITTEE, Manifest
 
-Refused = Callable[
-    [list[Vote], Vote], Missing | None
-]  # (those taken, another) -> why that cannot be averaged with them
+RejectVote = Callable[[list[Vote], Vote], Missing | None]  # (accepted votes, new vote) -> cause if it cannot join them
 
 
-def plan(manifest: Manifest) -> Committee | None:
-    """The cascade of an export; UserError where what it says is none."""
-    together(manifest)  # or it would be refused by the first request only
-    said = manifest.content[COMMITTEE].get("cascade")
-    if said is None:
+def load_cascade(manifest: Manifest) -> Committee | None:
+    """Return the cascade of an export, or None if it has none. Raises UserError if its description is invalid."""
+    load_weighted_committee(manifest)  # an invalid committee must be refused now, not at the first request
+    entry = manifest.content[COMMITTEE].get("cascade")
+    if entry is None:
         return None
     try:
-        found = words.committee(said if isinstance(said, dict) else {})
-    except UserError as fault:
-        raise UserError(f"the cascade of the export {manifest.folder} cannot be followed: {fault}") from None
-    if strangers := [name for name in found.members if name not in manifest.branches]:
+        cascade = words.committee(entry if isinstance(entry, dict) else {})
+    except UserError as error:
+        raise UserError(f"the cascade of the export {manifest.folder} is invalid: {error}") from None
+    if unknown := [name for name in cascade.members if name not in manifest.branches]:
         raise UserError(
-            f"the cascade of the export {manifest.folder} asks {strangers[0]!r}, which is not on its committee"
+            f"the cascade of the export {manifest.folder} is invalid: {unknown[0]!r} is not a member of its committee"
         )
-    return found
+    return cascade
 
 
-def together(manifest: Manifest) -> Committee | None:
-    """Of an export whose members are weighted, or have temperatures, also where all are asked; None: equal ones."""
-    said = manifest.content[COMMITTEE]
-    if not (said.get("weights") or said.get("temperatures")):
+def load_weighted_committee(manifest: Manifest) -> Committee | None:
+    """Return the weights and temperatures of an export's members, or None if all members are equal.
+
+    Raises UserError if they are invalid.
+    """
+    entry = manifest.content[COMMITTEE]
+    if not (entry.get("weights") or entry.get("temperatures")):
         return None
-    given = {key: said.get(key, []) for key in ("weights", "temperatures")}
+    rules = {key: entry.get(key, []) for key in ("weights", "temperatures")}
     gates = ["never"] * (len(manifest.branches) - 1)
     try:
-        return words.committee({**said, **given, "gates": gates, "confidence": "max_prob"}, "members")
-    except UserError as fault:
-        raise UserError(f"the committee of the export {manifest.folder} cannot be followed: {fault}") from None
+        return words.committee({**entry, **rules, "gates": gates, "confidence": "max_prob"}, "members")
+    except UserError as error:
+        raise UserError(f"the committee of the export {manifest.folder} is invalid: {error}") from None
 
 
-def closed(committee: Committee) -> Committee:
-    """All its members are asked: where gates of other networks say nothing."""
+def without_gates(committee: Committee) -> Committee:
+    """Return the same committee with gates that no image passes, for answers of networks that gates do not fit."""
     return Committee(
         members=committee.members, gates=(NEVER,) * len(committee.gates), confidence=committee.confidence,
         average=committee.average, weights=committee.weights, temperatures=committee.temperatures,
@@ -59,77 +60,91 @@ def closed(committee: Committee) -> Committee:
 
 
 async def ask_in_turn(
-    members: Mapping[str, Voter], cascade: Committee, images: Images, deadline: float, quorum: int,
-    refused: Refused = lambda taken, vote: None, rules: Callable[[Vote], Committee] | None = None,
-) -> tuple[MemberAnswers, CombinedAnswer]:  # fmt: skip
-    """Raises BelowQuorum where an image passed no gate and too few members have answered.
+    members: Mapping[str, Voter],
+    cascade: Committee,
+    images: Images,
+    deadline: float,
+    quorum: int,
+    reject: RejectVote = lambda accepted, vote: None,
+    cascade_for: Callable[[Vote], Committee] | None = None,
+) -> tuple[MemberAnswers, CombinedAnswer]:
+    """Run a cascade over the network; the deadline is on the event loop's clock.
 
-    Each member may take its share of the time that is left, those after it taken into account. One that is late or
-    missing is passed over: its gate is not asked, and the running answer is of the others. `rules`: whose gates,
-    weights and temperatures hold, by the first vote; they have the cascade's order.
+    Each member gets an equal share of the remaining time. A late or missing member is skipped: its gate does not
+    count, and the answer is that of the others. Raises BelowQuorum if an image passed no gate and fewer than `quorum`
+    members answered.
+
+    Args:
+        members: must include all members of the cascade.
+        cascade: order, gates, weights and temperatures.
+        images: of one request.
+        deadline: end of the whole request.
+        quorum: members that must answer about an image that passes no gate.
+        reject: returns a cause for a vote that must not be combined with the votes before it.
+        cascade_for: chooses, by the first vote, the gates and weights to use; their order must be the same.
     """
     order = cascade.members
     votes: dict[str, Vote] = {}
     missing: dict[str, Missing] = {}
-    state = _State(count(images))
+    state = _CascadeState(image_count(images))
     for k, name in enumerate(order):
-        if not len(state.going):
+        if not len(state.undecided):
             break
         now = asyncio.get_running_loop().time()
         until = now + (deadline - now) / (len(order) - k)
-        image = of(images, name)
-        part = image if len(state.going) == len(image) else image[state.going]
-        outcome = await _asked(name, members[name], part, until)
+        image = images_of(images, name)
+        part = image if len(state.undecided) == len(image) else image[state.undecided]
+        outcome = await _ask(name, members[name], part, until)
         if isinstance(outcome, Vote):
-            outcome = refused(list(votes.values()), outcome) or outcome
+            outcome = reject(list(votes.values()), outcome) or outcome
         if isinstance(outcome, Missing):
             missing[name] = outcome
             continue
-        cascade = rules(outcome) if rules and not votes else cascade
+        cascade = cascade_for(outcome) if cascade_for and not votes else cascade
         votes[name] = outcome
-        state.take(cascade, k, outcome.logits)
-    poll, enough = MemberAnswers(votes, missing), min(quorum, len(order))
-    unsure = len(state.going) or (~state.passed).any()
-    if not votes or (unsure and len(votes) < enough):
-        raise BelowQuorum(poll, enough)
-    return poll, state.verdict(poll, order)
+        state.add_vote(cascade, k, outcome.logits)
+    answers, required = MemberAnswers(votes, missing), min(quorum, len(order))
+    unsure = len(state.undecided) or (~state.passed).any()
+    if not votes or (unsure and len(votes) < required):
+        raise BelowQuorum(answers, required)
+    return answers, state.answer(answers, order)
 
 
-async def _asked(name: str, member: Voter, image: np.ndarray, until: float) -> Outcome:
-    found = await ask_all({name: member}, image, until, quorum=0)
-    return found.votes.get(name) or found.missing[name]
+async def _ask(name: str, member: Voter, image: np.ndarray, deadline: float) -> Outcome:
+    answers = await ask_all({name: member}, image, deadline, quorum=0)
+    return answers.votes.get(name) or answers.missing[name]
 
 
-class _State:
-    """Of the images of one request; those that go on have all been seen by the same members."""
+class _CascadeState:
+    """Progress of the images of one request. All undecided images have been answered by the same members."""
 
     def __init__(self, count: int):
-        self.going = np.arange(count)
+        self.undecided = np.arange(count)  # indices of images that go on to the next member
         self.passed = np.zeros(count, bool)  # a gate
-        self._finished = np.zeros(count, bool)  # at a gate or by the last member
+        self._finished = np.zeros(count, bool)  # passed a gate, or answered by the last member
         self._stage, self._disagreement = np.zeros(count, np.int64), np.zeros(count)
-        self._logits: np.ndarray | None = None  # float64 [B, C]
-        self._answer: np.ndarray | None = None  # of those that go on, by the members that answered
-        self._apart: np.ndarray | None = None
-        self._answered: list[int] = []
+        self._logits: np.ndarray | None = None  # float64 [B, C], of all images
+        self._average: np.ndarray | None = None  # [U, C], of the undecided images
+        self._separate: np.ndarray | None = None  # [U, S, C], logits of the members that answered so far
+        self._answered: list[int] = []  # places of these members
 
-    def take(self, cascade: Committee, k: int, logits: np.ndarray) -> None:
-        """What member k says about the images that go on."""
-        self._answer = joined(cascade, self._answer, self._answered, k, logits)
-        apart = [logits[:, None]] if self._apart is None else [self._apart, logits[:, None]]
-        self._apart = np.concatenate(apart, 1)
+    def add_vote(self, cascade: Committee, k: int, logits: np.ndarray) -> None:
+        """Add the logits of member k for the undecided images, and apply its gate."""
+        self._average = joined(cascade, self._average, self._answered, k, logits)
+        before = [] if self._separate is None else [self._separate]
+        self._separate = np.concatenate([*before, logits[:, None]], 1)
         self._answered.append(k)
         last = k + 1 == len(cascade.members)
-        sure = confidence(cascade.confidence, self._answer, self._apart)
+        sure = confidence(cascade.confidence, self._average, self._separate)
         passed = np.zeros(len(sure), bool) if last else passes(sure, cascade.gates[k])
         if self._logits is None:
             self._logits = np.empty((len(self._stage), logits.shape[1]))
-        self._logits[self.going], self._stage[self.going] = self._answer, k
-        self._disagreement[self.going] = disagreement(softmax(self._apart))
-        self.passed[self.going] = passed
-        self._finished[self.going] = passed | last
-        kept = np.zeros(len(sure), bool) if last else ~passed
-        self.going, self._answer, self._apart = self.going[kept], self._answer[kept], self._apart[kept]
+        self._logits[self.undecided], self._stage[self.undecided] = self._average, k
+        self._disagreement[self.undecided] = disagreement(softmax(self._separate))
+        self.passed[self.undecided] = passed
+        self._finished[self.undecided] = passed | last
+        rest = np.zeros(len(sure), bool) if last else ~passed
+        self.undecided, self._average, self._separate = self.undecided[rest], self._average[rest], self._separate[rest]
 
-    def verdict(self, poll: MemberAnswers, order: tuple[str, ...]) -> CombinedAnswer:
-        return told(poll, self._logits, self._disagreement, self._stage, order, self._finished)
+    def answer(self, answers: MemberAnswers, order: tuple[str, ...]) -> CombinedAnswer:
+        return combined_answer(answers, self._logits, self._disagreement, self._stage, order, self._finished)

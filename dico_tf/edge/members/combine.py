@@ -1,4 +1,4 @@
-"""The answers of the members that are present made into one."""
+"""Combination of the votes that came into one answer."""
 
 import dataclasses
 
@@ -11,57 +11,63 @@ from dico_tf.evaluation.averaging import combine, disagreement, softmax
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class CombinedAnswer:
+    """The committee's answer for B images, and which members it is made of."""
+
     logits: np.ndarray  # float32 [B, C], combined
     probabilities: np.ndarray  # float32 [B, C]
     class_id: np.ndarray  # int64 [B]
     disagreement: np.ndarray  # float32 [B]: entropy of the mean minus mean of the entropies, nats
-    versions: dict[str, str]  # of the members used, in the committee's order
-    missing: dict[str, str]  # reasons
+    versions: dict[str, str]  # export of each member used, in the committee's order
+    missing: dict[str, str]  # reason of each member without a vote, except late ones
     late: list[str]
-    stage: np.ndarray  # int64 [B]: place of the last member whose answer is in it, in the order they were asked
-    order: tuple[str, ...] = ()  # in which members were asked; () = all at once
-    finished: np.ndarray | None = None  # bool [B], of members asked in turn: at a gate, or by the last of them
+    stage: np.ndarray  # int64 [B]: place, in the order of asking, of the last member that answered for the image
+    order: tuple[str, ...] = ()  # of a cascade; () = all members were asked at once
+    finished: np.ndarray | None = None  # bool [B], of a cascade: the image passed a gate, or the last member answered
 
     @property
     def gate_passed(self) -> bool:
-        """False where an image's answer would have gone on to a member that is missing."""
+        """False if an image needed a further member that was missing."""
         return self.finished is None or bool(self.finished.all())
 
 
-def verdict(poll: MemberAnswers, average: str, rules: Committee | None = None) -> CombinedAnswer:
-    """The rule `average` over the members that answered, as if the committee had no others.
+def combine_answers(answers: MemberAnswers, average: str, weighted: Committee | None = None) -> CombinedAnswer:
+    """Average the votes of the members that answered, as if the committee had no others.
 
-    `rules`: the weights and temperatures of its members, where they are not all alike.
+    `weighted`: the members' weights and temperatures, if they are not all equal.
     """
-    logits = np.stack([answer.logits for answer in poll.votes.values()], axis=1)  # [B, S, C]
-    last = len(poll.votes) + len(poll.missing) - 1
+    logits = np.stack([vote.logits for vote in answers.votes.values()], axis=1)  # [B, S, C]
+    last = len(answers.votes) + len(answers.missing) - 1
     stage = np.full(len(logits), last, np.int64)
-    combined = _weighted(poll, rules) if rules else combine(logits, average)
-    return told(poll, combined, disagreement(softmax(logits)), stage)
+    combined = _weighted_average(answers, weighted) if weighted else combine(logits, average)
+    return combined_answer(answers, combined, disagreement(softmax(logits)), stage)
 
 
-def _weighted(poll: MemberAnswers, rules: Committee) -> np.ndarray:
-    answer, before = None, []
-    for k, name in enumerate(rules.members):
-        if name in poll.votes:
-            answer = joined(rules, answer, before, k, poll.votes[name].logits)
+def _weighted_average(answers: MemberAnswers, weighted: Committee) -> np.ndarray:
+    average, before = None, []
+    for k, name in enumerate(weighted.members):
+        if name in answers.votes:
+            average = joined(weighted, average, before, k, answers.votes[name].logits)
             before.append(k)
-    return answer
+    return average
 
 
-def told(
-    poll: MemberAnswers, combined: np.ndarray, spread: np.ndarray, stage: np.ndarray,
-    order: tuple[str, ...] = (), finished: np.ndarray | None = None,
-) -> CombinedAnswer:  # fmt: skip
-    """Of combined logits [B, C] and what the members disagree by [B]."""
+def combined_answer(
+    answers: MemberAnswers,
+    logits: np.ndarray,
+    disagreements: np.ndarray,
+    stage: np.ndarray,
+    order: tuple[str, ...] = (),
+    finished: np.ndarray | None = None,
+) -> CombinedAnswer:
+    """Make the answer from combined logits [B, C], the members' disagreement [B], and the stage of each image."""
     return CombinedAnswer(
-        combined.astype(np.float32),
-        softmax(combined).astype(np.float32),
-        combined.argmax(-1),
-        np.maximum(spread, 0.0).astype(np.float32),  # rounding may leave -1e-16
-        {name: answer.export for name, answer in poll.votes.items()},
-        {name: missing.reason for name, missing in poll.missing.items() if name not in poll.late},
-        poll.late,
+        logits.astype(np.float32),
+        softmax(logits).astype(np.float32),
+        logits.argmax(-1),
+        np.maximum(disagreements, 0.0).astype(np.float32),  # rounding may leave -1e-16
+        {name: vote.export for name, vote in answers.votes.items()},
+        {name: missing.reason for name, missing in answers.missing.items() if name not in answers.late},
+        answers.late,
         stage,
         order,
         finished,

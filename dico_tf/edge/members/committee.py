@@ -1,4 +1,4 @@
-"""The committee as a gateway has it: members at addresses, and the rules by which their answers become one."""
+"""A committee over the network: its members, the export it serves, and the rules for combining their answers."""
 
 import asyncio
 import dataclasses
@@ -6,145 +6,157 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from dico_tf.committee.decision import Committee as Cascade
-from dico_tf.edge.channels import asynchronous
-from dico_tf.edge.members import cascade as cascades
+from dico_tf.edge.channels import async_channel
 from dico_tf.edge.members.addresses import Address
 from dico_tf.edge.members.ask_all import BelowQuorum, MemberAnswers, ask_all
-from dico_tf.edge.members.combine import CombinedAnswer, verdict
-from dico_tf.edge.members.member import HEDGES, RemoteMember
+from dico_tf.edge.members.cascade import ask_in_turn, load_cascade, load_weighted_committee, without_gates
+from dico_tf.edge.members.combine import CombinedAnswer, combine_answers
+from dico_tf.edge.members.member import HEDGE_SHARE, RemoteMember
 from dico_tf.edge.members.outcome import Images, Missing, Vote
-from dico_tf.edge.members.replica import ExpectedAnswer, Replica, foreign
+from dico_tf.edge.members.replica import ExpectedAnswer, Replica, other_export
 from dico_tf.edge.members.resilience import CircuitState
 from dico_tf.edge.server import tls
 from dico_tf.errors import UserError
 from dico_tf.files.manifest import Manifest
 
-PROBED_EVERY = 0.5  # seconds
-WAY_BACK = 0.1, 0.05  # of a client's time, and seconds at most, kept for the answer to reach it
+PROBE_SECONDS = 0.5  # time between health checks
+RETURN_SHARE, RETURN_SECONDS = 0.1, 0.05  # time reserved for the response: share of the client's, and most
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CommitteePolicy:
+    """When a gateway answers, and with which members."""
+
     quorum: int
-    seconds: float  # until an answer is due
-    hedges: float = HEDGES
+    seconds: float  # until the members that have answered decide alone
+    hedge_share: float = HEDGE_SHARE
     mixed_exports: bool = False
-    cascade: bool = True  # members are asked one after the other where the export says so
+    cascade: bool = True  # use the export's cascade if it has one
 
 
 class RemoteCommittee:
-    def __init__(
-        self, manifest: Manifest, exports: list[str], members: Mapping[str, RemoteMember], rules: CommitteePolicy
-    ):
-        """`exports`: the manifest's, and the one before it: members take a new one each in its own time."""
-        self.manifest, self.exports, self.members, self.rules = manifest, exports, members, rules
-        self._plans = {manifest.id: cascades.plan(manifest)}  # of the exports that are known
-        self._before = manifest
+    """The members of a committee and the export whose answers they give.
 
-    def take(self, manifest: Manifest) -> None:
-        """A new export in the old one's place, or a UserError where its answers would have another form."""
-        if changed := _changed(self.manifest, manifest):
-            raise UserError(f"the new export has another {changed}: start the gateway again for it")
-        plan = cascades.plan(manifest)
+    Args:
+        manifest: the current export.
+        exports: ids of the current and the previous export, because members change over one by one. The list is
+            updated in place; members' addresses check answers against it.
+        members: by name, in the committee's order.
+        policy: quorum, deadline, and use of the cascade.
+    """
+
+    def __init__(
+        self, manifest: Manifest, exports: list[str], members: Mapping[str, RemoteMember], policy: CommitteePolicy
+    ):
+        self.manifest, self.exports, self.members, self.policy = manifest, exports, members, policy
+        self._cascades = {manifest.id: load_cascade(manifest)}  # by export
+        self._previous = manifest
+
+    def switch_export(self, manifest: Manifest) -> None:
+        """Serve a new export. Raises UserError if it has other members, input sizes or numbers of classes."""
+        if change := _change(self.manifest, manifest):
+            raise UserError(f"the new export has another {change}: restart the gateway to serve it")
+        cascade = load_cascade(manifest)
         if manifest.id != self.manifest.id:
             self.exports[:] = [manifest.id, self.manifest.id]
-            self._before = self.manifest
+            self._previous = self.manifest
         self.manifest = manifest
-        self._plans = {export: self._plans.get(export) for export in self.exports} | {manifest.id: plan}
+        self._cascades = {export: self._cascades.get(export) for export in self.exports} | {manifest.id: cascade}
 
     @property
-    def plan(self) -> Cascade | None:
-        """By which members are asked one after the other; None: all at once."""
-        return self._plans[self.manifest.id] if self.rules.cascade else None
+    def cascade(self) -> Cascade | None:
+        """The current export's cascade; None if all members are asked at once."""
+        return self._cascades[self.manifest.id] if self.policy.cascade else None
 
     @property
-    def patience(self) -> float:
-        """Seconds that a member has of a request whose client leaves all the time there is."""
-        share, _ = WAY_BACK
-        return self.rules.seconds * (1 - share) / (len(self.plan.members) if self.plan else 1)
+    def member_seconds(self) -> float:
+        """The time that one member gets if the client leaves enough."""
+        return self.policy.seconds * (1 - RETURN_SHARE) / (len(self.cascade.members) if self.cascade else 1)
 
-    def source(self, exports: Collection[str]) -> Manifest:
-        """Whose classes and rule answers of these exports have: the one before it where all are still of that."""
-        old = self._before.id in exports and self.manifest.id not in exports
-        return self._before if old else self.manifest
+    def manifest_of(self, exports: Collection[str]) -> Manifest:
+        """Return the manifest for answers of these exports: the previous one if all are of it, else the current one."""
+        previous = self._previous.id in exports and self.manifest.id not in exports
+        return self._previous if previous else self.manifest
 
     def deadline(self, client: float = math.inf) -> float:
-        """Of what is asked now, on the event loop's clock; `client`: when whoever asked stops waiting."""
+        """Return the deadline of a request that starts now, from the client's; both are on the event loop's clock."""
         now = asyncio.get_running_loop().time()
-        share, most = WAY_BACK
-        return min(now + self.rules.seconds, client - min(share * max(client - now, 0.0), most))
+        return min(now + self.policy.seconds, client - min(RETURN_SHARE * max(client - now, 0.0), RETURN_SECONDS))
 
     async def ask(self, images: Images, deadline: float) -> tuple[MemberAnswers, CombinedAnswer]:
-        """Raises BelowQuorum."""
-        if plan := self.plan:
-            rules, quorum = self.rules, self.rules.quorum
-            refused = {} if rules.mixed_exports else {"refused": self._foreign, "rules": lambda v: self._of(v, plan)}
-            return await cascades.ask_in_turn(self.members, plan, images, deadline, quorum, **refused)
-        poll = await ask_all(self.members, images, deadline, self.rules.quorum)
-        if not self.rules.mixed_exports:
-            poll = self._of_one_export(poll)
-        source = self.source({vote.export for vote in poll.votes.values()})
-        return poll, verdict(poll, source.average, cascades.together(source))
+        """Return the members' answers and their combination. Raises BelowQuorum."""
+        policy = self.policy
+        if cascade := self.cascade:
+            rules = {"reject": self._reject, "cascade_for": lambda vote: self._cascade_for(vote, cascade)}
+            rules = {} if policy.mixed_exports else rules
+            return await ask_in_turn(self.members, cascade, images, deadline, policy.quorum, **rules)
+        answers = await ask_all(self.members, images, deadline, policy.quorum)
+        if not policy.mixed_exports:
+            answers = self._one_export(answers)
+        source = self.manifest_of({vote.export for vote in answers.votes.values()})
+        return answers, combine_answers(answers, source.average, load_weighted_committee(source))
 
-    def _foreign(self, taken: Sequence[Vote], vote: Vote) -> Missing | None:
-        """While members change over, the export of the first that answered is that of the answer."""
+    def _reject(self, accepted: Sequence[Vote], vote: Vote) -> Missing | None:
+        """Return a cause for a vote of another export than the first vote of this request."""
         if not vote.known:
             return None
-        ours = next((each.export for each in taken if each.known), vote.export)
-        ours = ours if ours in self.exports else self.exports[0]  # two new ones may come during one request
-        return foreign(vote.export, ours) if vote.export != ours else None
+        export = next((each.export for each in accepted if each.known), vote.export)
+        export = export if export in self.exports else self.exports[0]  # the export may change twice in one request
+        return other_export(vote.export, export) if vote.export != export else None
 
-    def _of(self, vote: Vote, plan: Cascade) -> Cascade:
-        """The rules of the vote's own export; without gates where they were fitted to others, or in another order."""
-        own = self._plans.get(vote.export) if vote.known else plan
-        return own if own and own.members == plan.members else cascades.closed(plan)
+    def _cascade_for(self, vote: Vote, cascade: Cascade) -> Cascade:
+        """Return the cascade of the vote's export; one without gates if that export has none, or another order."""
+        own = self._cascades.get(vote.export) if vote.known else cascade
+        return own if own and own.members == cascade.members else without_gates(cascade)
 
-    def _of_one_export(self, poll: MemberAnswers) -> MemberAnswers:
-        """While members change over, the export that most have answered with, or of equally many the newer."""
-        found = {name: vote.export for name, vote in poll.votes.items() if vote.known}
-        ours = max(self.exports, key=list(found.values()).count)
-        lost = {name: export for name, export in found.items() if export != ours}
-        if not lost:
-            return poll
-        missing = {name: foreign(export, ours) for name, export in lost.items()}
-        votes = {name: vote for name, vote in poll.votes.items() if name not in lost}
-        poll = MemberAnswers(votes, poll.missing | missing)
-        if len(votes) < self.rules.quorum:
-            raise BelowQuorum(poll, self.rules.quorum)
-        return poll
+    def _one_export(self, answers: MemberAnswers) -> MemberAnswers:
+        """Return only the votes of the export with most votes, or of the newer one at a tie. Raises BelowQuorum."""
+        exports = {name: vote.export for name, vote in answers.votes.items() if vote.known}
+        chosen = max(self.exports, key=list(exports.values()).count)
+        others = {name: export for name, export in exports.items() if export != chosen}
+        if not others:
+            return answers
+        missing = {name: other_export(export, chosen) for name, export in others.items()}
+        votes = {name: vote for name, vote in answers.votes.items() if name not in others}
+        answers = MemberAnswers(votes, answers.missing | missing)
+        if len(votes) < self.policy.quorum:
+            raise BelowQuorum(answers, self.policy.quorum)
+        return answers
 
     @property
     def replicas(self) -> list[Replica]:
+        """All addresses of all members."""
         return [replica for member in self.members.values() for replica in member.replicas]
 
     @property
     def present(self) -> list[str]:
-        """Members of whom an answer may be expected."""
+        """Members with an address that is ready and whose circuit is not open."""
         return [name for name, member in self.members.items() if any(map(_present, member.replicas))]
 
     @property
     def ready(self) -> bool:
-        return len(self.present) >= self.rules.quorum
+        return len(self.present) >= self.policy.quorum
 
-    async def watch(self, noted: Callable[[bool], None] = lambda ready: None) -> None:
-        """Probes all addresses again and again, until it is cancelled; says when its readiness has changed."""
+    async def watch(self, on_change: Callable[[bool], None] = lambda ready: None) -> None:
+        """Probe all addresses until cancelled; call `on_change` with the new readiness."""
         ready = None
         while True:
             await self.probe()
             if ready != self.ready:
                 ready = self.ready
-                noted(ready)
-            await asyncio.sleep(PROBED_EVERY)
+                on_change(ready)
+            await asyncio.sleep(PROBE_SECONDS)
 
     async def probe(self) -> None:
+        """Call the health check of every address once."""
         await asyncio.gather(*(replica.probe() for replica in self.replicas))
 
     async def close(self) -> None:
         await asyncio.gather(*(replica.close() for replica in self.replicas))
 
 
-def _changed(old: Manifest, new: Manifest) -> str:
-    """What of its answers' form; nothing where a gateway can go on with it."""
+def _change(old: Manifest, new: Manifest) -> str:
+    """Return the difference that a running gateway cannot follow, or ""."""
     if new.branches != old.branches:
         return "committee"
     for name in old.branches:
@@ -163,17 +175,18 @@ def _present(replica: Replica) -> bool:
 def connect(
     manifest: Manifest,
     addresses: Mapping[str, Sequence[Address]],
-    rules: CommitteePolicy,
+    policy: CommitteePolicy,
     security: tls.ClientTLS = tls.ClientTLS(),
     token: str = "",
 ) -> RemoteCommittee:
-    """Within a running event loop, to which the channels belong."""
+    """Open channels to all members. Call it in the running event loop that will use them."""
     exports: list[str] = [manifest.id]
     members: dict[str, RemoteMember] = {}
-    found = RemoteCommittee(manifest, exports, members, rules)
+    committee = RemoteCommittee(manifest, exports, members, policy)
     for name, places in addresses.items():
         classes = len(manifest.member(name)["class_names"])
-        expected = ExpectedAnswer(classes, None if rules.mixed_exports else exports, lambda: found.patience)
-        replicas = [Replica(name, place, asynchronous(place.target, security), expected, token) for place in places]
-        members[name] = RemoteMember(replicas, rules.hedges)
-    return found
+        accepted = None if policy.mixed_exports else exports
+        expected = ExpectedAnswer(classes, accepted, lambda: committee.member_seconds)
+        replicas = [Replica(name, place, async_channel(place.target, security), expected, token) for place in places]
+        members[name] = RemoteMember(replicas, policy.hedge_share)
+    return committee

@@ -1,4 +1,4 @@
-"""One member of the committee, at one address or several: hedged, and asked again where nothing was heard."""
+"""A member at one or several addresses: slow calls are hedged, and calls to unreachable addresses are retried."""
 
 import asyncio
 from collections.abc import Sequence
@@ -7,33 +7,37 @@ from typing import Protocol
 import numpy as np
 
 from dico_tf.edge.members.outcome import Cause, Missing, Outcome, Vote
-from dico_tf.edge.members.resilience import MOST, CallBudget, CircuitBreaker
+from dico_tf.edge.members.resilience import LARGEST_BUDGET, CallBudget, CircuitBreaker
 
-RETRIES = 0.1  # of the calls; a committee that is down must not be asked twice as often
-PAUSE = 0.02  # seconds before the same address is asked again; doubled each time
-HEDGES = 0.05
+RETRY_SHARE = 0.1  # of the calls: retries must not double the load of a committee that is down
+FIRST_PAUSE = 0.02  # seconds before the same address is tried again; doubles each time
+HEDGE_SHARE = 0.05
 
 
 class Endpoint(Protocol):
-    """An address as a member sees it."""
+    """One address of a member."""
 
     breaker: CircuitBreaker
 
     async def ask(self, image: np.ndarray, deadline: float) -> Outcome: ...
-    def patience(self) -> float | None: ...
+    def hedge_after(self) -> float | None: ...
 
 
 class RemoteMember:
-    """Its first address whose circuit is closed is asked; the others are replicas of it."""
+    """A member of a committee at one or several addresses.
 
-    def __init__(self, replicas: Sequence[Endpoint], hedges: float = HEDGES):
+    A call goes to the first endpoint whose circuit allows it; the other endpoints are its replicas. If the answer is
+    slow, a replica is asked too (a hedge), for at most `hedge_share` of the calls.
+    """
+
+    def __init__(self, replicas: Sequence[Endpoint], hedge_share: float = HEDGE_SHARE):
         self.replicas = replicas
         self.hedged = self.retried = 0
-        self._hedges = CallBudget(hedges)
-        self._retries = CallBudget(RETRIES, start=MOST)
+        self._hedges = CallBudget(hedge_share)
+        self._retries = CallBudget(RETRY_SHARE, start=LARGEST_BUDGET)
 
     async def ask(self, image: np.ndarray, deadline: float) -> Outcome:
-        """The first usable answer, or why there is none; never raises but for cancellation."""
+        """Return the first usable vote, or the cause why there is none. Raises only CancelledError."""
         self._hedges.earn()
         self._retries.earn()
         race = Race(image, deadline)
@@ -44,57 +48,58 @@ class RemoteMember:
 
     async def _run(self, race: "Race") -> Outcome:
         outcome: Outcome = Missing(Cause.RESTING)
-        pause = PAUSE
-        while address := self._next(race):
-            race.start(address)
-            outcome = await race.first(address.patience() if self._next(race) else None)
+        pause = FIRST_PAUSE
+        while endpoint := self._next(race):
+            race.start(endpoint)
+            outcome = await race.first(endpoint.hedge_after() if self._next(race) else None)
             if outcome is None:
                 self._hedge(race)
                 outcome = await race.first(None)
-            if not self._worth_another(outcome, race.left(), pause):
+            if not self._may_retry(outcome, race.remaining(), pause):
                 break
             self.retried += 1
             if not self._next(race):
                 await asyncio.sleep(pause)
-                pause, race.asked = 2 * pause, []
+                pause, race.tried = 2 * pause, []
         return outcome
 
     def _next(self, race: "Race") -> Endpoint | None:
-        return next((r for r in self.replicas if r.breaker.passable and r not in race.asked), None)
+        return next((r for r in self.replicas if r.breaker.allows_call and r not in race.tried), None)
 
     def _hedge(self, race: "Race") -> None:
-        """The slowest 5 % are asked of a replica as well, as far as the budget goes."""
+        """Ask a replica as well, if the budget allows it; the slowest 5 % of the calls come here."""
         replica = self._next(race)
         if replica and self._hedges.spend():
             self.hedged += 1
             race.start(replica)
 
-    def _worth_another(self, outcome: Outcome, left: float, pause: float) -> bool:
-        gone = isinstance(outcome, Missing) and outcome.why is Cause.UNREACHABLE
-        return gone and left > pause and self._retries.spend()
+    def _may_retry(self, outcome: Outcome, remaining: float, pause: float) -> bool:
+        unreachable = isinstance(outcome, Missing) and outcome.cause is Cause.UNREACHABLE
+        return unreachable and remaining > pause and self._retries.spend()
 
 
 class Race:
-    """The calls under way for one request to one member."""
+    """The parallel calls to one member for one request; the first vote wins."""
 
     def __init__(self, image: np.ndarray, deadline: float):
         self._image, self._deadline = image, deadline
         self._running: set[asyncio.Task[Outcome]] = set()
-        self.asked: list[Endpoint] = []
+        self.tried: list[Endpoint] = []
 
-    def left(self) -> float:
+    def remaining(self) -> float:
+        """Return the seconds until the deadline."""
         return self._deadline - asyncio.get_running_loop().time()
 
-    def start(self, address: Endpoint) -> None:
-        self.asked.append(address)
-        self._running.add(asyncio.create_task(address.ask(self._image, self._deadline)))
+    def start(self, endpoint: Endpoint) -> None:
+        self.tried.append(endpoint)
+        self._running.add(asyncio.create_task(endpoint.ask(self._image, self._deadline)))
 
-    async def first(self, patience: float | None) -> Outcome | None:
-        """The first answer, or how the last call failed; None where `patience` seconds brought neither."""
+    async def first(self, timeout: float | None) -> Outcome | None:
+        """Return the first vote, or the failure of the last call; None if neither came within `timeout` seconds."""
         outcome = None
         while self._running and not isinstance(outcome, Vote):
             done, self._running = await asyncio.wait(
-                self._running, timeout=patience, return_when=asyncio.FIRST_COMPLETED
+                self._running, timeout=timeout, return_when=asyncio.FIRST_COMPLETED
             )
             if not done:
                 return None

@@ -1,4 +1,4 @@
-"""What the members do, in numbers: what an operator looks at when the committee gets smaller."""
+"""Prometheus metrics about the members of a gateway's committee."""
 
 from dico_tf.edge.members.ask_all import MemberAnswers
 from dico_tf.edge.members.combine import CombinedAnswer
@@ -10,46 +10,62 @@ _CIRCUITS = {CircuitState.CLOSED: 0, CircuitState.HALF_OPEN: 1, CircuitState.OPE
 
 
 class MemberMetrics:
-    def __init__(self, numbers: Metrics, committee: RemoteCommittee):
+    """Counts outcomes by member, and images by the stage of a cascade; reports circuits, hedges and retries."""
+
+    def __init__(self, metrics: Metrics, committee: RemoteCommittee):
         members = committee.members
-        self._outcomes = numbers.counter(
-            "dico_member_outcomes_total", "What came of asking each member.", "member", "outcome"
+        self._outcomes = metrics.counter(
+            "dico_member_outcomes_total", "Results of asking each member.", "member", "outcome"
         )
-        numbers.gauge("dico_quorum", "Members that must answer.", lambda: committee.rules.quorum)
-        numbers.gauge("dico_members_present", "Members of whom an answer may be expected.",
-                      lambda: len(committee.present))  # fmt: skip
-        numbers.read(
-            "dico_member_circuit", "Of each address: 0 closed, 1 half-open, 2 open.", "gauge", "member", "address",
-            values=lambda: {(name, str(replica.address)): _CIRCUITS[replica.breaker.state]
-                            for name, member in members.items() for replica in member.replicas},
-        )  # fmt: skip
-        numbers.read(
-            "dico_member_hedges_total", "Calls to a replica because the first address was slow.", "counter", "member",
-            values=lambda: {(name,): member.hedged for name, member in members.items()},
-        )  # fmt: skip
-        numbers.read(
-            "dico_member_retries_total", "Calls again because an address could not be reached.", "counter", "member",
-            values=lambda: {(name,): member.retried for name, member in members.items()},
-        )  # fmt: skip
-
-        self._exits = numbers.counter(
-            "dico_cascade_exits_total", "Images by the last member whose answer they have, asked in turn.", "stage",
+        metrics.gauge("dico_quorum", "Members that must answer.", lambda: committee.policy.quorum)
+        metrics.gauge("dico_members_present", "Members with an address that is ready.", lambda: len(committee.present))
+        metrics.callback(
+            "dico_member_circuit",
+            "Circuit of each address: 0 closed, 1 half-open, 2 open.",
+            "gauge",
             "member",
-        )  # fmt: skip
-        self._unfinished = numbers.counter(
-            "dico_cascade_unfinished_total", "Images that would have gone on to a member that was missing."
+            "address",
+            values=lambda: {
+                (name, str(replica.address)): _CIRCUITS[replica.breaker.state]
+                for name, member in members.items()
+                for replica in member.replicas
+            },
+        )
+        metrics.callback(
+            "dico_member_hedges_total",
+            "Calls to a replica because the first address was slow.",
+            "counter",
+            "member",
+            values=lambda: {(name,): member.hedged for name, member in members.items()},
+        )
+        metrics.callback(
+            "dico_member_retries_total",
+            "Calls repeated because an address could not be reached.",
+            "counter",
+            "member",
+            values=lambda: {(name,): member.retried for name, member in members.items()},
+        )
+        self._exits = metrics.counter(
+            "dico_cascade_exits_total",
+            "Images of cascades by the last member that answered for them.",
+            "stage",
+            "member",
+        )
+        self._unfinished = metrics.counter(
+            "dico_cascade_unfinished_total", "Images that needed a further member of the cascade that was missing."
         )
 
-    def exits(self, told: CombinedAnswer) -> None:
-        """Where images stopped whose members were asked one after the other."""
-        for stage, name in enumerate(told.order):
-            if images := int((told.stage == stage).sum()):
-                self._exits.add(str(stage), name, by=images)
-        if told.finished is not None:
-            self._unfinished.add(by=int((~told.finished).sum()))
-
-    def count(self, poll: MemberAnswers) -> None:
-        for name in poll.votes:
+    def count(self, answers: MemberAnswers) -> None:
+        """Count the outcome of each member that was asked."""
+        for name in answers.votes:
             self._outcomes.add(name, "used")
-        for name, missing in poll.missing.items():
-            self._outcomes.add(name, missing.why.name.lower())
+        for name, missing in answers.missing.items():
+            self._outcomes.add(name, missing.cause.name.lower())
+
+    def count_stages(self, combined: CombinedAnswer) -> None:
+        """Count where images left the cascade; nothing if all members were asked at once."""
+        for stage, name in enumerate(combined.order):
+            if images := int((combined.stage == stage).sum()):
+                self._exits.add(str(stage), name, by=images)
+        if combined.finished is not None:
+            self._unfinished.add(by=int((~combined.finished).sum()))

@@ -1,4 +1,4 @@
-"""What comes of asking a member: its vote, or the reason why there is none."""
+"""Input and result of a call to one member: images, and a vote or the cause why there is none."""
 
 import dataclasses
 import enum
@@ -6,46 +6,55 @@ from collections.abc import Mapping
 
 import numpy as np
 
-Images = np.ndarray | Mapping[str, np.ndarray]  # [B, H, W, 3], or {member: [B, H, W, 3]}
+Images = np.ndarray | Mapping[str, np.ndarray]  # [B, H, W, 3], or {member: [B, H, W, 3]} if input sizes differ
 
 
 class Cause(enum.Enum):
+    """Causes of a missing vote; the text follows the member's name in messages."""
+
     UNREACHABLE = "cannot be reached"
     LATE = "had not answered by the deadline"
     BUSY = "is busy"
-    UNUSABLE = "answered what cannot be used"
+    UNUSABLE = "sent an unusable answer"
     FOREIGN = "is of another export"
     REFUSED = "refused the request"
-    DISMISSED = "was not waited for: the quorum was out of reach"
-    RESTING = "failed too often and is left alone until a probe succeeds"
+    DISMISSED = "was not waited for, because the quorum could not be reached any more"
+    RESTING = "is skipped after repeated failures, until a health probe succeeds"
 
 
-FAULTS = {Cause.UNREACHABLE, Cause.LATE, Cause.UNUSABLE}  # the address's own: they open its circuit
+FAULTS = {Cause.UNREACHABLE, Cause.LATE, Cause.UNUSABLE}  # faults of the address: they open its circuit
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Vote:
+    """A member's answer for B images."""
+
     logits: np.ndarray  # float32 [B, C], finite
-    export: str  # the id of the manifest its network came with, or a TF Serving version
-    known: bool = True  # False where that says nothing of the export
+    export: str  # the manifest's id, or a version of TensorFlow Serving
+    known: bool = True  # False if `export` is only a version of TensorFlow Serving
 
 
 @dataclasses.dataclass(frozen=True)
 class Missing:
-    why: Cause
+    """The cause why a member has no vote."""
+
+    cause: Cause
     detail: str = ""
 
     @property
     def reason(self) -> str:
-        return f"{self.why.value}: {self.detail}" if self.detail else self.why.value
+        """Text for messages, e.g. `branch_0 {reason}`."""
+        return f"{self.cause.value}: {self.detail}" if self.detail else self.cause.value
 
 
 Outcome = Vote | Missing
 
 
-def of(images: Images, member: str) -> np.ndarray:
+def images_of(images: Images, member: str) -> np.ndarray:
+    """Return the images that one member takes."""
     return images[member] if isinstance(images, Mapping) else images
 
 
-def count(images: Images) -> int:
+def image_count(images: Images) -> int:
+    """Return the batch size."""
     return len(next(iter(images.values())) if isinstance(images, Mapping) else images)

@@ -1,4 +1,4 @@
-"""The two ways in which a member is asked for its logits: as a worker, and as a TensorFlow Serving server."""
+"""The two protocols of members: the Open Inference Protocol of workers, and TensorFlow Serving's Predict API."""
 
 import math
 from typing import Protocol
@@ -16,55 +16,60 @@ _DTYPES = {tf_serving_pb2.DT_FLOAT: ("<f4", "float_val"), tf_serving_pb2.DT_DOUB
 
 
 class Unusable(Exception):  # noqa: N818 - named for what is the case
-    """An answer that is none; the argument says why."""
+    """An answer that is not a vote; the argument is the reason."""
 
 
 class MemberProtocol(Protocol):
-    ask: str  # paths of the two calls
-    probe: str
+    """Requests to one member, and its responses, as bytes."""
 
-    def question(self, image: np.ndarray) -> bytes: ...
-    def vote(self, content: bytes) -> Vote: ...
-    def probing(self) -> bytes: ...
-    def ready(self, content: bytes) -> bool: ...
+    infer_method: str  # gRPC paths
+    probe_method: str
+
+    def infer_request(self, image: np.ndarray) -> bytes: ...
+    def parse_vote(self, content: bytes) -> Vote: ...
+    def probe_request(self) -> bytes: ...
+    def parse_ready(self, content: bytes) -> bool: ...
 
 
 class OpenInference:
-    ask, probe = f"{_SERVICE}/ModelInfer", f"{_SERVICE}/ModelReady"
+    """The Open Inference Protocol; `name` is the member's."""
+
+    infer_method, probe_method = f"{_SERVICE}/ModelInfer", f"{_SERVICE}/ModelReady"
 
     def __init__(self, name: str):
         self._name = name
 
-    def question(self, image: np.ndarray) -> bytes:
-        asked = messages.InferenceRequest(self._name, {"image": image}, ("logits",))
-        return messages.request_to_message(asked).SerializeToString()
+    def infer_request(self, image: np.ndarray) -> bytes:
+        request = messages.InferenceRequest(self._name, {"image": image}, ("logits",))
+        return messages.request_to_message(request).SerializeToString()
 
-    def vote(self, content: bytes) -> Vote:
+    def parse_vote(self, content: bytes) -> Vote:
         try:
-            answer = messages.response_from_message(inference_pb2.ModelInferResponse.FromString(content))
+            response = messages.response_from_message(inference_pb2.ModelInferResponse.FromString(content))
         except (DecodeError, EdgeError):
-            raise Unusable("its bytes are no ModelInferResponse") from None
-        if "logits" not in answer.outputs:
-            raise Unusable("it holds no logits")
-        export = answer.parameters.get("export") or answer.version
-        return Vote(answer.outputs["logits"], str(export))
+            raise Unusable("it cannot be parsed as ModelInferResponse") from None
+        if "logits" not in response.outputs:
+            raise Unusable("it has no logits")
+        export = response.parameters.get("export") or response.version
+        return Vote(response.outputs["logits"], str(export))
 
-    def probing(self) -> bytes:
+    def probe_request(self) -> bytes:
         return inference_pb2.ModelReadyRequest(name=self._name).SerializeToString()
 
-    def ready(self, content: bytes) -> bool:
+    def parse_ready(self, content: bytes) -> bool:
         return inference_pb2.ModelReadyResponse.FromString(content).ready
 
 
 class TensorFlowServing:
-    """The signature serving_default of a SavedModel: image -> logits."""
+    """TensorFlow Serving's Predict API; `name` is the model's, its signature serving_default gives logits."""
 
-    ask, probe = "/tensorflow.serving.PredictionService/Predict", "/tensorflow.serving.ModelService/GetModelStatus"
+    infer_method = "/tensorflow.serving.PredictionService/Predict"
+    probe_method = "/tensorflow.serving.ModelService/GetModelStatus"
 
     def __init__(self, name: str):
         self._name = name
 
-    def question(self, image: np.ndarray) -> bytes:
+    def infer_request(self, image: np.ndarray) -> bytes:
         image = image.astype("<f4", copy=False)
         request = tf_serving_pb2.PredictRequest(output_filter=["logits"])
         request.model_spec.name, request.model_spec.signature_name = self._name, "serving_default"
@@ -73,32 +78,33 @@ class TensorFlowServing:
         tensor.tensor_shape.dim.extend(tf_serving_pb2.TensorShape.Dim(size=size) for size in image.shape)
         return request.SerializeToString()
 
-    def vote(self, content: bytes) -> Vote:
+    def parse_vote(self, content: bytes) -> Vote:
         try:
             response = tf_serving_pb2.PredictResponse.FromString(content)
         except DecodeError:
-            raise Unusable("its bytes are no PredictResponse") from None
+            raise Unusable("it cannot be parsed as PredictResponse") from None
         if "logits" not in response.outputs:
-            raise Unusable("it holds no logits")
-        return Vote(_array(response.outputs["logits"]), f"{self._name}/{response.model_spec.version.value}", False)
+            raise Unusable("it has no logits")
+        version = f"{self._name}/{response.model_spec.version.value}"
+        return Vote(_array(response.outputs["logits"]), version, known=False)
 
-    def probing(self) -> bytes:
+    def probe_request(self) -> bytes:
         request = tf_serving_pb2.GetModelStatusRequest()
         request.model_spec.name = self._name
         return request.SerializeToString()
 
-    def ready(self, content: bytes) -> bool:
+    def parse_ready(self, content: bytes) -> bool:
         versions = tf_serving_pb2.GetModelStatusResponse.FromString(content).model_version_status
         return any(version.state == tf_serving_pb2.ModelVersionStatus.AVAILABLE for version in versions)
 
 
 def _array(tensor: tf_serving_pb2.Tensor) -> np.ndarray:
     if tensor.dtype not in _DTYPES:
-        raise Unusable("its logits are no floating-point numbers")
+        raise Unusable("its logits are not floating-point numbers")
     dtype, field = _DTYPES[tensor.dtype]
     shape = [dim.size for dim in tensor.tensor_shape.dim]
-    values = tensor.tensor_content and len(tensor.tensor_content) % np.dtype(dtype).itemsize == 0
-    flat = np.frombuffer(tensor.tensor_content, dtype) if values else np.array(getattr(tensor, field), dtype)
+    packed = tensor.tensor_content and len(tensor.tensor_content) % np.dtype(dtype).itemsize == 0
+    flat = np.frombuffer(tensor.tensor_content, dtype) if packed else np.array(getattr(tensor, field), dtype)
     if min(shape, default=0) < 1 or flat.size != math.prod(shape):
         raise Unusable(f"its logits of shape {shape[:8]} have {flat.size} numbers")
     return flat.reshape(shape)

@@ -5,103 +5,107 @@ import enum
 import math
 from collections.abc import Callable
 
-FAILURES = 5  # in a row, after which the circuit opens
-REST = 1.0  # seconds it stays open at least; doubled by every trial that fails
-LONGEST_REST = 30.0
+FAILURES = 5  # failures in a row that open the circuit
+OPEN_SECONDS = 1.0  # an open circuit is not probed for this long; doubles after each failed trial
+LONGEST_OPEN_SECONDS = 30.0
+LARGEST_BUDGET = 10.0  # extra calls that a budget can save up
+RECENT_CALLS = 200  # calls whose response times are remembered
+FEWEST_FOR_P95 = 20  # calls below which a 95th percentile would be a guess
 
 
 class CircuitState(enum.Enum):
-    CLOSED = "closed"  # all may pass
-    OPEN = "open"  # none
-    HALF_OPEN = "half-open"  # one at a time, on trial
+    CLOSED = "closed"  # all calls are allowed
+    OPEN = "open"  # no calls are allowed
+    HALF_OPEN = "half-open"  # one trial call at a time is allowed
 
 
 class CircuitBreaker:
-    """closed --5 failures--> open --rested, and a probe succeeds--> half-open --a trial succeeds--> closed.
+    """Decides whether one address may be called; an address that keeps failing is skipped for a while.
 
-    Probes ask only whether the address is ready: no user's request waits for a dead one to find out.
+    closed --5 failures--> open --after a pause, a probe succeeds--> half-open --a trial call succeeds--> closed.
+    Probes are health checks, so no user's request waits for a dead address.
     """
 
     def __init__(self, now: Callable[[], float]):
         self._now = now
         self._failures = 0
-        self._rest = REST
-        self._opened = 0.0
+        self._open_seconds = OPEN_SECONDS
+        self._opened_at = 0.0
         self._on_trial = False
         self.state = CircuitState.CLOSED
 
     @property
-    def passable(self) -> bool:
+    def allows_call(self) -> bool:
         return self.state is CircuitState.CLOSED or (self.state is CircuitState.HALF_OPEN and not self._on_trial)
 
     @property
-    def rested(self) -> bool:
-        """Open for long enough that a probe is worth it."""
-        return self.state is CircuitState.OPEN and self._now() - self._opened >= self._rest
+    def may_recover(self) -> bool:
+        """True if the circuit has been open for long enough that a successful probe makes it half-open."""
+        return self.state is CircuitState.OPEN and self._now() - self._opened_at >= self._open_seconds
 
-    def enter(self) -> None:
+    def start_call(self) -> None:
         self._on_trial = self.state is CircuitState.HALF_OPEN
 
-    def succeeded(self) -> None:
-        self._failures, self._rest, self._on_trial = 0, REST, False
+    def call_succeeded(self) -> None:
+        self._failures, self._open_seconds, self._on_trial = 0, OPEN_SECONDS, False
         self.state = CircuitState.CLOSED
 
-    def failed(self) -> None:
+    def call_failed(self) -> None:
         self._failures += 1
         self._on_trial = False
         if self.state is CircuitState.HALF_OPEN:
-            self._rest = min(2 * self._rest, LONGEST_REST)
+            self._open_seconds = min(2 * self._open_seconds, LONGEST_OPEN_SECONDS)
             self._open()
         elif self.state is CircuitState.CLOSED and self._failures >= FAILURES:
             self._open()
 
-    def withdrawn(self) -> None:
-        """What had entered ended without saying anything about the address."""
+    def call_cancelled(self) -> None:
+        """End a call whose result says nothing about the address."""
         self._on_trial = False
 
-    def probed(self, ready: bool) -> None:
-        """A probe that fails counts like a request that fails: nobody need ask for a dead address to be found out."""
-        if self.rested and ready:
+    def probe_ended(self, ready: bool) -> None:
+        """Use the result of a health check. A failed one counts as a failed call, so idle addresses are checked too."""
+        if self.may_recover and ready:
             self.state = CircuitState.HALF_OPEN
         elif self.state is CircuitState.CLOSED and not ready:
-            self.failed()
+            self.call_failed()
 
     def _open(self) -> None:
-        self.state, self._opened = CircuitState.OPEN, self._now()
-
-
-MOST = 10.0  # saved up in quiet times
+        self.state, self._opened_at = CircuitState.OPEN, self._now()
 
 
 class CallBudget:
-    """Every ordinary call earns `share` of an extra one: of n calls at most start + share n are extra."""
+    """A limit on extra calls (hedges, retries): each ordinary call earns `share` of one, so load stays bounded.
+
+    Of n ordinary calls, at most start + share * n extra calls follow.
+    """
 
     def __init__(self, share: float, start: float = 0.0):
         self._share = share
         self._saved = start
 
     def earn(self) -> None:
-        self._saved = min(self._saved + self._share, MOST)
+        """Count an ordinary call."""
+        self._saved = min(self._saved + self._share, LARGEST_BUDGET)
 
     def spend(self) -> bool:
+        """Take one extra call from the budget; return False if there is none."""
         if self._saved < 1.0:
             return False
         self._saved -= 1.0
         return True
 
 
-LATEST = 200
-LEAST = 20  # below which a 95th percentile is a guess
-
-
 class ResponseTimes:
+    """Recent response times of one address."""
+
     def __init__(self) -> None:
-        self._seconds: collections.deque[float] = collections.deque(maxlen=LATEST)
+        self._seconds: collections.deque[float] = collections.deque(maxlen=RECENT_CALLS)
 
     def add(self, seconds: float) -> None:
         self._seconds.append(seconds)
 
     def p95(self) -> float | None:
-        """The smallest that 95 % do not exceed; None until there is enough to tell."""
+        """Return the 95th percentile in seconds, or None after fewer than FEWEST_FOR_P95 calls."""
         count = len(self._seconds)
-        return sorted(self._seconds)[math.ceil(0.95 * count) - 1] if count >= LEAST else None
+        return sorted(self._seconds)[math.ceil(0.95 * count) - 1] if count >= FEWEST_FOR_P95 else None

@@ -1,1 +1,1 @@
-"""Where requests come in: gRPC and HTTP before any service, with limits, tokens, TLS and numbers."""
+"""gRPC and HTTP servers with limits, tokens, TLS and metrics; they serve any ModelService."""

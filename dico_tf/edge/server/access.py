@@ -1,4 +1,4 @@
-"""Who may connect: bearer tokens, and the addresses on which a server may listen."""
+"""Access control: bearer tokens, and which addresses and ports a server may listen on."""
 
 import errno
 import hmac
@@ -15,80 +15,88 @@ _SHORTEST_TOKEN = 16
 
 
 def token(file: str, flag: str = "token_file") -> str:
-    """Of the file, else of the environment; nothing where neither names one. Never a flag: all users see those."""
+    """Read the token from a file, or from DICO_TF_TOKEN if no file is given; return "" if neither is set.
+
+    A token is never a flag's value, because all users of a machine can read flags.
+    """
     if not file:
-        found, where = os.environ.get(TOKEN_VARIABLE, ""), TOKEN_VARIABLE
+        text, source = os.environ.get(TOKEN_VARIABLE, ""), TOKEN_VARIABLE
         if TOKEN_VARIABLE not in os.environ:
             return ""
     else:
-        where = f"--{flag}={file}"
+        source = f"--{flag}={file}"
         try:
-            found = Path(file).read_text(encoding="utf-8")
+            text = Path(file).read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
-            raise UserError(f"{where} cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}") from None
-    found = found.strip()
-    if len(found) < _SHORTEST_TOKEN or not found.isascii() or not found.isprintable() or " " in found:
-        raise UserError(f"{where}: a token has at least {_SHORTEST_TOKEN} visible ASCII characters and no space")
-    return found
+            reason = getattr(error, "strerror", None) or "it is not a text file"
+            raise UserError(f"{source} cannot be read: {reason}") from None
+    text = text.strip()
+    if len(text) < _SHORTEST_TOKEN or not text.isascii() or not text.isprintable() or " " in text:
+        raise UserError(f"{source}: a token has at least {_SHORTEST_TOKEN} visible ASCII characters and no space")
+    return text
 
 
 def allowed(header: str, token: str) -> bool:
-    """Is it `Bearer TOKEN`? In constant time; everything is allowed where there is no token."""
-    scheme, _, given = header.partition(" ")
-    right = hmac.compare_digest(given.strip().encode(errors="replace"), token.encode())
+    """Return True if the header is `Bearer TOKEN`, or if no token is set. Takes constant time."""
+    scheme, _, credential = header.partition(" ")
+    right = hmac.compare_digest(credential.strip().encode(errors="replace"), token.encode())
     return not token or (right and scheme.lower() == "bearer")
 
 
 def unauthenticated() -> EdgeError:
+    """Return the error for a request whose token is missing or wrong."""
     return EdgeError("UNAUTHENTICATED", "the token is missing or wrong: send authorization: Bearer TOKEN")
 
 
 def loopback(host: str) -> bool:
-    """Is it reached from this machine only? Names other than localhost may lead anywhere."""
+    """Return True if only this machine can reach the host; names other than localhost never count."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host == "localhost"
 
 
-def check_address(host: str, *, tls: bool, known: bool, insecure: bool) -> None:
-    """Strangers are let in over TLS and only if they are known, by token or certificate, unless that is waived."""
-    if loopback(host) or insecure or (tls and known):
+def check_address(host: str, *, tls: bool, authenticated: bool, insecure: bool) -> None:
+    """Raise UserError if other machines can reach the host without TLS or without authentication.
+
+    `authenticated`: clients need a token or a certificate. `insecure` waives the check.
+    """
+    if loopback(host) or insecure or (tls and authenticated):
         return
     missing = [] if tls else ["--tls_cert and --tls_key"]
-    missing += [] if known else ["--token_file or --tls_client_ca"]
+    missing += [] if authenticated else ["--token_file or --tls_client_ca"]
     raise UserError(
         f"--host={host} can be reached from other machines: give {' and '.join(missing)}, "
-        "or --insecure where the network itself is trusted"
+        "or --insecure if the network itself is trusted"
     )
 
 
 def check_free(host: str, port: int, flag: str) -> None:
-    """Can it be listened on? Asked before anything is started for it, and in the system's words."""
+    """Raise UserError, with the system's reason, if the port cannot be listened on. Called before anything starts."""
     try:
-        places = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        addresses = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
-        faults = [error]
+        errors = [error]
     else:
-        faults = [_fault(*place) for place in places]
-    absent = [fault for fault in faults if fault and fault.errno == errno.EADDRNOTAVAIL]
-    if len(absent) < len(faults):  # of localhost, ::1 may be absent
-        faults = [fault for fault in faults if fault not in absent]
-    if fault := next(filter(None, faults), None):
-        raise UserError(f"--{flag}={port} on --host={host} cannot be listened on: {fault.strerror}")
+        errors = [_bind_error(*address) for address in addresses]
+    absent = [error for error in errors if error and error.errno == errno.EADDRNOTAVAIL]
+    if len(absent) < len(errors):  # localhost may have no ::1
+        errors = [error for error in errors if error not in absent]
+    if error := next(filter(None, errors), None):
+        raise UserError(f"--{flag}={port} on --host={host} cannot be listened on: {error.strerror}")
 
 
-def _fault(family: int, kind: int, protocol: int, _: str, place: tuple) -> OSError | None:
-    """Why nobody can listen there."""
-    with socket.socket(family, kind, protocol) as tried:
-        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what has just ended is no hindrance
+def _bind_error(family: int, kind: int, protocol: int, _: str, address: tuple) -> OSError | None:
+    """Bind a socket to the address for a moment; return the error, or None if it worked."""
+    with socket.socket(family, kind, protocol) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a server that has just ended does not count
         try:
-            tried.bind(place)
+            trial.bind(address)
         except OSError as error:
             return error
     return None
 
 
 def address(host: str, port: int) -> str:
-    """host:port; IPv6 in brackets."""
+    """Return host:port, with an IPv6 host in brackets."""
     return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"

@@ -1,4 +1,4 @@
-"""What stands before the body of an HTTP/1.1 request; whatever two readers could understand differently is refused."""
+"""Parser of an HTTP/1.1 request up to its body. It refuses what two parsers could read differently."""
 
 import dataclasses
 import http
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 HEAD_BYTES = 16 * 2**10
 REASONS = {status.value: status.phrase for status in http.HTTPStatus}
-_FIELDS = 64
+_MOST_HEADERS = 64
 _REQUEST_LINE = re.compile(rb"([A-Z]{1,16}) (/[!-~]*|\*|https?://[!-~]+) HTTP/1\.([01])")
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 _VALUE = re.compile(rb"[\t -~\x80-\xff]*")
@@ -18,6 +18,8 @@ _ONCE = {"host", "content-length", "transfer-encoding", "content-type", "authori
 
 
 class HttpError(Exception):
+    """A request that is refused: an HTTP status and a sentence for the client."""
+
     def __init__(self, status: int, sentence: str):
         super().__init__(sentence)
         self.status, self.sentence = status, sentence
@@ -25,11 +27,13 @@ class HttpError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class RequestHead:
+    """Request line and headers, parsed; header names are in lower case."""
+
     method: str
     path: str
     query: Mapping[str, str]
     headers: Mapping[str, str]
-    close: bool  # after the response
+    close: bool  # close the connection after the response
     chunked: bool
     length: int | None
 
@@ -38,48 +42,48 @@ class RequestHead:
         return self.chunked or bool(self.length)
 
 
-def head(content: bytes) -> RequestHead:
-    """Of everything up to and with the empty line."""
+def parse_head(content: bytes) -> RequestHead:
+    """Parse the request line and headers, up to and including the empty line. Raises HttpError."""
     first, *rest = content.removesuffix(b"\r\n\r\n").split(b"\r\n")
     line = _REQUEST_LINE.fullmatch(first)
     if not line:
-        raise HttpError(400, "the request line is not METHOD PATH HTTP/1.1")
+        raise HttpError(400, "the request line must be METHOD PATH HTTP/1.1")
     headers = _headers(rest)
-    new = line[3] == b"1"
-    if new and "host" not in headers:
-        raise HttpError(400, "HTTP/1.1 wants a Host header")
-    chunked, length = _framing(headers, new)
-    asked_to = {word.strip().lower() for word in headers.get("connection", "").split(",")}
+    is_1_1 = line[3] == b"1"
+    if is_1_1 and "host" not in headers:
+        raise HttpError(400, "HTTP/1.1 requires a Host header")
+    chunked, length = _framing(headers, is_1_1)
+    connection = {word.strip().lower() for word in headers.get("connection", "").split(",")}
     path, query = _target(line[2].decode())
-    return RequestHead(line[1].decode(), path, query, headers, not new or "close" in asked_to, chunked, length)
+    return RequestHead(line[1].decode(), path, query, headers, not is_1_1 or "close" in connection, chunked, length)
 
 
 def _headers(lines: list[bytes]) -> dict[str, str]:
-    if len(lines) > _FIELDS:
-        raise HttpError(431, f"there are more than {_FIELDS} headers")
+    if len(lines) > _MOST_HEADERS:
+        raise HttpError(431, f"the request has more than {_MOST_HEADERS} headers")
     headers: dict[str, str] = {}
     for line in lines:
         name, colon, value = line.partition(b":")
         if not colon or not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
-            raise HttpError(400, "a header is not Name: value")
+            raise HttpError(400, "a header must be Name: value")
         key, text = name.decode().lower(), value.strip(b" \t").decode("latin-1")
         if key in headers and key in _ONCE:
-            raise HttpError(400, f"the header {key} stands twice")
+            raise HttpError(400, f"the header {key} is given twice")
         headers[key] = f"{headers[key]}, {text}" if key in headers else text
     return headers
 
 
-def _framing(headers: Mapping[str, str], new: bool) -> tuple[bool, int | None]:
-    """(chunked, length) of the body: one of them, or neither."""
+def _framing(headers: Mapping[str, str], is_1_1: bool) -> tuple[bool, int | None]:
+    """Return (chunked, length) of the body; (False, None) means that no body is announced."""
     length, coding = headers.get("content-length"), headers.get("transfer-encoding")
     if coding is not None:
-        if length is not None or not new:
-            raise HttpError(400, "Transfer-Encoding stands beside Content-Length, or in HTTP/1.0")
+        if length is not None or not is_1_1:
+            raise HttpError(400, "Transfer-Encoding is not allowed together with Content-Length, nor in HTTP/1.0")
         if coding.lower() != "chunked":
-            raise HttpError(501, "the only Transfer-Encoding known here is chunked")
+            raise HttpError(501, "the only supported Transfer-Encoding is chunked")
         return True, None
     if length is not None and not _LENGTH.fullmatch(length):
-        raise HttpError(400, "Content-Length is no whole number")
+        raise HttpError(400, "Content-Length must be a whole number")
     return False, None if length is None else int(length)
 
 
@@ -89,14 +93,15 @@ def _target(target: str) -> tuple[str, dict[str, str]]:
         path = urllib.parse.unquote(parts.path, errors="strict")
         pairs = urllib.parse.parse_qsl(parts.query, keep_blank_values=True, errors="strict", max_num_fields=32)
     except ValueError:
-        raise HttpError(400, "the path cannot be read") from None
+        raise HttpError(400, "the path cannot be decoded") from None
     if not path.isprintable():
-        raise HttpError(400, "the path cannot be read")
+        raise HttpError(400, "the path cannot be decoded")
     return path, dict(pairs)
 
 
 def chunk_size(line: bytes) -> int:
-    found = _SIZE.fullmatch(line)
-    if not found:
-        raise HttpError(400, "a chunk has no size")
-    return int(found[1], 16)
+    """Parse the line that starts a chunk. Raises HttpError."""
+    match = _SIZE.fullmatch(line)
+    if not match:
+        raise HttpError(400, "a chunk must start with its size in hexadecimal digits")
+    return int(match[1], 16)

@@ -1,7 +1,7 @@
-"""A small HTTP/1.1 server on asyncio: bounded in bytes and in time, whoever calls.
+"""A small HTTP/1.1 server on asyncio that limits the bytes and the time of every request.
 
-The head and the body each have one deadline in all, so that neither can be dripped for ever; what is ambiguous about
-where a request ends is refused, and no answer tells of this host.
+The head and the body each have one deadline, so a client that sends one byte at a time is disconnected. A request whose
+end is ambiguous is refused. Error responses contain no path, address or traceback of this host.
 """
 
 import asyncio
@@ -14,28 +14,32 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from dico_tf.edge.errors import EdgeError
 from dico_tf.edge.server import access
-from dico_tf.edge.server.http_parsing import HEAD_BYTES, REASONS, HttpError, RequestHead, chunk_size, head
+from dico_tf.edge.server.http_parsing import HEAD_BYTES, REASONS, HttpError, RequestHead, chunk_size, parse_head
 
 LOG = logging.getLogger(__name__)
 JSON = "application/json"
-_LINE_BYTES = 256  # of a chunk's size
-_TRAILERS = 32
+_SIZE_LINE_BYTES = 256  # longest line with the size of a chunk
+_MOST_TRAILERS = 32
 _LINGER_BYTES = 16 * 2**20
-_PIECE = 2**16
-_BODIES = 16  # of the largest size, that are held at once
+_READ_BYTES = 2**16
+_BODIES = 16  # memory for bodies, in bodies of the largest size
 
 
 @dataclasses.dataclass(frozen=True)
 class HttpRequest:
+    """One request with its whole body."""
+
     method: str
     path: str
     query: Mapping[str, str]
-    headers: Mapping[str, str]  # names in small letters
+    headers: Mapping[str, str]  # names in lower case
     body: bytes
 
 
 @dataclasses.dataclass(frozen=True)
 class HttpResponse:
+    """One response; the server adds the usual headers."""
+
     status: int = 200
     body: bytes = b""
     type: str = JSON
@@ -47,22 +51,26 @@ Handler = Callable[[HttpRequest], Awaitable[HttpResponse]]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Times:
-    """Seconds."""
+    """Timeouts, in seconds."""
 
     head: float = 5.0
     body: float = 20.0
     idle: float = 60.0
     write: float = 20.0
-    linger: float = 1.0  # what a refused request still sends is read, or the refusal would be lost
+    linger: float = 1.0  # reading on after an error: closing at once could lose the response
 
 
 def error_response(status: int, sentence: str, **headers: str) -> HttpResponse:
+    """Return a JSON response {"error": sentence}; `Retry_After=...` sets the header Retry-After."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return HttpResponse(status, json.dumps({"error": sentence}).encode(), JSON, named)
 
 
 class Routes:
-    """{(method, "/v2/models/{model}/infer"): handler}; a handler takes the request and the named parts of its path."""
+    """Handlers by method and path, e.g. ("GET", "/v2/models/{model}").
+
+    A handler is called with the request, and with the parts of the path that are named in braces.
+    """
 
     def __init__(self, handlers: Mapping[tuple[str, str], Callable[..., Awaitable[HttpResponse]]]):
         self._routes = [(method, path.split("/"), handler) for (method, path), handler in handlers.items()]
@@ -77,9 +85,9 @@ class Routes:
                 methods += ["GET", "HEAD"] if method == "GET" else [method]
         if methods:
             return error_response(
-                405, f"{request.method} is not for this path", Allow=", ".join(dict.fromkeys(methods))
+                405, f"{request.method} is not allowed for this path", Allow=", ".join(dict.fromkeys(methods))
             )
-        return error_response(404, "nothing is served at this path")
+        return error_response(404, "this path does not exist")
 
 
 def _match(pattern: list[str], parts: list[str]) -> dict[str, str] | None:
@@ -95,7 +103,7 @@ def _match(pattern: list[str], parts: list[str]) -> dict[str, str] | None:
 
 
 class HttpServer:
-    """Serves a handler; paths in `public` need no token."""
+    """The server of one handler; paths in `public` need no token."""
 
     def __init__(
         self,
@@ -110,12 +118,12 @@ class HttpServer:
         self._handler, self._request_bytes, self._connections = handler, request_bytes, connections
         self._token, self._public, self._times = token, public, times
         self._server: asyncio.Server | None = None
-        self._busy: dict[asyncio.Task, bool] = {}
-        self._held = 0  # bytes of bodies
+        self._busy: dict[asyncio.Task, bool] = {}  # connections; True while a request is processed
+        self._body_bytes = 0  # memory of the bodies of all requests
         self._stopping = False
 
     async def start(self, host: str, port: int, context: ssl.SSLContext | None = None) -> int:
-        """The port, which is found where 0 was asked for."""
+        """Listen, and return the port; port 0 takes any free one."""
         handshake = {"ssl_handshake_timeout": self._times.head, "ssl_shutdown_timeout": 1.0} if context else {}
         self._server = await asyncio.start_server(
             self._serve, host.strip("[]"), port, limit=HEAD_BYTES, ssl=context, **handshake
@@ -123,7 +131,7 @@ class HttpServer:
         return self._server.sockets[0].getsockname()[1]
 
     async def stop(self, grace: float) -> None:
-        """Takes no more, lets what was asked be answered for `grace` seconds, and ends."""
+        """Accept no more requests, finish the current ones for up to `grace` seconds, and close all connections."""
         self._stopping = True
         if self._server:
             self._server.close()
@@ -139,7 +147,9 @@ class HttpServer:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         self._busy[task] = False
-        writer.transport.set_write_buffer_limits(0)  # so that what is drained has left: nobody reads what stays
+        writer.transport.set_write_buffer_limits(
+            0
+        )  # drain() returns only when all is sent, so `write` limits slow readers
         try:
             if len(self._busy) > self._connections:
                 await self._send(
@@ -149,7 +159,7 @@ class HttpServer:
                 while await self._exchange(task, reader, writer):
                     self._busy[task] = False
         except (OSError, TimeoutError, asyncio.IncompleteReadError, ssl.SSLError):
-            writer.transport.abort()  # whoever called has gone, or takes nothing: closing would wait for that
+            writer.transport.abort()  # the client has gone or reads nothing; close() would wait for it
         except asyncio.CancelledError:
             writer.transport.abort()
         finally:
@@ -157,26 +167,26 @@ class HttpServer:
             writer.close()
 
     async def _exchange(self, task: asyncio.Task, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """One request and its response; may another follow on this connection?"""
-        asked, body, unread = None, bytearray(), True
+        """Handle one request; return True if the connection stays open for another."""
+        head, body, unread = None, bytearray(), True
         try:
             async with asyncio.timeout(self._times.idle):
                 first = await reader.readexactly(1)
-            asked = await self._head(first, reader)
+            head = await self._head(first, reader)
             self._busy[task] = True
-            response = self._unknown(asked)
+            response = self._unauthorized(head)
             if response is None:
-                await self._body(asked, body, reader, writer)
-                response = await self._answered(asked, bytes(body))
+                await self._body(head, body, reader, writer)
+                response = await self._handle(head, bytes(body))
                 unread = False
             else:
-                unread = asked.has_body
-        except HttpError as fault:
-            response = error_response(fault.status, fault.sentence)
+                unread = head.has_body
+        except HttpError as error:
+            response = error_response(error.status, error.sentence)
         finally:
-            self._held -= len(body)
-        last = unread or self._stopping or (asked is not None and asked.close)
-        await self._send(writer, response, last, bare=asked is not None and asked.method == "HEAD")
+            self._body_bytes -= len(body)
+        last = unread or self._stopping or (head is not None and head.close)
+        await self._send(writer, response, last, with_body=head is None or head.method != "HEAD")
         if unread:
             await self._linger(reader, writer)
         return not last
@@ -184,83 +194,85 @@ class HttpServer:
     async def _head(self, first: bytes, reader: asyncio.StreamReader) -> RequestHead:
         try:
             async with asyncio.timeout(self._times.head):
-                return head(first + await reader.readuntil(b"\r\n\r\n"))
+                return parse_head(first + await reader.readuntil(b"\r\n\r\n"))
         except TimeoutError:
-            raise HttpError(408, f"the head took longer than {self._times.head:g} s") from None
+            raise HttpError(408, f"the request line and headers took longer than {self._times.head:g} s") from None
         except asyncio.LimitOverrunError:
-            raise HttpError(431, f"the head is longer than {HEAD_BYTES} bytes") from None
+            raise HttpError(431, f"the request line and headers are longer than {HEAD_BYTES} bytes") from None
 
-    def _unknown(self, asked: RequestHead) -> HttpResponse | None:
-        if asked.path in self._public or access.allowed(asked.headers.get("authorization", ""), self._token):
+    def _unauthorized(self, head: RequestHead) -> HttpResponse | None:
+        if head.path in self._public or access.allowed(head.headers.get("authorization", ""), self._token):
             return None
         return error_response(401, access.unauthenticated().sentence, WWW_Authenticate="Bearer")
 
     async def _body(
-        self, asked: RequestHead, body: bytearray, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, head: RequestHead, body: bytearray, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        if not asked.has_body:
-            if asked.method == "POST" and asked.length is None:
-                raise HttpError(411, "give Content-Length, or Transfer-Encoding: chunked")
+        if not head.has_body:
+            if head.method == "POST" and head.length is None:
+                raise HttpError(411, "send Content-Length, or Transfer-Encoding: chunked")
             return
-        self._check_length(asked.length or 0)
-        if asked.headers.get("expect", "").lower() == "100-continue":
+        self._check_length(head.length or 0)
+        if head.headers.get("expect", "").lower() == "100-continue":
             writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         try:
             async with asyncio.timeout(self._times.body):
-                if asked.chunked:
+                if head.chunked:
                     await self._chunks(body, reader)
                 else:
-                    await self._read(body, asked.length, reader)
+                    await self._read(body, head.length, reader)
         except TimeoutError:
             raise HttpError(408, f"the body took longer than {self._times.body:g} s") from None
         except asyncio.LimitOverrunError:
-            raise HttpError(400, "a chunk has no size") from None
+            raise HttpError(400, "a chunk must start with its size in hexadecimal digits") from None
 
     def _check_length(self, length: int) -> None:
         if length > self._request_bytes:
             raise HttpError(413, f"the body is longer than {self._request_bytes} bytes")
 
     async def _read(self, body: bytearray, size: int, reader: asyncio.StreamReader) -> None:
-        """In pieces, so that memory is held for what has come, not for what was announced."""
+        """Read `size` more bytes into the body; memory grows with the bytes that arrive, not with the announcement."""
         while size:
-            piece = await reader.read(min(size, _PIECE))
-            if not piece:
+            part = await reader.read(min(size, _READ_BYTES))
+            if not part:
                 raise asyncio.IncompleteReadError(b"", size)
-            body += piece
-            size -= len(piece)
-            self._held += len(piece)
-            if self._held > _BODIES * self._request_bytes:
-                raise HttpError(503, "too much is being sent at once: try again later")
+            body += part
+            size -= len(part)
+            self._body_bytes += len(part)
+            if self._body_bytes > _BODIES * self._request_bytes:
+                raise HttpError(503, "other clients are sending too much at the moment: try again later")
 
     async def _chunks(self, body: bytearray, reader: asyncio.StreamReader) -> None:
         while size := chunk_size(await self._line(reader)):
             self._check_length(len(body) + size)
             await self._read(body, size, reader)
             if await reader.readexactly(2) != b"\r\n":
-                raise HttpError(400, "a chunk is not as long as it says")
-        for _ in range(_TRAILERS):
+                raise HttpError(400, "a chunk is not as long as its size says")
+        for _ in range(_MOST_TRAILERS):
             if await self._line(reader, HEAD_BYTES) == b"":
                 return
-        raise HttpError(400, "too many trailers")
+        raise HttpError(400, f"the request has more than {_MOST_TRAILERS} trailers")
 
-    async def _line(self, reader: asyncio.StreamReader, most: int = _LINE_BYTES) -> bytes:
+    async def _line(self, reader: asyncio.StreamReader, most: int = _SIZE_LINE_BYTES) -> bytes:
         line = await reader.readuntil(b"\r\n")
         if len(line) > most:
-            raise HttpError(400, "a chunk has no size")
+            raise HttpError(400, "a chunk must start with its size in hexadecimal digits")
         return line[:-2]
 
-    async def _answered(self, asked: RequestHead, body: bytes) -> HttpResponse:
+    async def _handle(self, head: RequestHead, body: bytes) -> HttpResponse:
         try:
-            return await self._handler(HttpRequest(asked.method, asked.path, asked.query, asked.headers, body))
-        except EdgeError as fault:
-            wait = {"Retry_After": "1"} if fault.code in ("RESOURCE_EXHAUSTED", "UNAVAILABLE") else {}
-            return error_response(fault.status, fault.sentence, **wait)
+            return await self._handler(HttpRequest(head.method, head.path, head.query, head.headers, body))
+        except EdgeError as error:
+            wait = {"Retry_After": "1"} if error.code in ("RESOURCE_EXHAUSTED", "UNAVAILABLE") else {}
+            return error_response(error.status, error.sentence, **wait)
         except Exception:
-            LOG.exception("a request failed")
+            LOG.exception("a request failed with an unexpected error")
             return error_response(500, "internal error")
 
-    async def _send(self, writer: asyncio.StreamWriter, response: HttpResponse, last: bool, bare: bool = False) -> None:
-        """`last` closes the connection; a `bare` response, to HEAD, has no body."""
+    async def _send(
+        self, writer: asyncio.StreamWriter, response: HttpResponse, last: bool, with_body: bool = True
+    ) -> None:
+        """Send a response; `last` announces that the connection will be closed."""
         headers = {
             "Content-Type": response.type,
             "Content-Length": str(len(response.body)),
@@ -271,16 +283,16 @@ class HttpServer:
         }
         lines = [f"HTTP/1.1 {response.status} {REASONS.get(response.status, '')}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
-        writer.write("\r\n".join([*lines, "", ""]).encode("latin-1") + (b"" if bare else response.body))
+        writer.write("\r\n".join([*lines, "", ""]).encode("latin-1") + (response.body if with_body else b""))
         async with asyncio.timeout(self._times.write):
             await writer.drain()
 
     async def _linger(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Says that no more comes, and reads a while: a reset would take the answer back."""
+        """End our side and read on for a while: closing at once could make the client lose the response."""
         with contextlib.suppress(OSError, TimeoutError, ssl.SSLError):
             if writer.can_write_eof():
                 writer.write_eof()
             async with asyncio.timeout(self._times.linger):
                 left = _LINGER_BYTES
-                while left > 0 and (read := await reader.read(2**16)):
-                    left -= len(read)
+                while left > 0 and (part := await reader.read(_READ_BYTES)):
+                    left -= len(part)

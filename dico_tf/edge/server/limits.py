@@ -1,4 +1,4 @@
-"""What a stranger may ask of this process: how much, how large a picture, with which token, from where."""
+"""Limits on what one client may request, and safe decoding of the images it sends."""
 
 import dataclasses
 import io
@@ -16,27 +16,32 @@ _FORMATS = ("JPEG", "PNG")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Limits:
+    """The largest requests that a server accepts."""
+
     request_bytes: int = 16 * 2**20
-    pixels: int = 25_000_000  # of a picture as it is stored: about 100 MB while it is decoded
-    batch: int = 64  # images of one request
-    concurrency: int = 64  # requests at once
+    pixels: int = 25_000_000  # of an encoded image; decoding it takes about 100 MB
+    batch: int = 64  # images per request
+    concurrency: int = 64  # requests at the same time
 
 
 def decode_image(content: bytes, size: int, short: int, limits: Limits) -> np.ndarray:
-    """uint8 [size, size, 3] of a JPEG or PNG, as training's evaluation sees it; its header alone is read first."""
+    """Decode a JPEG or PNG to uint8 [size, size, 3], resized and cropped as in evaluation.
+
+    The header is read first: an image with more than `limits.pixels` is refused before it is decoded.
+    """
     return decode_views(content, [(size, short)], limits)[0]
 
 
 def decode_views(content: bytes, views: Sequence[tuple[int, int]], limits: Limits) -> list[np.ndarray]:
-    """`decode_image` for each (size, short) of the views, decoded once."""
-    opened = image_decoding.tried(_pixels, content)
-    if isinstance(opened, Image.DecompressionBombError) or (isinstance(opened, int) and opened > limits.pixels):
-        raise invalid(f"the image has more than {limits.pixels} pixels, which is all that is decoded here: shrink it")
-    if isinstance(opened, Exception):
-        raise invalid("the image bytes are no JPEG and no PNG")
+    """Decode a JPEG or PNG once; return what `decode_image` returns for each (size, short)."""
+    pixels = image_decoding.tried(_pixels, content)
+    if isinstance(pixels, Image.DecompressionBombError) or (isinstance(pixels, int) and pixels > limits.pixels):
+        raise invalid(f"the image has more than {limits.pixels} pixels, the most this server decodes: send it smaller")
+    if isinstance(pixels, Exception):
+        raise invalid("the image bytes are neither JPEG nor PNG")
     decoded = image_decoding.tried(image_decoding.decode_each, io.BytesIO(content), views)
     if isinstance(decoded, Exception):
-        raise invalid("the image cannot be decoded: it is cut short or damaged")
+        raise invalid("the image cannot be decoded: its data is truncated or damaged")
     return decoded
 
 
@@ -46,18 +51,21 @@ def _pixels(content: bytes) -> int:
 
 
 class ConcurrencyLimit:
-    """Lets so many requests in at once, whichever way they come."""
+    """A limit on the number of requests that are processed at the same time."""
 
     def __init__(self, most: int):
         self.most = most
-        self.inside = 0
+        self.active = 0
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        if self.inside >= self.most:
-            raise EdgeError("RESOURCE_EXHAUSTED", f"{self.most} requests are being answered already: ask again later")
-        self.inside += 1
+        """Count one request as active; raise RESOURCE_EXHAUSTED if the limit is reached."""
+        if self.active >= self.most:
+            raise EdgeError(
+                "RESOURCE_EXHAUSTED", f"{self.most} requests are being processed, the most allowed: try again later"
+            )
+        self.active += 1
         try:
             yield
         finally:
-            self.inside -= 1
+            self.active -= 1

@@ -1,4 +1,4 @@
-"""Numbers about a process in Prometheus' text format: counters, gauges and histograms."""
+"""Metrics of a process in Prometheus' text format: counters, gauges and histograms."""
 
 import bisect
 import threading
@@ -9,10 +9,10 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 
 
 class Metrics:
-    """All numbers of a process, in the order in which they were made."""
+    """All metrics of a process, in the order in which they were registered."""
 
     def __init__(self) -> None:
-        self._made: dict[str, Counter | Gauge | Info | CallbackMetric | Histogram] = {}
+        self._metrics: dict[str, Counter | Gauge | Info | CallbackMetric | Histogram] = {}
 
     def counter(self, name: str, help: str, *labels: str) -> "Counter":
         return self._add(Counter(name, help, labels))
@@ -26,27 +26,28 @@ class Metrics:
     def info(self, name: str, help: str, labels: Callable[[], Mapping[str, str]]) -> "Info":
         return self._add(Info(name, help, labels))
 
-    def read(
+    def callback(
         self, name: str, help: str, kind: str, *labels: str, values: Callable[[], Mapping[tuple[str, ...], float]]
     ) -> "CallbackMetric":
         return self._add(CallbackMetric(name, help, kind, labels, values))
 
     def _add(self, metric):
-        if metric.name in self._made:
-            raise ValueError(f"the metric {metric.name} is made twice")
-        self._made[metric.name] = metric
+        if metric.name in self._metrics:
+            raise ValueError(f"the metric {metric.name} is registered twice")
+        self._metrics[metric.name] = metric
         return metric
 
     def text(self) -> str:
+        """Return the body of a response to GET /metrics."""
         lines = []
-        for metric in self._made.values():
+        for metric in self._metrics.values():
             lines += [f"# HELP {metric.name} {_escaped(metric.help)}", f"# TYPE {metric.name} {metric.kind}"]
             lines += metric.lines()
         return "\n".join([*lines, ""])
 
 
 class Counter:
-    """Only grows."""
+    """A number that only grows, for each combination of labels."""
 
     kind = "counter"
 
@@ -65,7 +66,7 @@ class Counter:
 
 
 class Gauge:
-    """Is asked for when it is read."""
+    """A number that is computed whenever the metrics are read."""
 
     kind = "gauge"
 
@@ -77,20 +78,20 @@ class Gauge:
 
 
 class Info:
-    """What is so at the moment, in labels."""
+    """Text in the labels of a gauge that is always 1; the labels are computed whenever the metrics are read."""
 
     kind = "gauge"
 
     def __init__(self, name: str, help: str, labels: Callable[[], Mapping[str, str]]):
-        self.name, self.help, self._of_now = name, help, labels
+        self.name, self.help, self._read_labels = name, help, labels
 
     def lines(self) -> list[str]:
-        labels = self._of_now()
+        labels = self._read_labels()
         return [f"{self.name}{_braces(list(labels), list(labels.values()))} 1"]
 
 
 class CallbackMetric:
-    """Is kept elsewhere, by labels, and read from there."""
+    """Values by labels that another object stores; the callback reads them whenever the metrics are read."""
 
     def __init__(
         self,
@@ -107,31 +108,31 @@ class CallbackMetric:
 
 
 class Histogram:
-    """How often a value was at most each bound."""
+    """Counts of observed values up to each bound, for each combination of labels."""
 
     kind = "histogram"
 
     def __init__(self, name: str, help: str, labels: Sequence[str], buckets: Sequence[float]):
         self.name, self.help, self._labels, self._bounds = name, help, labels, tuple(buckets)
         self._lock = threading.Lock()
-        self._found: dict[tuple[str, ...], tuple[list[int], float]] = {}
+        self._series: dict[tuple[str, ...], tuple[list[int], float]] = {}
 
     def observe(self, value: float, *labels: str) -> None:
         with self._lock:
-            counts, total = self._found.get(labels, ([0] * (len(self._bounds) + 1), 0.0))
+            counts, total = self._series.get(labels, ([0] * (len(self._bounds) + 1), 0.0))
             counts[bisect.bisect_left(self._bounds, value)] += 1
-            self._found[labels] = counts, total + value
+            self._series[labels] = counts, total + value
 
     def lines(self) -> list[str]:
         lines = []
         with self._lock:
-            for key, (counts, total) in self._found.items():
-                passed = 0
+            for key, (counts, total) in self._series.items():
+                cumulative = 0
                 for bound, count in zip((*map(str, self._bounds), "+Inf"), counts, strict=True):
-                    passed += count
-                    lines.append(f"{self.name}_bucket{_braces((*self._labels, 'le'), (*key, bound))} {passed}")
-                lines += [f"{self.name}_{name}{_braces(self._labels, key)} {n}" for name, n in
-                          (("sum", total), ("count", passed))]  # fmt: skip
+                    cumulative += count
+                    lines.append(f"{self.name}_bucket{_braces((*self._labels, 'le'), (*key, bound))} {cumulative}")
+                for name, value in (("sum", total), ("count", cumulative)):
+                    lines.append(f"{self.name}_{name}{_braces(self._labels, key)} {value}")
         return lines
 
 

@@ -1,39 +1,46 @@
-"""The HTTP door: the Open Inference Protocol's JSON, pictures as they are, health and metrics, before any service."""
+"""HTTP routes of a model: Open Inference Protocol in JSON, JPEG and PNG bodies, health, and metrics."""
 
 import time
 
 from dico_tf import __version__
 from dico_tf.edge import messages, tensors
-from dico_tf.edge.errors import EdgeError, invalid, shown
+from dico_tf.edge.errors import EdgeError, invalid, quote
 from dico_tf.edge.server.http_server import JSON, HttpRequest, HttpResponse, Routes
 from dico_tf.edge.server.metrics import TYPE, Metrics
 from dico_tf.edge.service import SERVER, ModelService, Readiness, RequestMetrics
 
 PUBLIC = frozenset({"/healthz", "/v2/health/live", "/v2/health/ready"})  # need no token
-TIMEOUT = "timeout-ms"  # the header in which a client says how long it waits
-PICTURES = ("image/jpeg", "image/png")
-SAID_BY_CURL = "application/x-www-form-urlencoded"  # of any --data that nothing else is said about
-OF_A_PICTURE = ("class_name", "class_id", "probabilities")  # outputs where none can be asked for
-_LONGEST = 10 * 60 * 1000  # ms
+TIMEOUT = "timeout-ms"  # header: how long the client waits
+IMAGE_TYPES = ("image/jpeg", "image/png")
+CURL_TYPE = "application/x-www-form-urlencoded"  # what curl --data sends by default; its body is JSON
+IMAGE_OUTPUTS = ("class_name", "class_id", "probabilities")  # for a request whose body is an image
+_LONGEST_TIMEOUT = 10 * 60 * 1000  # ms
 
 
 class RestApi:
+    """Handlers of all HTTP routes for one model."""
+
     def __init__(
         self,
         service: ModelService,
         readiness: Readiness,
         metrics: Metrics,
-        numbers: RequestMetrics,
+        request_metrics: RequestMetrics,
         default_seconds: float,
     ):
-        self._service, self._readiness, self._metrics, self._numbers = service, readiness, metrics, numbers
+        self._service, self._readiness, self._metrics, self._request_metrics = (
+            service,
+            readiness,
+            metrics,
+            request_metrics,
+        )
         self._default_seconds = default_seconds
 
     def routes(self) -> Routes:
         model, version = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
         return Routes({
             ("GET", "/healthz"): self._ready,
-            ("GET", "/metrics"): self._numbers_of_all,
+            ("GET", "/metrics"): self._metrics_text,
             ("GET", "/v2"): self._server,
             ("GET", "/v2/health/live"): self._live,
             ("GET", "/v2/health/ready"): self._ready,
@@ -48,7 +55,7 @@ class RestApi:
     async def _ready(self, _: HttpRequest) -> HttpResponse:
         return _json({"ready": self._readiness.ready}, 200 if self._readiness.ready else 503)
 
-    async def _numbers_of_all(self, _: HttpRequest) -> HttpResponse:
+    async def _metrics_text(self, _: HttpRequest) -> HttpResponse:
         return HttpResponse(body=self._metrics.text().encode(), type=TYPE)
 
     async def _server(self, _: HttpRequest) -> HttpResponse:
@@ -60,47 +67,51 @@ class RestApi:
         return _json({"name": model, "ready": ready}, 200 if ready else 503)
 
     async def _model(self, _: HttpRequest, model: str, version: str = "") -> HttpResponse:
-        found = self._service.metadata(model, version)
+        metadata = self._service.metadata(model, version)
         inputs, outputs = (
             [{"name": name, "datatype": datatype, "shape": list(shape)} for name, datatype, shape in side]
-            for side in (found.inputs, found.outputs)
+            for side in (metadata.inputs, metadata.outputs)
         )
-        said = {"name": found.name, "versions": [found.version], "platform": found.platform}
-        return _json({**said, "inputs": inputs, "outputs": outputs, "properties": dict(found.properties)})
+        return _json({
+            "name": metadata.name, "versions": [metadata.version], "platform": metadata.platform, "inputs": inputs,
+            "outputs": outputs, "properties": dict(metadata.properties),
+        })  # fmt: skip
 
     async def _infer(self, request: HttpRequest, model: str, version: str = "") -> HttpResponse:
         start, code = time.monotonic(), "INTERNAL"
         try:
-            asked = _asked(request, model, version)
-            answer = await self._service.infer(asked, start + _seconds(request, self._default_seconds))
+            parsed = _inference_request(request, model, version)
+            answer = await self._service.infer(parsed, start + _timeout(request, self._default_seconds))
             code = "OK"
             return HttpResponse(body=messages.response_to_json(answer))
-        except EdgeError as fault:
-            code = fault.code
+        except EdgeError as error:
+            code = error.code
             raise
         finally:
-            self._numbers.note("http", code, start)
+            self._request_metrics.add("http", code, start)
 
 
-def _asked(request: HttpRequest, model: str, version: str) -> messages.InferenceRequest:
+def _inference_request(request: HttpRequest, model: str, version: str) -> messages.InferenceRequest:
     kind = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
-    if kind in PICTURES:
-        return messages.InferenceRequest(model, {"image_bytes": tensors.strings([request.body])}, OF_A_PICTURE, version)
-    if kind not in (JSON, SAID_BY_CURL):
+    if kind in IMAGE_TYPES:
+        return messages.InferenceRequest(
+            model, {"image_bytes": tensors.strings([request.body])}, IMAGE_OUTPUTS, version
+        )
+    if kind not in (JSON, CURL_TYPE):
         raise EdgeError(
-            "UNSUPPORTED_MEDIA_TYPE", f"Content-Type is {shown(kind)}: give {JSON} or {' or '.join(PICTURES)}"
+            "UNSUPPORTED_MEDIA_TYPE", f"Content-Type must be {JSON}, {' or '.join(IMAGE_TYPES)}, got {quote(kind)}"
         )
     if "inference-header-content-length" in request.headers:
-        raise invalid("binary tensors behind JSON are not read here: give data, or ask over gRPC")
+        raise invalid("binary tensors after the JSON are not supported: send the values as data, or use gRPC")
     return messages.request_from_json(request.body, model, version)
 
 
-def _seconds(request: HttpRequest, default: float) -> float:
+def _timeout(request: HttpRequest, default: float) -> float:
     text = request.headers.get(TIMEOUT)
     if text is None:
         return default
-    if not (text.isascii() and text.isdigit() and 0 < int(text[:9]) <= _LONGEST and len(text) < 9):
-        raise invalid(f"{TIMEOUT} is {shown(text)}: give whole milliseconds, from 1 to {_LONGEST}")
+    if not (text.isascii() and text.isdigit() and 0 < int(text[:9]) <= _LONGEST_TIMEOUT and len(text) < 9):
+        raise invalid(f"{TIMEOUT} must be whole milliseconds from 1 to {_LONGEST_TIMEOUT}, got {quote(text)}")
     return int(text) / 1000
 
 

@@ -1,4 +1,4 @@
-"""TLS and mutual TLS, for gRPC and for HTTP, from the same PEM files."""
+"""TLS and mutual TLS for gRPC and HTTP, from the same PEM files."""
 
 import dataclasses
 import ssl
@@ -11,7 +11,7 @@ from dico_tf.errors import UserError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ServerTLS:
-    """A server's certificate and key; with a client_ca, clients must show a certificate that it signed."""
+    """Certificate and key of a server. With `client_ca`, clients need a certificate that this CA signed."""
 
     cert: str = ""
     key: str = ""
@@ -19,11 +19,11 @@ class ServerTLS:
 
     def __post_init__(self) -> None:
         if bool(self.cert) != bool(self.key):
-            raise UserError("--tls_cert and --tls_key go together: give both")
+            raise UserError("--tls_cert and --tls_key must be given together")
         if self.client_ca and not self.cert:
             raise UserError("--tls_client_ca needs --tls_cert and --tls_key")
         if self.cert:
-            self.context()  # so that files that do not fit are found before a port is bound
+            self.context()  # raises UserError for unusable files before a port is opened
 
     def __bool__(self) -> bool:
         return bool(self.cert)
@@ -44,7 +44,7 @@ class ServerTLS:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ClientTLS:
-    """Whom a client trusts, and the certificate it shows where it is asked for one."""
+    """The CA that a client trusts, and its own certificate for servers that require one; no CA = no TLS."""
 
     ca: str = ""
     cert: str = ""
@@ -52,9 +52,9 @@ class ClientTLS:
 
     def __post_init__(self) -> None:
         if bool(self.cert) != bool(self.key):
-            raise UserError("a client's certificate and key go together: give both")
+            raise UserError("the client's certificate and key must be given together")
         if self.cert and not self.ca:
-            raise UserError("a client's certificate needs the CA that signed the servers': give it too")
+            raise UserError("a client's certificate needs the CA that signed the server's certificate: give it too")
 
     def __bool__(self) -> bool:
         return bool(self.ca)
@@ -72,6 +72,7 @@ class ClientTLS:
 
 
 def read(flag: str, path: str) -> bytes:
+    """Read a file that a flag names. Raises UserError."""
     try:
         return Path(path).read_bytes()
     except OSError as error:
@@ -82,9 +83,11 @@ def _load(context: ssl.SSLContext, cert: str, key: str) -> None:
     read("tls_cert", cert), read("tls_key", key)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
-        context.load_cert_chain(cert, key, password="")  # or OpenSSL would ask for one on the terminal
+        context.load_cert_chain(cert, key, password="")  # without it OpenSSL asks for a password on the terminal
     except (ssl.SSLError, OSError):
-        raise UserError(f"{cert} and {key} are no certificate and its key, in PEM and without a password") from None
+        raise UserError(
+            f"{cert} and {key} are not a certificate and its key: expected PEM files, the key without a password"
+        ) from None
 
 
 def _trust(context: ssl.SSLContext, flag: str, ca: str) -> None:
@@ -92,4 +95,4 @@ def _trust(context: ssl.SSLContext, flag: str, ca: str) -> None:
     try:
         context.load_verify_locations(ca)
     except ssl.SSLError:
-        raise UserError(f"--{flag}={ca} is no certificate in PEM") from None
+        raise UserError(f"--{flag}={ca} is not a certificate: expected a PEM file") from None
