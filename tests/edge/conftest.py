@@ -5,11 +5,11 @@ from tests.edge import exports, workers
 
 @pytest.fixture(scope="session")
 def export(tmp_path_factory):
-    """The path of a manifest that nobody changes."""
+    """Path of a manifest that no test may change."""
     return exports.small(tmp_path_factory.mktemp("export"))
 
 
 @pytest.fixture(scope="module")
 def worker(export):
-    with workers.running(export) as found:
-        yield found
+    with workers.running(export) as result:
+        yield result

@@ -1,4 +1,4 @@
-"""Exports of tiny networks with random weights, for what reads them: `path = exports.small(folder)`."""
+"""Exports of tiny networks with random weights: `path = exports.small(folder)`."""
 
 import functools
 import os
@@ -15,7 +15,7 @@ BRANCHES = ("branch_0", "branch_1")
 
 @functools.cache
 def branch(seed: int = 0, head_bias: float | None = None, batch: int = 1) -> bytes:
-    """A float32 LiteRT file; with head_bias=nan one whose logits are no numbers."""
+    """Return a float32 LiteRT file; head_bias=nan makes its logits NaN."""
     import keras
 
     from dico_tf.export import convert
@@ -35,7 +35,7 @@ def branch(seed: int = 0, head_bias: float | None = None, batch: int = 1) -> byt
 
 @functools.cache
 def heavy(convolutions: int = 2) -> bytes:
-    """A LiteRT file that takes some 10 ms an image."""
+    """Return a LiteRT file that takes about 10 ms per image."""
     import keras
 
     from dico_tf.export import convert
@@ -51,7 +51,7 @@ def heavy(convolutions: int = 2) -> bytes:
 
 @functools.cache
 def committee(seeds: tuple[int, ...] = (0, 1)) -> bytes:
-    """One LiteRT file that gives what a committee gives beside logits; its branches are linear."""
+    """Return a LiteRT file with all outputs of a committee; its branches are linear."""
     import tensorflow as tf
 
     draw = np.random.default_rng(seeds)
@@ -75,7 +75,7 @@ def committee(seeds: tuple[int, ...] = (0, 1)) -> bytes:
 
 
 def of_function(serve: Callable) -> bytes:
-    """A LiteRT file of {output: tensor} of an image [1, SIZE, SIZE, 3]."""
+    """Return a LiteRT file of a function from an image [1, SIZE, SIZE, 3] to {output: tensor}."""
     import tensorflow as tf
 
     signature = tf.TensorSpec((1, SIZE, SIZE, 3), tf.float32, name="image")
@@ -85,12 +85,12 @@ def of_function(serve: Callable) -> bytes:
 
 
 def small(folder: Path, id: str = "first", seed: int = 0) -> Path:
-    """An export of two branches; another seed gives other weights."""
+    """Write an export of two branches; another seed gives other weights."""
     return written(folder, {name: branch(seed + n) for n, name in enumerate(BRANCHES)}, id)
 
 
 def written(folder: Path, files: dict[str, bytes], id: str = "first", cascade: dict | None = None, **changes) -> Path:
-    """An export of these members' float32 files, which takes the place of one that is there; its manifest's path."""
+    """Write an export of these members' float32 files, or replace the one that exists; return its manifest's path."""
     place = folder / "tflite" / id
     place.mkdir(parents=True, exist_ok=True)
     members = []
@@ -110,5 +110,5 @@ def written(folder: Path, files: dict[str, bytes], id: str = "first", cascade: d
 
 
 def images(count: int, seed: int = 0) -> np.ndarray:
-    """uint8 [count, SIZE, SIZE, 3]."""
+    """Return random images, uint8 [count, SIZE, SIZE, 3]."""
     return np.random.default_rng(seed).integers(0, 256, (count, SIZE, SIZE, 3)).astype(np.uint8)

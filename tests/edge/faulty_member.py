@@ -1,6 +1,6 @@
-"""A member, as a process of its own, that does wrong when it is told to: one word a line on its standard input.
+"""A member in a separate process that makes faults on command: each line of its standard input is one word.
 
-python -m tests.edge.faulty_member NAME PORT   -> its port on standard output, then a line for every word it obeyed
+python -m tests.edge.faulty_member NAME PORT   -> its port on standard output, then a line for every word it obeys
 """
 
 import asyncio
@@ -22,13 +22,13 @@ WORDS = (
 
 
 def logits(name: str, image: np.ndarray) -> np.ndarray:
-    """float32 [B, C]: what a member of this name answers when it is right."""
+    """Return the correct answer of the member with this name, float32 [B, C]."""
     weights = np.random.default_rng(int(name.rpartition("_")[2])).normal(size=(3, CLASSES)) / 64
     return (image.astype(np.float64).mean((1, 2)) @ weights).astype(np.float32)
 
 
 class Process:
-    """The test's end of it."""
+    """Handle of the test on a faulty member's process."""
 
     def __init__(self, name: str, port: int = 0, module: str = "faulty_member"):
         command = [sys.executable, "-m", f"tests.edge.{module}", name, str(port)]
@@ -46,15 +46,15 @@ class Process:
         return f"127.0.0.1:{self.port}"
 
     def does(self, word: str) -> None:
-        """Returns when it has obeyed."""
+        """Change the behaviour, and return when the process has done so."""
         self.address  # noqa: B018 - it has started
         self.child.stdin.write(f"{word}\n")
         self.child.stdin.flush()
         if self.child.stdout.readline() != f"{word}\n":
             raise AssertionError(f"{self.name} did not obey {word}")
 
-    def asked(self) -> int:
-        """Requests since the last word."""
+    def calls(self) -> int:
+        """Return the number of requests since the last change of behaviour."""
         self.does("count")
         return int(self.child.stdout.readline())
 
@@ -107,16 +107,16 @@ class Faulty:
         from dico_tf.wire import inference_pb2
 
         self.count += 1
-        asked = messages.request_from_message(inference_pb2.ModelInferRequest.FromString(content))
-        found = await self.spoiled(logits(self.name, asked.inputs["image"]), context)
+        request = messages.request_from_message(inference_pb2.ModelInferRequest.FromString(content))
+        result = await self.spoiled(logits(self.name, request.inputs["image"]), context)
         export = OTHER if self.word == "version" else EXPORT
-        outputs = {} if self.word == "nothing" else {"logits": found}
-        answer = messages.InferenceResponse(self.name, outputs, export, asked.id, {"export": export})
+        outputs = {} if self.word == "nothing" else {"logits": result}
+        answer = messages.InferenceResponse(self.name, outputs, export, request.id, {"export": export})
         return (
             b"\xff\x00garbage" if self.word == "garbage" else messages.response_to_message(answer).SerializeToString()
         )
 
-    async def spoiled(self, found, context):
+    async def spoiled(self, result, context):
         import grpc
 
         code = {"internal": "INTERNAL", "busy": "RESOURCE_EXHAUSTED", "gone": "UNAVAILABLE", "unknown": "NOT_FOUND",
@@ -129,13 +129,13 @@ class Faulty:
         if word == "hang" or (word == "flap" and time.monotonic() % 0.4 < 0.1):
             await asyncio.sleep(3600)
         changed = {
-            "nan": lambda: np.where(found == found.max(), np.nan, found),
-            "infinity": lambda: found * np.float32(np.inf),
-            "batch": lambda: np.concatenate([found, found]),
-            "classes": lambda: found[:, 1:],
-            "whole_numbers": lambda: found.astype(np.int64),
+            "nan": lambda: np.where(result == result.max(), np.nan, result),
+            "infinity": lambda: result * np.float32(np.inf),
+            "batch": lambda: np.concatenate([result, result]),
+            "classes": lambda: result[:, 1:],
+            "whole_numbers": lambda: result.astype(np.int64),
         }
-        return changed.get(word, lambda: found)().astype(np.int64 if word == "whole_numbers" else np.float32)
+        return changed.get(word, lambda: result)().astype(np.int64 if word == "whole_numbers" else np.float32)
 
 
 async def main(kind, name: str, port: str) -> None:

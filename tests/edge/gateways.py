@@ -1,4 +1,4 @@
-"""Gateways as real processes: `with gateways.running(path, {"branch_0": "host:port"}) as gateway: ...`."""
+"""Gateways in separate processes: `with gateways.running(path, {"branch_0": "host:port"}) as gateway: ...`."""
 
 import contextlib
 import sys
@@ -24,8 +24,8 @@ def running(manifest: Path, places: Mapping[str, str], *flags: str, **more) -> I
         yield gateway
 
 
-def infer(gateway: workers.Worker, image: np.ndarray, *outputs: str, **asked) -> messages.InferenceResponse:
-    return gateway.infer({"image": image}, outputs, model="committee", **asked)
+def infer(gateway: workers.Worker, image: np.ndarray, *outputs: str, **request) -> messages.InferenceResponse:
+    return gateway.infer({"image": image}, outputs, model="committee", **request)
 
 
 def body(image: np.ndarray) -> bytes:

@@ -1,4 +1,4 @@
-"""A server that speaks TensorFlow Serving's predict API with its own messages, as a process of its own."""
+"""A substitute for TensorFlow Serving in a separate process: its Predict API with the original messages."""
 
 import asyncio
 import sys
@@ -19,25 +19,25 @@ class Server(Faulty):
         }
 
     async def ready(self, content, context):
-        asked = get_model_status_pb2.GetModelStatusRequest.FromString(content)
+        query = get_model_status_pb2.GetModelStatusRequest.FromString(content)
         response = get_model_status_pb2.GetModelStatusResponse()
-        if asked.model_spec.name == f"served.{self.name}":
+        if query.model_spec.name == f"served.{self.name}":
             state = "LOADING" if self.word == "unready" else "AVAILABLE"
             state = get_model_status_pb2.ModelVersionStatus.State.Value(state)
             response.model_version_status.add(version=VERSION, state=state)
         return response.SerializeToString()
 
     async def infer(self, content, context):
-        """The answer's floats stand as content or as values, as they do in the server's own."""
+        """Answer with floats as raw content or as values; the real server uses both."""
         import tensorflow as tf
 
         self.count += 1
         request = predict_pb2.PredictRequest.FromString(content)
         expected = (f"served.{self.name}", "serving_default", ["logits"], ["image"], types_pb2.DT_FLOAT)
         spec, image = request.model_spec, request.inputs["image"]
-        found = (spec.name, spec.signature_name, [*request.output_filter], [*request.inputs], image.dtype)
-        if found != expected:
-            raise ValueError(f"asked for {found}")
+        result = (spec.name, spec.signature_name, [*request.output_filter], [*request.inputs], image.dtype)
+        if result != expected:
+            raise ValueError(f"asked for {result}")
         answer = await self.spoiled(logits(self.name, tf.make_ndarray(image)), context)
         response = predict_pb2.PredictResponse()
         response.model_spec.name = spec.name

@@ -1,4 +1,4 @@
-"""--members, read or refused by name."""
+"""Parsing of --members."""
 
 import pytest
 
@@ -9,15 +9,15 @@ COMMITTEE = ["branch_0", "branch_1"]
 
 
 def test_every_member_has_addresses_in_the_committees_order():
-    found = parse(["branch_1=tfserving://10.0.0.7:8500/cifar.b1", "branch_0=pi-0:9000|[::1]:9001"], COMMITTEE)
-    assert list(found) == COMMITTEE
-    assert found["branch_0"] == [Address("pi-0:9000"), Address("[::1]:9001")]
-    assert found["branch_1"] == [Address("10.0.0.7:8500", "cifar.b1")]
-    assert [str(place) for places in found.values() for place in places][2] == "tfserving://10.0.0.7:8500/cifar.b1"
+    addresses = parse(["branch_1=tfserving://10.0.0.7:8500/cifar.b1", "branch_0=pi-0:9000|[::1]:9001"], COMMITTEE)
+    assert list(addresses) == COMMITTEE
+    assert addresses["branch_0"] == [Address("pi-0:9000"), Address("[::1]:9001")]
+    assert addresses["branch_1"] == [Address("10.0.0.7:8500", "cifar.b1")]
+    assert [str(place) for places in addresses.values() for place in places][2] == "tfserving://10.0.0.7:8500/cifar.b1"
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["branch_0=a:1"], "no address of branch_1"),
         ([], "no address of branch_0, branch_1"),
@@ -34,6 +34,6 @@ def test_every_member_has_addresses_in_the_committees_order():
         (["branch_0=unix:///tmp/x"], "is not an address"),
     ],
 )
-def test_what_is_no_address_is_refused_by_name(words, said):
-    with pytest.raises(UserError, match=said.replace("?", r"\?")):
+def test_invalid_addresses_are_refused_by_name(words, message):
+    with pytest.raises(UserError, match=message.replace("?", r"\?")):
         parse(words, COMMITTEE)

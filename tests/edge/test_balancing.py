@@ -1,4 +1,4 @@
-"""Several gateways before the same members: a client asks them in turn, and so does Envoy with the file of deploy/."""
+"""Several gateways with the same members: Client uses them in turn, and so does Envoy with deploy/envoy/envoy.yaml."""
 
 import concurrent.futures
 import contextlib
@@ -61,13 +61,13 @@ def test_a_client_asks_several_gateways_in_turn_and_does_without_one_that_ends(p
 
 
 def free() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+    with socket.socket() as actual:
+        actual.bind(("127.0.0.1", 0))
+        return actual.getsockname()[1]
 
 
 def config(made: certificates.Made, ports: list[int], listen: int) -> dict:
-    """That of deploy/, with the addresses and the certificates of here."""
+    """Return the content of deploy/envoy/envoy.yaml with the addresses and certificates of this test."""
     text = CONFIG.read_text().replace("/secrets/tls/ca.crt", made.ca)
     text = text.replace("/secrets/tls/tls.crt", made.server.cert).replace("/secrets/tls/tls.key", made.server.key)
     content = yaml.safe_load(

@@ -35,10 +35,10 @@ class Table:
 
     def __init__(self, logits, seconds=0.0, outcome=None, export="one"):
         self.logits, self.seconds, self.outcome, self.export = logits, seconds, outcome, export
-        self.asked, self.replicas, self.hedged, self.retried = [], [], 0, 0
+        self.calls, self.replicas, self.hedged, self.retried = [], [], 0, 0
 
     async def ask(self, image, deadline):
-        self.asked.append(image.tolist())
+        self.calls.append(image.tolist())
         await asyncio.sleep(self.seconds)
         if isinstance(self.outcome, Exception):
             raise self.outcome
@@ -86,8 +86,8 @@ def test_the_answer_equals_decide_on_all_logits(data, n, name, average, tuned):
     assert (answer.logits == expected.logits.astype(np.float32)).all() and answer.gate_passed
     for k, member in enumerate(members.values()):
         reached = rows[expected.stage >= k].tolist()
-        assert member.asked == ([reached] if reached else [])
-    assert list(answers.votes) == [name for name, member in members.items() if member.asked] and not answers.missing
+        assert member.calls == ([reached] if reached else [])
+    assert list(answers.votes) == [name for name, member in members.items() if member.calls] and not answers.missing
     for row, stage, spread in zip(rows, answer.stage, answer.disagreement, strict=True):
         assert spread == pytest.approx(disagreement(softmax(LOGITS[row : row + 1, : stage + 1]))[0], abs=1e-6)
 
@@ -186,7 +186,7 @@ def test_a_cascade_may_leave_members_out_and_has_its_own_order():
     remote = convened(manifest("one", committee), *["one"] * 3)
     _, answer = ask(remote)
     assert answer.stage.tolist() == decide(committee, LOGITS[:, [2, 0]]).stage.tolist()
-    assert not remote.members["branch_1"].asked and remote.member_seconds == pytest.approx(0.45)
+    assert not remote.members["branch_1"].calls and remote.member_seconds == pytest.approx(0.45)
 
 
 def test_while_members_change_over_gates_are_those_of_the_export_that_answers():

@@ -1,4 +1,4 @@
-"""A cascade of real workers behind a real gateway: who is asked, what is answered, what if one stands still."""
+"""A cascade with workers and a gateway in separate processes: calls, answers, and a member that is stopped."""
 
 import contextlib
 import signal
@@ -24,16 +24,16 @@ SECOND = dict(zip(NAMES, (1, 0), strict=True))
 
 
 def logits(seeds=FIRST) -> np.ndarray:
-    """[B, 2, C] by LiteRT in this process."""
-    found = []
+    """Return the logits [B, 2, C], computed by LiteRT in this process."""
+    result = []
     for seed in seeds.values():
         call = Interpreter(model_content=exports.branch(seed), num_threads=1).get_signature_runner("serving_default")
-        found.append(np.concatenate([call(image=image[None].astype(np.float32))["logits"] for image in IMAGES]))
-    return np.stack(found, 1)
+        result.append(np.concatenate([call(image=image[None].astype(np.float32))["logits"] for image in IMAGES]))
+    return np.stack(result, 1)
 
 
 def fitted(seeds=FIRST) -> Committee:
-    """Its gate lies in the widest gap that about half of the images pass."""
+    """Return a cascade whose gate about half of the images pass, far from any image's confidence."""
     committee = Committee(members=NAMES, gates=(NEVER,), confidence="logit_gap")
     sure = np.sort(decide(committee, logits(seeds)).confidence[:, 0].astype(float))
     place = 8 + np.diff(sure)[8:16].argmax()
@@ -47,19 +47,19 @@ def export(folder, seeds=FIRST, id="first", committee=None):
 
 @contextlib.contextmanager
 def serving(path, *flags):
-    """(gateway, its workers)."""
+    """Run workers and a gateway; give (gateway, workers)."""
     with contextlib.ExitStack() as stack:
-        found = [stack.enter_context(workers.running(path, member=name)) for name in NAMES]
-        places = {name: worker.grpc for name, worker in zip(NAMES, found, strict=True)}
+        result = [stack.enter_context(workers.running(path, member=name)) for name in NAMES]
+        places = {name: worker.grpc for name, worker in zip(NAMES, result, strict=True)}
         gateway = stack.enter_context(gateways.running(path, places, "--deadline_ms=20000", *flags))
         workers.until(lambda: gateway.health() == 1)
-        yield gateway, found
+        yield gateway, result
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
-    with serving(export(tmp_path_factory.mktemp("cascade")), "--quorum=1") as found:
-        yield found
+    with serving(export(tmp_path_factory.mktemp("cascade")), "--quorum=1") as result:
+        yield result
 
 
 @pytest.fixture(scope="module")
@@ -73,13 +73,13 @@ def requests(worker) -> float:
 
 def test_it_decides_as_the_definition_does_about_litert_logits(served, decided):
     gateway, _ = served
-    assert gateway.said["cascade"] == list(NAMES)
+    assert gateway.ready_line["cascade"] == list(NAMES)
     answer = gateways.infer(gateway, IMAGES)
     assert answer.outputs["stage"].tolist() == decided.stage.tolist() and 8 <= decided.stage.sum() <= 16
     assert answer.outputs["logits"] == pytest.approx(decided.logits, rel=1e-5, abs=1e-5)
     assert answer.outputs["class_id"].tolist() == decided.classes.tolist()
-    said = gateway.ask("GET", "/v2/models/committee")[2].decode()
-    assert '"stage"' in said and '"cascade": "branch_0,branch_1"' in said
+    response = gateway.ask("GET", "/v2/models/committee")[2].decode()
+    assert '"stage"' in response and '"cascade": "branch_0,branch_1"' in response
     assert answer.parameters["cascade"] == "branch_0,branch_1" and answer.parameters["gate_passed"] is True
     assert answer.parameters["used"] == "branch_0,branch_1"
     one = [gateways.infer(gateway, image[None]).outputs["stage"][0] for image in IMAGES]
@@ -102,8 +102,8 @@ def test_exits_are_told_to_prometheus_and_to_clients(served, decided):
     gateway, _ = served
     before = gateway.metric('dico_cascade_exits_total{stage="1",member="branch_1"}')
     with Client(gateway.grpc) as client:
-        found = client.predict(IMAGES)
-    assert found.cascade == NAMES and found.stage.tolist() == decided.stage.tolist() and found.gate_passed
+        result = client.predict(IMAGES)
+    assert result.cascade == NAMES and result.stage.tolist() == decided.stage.tolist() and result.gate_passed
     assert gateway.metric('dico_cascade_exits_total{stage="1",member="branch_1"}') - before == decided.stage.sum()
     assert gateway.metric("dico_cascade_unfinished_total") == 0
 
@@ -113,8 +113,8 @@ def test_branches_are_not_told_in_turn(served):
     with pytest.raises(grpc.RpcError) as error:
         gateways.infer(gateway, IMAGES, "branch_probabilities")
     assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT and "--nocascade" in error.value.details()
-    status, said = gateway.post(gateways.body(IMAGES[:1]), path=gateways.INFER)
-    assert status == 200 and "stage" in {output["name"] for output in said["outputs"]}
+    status, response = gateway.post(gateways.body(IMAGES[:1]), path=gateways.INFER)
+    assert status == 200 and "stage" in {output["name"] for output in response["outputs"]}
 
 
 def test_a_member_that_stands_still_is_passed_over_in_time(served, decided):
@@ -145,12 +145,12 @@ def test_a_member_that_stands_still_is_passed_over_in_time(served, decided):
 
 def test_asked_for_the_full_ensemble_it_asks_all(tmp_path):
     with serving(export(tmp_path), "--nocascade") as (gateway, _):
-        assert gateway.said["cascade"] == []
+        assert gateway.ready_line["cascade"] == []
         answer = gateways.infer(gateway, IMAGES)
         assert answer.outputs["logits"] == pytest.approx(logits().mean(1), rel=1e-5, abs=1e-5)
         assert "stage" not in answer.outputs and "cascade" not in answer.parameters
-        told = gateways.infer(gateway, IMAGES, "stage", "branch_probabilities").outputs
-        assert (told["stage"] == 1).all() and told["branch_probabilities"].shape == (24, 2, 3)
+        reply = gateways.infer(gateway, IMAGES, "stage", "branch_probabilities").outputs
+        assert (reply["stage"] == 1).all() and reply["branch_probabilities"].shape == (24, 2, 3)
 
 
 def test_a_new_export_brings_its_own_gates_and_no_answer_is_of_both(tmp_path, decided):
@@ -166,13 +166,13 @@ def test_a_new_export_brings_its_own_gates_and_no_answer_is_of_both(tmp_path, de
             except grpc.RpcError as error:  # where the gateway is slower than both workers to see the new export
                 assert "branch_1 is of another export: second, expected first" in error.details()
                 return False
-            told = answer.parameters
-            found = answers[told["export"]]
-            if not told["missing"]:
-                assert answer.outputs["stage"].tolist() == found.stage.tolist()
-                assert answer.outputs["logits"] == pytest.approx(found.logits, rel=1e-5, abs=1e-5)
-            seen.append((told["export"], told["missing"]))
-            return seen[-1] == ("second", "") and gateway.said["export"] == "first"
+            reply = answer.parameters
+            result = answers[reply["export"]]
+            if not reply["missing"]:
+                assert answer.outputs["stage"].tolist() == result.stage.tolist()
+                assert answer.outputs["logits"] == pytest.approx(result.logits, rel=1e-5, abs=1e-5)
+            seen.append((reply["export"], reply["missing"]))
+            return seen[-1] == ("second", "") and gateway.ready_line["export"] == "first"
 
         workers.until(changed)
         assert manifest.load(tmp_path).id == "second"
@@ -183,6 +183,6 @@ def test_on_one_machine_it_stops_early_too(tmp_path, decided):
     path = export(tmp_path)
     command = [*workers.command(path)[:2], "local", f"--manifest={path}", "--deadline_ms=20000"]
     with workers.running(path, words=command) as local:
-        assert local.said["cascade"] == list(NAMES)
+        assert local.ready_line["cascade"] == list(NAMES)
         answer = gateways.infer(local, IMAGES)
         assert answer.outputs["stage"].tolist() == decided.stage.tolist()

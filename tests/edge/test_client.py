@@ -1,4 +1,4 @@
-"""`from dico_tf.edge import Client`: pictures in, a prediction or a sentence out."""
+"""The Python client: predictions, and errors with a clear sentence."""
 
 import concurrent.futures
 import contextlib
@@ -37,45 +37,45 @@ def members():
 def gateway(members, tmp_path_factory):
     path = committees.written(tmp_path_factory.mktemp("export"), NAMES)
     places = {member.name: member.address for member in members}
-    with gateways.running(path, places, "--quorum=1", "--deadline_ms=3000") as found:
-        workers.until(lambda: found.health() == 1)
-        yield found
+    with gateways.running(path, places, "--quorum=1", "--deadline_ms=3000") as result:
+        workers.until(lambda: result.health() == 1)
+        yield result
 
 
 @pytest.fixture
 def client(gateway, members):
     for member in members:
         member.does("right")
-    with Client(gateway.grpc) as found:
-        yield found
+    with Client(gateway.grpc) as result:
+        yield result
 
 
 def test_arrays_are_answered_with_names_and_members(client):
-    found = client.predict(IMAGE)
-    assert found.probabilities == pytest.approx(expected(NAMES), abs=1e-6)
-    assert found.classes == ["abcde"[c] for c in found.class_id] and found.class_names == tuple("abcde")
-    assert (found.used, found.late, found.missing, found.export) == (tuple(NAMES), (), {}, EXPORT)
-    assert found.versions == dict.fromkeys(NAMES, EXPORT) and found.disagreement.shape == (2,)
+    result = client.predict(IMAGE)
+    assert result.probabilities == pytest.approx(expected(NAMES), abs=1e-6)
+    assert result.classes == ["abcde"[c] for c in result.class_id] and result.class_names == tuple("abcde")
+    assert (result.used, result.late, result.missing, result.export) == (tuple(NAMES), (), {}, EXPORT)
+    assert result.versions == dict.fromkeys(NAMES, EXPORT) and result.disagreement.shape == (2,)
     assert client.predict(IMAGE[0].astype(np.float64)).probabilities.shape == (1, 5)
-    assert client.predict([IMAGE[0], IMAGE[1]]).class_id.tolist() == found.class_id.tolist()
+    assert client.predict([IMAGE[0], IMAGE[1]]).class_id.tolist() == result.class_id.tolist()
     with pytest.raises(dataclasses.FrozenInstanceError):
-        found.export = "another"
+        result.export = "another"
 
 
 def test_paths_and_bytes_are_answered_like_the_pictures_they_hold(client, tmp_path):
     path = tmp_path / "one.png"
     path.write_bytes(picture())
-    wanted = expected(NAMES, IMAGE[:1])
+    correct = expected(NAMES, IMAGE[:1])
     for images in (path, str(path), path.read_bytes(), [path]):
-        assert client.predict(images).probabilities == pytest.approx(wanted, abs=1e-6)
+        assert client.predict(images).probabilities == pytest.approx(correct, abs=1e-6)
     assert client.predict([path, path.read_bytes()]).class_id.shape == (2,)
 
 
 def test_who_was_late_and_who_is_missing_is_told(client, members):
     members[0].does("nan")
-    found = client.predict(IMAGE)
-    assert found.used == ("branch_1",) and list(found.missing) == ["branch_0"]
-    assert found.missing["branch_0"] == "sent an unusable answer: its logits are not finite"
+    result = client.predict(IMAGE)
+    assert result.used == ("branch_1",) and list(result.missing) == ["branch_0"]
+    assert result.missing["branch_0"] == "sent an unusable answer: its logits are not finite"
     members[0].does("hang")
     assert client.predict(IMAGE).late == ("branch_0",)
 
@@ -90,14 +90,14 @@ def test_below_the_quorum_the_error_has_a_code_and_the_reasons(client, members):
 
 def test_a_worker_may_be_asked_as_well(export):
     with workers.running(export) as worker, Client(worker.grpc, model="branch_0") as client:
-        found = client.predict(exports.images(2))
-        assert client.ready() and found.class_names == exports.CLASSES and found.export == "first"
-        assert found.probabilities.sum(-1) == pytest.approx(1, abs=1e-5)
-        assert (found.disagreement, found.used, found.versions) == (None, (), {})
+        result = client.predict(exports.images(2))
+        assert client.ready() and result.class_names == exports.CLASSES and result.export == "first"
+        assert result.probabilities.sum(-1) == pytest.approx(1, abs=1e-5)
+        assert (result.disagreement, result.used, result.versions) == (None, (), {})
 
 
 @pytest.mark.parametrize(
-    ("images", "said"),
+    ("images", "response"),
     [
         ([], "expected at least one image"),
         ("/nowhere.jpg", "/nowhere.jpg cannot be read: No such file"),
@@ -105,8 +105,8 @@ def test_a_worker_may_be_asked_as_well(export):
         ([np.zeros((4, 4, 3)), b""], "arrays and encoded images cannot be mixed"),
     ],
 )
-def test_what_is_no_image_is_refused_here(client, images, said):
-    with pytest.raises(UserError, match=said):
+def test_what_is_no_image_is_refused_here(client, images, response):
+    with pytest.raises(UserError, match=response):
         client.predict(images)
 
 
@@ -138,7 +138,7 @@ def test_a_server_that_does_not_answer_is_named():
 
 @contextlib.contextmanager
 def stand_in(infer, metadata):
-    """A client of a server whose two calls are functions of the request."""
+    """Run a server whose two methods are the given functions; give a client of it."""
     names = {"ModelInfer": infer, "ModelMetadata": metadata}
     handlers = {name: grpc.unary_unary_rpc_method_handler(call) for name, call in names.items()}
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
@@ -177,14 +177,14 @@ def test_an_export_that_is_gone_when_its_classes_are_asked_for_is_asked_again():
     versions = iter(["one", "two"])
 
     def metadata(content, context):
-        asked = inference_pb2.ModelMetadataRequest.FromString(content)
-        if asked.version == "one":
+        request = inference_pb2.ModelMetadataRequest.FromString(content)
+        if request.version == "one":
             context.abort(grpc.StatusCode.NOT_FOUND, "here is two")
         return inference_pb2.ModelMetadataResponse(properties={"class_names": '["cat"]'}).SerializeToString()
 
     with stand_in(lambda content, context: answer(next(versions)), metadata) as client:
-        found = client.predict(IMAGE)
-    assert (found.export, found.classes) == ("two", ["cat"])
+        result = client.predict(IMAGE)
+    assert (result.export, result.classes) == ("two", ["cat"])
 
 
 def test_a_server_that_stops_at_that_moment_costs_no_answer():

@@ -1,4 +1,4 @@
-"""Each fault of a member, as a process of its own, gives the documented result; the others' average goes on."""
+"""Faults of one member, a separate process, have the documented result; the average of the others is still given."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ from dico_tf.edge.members.resilience import FAILURES, CircuitState
 from tests.edge.committees import IMAGE, committee, expected
 from tests.edge.faulty_member import EXPORT, OTHER, Process, logits
 
-LATE = 6.0  # seconds beyond its deadline that a busy machine may take; members that are late take 9 or never answer
+LATE = 6.0  # seconds that a busy machine may add to the deadline; late members take 9 s or never answer
 
 
 @pytest.fixture(scope="module")
@@ -39,30 +39,30 @@ def places(members):
     return {process.name: process.address for process in members}
 
 
-def asked(places, image=IMAGE, **rules):
-    """(poll, verdict, seconds) of one request, after one that opened the connections."""
+def ask(places, image=IMAGE, **rules):
+    """(answers, verdict, seconds) of one request, after one that opened the connections."""
 
     async def asking():
-        async with committee(places, **rules) as convened:
-            await convened.probe()
+        async with committee(places, **rules) as remote:
+            await remote.probe()
             started = asyncio.get_running_loop().time()
             try:
-                poll, told = await convened.ask(image, convened.deadline())
+                answers, answer = await remote.ask(image, remote.deadline())
             except BelowQuorum as error:
-                poll, told = error.answers, error
-            return poll, told, asyncio.get_running_loop().time() - started
+                answers, answer = error.answers, error
+            return answers, answer, asyncio.get_running_loop().time() - started
 
     return asyncio.run(asking())
 
 
 @pytest.mark.parametrize("average", ["logits", "probs", "max"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-def test_the_answer_is_the_average_found_in_one_process(members, average, dtype):
-    poll, told, _ = asked(places(members), IMAGE.astype(dtype), average=average, quorum=3)
+def test_the_answer_equals_the_average_computed_in_one_process(members, average, dtype):
+    answers, answer, _ = ask(places(members), IMAGE.astype(dtype), average=average, quorum=3)
     names = ["branch_0", "branch_1", "branch_2"]
-    assert told.probabilities == pytest.approx(expected(names, average=average), abs=1e-6)
-    assert told.versions == dict.fromkeys(names, EXPORT) and not poll.missing
-    assert (told.probabilities.dtype, told.class_id.dtype) == (np.float32, np.int64)
+    assert answer.probabilities == pytest.approx(expected(names, average=average), abs=1e-6)
+    assert answer.versions == dict.fromkeys(names, EXPORT) and not answers.missing
+    assert (answer.probabilities.dtype, answer.class_id.dtype) == (np.float32, np.int64)
 
 
 UNUSABLE = {
@@ -78,12 +78,12 @@ UNUSABLE = {
 
 
 @pytest.mark.parametrize("word", UNUSABLE)
-def test_an_answer_that_cannot_be_used_is_missing_and_says_why(members, word):
+def test_an_unusable_answer_counts_as_missing_with_a_reason(members, word):
     members[1].does(word)
-    poll, told, _ = asked(places(members), quorum=2)
-    assert told.probabilities == pytest.approx(expected(["branch_0", "branch_2"]), abs=1e-6)
-    assert told.missing == {"branch_1": f"sent an unusable answer: {UNUSABLE[word]}".removesuffix(": ")}
-    assert poll.missing["branch_1"].cause is Cause.UNUSABLE and told.late == []
+    answers, answer, _ = ask(places(members), quorum=2)
+    assert answer.probabilities == pytest.approx(expected(["branch_0", "branch_2"]), abs=1e-6)
+    assert answer.missing == {"branch_1": f"sent an unusable answer: {UNUSABLE[word]}".removesuffix(": ")}
+    assert answers.missing["branch_1"].cause is Cause.UNUSABLE and answer.late == []
 
 
 @pytest.mark.parametrize(
@@ -99,38 +99,38 @@ def test_an_answer_that_cannot_be_used_is_missing_and_says_why(members, word):
 )
 def test_below_the_quorum_there_is_a_typed_error_and_no_answer(members, word, why, code):
     members[1].does(word)
-    poll, error, _ = asked(places(members), quorum=3, seconds=1.0)
+    answers, error, _ = ask(places(members), quorum=3, seconds=1.0)
     assert isinstance(error, BelowQuorum) and error.code == code
-    assert poll.missing["branch_1"].cause is why
+    assert answers.missing["branch_1"].cause is why
     assert "but the quorum is 3: " in error.sentence and "/home" not in error.sentence.replace("as told, at /home", "")
 
 
 @pytest.mark.parametrize("word", ["slow:9", "hang"])
-def test_a_straggler_is_left_out_by_the_deadline(members, word):
+def test_a_slow_member_is_left_out_at_the_deadline(members, word):
     members[2].does(word)
-    _poll, told, took = asked(places(members), quorum=2, seconds=1.0)
-    assert told.probabilities == pytest.approx(expected(["branch_0", "branch_1"]), abs=1e-6)
-    assert (told.late, told.missing) == (["branch_2"], {})
+    _, answer, took = ask(places(members), quorum=2, seconds=1.0)
+    assert answer.probabilities == pytest.approx(expected(["branch_0", "branch_1"]), abs=1e-6)
+    assert (answer.late, answer.missing) == (["branch_2"], {})
     assert 1.0 <= took < 1.0 + LATE
 
 
 def test_slow_answers_that_come_in_time_are_waited_for(members):
     members[2].does("slow:0.2")
-    poll, _told, took = asked(places(members), quorum=1)
-    assert list(poll.votes) == ["branch_0", "branch_1", "branch_2"] and 0.2 <= took < 20
+    answers, _told, took = ask(places(members), quorum=1)
+    assert list(answers.votes) == ["branch_0", "branch_1", "branch_2"] and 0.2 <= took < 20
 
 
-def test_a_member_that_was_killed_is_missing_at_once(members):
+def test_a_killed_member_is_missing_at_once(members):
     victim = Process("branch_7")
-    there = {**places(members), "branch_7": victim.address}
+    addresses = {**places(members), "branch_7": victim.address}
 
     async def story():
-        async with committee(there, quorum=3) as convened:
-            _, before = await convened.ask(IMAGE, convened.deadline())
+        async with committee(addresses, quorum=3) as remote:
+            _, before = await remote.ask(IMAGE, remote.deadline())
             os.kill(victim.child.pid, signal.SIGKILL)
             victim.child.wait()
             started = asyncio.get_running_loop().time()
-            _, after = await convened.ask(IMAGE, convened.deadline())
+            _, after = await remote.ask(IMAGE, remote.deadline())
             return before, after, asyncio.get_running_loop().time() - started
 
     try:
@@ -142,25 +142,25 @@ def test_a_member_that_was_killed_is_missing_at_once(members):
     assert after.probabilities == pytest.approx(expected(["branch_0", "branch_1", "branch_2"]), abs=1e-6)
 
 
-def test_a_stopped_member_is_late_then_left_alone_then_comes_back(members, caplog):
+def test_a_stopped_member_is_late_then_skipped_then_comes_back(members, caplog):
     async def story():
         seen = []
-        async with committee(places(members), quorum=2, seconds=1.0, watched=True) as convened:
-            await convened.probe()
+        async with committee(places(members), quorum=2, seconds=1.0, watched=True) as remote:
+            await remote.probe()
             os.kill(members[0].child.pid, signal.SIGSTOP)
             for _ in range(FAILURES):
-                seen.append((await convened.ask(IMAGE, convened.deadline()))[0].missing.get("branch_0"))
-            await asyncio.sleep(0.01)  # the last one's cancellation is noted a moment after the answer
+                seen.append((await remote.ask(IMAGE, remote.deadline()))[0].missing.get("branch_0"))
+            await asyncio.sleep(0.01)  # the cancellation of the last call is recorded a moment later
             started = asyncio.get_running_loop().time()
-            resting, _ = await convened.ask(IMAGE, convened.deadline())
+            resting, _ = await remote.ask(IMAGE, remote.deadline())
             took = asyncio.get_running_loop().time() - started
             os.kill(members[0].child.pid, signal.SIGCONT)
-            breaker = convened.members["branch_0"].replicas[0].breaker
+            breaker = remote.members["branch_0"].replicas[0].breaker
             while breaker.state is CircuitState.OPEN:
                 await asyncio.sleep(0.05)
             back = []
             while 3 not in back and len(back) < 20:
-                back.append(len((await convened.ask(IMAGE, convened.deadline()))[0].votes))
+                back.append(len((await remote.ask(IMAGE, remote.deadline()))[0].votes))
             return seen, resting, took, back, breaker.state
 
     try:
@@ -174,39 +174,37 @@ def test_a_stopped_member_is_late_then_left_alone_then_comes_back(members, caplo
     assert caplog.messages[-1].endswith(" answers again")
 
 
-def test_answers_are_given_at_the_deadline_though_a_member_is_stopped(members):
+def test_answers_come_at_the_deadline_while_a_member_is_stopped(members):
     async def story():
         late = []
-        async with committee(places(members), quorum=2, seconds=0.2) as convened:
-            await convened.ask(IMAGE, convened.deadline())
+        async with committee(places(members), quorum=2, seconds=0.2) as remote:
+            await remote.ask(IMAGE, remote.deadline())
             os.kill(members[2].child.pid, signal.SIGSTOP)
             for _ in range(5):
-                convened.members["branch_2"].replicas[
-                    0
-                ].breaker.call_succeeded()  # or it would be left alone after five
-                deadline = convened.deadline()
-                poll, told = await convened.ask(IMAGE, deadline)
+                remote.members["branch_2"].replicas[0].breaker.call_succeeded()  # keep it closed
+                deadline = remote.deadline()
+                answers, answer = await remote.ask(IMAGE, deadline)
                 late.append(asyncio.get_running_loop().time() - deadline)
-                assert poll.late == ["branch_2"]
-                assert told.probabilities == pytest.approx(expected(["branch_0", "branch_1"]), abs=1e-6)
+                assert answers.late == ["branch_2"]
+                assert answer.probabilities == pytest.approx(expected(["branch_0", "branch_1"]), abs=1e-6)
         return late
 
     try:
         late = asyncio.run(story())
     finally:
         os.kill(members[2].child.pid, signal.SIGCONT)
-    assert min(late) >= 0 and max(late) < LATE  # test_ask_all.py holds it to the deadline itself, on virtual time
+    assert min(late) >= 0 and max(late) < LATE  # test_ask_all.py checks the exact deadline on a virtual clock
 
 
 @pytest.mark.slow
-def test_a_connection_that_carries_nothing_any_more_is_replaced(members):
-    """As when a device has lost its power, or a router has forgotten: nobody closes what does not work."""
+def test_a_dead_connection_is_replaced(members):
+    """A device without power, or a router that lost its table, never closes the connection."""
     connections = []
 
     async def pump(reader, writer, number):
         with contextlib.suppress(OSError):
             while content := await reader.read(2**16):
-                if number < len(connections) - 1 or connections[number]:  # forgotten
+                if number < len(connections) - 1 or connections[number]:  # drop everything
                     await asyncio.sleep(3600)
                 writer.write(content)
 
@@ -219,36 +217,36 @@ def test_a_connection_that_carries_nothing_any_more_is_replaced(members):
     async def story():
         router = await asyncio.start_server(carry, "127.0.0.1", 0)
         place = f"127.0.0.1:{router.sockets[0].getsockname()[1]}"
-        async with committee({"branch_0": place}, seconds=1.0, watched=True) as convened:
-            await convened.ask(IMAGE, convened.deadline())
+        async with committee({"branch_0": place}, seconds=1.0, watched=True) as remote:
+            await remote.ask(IMAGE, remote.deadline())
             connections[0], started = True, asyncio.get_running_loop().time()
             while True:
                 try:
-                    await convened.ask(IMAGE, convened.deadline())
+                    await remote.ask(IMAGE, remote.deadline())
                     return asyncio.get_running_loop().time() - started
                 except BelowQuorum:
                     await asyncio.sleep(0.2)
 
-    assert asyncio.run(asyncio.wait_for(story(), 120)) < 50  # without asking whether it is there: more than a minute
+    assert asyncio.run(asyncio.wait_for(story(), 120)) < 50  # without keepalive pings it takes more than a minute
 
 
 def test_nobody_listening_is_unreachable(members):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        there = {**places(members), "branch_9": f"127.0.0.1:{unused.getsockname()[1]}"}
-    _poll, told, took = asked(there, quorum=3)
-    assert told.missing == {"branch_9": "cannot be reached"} and took < 10
+        addresses = {**places(members), "branch_9": f"127.0.0.1:{unused.getsockname()[1]}"}
+    _, answer, took = ask(addresses, quorum=3)
+    assert answer.missing == {"branch_9": "cannot be reached"} and took < 10
 
 
 @pytest.mark.parametrize("junk", [b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi", b"\x00" * 4096, b""])
-def test_a_server_of_another_kind_is_missing(members, junk):
-    """Also one that accepts and closes, or says nothing."""
+def test_a_server_with_another_protocol_is_missing(members, junk):
+    """The server sends junk, or closes the connection at once."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=_junk, args=(server, junk), daemon=True).start()
-        there = {**places(members), "branch_9": f"127.0.0.1:{server.getsockname()[1]}"}
-        poll, told, took = asked(there, quorum=3, seconds=1.0)
-        assert list(poll.missing) == ["branch_9"] and took < 1.0 + LATE
-        assert told.probabilities == pytest.approx(expected(["branch_0", "branch_1", "branch_2"]), abs=1e-6)
+        addresses = {**places(members), "branch_9": f"127.0.0.1:{server.getsockname()[1]}"}
+        answers, answer, took = ask(addresses, quorum=3, seconds=1.0)
+        assert list(answers.missing) == ["branch_9"] and took < 1.0 + LATE
+        assert answer.probabilities == pytest.approx(expected(["branch_0", "branch_1", "branch_2"]), abs=1e-6)
 
 
 def _junk(server, junk):
@@ -263,53 +261,53 @@ def _junk(server, junk):
                 time.sleep(0.05)
 
 
-def test_exports_are_mixed_only_where_that_is_allowed(members):
+def test_exports_are_mixed_only_if_allowed(members):
     members[1].does("version")
-    _, told, _ = asked(places(members), quorum=2)
-    assert told.missing == {"branch_1": f"is of another export: {OTHER}, expected {EXPORT}"}
-    assert told.probabilities == pytest.approx(expected(["branch_0", "branch_2"]), abs=1e-6)
-    _, told, _ = asked(places(members), quorum=3, mixed_exports=True)
-    assert told.versions == {"branch_0": EXPORT, "branch_1": OTHER, "branch_2": EXPORT}
-    assert told.probabilities == pytest.approx(expected(list(told.versions)), abs=1e-6)
+    _, answer, _ = ask(places(members), quorum=2)
+    assert answer.missing == {"branch_1": f"is of another export: {OTHER}, expected {EXPORT}"}
+    assert answer.probabilities == pytest.approx(expected(["branch_0", "branch_2"]), abs=1e-6)
+    _, answer, _ = ask(places(members), quorum=3, mixed_exports=True)
+    assert answer.versions == {"branch_0": EXPORT, "branch_1": OTHER, "branch_2": EXPORT}
+    assert answer.probabilities == pytest.approx(expected(list(answer.versions)), abs=1e-6)
     for member in members:
         member.does("version")
-    _poll, error, _ = asked(places(members), quorum=1)
+    _, error, _ = ask(places(members), quorum=1)
     assert isinstance(error, BelowQuorum) and error.code == "UNAVAILABLE" and OTHER in error.sentence
 
 
-def test_a_client_in_a_hurry_gets_its_answer_in_its_own_time(members):
+def test_a_short_client_deadline_is_kept_and_blames_no_member(members):
     members[0].does("slow:9")
 
     async def story():
-        async with committee(places(members), quorum=2) as convened:
-            await convened.probe()
+        async with committee(places(members), quorum=2) as remote:
+            await remote.probe()
             started = asyncio.get_running_loop().time()
-            _, told = await convened.ask(IMAGE, convened.deadline(started + 1.0))
+            _, answer = await remote.ask(IMAGE, remote.deadline(started + 1.0))
             took = asyncio.get_running_loop().time() - started
-            return told.late, took, convened.members["branch_0"].replicas[0].breaker._failures
+            return answer.late, took, remote.members["branch_0"].replicas[0].breaker._failures
 
     late, took, blamed = asyncio.run(story())
     assert late == ["branch_0"] and 0.95 <= took < 1.0 + LATE
-    assert blamed == 0  # or whoever hurries could have members left alone
+    assert blamed == 0  # else impatient clients could open circuits
 
 
-def test_hedging_asks_a_replica_within_its_share(members):
-    """Of 120 answers of the first address 4 take a second; 6 calls at most are hedged."""
+def test_hedges_stay_within_their_share(members):
+    """4 of 120 answers of the first address take a second, and at most 6 calls may be hedged."""
     replica = Process("branch_0")
     members[0].does("tail:1")
 
     async def story():
-        async with committee({"branch_0": [members[0].address, replica.address]}, hedge_share=0.05) as convened:
-            await convened.probe()
+        async with committee({"branch_0": [members[0].address, replica.address]}, hedge_share=0.05) as remote:
+            await remote.probe()
             for _ in range(120):
-                _, told = await convened.ask(IMAGE[:1], convened.deadline())
-                assert told.probabilities == pytest.approx(expected(["branch_0"], IMAGE[:1]), abs=1e-6)
-            return convened.members["branch_0"].hedged
+                _, answer = await remote.ask(IMAGE[:1], remote.deadline())
+                assert answer.probabilities == pytest.approx(expected(["branch_0"], IMAGE[:1]), abs=1e-6)
+            return remote.members["branch_0"].hedged
 
     try:
         hedged = asyncio.run(story())
-        assert members[0].asked() == 120 and 1 <= hedged <= 0.05 * 120
-        assert replica.asked() <= hedged  # fewer where the first address was quicker after all
+        assert members[0].calls() == 120 and 1 <= hedged <= 0.05 * 120
+        assert replica.calls() <= hedged  # fewer if the first address answers before the hedge arrives
     finally:
         replica.end()
 

@@ -1,4 +1,4 @@
-"""The gateway as a process: what it answers over gRPC and HTTP, refuses, counts, and how it ends."""
+"""A gateway in a separate process: answers over gRPC and HTTP, refusals, metrics, and shutdown."""
 
 import concurrent.futures
 import contextlib
@@ -42,14 +42,14 @@ def places(processes):
 
 @pytest.fixture(scope="module")
 def gateway(processes, manifest):
-    with gateways.running(manifest, places(processes), "--deadline_ms=3000", "--max_batch=4") as found:
-        workers.until(lambda: found.health() == 1)
-        yield found
+    with gateways.running(manifest, places(processes), "--deadline_ms=3000", "--max_batch=4") as actual:
+        workers.until(lambda: actual.health() == 1)
+        yield actual
 
 
 @pytest.fixture
 def members(processes, gateway):
-    """All of them right, and none left alone for what it did in another test."""
+    """Give the members, all of them correct and with closed circuits."""
     for process in processes:
         process.does("right")
     workers.until(lambda: everyone(gateway) and gateway.metric("dico_member_circuit") == 0)
@@ -64,9 +64,9 @@ def everyone(gateway):
 
 
 def test_it_says_where_it_listens_and_whom_it_asks(gateway):
-    said = gateway.said
-    assert (said["committee"], said["quorum"], said["export"]) == (NAMES, 2, EXPORT)
-    assert said["grpc"] and said["http"] and set(said["present"]) <= set(NAMES)
+    response = gateway.ready_line
+    assert (response["committee"], response["quorum"], response["export"]) == (NAMES, 2, EXPORT)
+    assert response["grpc"] and response["http"] and set(response["present"]) <= set(NAMES)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
@@ -80,10 +80,10 @@ def test_over_grpc_it_answers_with_the_average_and_says_whose_it_is(gateway, mem
 
 
 def test_over_http_it_answers_the_same(gateway, members):
-    status, said = gateway.post(gateways.body(IMAGE), path=gateways.INFER)
-    found = {output["name"]: output["data"] for output in said["outputs"]}
-    assert status == 200 and said["parameters"] == {**ALL, **VERSIONS}
-    assert found["probabilities"] == pytest.approx(expected(NAMES, average="probs").ravel(), abs=1e-6)
+    status, response = gateway.post(gateways.body(IMAGE), path=gateways.INFER)
+    actual = {output["name"]: output["data"] for output in response["outputs"]}
+    assert status == 200 and response["parameters"] == {**ALL, **VERSIONS}
+    assert actual["probabilities"] == pytest.approx(expected(NAMES, average="probs").ravel(), abs=1e-6)
 
 
 def picture(kind: str = "PNG") -> bytes:
@@ -96,11 +96,11 @@ def test_pictures_are_decoded_once_and_sent_as_bytes(gateway, members):
     content = tensors.strings([picture(), picture()])
     answer = gateway.infer({"image_bytes": content}, ["probabilities", "class_name"], model="committee")
     image = np.stack([IMAGE[0], IMAGE[0]])
-    wanted = expected(NAMES, image, "probs")
-    assert answer.outputs["probabilities"] == pytest.approx(wanted, abs=1e-6)
-    assert answer.outputs["class_name"].tolist() == [b"abcde"[c : c + 1] for c in wanted.argmax(-1)]
-    status, said = gateway.post(picture("JPEG"), workers.JPEG, gateways.INFER)
-    assert status == 200 and {output["name"] for output in said["outputs"]} >= {"class_name", "probabilities"}
+    correct = expected(NAMES, image, "probs")
+    assert answer.outputs["probabilities"] == pytest.approx(correct, abs=1e-6)
+    assert answer.outputs["class_name"].tolist() == [b"abcde"[c : c + 1] for c in correct.argmax(-1)]
+    status, response = gateway.post(picture("JPEG"), workers.JPEG, gateways.INFER)
+    assert status == 200 and {output["name"] for output in response["outputs"]} >= {"class_name", "probabilities"}
 
 
 def test_branches_are_told_where_they_are_asked_for(gateway, members):
@@ -116,11 +116,11 @@ def test_who_is_late_and_who_is_missing_stands_in_the_answer(gateway, members):
     answer = gateways.infer(gateway, IMAGE)
     assert (answer.parameters["used"], answer.parameters["late"]) == ("branch_1,branch_2", "branch_0")
     members[0].does("version")
-    told = gateways.infer(gateway, IMAGE).parameters
-    assert (told["late"], told["missing"]) == ("", "branch_0")
-    assert told["reason.branch_0"].startswith("is of another export: export-two")
-    wanted = expected(["branch_1", "branch_2"], average="probs")
-    assert answer.outputs["probabilities"] == pytest.approx(wanted, abs=1e-6)
+    reply = gateways.infer(gateway, IMAGE).parameters
+    assert (reply["late"], reply["missing"]) == ("", "branch_0")
+    assert reply["reason.branch_0"].startswith("is of another export: export-two")
+    correct = expected(["branch_1", "branch_2"], average="probs")
+    assert answer.outputs["probabilities"] == pytest.approx(correct, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -133,16 +133,16 @@ def test_below_the_quorum_the_error_names_members_and_reasons(gateway, members, 
     with pytest.raises(grpc.RpcError) as caught:
         gateways.infer(gateway, IMAGE)
     assert caught.value.code().name == code and "of 3 members answered, but the quorum is 2" in caught.value.details()
-    found, said = gateway.post(gateways.body(IMAGE), path=gateways.INFER)
-    assert found == status and "branch_0" in said["error"] and "branch_1" in said["error"]
+    actual, response = gateway.post(gateways.body(IMAGE), path=gateways.INFER)
+    assert actual == status and "branch_0" in response["error"] and "branch_1" in response["error"]
 
 
 def test_the_clients_deadline_counts_if_it_is_shorter(members, manifest):
     members[2].does("hang")
     with gateways.running(manifest, places(members), "--deadline_ms=60000") as gateway:
         assert gateways.infer(gateway, IMAGE, timeout=2).parameters["late"] == "branch_2"
-        status, said = gateway.post(gateways.body(IMAGE), path=gateways.INFER, timeout_ms="1000")
-        assert status == 200 and said["parameters"]["late"] == "branch_2"
+        status, response = gateway.post(gateways.body(IMAGE), path=gateways.INFER, timeout_ms="1000")
+        assert status == 200 and response["parameters"]["late"] == "branch_2"
 
 
 def test_it_is_ready_when_a_quorum_of_members_is(gateway, members):
@@ -158,25 +158,25 @@ def test_it_is_ready_when_a_quorum_of_members_is(gateway, members):
     workers.until(lambda: gateway.health() == 1)
 
 
-def asked(name="image", array=IMAGE, **more):
+def request(name="image", array=IMAGE, **more):
     return messages.request_to_message(
         messages.InferenceRequest(**{"model": "committee", "inputs": {name: array}, **more})
     )
 
 
 BAD = {
-    "another model": (asked(model="branch_0"), "NOT_FOUND", "this server has committee"),
-    "another version": (asked(version="7"), "NOT_FOUND", EXPORT),
-    "another output": (asked(outputs=("labels",)), "INVALID_ARGUMENT", "unknown output 'labels'; known: logits"),
-    "another input": (asked("x"), "INVALID_ARGUMENT", "got 'x'"),
-    "another size": (asked(array=IMAGE[:, 1:]), "INVALID_ARGUMENT", "must have shape [B, 8, 8, 3]"),
-    "another dtype": (asked(array=IMAGE.astype(np.int64)), "INVALID_ARGUMENT", "must be FP32 or UINT8"),
-    "normalised": (asked(array=IMAGE.astype(np.float32) - 9), "INVALID_ARGUMENT", "send raw pixels"),
-    "not a number": (asked(array=np.full_like(IMAGE, np.nan, np.float32)), "INVALID_ARGUMENT", "NaN or infinity"),
-    "too many": (asked(array=np.repeat(IMAGE, 3, 0)), "INVALID_ARGUMENT", "at most 4"),
-    "no picture": (asked("image_bytes", tensors.strings([b"GIF89a"])), "INVALID_ARGUMENT", "neither JPEG nor PNG"),
+    "another model": (request(model="branch_0"), "NOT_FOUND", "this server has committee"),
+    "another version": (request(version="7"), "NOT_FOUND", EXPORT),
+    "another output": (request(outputs=("labels",)), "INVALID_ARGUMENT", "unknown output 'labels'; known: logits"),
+    "another input": (request("x"), "INVALID_ARGUMENT", "got 'x'"),
+    "another size": (request(array=IMAGE[:, 1:]), "INVALID_ARGUMENT", "must have shape [B, 8, 8, 3]"),
+    "another dtype": (request(array=IMAGE.astype(np.int64)), "INVALID_ARGUMENT", "must be FP32 or UINT8"),
+    "normalised": (request(array=IMAGE.astype(np.float32) - 9), "INVALID_ARGUMENT", "send raw pixels"),
+    "not a number": (request(array=np.full_like(IMAGE, np.nan, np.float32)), "INVALID_ARGUMENT", "NaN or infinity"),
+    "too many": (request(array=np.repeat(IMAGE, 3, 0)), "INVALID_ARGUMENT", "at most 4"),
+    "no picture": (request("image_bytes", tensors.strings([b"GIF89a"])), "INVALID_ARGUMENT", "neither JPEG nor PNG"),
     "half a picture": (
-        asked("image_bytes", tensors.strings([picture()[:200]])),
+        request("image_bytes", tensors.strings([picture()[:200]])),
         "INVALID_ARGUMENT",
         "truncated or damaged",
     ),
@@ -189,7 +189,7 @@ def test_a_bad_request_gets_a_code_and_a_sentence_and_asks_nobody(gateway, membe
     with pytest.raises(grpc.RpcError) as caught:
         gateway.call("ModelInfer", message.SerializeToString())
     assert caught.value.code().name == code and sentence in caught.value.details()
-    assert members[0].asked() == 0
+    assert members[0].calls() == 0
 
 
 def test_garbage_is_refused(gateway):
@@ -199,11 +199,11 @@ def test_garbage_is_refused(gateway):
 
 
 def test_metadata_tells_what_to_send_and_who_answers(gateway):
-    status, _, said = gateway.ask("GET", "/v2/models/committee")
-    found = json.loads(said)
-    assert status == 200 and found["versions"] == [EXPORT] and found["platform"] == "dico_tf_gateway"
-    assert found["properties"]["members"] == "branch_0,branch_1,branch_2" and found["properties"]["quorum"] == "2"
-    assert json.loads(found["properties"]["class_names"]) == list("abcde")
+    status, _, response = gateway.ask("GET", "/v2/models/committee")
+    actual = json.loads(response)
+    assert status == 200 and actual["versions"] == [EXPORT] and actual["platform"] == "dico_tf_gateway"
+    assert actual["properties"]["members"] == "branch_0,branch_1,branch_2" and actual["properties"]["quorum"] == "2"
+    assert json.loads(actual["properties"]["class_names"]) == list("abcde")
     content = gateway.call("ModelMetadata", inference_pb2.ModelMetadataRequest(name="committee").SerializeToString())
     names = {output.name for output in inference_pb2.ModelMetadataResponse.FromString(content).outputs}
     assert names == {"logits", "probabilities", "class_id", "class_name", "disagreement", "branch_probabilities"}
@@ -220,8 +220,8 @@ def test_while_members_change_over_classes_are_named_as_their_export_does(member
             answer = gateways.infer(gateway, IMAGE, "class_name")
             assert (answer.version, answer.parameters["export"]) == (export, export)
             assert answer.outputs["class_name"].tolist() == [names[c].encode() for c in right]
-            found = client.predict(IMAGE)
-            assert found.class_names == tuple(names) and found.classes == [names[c] for c in right]
+            actual = client.predict(IMAGE)
+            assert actual.class_names == tuple(names) and actual.classes == [names[c] for c in right]
             with pytest.raises(grpc.RpcError, match=f"{export}, the export of most members"):
                 gateways.infer(gateway, IMAGE, version=OTHER if export == EXPORT else EXPORT)
             for member in members:
@@ -258,8 +258,8 @@ def test_more_requests_at_once_than_allowed_are_refused(members, manifest):
         gateways.running(manifest, places(members), "--max_concurrency=2", "--quorum=3") as gateway,
         concurrent.futures.ThreadPoolExecutor(8) as pool,
     ):
-        found = list(pool.map(lambda _: _code(gateway), range(8)))
-    assert set(found) == {"OK", "RESOURCE_EXHAUSTED"} and found.count("OK") >= 2
+        actual = list(pool.map(lambda _: _code(gateway), range(8)))
+    assert set(actual) == {"OK", "RESOURCE_EXHAUSTED"} and actual.count("OK") >= 2
 
 
 def _code(gateway):
@@ -271,7 +271,7 @@ def _code(gateway):
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "response"),
     [
         (["--members=branch_0=a:1"], "--members has no address of branch_1, branch_2"),
         (["--members=branch_0=a:1,branch_9=a:1"], "'branch_9' is not in the manifest's committee"),
@@ -285,8 +285,8 @@ def _code(gateway):
         (["--host=0.0.0.0"], "--host=0.0.0.0 can be reached from other machines"),
     ],
 )
-def test_what_cannot_be_is_refused_before_it_starts(manifest, flags, said):
-    assert said in workers.refused(*gateways.command(manifest, dict.fromkeys(NAMES, "127.0.0.1:1")), *flags)
+def test_what_cannot_be_is_refused_before_it_starts(manifest, flags, response):
+    assert response in workers.refused(*gateways.command(manifest, dict.fromkeys(NAMES, "127.0.0.1:1")), *flags)
 
 
 def test_a_token_is_not_sent_for_all_to_read(manifest, tmp_path):

@@ -1,4 +1,4 @@
-"""The HTTP server against clients that are slow, endless, ambiguous or odd."""
+"""The HTTP server with normal clients, and with slow, endless and malformed requests."""
 
 import asyncio
 import contextlib
@@ -51,7 +51,7 @@ ROUTES = http_server.Routes(
 
 
 def talk(*pieces, pause=0.0, conversation=None, **options):
-    """What the server says to the pieces, until it ends the conversation or nothing more comes."""
+    """Send the pieces; return all that the server sends back until it closes the connection or is silent for 2 s."""
 
     async def run():
         server = http_server.HttpServer(ROUTES, **{"request_bytes": 1000, "times": TIMES, **options})
@@ -66,16 +66,16 @@ def talk(*pieces, pause=0.0, conversation=None, **options):
             await asyncio.sleep(pause)
         with contextlib.suppress(TimeoutError, ConnectionError):
             async with asyncio.timeout(2):
-                said = await reader.read()
+                response = await reader.read()
         writer.close()
         await server.stop(0)
-        return said
+        return response
 
     return asyncio.run(run())
 
 
-def status(said):
-    return int(said.split()[1]), said.partition(b"\r\n\r\n")[2]
+def status(response):
+    return int(response.split()[1]), response.partition(b"\r\n\r\n")[2]
 
 
 CLOSE = b"Host: h\r\nConnection: close\r\n"
@@ -98,7 +98,7 @@ def test_what_is_asked_properly_is_answered(sent, expected):
 
 
 @pytest.mark.parametrize(
-    ("sent", "code", "said"),
+    ("sent", "code", "response"),
     [
         (b"GET /nothing HTTP/1.1\r\n" + CLOSE + b"\r\n", 404, "this path does not exist"),
         (b"POST / HTTP/1.1\r\nContent-Length: 0\r\n" + CLOSE + b"\r\n", 405, "POST is not allowed for this path"),
@@ -125,9 +125,9 @@ def test_what_is_asked_properly_is_answered(sent, expected):
         (b"GET /full HTTP/1.1\r\n" + CLOSE + b"\r\n", 429, "full"),
     ],
 )  # fmt: skip
-def test_what_is_not_asked_properly_is_refused_with_a_sentence(sent, code, said):
-    found, body = status(talk(sent))
-    assert found == code and said in json.loads(body)["error"]
+def test_what_is_not_asked_properly_is_refused_with_a_sentence(sent, code, response):
+    result, body = status(talk(sent))
+    assert result == code and response in json.loads(body)["error"]
     assert b"secret" not in body and b"Traceback" not in body
 
 
@@ -147,8 +147,8 @@ def test_an_upload_without_end_is_cut_off_and_told_why():
 
 def test_a_connection_is_kept_for_the_next_request():
     one = b"POST /echo/x HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\n"
-    said = talk(one + b"a" + one + b"b", b"GET / HTTP/1.1\r\n" + CLOSE + b"\r\n")
-    assert said.count(b"HTTP/1.1 200") == 3 and said.count(b"keep-alive") == 2
+    response = talk(one + b"a" + one + b"b", b"GET / HTTP/1.1\r\n" + CLOSE + b"\r\n")
+    assert response.count(b"HTTP/1.1 200") == 3 and response.count(b"keep-alive") == 2
 
 
 def test_whoever_waits_to_be_told_is_told_to_go_on():
@@ -197,7 +197,7 @@ async def large(request):
 
 @pytest.mark.parametrize("secure", [False, True])
 def test_answers_that_nobody_reads_are_given_up(secure, tmp_path):
-    """Or each would keep a descriptor and its bytes for as long as whoever asked likes."""
+    """Otherwise a client could keep descriptors and memory occupied for ever."""
     made = certificates.make(tmp_path)
     ours = tls.ServerTLS(cert=made.server.cert, key=made.server.key).context() if secure else None
     theirs = tls.ClientTLS(ca=made.ca).context() if secure else None
@@ -210,17 +210,17 @@ def test_answers_that_nobody_reads_are_given_up(secure, tmp_path):
             asking.append(await asyncio.open_connection("localhost", port, limit=2**12, ssl=theirs))
             asking[-1][1].write(b"GET / HTTP/1.1\r\nHost: h\r\n" + last + b"\r\n")
         await asyncio.sleep(0.5)
-        gc.collect()  # what tests before this one left
-        held = len(os.listdir("/proc/self/fd"))
+        gc.collect()  # close what earlier tests have left open
+        busy = len(os.listdir("/proc/self/fd"))
         await asyncio.sleep(2 * TIMES.write)
-        left = len(os.listdir("/proc/self/fd"))
+        remaining = len(os.listdir("/proc/self/fd"))
         for _, writer in asking:
             writer.transport.abort()
         await server.stop(0)
-        return held, left
+        return busy, remaining
 
-    held, left = asyncio.run(run())
-    assert held - left == 2  # the server's ends
+    busy, remaining = asyncio.run(run())
+    assert busy - remaining == 2  # the server's ends of the two connections
 
 
 LINES = st.lists(
@@ -235,8 +235,8 @@ FIRST = st.binary(max_size=40) | st.binary(max_size=20).map(lambda path: b"GET /
 @given(FIRST, LINES)
 def test_any_head_is_read_or_refused(first, lines):
     try:
-        found = parse_head(b"\r\n".join([first, *lines]) + b"\r\n\r\n")
+        result = parse_head(b"\r\n".join([first, *lines]) + b"\r\n\r\n")
     except HttpError as fault:
         assert fault.status in (400, 431, 501)
     else:
-        assert found.path.startswith(("/", "*")) or "//" in first.decode()
+        assert result.path.startswith(("/", "*")) or "//" in first.decode()

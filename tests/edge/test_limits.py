@@ -1,4 +1,4 @@
-"""Pictures of strangers: what is not whole, too large, or no picture at all is refused before it costs anything."""
+"""Images that clients send: incomplete, too large or invalid ones are refused before they cost memory; also tokens."""
 
 import io
 import socket
@@ -35,7 +35,7 @@ def refused(content):
 
 
 def png(width, height):
-    """A header that promises so much, and nothing behind it."""
+    """Return a PNG header with this size and no data."""
     head = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunk = struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head))
     return b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 9) + b"IDAT"
@@ -43,21 +43,21 @@ def png(width, height):
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 @pytest.mark.parametrize("mode", ["RGB", "L"])
-def test_a_picture_becomes_what_training_sees(kind, mode):
+def test_an_image_is_decoded_as_in_training(kind, mode):
     content = encoded(NOISE.convert(mode), kind)
     assert np.array_equal(decode_image(content, 32, 36, LIMITS), image_decoding.decode(io.BytesIO(content), 32, 36))
 
 
-def test_a_picture_that_is_decoded_once_becomes_what_each_size_alone_would_make_of_it():
+def test_decoding_once_for_several_sizes_equals_decoding_for_each():
     large = NOISE.resize((900, 700))
     views = [(32, 36), (64, 64), (128, 147), (224, 257), (24, 24)]
     for content in (encoded(large), encoded(large, "PNG"), encoded()):
-        found = decode_views(content, views, Limits())
-        for view, square in zip(views, found, strict=True):
-            assert np.array_equal(square, image_decoding.decode(io.BytesIO(content), *view))
+        images = decode_views(content, views, Limits())
+        for view, image in zip(views, images, strict=True):
+            assert np.array_equal(image, image_decoding.decode(io.BytesIO(content), *view))
 
 
-def test_a_picture_that_lies_on_its_side_is_put_upright():
+def test_exif_orientation_is_applied():
     exif = Image.Exif()
     exif[0x0112] = 6
     turned = decode_image(encoded(NOISE, "PNG", exif=exif), 32, 32, LIMITS)
@@ -65,25 +65,25 @@ def test_a_picture_that_lies_on_its_side_is_put_upright():
 
 
 @pytest.mark.parametrize("size", [(101, 100), (2**31 - 1, 2**31 - 1), (20_000, 20_000)])
-def test_a_bomb_is_refused_by_what_its_header_says(size):
+def test_a_decompression_bomb_is_refused_by_its_header(size):
     assert refused(png(*size)).startswith("the image has more than 10000 pixels")
 
 
 @pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "WEBP", "PPM"])
-def test_other_kinds_of_pictures_are_not_even_opened(kind):
+def test_other_image_formats_are_refused(kind):
     assert refused(encoded(NOISE, kind)) == "the image bytes are neither JPEG nor PNG"
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.6, 0.9])
-def test_a_picture_that_is_cut_short_is_refused(kind, share):
+def test_a_truncated_image_is_refused(kind, share):
     content = encoded(kind=kind)
     assert "image" in refused(content[: int(share * len(content))])
 
 
 @settings(deadline=None, max_examples=150)
 @given(st.sampled_from(["JPEG", "PNG"]), st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), max_size=5))
-def test_a_damaged_picture_is_answered_or_refused(kind, damage):
+def test_a_damaged_image_is_decoded_or_refused(kind, damage):
     content = bytearray(encoded(kind=kind))
     for place, value in damage:
         content[int(place * len(content))] = value
@@ -115,7 +115,7 @@ def test_only_the_token_itself_is_let_in(header, right):
     assert access.allowed(header, "")
 
 
-def test_an_address_is_free_or_the_system_says_why_not():
+def test_a_port_is_free_or_the_error_has_the_reason_of_the_system():
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         for host in ("127.0.0.1", "localhost"):
@@ -125,6 +125,6 @@ def test_an_address_is_free_or_the_system_says_why_not():
                 access.check_free(host, port, "port")
     for host in ("127.0.0.1", "localhost", "0.0.0.0"):
         access.check_free(host, port, "port")
-    for host, said in (("192.0.2.1", "Cannot assign"), ("no.such.host.invalid", "not known|failure in name")):
-        with pytest.raises(UserError, match=said):
+    for host, message in (("192.0.2.1", "Cannot assign"), ("no.such.host.invalid", "not known|failure in name")):
+        with pytest.raises(UserError, match=message):
             access.check_free(host, 0, "port")

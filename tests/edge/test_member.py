@@ -17,15 +17,15 @@ class Fake:
     """An endpoint with a script of (seconds, outcome) for its calls; the last is repeated."""
 
     def __init__(self, *turns, hedge_after=None):
-        self.turns, self._hedge_after, self.asked, self.cancelled = list(turns), hedge_after, 0, 0
+        self.turns, self._hedge_after, self.calls, self.cancelled = list(turns), hedge_after, 0, 0
         self.breaker = CircuitBreaker(now)
 
     def hedge_after(self):
         return self._hedge_after
 
     async def ask(self, image, deadline):
-        seconds, outcome = self.turns[min(self.asked, len(self.turns) - 1)]
-        self.asked += 1
+        seconds, outcome = self.turns[min(self.calls, len(self.turns) - 1)]
+        self.calls += 1
         self.breaker.start_call()
         try:
             await asyncio.sleep(seconds)
@@ -72,13 +72,13 @@ def test_a_replica_is_asked_after_the_95th_percentile_and_the_loser_cancelled():
     slow, quick = Fake((5.0, VOTE), hedge_after=0.2), Fake((0.1, VOTE))
     results, tasks = asking(made(slow, quick, hedge_share=1.0))
     assert (results, tasks) == ([(VOTE, pytest.approx(0.3))], 0)
-    assert (slow.asked, slow.cancelled, quick.asked) == (1, 1, 1)
+    assert (slow.calls, slow.cancelled, quick.calls) == (1, 1, 1)
 
 
 def test_nothing_is_hedged_before_there_is_a_percentile_nor_without_a_replica():
     quick = Fake((0.1, VOTE))
     results, _ = asking(made(Fake((5.0, VOTE)), quick, hedge_share=1.0))
-    assert results == [(VOTE, pytest.approx(5.0))] and quick.asked == 0
+    assert results == [(VOTE, pytest.approx(5.0))] and quick.calls == 0
     results, _ = asking(made(Fake((5.0, VOTE), hedge_after=0.1), hedge_share=1.0))
     assert results == [(VOTE, pytest.approx(5.0))]
 
@@ -88,7 +88,7 @@ def test_hedges_stay_within_their_share_of_the_calls(share):
     slow, quick = Fake((1.0, VOTE), hedge_after=0.2), Fake((0.1, VOTE))
     member = made(slow, quick, hedge_share=share)
     results, _ = asking(member, times=1000)
-    assert member.hedged == quick.asked <= 1000 * share
+    assert member.hedged == quick.calls <= 1000 * share
     assert member.hedged >= 1000 * share - 1
     assert sum(seconds < 0.9 for _, seconds in results) == member.hedged
 
@@ -101,26 +101,26 @@ def test_a_hedge_that_fails_does_not_spoil_the_answer_that_is_coming():
 def test_what_was_not_heard_is_asked_of_the_replica_at_once():
     first, second = Fake((0.01, GONE)), Fake((0.1, VOTE))
     results, _ = asking(made(first, second))
-    assert results == [(VOTE, pytest.approx(0.11))] and first.asked == 1
+    assert results == [(VOTE, pytest.approx(0.11))] and first.calls == 1
 
 
 def test_the_same_address_is_asked_again_after_a_growing_pause():
     only = Fake((0.0, GONE), (0.0, GONE), (0.0, VOTE))
     results, _ = asking(made(only))
-    assert results == [(VOTE, pytest.approx(0.06))] and only.asked == 3
+    assert results == [(VOTE, pytest.approx(0.06))] and only.calls == 3
 
 
 @pytest.mark.parametrize("cause", [cause for cause in Cause if cause is not Cause.UNREACHABLE])
 def test_nothing_else_is_asked_again(cause):
     only, replica = Fake((0.1, Missing(cause))), Fake((0.1, VOTE))
     assert asking(made(only, replica))[0] == [(Missing(cause), pytest.approx(0.1))]
-    assert (only.asked, replica.asked) == (1, 0)
+    assert (only.calls, replica.calls) == (1, 0)
 
 
 def test_nothing_is_asked_again_when_the_deadline_would_pass():
     only = Fake((0.05, GONE))
     results, _ = asking(made(only), deadline=0.06)
-    assert results == [(GONE, pytest.approx(0.05))] and only.asked == 1
+    assert results == [(GONE, pytest.approx(0.05))] and only.calls == 1
 
 
 def test_asking_again_has_a_budget():
@@ -156,7 +156,7 @@ def test_the_replica_stands_in_while_a_circuit_is_open():
     broken, replica = Fake((0.0, GONE)), Fake((0.1, VOTE))
     results, _ = asking(made(broken, replica), times=50)
     assert all(outcome is VOTE for outcome, _ in results)
-    assert broken.asked == FAILURES and replica.asked == 50
+    assert broken.calls == FAILURES and replica.calls == 50
 
 
 def test_a_request_that_is_dropped_drops_its_calls():

@@ -1,19 +1,19 @@
-"""Numbers as Prometheus reads them."""
+"""Metrics in the text format of Prometheus."""
 
 import pytest
 
 from dico_tf.edge.server.metrics import Metrics
 
 
-def test_every_kind_is_written_as_prometheus_reads_it():
+def test_every_kind_of_metric_has_the_format_of_prometheus():
     metrics = Metrics()
-    asked = metrics.counter("asked_total", "Asked.", "code")
+    requests = metrics.counter("asked_total", "Asked.", "code")
     plain = metrics.counter("plain_total", "Of\none \\ line.")
     metrics.gauge("waiting", "Wait.", lambda: 3)
     metrics.info("export_info", "Which.", lambda: {"export": 'a"b'})
     seconds = metrics.histogram("seconds", "Took.", "way", buckets=(0.1, 1))
-    asked.add("OK")
-    asked.add("OK", by=2)
+    requests.add("OK")
+    requests.add("OK", by=2)
     plain.add()
     for value in (0.1, 0.5, 7):
         seconds.observe(value, "http")
@@ -28,7 +28,7 @@ def test_every_kind_is_written_as_prometheus_reads_it():
     ])  # fmt: skip
 
 
-def test_two_metrics_of_one_name_are_a_mistake():
+def test_a_name_cannot_be_registered_twice():
     metrics = Metrics()
     metrics.counter("a", "A.")
     with pytest.raises(ValueError, match="registered twice"):

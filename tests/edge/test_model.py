@@ -1,4 +1,4 @@
-"""What a model makes of its file's outputs, and what an engine does with requests that cannot be answered in time."""
+"""Outputs of a model, and requests to an engine that cannot be answered in time."""
 
 import threading
 import time
@@ -28,8 +28,8 @@ def soon():
 def test_a_file_of_another_batch_size_answers_any_number_alike(tmp_path):
     fours, ones = loaded(tmp_path / "a", exports.branch(batch=4)), loaded(tmp_path / "b", exports.branch())
     for count in (1, 3, 4, 5):
-        found, right = (one.run(0, IMAGES[:count], soon()) for one in (fours, ones))
-        assert found["logits"] == pytest.approx(right["logits"], rel=1e-4) and len(found["class_id"]) == count
+        actual, right = (one.run(0, IMAGES[:count], soon()) for one in (fours, ones))
+        assert actual["logits"] == pytest.approx(right["logits"], rel=1e-4) and len(actual["class_id"]) == count
 
 
 def test_a_file_that_gives_probabilities_alone_gets_logits_that_lead_back_to_them(tmp_path):
@@ -38,10 +38,10 @@ def test_a_file_that_gives_probabilities_alone_gets_logits_that_lead_back_to_the
     def serve(image):
         return {"probabilities": tf.nn.softmax(image[:, 0, 0] / 10)}
 
-    found = loaded(tmp_path, exports.of_function(serve)).run(0, IMAGES, soon())
-    assert softmax(found["logits"]) == pytest.approx(found["probabilities"], abs=1e-6)
-    assert np.array_equal(found["class_id"], IMAGES[:, 0, 0].argmax(-1))
-    assert {name: array.dtype.name for name, array in found.items()} == {
+    actual = loaded(tmp_path, exports.of_function(serve)).run(0, IMAGES, soon())
+    assert softmax(actual["logits"]) == pytest.approx(actual["probabilities"], abs=1e-6)
+    assert np.array_equal(actual["class_id"], IMAGES[:, 0, 0].argmax(-1))
+    assert {name: array.dtype.name for name, array in actual.items()} == {
         "logits": "float32", "probabilities": "float32", "class_id": "int64",
     }  # fmt: skip
 
@@ -52,10 +52,10 @@ def test_one_image_without_an_answer_is_an_error_and_no_answer(tmp_path):
     def serve(image):
         return {"logits": tf.math.sqrt(200 - image[:, 0, 0])}  # no number above 200
 
-    found = loaded(tmp_path, exports.of_function(serve))
-    assert np.isfinite(found.run(0, IMAGES * 0, soon())["logits"]).all()
+    actual = loaded(tmp_path, exports.of_function(serve))
+    assert np.isfinite(actual.run(0, IMAGES * 0, soon())["logits"]).all()
     with pytest.raises(EdgeError, match="are not finite") as caught:
-        found.run(0, IMAGES * 0 + 255, soon())
+        actual.run(0, IMAGES * 0 + 255, soon())
     assert caught.value.code == "INTERNAL"
 
 
@@ -68,26 +68,26 @@ def test_a_deadline_ends_a_batch_midway(tmp_path):
 def test_a_foreign_file_is_read_as_the_manifest_says_and_outputs_that_are_something_else_are_its_fault(tmp_path):
     content = exports.of_function(lambda image: {"scores": image[:, 0, 0] / 10})
     reading = {"pixels": "0..255", "output": "scores", "place": 0, "outputs": "logits", "background": "none"}
-    found = loaded(tmp_path / "a", content, reading=reading).run(0, IMAGES, soon())
-    assert found["logits"] == pytest.approx(IMAGES[:, 0, 0] / 10)
-    found = loaded(tmp_path / "b", content, reading=reading | {"outputs": "probabilities"})
+    actual = loaded(tmp_path / "a", content, reading=reading).run(0, IMAGES, soon())
+    assert actual["logits"] == pytest.approx(IMAGES[:, 0, 0] / 10)
+    actual = loaded(tmp_path / "b", content, reading=reading | {"outputs": "probabilities"})
     with pytest.raises(EdgeError, match="branch_0 was to give probabilities, and gives numbers from") as caught:
-        found.run(0, IMAGES, soon())
+        actual.run(0, IMAGES, soon())
     assert caught.value.code == "INTERNAL"
     fed = loaded(tmp_path / "c", content, reading=reading | {"pixels": "-1..1"}).run(0, IMAGES, soon())
     assert fed["logits"] == pytest.approx((IMAGES[:, 0, 0] / 127.5 - 1) / 10, abs=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("outputs", "changes", "said"),
+    ("outputs", "changes", "response"),
     [
         (lambda image: {"scores": image[:, 0, 0]}, {}, "must be logits or probabilities of 3 classes"),
         (lambda image: {"logits": image[:, 0]}, {}, "its output must be"),
         (lambda image: {"logits": image[:, 0, 0]}, {"input_size": 64}, r"float32 \[B, 64, 64, 3\]"),
     ],
 )
-def test_a_file_that_does_not_fit_its_manifest_is_refused(tmp_path, outputs, changes, said):
-    with pytest.raises(UserError, match=said):
+def test_a_file_that_does_not_fit_its_manifest_is_refused(tmp_path, outputs, changes, response):
+    with pytest.raises(UserError, match=response):
         loaded(tmp_path, exports.of_function(outputs), **changes)
 
 
@@ -129,12 +129,12 @@ def test_an_engine_sheds_what_it_has_no_room_for_and_skips_what_nobody_waits_for
 def test_a_request_is_answered_by_the_model_it_was_asked_of(engine, tmp_path):
     old, new = engine.model, loaded(tmp_path / "new", exports.branch(2), id="second")
     engine.swap(new)
-    for asked in (old, new):
-        found = engine.submit(asked, lambda: IMAGES, soon()).result(60)["logits"]
-        assert np.array_equal(found, asked.run(0, IMAGES, soon())["logits"])
+    for request in (old, new):
+        actual = engine.submit(request, lambda: IMAGES, soon()).result(60)["logits"]
+        assert np.array_equal(actual, request.run(0, IMAGES, soon())["logits"])
 
 
-def test_a_mistake_of_ours_does_not_end_a_lane(engine):
+def test_an_unexpected_error_does_not_end_a_thread(engine):
     with pytest.raises(ZeroDivisionError):
         engine.submit(engine.model, lambda: 1 / 0, soon()).result(60)
     assert len(engine.submit(engine.model, lambda: IMAGES, soon()).result(60)["logits"]) == 5

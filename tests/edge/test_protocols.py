@@ -40,7 +40,7 @@ def test_tensors_of_a_worker_of_any_shape(shape, datatype, raw, twice):
 
 @settings(deadline=None)
 @given(SHAPES, st.integers(0, 12), st.binary(max_size=64), st.lists(st.floats(width=32), max_size=16))
-def test_tensors_of_a_server_of_any_shape(shape, dtype, content, values):
+def test_tensors_of_tensorflow_serving_of_any_shape(shape, dtype, content, values):
     response = tf_serving_pb2.PredictResponse()
     tensor = response.outputs["logits"]
     tensor.dtype, tensor.tensor_content = dtype, content

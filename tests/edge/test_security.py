@@ -1,4 +1,4 @@
-"""Who is let in: tokens, certificates, addresses."""
+"""Access control: tokens, certificates and addresses."""
 
 import ssl
 
@@ -21,11 +21,11 @@ def made(tmp_path_factory):
 def test_without_the_token_nothing_is_answered_but_health(export, tmp_path):
     (tmp_path / "token").write_text(TOKEN + "\n")
     with workers.running(export, f"--token_file={tmp_path / 'token'}") as worker:
-        asked = b'{"inputs": []}'
+        request = b'{"inputs": []}'
         for headers in ({}, {"Authorization": f"Bearer {TOKEN}x"}, {"Authorization": TOKEN}):
-            status, said = worker.post(asked, **headers)
-            assert status == 401 and said["error"].startswith("the token is missing or wrong")
-        assert worker.post(asked, Authorization=f"Bearer {TOKEN}")[0] == 400
+            status, message = worker.post(request, **headers)
+            assert status == 401 and message["error"].startswith("the token is missing or wrong")
+        assert worker.post(request, Authorization=f"Bearer {TOKEN}")[0] == 400
         assert worker.ask("GET", "/metrics")[0] == 401 and worker.ask("GET", "/healthz")[0] == 200
         assert worker.health() == 1
         for method in ("ModelInfer", "ServerMetadata"):
@@ -45,12 +45,12 @@ def test_the_token_may_come_from_the_environment(export):
 @pytest.mark.parametrize(
     "token", ["", "short", "with a space in between", "tövenäüöläjäöüä-ö", "line\nfeed-and-more-of-it"]
 )
-def test_a_token_that_is_none_is_refused(export, token):
-    said = workers.refused(*workers.command(export), env={access.TOKEN_VARIABLE: token})
-    assert said.startswith("DICO_TF_TOKEN: a token has at least 16") and (not token or token not in said)
+def test_an_invalid_token_is_refused(export, token):
+    message = workers.refused(*workers.command(export), env={access.TOKEN_VARIABLE: token})
+    assert message.startswith("DICO_TF_TOKEN: a token has at least 16") and (not token or token not in message)
 
 
-def test_tls_is_spoken_at_both_doors(export, made):
+def test_grpc_and_http_both_use_tls(export, made):
     flags = (f"--tls_cert={made.server.cert}", f"--tls_key={made.server.key}")
     client = tls.ClientTLS(ca=made.ca)
     with workers.running(export, *flags, credentials=client.credentials()) as worker:
@@ -64,7 +64,7 @@ def test_tls_is_spoken_at_both_doors(export, made):
             channel.unary_unary(workers.SERVICE + "ServerLive")(b"", timeout=2)
 
 
-def test_with_a_client_ca_only_its_clients_are_let_in(export, made):
+def test_a_client_ca_admits_only_its_clients(export, made):
     flags = (f"--tls_cert={made.server.cert}", f"--tls_key={made.server.key}", f"--tls_client_ca={made.ca}")
     right = tls.ClientTLS(ca=made.ca, cert=made.client.cert, key=made.client.key)
     with workers.running(export, *flags, credentials=right.credentials()) as worker:
@@ -74,50 +74,50 @@ def test_with_a_client_ca_only_its_clients_are_let_in(export, made):
             tls.ClientTLS(ca=made.ca),
             tls.ClientTLS(ca=made.ca, cert=made.stranger.cert, key=made.stranger.key),
         ):
-            with pytest.raises(OSError):  # of which ssl.SSLError is one
+            with pytest.raises(OSError):  # or its subclass ssl.SSLError
                 worker.ask("GET", "/v2", context=wrong.context())
             with grpc.secure_channel(worker.grpc, wrong.credentials()) as channel, pytest.raises(grpc.RpcError):
                 channel.unary_unary(workers.SERVICE + "ServerLive")(b"", timeout=2)
         assert worker.infer(ONE).version == "first"
 
 
-def test_beyond_loopback_strangers_are_kept_out_unless_that_is_waived(export, made, tmp_path):
+def test_other_addresses_than_loopback_need_tls_and_authentication(export, made, tmp_path):
     (tmp_path / "token").write_text(TOKEN)
-    secure, known = (
+    secure, token = (
         (f"--tls_cert={made.server.cert}", f"--tls_key={made.server.key}"),
         f"--token_file={tmp_path / 'token'}",
     )
     for flags, missing in (
         ((), "give --tls_cert and --tls_key and --token_file or --tls_client_ca, or --insecure"),
         (secure, "give --token_file or --tls_client_ca, or"),
-        ((known,), "give --tls_cert and --tls_key, or"),
+        ((token,), "give --tls_cert and --tls_key, or"),
     ):
         assert missing in workers.refused(*workers.command(export, "--host=0.0.0.0", *flags))
-    for flags in ((*secure, known), ("--insecure",)):
+    for flags in ((*secure, token), ("--insecure",)):
         with workers.running(export, "--host=0.0.0.0", *flags) as worker:
             assert worker.grpc.startswith("0.0.0.0:")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "[::1]", "localhost"])
-def test_loopback_is_known_when_it_is_seen(host):
+def test_loopback_addresses_need_no_tls(host):
     assert access.loopback(host)
     access.check_address(host, tls=False, authenticated=False, insecure=False)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.1", "10.0.0.1", "", "edge-1", "localhost.example.org"])
-def test_what_others_can_reach_is_not_taken_for_loopback(host):
+def test_other_addresses_are_not_loopback(host):
     assert not access.loopback(host)
 
 
-def test_certificates_that_do_not_fit_are_refused_by_name(made, tmp_path):
+def test_unusable_certificates_are_refused_by_name(made, tmp_path):
     (tmp_path / "none.pem").write_text("nothing")
-    for pair, said in (
+    for pair, message in (
         ((made.server.cert, ""), "must be given together"),
         ((made.server.cert, made.client.key), "are not a certificate and its key"),
         ((str(tmp_path / "none.pem"), made.server.key), "are not a certificate"),
         (("/nowhere.pem", made.server.key), "--tls_cert=/nowhere.pem cannot be read"),
     ):
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=message):
             tls.ServerTLS(cert=pair[0], key=pair[1])
     with pytest.raises(UserError, match="is not a certificate"):
         tls.ServerTLS(cert=made.server.cert, key=made.server.key, client_ca=str(tmp_path / "none.pem"))

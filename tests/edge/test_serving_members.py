@@ -1,4 +1,4 @@
-"""A member on TensorFlow Serving beside a worker: a server that speaks the predict API with its own messages."""
+"""A committee of a worker and a substitute for TensorFlow Serving that speaks the Predict API."""
 
 import asyncio
 
@@ -20,7 +20,7 @@ def both():
 
 
 def story(both, word, image=IMAGE, model="served.branch_1"):
-    """(verdict, members present) after a word to the server."""
+    """Give the server a word; return (combined answer, members present)."""
     worker, serving = both
     serving.does(word)
     places = {"branch_0": worker.address, "branch_1": f"{serving.address}/{model}"}
@@ -36,13 +36,13 @@ def story(both, word, image=IMAGE, model="served.branch_1"):
 @pytest.mark.parametrize("word", ["right", "values"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_one_committee_mixes_both(both, word, dtype):
-    told, present = story(both, word, IMAGE.astype(dtype))
-    assert told.probabilities == pytest.approx(expected(NAMES), abs=1e-6)
-    assert told.versions == {"branch_0": EXPORT, "branch_1": "served.branch_1/42"} and present == NAMES
+    answer, present = story(both, word, IMAGE.astype(dtype))
+    assert answer.probabilities == pytest.approx(expected(NAMES), abs=1e-6)
+    assert answer.versions == {"branch_0": EXPORT, "branch_1": "served.branch_1/42"} and present == NAMES
 
 
 @pytest.mark.parametrize(
-    ("word", "said"),
+    ("word", "reason"),
     [
         ("nan", "sent an unusable answer: its logits are not finite"),
         ("classes", "sent an unusable answer: its logits must be float32[2, 5], got float32[2, 4]"),
@@ -50,10 +50,10 @@ def test_one_committee_mixes_both(both, word, dtype):
         ("unknown", "refused the request: NOT_FOUND"),
     ],
 )
-def test_its_faults_are_a_members_faults(both, word, said):
-    told, _ = story(both, word)
-    assert told.missing == {"branch_1": said}
-    assert told.probabilities == pytest.approx(expected(["branch_0"]), abs=1e-6)
+def test_its_faults_are_a_members_faults(both, word, reason):
+    answer, _ = story(both, word)
+    assert answer.missing == {"branch_1": reason}
+    assert answer.probabilities == pytest.approx(expected(["branch_0"]), abs=1e-6)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""A new export takes over under load without a failed request; a broken one never does."""
+"""A worker switches to a new export under load without a failed request, and refuses broken ones."""
 
 import os
 import queue
@@ -23,7 +23,7 @@ def expected(seed, images):
 
 
 def put(path, content: bytes):
-    """Whole at once: half a file would be refused for another reason."""
+    """Write a file in one step; a half-written file would be refused for another reason."""
     path.with_suffix(".new").write_bytes(content)
     path.with_suffix(".new").replace(path)
 

@@ -1,4 +1,4 @@
-"""What travels arrives as it was sent; what is no tensor is refused with a sentence, whatever it is."""
+"""Requests and responses survive encoding and decoding; invalid ones are refused with a sentence."""
 
 import json
 
@@ -31,7 +31,7 @@ PARAMETERS = st.dictionaries(
     st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     max_size=3,
 )
-ASKED = st.builds(
+REQUESTS = st.builds(
     messages.InferenceRequest,
     model=st.text(max_size=5),
     inputs=st.dictionaries(st.text(min_size=1, max_size=5), a_tensor(), min_size=1, max_size=3),
@@ -41,14 +41,14 @@ ASKED = st.builds(
 )
 
 
-def question_as_json(asked) -> bytes:
-    inputs = [tensors.to_json(name, array) for name, array in asked.inputs.items()]
-    outputs = [{"name": name} for name in asked.outputs]
-    body = {"id": asked.id, "parameters": dict(asked.parameters), "inputs": inputs, "outputs": outputs}
+def request_as_json(request) -> bytes:
+    inputs = [tensors.to_json(name, array) for name, array in request.inputs.items()]
+    outputs = [{"name": name} for name in request.outputs]
+    body = {"id": request.id, "parameters": dict(request.parameters), "inputs": inputs, "outputs": outputs}
     return messages.as_json({key: value for key, value in body.items() if value})
 
 
-def answer_of_json(content: bytes) -> messages.InferenceResponse:
+def response_of_json(content: bytes) -> messages.InferenceResponse:
     body = messages.json_object(content)
     return messages.InferenceResponse(
         body.get("model_name", ""),
@@ -59,36 +59,36 @@ def answer_of_json(content: bytes) -> messages.InferenceResponse:
     )
 
 
-def parts(asked):
-    """What a question says, in a form that can be compared."""
-    inputs = {name: (array.dtype, array.shape, array.tolist()) for name, array in asked.inputs.items()}
-    return asked.model, inputs, asked.outputs, asked.id, asked.parameters
+def parts(request):
+    """Return the content of a request in a form that can be compared."""
+    inputs = {name: (array.dtype, array.shape, array.tolist()) for name, array in request.inputs.items()}
+    return request.model, inputs, request.outputs, request.id, request.parameters
 
 
 @settings(deadline=None, max_examples=60)
-@given(ASKED)
-def test_a_question_arrives_as_it_was_sent(asked):
-    sent = messages.request_to_message(asked).SerializeToString()
+@given(REQUESTS)
+def test_a_request_survives_encoding(request):
+    sent = messages.request_to_message(request).SerializeToString()
     read = messages.request_from_message(messages.parse_message(inference_pb2.ModelInferRequest, sent))
-    assert parts(read) == parts(asked)
-    assert parts(messages.request_from_json(question_as_json(asked), asked.model)) == parts(asked)
+    assert parts(read) == parts(request)
+    assert parts(messages.request_from_json(request_as_json(request), request.model)) == parts(request)
 
 
 @settings(deadline=None, max_examples=60)
-@given(ASKED)
-def test_an_answer_arrives_as_it_was_sent(asked):
-    answer = messages.InferenceResponse(asked.model, asked.inputs, "v", asked.id, asked.parameters)
-    for found in (
+@given(REQUESTS)
+def test_a_response_survives_encoding(request):
+    answer = messages.InferenceResponse(request.model, request.inputs, "v", request.id, request.parameters)
+    for result in (
         messages.response_from_message(messages.response_to_message(answer)),
-        answer_of_json(messages.response_to_json(answer)),
+        response_of_json(messages.response_to_json(answer)),
     ):
-        assert (found.model, found.version, found.id, found.parameters) == (
-            asked.model,
+        assert (result.model, result.version, result.id, result.parameters) == (
+            request.model,
             "v",
-            asked.id,
-            asked.parameters,
+            request.id,
+            request.parameters,
         )
-        assert all(np.array_equal(found.outputs[name], array) for name, array in answer.outputs.items())
+        assert all(np.array_equal(result.outputs[name], array) for name, array in answer.outputs.items())
 
 
 @pytest.mark.parametrize("dtype", NUMBERS, ids=str)
@@ -98,8 +98,8 @@ def test_typed_contents_are_read_where_there_is_a_field_for_them(dtype):
     field = tensors._CONTENTS.get(tensor.datatype)
     if field:
         getattr(tensor.contents, field).extend(array.ravel().tolist())
-        name, found = tensors.from_message(tensor, None)
-        assert (name, found.dtype) == ("x", dtype) and np.array_equal(found, array)
+        name, result = tensors.from_message(tensor, None)
+        assert (name, result.dtype) == ("x", dtype) and np.array_equal(result, array)
     else:
         with pytest.raises(EdgeError, match="must have raw_input_contents, got no contents"):
             tensors.from_message(tensor, None)
@@ -116,7 +116,7 @@ GOOD = {"name": "image", "datatype": "FP32", "shape": [2], "data": [1, 2.5]}
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "response"),
     [
         ({"name": ""}, "1 to 256"), ({"name": 3}, "got 3"), ({"datatype": "FP31"}, "known: BOOL"),
         ({"datatype": None}, "known: BOOL"), ({"shape": []}, "positive"), ({"shape": [0]}, "positive"),
@@ -133,12 +133,12 @@ GOOD = {"name": "image", "datatype": "FP32", "shape": [2], "data": [1, 2.5]}
         ({"datatype": "BYTES", "data": ["a", "b"], "parameters": {"content_type": "np"}}, "base64 or str"),
     ],
 )  # fmt: skip
-def test_a_bad_tensor_is_refused_by_what_is_wrong(change, said):
-    assert said in refused({**GOOD, **change})
+def test_a_bad_tensor_is_refused_by_what_is_wrong(change, response):
+    assert response in refused({**GOOD, **change})
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "response"),
     [
         (b"", "valid JSON"), (b"\xff\xfe", "valid JSON"), (b"[" * 100_000, "valid JSON"), (b"[]", "a JSON object"),
         (b"{}", "no inputs"), (b'{"inputs": [3]}', "must be an object"), (b'{"inputs": [], "id": 3}', "no inputs"),
@@ -146,8 +146,8 @@ def test_a_bad_tensor_is_refused_by_what_is_wrong(change, said):
         (rb'{"inputs": ["\ud800"]}', "half of a character"),
     ],
 )  # fmt: skip
-def test_a_body_that_is_no_question_is_refused(body, said):
-    with pytest.raises(EdgeError, match=said):
+def test_an_invalid_body_is_refused(body, response):
+    with pytest.raises(EdgeError, match=response):
         messages.request_from_json(body, "m")
 
 
@@ -180,19 +180,19 @@ BODIES = st.fixed_dictionaries(
 
 @settings(deadline=None, max_examples=200)
 @given(BODIES.map(json.dumps).map(str.encode) | st.binary(max_size=200))
-def test_any_body_is_a_question_or_is_refused(body):
+def test_any_body_is_a_request_or_is_refused(body):
     try:
-        asked = messages.request_from_json(body, "m")
+        request = messages.request_from_json(body, "m")
     except EdgeError as refusal:
         assert refusal.code == "INVALID_ARGUMENT" and len(refusal.sentence) < 500
     else:
-        assert all(isinstance(array, np.ndarray) for array in asked.inputs.values())
+        assert all(isinstance(array, np.ndarray) for array in request.inputs.values())
 
 
 @settings(deadline=None, max_examples=200)
-@given(ASKED, st.data())
-def test_a_damaged_message_is_a_question_or_is_refused(asked, data):
-    sent = bytearray(messages.request_to_message(asked).SerializeToString())
+@given(REQUESTS, st.data())
+def test_a_damaged_message_is_a_request_or_is_refused(request, data):
+    sent = bytearray(messages.request_to_message(request).SerializeToString())
     for _ in range(data.draw(st.integers(1, 3))):
         sent[data.draw(st.integers(0, len(sent) - 1))] = data.draw(st.integers(0, 255))
     sent = bytes(sent[: data.draw(st.integers(0, len(sent)))])

@@ -1,4 +1,4 @@
-"""A worker in a process that sees nothing but the wheels of requirements-edge.txt and what these bring along."""
+"""A worker in a process that can import only the packages of requirements-edge.txt and their dependencies."""
 
 import json
 import subprocess

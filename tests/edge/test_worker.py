@@ -1,4 +1,4 @@
-"""What a worker answers, over gRPC and over HTTP, to those who ask well and to those who do not."""
+"""A worker in a separate process: answers to valid and invalid requests over gRPC and HTTP."""
 
 import base64
 import io
@@ -21,7 +21,7 @@ INFER = "/v2/models/branch_0/infer"
 
 
 def expected(images):
-    """Logits by an interpreter of our own."""
+    """Return the logits, computed by an interpreter in this process."""
     runner = Interpreter(model_content=exports.branch(), num_threads=1).get_signature_runner("serving_default")
     return np.concatenate([runner(image=image[None].astype(np.float32))["logits"] for image in images])
 
@@ -60,17 +60,17 @@ def test_typed_contents_over_grpc_are_answered_too(worker):
     message = messages.request_to_message(messages.InferenceRequest("branch_0", {"image": image}))
     del message.raw_input_contents[:]
     message.inputs[0].contents.uint_contents.extend(image.ravel().tolist())
-    said = inference_pb2.ModelInferResponse.FromString(worker.call("ModelInfer", message.SerializeToString()))
-    assert np.array_equal(messages.response_from_message(said).outputs["logits"], expected(image))
+    response = inference_pb2.ModelInferResponse.FromString(worker.call("ModelInfer", message.SerializeToString()))
+    assert np.array_equal(messages.response_from_message(response).outputs["logits"], expected(image))
 
 
 def test_tensors_over_http_are_answered_as_over_grpc(worker):
     for data in (exports.images(1).ravel().tolist(), exports.images(1).tolist()):
-        status, said = worker.post(body(data=data))
+        status, response = worker.post(body(data=data))
         assert status == 200
-        found = {output["name"]: output for output in said["outputs"]}
-        assert np.allclose(found["logits"]["data"], expected(exports.images(1))[0], atol=1e-6)
-        assert found["logits"]["shape"] == [1, 3] and found["class_id"]["datatype"] == "INT64"
+        result = {output["name"]: output for output in response["outputs"]}
+        assert np.allclose(result["logits"]["data"], expected(exports.images(1))[0], atol=1e-6)
+        assert result["logits"]["shape"] == [1, 3] and result["class_id"]["datatype"] == "INT64"
 
 
 @pytest.mark.parametrize(("kind", "type"), [("PNG", workers.PNG), ("JPEG", workers.JPEG)])
@@ -83,31 +83,31 @@ def test_a_picture_is_answered_as_training_would_see_it(worker, kind, type):
     name = exports.CLASSES[right.argmax()]
     assert over_grpc["class_name"].tolist() == [name.encode()]
     as_json = {"name": "image_bytes", "datatype": "BYTES", "shape": [1], "data": [base64.b64encode(content).decode()]}
-    asked = {"inputs": [as_json], "outputs": [{"name": "logits"}]}
-    said = worker.post(json.dumps(asked).encode())[1]["outputs"]
-    assert [output["name"] for output in said] == ["logits"] and np.allclose(said[0]["data"], right[0])
-    status, said = worker.post(content, type)
-    found = {output["name"]: output["data"] for output in said["outputs"]}
-    assert status == 200 and found["class_name"] == [name] and found["class_id"] == [right.argmax()]
-    assert found["probabilities"] == pytest.approx(softmax(right)[0], abs=1e-6)
+    request = {"inputs": [as_json], "outputs": [{"name": "logits"}]}
+    response = worker.post(json.dumps(request).encode())[1]["outputs"]
+    assert [output["name"] for output in response] == ["logits"] and np.allclose(response[0]["data"], right[0])
+    status, response = worker.post(content, type)
+    result = {output["name"]: output["data"] for output in response["outputs"]}
+    assert status == 200 and result["class_name"] == [name] and result["class_id"] == [right.argmax()]
+    assert result["probabilities"] == pytest.approx(softmax(right)[0], abs=1e-6)
 
 
 def test_metadata_tells_what_to_send_and_what_comes(worker):
-    status, _, said = worker.ask("GET", "/v2/models/branch_0")
-    told = json.loads(said)
-    assert status == 200 and told["versions"] == ["first"]
-    assert {t["name"]: (t["datatype"], t["shape"]) for t in told["inputs"]} == {
+    status, _, response = worker.ask("GET", "/v2/models/branch_0")
+    reply = json.loads(response)
+    assert status == 200 and reply["versions"] == ["first"]
+    assert {t["name"]: (t["datatype"], t["shape"]) for t in reply["inputs"]} == {
         "image": ("FP32", [-1, 32, 32, 3]), "image_bytes": ("BYTES", [-1]),
     }  # fmt: skip
-    assert [t["name"] for t in told["outputs"]] == ["logits", "probabilities", "class_id", "class_name"]
-    properties = told["properties"]
+    assert [t["name"] for t in reply["outputs"]] == ["logits", "probabilities", "class_id", "class_name"]
+    properties = reply["properties"]
     assert (properties["export"], properties["format"], properties["average"]) == ("first", "float32", "logits")
     assert json.loads(properties["class_names"]) == list(exports.CLASSES) and properties["input_size"] == "32"
-    asked = inference_pb2.ModelMetadataRequest(name="branch_0").SerializeToString()
-    over_grpc = inference_pb2.ModelMetadataResponse.FromString(worker.call("ModelMetadata", asked))
+    request = inference_pb2.ModelMetadataRequest(name="branch_0").SerializeToString()
+    over_grpc = inference_pb2.ModelMetadataResponse.FromString(worker.call("ModelMetadata", request))
     assert dict(over_grpc.properties) == properties and list(over_grpc.versions) == ["first"]
     assert [(t.name, t.datatype, list(t.shape)) for t in over_grpc.inputs] == [
-        (t["name"], t["datatype"], t["shape"]) for t in told["inputs"]
+        (t["name"], t["datatype"], t["shape"]) for t in reply["inputs"]
     ]
 
 
@@ -121,8 +121,8 @@ def test_health_is_told_in_every_way(worker):
         assert worker.ask("HEAD", path)[::2] == (200, b"")
     assert inference_pb2.ServerLiveResponse.FromString(worker.call("ServerLive", b"")).live
     assert inference_pb2.ServerReadyResponse.FromString(worker.call("ServerReady", b"")).ready
-    asked = inference_pb2.ModelReadyRequest(name="branch_0").SerializeToString()
-    assert inference_pb2.ModelReadyResponse.FromString(worker.call("ModelReady", asked)).ready
+    request = inference_pb2.ModelReadyRequest(name="branch_0").SerializeToString()
+    assert inference_pb2.ModelReadyResponse.FromString(worker.call("ModelReady", request)).ready
     assert inference_pb2.ServerMetadataResponse.FromString(worker.call("ServerMetadata", b"")).name == "dico_tf"
 
 
@@ -132,7 +132,7 @@ TINY = {"name": "image_bytes", "datatype": "BYTES", "shape": [1]}
 
 
 @pytest.mark.parametrize(
-    ("inputs", "asked", "code", "said"),
+    ("inputs", "request", "code", "response"),
     [
         ({"image": exports.images(1)}, {"model": "branch_9"}, "NOT_FOUND", "unknown model 'branch_9'"),
         ({"image": exports.images(1)}, {"version": "2"}, "NOT_FOUND", "this server has first, the id of the export"),
@@ -151,10 +151,10 @@ TINY = {"name": "image_bytes", "datatype": "BYTES", "shape": [1]}
         ({"image_bytes": tensors.strings([HUGE])}, {}, "INVALID_ARGUMENT", "more than 25000000 pixels"),
     ],
 )  # fmt: skip
-def test_a_bad_question_over_grpc_is_answered_with_a_code_and_a_sentence(worker, inputs, asked, code, said):
+def test_an_invalid_request_over_grpc_is_answered_with_a_code_and_a_sentence(worker, inputs, request, code, response):
     with pytest.raises(grpc.RpcError) as caught:
-        worker.infer(inputs, **asked)
-    assert caught.value.code().name == code and said in caught.value.details()
+        worker.infer(inputs, **request)
+    assert caught.value.code().name == code and response in caught.value.details()
 
 
 @pytest.mark.parametrize("content", [b"garbage", b"\xff" * 50, bytes(range(256))])
@@ -166,7 +166,7 @@ def test_garbage_over_grpc_is_refused(worker, content, method):
 
 
 @pytest.mark.parametrize(
-    ("content", "type", "path", "status", "said"),
+    ("content", "type", "path", "status", "response"),
     [
         (b"{}", workers.JSON, INFER, 400, "no inputs"),
         (b"{", workers.JSON, INFER, 400, "not valid JSON"),
@@ -187,14 +187,16 @@ def test_garbage_over_grpc_is_refused(worker, content, method):
         (body(), workers.JSON, "/v2/models/branch_0/../../etc/passwd", 404, "this path does not exist"),
     ],
 )  # fmt: skip
-def test_a_bad_question_over_http_is_answered_with_a_status_and_a_sentence(worker, content, type, path, status, said):
-    found, answer = worker.post(content, type, path)
-    assert found == status and said in answer["error"] and "Traceback" not in answer["error"]
+def test_an_invalid_request_over_http_is_answered_with_a_status_and_a_sentence(
+    worker, content, type, path, status, response
+):
+    result, answer = worker.post(content, type, path)
+    assert result == status and response in answer["error"] and "Traceback" not in answer["error"]
 
 
 def test_what_curl_sends_by_itself_is_taken_for_json(worker):
-    status, said = worker.post(body(), "application/x-www-form-urlencoded")
-    assert status == 200 and said["model_name"] == "branch_0"
+    status, response = worker.post(body(), "application/x-www-form-urlencoded")
+    assert status == 200 and response["model_name"] == "branch_0"
 
 
 @pytest.mark.parametrize("compression", [grpc.Compression.NoCompression, grpc.Compression.Gzip])
@@ -214,8 +216,8 @@ def test_a_bomb_is_refused_by_its_size_alone(worker):
 
 
 def test_a_deadline_that_cannot_be_kept_is_said_so(worker):
-    status, said = worker.post(body(), timeout_ms="soon")
-    assert status == 400 and "whole milliseconds" in said["error"]
+    status, response = worker.post(body(), timeout_ms="soon")
+    assert status == 400 and "whole milliseconds" in response["error"]
     images = np.repeat(exports.images(1), 64, 0)
     with pytest.raises(grpc.RpcError) as caught:
         worker.infer({"image": images}, timeout=0.002)
@@ -224,7 +226,7 @@ def test_a_deadline_that_cannot_be_kept_is_said_so(worker):
 
 
 def test_it_is_small_and_soon_ready(export):
-    """Of its own work: the clock's time is the machine's."""
+    """CPU time is compared, because wall time depends on other processes."""
     with workers.running(export) as worker:
         assert worker.cpu_seconds() < 4.0  # with TensorFlow it would be twice that
         worker.infer({"image": exports.images(8)})
@@ -237,8 +239,8 @@ def test_many_at_once_are_all_answered_rightly(worker):
 
     def ask(n):
         for _ in range(10):
-            found = worker.infer({"image": images[n : n + 1]}).outputs["logits"]
-            if not np.array_equal(found[0], right[n]):
+            result = worker.infer({"image": images[n : n + 1]}).outputs["logits"]
+            if not np.array_equal(result[0], right[n]):
                 wrong.append(n)
 
     threads = [threading.Thread(target=ask, args=(n,)) for n in range(16)]
@@ -267,12 +269,12 @@ def test_a_committee_says_what_its_branches_say_and_how_far_they_disagree(tmp_pa
         assert list(outputs) == ["logits", "probabilities", "class_id", "branch_probabilities", "disagreement"]
         assert outputs["branch_probabilities"].shape == (2, 2, 3) and outputs["disagreement"].shape == (2,)
         assert outputs["probabilities"] == pytest.approx(softmax(outputs["logits"]), abs=1e-6)
-        told = json.loads(worker.ask("GET", "/v2/models/committee")[2])
-        shapes = {output["name"]: output["shape"] for output in told["outputs"]}
+        reply = json.loads(worker.ask("GET", "/v2/models/committee")[2])
+        shapes = {output["name"]: output["shape"] for output in reply["outputs"]}
         assert shapes["branch_probabilities"] == [-1, 2, 3] and shapes["disagreement"] == [-1]
 
 
 def test_logits_that_are_no_numbers_are_no_answer(tmp_path):
-    """Found when it starts, before anyone asks."""
+    """The worker refuses to start; it does not wait for a request."""
     path = exports.written(tmp_path, {"branch_0": exports.branch(0, float("nan"))})
-    assert "does not answer: the network's outputs are not finite" in workers.refused(*workers.command(path))
+    assert "fails its first run: the network's outputs are not finite" in workers.refused(*workers.command(path))

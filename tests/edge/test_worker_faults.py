@@ -1,4 +1,4 @@
-"""What may befall a worker: it is killed, told to stop, overrun, held up, or given an export that is none."""
+"""A worker that is killed, stopped or overloaded, has slow clients, or gets an invalid export."""
 
 import asyncio
 import io
@@ -30,14 +30,14 @@ def port(address):
     return address.rsplit(":", 1)[1]
 
 
-def question(count=1):
+def request_bytes(count=1):
     return messages.request_to_message(
         messages.InferenceRequest("branch_0", {"image": exports.images(count)})
     ).SerializeToString()
 
 
 def ahead(worker, content, timeout=60):
-    """Asks without waiting."""
+    """Send a request; return its future."""
     return worker.channel.unary_unary(workers.SERVICE + "ModelInfer").future(content, timeout=timeout)
 
 
@@ -56,18 +56,18 @@ def test_a_killed_worker_can_start_again_at_the_same_ports(export):
 
 def test_a_port_that_is_taken_is_refused(worker, export):
     for flag, address in (("port", worker.grpc), ("http_port", worker.http)):
-        said = workers.refused(*workers.command(export, f"--{flag}={port(address)}"))
-        assert said.startswith(f"--{flag}={port(address)} on --host=127.0.0.1 cannot be listened on")
+        response = workers.refused(*workers.command(export, f"--{flag}={port(address)}"))
+        assert response.startswith(f"--{flag}={port(address)} on --host=127.0.0.1 cannot be listened on")
 
 
 def test_told_to_stop_it_finishes_what_it_has_and_says_that_it_is_not_ready(tmp_path):
     path = exports.written(tmp_path, {"branch_0": exports.heavy()})
     with workers.running(path) as worker:
-        asked = health_pb2.HealthCheckRequest().SerializeToString()
-        watching = worker.channel.unary_stream("/grpc.health.v1.Health/Watch")(asked, timeout=120)
-        states = (health_pb2.HealthCheckResponse.FromString(said).status for said in watching)
+        request = health_pb2.HealthCheckRequest().SerializeToString()
+        watching = worker.channel.unary_stream("/grpc.health.v1.Health/Watch")(request, timeout=120)
+        states = (health_pb2.HealthCheckResponse.FromString(response).status for response in watching)
         assert next(states) == health_pb2.HealthCheckResponse.SERVING
-        futures = [ahead(worker, question(40)) for _ in range(5)]
+        futures = [ahead(worker, request_bytes(40)) for _ in range(5)]
         workers.until(lambda: worker.metric("dico_requests_inside") == 5)
         worker.process.send_signal(signal.SIGTERM)
         assert next(states) == health_pb2.HealthCheckResponse.NOT_SERVING
@@ -78,7 +78,7 @@ def test_told_to_stop_it_finishes_what_it_has_and_says_that_it_is_not_ready(tmp_
 
 @pytest.mark.parametrize("secure", [False, True])
 def test_who_is_connected_and_asks_nothing_is_not_waited_for_when_it_stops(export, tmp_path, secure):
-    """By gRPC alone each of these takes all --stop_seconds."""
+    """gRPC alone would wait for each of these connections for all of --stop_seconds."""
     made = certificates.make(tmp_path)
     flags = (f"--tls_cert={made.server.cert}", f"--tls_key={made.server.key}") if secure else ()
     client = tls.ClientTLS(ca=made.ca)
@@ -110,23 +110,23 @@ def test_ctrl_c_stops_it_as_well(export):
 @pytest.mark.slow
 @pytest.mark.parametrize("seconds", [2, pytest.param(10, marks=pytest.mark.slow)])
 def test_four_times_what_it_can_do_is_shed_and_the_rest_answered_in_time(tmp_path, seconds):
-    """For each answer four more are asked, however fast this machine is: a quarter of them find a place."""
+    """Each answer triggers four new requests, so on any machine only about a quarter of them can be accepted."""
     path, waiting = exports.written(tmp_path, {"branch_0": exports.heavy(6)}), 4
     with workers.running(path, f"--queue={waiting}") as worker:
-        content, ended, took, codes = question(), queue.SimpleQueue(), [], []
+        content, ended, took, codes = request_bytes(), queue.SimpleQueue(), [], []
 
         def ask():
             start = time.monotonic()
             ahead(worker, content).add_done_callback(lambda future: ended.put((future, time.monotonic() - start)))
 
-        start, sent, left = time.monotonic(), 0, 4 * (waiting + 1)
-        while len(codes) < sent or left:
-            for _ in range(left):
+        start, sent, remaining = time.monotonic(), 0, 4 * (waiting + 1)
+        while len(codes) < sent or remaining:
+            for _ in range(remaining):
                 ask()
-            sent += left
+            sent += remaining
             future, seconds_taken = ended.get(timeout=60)
             codes.append(future.code().name)
-            left = 4 if codes[-1] == "OK" and time.monotonic() < start + seconds else 0
+            remaining = 4 if codes[-1] == "OK" and time.monotonic() < start + seconds else 0
             took += [seconds_taken] if codes[-1] == "OK" else []
         assert set(codes) == {"OK", "RESOURCE_EXHAUSTED"} and 0.1 < len(took) / sent < 0.5
         each = worker.metric("dico_inference_seconds_sum") / worker.metric("dico_inference_seconds_count")
@@ -139,7 +139,7 @@ def test_four_times_what_it_can_do_is_shed_and_the_rest_answered_in_time(tmp_pat
 def test_more_requests_at_once_than_allowed_are_refused_whichever_way_they_come(tmp_path):
     path = exports.written(tmp_path, {"branch_0": exports.heavy(6)})
     with workers.running(path, "--max_concurrency=2", "--queue=50") as worker:
-        futures = [ahead(worker, question(8)) for _ in range(2)]
+        futures = [ahead(worker, request_bytes(8)) for _ in range(2)]
         workers.until(lambda: worker.metric("dico_requests_inside") == 2)
         status, headers, body = worker.ask("POST", "/v2/models/branch_0/infer", b'{"inputs": [{"name": "image", '
             b'"datatype": "UINT8", "shape": [1, 32, 32, 3], "data": [' + b"1," * 3071 + b"1]}]}")  # fmt: skip
@@ -155,16 +155,16 @@ def test_a_request_does_not_outlive_its_deadline(tmp_path):
         content = json.dumps({"inputs": [{"name": "image", "datatype": "UINT8", "shape": [64, 32, 32, 3],
                                           "data": [1] * 64 * 3072}]}).encode()  # fmt: skip
         start = time.monotonic()
-        status, said = worker.post(content)
-        assert status == 504 and "deadline passed" in said["error"] and time.monotonic() - start < 50
+        status, response = worker.post(content)
+        assert status == 504 and "deadline passed" in response["error"] and time.monotonic() - start < 50
         with pytest.raises(grpc.RpcError) as caught:
-            worker.call("ModelInfer", question(64), timeout=None)
+            worker.call("ModelInfer", request_bytes(64), timeout=None)
         assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
         workers.until(lambda: worker.metric("dico_requests_inside") == 0 == worker.metric("dico_waiting_requests"))
 
 
 def test_pictures_are_not_decoded_for_whoever_has_gone(export):
-    """64 pictures of 24 megapixels in one small request: the next one waits for one of them at most."""
+    """A cancelled request with 64 images of 24 megapixels costs the next request at most one of them."""
     stream = io.BytesIO()
     Image.fromarray(np.zeros((4900, 4900), np.uint8)).save(stream, "PNG")
     with workers.running(export, "--queue=1") as worker:
@@ -227,7 +227,7 @@ def test_connections_to_grpc_that_say_nothing_leave_room_for_others(export):
 
 
 def test_calls_of_strangers_that_send_no_message_leave_room_for_others(export):
-    """Health needs no token, and whoever has none is refused before a message is waited for."""
+    """Health checks need no token, and other calls without one are refused before their message arrives."""
     with workers.running(export, "--max_concurrency=2", env={access.TOKEN_VARIABLE: TOKEN}) as worker:
         over = threading.Event()
 
@@ -237,10 +237,10 @@ def test_calls_of_strangers_that_send_no_message_leave_room_for_others(export):
 
         with grpc.insecure_channel(worker.grpc) as channel:
             for method in ("/grpc.health.v1.Health/Check", workers.SERVICE + "ServerReady"):
-                held = [channel.stream_unary(method).future(never()) for _ in range(grpc_server.PUBLIC_CALLS)]
+                busy = [channel.stream_unary(method).future(never()) for _ in range(grpc_server.PUBLIC_CALLS)]
                 workers.until(lambda: _refused(worker))
-                worker.call("ModelInfer", question(), authorization=f"Bearer {TOKEN}")
-                [call.cancel() for call in held]
+                worker.call("ModelInfer", request_bytes(), authorization=f"Bearer {TOKEN}")
+                [call.cancel() for call in busy]
                 workers.until(lambda: not _refused(worker))
             refused = channel.stream_unary(workers.SERVICE + "ModelInfer").future(never())
             assert refused.code() == grpc.StatusCode.UNAUTHENTICATED
@@ -249,7 +249,7 @@ def test_calls_of_strangers_that_send_no_message_leave_room_for_others(export):
             [next(iter(call)) for call in watching]
             assert watch(b"").code() == grpc.StatusCode.RESOURCE_EXHAUSTED
             assert worker.health() == health_pb2.HealthCheckResponse.SERVING
-            worker.call("ModelInfer", question(), authorization=f"Bearer {TOKEN}")
+            worker.call("ModelInfer", request_bytes(), authorization=f"Bearer {TOKEN}")
             over.set()
 
 
@@ -277,12 +277,12 @@ def test_an_export_that_is_none_is_refused(export, tmp_path):
     foreign, half, gone = tmp_path / "foreign.json", tmp_path / "half.json", tmp_path / "gone.json"
     foreign.write_text('{"kind": "something else"}')
     half.write_text(content[: len(content) // 2])
-    for path, said in (
+    for path, response in (
         (foreign, "another program wrote it"),
         (half, "is not the manifest of an export, or is damaged"),
         (gone, "does not exist"),
     ):
-        assert said in workers.refused(*workers.command(path))
+        assert response in workers.refused(*workers.command(path))
 
 
 def test_a_file_that_was_tampered_with_or_is_missing_is_refused(tmp_path):
@@ -297,7 +297,7 @@ def test_a_file_that_was_tampered_with_or_is_missing_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("files", "flags", "said"),
+    ("files", "flags", "response"),
     [
         ({"branch_0": b"no network"}, {"member": "branch_9"}, "has no member 'branch_9'"),
         ({"branch_0": b"no network"}, {"flag": "--format=int8"}, "has no int8 of branch_0; it has float32"),
@@ -305,10 +305,10 @@ def test_a_file_that_was_tampered_with_or_is_missing_is_refused(tmp_path):
         ({"branch_0": b"\x1c\x00\x00\x00TFL3" + b"\xff" * 64}, {}, "the export's LiteRT file cannot be used"),
     ],
 )
-def test_a_member_that_cannot_answer_is_refused(tmp_path, files, flags, said):
+def test_a_member_that_cannot_answer_is_refused(tmp_path, files, flags, response):
     path = exports.written(tmp_path, files)
     words = workers.command(path, *([flags["flag"]] if "flag" in flags else []), member=flags.get("member", "branch_0"))
-    assert said in workers.refused(*words)
+    assert response in workers.refused(*words)
 
 
 def test_a_file_for_other_classes_is_refused(tmp_path):

@@ -1,4 +1,4 @@
-"""An event loop whose clock jumps to the next thing that happens: hours of waiting in a moment, always the same."""
+"""An event loop with a virtual clock: it jumps to the next event, so waiting takes no time and repeats exactly."""
 
 import asyncio
 import selectors
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class _Selector(selectors.DefaultSelector):
-    """Never waits: moves the clock."""
+    """A selector that advances the clock instead of waiting."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""The distributions of requirements-edge.txt, with what they bring along, as a folder of links."""
+"""The packages of requirements-edge.txt and their dependencies, as a folder of links."""
 
 import importlib.metadata
 import re
@@ -10,14 +10,14 @@ from tests.edge.workers import ROOT
 def names() -> set[str]:
     """Return the names of all distributions that pip installs here from requirements-edge.txt."""
     lines = (ROOT / "requirements-edge.txt").read_text().splitlines()
-    left, names = [line.split("==")[0] for line in lines if "==" in line], set()
-    while left:
-        name = left.pop().lower()
+    remaining, names = [line.split("==")[0] for line in lines if "==" in line], set()
+    while remaining:
+        name = remaining.pop().lower()
         if name in names or name == "colorama":  # which only Windows wants
             continue
         names.add(name)
-        wanted = importlib.metadata.requires(name) or []
-        left += [re.split(r"[^\w.-]", line)[0] for line in wanted if "extra ==" not in line]
+        needed = importlib.metadata.requires(name) or []
+        remaining += [re.split(r"[^\w.-]", line)[0] for line in needed if "extra ==" not in line]
     return names
 
 

@@ -1,4 +1,4 @@
-"""Workers as real processes, and plain clients: `with workers.running(path) as worker: worker.infer(...)`."""
+"""Workers in separate processes, and plain clients: `with workers.running(path) as worker: worker.infer(...)`."""
 
 import contextlib
 import http.client
@@ -30,7 +30,7 @@ def command(manifest: Path, *flags: str, member: str = "branch_0") -> list[str]:
 
 
 def refused(*words: str, env: Mapping[str, str] = {}) -> str:
-    """The message with which a worker does not start: status 2, nothing on standard output, no traceback."""
+    """Run a command that must be refused with exit status 2 and no traceback; return its error message."""
     done = subprocess.run(
         words, cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True, timeout=120, check=False
     )
@@ -40,9 +40,9 @@ def refused(*words: str, env: Mapping[str, str] = {}) -> str:
 
 
 class Worker:
-    def __init__(self, process: subprocess.Popen, said: dict, log: Path, credentials: grpc.ChannelCredentials | None):
-        self.process, self.said, self._log = process, said, log
-        self.grpc, self.http = said["grpc"], said.get("http")
+    def __init__(self, process: subprocess.Popen, reply: dict, log: Path, credentials: grpc.ChannelCredentials | None):
+        self.process, self.ready_line, self._log = process, reply, log
+        self.grpc, self.http = reply["grpc"], reply.get("http")
         options = [("grpc.max_receive_message_length", -1)]
         secure = credentials is not None
         self.channel = (
@@ -56,13 +56,13 @@ class Worker:
         return self._log.read_text()
 
     def status(self) -> dict[str, int]:
-        """What the kernel says of its memory, in MB, and of its threads."""
+        """Return the process's resident memory in MB and its number of threads."""
         lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         words = {line.split(":")[0]: line.split()[1:] for line in lines}
         return {"rss": int(words["VmRSS"][0]) // 1024, "threads": int(words["Threads"][0])}
 
     def cpu_seconds(self) -> float:
-        """Processor time it has used."""
+        """Return the CPU time that the process has used."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -71,17 +71,17 @@ class Worker:
         return self.channel.unary_unary(path)(content, timeout=timeout, metadata=tuple(metadata.items()))
 
     def infer(
-        self, inputs: Mapping[str, np.ndarray], outputs: Sequence[str] = (), timeout=30, **asked
+        self, inputs: Mapping[str, np.ndarray], outputs: Sequence[str] = (), timeout=30, **query
     ) -> messages.InferenceResponse:
         message = messages.request_to_message(
-            messages.InferenceRequest(asked.pop("model", "branch_0"), inputs, tuple(outputs), **asked)
+            messages.InferenceRequest(query.pop("model", "branch_0"), inputs, tuple(outputs), **query)
         )
-        said = self.call("ModelInfer", message.SerializeToString(), timeout)
-        return messages.response_from_message(inference_pb2.ModelInferResponse.FromString(said))
+        reply = self.call("ModelInfer", message.SerializeToString(), timeout)
+        return messages.response_from_message(inference_pb2.ModelInferResponse.FromString(reply))
 
     def health(self, service: str = "") -> int:
-        asked = health_pb2.HealthCheckRequest(service=service).SerializeToString()
-        return health_pb2.HealthCheckResponse.FromString(self.call("/grpc.health.v1.Health/Check", asked)).status
+        query = health_pb2.HealthCheckRequest(service=service).SerializeToString()
+        return health_pb2.HealthCheckResponse.FromString(self.call("/grpc.health.v1.Health/Check", query)).status
 
     def ask(
         self,
@@ -92,7 +92,7 @@ class Worker:
         context: ssl.SSLContext | None = None,
         **headers,
     ):
-        """(status, headers, body) over HTTP."""
+        """Send an HTTP request; return (status, headers, body)."""
         kind, secure = (
             (http.client.HTTPSConnection, {"context": context}) if context else (http.client.HTTPConnection, {})
         )
@@ -100,14 +100,14 @@ class Worker:
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         connection.request(method, path, body or None, {**sent, **({"Content-Type": type} if type else {})})
         response = connection.getresponse()
-        found = response.status, dict(response.getheaders()), response.read()
+        result = response.status, dict(response.getheaders()), response.read()
         connection.close()
-        return found
+        return result
 
     def post(self, body: bytes, type: str = JSON, path: str = "/v2/models/branch_0/infer", **headers):
-        """(status, JSON)."""
-        status, _, said = self.ask("POST", path, body, type, **headers)
-        return status, json.loads(said)
+        """Send a POST request; return (status, parsed JSON)."""
+        status, _, reply = self.ask("POST", path, body, type, **headers)
+        return status, json.loads(reply)
 
     def metric(self, name: str) -> float:
         lines = self.ask("GET", "/metrics")[2].decode().splitlines()
@@ -123,7 +123,7 @@ def running(
     credentials: grpc.ChannelCredentials | None = None,
     words: Sequence[str] = (),
 ) -> Iterator[Worker]:
-    """`words` start it in another way; at the end it is stopped, and must have ended well unless a test ended it."""
+    """Run a worker, or the command `words`. At the end it must exit with 0 after SIGTERM, unless the test ended it."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
         with log.open("w") as stderr:

@@ -87,9 +87,9 @@ def test_a_manifest_that_does_not_say_how_a_file_is_read_is_refused(exported):
     path = exported / ".current/manifest.json"
     content = json.loads(path.read_text())
     for reading, message in (
-        ({"pixels": "-1..1"}, "the manifest's reading is .*expected pixels, outputs, background, place"),
+        ({"pixels": "-1..1"}, "expected the manifest's reading to have pixels, outputs, background, place, got"),
         (content["members"][0]["reading"] | {"pixels": "odd"}, r"\?pixels=odd is none of"),
-        (content["members"][0]["reading"] | {"background": "none"}, "gives neither logits nor probabilities of 10"),
+        (content["members"][0]["reading"] | {"background": "none"}, "its output must be logits or probabilities of 10"),
     ):
         content["members"][0]["reading"] = reading
         path.write_text(manifest.text(content))
@@ -105,7 +105,7 @@ def test_workers_say_to_the_last_bit_what_the_search_has_cached(lite, exported):
 @pytest.mark.parametrize("format", ["safest", "float32"])
 def test_a_worker_of_all_members_is_told_how_they_are_served(exported, format):
     """Not to export once more: no single file will hold them."""
-    with pytest.raises(UserError, match=r"serve local serves it, or a worker for each of small, large and .*gatew"):
+    with pytest.raises(UserError, match=r"serve local, or by a worker for each of small, large and a .*gatew"):
         load(exported, "committee", format, 1, 1)
 
 
@@ -129,7 +129,7 @@ def test_one_machine_serves_it_and_asks_the_next_member_only_when_unsure(lite, e
     decided, sent = lite.decided, [path.read_bytes() for path in lite.pictures]
     words_ = [sys.executable, "serve.py", "local", f"--manifest={exported}", "--deadline_ms=20000"]
     with workers.running(exported, words=words_) as local, Client(local.grpc) as client:
-        assert local.said["cascade"] == ["small", "large"] and 10 < decided.stage.sum() < 50
+        assert local.ready_line["cascade"] == ["small", "large"] and 10 < decided.stage.sum() < 50
         told = client.predict(sent, deadline=30)
         assert told.stage.tolist() == decided.stage.tolist()
         assert told.class_id.tolist() == decided.classes.tolist()
@@ -144,7 +144,7 @@ def test_one_machine_serves_it_and_asks_the_next_member_only_when_unsure(lite, e
         about = json.loads(local.ask("GET", "/v2/models/committee")[2])
         assert [given["name"] for given in about["inputs"]] == ["image_bytes"]
         assert about["properties"]["input_size"] == "24,32"
-        with pytest.raises(grpc.RpcError, match="images of 24 and 32 pixels, each its own: give image_bytes"):
+        with pytest.raises(grpc.RpcError, match="different sizes, 24 and 32 pixels: send image_bytes"):
             gateways.infer(local, np.zeros((1, 24, 24, 3), np.uint8))
 
 
