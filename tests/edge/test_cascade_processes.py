@@ -32,7 +32,7 @@ def logits(seeds=FIRST) -> np.ndarray:
     return np.stack(result, 1)
 
 
-def fitted(seeds=FIRST) -> Committee:
+def gated_cascade(seeds=FIRST) -> Committee:
     """Return a cascade whose gate about half of the images pass, far from any image's confidence."""
     committee = Committee(members=NAMES, gates=(NEVER,), confidence="logit_gap")
     sure = np.sort(decide(committee, logits(seeds)).confidence[:, 0].astype(float))
@@ -42,7 +42,7 @@ def fitted(seeds=FIRST) -> Committee:
 
 def export(folder, seeds=FIRST, id="first", committee=None):
     files = {name: exports.branch(seed) for name, seed in seeds.items()}
-    return exports.written(folder, files, id, words.cascade(committee or fitted(seeds)))
+    return exports.written(folder, files, id, words.cascade(committee or gated_cascade(seeds)))
 
 
 @contextlib.contextmanager
@@ -64,7 +64,7 @@ def served(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def decided() -> Decision:
-    return decide(fitted(), logits())
+    return decide(gated_cascade(), logits())
 
 
 def requests(worker) -> float:
@@ -154,7 +154,7 @@ def test_asked_for_the_full_ensemble_it_asks_all(tmp_path):
 
 
 def test_a_new_export_brings_its_own_gates_and_no_answer_is_of_both(tmp_path, decided):
-    answers = {"first": decided, "second": decide(fitted(SECOND), logits(SECOND))}
+    answers = {"first": decided, "second": decide(gated_cascade(SECOND), logits(SECOND))}
     assert answers["first"].stage.tolist() != answers["second"].stage.tolist()
     with serving(export(tmp_path), "--quorum=1") as (gateway, _):
         export(tmp_path, SECOND, "second")

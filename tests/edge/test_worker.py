@@ -132,7 +132,7 @@ TINY = {"name": "image_bytes", "datatype": "BYTES", "shape": [1]}
 
 
 @pytest.mark.parametrize(
-    ("inputs", "request", "code", "response"),
+    ("inputs", "fields", "code", "message"),
     [
         ({"image": exports.images(1)}, {"model": "branch_9"}, "NOT_FOUND", "unknown model 'branch_9'"),
         ({"image": exports.images(1)}, {"version": "2"}, "NOT_FOUND", "this server has first, the id of the export"),
@@ -151,10 +151,10 @@ TINY = {"name": "image_bytes", "datatype": "BYTES", "shape": [1]}
         ({"image_bytes": tensors.strings([HUGE])}, {}, "INVALID_ARGUMENT", "more than 25000000 pixels"),
     ],
 )  # fmt: skip
-def test_an_invalid_request_over_grpc_is_answered_with_a_code_and_a_sentence(worker, inputs, request, code, response):
+def test_an_invalid_request_over_grpc_is_answered_with_a_code_and_a_sentence(worker, inputs, fields, code, message):
     with pytest.raises(grpc.RpcError) as caught:
-        worker.infer(inputs, **request)
-    assert caught.value.code().name == code and response in caught.value.details()
+        worker.infer(inputs, **fields)
+    assert caught.value.code().name == code and message in caught.value.details()
 
 
 @pytest.mark.parametrize("content", [b"garbage", b"\xff" * 50, bytes(range(256))])
