@@ -41,6 +41,7 @@ def test_one_committee_mixes_both(both, word, dtype):
     assert answer.versions == {"branch_0": EXPORT, "branch_1": "served.branch_1/42"} and present == NAMES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("word", "reason"),
     [

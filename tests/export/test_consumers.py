@@ -96,6 +96,7 @@ def _library(path: Path, names: Sequence[str]) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [pytest.param("branch_1", marks=pytest.mark.slow), "committee"])
 def test_the_c_api_answers_as_keras_does(infer, exported, expected, name):
     folder = exported / "saved_model" / name

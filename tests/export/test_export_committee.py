@@ -113,7 +113,7 @@ def test_members_of_such_an_export_can_be_searched_again(lite, exported, images_
     for k, member in enumerate(open_members([str(exported)], models.CLASSES)):
         assert member.source.endswith(f":{'small' if k == 0 else 'large'}")
         assert (member.run(images_of(lite, member)) == lite.logits[:, k]).all()
-        assert (member.file.pixels, member.reading.kind) == ("-1..1", "probabilities")
+        assert (member.file.pixels, member.decoder.kind) == ("-1..1", "probabilities")
 
 
 @pytest.fixture

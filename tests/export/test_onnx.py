@@ -18,7 +18,7 @@ needed = pytest.mark.skipif(
     reason="needs tf2onnx, onnx and onnxruntime: requirements-dev.txt",
 )
 TINY = [name for name in PRESETS if PRESETS[name].tiny and PRESETS[name].task == "classification"]
-QUICK = ("vit_tiny",)  # with exact GELU; a convolutional network is tested below
+QUICK = ()  # a convolutional network is tested below
 IMAGES = networks.images(3, np.random.default_rng(0))
 
 

@@ -90,6 +90,7 @@ def test_a_member_is_built_in_the_form_that_the_names_of_its_weights_tell(checkp
         assert np.abs(other(images()) - logits).max() > 0.05 * np.abs(logits).max()
 
 
+@pytest.mark.slow
 def test_a_run_that_is_built_otherwise_refuses_the_weights_and_names_its_model(checkpoint):
     checkpoint("tf_efficientnet_tiny")
     model = DiCo("efficientnet_tiny", 1, classes=CLASSES, image_size=SIZE)

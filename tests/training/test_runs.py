@@ -196,6 +196,7 @@ def test_predict_says_classes_branches_and_their_disagreement(averaged, tmp_path
         assert "day" in line and "night" in line
 
 
+@pytest.mark.slow
 def test_predict_in_json(averaged, here, tmp_path):
     _picture(tmp_path / "noon.png", 140, 7)
     status, out, _ = here("predict", f"--workdir={averaged[0]}", "--json", "--top=1", str(tmp_path / "noon.png"))

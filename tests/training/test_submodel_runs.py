@@ -51,6 +51,7 @@ def test_a_run_that_was_interrupted_draws_and_learns_as_one_that_was_not(whole, 
     assert any(name.endswith("taken/seed_generator_state") for name in want)
 
 
+@pytest.mark.slow
 def test_a_run_remembers_its_rate_and_answers_with_the_whole_network(whole):
     trained = build.trained_run(whole)
     model = trained.network()

@@ -114,6 +114,7 @@ def test_the_squeeze_and_its_excitation_narrow_with_what_they_scale():
     assert sizes(branch, "block5a_se_reduce")[0] < 28
 
 
+@pytest.mark.slow
 def test_a_dense_block_concatenates_what_is_there():
     branch = half("DenseNet121")
     start, *grown = sizes(branch, "pool1", *(f"conv2_block{n}_2_conv" for n in range(1, 7)))

@@ -65,7 +65,7 @@ def test_another_output_can_be_named(plain, module, images):
     (member,) = open_members([f"{plain}:four?output=softmax"], 10)
     expected = softmax(module.serve(images(8).astype("float32"))["scores"])
     np.testing.assert_allclose(softmax(member.run(images(8))), expected, atol=1e-5)
-    assert "10 probabilities" in member.reading.said
+    assert "10 probabilities" in member.decoder.said
 
 
 @pytest.mark.parametrize(

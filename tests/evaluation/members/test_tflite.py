@@ -81,8 +81,8 @@ def test_files_of_every_kind_of_number_say_what_the_network_says(files, network,
     found = member.run(images(16))
     assert found.shape == (4, 10) and found.dtype == np.float32
     assert abs(np.exp(found) - expected).max() < away
-    assert ("1/256" in member.reading.said) == (kind in ("int8", "uint8"))
-    assert "11 probabilities" in member.reading.said and "background" in member.reading.said
+    assert ("1/256" in member.decoder.said) == (kind in ("int8", "uint8"))
+    assert "11 probabilities" in member.decoder.said and "background" in member.decoder.said
     assert (member.run(images(16, 7))[:4] == found).all()  # batches of any number
 
 
