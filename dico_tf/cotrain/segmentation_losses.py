@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from dico_tf.cotrain.losses import combine
-from dico_tf.data.masks import VOID
+from dico_tf.data.segmentation import VOID
 
 
 def enlarged(logits: tf.Tensor, like: tf.Tensor) -> tf.Tensor:

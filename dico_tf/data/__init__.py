@@ -1,1 +1,1 @@
-"""Where images come from, what is held out of them, in which order and batches they pass."""
+"""Datasets, their splits, the order of an epoch, and batches."""

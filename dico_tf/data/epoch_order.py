@@ -1,25 +1,28 @@
-"""In which order images pass: a pure function of seed and epoch, so that any step can be repeated. NumPy only."""
+"""The order of images in an epoch: a pure function of seed and epoch, so that any step can be repeated. NumPy only."""
 
 import numpy as np
 
 from dico_tf.errors import UserError
 
-_ORDER, _HELD_OUT = 1, 2  # what a draw is for: no two uses share a stream
+_ORDER, _HELD_OUT = 1, 2  # one random stream for each use
 
 
 def _shuffled(size: int, *words: int) -> np.ndarray:
-    """Raw bits of Philox are the same in every release of NumPy; what Generator makes of them need not be."""
+    """Return a random permutation int64 [size] for these words.
+
+    It sorts raw bits of Philox, which are the same in every release of NumPy; a Generator's results may change.
+    """
     bits = np.random.Philox(np.random.SeedSequence(words)).random_raw(size)
     return np.argsort(bits, kind="stable").astype(np.int64)
 
 
 def order(size: int, seed: int, epoch: int, branch: int | None = None) -> np.ndarray:
-    """int64 permutation [size] of an epoch; with a branch, of that branch alone."""
+    """Return the permutation int64 [size] of an epoch; with `branch`, the one of that branch alone."""
     return _shuffled(size, _ORDER, seed, epoch, 0 if branch is None else branch + 1, 1)
 
 
 def shuffled(size: int, seed: int, part: int = 0) -> np.ndarray:
-    """int64 permutation [size] that decides what is held out; independent of every epoch's order."""
+    """Return the permutation int64 [size] that decides which images are held out of training."""
     return _shuffled(size, _HELD_OUT, seed, part, 1)
 
 
@@ -36,12 +39,14 @@ def plan(
     branches: int | None = None,
     repeats: int = 1,
 ) -> np.ndarray:
-    """int64 [steps, replicas, batch_size / (workers replicas)(, branches)]: what this worker's replicas are to take.
+    """Return one worker's images of an epoch, int64 [steps, replicas, batch_size / (workers replicas)(, branches)].
 
-    Step t is rows t B .. (t + 1) B of the order; every worker, and within it every replica, has a contiguous share.
-    The incomplete last batch is dropped. With repeats R, each image stands R times in a row, as i, i + N, ..,
-    i + (R - 1) N, by which their views are drawn; steps remain as many, so that they reach a R-th of the images. The
-    replicas of all workers then take rows in turn, so that repeats of an image part.
+    Step t takes rows t B .. (t + 1) B of the order; every worker, and within it every replica, has a contiguous share.
+    The incomplete last batch is dropped.
+
+    With repeats R, each image i occurs R times in a row, with the indices i, i + N, .., i + (R - 1) N, which give it R
+    different views. An epoch keeps its number of steps and so reaches one R-th of the images. The replicas of all
+    workers then take rows in turn, so that the repeats of an image go to different replicas.
     """
     _check(size, batch_size, workers, replicas)
     if not (0 <= worker < workers and first_step >= 0):
@@ -59,7 +64,7 @@ def plan(
 
 
 def _repeated(rows: np.ndarray, repeats: int) -> np.ndarray:
-    """[N repeats(, S)]: i, i + N, i + 2 N, .. for each i of the order."""
+    """Return [N repeats(, S)]: i, i + N, i + 2 N, .. for each i of the order."""
     size = len(rows)
     number = np.tile(np.arange(repeats), size)
     return np.repeat(rows, repeats, axis=0) + size * number.reshape(-1, *[1] * (rows.ndim - 1))

@@ -1,4 +1,4 @@
-"""A folder of one's own pictures."""
+"""A folder of image files: `--dataset=folder:DIR` or `folder:DIR/labels.csv`."""
 
 import logging
 from pathlib import Path
@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from dico_tf.config import Data
-from dico_tf.data import image_decoding, label_table, memory_budget
-from dico_tf.data.folder_layout import Listing, counted, listing, several
+from dico_tf.data import folder_layout, image_decoding, label_table, memory_budget
+from dico_tf.data.folder_layout import Listing, counted, several
 from dico_tf.data.lazy_images import ImageFiles, LazyImages
+from dico_tf.data.memory_budget import MemoryBudget
 from dico_tf.data.source import Source, Split
-from dico_tf.data.validation import stratified
+from dico_tf.data.splits import stratified
 from dico_tf.errors import UserError
 
 DEFAULT_SIZE, LARGEST_OWN_SIZE = 224, 256  # pixels
@@ -18,7 +19,10 @@ TEST_SHARE = 0.2
 
 
 def load(data: Data, seed: int) -> Source:
-    """Checks every file; squares of up to 1 GiB are decoded at once, more of them, and windows, when asked for."""
+    """Check every file and return the dataset.
+
+    Squares of up to 1 GiB in all are decoded now. More of them, and the windows of training, are decoded on demand.
+    """
     place = data.dataset.removeprefix("folder").removeprefix(":")
     if not place:
         raise UserError(
@@ -26,17 +30,17 @@ def load(data: Data, seed: int) -> Source:
         )
     root = Path(place).expanduser()
     name = root.resolve().name
-    if label_table.named(root):
-        found, root = label_table.listing(root), root.parent
+    if label_table.is_table(root):
+        listing, root = label_table.listing(root), root.parent
         name = f"{root.resolve().name}/{name}"
     else:
-        found = listing(root)
-    names = tuple(next(iter(found.values())))
-    sizes = _check_files(root, found, data.skip_unreadable)
+        listing = folder_layout.listing(root)
+    names = tuple(next(iter(listing.values())))
+    sizes = _check_files(root, listing, data.skip_unreadable)
     size = data.image_size or _own_size(set(sizes.values()))
     at_once = len(sizes) * size * size * 3
-    room = memory_budget.MemoryBudget(memory_budget.limit() - (at_once if at_once <= memory_budget.AT_ONCE else 0))
-    splits = {part: _split(root, classes, size, sizes, room) for part, classes in found.items()}
+    budget = MemoryBudget(memory_budget.limit() - (at_once if at_once <= memory_budget.AT_ONCE else 0))
+    splits = {part: _split(root, classes, size, sizes, budget) for part, classes in listing.items()}
     splits = with_test(splits, seed)
     if at_once <= memory_budget.AT_ONCE:
         splits = {part: _decoded(split, part, data.skip_unreadable) for part, split in splits.items()}
@@ -54,50 +58,61 @@ def _split(
     classes: dict[str, list[str]],
     size: int,
     sizes: dict[str, tuple[int, int]],
-    room: memory_budget.MemoryBudget,
+    budget: MemoryBudget,
 ) -> Split:
     paths = [path for members in classes.values() for path in members]
     ids = np.asarray([Path(path).relative_to(root).as_posix() for path in paths], np.str_)
-    found = np.asarray([sizes[path] for path in paths])
     return Split(
         labels=np.repeat(np.arange(len(classes)), [len(members) for members in classes.values()]),
         ids=ids,
-        lazy_images=LazyImages(ImageFiles(root, ids), found, size, image_decoding.short_side(size), room),
+        lazy_images=LazyImages(
+            ImageFiles(root, ids),
+            np.asarray([sizes[path] for path in paths]),
+            size,
+            image_decoding.short_side(size),
+            budget,
+        ),
     )
 
 
 def with_test(splits: dict[str, Split], seed: int) -> dict[str, Split]:
-    """Where there is no test folder, a fifth of every class is drawn by seed."""
+    """Return splits with a test: where the folder has none, a random fifth of every class."""
     if "test" in splits:
         return splits
     whole = splits.pop("train" if "train" in splits else "")
-    kept, drawn = stratified(whole.labels, TEST_SHARE, seed)
-    if not len(drawn):
-        raise UserError(f"{whole.size} pictures in {whole.size} classes leave none for a test: give two of each class")
-    return {"train": whole.subset(kept), **splits, "test": whole.subset(drawn)}
+    train, test = stratified(whole.labels, TEST_SHARE, seed)
+    if not len(test):
+        raise UserError(
+            f"{whole.size} images in {whole.size} classes leave none for a test: give two or more per class"
+        )
+    return {"train": whole.subset(train), **splits, "test": whole.subset(test)}
 
 
-def _check_files(root: Path, found: Listing, skip: bool) -> dict[str, tuple[int, int]]:
-    """(width, height) of every readable picture; what cannot be read is named, and with `skip` taken out."""
-    paths = [path for classes in found.values() for members in classes.values() for path in members]
-    seen = image_decoding.pool().map(lambda path: image_decoding.tried(image_decoding.check, path), paths)
-    results = dict(zip(paths, image_decoding.progress(seen, len(paths), "checking pictures"), strict=True))
+def _check_files(root: Path, listing: Listing, skip: bool) -> dict[str, tuple[int, int]]:
+    """Return (width, height) of every readable image; with `skip`, remove the others from the listing.
+
+    Raises:
+        UserError: if images cannot be read and `skip` is off.
+    """
+    paths = [path for classes in listing.values() for members in classes.values() for path in members]
+    checks = image_decoding.pool().map(lambda path: image_decoding.tried(image_decoding.check, path), paths)
+    results = dict(zip(paths, image_decoding.progress(checks, len(paths), "checking images"), strict=True))
     faults = {path: error for path, error in results.items() if isinstance(error, Exception)}
     if faults:
         _report(faults, skip)
         empty = []
-        for part, classes in found.items():
+        for part, classes in listing.items():
             for name, members in classes.items():
                 classes[name] = [path for path in members if path not in faults]
                 empty += [str(root / part / name)] if members and not classes[name] else []
         if empty:
-            raise UserError(f"no picture of {counted(len(empty), 'class', 'classes')} can be read\n{several(empty)}")
+            raise UserError(f"no image of {counted(len(empty), 'class', 'classes')} can be read\n{several(empty)}")
     return {path: size for path, size in results.items() if path not in faults}
 
 
 def _report(faults: dict[str, Exception], skip: bool) -> None:
     lines = several([f"{path}: {_reason(path, error)}" for path, error in faults.items()])
-    text = f"{counted(len(faults), 'picture', 'pictures')} cannot be read"
+    text = f"{counted(len(faults), 'image', 'images')} cannot be read"
     if not skip:
         raise UserError(f"{text}: repair or remove them, or leave them out with --skip_unreadable\n{lines}")
     logging.getLogger(__name__).warning("%s, left out\n%s", text, lines)
@@ -110,14 +125,14 @@ def _reason(path: str, error: Exception) -> str:
 
 
 def _own_size(sizes: set[tuple[int, int]]) -> int:
-    """The side of small squares that are all alike, else 224."""
+    """Return the side of images that are all equal small squares, else 224."""
     (width, height), *others = sizes
     return width if not others and width == height <= LARGEST_OWN_SIZE else DEFAULT_SIZE
 
 
 def _decoded(split: Split, part: str, skip: bool) -> Split:
-    images, faults = split.lazy_images.decoded(split.numbers, f"decoding {part} pictures")
+    images, faults = split.lazy_images.decoded(split.numbers, f"decoding {part} images")
     if faults:
         _report({split.lazy_images.name(split.numbers[n]): error for n, error in faults.items()}, skip)
-    found = split.with_squares(images)
-    return found.subset(np.setdiff1d(np.arange(split.size), list(faults))) if faults else found
+    decoded = split.with_squares(images)
+    return decoded.subset(np.setdiff1d(np.arange(split.size), list(faults))) if faults else decoded

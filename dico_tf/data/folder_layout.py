@@ -1,6 +1,6 @@
-"""DIR/{train,val,test}/CLASS/* or DIR/CLASS/*: what is where, and what is wrong with it.
+"""Folders of images, DIR/{train,val,test}/CLASS/* or DIR/CLASS/*: listing them, and checking their layout.
 
-A class holds pictures, or films, which are folders of their frames.
+A class holds images, or videos, which are folders of their frames.
 """
 
 import os
@@ -22,104 +22,108 @@ _MEANT = {
     "dev": "val",
     "testing": "test",
 }
-_NAMED = 10  # faults named in a message; the rest is counted
+_NAMED = 10  # faults that a message lists; the others are counted
 Listing = dict[str, dict[str, list[str]]]  # part -> class -> paths; the only part of DIR/CLASS is ""
 
 
-def listing(root: Path, films: bool = False) -> Listing:
-    """Every picture file, or every film's folder; parts and classes and these sorted by name."""
+def listing(root: Path, videos: bool = False) -> Listing:
+    """Return every image file, or with `videos` every video's folder, by part and class; all sorted by name."""
     if not root.is_dir():
         raise UserError(f"--dataset=folder:{root}: there is no such folder")
     names = folders(root)
     if set(names) & set(PARTS):
         check_parts(root, names)
-        found = {part: _classes(root / part, films) for part in PARTS if part in names}
+        listing = {part: _classes(root / part, videos) for part in PARTS if part in names}
     else:
-        found = {"": _classes(root, films)}
-    _check(root, found, "films (folders of frames)" if films else f"pictures ({' '.join(EXTENSIONS)})")
-    return found
+        listing = {"": _classes(root, videos)}
+    _check(root, listing, "videos (folders of frames)" if videos else f"images ({' '.join(EXTENSIONS)})")
+    return listing
 
 
-def frames(film: str | Path) -> list[str]:
-    """A film's pictures, sorted by name, numbers in it by their value: 9.jpg before 10.jpg."""
-    return sorted(pictures_in(Path(film)), key=_in_turn)
+def frames(video: str | Path) -> list[str]:
+    """Return a video's image files, sorted by name; numbers in names count by value, 9.jpg before 10.jpg."""
+    return sorted(images_in(Path(video)), key=_natural_order)
 
 
-def _in_turn(path: str) -> tuple:
-    parts = re.split(r"(\d+)", Path(path).name)  # words and numbers in turn
+def _natural_order(path: str) -> tuple:
+    parts = re.split(r"(\d+)", Path(path).name)  # text and numbers alternate
     return (tuple((int(part), "") if n % 2 else (-1, part) for n, part in enumerate(parts)), path)
 
 
 def counted(number: int, one: str, many: str) -> str:
+    """Return "1 image" or "3 images"."""
     return f"{number} {one if number == 1 else many}"
 
 
 def several(faults: Sequence[str]) -> str:
-    """The first ten, one a line, and how many more."""
+    """Return the first ten faults, one per line, and the number of the others."""
     more = [f"and {len(faults) - _NAMED} more"] if len(faults) > _NAMED else []
     return "\n".join(f"  {line}" for line in (*faults[:_NAMED], *more))
 
 
 def _names(folder: Path, kind: Callable[[os.DirEntry], bool]) -> list[str]:
-    """Sorted, of what is of the kind and not hidden."""
+    """Return the sorted names of entries of one kind that are not hidden."""
     try:
         with os.scandir(folder) as entries:
             return sorted(entry.name for entry in entries if not entry.name.startswith(".") and kind(entry))
-    except OSError as error:  # a folder of somebody else, links that lead round in a circle
-        raise UserError(f"cannot look into {error.filename or folder}: {error.strerror}") from None
+    except OSError as error:  # no permission, or links that form a circle
+        raise UserError(f"cannot read the folder {error.filename or folder}: {error.strerror}") from None
 
 
 def folders(folder: Path) -> list[str]:
+    """Return the sorted names of the folders in a folder."""
     return _names(folder, os.DirEntry.is_dir)
 
 
-def pictures_in(folder: Path) -> list[str]:
+def images_in(folder: Path) -> list[str]:
+    """Return the sorted paths of the image files in a folder."""
     names = _names(folder, os.DirEntry.is_file)
     return [str(folder / name) for name in names if name.lower().endswith(EXTENSIONS)]
 
 
-def _classes(folder: Path, films: bool) -> dict[str, list[str]]:
-    return {name: _films(folder / name) if films else pictures_in(folder / name) for name in folders(folder)}
+def _classes(folder: Path, videos: bool) -> dict[str, list[str]]:
+    return {name: _videos(folder / name) if videos else images_in(folder / name) for name in folders(folder)}
 
 
-def _films(folder: Path) -> list[str]:
+def _videos(folder: Path) -> list[str]:
     return [str(folder / name) for name in folders(folder)]
 
 
 def check_parts(root: Path, names: list[str], content: str = "CLASS/*") -> None:
+    """Raise UserError if train is missing, or a folder seems to be a misnamed part."""
     if "train" not in names:
-        raise UserError(f"{root} holds {', '.join(n for n in names if n in PARTS)} but no train: add train/{content}")
+        raise UserError(f"{root} has {', '.join(n for n in names if n in PARTS)} but no train: add train/{content}")
     for name in names:
         meant = _MEANT.get(name.lower(), name)
         if meant in PARTS and meant not in names:
-            raise UserError(f"{root} holds {name}, which is none of {', '.join(PARTS)}: call it {meant}")
+            raise UserError(f"{root} has a folder {name}; it must be one of {', '.join(PARTS)}: rename it to {meant}")
 
 
-def _check(root: Path, found: Listing, members: str) -> None:
-    for part, classes in found.items():
+def _check(root: Path, listing: Listing, members: str) -> None:
+    for part, classes in listing.items():
         folder = root / part
         if not classes:
-            loose = len(pictures_in(folder))
-            holds = f"{counted(loose, 'picture', 'pictures')} but no folder per class" if loose else "no pictures"
-            raise UserError(f"{folder} holds {holds}: lay them out as {folder}/CLASS/*.jpg")
-    _check_same_classes(root, found)
-    first, classes = next(iter(found.items()))
+            loose = len(images_in(folder))
+            holds = f"{counted(loose, 'image', 'images')} but no folder per class" if loose else "no images"
+            raise UserError(f"{folder} has {holds}: move them to {folder}/CLASS/*.jpg")
+    _check_same_classes(root, listing)
+    first, classes = next(iter(listing.items()))
     if len(classes) < 2:
-        raise UserError(f"{root / first} holds one class only, {next(iter(classes))}: at least two are needed")
-    empty = [f"{root / part / name}" for part in found for name, paths in found[part].items() if not paths]
+        raise UserError(f"{root / first} has one class only, {next(iter(classes))}: at least two are needed")
+    empty = [f"{root / part / name}" for part in listing for name, paths in listing[part].items() if not paths]
     if empty:
-        films = " (folders within them would be films: --task=video)" if any(map(_films, map(Path, empty))) else ""
+        videos = " (folders within them would be videos: --task=video)" if any(map(_videos, map(Path, empty))) else ""
         raise UserError(
             f"{counted(len(empty), 'class', 'classes')} of {root} without {members} "
-            f"of their own: fill or remove their folders{films}\n{several(empty)}"
+            f"of their own: fill or remove their folders{videos}\n{several(empty)}"
         )
 
 
-def _check_same_classes(root: Path, found: Listing) -> None:
-    known = set(found.get("train", next(iter(found.values()))))
+def _check_same_classes(root: Path, listing: Listing) -> None:
+    known = set(listing.get("train", next(iter(listing.values()))))
     faults = []
-    for part, classes in found.items():
+    for part, classes in listing.items():
         faults += [f"{part} lacks {name}" for name in sorted(known - set(classes))]
-        faults += [f"{part} has {name}, which train has not" for name in sorted(set(classes) - known)]
+        faults += [f"{part} has {name}, which train does not have" for name in sorted(set(classes) - known)]
     if faults:
         raise UserError(f"the classes of {root} differ between its parts\n{several(faults)}")

@@ -1,4 +1,4 @@
-"""Encoded pictures and what they become: upright RGB squares, or windows, of one size. Pillow only."""
+"""Decoding image files into upright RGB squares or windows of one size, with Pillow."""
 
 import concurrent.futures
 import functools
@@ -11,33 +11,33 @@ from PIL import Image, ImageOps
 
 from dico_tf.data.known_datasets import CIFAR_LARGEST
 
-MARGIN = 1.15  # the published test: the short side becomes int(1.15 size) pixels before the centre is cut out
-ENOUGH = 3  # a JPEG is decoded smaller while its sides keep 3 image sizes: of a tenth of its area one remains
+MARGIN = 1.15  # as published: an evaluation resizes the short side to int(1.15 size) pixels and cuts the centre
+ENOUGH = 3  # a JPEG is decoded at reduced scale if its sides keep 3 image sizes: a window of 1/10 still has one
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
-_ORIENTATION = 0x0112  # the number of this entry of EXIF
-_JPEG_END, _JPEG_TAIL = b"\xff\xd9", 1024  # bytes of a tail in which a whole JPEG ends; cameras append a little
+_ORIENTATION = 0x0112  # EXIF tag
+_JPEG_END, _JPEG_TAIL = b"\xff\xd9", 1024  # a complete JPEG has this marker in its last bytes; cameras append some
 
 
 def cores() -> int:
-    """Those this process may use; macOS does not say which."""
+    """Return the number of cores this process may use; macOS tells only how many there are."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @functools.cache
 def pool() -> concurrent.futures.ThreadPoolExecutor:
-    """Pillow lets go of the interpreter while it decodes and resizes."""
-    return concurrent.futures.ThreadPoolExecutor(cores(), thread_name_prefix="pictures")
+    """Return the threads that decode images: Pillow releases the interpreter lock while it decodes and resizes."""
+    return concurrent.futures.ThreadPoolExecutor(cores(), thread_name_prefix="images")
 
 
 def progress(items: Iterable[Any], total: int | None, title: str, each: int = 1) -> Iterable[Any]:
-    """A bar on a terminal, for what takes longer than two seconds; an item stands for `each` pictures."""
+    """Return the items with a progress bar on a terminal after two seconds; an item counts as `each` images."""
     from tqdm import tqdm
 
     return tqdm(items, total=total, desc=title, unit="img", unit_scale=each, leave=False, delay=2, disable=None)
 
 
 def rgb(image: Image.Image) -> Image.Image:
-    """Upright, 8 bits, grey repeated, what is transparent on white; of an animation the first frame."""
+    """Return an image upright, as 8-bit RGB, transparent parts on white; an animation gives its first frame."""
     image.load()
     if image.getexif().get(_ORIENTATION, 1) != 1:  # or Pillow would copy it
         image = ImageOps.exif_transpose(image)
@@ -50,21 +50,24 @@ def rgb(image: Image.Image) -> Image.Image:
 
 
 def short_side(size: int) -> int:
-    """Pixels of the short side of which the centre is cut out; small images have no margin."""
+    """Return the short side in pixels from which an evaluation cuts the centre; small images have no margin."""
     return int(MARGIN * size) if size > CIFAR_LARGEST else size
 
 
 def whole(file: str | BinaryIO, least: int) -> Image.Image:
-    """Upright and RGB; a JPEG at the smallest of 1/1, 1/2, 1/4 and 1/8 of which both sides keep `least` pixels."""
+    """Return the whole image, upright and RGB.
+
+    A JPEG is decoded at the smallest of the scales 1/1, 1/2, 1/4 and 1/8 at which both sides keep `least` pixels.
+    """
     with Image.open(file) as image:
         image.draft(None, (least, least))
         return rgb(image)
 
 
 def square(image: Image.Image, size: int, short: int) -> Image.Image:
-    """The middle size x size of the picture whose short side is `short`; antialiased.
+    """Return the central square, size x size, of the image whose short side is resized to `short`; antialiased.
 
-    With a margin as torchvision's Resize, bicubic, and CenterCrop; without one bilinear.
+    With a margin (short > size) it equals torchvision's Resize, bicubic, and CenterCrop; without one it is bilinear.
     """
     width, height = image.size
     side = min(width, height)
@@ -72,30 +75,34 @@ def square(image: Image.Image, size: int, short: int) -> Image.Image:
         left, top = (width - side) // 2, (height - side) // 2
         box = (left, top, left + side, top + side)
         return image.resize((size, size), Image.Resampling.BILINEAR, box=box)
-    resized = [int(short * length / side) for length in image.size]  # never made: the box stands for both steps
+    resized = [int(short * length / side) for length in image.size]  # not computed: the box does both steps
     low, scale = np.round((np.array(resized) - size) / 2), np.divide(image.size, resized)
     box = np.concatenate([low * scale, (low + size) * scale])
     return image.resize((size, size), Image.Resampling.BICUBIC, box=tuple(box.tolist()))
 
 
 def window(image: Image.Image, size: int, place: np.ndarray, full: np.ndarray) -> Image.Image:
-    """(left, top, right, bottom) in pixels of the picture at its full (width, height); bicubic, antialiased.
+    """Return a window of the image, resized to size x size, bicubic and antialiased.
 
-    What lies outside of the picture mirrors it, without its outermost pixels, as it is once resized.
+    Outside of the image the resized image is mirrored, without repeating its outermost pixels.
+
+    Args:
+        place: (left, top, right, bottom) in pixels of the image at its full (width, height).
+        full: that width and height; the image may have been decoded at a smaller scale.
     """
     sides = np.tile(image.size, 2)
     box = place * np.tile(np.divide(image.size, full), 2)
     beyond = np.minimum(box[:2], 0) + np.maximum(box[2:] - sides[2:], 0)
     shift = np.rint(size * beyond / (box[2:] - box[:2])).astype(int)
-    box = np.clip(box - np.tile(np.where(shift, beyond, 0), 2), 0, sides)  # without a shift it was rounding
+    box = np.clip(box - np.tile(np.where(shift, beyond, 0), 2), 0, sides)  # below half a pixel it was rounding
     low, high = np.floor(box[:2]), np.ceil(box[2:])
-    part = image.crop((*low.astype(int).tolist(), *high.astype(int).tolist()))  # the filter must not see beyond it
-    found = part.resize((size, size), Image.Resampling.BICUBIC, box=tuple((box - np.tile(low, 2)).tolist()))
-    return _mirrored(found, shift) if shift.any() else found
+    part = image.crop((*low.astype(int).tolist(), *high.astype(int).tolist()))  # the filter must not read beyond it
+    result = part.resize((size, size), Image.Resampling.BICUBIC, box=tuple((box - np.tile(low, 2)).tolist()))
+    return _mirrored(result, shift) if shift.any() else result
 
 
 def _mirrored(image: Image.Image, shift: np.ndarray) -> Image.Image:
-    """Pixel (x, y) shows (x + shift[0], y + shift[1]), mirrored at the edges."""
+    """Return an image whose pixel (x, y) is (x + shift[0], y + shift[1]) of this one, mirrored at the edges."""
     columns, rows = (
         (side - 1) - np.abs((side - 1) - np.abs(np.arange(side) + by))
         for side, by in zip(image.size, shift, strict=True)
@@ -104,14 +111,17 @@ def _mirrored(image: Image.Image, shift: np.ndarray) -> Image.Image:
 
 
 def decode(file: str | BinaryIO, size: int, short: int) -> np.ndarray:
-    """uint8 [size, size, 3] as an evaluation sees it; raises whatever Pillow raises."""
+    """Return the central square for evaluation, uint8 [size, size, 3]; raises whatever Pillow raises."""
     return np.asarray(square(whole(file, _least(size, short)), size, short))
 
 
 def decode_each(file: BinaryIO, views: Iterable[tuple[int, int]]) -> list[np.ndarray]:
-    """What `decode` makes for each (size, short); decoded once, or once for each scale that a JPEG is decoded at."""
+    """Return what `decode` returns for each (size, short).
+
+    The file is decoded once, or once for each scale at which a JPEG is needed.
+    """
     wholes: dict[tuple[int, int], Image.Image] = {}
-    found = []
+    squares = []
     for size, short in views:
         file.seek(0)
         with Image.open(file) as image:
@@ -119,26 +129,26 @@ def decode_each(file: BinaryIO, views: Iterable[tuple[int, int]]) -> list[np.nda
             image.draft(None, (least, least))
             scaled = image.size
             wholes[scaled] = wholes[scaled] if scaled in wholes else rgb(image)
-        found.append(np.asarray(square(wholes[scaled], size, short)))
-    return found
+        squares.append(np.asarray(square(wholes[scaled], size, short)))
+    return squares
 
 
 def _least(size: int, short: int) -> int:
-    """Pixels that the sides of a decoded JPEG keep."""
+    """Return the pixels that both sides of a JPEG must keep when it is decoded at a smaller scale."""
     return (2 if short <= size else ENOUGH) * size
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
-    """(width, height) once it stands upright."""
+    """Return (width, height) after the rotation that EXIF gives."""
     width, height = image.size
-    turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)  # these lie on their side; more there are not
+    turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)  # the four that swap width and height
     return (height, width) if turned else (width, height)
 
 
 def check(path: str) -> tuple[int, int]:
-    """Upright (width, height); raises whatever Pillow raises where the file is not a whole picture."""
+    """Return the upright (width, height); raises whatever Pillow raises if the file is not a complete image."""
     with Image.open(path) as image:
-        if image.format != "JPEG" or not _ends_as_jpeg(path):  # verify() finds no JPEG that was cut short
+        if image.format != "JPEG" or not _ends_as_jpeg(path):  # verify() does not notice a truncated JPEG
             image.load()
         return upright_size(image)
 
@@ -150,7 +160,7 @@ def _ends_as_jpeg(path: str) -> bool:
 
 
 def tried(action: Callable[..., Any], *arguments: Any) -> Any:
-    """What the action returns, or the exception it raised: Pillow's readers raise nearly any kind."""
+    """Return what the action returns, or the exception it raises: Pillow's readers raise nearly any kind."""
     try:
         return action(*arguments)
     except Exception as error:

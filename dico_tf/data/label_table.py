@@ -1,4 +1,4 @@
-"""Pictures whose classes a table says: folder:DIR/labels.csv with the columns image, label and, if wanted, split."""
+"""Labels from a CSV file, folder:DIR/labels.csv, with the columns image, label and optionally split."""
 
 import csv
 from pathlib import Path
@@ -8,36 +8,38 @@ from dico_tf.errors import UserError
 from dico_tf.registry import suggestion
 
 SUFFIX = ".csv"
-IMAGES = "images"  # folder beside the table in which pictures are looked for, too
-_LARGEST = 1_000_000  # of a label that is a number
+IMAGES = "images"  # folder beside the table in which images may lie
+_LARGEST = 1_000_000  # bound of numeric labels
 
 
-def named(path: Path) -> bool:
+def is_table(path: Path) -> bool:
+    """Return True if the path names a CSV file."""
     return path.suffix.lower() == SUFFIX and not path.is_dir()
 
 
 def listing(path: Path) -> Listing:
-    """part -> class -> paths. Labels that are all whole numbers are those of the classes; others are their names.
+    """Return the image files by part and class.
 
-    Without a split column all pictures are test.
+    Labels that are all whole numbers are class numbers; other labels are class names. Without a split column all images
+    are test images.
     """
     rows = _rows(path)
     numbers = all(row["label"].isascii() and row["label"].isdigit() for row in rows)
     if numbers:
         largest = max(int(row["label"]) for row in rows)
         if largest >= _LARGEST:
-            raise UserError(f"{path} labels a picture {largest}: classes are numbered from 0, or have names")
+            raise UserError(f"{path} has the label {largest}: number the classes from 0, or give them names")
         names = [f"class_{n}" for n in range(largest + 1)]
     else:
         names = sorted({row["label"] for row in rows})
     if len(names) < 2:
-        raise UserError(f"{path} names one class only, {names[0]}: at least two are needed")
+        raise UserError(f"{path} has one class only, {names[0]}: at least two are needed")
     parts = [part for part in PARTS if part in {row["split"] for row in rows}]
-    found: Listing = {part: {name: [] for name in names} for part in parts}
+    listing: Listing = {part: {name: [] for name in names} for part in parts}
     places = _places(path, [row["image"] for row in rows])
     for row, place in zip(rows, places, strict=True):
-        found[row["split"]][names[int(row["label"])] if numbers else row["label"]].append(str(place))
-    return found
+        listing[row["split"]][names[int(row["label"])] if numbers else row["label"]].append(str(place))
+    return listing
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
@@ -56,38 +58,38 @@ def _rows(path: Path) -> list[dict[str, str]]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
     if not rows:
-        raise UserError(f"{path} names no picture: a row is image,label")
+        raise UserError(f"{path} lists no image: a row is image,label")
     _check(path, rows, "split" in columns)
     return [row if row["split"] else {**row, "split": "test"} for row in rows]
 
 
-def _check(path: Path, rows: list[dict[str, str]], parted: bool) -> None:
-    faults, seen = [], set()
+def _check(path: Path, rows: list[dict[str, str]], has_splits: bool) -> None:
+    faults, images = [], set()
     for line, row in enumerate(rows, 2):
         if not row["image"] or not row["label"]:
             faults.append(f"row {line} lacks its image or its label")
-        elif row["image"] in seen:
-            faults.append(f"row {line}: {row['image']} stands there twice")
-        elif parted and row["split"] not in PARTS:
-            faults.append(f"row {line}: split {row['split']!r} is none of {', '.join(PARTS)}")
-        seen.add(row["image"])
+        elif row["image"] in images:
+            faults.append(f"row {line}: {row['image']} is listed twice")
+        elif has_splits and row["split"] not in PARTS:
+            faults.append(f"row {line}: split must be one of {', '.join(PARTS)}, got {row['split']!r}")
+        images.add(row["image"])
     if faults:
         raise UserError(f"{counted(len(faults), 'row', 'rows')} of {path} cannot be used\n{several(faults)}")
 
 
 def _places(path: Path, images: list[str]) -> list[Path]:
-    """Beside the table, or in its folder of images."""
-    root, found, missing = path.parent, [], []
+    """Return the paths of the images, which lie beside the table or in its folder `images`."""
+    root, places, missing = path.parent, [], []
     for image in images:
         choices = (root / image, root / IMAGES / image)
         place = next((choice for choice in choices if choice.is_file()), None)
         outside = Path(image).is_absolute() or ".." in Path(image).parts
-        found.append(choices[0] if place is None else place)
+        places.append(choices[0] if place is None else place)
         if place is None or outside:
             missing.append(image)
     if missing:
         raise UserError(
-            f"{counted(len(missing), 'picture', 'pictures')} of {path} cannot be found in {root} or "
+            f"{counted(len(missing), 'image', 'images')} of {path} not found in {root} or "
             f"{root / IMAGES}\n{several(missing)}"
         )
-    return found
+    return places

@@ -1,4 +1,4 @@
-"""Pictures that are decoded when asked for, by number; what was decoded is kept while there is room."""
+"""Images that are decoded on demand, by number, and cached within a memory budget."""
 
 import dataclasses
 import io
@@ -14,23 +14,26 @@ from dico_tf.data import image_decoding
 from dico_tf.data.memory_budget import MemoryBudget
 from dico_tf.errors import UserError
 
-_BLOCK = 64  # pictures of a task when all are decoded: of small ones the threads' errands would cost the most
+_BLOCK = 64  # images per task when all are decoded: one task per small image would cost more than its decoding
 
 
 class EncodedImages(Protocol):
-    """Where encoded pictures stand."""
+    """A numbered collection of encoded images."""
 
-    def open(self, number: int) -> str | BinaryIO: ...
+    def open(self, number: int) -> str | BinaryIO:
+        """Return the path or the open file of an encoded image."""
 
     def name(self, number: int) -> str:
-        """What a person finds the picture by."""
+        """Return what messages call the image: its path, or its place in a file."""
 
     def stamp(self, number: int) -> str:
-        """Changes with the picture, as far as can be told without reading it."""
+        """Return a text that changes when the image does, as far as its file's size and time show."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageFiles:
+    """Image files in a folder."""
+
     root: Path
     names: Sequence[str]
 
@@ -41,34 +44,37 @@ class ImageFiles:
         return str(self.root / str(self.names[number]))
 
     def stamp(self, number: int) -> str:
-        found = os.stat(self.name(number))
-        return f"{found.st_size} {found.st_mtime_ns}"
+        status = os.stat(self.name(number))
+        return f"{status.st_size} {status.st_mtime_ns}"
 
 
 @dataclasses.dataclass(frozen=True)
 class ImagesInMemory:
-    """Encoded pictures in memory, of a set whose files know no random access."""
+    """Encoded images in memory, for datasets whose files have no random access."""
 
     title: str
-    pictures: Sequence[bytes]
+    images: Sequence[bytes]
 
     def open(self, number: int) -> BinaryIO:
-        return io.BytesIO(self.pictures[number])
+        return io.BytesIO(self.images[number])
 
     def name(self, number: int) -> str:
-        return f"picture {number} of {self.title}"
+        return f"image {number} of {self.title}"
 
     def stamp(self, number: int) -> str:
-        return str(len(self.pictures[number]))
+        return str(len(self.images[number]))
 
 
 class LazyImages:
-    """uint8 squares as an evaluation sees them, and windows of whole pictures as training does."""
+    """uint8 images cut from encoded ones: the central square for evaluation, or windows for training.
+
+    `sizes` are the upright (width, height) [N, 2] of the encoded images. `budget` bounds the cache of decoded images.
+    """
 
     def __init__(
-        self, shelf: EncodedImages, sizes: np.ndarray, image_size: int, short_side: int, room: MemoryBudget
+        self, encoded: EncodedImages, sizes: np.ndarray, image_size: int, short_side: int, budget: MemoryBudget
     ) -> None:
-        self._shelf, self._room, self._kept = shelf, room, {}
+        self._encoded, self._budget, self._cache = encoded, budget, {}
         self.sizes, self.image_size, self.short_side = (
             np.asarray(sizes, np.int32),
             image_size,
@@ -79,18 +85,20 @@ class LazyImages:
     def image_shape(self) -> tuple[int, int, int]:
         return (self.image_size, self.image_size, 3)
 
-    def at(self, image_size: int, short_side: int, kept: bool = True) -> "LazyImages":
-        """The same pictures as squares of another size, kept in the same room, or not at all."""
-        return LazyImages(self._shelf, self.sizes, image_size, short_side, self._room if kept else MemoryBudget(0))
+    def at(self, image_size: int, short_side: int, cached: bool = True) -> "LazyImages":
+        """Return the same images at another size; without `cached` they are decoded anew each time."""
+        return LazyImages(
+            self._encoded, self.sizes, image_size, short_side, self._budget if cached else MemoryBudget(0)
+        )
 
     def name(self, number: int) -> str:
-        return self._shelf.name(number)
+        return self._encoded.name(number)
 
     def stamp(self, number: int) -> str:
-        return f"{self.sizes[number].tolist()} {self._shelf.stamp(number)}"
+        return f"{self.sizes[number].tolist()} {self._encoded.stamp(number)}"
 
     def squares(self, numbers: np.ndarray) -> np.ndarray:
-        """[..., size, size, 3] for numbers of any shape."""
+        """Return central squares [..., size, size, 3] for numbers of any shape."""
         shape = (self.image_size, self.image_size, 3)
         flat = numbers.ravel().tolist()
         out = np.empty((len(flat), *shape), np.uint8)
@@ -98,9 +106,11 @@ class LazyImages:
         return out.reshape(*numbers.shape, *shape)
 
     def windows(self, numbers: np.ndarray, places: np.ndarray) -> np.ndarray:
-        """[B, S, size, size, 3] of numbers [B] or [B, S] and places [B, S, (left, top, right, bottom)].
+        """Return windows [B, S, size, size, 3] of numbers [B] or [B, S].
 
-        A place without area is the evaluation's square. Of a picture with several places the file is decoded once.
+        Args:
+            places: [B, S, (left, top, right, bottom)] in pixels of the encoded image; a place without area means the
+                central square. An image with several places is decoded once.
         """
         flat = numbers.ravel().tolist()
         grouped = places.reshape(len(flat), -1, 4)
@@ -109,51 +119,51 @@ class LazyImages:
         return out.reshape(*places.shape[:-1], *out.shape[2:])
 
     def decoded(self, numbers: np.ndarray, title: str) -> tuple[np.ndarray, dict[int, Exception]]:
-        """All squares [N, size, size, 3] at once and, by place, why there is none."""
+        """Return all squares [N, size, size, 3], and the error at each position that could not be decoded."""
         count, size = len(numbers), self.image_size
         out = np.empty((count, size, size, 3), np.uint8)
 
         def block(first: int) -> dict[int, Exception]:
             places = range(first, min(first + _BLOCK, count))
-            found = {
+            errors = {
                 p: image_decoding.tried(lambda p: np.copyto(out[p], self._decoded(int(numbers[p]))), p) for p in places
             }
-            return {place: error for place, error in found.items() if error is not None}
+            return {place: error for place, error in errors.items() if error is not None}
 
         done = image_decoding.pool().map(block, range(0, count, _BLOCK))
         faults = {}
-        for found in image_decoding.progress(done, -(-count // _BLOCK), title, _BLOCK):
-            faults |= found
+        for errors in image_decoding.progress(done, -(-count // _BLOCK), title, _BLOCK):
+            faults |= errors
         return out, faults
 
     def _each(self, action: Callable[..., Any], numbers: list[int], *rest: Any) -> None:
-        found = image_decoding.pool().map(lambda *given: image_decoding.tried(action, *given), numbers, *rest)
-        for number, error in zip(numbers, list(found), strict=True):
+        errors = image_decoding.pool().map(lambda *given: image_decoding.tried(action, *given), numbers, *rest)
+        for number, error in zip(numbers, list(errors), strict=True):
             if error is not None:
                 raise UserError(
                     f"cannot read {self.name(number)}: {error}; repair or replace it, then the same command continues"
                 ) from error
 
     def _decoded(self, number: int) -> np.ndarray:
-        return image_decoding.decode(self._shelf.open(number), self.image_size, self.short_side)
+        return image_decoding.decode(self._encoded.open(number), self.image_size, self.short_side)
 
     def _square(self, number: int) -> np.ndarray:
-        found = self._kept.get(("square", number))
-        return self._keep("square", number, self._decoded(number)) if found is None else found
+        square = self._cache.get(("square", number))
+        return self._remember("square", number, self._decoded(number)) if square is None else square
 
     def _whole(self, number: int) -> Image.Image:
-        found = self._kept.get(("whole", number))
-        if found is not None:
-            return Image.fromarray(found)
-        image = image_decoding.whole(self._shelf.open(number), image_decoding.ENOUGH * self.image_size)
-        if self._room.left:
-            self._keep("whole", number, np.asarray(image))
+        cached = self._cache.get(("whole", number))
+        if cached is not None:
+            return Image.fromarray(cached)
+        image = image_decoding.whole(self._encoded.open(number), image_decoding.ENOUGH * self.image_size)
+        if self._budget.left:
+            self._remember("whole", number, np.asarray(image))
         return image
 
-    def _keep(self, kind: str, number: int, found: np.ndarray) -> np.ndarray:
-        if self._room.take(found.nbytes):
-            self._kept[kind, number] = found  # two threads that meet here leave the same picture
-        return found
+    def _remember(self, kind: str, number: int, pixels: np.ndarray) -> np.ndarray:
+        if self._budget.take(pixels.nbytes):
+            self._cache[kind, number] = pixels  # two threads at once store the same pixels
+        return pixels
 
     def _cut(self, number: int, places: np.ndarray, out: np.ndarray) -> None:
         image = self._whole(number)

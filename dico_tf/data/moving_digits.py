@@ -1,7 +1,7 @@
-"""Handwritten digits that move, turn, grow or shrink: a set of films that needs no download.
+"""Handwritten digits that move, turn, grow or shrink: a video dataset that needs no download.
 
-The class is how the digit moves. Classes come in opposite pairs: a film of one run backwards is a film of the other,
-and a motion is caught at any point of its course. So a single frame does not tell the two apart.
+The class is how the digit moves. Classes come in opposite pairs: played backwards, a video of one class is a video of
+the other, and a video starts at any point of the motion. So a single frame does not tell the two apart.
 """
 
 import functools
@@ -12,30 +12,32 @@ from PIL import Image
 
 from dico_tf.config import Data
 from dico_tf.data import clips, image_decoding, memory_budget
+from dico_tf.data.memory_budget import MemoryBudget
 from dico_tf.data.source import Source, Split
-from dico_tf.data.validation import stratified
+from dico_tf.data.splits import stratified
 from dico_tf.data.video_folder import MEAN, STD
 
 CLASSES = ("right", "left", "down", "up", "clockwise", "counterclockwise", "growing", "shrinking")
-FRAMES = 24  # of a film
-FILMS = {"train": 960, "test": 240}
-SIZE = 32  # pixels, unless asked otherwise
-SET_SEED = 0  # not the run's: every run learns from and is tested on the same films
-SPEED = (0.02, 0.05)  # of a course, in a frame
-SCALE = (0.35, 0.9)  # side of the digit as a share of the picture's
+FRAMES = 24  # of a video
+VIDEOS = {"train": 960, "test": 240}
+SIZE = 32  # pixels, by default
+SET_SEED = 0  # not the run's: every run learns from and is tested on the same videos
+SPEED = (0.02, 0.05)  # share of a full motion per frame
+SCALE = (0.35, 0.9)  # side of the digit as a share of the image's
 
-_STREAM = 3  # what Philox is asked for: orders and held-out images take 1 and 2 (epoch_order.py)
-_SPRITE = 32  # pixels of a digit before it is drawn; the originals have 8
+_STREAM = 3  # of Philox; epoch orders and held-out images use 1 and 2 (epoch_order.py)
+_SPRITE = 32  # pixels of a digit before it is placed; the originals have 8
 _DRAWS = ("speed", "phase", "x", "y", "angle", "scale", "digit", "red", "green", "blue", "ground")
 
 
 def load(data: Data, seed: int) -> Source:
+    """Return the moving digits, the same for every seed."""
     size = data.image_size or SIZE
     return Source(
         name="moving",
         class_names=CLASSES,
         image_size=size,
-        splits={part: _split(part, size, data.frames, data.frame_rate) for part in FILMS},
+        splits={part: _split(part, size, data.frames, data.frame_rate) for part in VIDEOS},
         mean=MEAN,
         std=STD,
         short_side=size,
@@ -43,9 +45,9 @@ def load(data: Data, seed: int) -> Source:
 
 
 def _split(part: str, size: int, count: int, rate: int) -> Split:
-    number = FILMS[part]
+    number = VIDEOS[part]
     labels = np.arange(number) % len(CLASSES)
-    frames = DrawnFrames(facts(part), size, memory_budget.MemoryBudget(memory_budget.limit()))
+    frames = DrawnFrames(facts(part), size, MemoryBudget(memory_budget.limit()))
     return Split(
         labels=labels,
         ids=[f"{part}_{n:04d}" for n in range(number)],
@@ -55,19 +57,19 @@ def _split(part: str, size: int, count: int, rate: int) -> Split:
 
 @functools.cache
 def digits(part: str) -> np.ndarray:
-    """uint8 [M, 32, 32], white on black; of training films others than of those to test on."""
+    """Return the digits of one part, uint8 [M, 32, 32], white on black; train and test share no digit."""
     from sklearn.datasets import load_digits
 
-    found = load_digits()
-    kept, drawn = stratified(found.target, 0.2, SET_SEED)
-    grey = np.round(found.images[kept if part == "train" else drawn] * (255 / 16)).astype(np.uint8)
+    originals = load_digits()
+    train, test = stratified(originals.target, 0.2, SET_SEED)
+    grey = np.round(originals.images[train if part == "train" else test] * (255 / 16)).astype(np.uint8)
     return np.stack([Image.fromarray(digit).resize((_SPRITE,) * 2, Image.Resampling.BICUBIC) for digit in grey])
 
 
 def facts(part: str) -> dict[str, np.ndarray]:
-    """What a film is drawn from: U(0, 1) [N] of each name, its class [N], and the pictures of the digits."""
-    number = FILMS[part]
-    source = np.random.Philox(np.random.SeedSequence((_STREAM, SET_SEED, list(FILMS).index(part))))
+    """Return what the videos of a part are drawn from: random U(0, 1) [N] by name, classes [N], and digit images."""
+    number = VIDEOS[part]
+    source = np.random.Philox(np.random.SeedSequence((_STREAM, SET_SEED, list(VIDEOS).index(part))))
     draws = (source.random_raw(number * len(_DRAWS)) >> np.uint64(11)) * 2.0**-53
     columns = draws.reshape(len(_DRAWS), number)
     return {
@@ -77,58 +79,59 @@ def facts(part: str) -> dict[str, np.ndarray]:
     }
 
 
-def state(film: dict[str, float], frame: int) -> tuple[float, float, float, float]:
-    """(x, y, angle, scale) of the digit's middle: shares of the picture, radians, share of its side."""
-    kind, backwards = divmod(int(film["class"]), 2)
-    speed = SPEED[0] + (SPEED[1] - SPEED[0]) * film["speed"]
-    passed = film["phase"] + (-speed if backwards else speed) * frame
-    course = passed - math.floor(passed)  # 0..1: at its end it begins again
-    x, y = (0.35 + 0.3 * film[name] for name in ("x", "y"))
-    angle, scale = 2 * math.pi * film["angle"], 0.45 + 0.25 * film["scale"]
-    across = -0.25 + 1.5 * course  # from outside to outside
+def state(video: dict[str, float], frame: int) -> tuple[float, float, float, float]:
+    """Return (x, y, angle, scale) of the digit in a frame: shares of the image, radians, and a share of its side."""
+    kind, backwards = divmod(int(video["class"]), 2)
+    speed = SPEED[0] + (SPEED[1] - SPEED[0]) * video["speed"]
+    progress = video["phase"] + (-speed if backwards else speed) * frame
+    progress -= math.floor(progress)  # 0..1: the motion repeats
+    x, y = (0.35 + 0.3 * video[name] for name in ("x", "y"))
+    angle, scale = 2 * math.pi * video["angle"], 0.45 + 0.25 * video["scale"]
+    across = -0.25 + 1.5 * progress  # from outside of the image to its other side
     if kind == 0:
         return across, y, angle, scale
     if kind == 1:
         return x, across, angle, scale
     if kind == 2:
-        return x, y, 2 * math.pi * course, scale
-    return x, y, angle, SCALE[0] * (SCALE[1] / SCALE[0]) ** course
+        return x, y, 2 * math.pi * progress, scale
+    return x, y, angle, SCALE[0] * (SCALE[1] / SCALE[0]) ** progress
 
 
-def draw(film: dict[str, float], frame: int, size: int) -> np.ndarray:
-    """uint8 [size, size, 3]."""
-    x, y, angle, scale = state(film, frame)
-    step = _SPRITE / (scale * size)  # pixels of the digit to one of the picture
+def draw(video: dict[str, float], frame: int, size: int) -> np.ndarray:
+    """Draw one frame of a video, uint8 [size, size, 3]."""
+    x, y, angle, scale = state(video, frame)
+    step = _SPRITE / (scale * size)  # pixels of the digit per pixel of the image
     a, b = step * math.cos(angle), step * math.sin(angle)
     middle = _SPRITE / 2
     matrix = (a, b, middle - size * (a * x + b * y), -b, a, middle - size * (a * y - b * x))
-    found = Image.fromarray(film["digit"]).transform(
+    digit = Image.fromarray(video["digit"]).transform(
         (size, size), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR
     )
-    share = np.asarray(found, np.float32)[:, :, None] / 255
-    ground = np.full(3, 90 * film["ground"], np.float32)
-    colour = 130 + 125 * np.array([film[name] for name in ("red", "green", "blue")], np.float32)
+    share = np.asarray(digit, np.float32)[:, :, None] / 255
+    ground = np.full(3, 90 * video["ground"], np.float32)
+    colour = 130 + 125 * np.array([video[name] for name in ("red", "green", "blue")], np.float32)
     return np.rint(ground + share * (colour - ground)).astype(np.uint8)
 
 
 class DrawnFrames:
-    """Frames that are drawn when asked for, and kept while there is room."""
+    """Frames that are drawn on demand and cached within a memory budget."""
 
-    def __init__(self, facts: dict[str, np.ndarray], image_size: int, room: memory_budget.MemoryBudget) -> None:
-        self._facts, self.image_size, self._room, self._kept = facts, image_size, room, {}
+    def __init__(self, facts: dict[str, np.ndarray], image_size: int, budget: MemoryBudget) -> None:
+        self._facts, self.image_size, self._budget, self._cache = facts, image_size, budget, {}
         self.sizes = np.full((FRAMES * len(facts["class"]), 2), image_size, np.int32)
 
     def at(self, image_size: int, short_side: int) -> "DrawnFrames":
-        return DrawnFrames(self._facts, image_size, self._room)
+        return DrawnFrames(self._facts, image_size, self._budget)
 
-    def film(self, number: int) -> dict[str, float]:
-        found = {name: self._facts[name][number] for name in (*_DRAWS, "class")}
-        pictures = self._facts["digits"]
-        return {**found, "digit": pictures[min(int(found["digit"] * len(pictures)), len(pictures) - 1)]}
+    def video(self, number: int) -> dict[str, float]:
+        """Return what one video is drawn from."""
+        facts = {name: self._facts[name][number] for name in (*_DRAWS, "class")}
+        images = self._facts["digits"]
+        return {**facts, "digit": images[min(int(facts["digit"] * len(images)), len(images) - 1)]}
 
     def squares(self, numbers: np.ndarray) -> np.ndarray:
-        found = np.stack([self._picture(number) for number in numbers.ravel().tolist()])
-        return found.reshape(*numbers.shape, *found.shape[1:])
+        images = np.stack([self._image(number) for number in numbers.ravel().tolist()])
+        return images.reshape(*numbers.shape, *images.shape[1:])
 
     def windows(self, numbers: np.ndarray, places: np.ndarray) -> np.ndarray:
         flat, places = self.squares(numbers.ravel()), places.reshape(-1, 4)
@@ -138,11 +141,11 @@ class DrawnFrames:
                 flat[n] = image_decoding.window(whole, self.image_size, place, np.array(whole.size))
         return flat.reshape(*numbers.shape, *flat.shape[1:])
 
-    def _picture(self, number: int) -> np.ndarray:
-        found = self._kept.get(number)
-        if found is None:
-            film, frame = divmod(number, FRAMES)
-            found = draw(self.film(film), frame, self.image_size)
-            if self._room.take(found.nbytes):
-                self._kept[number] = found
-        return found
+    def _image(self, number: int) -> np.ndarray:
+        image = self._cache.get(number)
+        if image is None:
+            video, frame = divmod(number, FRAMES)
+            image = draw(self.video(video), frame, self.image_size)
+            if self._budget.take(image.nbytes):
+                self._cache[number] = image
+        return image

@@ -1,4 +1,4 @@
-"""Batches for TensorFlow: one element per replica and step; the images stay outside the graph."""
+"""tf.data pipelines of batches: one element per replica and step; the images stay outside of the graph."""
 
 import contextlib
 import functools
@@ -13,42 +13,42 @@ from dico_tf.data.segmentation import SegmentationSplit
 from dico_tf.data.source import Split
 from dico_tf.errors import UserError
 
-_AT_WORK = 2  # elements made at a time; one of picture files keeps all cores busy by itself
-_AHEAD, _AHEAD_BYTES = 4, 2**29  # elements kept ready: as many, but of large images no more than 512 MiB
+_AT_WORK = 2  # elements made at a time; a single one of image files keeps all cores busy
+_AHEAD, _AHEAD_BYTES = 4, 2**29  # elements prefetched; of large images no more than 512 MiB
 
 Windows = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # index [b(, S)], sizes [b(, S), (w, h)] -> places [b, S, 4]
-Places = Callable[[tf.Tensor], tf.Tensor]  # the same of known indices
+Places = Callable[[tf.Tensor], tf.Tensor]  # sizes -> places, the indices being known
 
 
 def training_batches(
     split: Split | SegmentationSplit, indices: np.ndarray, windows: Windows | None = None
 ) -> tf.data.Dataset:
-    """{image, label, index} for indices [steps, replicas, b(, S)]: the replicas of a step follow one another.
+    """Return batches {image, label, index} for indices [steps, replicas, b(, S)], replica after replica of each step.
 
-    With windows, lazy images are cut out of the whole images: {image [b, S, H, W, 3], ..., window [b, S, 4]},
-    and clips out of films, whose window names the first frame too: {image [b, S, T, H, W, 3], ..., window [b, S, 5]}.
-    Of scenes, windows say what is cropped, and label is the crop's mask [b, H, W]. Index i + r N is image i of N again.
+    With `windows`, each branch has its own window of the whole image: {image [b, S, H, W, 3], ..., window [b, S, 4]};
+    for videos the window has the first frame too: {image [b, S, T, H, W, 3], ..., window [b, S, 5]}.
+    In segmentation, windows are the crops, and label is the crop's mask [b, H, W]. Index i + r N is image i of N again.
     """
     rows = np.asarray(indices, np.int64).reshape(-1, *indices.shape[2:])  # [steps * replicas, b(, S)]
     return _dataset(split, len(rows), lambda n: rows[n], rows.shape[1:], windows)
 
 
 def evaluation_batches(split: Split | SegmentationSplit, batch_size: int) -> tf.data.Dataset:
-    """{image, label, index} in the order stored; the last batch may be smaller."""
+    """Return batches {image, label, index} in stored order; the last batch may be smaller."""
     steps = -(-split.size // batch_size)
     return _dataset(split, steps, lambda n: np.arange(n * batch_size, min((n + 1) * batch_size, split.size)), (None,))
 
 
 @contextlib.contextmanager
 def plain_faults() -> Iterator[None]:
-    """What reading a picture raised, out of the error that TensorFlow wraps it in."""
+    """Raise the UserError of a reader itself, instead of TensorFlow's error that wraps it."""
     try:
         yield
     except tf.errors.OpError as error:
-        told = re.search(r"UserError: (.*)", str(error))
-        if told is None:
+        message = re.search(r"UserError: (.*)", str(error))
+        if message is None:
             raise
-        raise UserError(told[1]) from None
+        raise UserError(message[1]) from None
 
 
 def _dataset(
@@ -58,39 +58,39 @@ def _dataset(
     shape: tuple,
     windows: Windows | None = None,
 ) -> tf.data.Dataset:
-    fill = _scenes if isinstance(split, SegmentationSplit) else _images
+    fill = _masked if isinstance(split, SegmentationSplit) else _images
 
     def make(n):
-        index = tf.ensure_shape(_called(lambda n: rows_of(int(n)), [n], tf.int64), shape)
+        index = tf.ensure_shape(_numpy(lambda n: rows_of(int(n)), [n], tf.int64), shape)
         places_in = None if windows is None else functools.partial(windows, index)
         return {**fill(split, index % split.size, shape, places_in), "index": index}
 
     options = tf.data.Options()
     options.deterministic = True
-    # a plan is already this worker's share
+    # the indices are already this worker's share
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    # nothing here needs AutoGraph, which would take longer than the rest of an epoch's beginning
+    # nothing here needs AutoGraph, which would take longer than all else at the start of an epoch
     make = tf.autograph.experimental.do_not_convert(make)
-    made = tf.data.Dataset.range(steps).map(make, num_parallel_calls=_AT_WORK, deterministic=True)
-    sides = made.element_spec["image"].shape.as_list()
+    batches = tf.data.Dataset.range(steps).map(make, num_parallel_calls=_AT_WORK, deterministic=True)
+    sides = batches.element_spec["image"].shape.as_list()
     size = math.prod(len(rows_of(0)) if side is None else side for side in sides)
-    return made.prefetch(_ahead(size)).with_options(options)
+    return batches.prefetch(_ahead(size)).with_options(options)
 
 
 def _images(split: Split, index: tf.Tensor, shape: tuple, places_in: Places | None) -> dict[str, tf.Tensor]:
-    """image and label; with windows also window."""
-    label = tf.ensure_shape(_called(lambda i: split.labels[i], [index], tf.int64), shape)
+    """Return image and label, and with windows also window."""
+    label = tf.ensure_shape(_numpy(lambda i: split.labels[i], [index], tf.int64), shape)
     if places_in is None or split.lazy_images is None:
-        image = _called(split.take, [index], tf.uint8)
+        image = _numpy(split.take, [index], tf.uint8)
         return {"image": tf.ensure_shape(image, (*shape, *split.image_shape)), "label": label}
     places = places_in(_sizes(split, index, shape))
-    image = _called(split.windows, [index, places], tf.uint8)
+    image = _numpy(split.windows, [index, places], tf.uint8)
     image = tf.ensure_shape(image, (*places.shape[:2], *split.image_shape))
     return {"image": image, "label": label, "window": places}
 
 
-def _scenes(split: SegmentationSplit, index: tf.Tensor, shape: tuple, places_in: Places | None) -> dict[str, tf.Tensor]:
-    """image and label, the masks: of crops, or whole in their frames."""
+def _masked(split: SegmentationSplit, index: tf.Tensor, shape: tuple, places_in: Places | None) -> dict[str, tf.Tensor]:
+    """Return image and label, the mask: crops with windows, else whole images in their frames."""
     if places_in is None:
         sides = split.frame
         image, mask = tf.numpy_function(split.framed, [index], [tf.uint8] * 2, stateful=False)
@@ -102,12 +102,12 @@ def _scenes(split: SegmentationSplit, index: tf.Tensor, shape: tuple, places_in:
 
 
 def _sizes(split: Split | SegmentationSplit, index: tf.Tensor, shape: tuple) -> tf.Tensor:
-    """int32 [..., (width, height)], of films also how many frames may be a clip's first."""
+    """Return int32 [..., (width, height)], for videos with the number of possible first frames."""
     facts = 3 if split.videos else 2
-    return tf.ensure_shape(_called(split.image_sizes, [index], tf.int32), (*shape, facts))
+    return tf.ensure_shape(_numpy(split.image_sizes, [index], tf.int32), (*shape, facts))
 
 
-def _called(function: Callable[..., np.ndarray], inputs: list, kind: tf.DType) -> tf.Tensor:
+def _numpy(function: Callable[..., np.ndarray], inputs: list, kind: tf.DType) -> tf.Tensor:
     return tf.numpy_function(function, inputs, kind, stateful=False)
 
 

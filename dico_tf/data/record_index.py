@@ -1,4 +1,4 @@
-"""What reading a set's files once has told, kept in the user's cache folder, so that the next start is quick."""
+"""On-disk cache of a dataset's record index, in the user's cache folder, so that the next start is quick."""
 
 import hashlib
 import logging
@@ -12,19 +12,22 @@ from dico_tf.data.records import RecordTable
 from dico_tf.errors import UserError
 from dico_tf.files import arrays
 
-_FORMAT = 1  # changes with what is stored
+_FORMAT = 1  # version of the stored arrays
 
 
-def kept(name: str, files: Sequence[Path], about: Sequence[object], make: Callable[[], RecordTable]) -> RecordTable:
-    """The table of these very files (name, size, time of change), read again, or made and written."""
+def cached(name: str, files: Sequence[Path], about: Sequence[object], make: Callable[[], RecordTable]) -> RecordTable:
+    """Return the table of these files from the cache, or make it and store it.
+
+    The cached table is valid while `about` and each file's name, size and modification time are the same.
+    """
     folder = hashlib.sha256(str(files[0].parent.resolve()).encode()).hexdigest()[:8]
     stem = f"{name.replace('/', '_')}-{folder}"
     path = _cache() / f"{stem}-{_fingerprint(files, about)}.npz"
-    found = _read(path)
-    if found is None:
-        found = make()
-        _write(path, found, stem)
-    return found
+    table = _read(path)
+    if table is None:
+        table = make()
+        _write(path, table, stem)
+    return table
 
 
 def _cache() -> Path:
@@ -37,22 +40,22 @@ def _fingerprint(files: Sequence[Path], about: Sequence[object]) -> str:
 
 
 def _read(path: Path) -> RecordTable | None:
-    """None where there is no whole file; an archive checks its own sums."""
+    """Return the cached table, or None if there is none or it is damaged; an archive has its own checksums."""
     try:
         stored = arrays.read(path)
         ids = bytes(stored["ids"]).decode().split("\0") if len(stored["ids"]) else ()
-        found = RecordTable(stored["labels"], np.asarray(ids, np.str_), stored["sizes"], stored["places"])
+        table = RecordTable(stored["labels"], np.asarray(ids, np.str_), stored["sizes"], stored["places"])
     except FileNotFoundError:
         return None
     except (UserError, KeyError, ValueError) as error:
-        logging.getLogger(__name__).warning("%s is damaged (%s): the files are read again", path, error)
+        logging.getLogger(__name__).warning("%s is damaged (%s): the dataset's files are read again", path, error)
         return None
-    counts = {len(found.labels), len(found.sizes), len(found.places), len(found.ids) or len(found.labels)}
-    return found if len(counts) == 1 else None
+    counts = {len(table.labels), len(table.sizes), len(table.places), len(table.ids) or len(table.labels)}
+    return table if len(counts) == 1 else None
 
 
 def _write(path: Path, table: RecordTable, stem: str) -> None:
-    """Write the table and remove older ones of the same set; if the disk refuses, the next start reads again."""
+    """Store the table and remove older ones of the same dataset; a failure is only logged."""
     ids = np.frombuffer("\0".join(table.ids).encode(), np.uint8)
     stored = {"labels": table.labels, "ids": ids, "sizes": table.sizes, "places": table.places}
     try:

@@ -1,4 +1,4 @@
-"""Pictures in files of many records, each found by file and offset. No TensorFlow.
+"""Images in TFRecord and ArrayRecord files, read at random by file and offset. Needs no TensorFlow.
 
 A TFRecord is its length (uint64), a checksum of that, the data, and a checksum of the data (uint32 each).
 """
@@ -23,7 +23,7 @@ _HEAD, _TAIL = 12, 4  # bytes before and after a record's data
 
 @dataclasses.dataclass(frozen=True)
 class Keys:
-    """Which features are the picture, its class, and (or "") its name."""
+    """Names of the features with the image, its class, and its name ("" if there is none)."""
 
     image: str
     label: str
@@ -32,17 +32,17 @@ class Keys:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RecordTable:
-    """What is known of every picture without decoding it, and where it lies."""
+    """Label, name, size and place of every image, known without decoding it."""
 
     labels: np.ndarray  # int64 [N]
-    ids: np.ndarray  # str [N], or [0] where pictures have no names
+    ids: np.ndarray  # str [N], or [0] if images have no names
     sizes: np.ndarray  # int32 [N, (width, height)], upright
-    places: np.ndarray  # int64 [N, (file, first byte, bytes)] of the encoded picture
+    places: np.ndarray  # int64 [N, (file, first byte, bytes)] of the encoded image
 
 
 @dataclasses.dataclass(frozen=True)
 class TFRecordImages:
-    """A shelf: the files are opened for each picture, as there may be more of them than may be open at once."""
+    """Encoded images in TFRecord files; a file is opened for each image, because too many cannot be open at once."""
 
     files: Sequence[Path]
     places: np.ndarray
@@ -55,7 +55,7 @@ class TFRecordImages:
 
     def name(self, number: int) -> str:
         file, start, _ = self.places[number].tolist()
-        return f"the picture at byte {start} of {self.files[file]}"
+        return f"the image at byte {start} of {self.files[file]}"
 
     def stamp(self, number: int) -> str:
         file, start, length = self.places[number].tolist()
@@ -64,7 +64,7 @@ class TFRecordImages:
 
 @dataclasses.dataclass(frozen=True)
 class ArrayRecordImages:
-    """A shelf whose files find a record by its number themselves."""
+    """Encoded images in ArrayRecord files, which find a record by its number."""
 
     records: Sequence[bytes]
     keys: Keys
@@ -82,16 +82,20 @@ class ArrayRecordImages:
 
 
 def table(rows: Iterable[tuple], count: int, title: str) -> RecordTable:
-    """Of (label, name, size, place) of every picture."""
+    """Return the table of `count` rows (label, name, size, place).
+
+    Raises:
+        UserError: if there are more or fewer rows.
+    """
     labels, sizes, places, ids = array.array("q"), array.array("i"), array.array("q"), []
-    for label, name, size, place in image_decoding.progress(rows, count, f"reading what {title} holds"):
+    for label, name, size, place in image_decoding.progress(rows, count, f"indexing {title}"):
         labels.append(label)
         sizes.extend(size)
         places.extend(place)
         if name:
             ids.append(name)
     if len(labels) != count:
-        raise UserError(f"{title}: the files hold {len(labels)} records and should hold {count}: copy the set again")
+        raise UserError(f"{title}: expected {count} records in the files, got {len(labels)}: copy the dataset again")
     return RecordTable(
         np.array(labels, np.int64),
         np.asarray(ids if len(ids) == count else (), np.str_),
@@ -101,40 +105,40 @@ def table(rows: Iterable[tuple], count: int, title: str) -> RecordTable:
 
 
 def in_files(files: Sequence[Path], keys: Keys, size: tuple[int, int] | None) -> Iterator[tuple]:
-    """Rows of TFRecord files, of which only heads are read; pictures that all have one `size` are not looked at."""
+    """Yield the rows of TFRecord files, reading only the start of each image, or nothing of it if `size` is given."""
     for number, path in enumerate(files):
         for data, start, end in _records(path):
             try:
                 label, name, image = _row(tf_example.features(data, start, end), keys)
-                found = size or _size(image)
+                image_size = size or _size(image)
             except Exception as error:  # Pillow raises nearly any kind
                 raise _damaged(path, start - _HEAD, f"{type(error).__name__}: {error}") from error
-            yield label, name, found, (number, image.start, image.end - image.start)
+            yield label, name, image_size, (number, image.start, image.end - image.start)
 
 
 def in_array(records: Sequence[bytes], keys: Keys, size: tuple[int, int] | None, title: str) -> Iterator[tuple]:
-    """Rows of what has random access of its own."""
+    """Yield the rows of records that can be read by number."""
     for number in range(len(records)):
         try:
             record = records[number]
             label, name, image = _row(tf_example.features(record, 0, len(record)), keys)
-            found = size or _size(image)
+            image_size = size or _size(image)
         except Exception as error:
-            raise UserError(f"record {number} of {title} is damaged ({error}): copy the set again") from error
-        yield label, name, found, (0, number, 0)
+            raise UserError(f"record {number} of {title} is damaged ({error}): copy the dataset again") from error
+        yield label, name, image_size, (0, number, 0)
 
 
-def _row(found: dict[str, tf_example.Span], keys: Keys) -> tuple[int, str, tf_example.Span]:
-    """Label, name and picture of an example."""
-    missing = [key for key in (keys.image, keys.label) if key not in found]
+def _row(features: dict[str, tf_example.Span], keys: Keys) -> tuple[int, str, tf_example.Span]:
+    """Return label, name and image of an example."""
+    missing = [key for key in (keys.image, keys.label) if key not in features]
     if missing:
-        raise ValueError(f"no feature {' and '.join(missing)} in it")
-    name = found[keys.id].bytes().decode(errors="replace") if keys.id in found else ""
-    return found[keys.label].integer(), name, found[keys.image]
+        raise ValueError(f"it has no feature {' and '.join(missing)}")
+    name = features[keys.id].bytes().decode(errors="replace") if keys.id in features else ""
+    return features[keys.label].integer(), name, features[keys.image]
 
 
 def _records(path: Path) -> Iterator[tuple[Any, int, int]]:
-    """(data, start, end) of each record of a file; the length's checksum tells whether it is one."""
+    """Yield (data, start, end) of each record of a file; the checksum of the length is verified."""
     with path.open("rb") as stream:
         whole = path.stat().st_size
         if not whole:
@@ -155,12 +159,13 @@ def _records(path: Path) -> Iterator[tuple[Any, int, int]]:
 
 def _damaged(path: Path, at: int, why: str) -> UserError:
     return UserError(
-        f"{path} is damaged at byte {at} ({why}): copy the file again, or remove the set's folder to prepare it anew"
+        f"{path} is damaged at byte {at} ({why}): copy the file again, or remove the dataset's folder to prepare it "
+        "anew"
     )
 
 
 class _Reader(io.RawIOBase):
-    """A span as a file, so that only what is read of a picture comes into memory."""
+    """A file object over a span, so that only the bytes that are read come into memory."""
 
     def __init__(self, span: tf_example.Span) -> None:
         self._span, self._at = span, span.start
@@ -192,13 +197,13 @@ def _size(span: tf_example.Span) -> tuple[int, int]:
 
 
 def _crc_table() -> tuple[int, ...]:
-    """Of CRC-32C (Castagnoli), reflected."""
-    found = []
+    """Return the table of CRC-32C (Castagnoli), reflected."""
+    table = []
     for byte in range(256):
         for _ in range(8):
             byte = byte >> 1 ^ (0x82F63B78 if byte & 1 else 0)
-        found.append(byte)
-    return tuple(found)
+        table.append(byte)
+    return tuple(table)
 
 
 _CRC = _crc_table()
@@ -212,5 +217,5 @@ def _crc32c(data: bytes) -> int:
 
 
 def _masked(crc: int) -> int:
-    """As TFRecord stores it: a checksum of data that holds checksums would be weak."""
+    """Return a checksum as TFRecord stores it: a plain checksum of data that contains checksums would be weak."""
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF

@@ -1,24 +1,24 @@
-"""DIR/{train,val,test}/{images,masks}/*: pictures and, under the same names, their masks."""
+"""A folder of images and masks of the same names: `--dataset=folder:DIR` with DIR/{train,val,test}/{images,masks}/*."""
 
 from pathlib import Path
 
 import numpy as np
 
 from dico_tf.config import Data
-from dico_tf.data import folder_layout, image_decoding, masks, memory_budget
+from dico_tf.data import folder_layout, image_decoding, memory_budget
 from dico_tf.data.folder_layout import counted, several
-from dico_tf.data.masks import VOID
-from dico_tf.data.segmentation import MaskedImages, SegmentationSplit, frame_of
+from dico_tf.data.memory_budget import MemoryBudget
+from dico_tf.data.segmentation import VOID, MaskedImages, MaskFacts, SegmentationSplit, frame_of, mask_facts
 from dico_tf.data.source import IMAGENET_MEAN, Source
 from dico_tf.errors import UserError
 
-LARGEST_OWN_CROP = 513  # pixels, of published recipes
+LARGEST_OWN_CROP = 513  # pixels, as in published recipes
 KINDS = ("images", "masks")
-Paths = dict[str, list[tuple[str, str]]]  # part -> (picture, mask)
+Paths = dict[str, list[tuple[str, str]]]  # part -> (image, mask)
 
 
 def load(data: Data, seed: int) -> Source:
-    """Every picture and every mask is read once and checked."""
+    """Check every image and every mask, and return the dataset."""
     place = data.dataset.removeprefix("folder").removeprefix(":")
     if not place:
         raise UserError(
@@ -26,19 +26,19 @@ def load(data: Data, seed: int) -> Source:
             "DIR/train/masks"
         )
     root = Path(place).expanduser()
-    found = listing(root)
-    paths = [pair for pairs in found.values() for pair in pairs]
+    pairs_of = listing(root)
+    paths = [pair for pairs in pairs_of.values() for pair in pairs]
     facts = _check_files(root, paths, data.void)
     names = _class_names(root, data, [mask for _, mask in paths], facts)
     sizes = np.array([fact.size for fact in facts])
     frame = frame_of(sizes)
     fill = np.round(255 * np.array(IMAGENET_MEAN))
-    scenes = MaskedImages(paths, sizes, data.void, fill, memory_budget.MemoryBudget(memory_budget.limit()))
+    images = MaskedImages(paths, sizes, data.void, fill, MemoryBudget(memory_budget.limit()))
     splits, first = {}, 0
-    for part, pairs in found.items():
+    for part, pairs in pairs_of.items():
         numbers = np.arange(first, first + len(pairs))
         splits[part] = SegmentationSplit(
-            scenes=scenes,
+            images=images,
             numbers=numbers,
             ids=np.array([Path(image).relative_to(root).as_posix() for image, _ in pairs], np.str_),
             checksums=np.array([facts[n].checksum for n in numbers], np.int64),
@@ -51,13 +51,18 @@ def load(data: Data, seed: int) -> Source:
 
 
 def listing(root: Path) -> Paths:
-    """Pairs sorted by name, of each part; all that does not fit is told at once."""
+    """Return the (image, mask) pairs of each part, sorted by name.
+
+    Raises:
+        UserError: if the layout is wrong; it lists every image without a mask and every mask without an image.
+    """
     if not root.is_dir():
         raise UserError(f"--dataset=folder:{root}: there is no such folder")
     names = folder_layout.folders(root)
     if not set(names) & set(folder_layout.PARTS):
         raise UserError(
-            f"{root} holds none of {', '.join(folder_layout.PARTS)}: lay it out as DIR/train/images, DIR/train/masks"
+            f"expected folders {', '.join(folder_layout.PARTS)} in {root}, got none: make DIR/train/images and "
+            "DIR/train/masks"
         )
     folder_layout.check_parts(root, names, "images and train/masks")
     return {part: _pairs(root / part) for part in folder_layout.PARTS if part in names}
@@ -67,33 +72,33 @@ def _pairs(folder: Path) -> list[tuple[str, str]]:
     missing = [kind for kind in KINDS if not (folder / kind).is_dir()]
     if missing:
         raise UserError(
-            f"{folder} lacks {' and '.join(missing)}: pictures go to {folder}/images, masks to {folder}/masks"
+            f"{folder} lacks {' and '.join(missing)}: images go to {folder}/images, masks to {folder}/masks"
         )
     images, of_masks = (_by_stem(folder / kind) for kind in KINDS)
     if not images:
-        raise UserError(f"{folder}/images holds no pictures ({' '.join(image_decoding.EXTENSIONS)})")
+        raise UserError(f"{folder}/images has no images ({' '.join(image_decoding.EXTENSIONS)})")
     alone = [
         f"{images[stem]} has no mask {folder / 'masks' / stem}.png" for stem in sorted(set(images) - set(of_masks))
     ]
-    alone += [f"{of_masks[stem]} has no picture in {folder}/images" for stem in sorted(set(of_masks) - set(images))]
+    alone += [f"{of_masks[stem]} has no image in {folder}/images" for stem in sorted(set(of_masks) - set(images))]
     if alone:
         raise UserError(f"{counted(len(alone), 'file', 'files')} of {folder} without counterpart\n{several(alone)}")
     return [(images[stem], of_masks[stem]) for stem in images]
 
 
 def _by_stem(folder: Path) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for path in folder_layout.pictures_in(folder):
+    paths: dict[str, str] = {}
+    for path in folder_layout.images_in(folder):
         stem = Path(path).stem
-        if stem in found:
-            raise UserError(f"{found[stem]} and {path} have one name: which is meant cannot be told, remove one")
-        found[stem] = path
-    return found
+        if stem in paths:
+            raise UserError(f"{paths[stem]} and {path} have the same name: remove one of them")
+        paths[stem] = path
+    return paths
 
 
-def _check_files(root: Path, paths: list[tuple[str, str]], void: int) -> list[masks.Facts]:
-    seen = image_decoding.pool().map(lambda pair: image_decoding.tried(_checked, pair, void), paths)
-    results = list(image_decoding.progress(seen, len(paths), "checking pictures and masks"))
+def _check_files(root: Path, paths: list[tuple[str, str]], void: int) -> list[MaskFacts]:
+    checks = image_decoding.pool().map(lambda pair: image_decoding.tried(_checked, pair, void), paths)
+    results = list(image_decoding.progress(checks, len(paths), "checking images and masks"))
     faults = [f"{' and '.join(p)}: {r}" for p, r in zip(paths, results, strict=True) if isinstance(r, Exception)]
     if faults:
         raise UserError(
@@ -103,19 +108,19 @@ def _check_files(root: Path, paths: list[tuple[str, str]], void: int) -> list[ma
     return results
 
 
-def _checked(pair: tuple[str, str], void: int) -> masks.Facts:
-    size, found = image_decoding.check(pair[0]), masks.facts(pair[1], void)
-    if size != found.size:
+def _checked(pair: tuple[str, str], void: int) -> MaskFacts:
+    size, mask = image_decoding.check(pair[0]), mask_facts(pair[1], void)
+    if size != mask.size:
         raise ValueError(
-            f"the picture has {size[0]}x{size[1]} pixels, its mask {found.size[0]}x{found.size[1]}: they must be alike"
+            f"the image has {size[0]}x{size[1]} pixels, its mask {mask.size[0]}x{mask.size[1]}: they must be equal"
         )
-    return found
+    return mask
 
 
-def _class_names(root: Path, data: Data, of_masks: list[str], facts: list[masks.Facts]) -> tuple[str, ...]:
-    """Of classes.txt where there is one; as many as --classes or, without either, as the masks have."""
+def _class_names(root: Path, data: Data, of_masks: list[str], facts: list[MaskFacts]) -> tuple[str, ...]:
+    """Return the names in classes.txt, if there is one, for --classes classes, or for as many as there are."""
     file, highest = root / "classes.txt", max(fact.highest for fact in facts)
-    names = _named(file) if file.is_file() else []
+    names = _names_in(file) if file.is_file() else []
     count = data.classes or len(names) or highest + 1
     if highest >= min(count, VOID):
         worst = next(mask for mask, fact in zip(of_masks, facts, strict=True) if fact.highest == highest)
@@ -123,14 +128,14 @@ def _class_names(root: Path, data: Data, of_masks: list[str], facts: list[masks.
         more = f", --classes={highest + 1} or more names in {file}" if highest < VOID else ""
         raise UserError(
             f"{worst} has class {highest}; there are {count} classes, 0 to {count - 1}, and {void}: "
-            f"give --void={highest} where that is what has no class{more}"
+            f"give --void={highest} if that value means no class{more}"
         )
     if not 2 <= count <= VOID:
-        raise UserError(f"{root} has {count} classes: there must be 2 to {VOID}; --classes says how many")
+        raise UserError(f"{root} has {count} classes: expected 2 to {VOID}; give --classes")
     return (*names[:count], *(f"class_{c}" for c in range(len(names), count)))
 
 
-def _named(file: Path) -> list[str]:
+def _names_in(file: Path) -> list[str]:
     try:
         names = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, ValueError) as error:
@@ -138,6 +143,6 @@ def _named(file: Path) -> list[str]:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice or not names:
         raise UserError(
-            f"{file} must name one class a line, {f'each once: {twice[0]} stands twice' if twice else 'but is empty'}"
+            f"{file} must list one class per line, {f'each once: {twice[0]} is repeated' if twice else 'but is empty'}"
         )
     return names

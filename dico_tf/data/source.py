@@ -1,4 +1,4 @@
-"""What a data set is to the rest of the program, and the menu of kinds it may be of."""
+"""Datasets as the rest of the program sees them, and the registry of their kinds."""
 
 import dataclasses
 import functools
@@ -17,8 +17,8 @@ from dico_tf.registry import Registry
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of RGB in 0..1
 
-# kind -> module with `load(data, seed) -> Source`; imported when chosen, so that no kind costs another's packages
-SOURCES: Registry[str] = Registry("kind of data set")
+# kind -> module with `load(data, seed) -> Source`, imported when it is chosen: a kind needs only its own packages
+SOURCES: Registry[str] = Registry("kind of dataset")
 SOURCES.add("digits", "dico_tf.data.digits")
 SOURCES.add("folder", "dico_tf.data.folder")
 SOURCES.add("scene folder", "dico_tf.data.segmentation_folder")
@@ -26,7 +26,7 @@ SOURCES.add("video folder", "dico_tf.data.video_folder")
 SOURCES.add("moving", "dico_tf.data.moving_digits")
 SOURCES.add("tfds", "dico_tf.data.tfds")
 FOLDERS = {"classification": "folder", "segmentation": "scene folder", "video": "video folder"}  # of --task
-# task that few kinds of data set serve -> what it needs of them, the kinds, their names
+# task that only some kinds serve -> what it needs, the kinds, what to give
 FEW = {
     "segmentation": ("masks", ("scene folder",), "folder:DIR"),
     "video": ("clips", ("video folder", "moving"), "folder:DIR or moving"),
@@ -35,21 +35,21 @@ FEW = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Split:
-    """Labelled images: in memory (or memory-mapped), in lazy images that decodes them when asked for, or both.
+    """Labelled images: in memory (or memory-mapped), decoded on demand (`lazy_images`), or both.
 
-    With both, the images are lazy images's squares. Without lazy images the images are whole pictures.
-    Films stand in the place of lazy images: images are then clips [T, H, W, 3], always cut when asked for.
+    With both, `images` are the central squares of the lazy images. In-memory images alone are whole images. With videos
+    as `lazy_images`, an image is a clip [T, H, W, 3].
     """
 
     labels: np.ndarray  # int64 [N]
     ids: np.ndarray  # str [N]
     images: np.ndarray | None = None  # uint8 [N, H, W, 3]
     lazy_images: LazyImages | Videos | None = None
-    numbers: np.ndarray | None = None  # int64 [N], of the pictures in lazy images; all of them in its order if not said
+    numbers: np.ndarray | None = None  # int64 [N], positions in `lazy_images`; all of them, in order, by default
 
     def __post_init__(self) -> None:
         if self.images is None and self.lazy_images is None:
-            raise ValueError("a split has images, lazy images, or both")
+            raise ValueError("a split needs images, lazy_images, or both")
         if self.images is not None and (
             self.images.dtype != np.uint8 or self.images.ndim != 4 or self.images.shape[-1] != 3
         ):
@@ -68,7 +68,7 @@ class Split:
 
     @property
     def marks(self) -> np.ndarray:
-        """What tells other labels from these: int64 [N]."""
+        """Fingerprint of each label, int64 [N]."""
         return self.labels
 
     @property
@@ -77,7 +77,7 @@ class Split:
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """[H, W, 3], of clips [T, H, W, 3]."""
+        """[H, W, 3], or for clips [T, H, W, 3]."""
         return self.lazy_images.image_shape if self.images is None else self.images.shape[1:]
 
     @property
@@ -85,25 +85,32 @@ class Split:
         return self.image_shape[-2]
 
     def take(self, positions: np.ndarray) -> np.ndarray:
-        """uint8 [..., H, W, 3] for positions of any shape."""
+        """Return images, uint8 [..., H, W, 3], at positions of any shape."""
         if self.images is not None:
             return np.take(self.images, positions, axis=0)
         return self.lazy_images.squares(self.numbers[positions])
 
     def image_sizes(self, positions: np.ndarray) -> np.ndarray:
-        """int32 [..., (width, height)] of whole lazy images; of videos with the number of possible first frames."""
+        """Return the sizes of whole lazy images, int32 [..., (width, height)].
+
+        For videos the number of possible first frames is added.
+        """
         return self.lazy_images.sizes[self.numbers[positions]]
 
     def windows(self, positions: np.ndarray, places: np.ndarray) -> np.ndarray:
-        """uint8 [B, S, H, W, 3] of positions [B] or [B, S] and places [B, S, 4 (of films 5)]; of lazy images only."""
+        """Return windows of lazy images, uint8 [B, S, H, W, 3], at positions [B] or [B, S].
+
+        Args:
+            places: [B, S, (left, top, right, bottom)], for videos followed by the first frame.
+        """
         return self.lazy_images.windows(self.numbers[positions], places)
 
     def views(self, clips: int, crops: int) -> list["Split"]:
-        """What a test sees of the same films, one after another."""
-        return [dataclasses.replace(self, lazy_images=films) for films in self.videos.views(clips, crops)]
+        """Return the same videos once for each of clips x crops parts of a test."""
+        return [dataclasses.replace(self, lazy_images=videos) for videos in self.videos.views(clips, crops)]
 
     def with_squares(self, images: np.ndarray) -> "Split":
-        """The split with its squares in memory; lazy images goes where they show its pictures whole."""
+        """Return the split with its squares in memory, without lazy images if the squares are the whole images."""
         whole = (
             self.lazy_images.sizes == self.lazy_images.short_side
         ).all() and self.lazy_images.short_side == self.lazy_images.image_size
@@ -111,7 +118,7 @@ class Split:
         return Split(labels=self.labels, ids=self.ids, images=images, **lazy_images)
 
     def subset(self, positions: np.ndarray) -> "Split":
-        """The images at these positions, in this order; those in memory are copied."""
+        """Return the split of the images at these positions, in this order; those in memory are copied."""
         return Split(
             labels=self.labels[positions],
             ids=self.ids[positions],
@@ -123,7 +130,7 @@ class Split:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Source:
-    """A data set: `train`, and where it has them `val` and `test`."""
+    """A dataset: its split `train`, and `val` and `test` if it has them."""
 
     name: str
     class_names: tuple[str, ...]
@@ -131,12 +138,12 @@ class Source:
     splits: Mapping[str, Split | SegmentationSplit]
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
-    short_side: int = 0  # pixels to which pictures are resized before the centre is cut out; 0 = image_size
-    frame: tuple[int, int] | None = None  # (height, width) in which scenes are judged
+    short_side: int = 0  # pixels of the resized image whose centre is evaluated; 0 = image_size
+    frame: tuple[int, int] | None = None  # (height, width) in which whole images are evaluated in segmentation
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Changes with the name, the image size and margin, the classes, and the labels and ids of any split."""
+        """Hash of the name, the image size and margin, the classes, and the labels and ids of all splits."""
         margin = (self.short_side,) if self.short_side > self.image_size else ()
         digest = hashlib.sha256(repr((self.name, self.image_size, *margin, self.class_names)).encode())
         for name in sorted(self.splits):
@@ -151,21 +158,21 @@ class Source:
 
 
 def load(data: Data, seed: int) -> Source:
-    """The data set that --dataset names: `digits`, `moving`, `folder:DIR`, or one of TFDS."""
+    """Load the dataset that --dataset names: `digits`, `moving`, `folder:DIR`, or one of TFDS."""
     kind = FOLDERS[data.task] if data.dataset.startswith("folder:") else data.dataset
-    needed, fitting, named = FEW.get(data.task, ("", (kind,), ""))
-    if kind not in fitting:
-        raise UserError(f"--dataset={data.dataset} has no {needed} for --task={data.task}: give {named}")
+    needed, kinds, remedy = FEW.get(data.task, ("", (kind,), ""))
+    if kind not in kinds:
+        raise UserError(f"--dataset={data.dataset} has no {needed} for --task={data.task}: give {remedy}")
     module = importlib.import_module(SOURCES[kind if kind in SOURCES else "tfds"])
-    found: Source = module.load(data, seed)
-    found = dataclasses.replace(found, class_names=_named(found.class_names, data.classes))
-    if data.task != "segmentation":  # masks were checked where they were read
-        _check_labels(found)
-    return found
+    source: Source = module.load(data, seed)
+    source = dataclasses.replace(source, class_names=_names(source.class_names, data.classes))
+    if data.task != "segmentation":  # masks are checked where they are read
+        _check_labels(source)
+    return source
 
 
-def _named(names: Sequence[str], classes: int) -> tuple[str, ...]:
-    """As many names as --classes asks for."""
+def _names(names: Sequence[str], classes: int) -> tuple[str, ...]:
+    """Return --classes names; those that the dataset does not give are class_N."""
     count = classes or len(names)
     return (*names[:count], *(f"class_{c}" for c in range(len(names), count)))
 

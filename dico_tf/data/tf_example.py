@@ -1,4 +1,4 @@
-"""Reads tf.train.Example as it lies in a file, without touching the pictures in it. No TensorFlow.
+"""Reader of tf.train.Example messages that leaves their images undecoded. Needs no TensorFlow.
 
 Example {Features 1}; Features {entry 1: {key 1, Feature 2}}; Feature {bytes 1 | floats 2 | integers 3: {value 1}}.
 """
@@ -6,7 +6,7 @@ Example {Features 1}; Features {entry 1: {key 1, Feature 2}}; Feature {bytes 1 |
 from collections.abc import Iterator
 from typing import Protocol
 
-_VARINT, _BYTES, _FIXED = 0, 2, {1: 8, 5: 4}  # kinds of fields; the last with their lengths
+_VARINT, _BYTES, _FIXED = 0, 2, {1: 8, 5: 4}  # wire types; the fixed ones with their lengths
 
 
 class Bytes(Protocol):
@@ -16,7 +16,7 @@ class Bytes(Protocol):
 
 
 class Span:
-    """A feature's value: data[start:end]; integers lie in it packed."""
+    """The value of a feature, data[start:end]; several integers are packed in it."""
 
     __slots__ = ("data", "end", "start")
 
@@ -27,14 +27,18 @@ class Span:
         return bytes(self.data[self.start : self.end])
 
     def integer(self) -> int:
-        """The first of them; int64 in two's complement."""
+        """Return the first integer, an int64 in two's complement."""
         value, _ = _varint(self.data, self.start, self.end)
         return value - 2**64 if value >= 2**63 else value
 
 
 def features(data: Bytes, start: int, end: int) -> dict[str, Span]:
-    """The first value of every feature of the example data[start:end]; ValueError where it is none."""
-    found = {}
+    """Return the first value of every feature of the example data[start:end].
+
+    Raises:
+        ValueError: if the bytes are no example.
+    """
+    result = {}
     for _, inner, stop in _fields(data, start, end):
         for _, at, to in _fields(data, inner, stop):
             entry = {number: (low, high) for number, low, high in _fields(data, at, to)}
@@ -43,12 +47,12 @@ def features(data: Bytes, start: int, end: int) -> dict[str, Span]:
             value = next((v for kind in _fields(data, *entry[2]) for v in _fields(data, *kind[1:])), None)
             if value:
                 low, high = entry[1]
-                found[bytes(data[low:high]).decode()] = Span(data, *value[1:])
-    return found
+                result[bytes(data[low:high]).decode()] = Span(data, *value[1:])
+    return result
 
 
 def _fields(data: Bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """(number, start, end) of the fields of the message data[at:end]."""
+    """Yield (number, start, end) of the fields of the message data[at:end]."""
     while at < end:
         tag, at = _varint(data, at, end)
         kind, start = tag & 7, at
@@ -60,14 +64,14 @@ def _fields(data: Bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
         elif kind in _FIXED:
             at += _FIXED[kind]
         else:
-            raise ValueError(f"a field of kind {kind}")
+            raise ValueError(f"a field of unknown wire type {kind}")
         if at > end:
-            raise ValueError("a field longer than what holds it")
+            raise ValueError("a field that is longer than its message")
         yield tag >> 3, start, at
 
 
 def _varint(data: Bytes, at: int, end: int) -> tuple[int, int]:
-    """Seven bits a byte, the lowest first: (value, where it ended)."""
+    """Return (value, end) of a variable-length integer: seven bits per byte, the lowest first."""
     value = shift = 0
     while at < end:
         byte = data[at]

@@ -1,4 +1,4 @@
-"""Any image classification set of TensorFlow Datasets."""
+"""Any image classification dataset of TensorFlow Datasets (TFDS)."""
 
 import io
 from collections.abc import Iterator
@@ -12,30 +12,35 @@ from dico_tf.config import Data
 from dico_tf.data import image_decoding, memory_budget, record_index, records, tfds_builder
 from dico_tf.data.known_datasets import KNOWN
 from dico_tf.data.lazy_images import EncodedImages, ImagesInMemory, LazyImages
+from dico_tf.data.memory_budget import MemoryBudget
 from dico_tf.data.records import Keys, RecordTable
 from dico_tf.data.source import IMAGENET_MEAN, IMAGENET_STD, Source, Split
-from dico_tf.data.validation import stratified
+from dico_tf.data.splits import stratified
 from dico_tf.errors import UserError
 
-STATISTICS = {  # mean and std of RGB in 0..1, those of the published recipes
+STATISTICS = {  # mean and std of RGB in 0..1, as in the published recipes
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
     "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
 }
-SPLIT_SEED = 0  # of a test split drawn where there is none; not the run's, a public set has one test split
+SPLIT_SEED = 0  # for the test split of a dataset without one; the same for every run
 
 
 def load(data: Data, seed: int) -> Source:
-    """train; test or validation or a fixed fifth of train; val where both others are there."""
+    """Return the dataset, prepared and indexed.
+
+    The test split is TFDS's test, else its validation, else a fixed fifth of train. With a test and a validation split,
+    the latter is `val`.
+    """
     builder = tfds_builder.builder(data)
     name = builder.info.full_name.rsplit("/", 1)[0]  # without its version
     keys = _keys(builder.info)
     size = _image_size(builder, keys, data, name)
     tfds_builder.prepare(builder, data.data_dir)
-    found = {part: _shelf(builder, split, keys, f"{name} {split}") for part, split in _parts(builder, name).items()}
-    splits = _splits(_labelled(found), size, name)
+    encoded = {part: _encoded(builder, split, keys, f"{name} {split}") for part, split in _parts(builder, name).items()}
+    splits = _splits(_without_secret_test(encoded), size, name)
     if "test" not in splits:
-        kept, drawn = stratified(splits["train"].labels, 0.2, SPLIT_SEED)
-        splits = {"train": splits["train"].subset(kept), "test": splits["train"].subset(drawn)}
+        train, test = stratified(splits["train"].labels, 0.2, SPLIT_SEED)
+        splits = {"train": splits["train"].subset(train), "test": splits["train"].subset(test)}
     mean, std = STATISTICS.get(builder.name, (IMAGENET_MEAN, IMAGENET_STD))
     classes = _class_names(builder.info.features[keys.label], splits)
     return Source(
@@ -61,11 +66,11 @@ def _keys(info: Any) -> Keys:
         pair = (*images, *(["label"] if "label" in labels else labels))
     if len(pair) != 2:
         raise UserError(
-            f"--dataset={info.name} is no image classification set: one picture and one class are needed, "
-            f"its examples hold {', '.join(f'{k} ({type(f).__name__})' for k, f in features.items()) or 'neither'}"
+            f"--dataset={info.name} is no image classification dataset: an example must have one image and one class, "
+            f"but it has {', '.join(f'{k} ({type(f).__name__})' for k, f in features.items()) or 'neither'}"
         )
     if features[pair[0]].np_dtype != np.uint8:
-        raise UserError(f"--dataset={info.name} has pictures of {features[pair[0]].np_dtype.__name__}, not of uint8")
+        raise UserError(f"--dataset={info.name} must have images of uint8, got {features[pair[0]].np_dtype.__name__}")
     names = [key for key in ("id", "file_name") if isinstance(features.get(key), kinds.Text)]
     return Keys(*pair, names[0] if names else "")
 
@@ -87,13 +92,13 @@ def _image_size(builder: Any, keys: Keys, data: Data, name: str) -> int:
     size = data.image_size or (height if height == width else 0) or KNOWN.get(name, (0, 0))[0]
     if not size:
         what = "differ in size" if None in (height, width) else f"are {width}x{height} pixels, not square"
-        raise UserError(f"the pictures of {name} {what}: give --image_size, e.g. --image_size=224")
+        raise UserError(f"the images of {name} {what}: give --image_size, e.g. --image_size=224")
     return size
 
 
 def _parts(builder: Any, name: str) -> dict[str, str]:
-    """Ours -> TFDS's name of a split; tfds.testing.mock_data serves any and knows none."""
-    has = list(builder.info.splits) or ["train", "test"]
+    """Return the TFDS split of each of our splits."""
+    has = list(builder.info.splits) or ["train", "test"]  # tfds.testing.mock_data lists none
     if "train" not in has:
         raise UserError(f"--dataset={name} has no split named train; it has {', '.join(has)}")
     if "test" in has:
@@ -101,71 +106,76 @@ def _parts(builder: Any, name: str) -> dict[str, str]:
     return {"train": "train", **({"test": "validation"} if "validation" in has else {})}
 
 
-def _shelf(builder: Any, split: str, keys: Keys, title: str) -> tuple[EncodedImages, RecordTable]:
-    """Where the split's encoded pictures are, and what is known of them."""
+def _encoded(builder: Any, split: str, keys: Keys, title: str) -> tuple[EncodedImages, RecordTable]:
+    """Return the encoded images of a split and their table."""
     height, width, _ = builder.info.features[keys.image].shape
     size = (width, height) if width and height else None
     known = dict(builder.info.splits).get(split)
     kind = known and builder.info.file_format.value
     if kind not in ("tfrecord", "array_record"):
-        return _held(builder, split, keys, title)
+        return _in_memory(builder, split, keys, title)
     files, count, about = [Path(path) for path in known.filepaths], known.num_examples, (keys, size)
     missing = [path for path in files if not path.is_file()]
     if missing:
-        raise UserError(f"{title} lacks {missing[0]}: copy the set again, or remove its folder to prepare it anew")
+        raise UserError(f"{title} lacks {missing[0]}: copy the dataset again, or remove its folder to prepare it anew")
     if kind == "tfrecord":
         rows = records.in_files(files, keys, size)
-        found = record_index.kept(title, files, about, lambda: records.table(rows, count, title))
-        return records.TFRecordImages(files, found.places), found
+        table = record_index.cached(title, files, about, lambda: records.table(rows, count, title))
+        return records.TFRecordImages(files, table.places), table
     whole = builder.as_data_source(split).data_source
     rows = records.in_array(whole, keys, size, title)
-    found = record_index.kept(title, files, about, lambda: records.table(rows, count, title))
-    return records.ArrayRecordImages(whole, keys, title), found
+    table = record_index.cached(title, files, about, lambda: records.table(rows, count, title))
+    return records.ArrayRecordImages(whole, keys, title), table
 
 
-def _held(builder: Any, split: str, keys: Keys, title: str) -> tuple[EncodedImages, RecordTable]:
-    """The encoded pictures themselves, in the order of the files, of formats without random access."""
+def _in_memory(builder: Any, split: str, keys: Keys, title: str) -> tuple[EncodedImages, RecordTable]:
+    """Return the encoded images in memory, in the order of the files, for formats without random access."""
     import tensorflow_datasets as tfds
 
-    in_turn = tfds.ReadConfig(interleave_cycle_length=1)
-    encoded = {keys.image: tfds.decode.SkipDecoding()}
-    found = builder.as_dataset(split=split, shuffle_files=False, read_config=in_turn, decoders=encoded)
-    room, held = memory_budget.MemoryBudget(memory_budget.limit()), []
+    in_order = tfds.ReadConfig(interleave_cycle_length=1)
+    undecoded = {keys.image: tfds.decode.SkipDecoding()}
+    rows_of = builder.as_dataset(split=split, shuffle_files=False, read_config=in_order, decoders=undecoded)
+    budget, images, count = MemoryBudget(memory_budget.limit()), [], int(rows_of.cardinality())
 
     def rows() -> Iterator[tuple]:
-        for row in found.as_numpy_iterator():
-            if not room.take(len(row[keys.image])):
+        for row in rows_of.as_numpy_iterator():
+            if not budget.take(len(row[keys.image])):
                 raise UserError(
-                    f"{title} lies in files without random access, and its {int(found.cardinality())} pictures do not "
-                    "fit into half of the memory: prepare it as TFRecord or ArrayRecord, or write the pictures to "
+                    f"the files of {title} have no random access, and its {count} images do not "
+                    "fit into half of the memory: prepare it as TFRecord or ArrayRecord, or write the images to "
                     "DIR/{train,test}/CLASS/* and give --dataset=folder:DIR"
                 )
-            held.append(row[keys.image])
+            images.append(row[keys.image])
             name = row[keys.id].decode(errors="replace") if keys.id else ""
             with Image.open(io.BytesIO(row[keys.image])) as image:
                 yield int(row[keys.label]), name, image_decoding.upright_size(image), (0, 0, 0)
 
-    table = records.table(rows(), int(found.cardinality()), title)
-    return ImagesInMemory(title, held), table
+    table = records.table(rows(), count, title)
+    return ImagesInMemory(title, images), table
 
 
-def _labelled(found: dict[str, tuple[EncodedImages, RecordTable]]) -> dict[str, tuple[EncodedImages, RecordTable]]:
-    """Without a test split whose labels are kept secret, as ImageNet's; the validation split is the test then."""
-    if "test" in found and len(labels := found["test"][1].labels) and (labels < 0).all():
-        return {"train": found["train"], **({"test": found["val"]} if "val" in found else {})}
-    return found
+def _without_secret_test(
+    encoded: dict[str, tuple[EncodedImages, RecordTable]],
+) -> dict[str, tuple[EncodedImages, RecordTable]]:
+    """Replace a test split whose labels are secret, as ImageNet's, by the validation split."""
+    if "test" in encoded and len(labels := encoded["test"][1].labels) and (labels < 0).all():
+        return {"train": encoded["train"], **({"test": encoded["val"]} if "val" in encoded else {})}
+    return encoded
 
 
-def _splits(found: dict[str, tuple[EncodedImages, RecordTable]], size: int, name: str) -> dict[str, Split]:
-    """Squares are decoded at once where they fit: all that were small squares before, of others up to 1 GiB."""
-    sizes = np.concatenate([table.sizes for _, table in found.values()])
+def _splits(encoded: dict[str, tuple[EncodedImages, RecordTable]], size: int, name: str) -> dict[str, Split]:
+    """Return the splits; squares are decoded now if they fit.
+
+    Up to half of the memory if all images are squares of one size, as in CIFAR, else up to 1 GiB.
+    """
+    sizes = np.concatenate([table.sizes for _, table in encoded.values()])
     needed, alike = len(sizes) * size * size * 3, len(sizes) > 0 and bool((sizes == sizes[0, 0]).all())
     at_once = needed <= (memory_budget.limit() if alike else min(memory_budget.limit(), memory_budget.AT_ONCE))
-    room = memory_budget.MemoryBudget(memory_budget.limit() - (needed if at_once else 0))
-    named = _distinct([table.ids for _, table in found.values()], len(sizes))
+    budget = MemoryBudget(memory_budget.limit() - (needed if at_once else 0))
+    named = _distinct([table.ids for _, table in encoded.values()], len(sizes))
     splits = {}
-    for part, (shelf, table) in found.items():
-        lazy_images = LazyImages(shelf, table.sizes, size, image_decoding.short_side(size), room)
+    for part, (images, table) in encoded.items():
+        lazy_images = LazyImages(images, table.sizes, size, image_decoding.short_side(size), budget)
         ids = table.ids if named else _numbers(part, len(table.labels))
         split = Split(labels=table.labels, ids=ids, lazy_images=lazy_images)
         splits[part] = _decoded(split, f"{name} {part}") if at_once else split
@@ -176,7 +186,7 @@ def _decoded(split: Split, title: str) -> Split:
     images, faults = split.lazy_images.decoded(split.numbers, f"decoding {title}")
     for number, error in faults.items():
         raise UserError(
-            f"{title} seems damaged: cannot read {split.lazy_images.name(number)}: {error}; copy the set again"
+            f"{title} seems damaged: cannot read {split.lazy_images.name(number)}: {error}; copy the dataset again"
         )
     return split.with_squares(images)
 

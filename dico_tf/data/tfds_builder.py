@@ -1,4 +1,4 @@
-"""A TFDS builder by its name, and its files on this machine; or one message that says why not."""
+"""Finding a dataset of TensorFlow Datasets (TFDS) and preparing its files, with one clear message on failure."""
 
 import contextlib
 import difflib
@@ -14,34 +14,34 @@ from dico_tf.data.known_datasets import KNOWN
 from dico_tf.errors import UserError
 
 _CATALOGUE = "https://www.tensorflow.org/datasets/catalog"
-_RETRIES = 5  # of a download, 12 seconds together; TFDS's own 10 take more than three minutes without a network
+_RETRIES = 5  # per download: 12 seconds without a network; TFDS's default of 10 takes over three minutes
 
 
-def prepare(found: Any, data_dir: str) -> None:
-    """Downloads and prepares what is not there."""
-    if found.is_prepared():
+def prepare(builder: Any, data_dir: str) -> None:
+    """Download and prepare the dataset if its files are not there."""
+    if builder.is_prepared():
         return
-    _check_folder(found, data_dir)
+    _check_folder(builder, data_dir)
     try:
         with _few_retries():
-            found.download_and_prepare()
+            builder.download_and_prepare()
     except Exception as error:  # downloads, archives, parsers and missing packages raise any kind
-        raise UserError(_not_there(found, error)) from error
+        raise UserError(_not_there(builder, error)) from error
 
 
 def builder(data: Data) -> Any:
-    """What --dataset names; its files need not be there yet."""
+    """Return the builder of the dataset that --dataset names; its files need not be there yet."""
     import tensorflow_datasets as tfds
 
     if not re.match(r"\w+(?=[:/]|$)", data.dataset):  # TFDS's spelling: name[/config][:version]
-        raise UserError(f"unknown data set {data.dataset!r}; {_near(data.dataset)}")
-    place = Path(data.data_dir).expanduser() if data.data_dir else None
+        raise UserError(f"unknown dataset {data.dataset!r}; {_near(data.dataset)}")
+    folder = Path(data.data_dir).expanduser() if data.data_dir else None
     try:
-        with _quiet("absl"):  # it warns of every folder that is not there
-            return tfds.builder(data.dataset, data_dir=place)
+        with _quiet("absl"):  # it warns of every missing folder
+            return tfds.builder(data.dataset, data_dir=folder)
     except tfds.core.DatasetNotFoundError:
-        raise UserError(f"unknown data set {data.dataset!r}; {_near(data.dataset)}") from None
-    except Exception as error:  # versions and configs each fail in their own way
+        raise UserError(f"unknown dataset {data.dataset!r}; {_near(data.dataset)}") from None
+    except Exception as error:  # unknown versions and configs raise several kinds
         raise UserError(f"--dataset={data.dataset}: {_first_line(error)}") from error
 
 
@@ -56,20 +56,21 @@ def _near(name: str) -> str:
     return f"give {', '.join(dict.fromkeys(ours))}, or an image set of {_CATALOGUE}"
 
 
-def _check_folder(found: Any, data_dir: str) -> None:
-    """Refuses the data set's own folder in place of the one that contains it."""
+def _check_folder(builder: Any, data_dir: str) -> None:
+    """Raise UserError if --data_dir is the dataset's own folder instead of the one that contains it."""
     given = Path(data_dir).expanduser().absolute() if data_dir else Path()
-    inside = [folder for folder in (given, *given.parents) if folder.name == found.name]
+    inside = [folder for folder in (given, *given.parents) if folder.name == builder.name]
     if inside and any(given.glob(pattern + "dataset_info.json") for pattern in ("", "*/", "*/*/")):
         raise UserError(
-            f"--data_dir={data_dir} is {found.name}'s own: give the folder that contains it, {inside[0].parent}"
+            f"--data_dir={data_dir} is the folder of {builder.name} itself: give the folder that "
+            f"contains it, {inside[0].parent}"
         )
 
 
-def _not_there(found: Any, error: Exception) -> str:
-    name, version = found.info.full_name.rsplit("/", 1)
+def _not_there(builder: Any, error: Exception) -> str:
+    name, version = builder.info.full_name.rsplit("/", 1)
     return (
-        f"{name} is not prepared in {found.data_dir_root} and could not be downloaded there ({_first_line(error)}).\n"
+        f"{name} is not prepared in {builder.data_dir_root} and could not be downloaded there ({_first_line(error)}).\n"
         f"--data_dir must be the folder that contains {name}/{version}. Without a network, prepare it elsewhere with\n"
         f"""  python -c 'import tensorflow_datasets as tfds; tfds.load("{name}", data_dir="DIR")'\n"""
         "copy DIR here and give --data_dir=DIR"
@@ -77,7 +78,7 @@ def _not_there(found: Any, error: Exception) -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    """What a person needs of an error; of a failed connection only that it failed, and to where."""
+    """Return the first line of an error; for a failed connection only the host."""
     host = getattr(getattr(error, "request", None), "url", "")
     if isinstance(error, (ConnectionError, urllib.error.URLError)) or host:
         return f"no connection to {host or 'the server'}"
@@ -87,7 +88,7 @@ def _first_line(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _few_retries() -> Iterator[None]:
-    """A missing network is said in seconds, and once."""
+    """Limit the retries of downloads, so that a missing network is reported within seconds, and once."""
     from tensorflow_datasets.core.download import downloader
 
     retries = getattr(downloader, "MAX_RETRIES", _RETRIES)

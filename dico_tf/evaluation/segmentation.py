@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from dico_tf.data.masks import VOID
+from dico_tf.data.segmentation import VOID
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import AVERAGES, checked_average, combine
 from dico_tf.evaluation.report import FORMAT, checked_run

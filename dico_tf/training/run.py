@@ -10,9 +10,8 @@ import keras
 
 from dico_tf.config import Config, Data, NetworkOptions
 from dico_tf.data import source as sources
-from dico_tf.data.class_counts import class_counts
 from dico_tf.data.source import Source, Split
-from dico_tf.data.validation import carve
+from dico_tf.data.splits import carve, class_counts
 from dico_tf.errors import UserError
 from dico_tf.files import atomic, json_files
 from dico_tf.files.json_files import read_of_run

@@ -1,1 +1,1 @@
-"""What each branch sees of an image. `policies` needs no TensorFlow; the other modules do."""
+"""The views of an image that branches see. `policies`, `piece` and `pieces` need no TensorFlow."""

@@ -1,4 +1,4 @@
-"""AutoAugment's found policies (Cubuk et al., 2019): 25 pairs of (operation, probability, level of 0..9)."""
+"""AutoAugment's policies (Cubuk et al., arXiv 1805.09501): 25 pairs of (operation, probability, level of 0..9)."""
 
 # fmt: off
 CIFAR = (
@@ -62,7 +62,7 @@ FILL = (128.0, 128.0, 128.0)
 
 
 def value(operation: str, level: int) -> tuple[float, float]:
-    """(centre, span) of an operation at a level: its value is centre + sign * span, sign being drawn from -1 and 1."""
+    """Return (centre, span) of an operation at a level; its value is centre + span or centre - span."""
     share = level / 9
     if operation in ("shear_x", "shear_y"):
         return 0.0, 0.3 * share

@@ -1,6 +1,6 @@
-"""The operations whose mathematics keras-cv 0.9 shares with PIL; the only module that imports keras_cv.
+"""Operations of keras-cv 0.9 that compute what PIL computes; the only module that imports keras_cv.
 
-Its layers are handed our own draws through `augment_images(images, transformations=...)`, which is a pure function.
+The layers get our random numbers through `augment_images(images, transformations=...)`, which is a pure function.
 """
 
 import functools
@@ -9,13 +9,13 @@ import keras
 import keras_cv
 import tensorflow as tf
 
-# float32 by name, or a mixed_bfloat16 policy would round the pixels
+# float32 explicitly: a mixed_bfloat16 policy would round the pixels
 _RANGE = {"value_range": (0, 255), "dtype": "float32"}
 
 
 @functools.cache
 def layers() -> dict[str, keras.layers.Layer]:
-    """Made when the first views are, not at import: making a layer fixes the devices a user may still want to set."""
+    """Return the layers, made with the first views and not at import: making a layer initialises the devices."""
     return {
         "solarize": keras_cv.layers.Solarization(**_RANGE),
         "colour": keras_cv.layers.RandomColorDegeneration(1.0, dtype="float32"),
@@ -27,10 +27,10 @@ def _per_image(value: tf.Tensor) -> tf.Tensor:
 
 
 def solarize(images: tf.Tensor, threshold: tf.Tensor) -> tf.Tensor:
-    """x below the threshold, 255 - x from there on; threshold 0 inverts."""
+    """Return x below the threshold and 255 - x from there on; threshold 0 inverts."""
     return layers()["solarize"].augment_images(images, {"additions": 0.0, "thresholds": _per_image(threshold)})
 
 
 def colour(images: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    """grey(x) + factor (x - grey(x))."""
+    """Return grey(x) + factor (x - grey(x))."""
     return layers()["colour"].augment_images(images, _per_image(1.0 - factor))

@@ -8,11 +8,11 @@ import tensorflow as tf
 
 from dico_tf.views.counter_rng import CounterRng
 
-_POINTS = 4096  # of the tables; the distribution function is then right to 1e-6
+_POINTS = 4096  # per table: the distribution function is then exact to 1e-6
 
 
 def beta_table(alpha: float) -> tuple[np.ndarray, np.ndarray, float]:
-    """(F, s, power): the lower half of Beta(alpha, alpha) as F(x) at x = s^power / 2, F(1/2) = 1/2.
+    """Return (F, s, power): the lower half of Beta(alpha, alpha) as F(x) at x = s^power / 2, F(1/2) = 1/2.
 
     In s the density is s^(power alpha - 1) (1 - x)^(alpha - 1): finite, as power = max(1/alpha, 1).
     """
@@ -24,7 +24,7 @@ def beta_table(alpha: float) -> tuple[np.ndarray, np.ndarray, float]:
 
 
 def beta(uniform: tf.Tensor, alpha: float) -> tf.Tensor:
-    """Beta(alpha, alpha) of rng of U(0, 1): the inverse of the distribution function, by its symmetry about 1/2."""
+    """Return Beta(alpha, alpha) from U(0, 1): the inverse distribution function, using its symmetry about 1/2."""
     below, s, power = beta_table(alpha)
     low = tf.minimum(uniform, 1.0 - uniform)
     below, s = tf.constant(below, tf.float32), tf.constant(s, tf.float32)
@@ -38,7 +38,7 @@ def beta(uniform: tf.Tensor, alpha: float) -> tf.Tensor:
 
 @keras.saving.register_keras_serializable("dico_tf")
 class Mixing:
-    """w x + (1 - w) x[order], with w = lambda (mixup) or w = 0 in a box and 1 around it (CutMix)."""
+    """Mixes images of a batch, w x + (1 - w) x[order]: w is lambda (mixup), or 0 in a box and 1 around it (CutMix)."""
 
     def __init__(self, mixup: float, cutmix: float, seed: int) -> None:
         self.mixup, self.cutmix, self.seed = mixup, cutmix, seed
@@ -46,16 +46,18 @@ class Mixing:
     def __call__(
         self, views: list[tf.Tensor], targets: Any, step: Any, branch: int = -1
     ) -> tuple[list[tf.Tensor], Any]:
-        """Mix views S x [B, H, W, 3] and, in the same way, targets: one tensor [B, C] or a structure of them.
+        """Return views S x [B, H, W, 3] and targets, mixed in the same way.
 
-        `branch` -1 rng for all branches, another one for itself alone.
+        Args:
+            targets: one tensor [B, C] or a structure of them.
+            branch: -1 to draw once for all branches, or the number of the one branch that draws for itself.
         """
         if not self.mixup and not self.cutmix:
             return views, targets
         weight = self._weight(views[0], CounterRng.of_step(self.seed, step, branch=branch))  # [H, W, 1]
         order = CounterRng.of_step(self.seed, step, tf.range(tf.shape(views[0])[0]), branch).permutation("order")
         share = tf.reduce_mean(weight)
-        # a view handed over several times (the same for all branches) is mixed once
+        # a view that occurs several times (the same for all branches) is mixed once
         once = {id(view): view for view in views}
         mixed = {key: weight * view + (1.0 - weight) * tf.gather(view, order) for key, view in once.items()}
         return [mixed[id(view)] for view in views], tf.nest.map_structure(
@@ -63,8 +65,8 @@ class Mixing:
         )
 
     def _weight(self, view: tf.Tensor, rng: CounterRng) -> tf.Tensor:
-        """[H, W, 1]: what each pixel keeps of its own image."""
-        height, width = tf.shape(view)[-3], tf.shape(view)[-2]  # of clips too, whose frames share it
+        """Return w [H, W, 1]: the share of its own image at each pixel."""
+        height, width = tf.shape(view)[-3], tf.shape(view)[-2]  # the last axes, so that the frames of a clip share w
         flat = box = None
         if self.mixup:
             flat = tf.fill([height, width, 1], beta(rng.uniform("mixup"), self.mixup))
@@ -83,7 +85,7 @@ class Mixing:
 
 
 def _outside(share: tf.Tensor, height: tf.Tensor, width: tf.Tensor, rng: CounterRng) -> tf.Tensor:
-    """[H, W, 1]: 0 in a box of (1 - share) of the area around a drawn pixel, cut off at the edges, else 1."""
+    """Return [H, W, 1]: 0 in a box of (1 - share) of the area around a random pixel, cut off at the edges, else 1."""
     inside = []
     for name, side in (("row", height), ("column", width)):
         length = tf.cast(tf.sqrt(1.0 - share) * tf.cast(side, tf.float32), tf.int32)

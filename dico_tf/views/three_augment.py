@@ -1,37 +1,37 @@
-"""What vision transformers are shown: one of three strong operations (3-Augment), then weak changes of colour."""
+"""3-Augment and colour jitter, the views of DeiT III (arXiv 2204.07118), for whole batches."""
 
 import tensorflow as tf
 
 from dico_tf.views.counter_rng import CounterRng
-from dico_tf.views.operations import sorted_by
+from dico_tf.views.operations import apply_by_group
 
 GREY = (0.299, 0.587, 0.114)
 THRESHOLD = 128.0
 SIGMAS = (0.1, 2.0)
-_PASSES = 3  # PIL's Gaussian is three box filters
+_PASSES = 3  # box filters, as in PIL's Gaussian blur
 
 
 def three_augment(images: tf.Tensor, rng: CounterRng) -> tf.Tensor:
-    """Each image through exactly one of grayscale, solarize and blur, all as likely."""
+    """Apply exactly one of grayscale, solarize and blur to each image, all equally likely."""
     sigma = rng.uniform("sigma", *SIGMAS)
     runs = [lambda x, _: tf.tile(_grey(x), [1, 1, 1, 3]), lambda x, _: solarize(x), blur]
-    return sorted_by(rng.integers("choice", len(runs)), runs, images, sigma)
+    return apply_by_group(rng.integers("choice", len(runs)), runs, images, sigma)
 
 
 def _grey(images: tf.Tensor) -> tf.Tensor:
-    """[G, H, W, 1]"""
+    """Return the grey values [G, H, W, 1]."""
     return tf.tensordot(images, tf.constant(GREY)[:, None], 1)
 
 
 def solarize(images: tf.Tensor) -> tf.Tensor:
-    """255 - x from 128 on."""
+    """Return 255 - x for values from 128 on."""
     return tf.where(images < THRESHOLD, images, 255.0 - images)
 
 
 def blur(images: tf.Tensor, sigma: tf.Tensor) -> tf.Tensor:
-    """Rows and columns through three box filters of variance sigma^2 / 3 each, the edges repeated (PIL's Gaussian).
+    """Blur rows and columns by three box filters of variance sigma^2 / 3 each, edges repeated (PIL's Gaussian blur).
 
-    As a product with a matrix for each image: wide filters then cost what narrow ones do.
+    Computed as products with one matrix per image, so that wide filters cost no more than narrow ones.
     """
     height, width = images.shape[1] or tf.shape(images)[1], images.shape[2] or tf.shape(images)[2]
     rows = _three_boxes(sigma, height)
@@ -42,34 +42,34 @@ def blur(images: tf.Tensor, sigma: tf.Tensor) -> tf.Tensor:
 
 
 def _three_boxes(sigma: tf.Tensor, side: int | tf.Tensor) -> tf.Tensor:
-    """[G, side, side]: the filter as a matrix."""
+    """Return three box filters in a row as one matrix [G, side, side]."""
     once = _box(sigma, side)
     return once @ once @ once
 
 
 def _box(sigma: tf.Tensor, side: int | tf.Tensor) -> tf.Tensor:
-    """[G, side, side]: a mean of 2 l + 1 pixels and a share of one more at each end, of variance sigma^2 / 3.
+    """Return a box filter of variance sigma^2 / 3 as a matrix [G, side, side].
 
-    Where it leaves the picture it sees the last pixel again.
+    It averages 2 l + 1 pixels and a share of one more at each end; beyond the edge the last pixel is repeated.
     """
     variance = tf.square(sigma) / _PASSES
     whole = tf.floor((tf.sqrt(12.0 * variance + 1.0) - 1.0) / 2.0)
     share = (2.0 * whole + 1.0) * (whole * (whole + 1.0) - 3.0 * variance)
     share /= 6.0 * (variance - tf.square(whole + 1.0))
-    reach = int((12.0 * SIGMAS[1] ** 2 / _PASSES + 1.0) ** 0.5 / 2 + 0.5)  # pixels to each side, at most
-    found = 0.0
+    reach = int((12.0 * SIGMAS[1] ** 2 / _PASSES + 1.0) ** 0.5 / 2 + 0.5)  # largest number of pixels to each side
+    matrix = 0.0
     for offset in range(-reach, reach + 1):
         weight = tf.where(abs(offset) <= whole, 1.0, tf.where(abs(offset) <= whole + 1.0, share, 0.0))
         weight /= 2.0 * (whole + share) + 1.0
-        place = tf.clip_by_value(tf.range(side) + offset, 0, side - 1)
-        found += weight[:, None, None] * tf.one_hot(place, side)
-    return found
+        source = tf.clip_by_value(tf.range(side) + offset, 0, side - 1)
+        matrix += weight[:, None, None] * tf.one_hot(source, side)
+    return matrix
 
 
 def jitter(images: tf.Tensor, amount: float, rng: CounterRng) -> tf.Tensor:
-    """Brightness, contrast and saturation by factors U(max(1 - amount, 0), 1 + amount), in one of their six orders.
+    """Change brightness, contrast and saturation by factors U(max(1 - amount, 0), 1 + amount), in random order.
 
-    Each is clip(f x + (1 - f) d), d black, the mean grey in whole levels, or each pixel's grey.
+    Each change is clip(f x + (1 - f) d), with d black, the mean grey in whole levels, or each pixel's grey.
     """
     factor = rng.uniform("factor", max(1.0 - amount, 0.0), 1.0 + amount, count=3)  # [B, 3]
     order = tf.argsort(rng.uniform("order", count=3), axis=1)  # [B, place] of brightness, ...

@@ -9,7 +9,7 @@ from dico_tf.cotrain import DiCo
 from dico_tf.cotrain import segmentation_losses as pixels
 from dico_tf.cotrain.losses import LabelLoss
 from dico_tf.cotrain.methods.dico import Dico
-from dico_tf.data.masks import VOID
+from dico_tf.data.segmentation import VOID
 from dico_tf.errors import UserError
 from dico_tf.layers.stochastic_depth import droppings
 from dico_tf.training import variables

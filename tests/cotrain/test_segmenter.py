@@ -8,7 +8,7 @@ import tensorflow as tf
 from dico_tf.cotrain import segmentation_losses as pixels
 from dico_tf.cotrain.dico import DiCo
 from dico_tf.cotrain.losses import LabelLoss, jensen_shannon, kullback_leibler
-from dico_tf.data.masks import VOID
+from dico_tf.data.segmentation import VOID
 from dico_tf.errors import UserError
 from dico_tf.evaluation import segmentation
 from dico_tf.training import variables

@@ -15,10 +15,10 @@ from dico_tf.data.memory_budget import MemoryBudget
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     beside = Path(__file__).resolve().parents[3] / "shared" / "data"
-    found = Path(os.environ.get("DICO_DATA", beside))
-    if not found.is_dir():
-        pytest.skip(f"no {found}: set DICO_DATA to the folder that holds tfds/cifar10")
-    return found
+    folder = Path(os.environ.get("DICO_DATA", beside))
+    if not folder.is_dir():
+        pytest.skip(f"no {folder}: set DICO_DATA to the folder that holds tfds/cifar10")
+    return folder
 
 
 @pytest.fixture

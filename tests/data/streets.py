@@ -36,8 +36,8 @@ class Streets(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, download):
-        found = {name: self._generate_examples(name, count) for name, count in SIZES.items()}
-        return {**found, **({"test": self._generate_examples("test", 5)} if self.secret_test else {})}
+        result = {name: self._generate_examples(name, count) for name, count in SIZES.items()}
+        return {**result, **({"test": self._generate_examples("test", 5)} if self.secret_test else {})}
 
     def _generate_examples(self, split, count):
         for n in range(count):

@@ -34,9 +34,9 @@ def test_every_image_is_as_likely_first_as_last():
 
 
 def test_a_step_is_the_next_rows_of_the_order_and_the_last_incomplete_one_is_dropped():
-    found = plan(103, 10, seed=1, epoch=2)
-    assert found.shape == (10, 1, 10)
-    assert np.array_equal(found.ravel(), order(103, 1, 2)[:100])
+    result = plan(103, 10, seed=1, epoch=2)
+    assert result.shape == (10, 1, 10)
+    assert np.array_equal(result.ravel(), order(103, 1, 2)[:100])
 
 
 @pytest.mark.parametrize("branches", [None, 3])
@@ -59,16 +59,16 @@ def test_resuming_in_the_middle_of_an_epoch_gives_what_was_left_of_it(branches):
 
 
 def test_each_branch_trained_alone_has_its_own_order():
-    found = plan(96, 32, 9, 1, branches=3)
-    assert found.shape == (3, 1, 32, 3)
+    result = plan(96, 32, 9, 1, branches=3)
+    assert result.shape == (3, 1, 32, 3)
     for branch in range(3):
-        assert np.array_equal(found[..., branch].ravel(), order(96, 9, 1, branch))
+        assert np.array_equal(result[..., branch].ravel(), order(96, 9, 1, branch))
 
 
 def test_repeats_follow_one_another_and_an_epoch_keeps_its_steps():
-    found = plan(103, 10, seed=1, epoch=2, repeats=3)
-    assert found.shape == plan(103, 10, seed=1, epoch=2).shape
-    rows = found.ravel()
+    result = plan(103, 10, seed=1, epoch=2, repeats=3)
+    assert result.shape == plan(103, 10, seed=1, epoch=2).shape
+    rows = result.ravel()
     assert np.array_equal(rows % 103, np.repeat(order(103, 1, 2), 3)[:100])
     assert np.array_equal(rows // 103, np.tile(np.arange(3), 34)[:100])
     assert len(set(rows)) == 100, "by which each repeat has draws of its own"

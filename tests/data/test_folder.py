@@ -16,12 +16,12 @@ def _load(place, seed=0, **options):
 
 
 def test_classes_are_sorted_by_name_and_a_fifth_of_each_is_drawn_for_the_test(pets):
-    found = _load(pets)
-    assert found.class_names == ("cat", "dog") and found.name == "folder:pets"
-    train, test = found.splits["train"], found.splits["test"]
+    result = _load(pets)
+    assert result.class_names == ("cat", "dog") and result.name == "folder:pets"
+    train, test = result.splits["train"], result.splits["test"]
     assert np.bincount(train.labels).tolist() == [8, 16] and np.bincount(test.labels).tolist() == [2, 4]
     assert not set(train.ids) & set(test.ids)
-    assert all(id.startswith(found.class_names[label]) for id, label in zip(train.ids, train.labels, strict=True))
+    assert all(id.startswith(result.class_names[label]) for id, label in zip(train.ids, train.labels, strict=True))
 
 
 def test_the_drawn_split_follows_the_seed(pets):
@@ -33,9 +33,9 @@ def test_folders_named_train_val_and_test_are_the_splits(tmp_path, picture):
         for kind in ("b", "a"):
             for n in range(count):
                 picture(f"{part}/{kind}/{n}.png", seed=n)
-    found = _load(tmp_path)
-    assert {name: split.size for name, split in found.splits.items()} == {"train": 8, "val": 4, "test": 6}
-    assert found.splits["val"].ids.tolist() == ["val/a/0.png", "val/a/1.png", "val/b/0.png", "val/b/1.png"]
+    result = _load(tmp_path)
+    assert {name: split.size for name, split in result.splits.items()} == {"train": 8, "val": 4, "test": 6}
+    assert result.splits["val"].ids.tolist() == ["val/a/0.png", "val/a/1.png", "val/b/0.png", "val/b/1.png"]
 
 
 def test_a_missing_test_folder_is_drawn_from_train_and_val_stays(tmp_path, picture):
@@ -48,15 +48,15 @@ def test_a_missing_test_folder_is_drawn_from_train_and_val_stays(tmp_path, pictu
 
 
 @pytest.mark.parametrize(
-    ("size", "asked", "given"), [((48, 48), 0, 48), ((40, 30), 0, 224), ((300, 300), 0, 224), ((48, 48), 20, 20)]
+    ("size", "requested", "given"), [((48, 48), 0, 48), ((40, 30), 0, 224), ((300, 300), 0, 224), ((48, 48), 20, 20)]
 )
-def test_small_squares_keep_their_size_and_the_rest_become_224(tmp_path, picture, size, asked, given):
+def test_small_squares_keep_their_size_and_the_rest_become_224(tmp_path, picture, size, requested, given):
     for kind in ("a", "b"):
         for n in range(2):
             picture(f"{kind}/{n}.png", size)
-    found = _load(tmp_path, image_size=asked)
-    assert found.image_size == given
-    assert found.splits["train"].images.shape == (2, given, given, 3)
+    result = _load(tmp_path, image_size=requested)
+    assert result.image_size == given
+    assert result.splits["train"].images.shape == (2, given, given, 3)
 
 
 def test_pictures_of_every_format_are_read_alike_on_demand_and_at_once(tmp_path, picture, monkeypatch):
@@ -64,11 +64,11 @@ def test_pictures_of_every_format_are_read_alike_on_demand_and_at_once(tmp_path,
         for n, name in enumerate(["0.jpg", "1.JPEG", "2.png", "3.bmp", "4.GIF", "5.webp"]):
             picture(f"train/{kind}/{name}", seed=n)
             picture(f"test/{kind}/{name}", seed=n)
-    kept = _load(tmp_path, image_size=24).splits["train"]
+    at_once = _load(tmp_path, image_size=24).splits["train"]
     monkeypatch.setattr(memory_budget, "AT_ONCE", 0)
-    asked = _load(tmp_path, image_size=24).splits["train"]
-    assert kept.size == 12 and kept.images is not None and asked.images is None
-    assert np.array_equal(asked.take(np.arange(12).reshape(3, 4)), kept.images.reshape(3, 4, 24, 24, 3))
+    on_demand = _load(tmp_path, image_size=24).splits["train"]
+    assert at_once.size == 12 and at_once.images is not None and on_demand.images is None
+    assert np.array_equal(on_demand.take(np.arange(12).reshape(3, 4)), at_once.images.reshape(3, 4, 24, 24, 3))
 
 
 def test_the_centre_is_cut_out_after_the_short_side_is_made_to_fit(tmp_path):
@@ -77,8 +77,8 @@ def test_the_centre_is_cut_out_after_the_short_side_is_made_to_fit(tmp_path):
     Image.fromarray(stripes).save(tmp_path / "wide.png")
     Image.fromarray(stripes.swapaxes(0, 1)).save(tmp_path / "tall.png")
     for name in ("wide.png", "tall.png"):
-        found = image_decoding.decode(str(tmp_path / name), 10, 10)
-        assert found.shape == (10, 10, 3) and (found[1:-1, 1:-1] == (10, 200, 30)).all()
+        result = image_decoding.decode(str(tmp_path / name), 10, 10)
+        assert result.shape == (10, 10, 3) and (result[1:-1, 1:-1] == (10, 200, 30)).all()
 
 
 def test_grey_transparent_and_deep_pictures_become_rgb(picture, tmp_path):
@@ -103,8 +103,8 @@ def test_a_photo_that_lies_on_its_side_is_put_upright(tmp_path):
     Image.fromarray(photo).save(tmp_path / "turned.jpg", exif=exif, quality=95)
     path = str(tmp_path / "turned.jpg")
     assert image_decoding.check(path) == (40, 80)
-    found = image_decoding.decode(path, 20, 20)
-    assert found[:8].mean() > 245 and found[-8:].mean() < 10
+    result = image_decoding.decode(path, 20, 20)
+    assert result[:8].mean() > 245 and result[-8:].mean() < 10
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 300])
@@ -125,7 +125,7 @@ def _damage(place):
 
 def test_pictures_that_cannot_be_read_are_named(pets):
     _damage(pets)
-    with pytest.raises(UserError, match="3 pictures cannot be read") as caught:
+    with pytest.raises(UserError, match="3 images cannot be read") as caught:
         _load(pets)
     message = str(caught.value)
     assert "--skip_unreadable" in message and "more" not in message
@@ -140,18 +140,18 @@ def test_pictures_that_cannot_be_read_are_named(pets):
 def test_pictures_that_cannot_be_read_are_left_out_when_asked_for(pets, caplog):
     whole = _load(pets)
     _damage(pets)
-    found = _load(pets, skip_unreadable=True)
-    assert found.fingerprint == whole.fingerprint
-    assert "3 pictures cannot be read, left out" in caplog.text
+    result = _load(pets, skip_unreadable=True)
+    assert result.fingerprint == whole.fingerprint
+    assert "3 images cannot be read, left out" in caplog.text
 
 
 def test_of_many_unreadable_pictures_ten_are_named_and_all_are_counted(pets):
     for n in range(20):
         (pets / "dog" / f"{n:02d}.jpg").write_text("no picture")
-    with pytest.raises(UserError, match=r"^20 pictures") as caught:
+    with pytest.raises(UserError, match=r"^20 images") as caught:
         _load(pets)
     assert str(caught.value).count("/dog/") == 10 and str(caught.value).endswith("and 10 more")
-    with pytest.raises(UserError, match=r"no picture of 1 class can be read\n.*dog"):
+    with pytest.raises(UserError, match=r"no image of 1 class can be read\n.*dog"):
         _load(pets, skip_unreadable=True)
 
 
@@ -219,15 +219,15 @@ def _circle(place):
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
-        (_circle, r"cannot look into .*pets/fox: Too many levels"),
+        (_circle, r"cannot read the folder .*pets/fox: Too many levels"),
         (_nothing, r"--dataset=folder:.*pets: there is no such folder"),
-        (_no_content, r"pets holds no pictures: lay them out as .*pets/CLASS/\*\.jpg"),
-        (_loose, r"pets holds 30 pictures but no folder per class"),
+        (_no_content, r"pets has no images: move them to .*pets/CLASS/\*\.jpg"),
+        (_loose, r"pets has 30 images but no folder per class"),
         (_one_class, r"one class only, cat: at least two"),
-        (_empty_class, r"(?s)1 class of .*pets without pictures.*pets/bird"),
-        (_other_classes, r"(?s)differ between its parts.*test lacks cat.*test has wolf, which train has not"),
-        (_only_test, r"holds test but no train"),
-        (_misnamed_part, r"holds validation, which is none of train, val, test: call it val"),
+        (_empty_class, r"(?s)1 class of .*pets without images.*pets/bird"),
+        (_other_classes, r"(?s)differ between its parts.*test lacks cat.*test has wolf, which train does not have"),
+        (_only_test, r"has test but no train"),
+        (_misnamed_part, r"has a folder validation; it must be one of train, val, test: rename it to val"),
     ],
 )
 def test_a_folder_laid_out_otherwise_is_refused_with_what_is_wrong(pets, harm, message):

@@ -24,10 +24,10 @@ def table(tmp_path, picture):
 
 
 def test_numbers_are_the_classes_own_and_all_pictures_are_test(table, tmp_path):
-    found = load(table("image,label,author\n0.png,4,me\n5.png,0,you\n1.png,4,me\n"), 0)
-    assert found.name == f"folder:{tmp_path.name}/labels.csv" and set(found.splits) == {"test"}
-    assert found.class_names == ("class_0", "class_1", "class_2", "class_3", "class_4")
-    test = found.splits["test"]
+    result = load(table("image,label,author\n0.png,4,me\n5.png,0,you\n1.png,4,me\n"), 0)
+    assert result.name == f"folder:{tmp_path.name}/labels.csv" and set(result.splits) == {"test"}
+    assert result.class_names == ("class_0", "class_1", "class_2", "class_3", "class_4")
+    test = result.splits["test"]
     assert dict(zip(test.ids.tolist(), test.labels.tolist(), strict=True)) == {
         "images/5.png": 0,
         "0.png": 4,
@@ -37,12 +37,12 @@ def test_numbers_are_the_classes_own_and_all_pictures_are_test(table, tmp_path):
 
 def test_names_are_numbered_in_their_order_and_a_column_says_the_split(table):
     text = "\ufefflabel, image ,split\ndog,0.png,train\ncat,1.png,train\ncat,3.png,test\ndog,4.png,val\n"
-    found = load(table(text), 0)
-    assert found.class_names == ("cat", "dog")
-    assert {part: split.labels.tolist() for part, split in found.splits.items()} == {
+    result = load(table(text), 0)
+    assert result.class_names == ("cat", "dog")
+    assert {part: split.labels.tolist() for part, split in result.splits.items()} == {
         "train": [0, 1], "val": [1], "test": [0],
     }  # fmt: skip
-    red = found.splits["train"].take(np.array([1]))[0, 0, 0]
+    red = result.splits["train"].take(np.array([1]))[0, 0, 0]
     assert red.tolist() == [0, 0, 0]
 
 
@@ -53,22 +53,22 @@ def test_a_table_without_train_cannot_be_trained_on(table):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "no column 'image'; the file is empty"),
         ("image,lable\n0.png,a\n", "no column 'label'; did you mean lable"),
-        ("image,label\n", "names no picture"),
+        ("image,label\n", "lists no image"),
         ("image,label\n0.png,a\n1.png,a\n", "one class only, a"),
-        ("image,label\n0.png,a\n0.png,b\n", "row 3: 0.png stands there twice"),
+        ("image,label\n0.png,a\n0.png,b\n", "row 3: 0.png is listed twice"),
         ("image,label\n0.png,a\n1.png,\n", "row 3 lacks its image or its label"),
-        ("image,label,split\n0.png,a,train\n1.png,b,dev\n", "row 3: split 'dev' is none of train, val, test"),
-        ("image,label\n0.png,a\n9.png,b\n", r"1 picture of .*labels.csv cannot be found"),
-        ("image,label\n0.png,a\n../x.png,b\n", "cannot be found"),
-        ("image,label\n0.png,1\n1.png,12345678\n", "labels a picture 12345678"),
+        ("image,label,split\n0.png,a,train\n1.png,b,dev\n", "row 3: split must be one of train, val, test, got 'dev'"),
+        ("image,label\n0.png,a\n9.png,b\n", r"1 image of .*labels.csv not found"),
+        ("image,label\n0.png,a\n../x.png,b\n", "not found in"),
+        ("image,label\n0.png,1\n1.png,12345678\n", "has the label 12345678"),
     ],
 )
-def test_what_is_wrong_with_a_table_is_said(table, text, said):
-    with pytest.raises(UserError, match=said):
+def test_what_is_wrong_with_a_table_is_said(table, text, message):
+    with pytest.raises(UserError, match=message):
         load(table(text), 0)
 
 
@@ -80,7 +80,7 @@ def test_a_table_that_is_not_there_is_refused(tmp_path):
 def test_a_class_without_pictures_stays_one_where_a_picture_cannot_be_read(table, tmp_path):
     (tmp_path / "2.png").write_bytes(b"no picture")
     data = table("image,label\n0.png,0\n1.png,3\n2.png,3\n")
-    with pytest.raises(UserError, match="1 picture cannot be read"):
+    with pytest.raises(UserError, match="1 image cannot be read"):
         load(data, 0)
-    found = load(Data(dataset=data.dataset, image_size=16, skip_unreadable=True), 0)
-    assert found.splits["test"].size == 2 and len(found.class_names) == 4
+    result = load(Data(dataset=data.dataset, image_size=16, skip_unreadable=True), 0)
+    assert result.splits["test"].size == 2 and len(result.class_names) == 4

@@ -62,9 +62,9 @@ def test_a_window_is_counted_in_the_upright_picture(tmp_path, lazy_images):
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(lying).save(tmp_path / "turned.jpg", exif=exif, quality=95)
-    found = lazy_images([tmp_path / "turned.jpg"], 16)
-    assert found.sizes.tolist() == [[40, 80]]
-    top, bottom = found.windows(np.array([0]), np.float32([[[0, 0, 40, 32], [0, 48, 40, 80]]]))[0]
+    result = lazy_images([tmp_path / "turned.jpg"], 16)
+    assert result.sizes.tolist() == [[40, 80]]
+    top, bottom = result.windows(np.array([0]), np.float32([[[0, 0, 40, 32], [0, 48, 40, 80]]]))[0]
     assert top.mean() > 245 and bottom.mean() < 10
 
 
@@ -92,9 +92,9 @@ def test_small_images_have_no_margin_and_stay_bilinear(photo, lazy_images):
 
 
 def test_a_place_without_area_is_the_evaluations_square(photo, lazy_images):
-    found = lazy_images([photo(500, 375)], 96)
-    nothing = found.windows(np.array([0]), np.zeros((1, 1, 4), np.float32))[0, 0]
-    np.testing.assert_array_equal(nothing, found.squares(np.array([0]))[0])
+    result = lazy_images([photo(500, 375)], 96)
+    nothing = result.windows(np.array([0]), np.zeros((1, 1, 4), np.float32))[0, 0]
+    np.testing.assert_array_equal(nothing, result.squares(np.array([0]))[0])
 
 
 def _places(count: int, branches: int) -> np.ndarray:
@@ -104,9 +104,9 @@ def _places(count: int, branches: int) -> np.ndarray:
 
 
 def test_a_place_without_area_is_that_square_in_small_images_too(photo, lazy_images):
-    found = lazy_images([photo(130, 130)], 32)  # of which the evaluation decodes half of the sides, and windows all
-    nothing = found.windows(np.array([0]), np.zeros((1, 1, 4), np.float32))[0, 0]
-    np.testing.assert_array_equal(nothing, found.squares(np.array([0]))[0])
+    result = lazy_images([photo(130, 130)], 32)  # of which the evaluation decodes half of the sides, and windows all
+    nothing = result.windows(np.array([0]), np.zeros((1, 1, 4), np.float32))[0, 0]
+    np.testing.assert_array_equal(nothing, result.squares(np.array([0]))[0])
 
 
 def test_what_is_kept_changes_nothing_and_is_not_read_again(photo, lazy_images):
@@ -123,18 +123,18 @@ def test_what_is_kept_changes_nothing_and_is_not_read_again(photo, lazy_images):
 
 def test_no_more_is_kept_than_there_is_room_for(photo, lazy_images):
     paths = [photo(70, 60, f"{n}.jpg", seed=n) for n in range(6)]
-    found = lazy_images(paths, 24, room=int(2.5 * 70 * 60 * 3))
-    found.windows(np.arange(6), _places(6, 1))
-    assert len(found._kept) == 2
+    result = lazy_images(paths, 24, room=int(2.5 * 70 * 60 * 3))
+    result.windows(np.arange(6), _places(6, 1))
+    assert len(result._cache) == 2
 
 
 def test_windows_of_an_order_per_branch_are_each_of_their_own_picture(photo, lazy_images):
-    found = lazy_images([photo(70, 60, f"{n}.jpg", seed=n) for n in range(4)], 24)
+    result = lazy_images([photo(70, 60, f"{n}.jpg", seed=n) for n in range(4)], 24)
     numbers, places = np.array([[0, 3], [2, 2], [1, 0]]), _places(3, 2)
-    got = found.windows(numbers, places)
+    got = result.windows(numbers, places)
     for row in range(3):
         for branch in range(2):
-            alone = found.windows(numbers[row, branch : branch + 1], places[row : row + 1, branch : branch + 1])
+            alone = result.windows(numbers[row, branch : branch + 1], places[row : row + 1, branch : branch + 1])
             np.testing.assert_array_equal(got[row, branch], alone[0, 0])
 
 
@@ -171,11 +171,11 @@ def test_encoded_pictures_in_memory_serve_as_well():
 
     stream = io.BytesIO()
     _photo(50, 40).save(stream, "PNG")
-    found = LazyImages(
+    result = LazyImages(
         ImagesInMemory("made", [stream.getvalue(), b"nothing"]), [(50, 40), (1, 1)], 40, 40, MemoryBudget(0)
     )
-    np.testing.assert_array_equal(found.squares(np.array([0]))[0], np.asarray(_photo(50, 40))[:, 5:45])
+    np.testing.assert_array_equal(result.squares(np.array([0]))[0], np.asarray(_photo(50, 40))[:, 5:45])
     from dico_tf.errors import UserError
 
-    with pytest.raises(UserError, match=r"cannot read picture 1 of made: .*repair"):
-        found.squares(np.array([0, 1]))
+    with pytest.raises(UserError, match=r"cannot read image 1 of made: .*repair"):
+        result.squares(np.array([0, 1]))

@@ -71,10 +71,10 @@ def test_repeats_are_the_same_image_with_a_number_and_a_window_of_their_own(pict
     paths = [picture(f"{n}.png", size=(8, 8), colour=(n, 0, 255)) for n in range(20)]
     inside = Split(images=_split(20).images, labels=range(20), ids=range(20))
     outside = Split(lazy_images=lazy_images(paths, 8), labels=range(20), ids=range(20))
-    asked = []
+    calls = []
 
     def windows(index, sizes):
-        asked.append(index)
+        calls.append(index)
         return tf.zeros((8, 1, 4)) + tf.cast(index, tf.float32)[:, None, None] * [0.0, 0.0, 0.01, 0.01] + [0, 0, 1, 1]
 
     indices = plan(20, 8, 0, 0, repeats=3)
@@ -87,7 +87,7 @@ def test_repeats_are_the_same_image_with_a_number_and_a_window_of_their_own(pict
                 assert len({tuple(window) for window in batch["window"][:, 0]}) == 8
             else:
                 assert np.array_equal(batch["image"], split.images[rows[0] % 20])
-    assert len(asked) == 1
+    assert len(calls) == 1
 
 
 def test_the_images_are_not_written_into_the_graph():
@@ -110,8 +110,8 @@ strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 split = Split(images=np.zeros((50, 4, 4, 3), np.uint8), labels=np.arange(50), ids=range(50))
 rows = plan(50, 8, 0, 0, replicas=2)
 served = strategy.distribute_datasets_from_function(lambda _: training_batches(split, rows))
-found = [[v.numpy() for v in strategy.experimental_local_results(batch["index"])] for batch in served]
-raise SystemExit(0 if np.array_equal(found, rows) else f"{found} is not {rows}")
+result = [[v.numpy() for v in strategy.experimental_local_results(batch["index"])] for batch in served]
+raise SystemExit(0 if np.array_equal(result, rows) else f"{result} is not {rows}")
 """
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -1,4 +1,4 @@
-"""Folders of pictures and masks: what they may look like, what is said of others, and what is cut out of them."""
+"""Folders of pictures and masks: what they may look like, how others are refused, and what is cut out of them."""
 
 import shutil
 
@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 
 from dico_tf import config
-from dico_tf.data import masks, source
-from dico_tf.data.masks import VOID
+from dico_tf.data import segmentation, source
 from dico_tf.data.pipeline import evaluation_batches, training_batches
+from dico_tf.data.segmentation import VOID
 from dico_tf.data.source import IMAGENET_MEAN
-from dico_tf.data.validation import carve
+from dico_tf.data.splits import carve
 from dico_tf.errors import UserError
 from tests.data import scenery
 
@@ -25,16 +25,16 @@ def root(tmp_path):
 
 
 def load(root, **more):
-    asked = {"task": "segmentation", "dataset": f"folder:{root}", "void": scenery.VOID, "image_size": 24, **more}
-    return source.load(config.from_values(asked).data, 0)
+    values = {"task": "segmentation", "dataset": f"folder:{root}", "void": scenery.VOID, "image_size": 24, **more}
+    return source.load(config.from_values(values).data, 0)
 
 
 def test_a_folder_of_pictures_and_masks_is_a_source(root):
-    found = load(root)
-    assert {name: split.size for name, split in found.splits.items()} == {"train": 3, "val": 1, "test": 2}
-    assert found.class_names == ("class_0", "class_1", "class_2")
-    assert found.frame == (48, 48) and found.image_size == 24  # room for 48x32 and 32x40, in multiples of 16
-    assert found.splits["train"].ids.tolist() == [f"train/images/{n:03d}.png" for n in range(3)]
+    result = load(root)
+    assert {name: split.size for name, split in result.splits.items()} == {"train": 3, "val": 1, "test": 2}
+    assert result.class_names == ("class_0", "class_1", "class_2")
+    assert result.frame == (48, 48) and result.image_size == 24  # room for 48x32 and 32x40, in multiples of 16
+    assert result.splits["train"].ids.tolist() == [f"train/images/{n:03d}.png" for n in range(3)]
     assert load(root, image_size=0).image_size == 48
 
 
@@ -43,7 +43,7 @@ def test_classes_have_the_names_of_classes_txt(root):
     assert load(root).class_names == ("sky", "road", "car", "bicyclist")
     assert load(root, classes=5).class_names == ("sky", "road", "car", "bicyclist", "class_4")
     (root / "classes.txt").write_text("sky\nroad\nsky\n")
-    with pytest.raises(UserError, match="each once: sky stands twice"):
+    with pytest.raises(UserError, match="each once: sky is repeated"):
         load(root)
 
 
@@ -55,9 +55,9 @@ def test_masks_may_be_grey_or_have_a_palette(root, mode):
         image.putpalette([255 - n for n in range(30)])
     assert image.mode == mode
     scenery.write(root / "train", "000", picture, image)
-    framed, found = load(root).splits["train"].framed(np.array([0]))
+    framed, result = load(root).splits["train"].framed(np.array([0]))
     expected = np.where(mask == scenery.VOID, VOID, mask)
-    assert np.array_equal(found[0, :32, :40], expected)
+    assert np.array_equal(result[0, :32, :40], expected)
     assert np.array_equal(framed[0, :32, :40], picture)
 
 
@@ -68,17 +68,17 @@ def test_masks_of_black_and_white_have_two_classes(tmp_path):
 
 
 def test_frames_are_filled_up_with_the_mean_colour_and_void(root):
-    images, found = load(root).splits["train"].framed(np.array([2, 0]))
-    assert images.shape == (2, 48, 48, 3) and found.shape == (2, 48, 48)
+    images, result = load(root).splits["train"].framed(np.array([2, 0]))
+    assert images.shape == (2, 48, 48, 3) and result.shape == (2, 48, 48)
     assert (images[0, 20:] == MEAN).all() and (images[0, :, 20:] == MEAN).all()
-    assert (found[0, 20:] == VOID).all() and (found[0, :20, :20][4:] != VOID).all()
+    assert (result[0, 20:] == VOID).all() and (result[0, :20, :20][4:] != VOID).all()
 
 
 def test_a_crop_at_full_size_is_a_piece_of_the_scene(root):
     split = load(root).splits["train"]
     whole, mask = (x[0] for x in split.framed(np.array([0])))
-    image, found = split.crops(np.array([0]), np.array([[40, 32, 9, 5]]))
-    assert np.array_equal(image[0], whole[5:29, 9:33]) and np.array_equal(found[0], mask[5:29, 9:33])
+    image, result = split.crops(np.array([0]), np.array([[40, 32, 9, 5]]))
+    assert np.array_equal(image[0], whole[5:29, 9:33]) and np.array_equal(result[0], mask[5:29, 9:33])
 
 
 @pytest.mark.parametrize("place", [(60, 48, 20, 10), (50, 40, 0, 16), (30, 24, 6, 0)])
@@ -87,30 +87,30 @@ def test_a_crop_is_that_of_the_resized_picture(root, place):
     scene = Image.open(root / "train/images/000.png")
     width, height, left, top = place
     resized = np.asarray(scene.resize((width, height), Image.Resampling.BILINEAR)).astype(int)
-    image, found = split.crops(np.array([0]), np.array([place]))
+    image, result = split.crops(np.array([0]), np.array([place]))
     differences = np.abs(image[0] - resized[top : top + 24, left : left + 24])
     assert differences.max() <= 3 and differences.mean() < 0.5  # Pillow has boxes in float32
     nearest = np.asarray(Image.open(root / "train/masks/000.png").resize((width, height), Image.Resampling.NEAREST))[
         top : top + 24, left : left + 24
     ]
     # a middle that falls between two pixels may go either way
-    assert (found[0] == np.where(nearest == scenery.VOID, VOID, nearest)).mean() > 0.95
+    assert (result[0] == np.where(nearest == scenery.VOID, VOID, nearest)).mean() > 0.95
 
 
 def test_a_crop_larger_than_the_picture_has_a_border(root):
-    image, found = (x[0] for x in load(root).splits["train"].crops(np.array([0]), np.array([[20, 16, -3, -8]])))
+    image, result = (x[0] for x in load(root).splits["train"].crops(np.array([0]), np.array([[20, 16, -3, -8]])))
     inside = np.zeros((24, 24), bool)
     inside[8:24, 3:23] = True
-    assert (image[~inside] == MEAN).all() and (found[~inside] == VOID).all()
-    assert (found[inside] != VOID).mean() > 0.9
+    assert (image[~inside] == MEAN).all() and (result[~inside] == VOID).all()
+    assert (result[inside] != VOID).mean() > 0.9
 
 
 def test_carved_and_taken_scenes_keep_their_masks(root):
     split = load(root).splits["train"].subset(np.array([2, 0]))
     assert split.ids.tolist() == ["train/images/002.png", "train/images/000.png"]
     assert split.image_sizes(np.array([0])).tolist() == [[20, 20]]
-    kept, held = carve(load(root).splits["train"], 1, 0)
-    assert kept.size == 3 and held is None
+    train, validation = carve(load(root).splits["train"], 1, 0)
+    assert train.size == 3 and validation is None
 
 
 def test_batches_bring_pictures_and_masks(root):
@@ -173,13 +173,13 @@ def _no_train(root):
     ("harm", "message"),
     [
         (_lost_mask, r"1 file of .*train without counterpart\n.*001.png has no mask .*train/masks/001.png"),
-        (_lost_picture, r"2 files of .*val without counterpart(.|\n)*has no picture in"),
-        (_other_size, "the picture has 32x40 pixels, its mask 8x8: they must be alike"),
+        (_lost_picture, r"2 files of .*val without counterpart(.|\n)*has no image in"),
+        (_other_size, "the image has 32x40 pixels, its mask 8x8: they must be equal"),
         (_colours, "its pixels are RGB, not class numbers: save masks in grey or with a palette"),
         (_deep, "values from 300 to 300: classes are 0 to 254"),
         (_broken, "1 pair of .* cannot be used"),
-        (_twin, "have one name"),
-        (_no_masks, "lacks masks: pictures go to .*train/images, masks to"),
+        (_twin, "have the same name"),
+        (_no_masks, "lacks masks: images go to .*train/images, masks to"),
         (_no_train, "but no train: add train/images and train/masks"),
     ],
 )
@@ -198,25 +198,25 @@ def test_a_value_that_is_no_class_is_answered_with_what_would_do(root):
 
 
 def test_another_kind_of_data_set_has_no_masks(tmp_path):
-    for dataset, said in (("cifar10", "has no masks for --task=segmentation"), ("folder:", "names no folder")):
-        with pytest.raises(UserError, match=said):
+    for dataset, message in (("cifar10", "has no masks for --task=segmentation"), ("folder:", "names no folder")):
+        with pytest.raises(UserError, match=message):
             source.load(config.from_values({"task": "segmentation", "dataset": dataset}).data, 0)
     with pytest.raises(UserError, match="there is no such folder"):
         load(tmp_path / "nowhere")
     (tmp_path / "cat").mkdir()
-    with pytest.raises(UserError, match="holds none of train, val, test"):
+    with pytest.raises(UserError, match="expected folders train, val, test in"):
         load(tmp_path)
 
 
 def test_camvid_is_a_folder_like_any_other(shared_data):
     if not (shared_data / "camvid").is_dir():
         pytest.skip(f"no {shared_data / 'camvid'}")
-    found = load(shared_data / "camvid", void=11)
-    assert {name: split.size for name, split in found.splits.items()} == {"train": 367, "val": 101, "test": 233}
-    assert len(found.class_names) == 11 and found.frame == (192, 240)
-    counts = np.bincount(found.splits["train"].framed(np.arange(367))[1][:, :180].ravel(), minlength=256)
+    result = load(shared_data / "camvid", void=11)
+    assert {name: split.size for name, split in result.splits.items()} == {"train": 367, "val": 101, "test": 233}
+    assert len(result.class_names) == 11 and result.frame == (192, 240)
+    counts = np.bincount(result.splits["train"].framed(np.arange(367))[1][:, :180].ravel(), minlength=256)
     shares = counts[[*range(11), VOID]] / counts.sum()
     assert shares == pytest.approx(
         [0.168, 0.232, 0.010, 0.318, 0.045, 0.097, 0.012, 0.011, 0.059, 0.006, 0.003, 0.040], abs=6e-4
     )
-    assert masks.facts(str(shared_data / "camvid/train/masks/0001TP_006690.png"), 11).highest <= 10
+    assert segmentation.mask_facts(str(shared_data / "camvid/train/masks/0001TP_006690.png"), 11).highest <= 10

@@ -30,15 +30,15 @@ def test_digits_are_split_the_same_for_every_seed_with_a_fifth_of_each_class_for
 
 
 def test_the_statistics_of_digits_are_those_of_its_pixels():
-    found = sources.load(Data(dataset="digits"), 0)
-    pixels = np.concatenate([split.images for split in found.splits.values()]) / 255
-    assert np.allclose(found.mean, pixels.mean((0, 1, 2)), atol=1e-3)
-    assert np.allclose(found.std, pixels.std((0, 1, 2)), atol=1e-3)
+    result = sources.load(Data(dataset="digits"), 0)
+    pixels = np.concatenate([split.images for split in result.splits.values()]) / 255
+    assert np.allclose(result.mean, pixels.mean((0, 1, 2)), atol=1e-3)
+    assert np.allclose(result.std, pixels.std((0, 1, 2)), atol=1e-3)
 
 
 def test_digits_come_in_any_size():
-    found = sources.load(Data(dataset="digits", image_size=16), 0)
-    assert found.image_size == 16 and found.splits["test"].images.shape == (359, 16, 16, 3)
+    result = sources.load(Data(dataset="digits", image_size=16), 0)
+    assert result.image_size == 16 and result.splits["test"].images.shape == (359, 16, 16, 3)
 
 
 def test_a_label_without_a_class_is_refused_with_its_image():

@@ -1,4 +1,4 @@
-"""Sets of TFDS whose pictures stay in their files: found by an index, decoded when asked for."""
+"""Datasets of TFDS whose images stay in their files: located by an index, decoded on demand."""
 
 import logging
 import os
@@ -51,14 +51,14 @@ def test_a_set_that_does_not_fit_streams_image_for_image(prepared, cache, monkey
 
 
 def test_what_is_read_is_what_tfds_reads(prepared, cache, little_memory):
-    found = _load(prepared)
-    assert {name: split.size for name, split in found.splits.items()} == {"train": 30, "test": 10}
+    result = _load(prepared)
+    assert {name: split.size for name, split in result.splits.items()} == {"train": 30, "test": 10}
     in_turn = tfds.ReadConfig(interleave_cycle_length=1)
     for part, split in (("train", "train"), ("test", "validation")):
         theirs = list(
             tfds.load("streets", split=split, data_dir=str(prepared), shuffle_files=False, read_config=in_turn)
         )
-        ours = found.splits[part]
+        ours = result.splits[part]
         assert ours.ids.tolist() == [row["file_name"].numpy().decode() for row in theirs]
         assert ours.labels.tolist() == [int(row["label"]) for row in theirs]
         assert ours.lazy_images.sizes.tolist() == [[row["image"].shape[1], row["image"].shape[0]] for row in theirs]
@@ -73,7 +73,7 @@ def test_what_is_read_is_what_tfds_reads(prepared, cache, little_memory):
 def test_array_records_stream_as_well(prepared, cache, little_memory, tmp_path):
     streets.prepare(tmp_path / "array", "array_record")
     one, other = _load(prepared), _load(tmp_path / "array")
-    assert isinstance(other.splits["train"].lazy_images._shelf, records.ArrayRecordImages)
+    assert isinstance(other.splits["train"].lazy_images._encoded, records.ArrayRecordImages)
     for name, split in one.splits.items():
         same = other.splits[name]
         order = [same.ids.tolist().index(name) for name in split.ids]
@@ -117,7 +117,7 @@ def test_a_damaged_index_is_made_again(prepared, cache, little_memory, caplog, h
     want = _load(prepared).fingerprint
     for path in cache.iterdir():
         path.write_bytes(harm(path.read_bytes()))
-    assert _load(prepared).fingerprint == want and "the files are read again" in caplog.text
+    assert _load(prepared).fingerprint == want and "the dataset's files are read again" in caplog.text
     caplog.clear()
     assert _load(prepared).fingerprint == want and not caplog.text
 
@@ -170,26 +170,26 @@ def test_a_picture_damaged_within_is_named_when_it_is_read(cache, little_memory,
     """Its head is whole: the index has no fault to find."""
     shard = _shard(streets.prepare(tmp_path / "own"))
     split = _load(tmp_path / "own").splits["train"]
-    number = np.flatnonzero(split.lazy_images._shelf.places[:, 0] == 1)[0]
-    _, start, length = split.lazy_images._shelf.places[number].tolist()
+    number = np.flatnonzero(split.lazy_images._encoded.places[:, 0] == 1)[0]
+    _, start, length = split.lazy_images._encoded.places[number].tolist()
     data = bytearray(shard.read_bytes())
     data[start : start + length] = bytes(length)
     shard.write_bytes(data)
-    with pytest.raises(UserError, match=rf"cannot read the picture at byte {start} of {shard}: "):
+    with pytest.raises(UserError, match=rf"cannot read the image at byte {start} of {shard}: "):
         split.take(np.arange(30))
 
 
 def test_a_file_that_is_missing_is_named(cache, tmp_path):
     shard = _shard(streets.prepare(tmp_path / "own"))
     shard.unlink()
-    with pytest.raises(UserError, match=f"streets train lacks {shard}: copy the set again"):
+    with pytest.raises(UserError, match=f"streets train lacks {shard}: copy the dataset again"):
         _load(tmp_path / "own")
 
 
 def test_a_test_whose_labels_are_secret_gives_way_to_the_validation_images(cache, tmp_path):
-    found = _load(streets.prepare(tmp_path / "own", secret_test=True))
-    assert {name: split.size for name, split in found.splits.items()} == {"train": 30, "test": 10}
-    assert found.splits["test"].ids[0].startswith("validation_")
+    result = _load(streets.prepare(tmp_path / "own", secret_test=True))
+    assert {name: split.size for name, split in result.splits.items()} == {"train": 30, "test": 10}
+    assert result.splits["test"].ids[0].startswith("validation_")
 
 
 def test_examples_are_read_as_tensorflow_writes_them():
@@ -200,10 +200,10 @@ def test_examples_are_read_as_tensorflow_writes_them():
     values = {"image": bytes(range(256)) * 40, "label": -1, "far": 2**62, "id": "é".encode(), "weight": 0.5, "no": 0}
     made = tf.train.Example(features=tf.train.Features(feature={k: feature(v) for k, v in values.items()}))
     data = b"before" + made.SerializeToString() + b"after"
-    found = tf_example.features(data, 6, len(data) - 5)
-    assert found.keys() == values.keys()
-    assert [found[key].integer() for key in ("label", "far", "no")] == [-1, 2**62, 0]
-    assert found["image"].bytes() == values["image"] and found["id"].bytes().decode() == "é"
+    result = tf_example.features(data, 6, len(data) - 5)
+    assert result.keys() == values.keys()
+    assert [result[key].integer() for key in ("label", "far", "no")] == [-1, 2**62, 0]
+    assert result["image"].bytes() == values["image"] and result["id"].bytes().decode() == "é"
     for end in range(7, len(data) - 5, 97):
         with pytest.raises(ValueError):
             tf_example.features(data, 6, end)

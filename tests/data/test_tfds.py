@@ -24,36 +24,36 @@ def _load(dataset, **options):
 
 @pytest.mark.slow
 def test_cifar10_is_whole_and_its_images_have_the_official_mean(shared_data):
-    found = _load("cifar10", data_dir=str(shared_data / "tfds"))
-    train, test = found.splits["train"], found.splits["test"]
+    result = _load("cifar10", data_dir=str(shared_data / "tfds"))
+    train, test = result.splits["train"], result.splits["test"]
     assert train.images.shape == (50_000, 32, 32, 3) and test.images.shape == (10_000, 32, 32, 3)
     assert np.bincount(train.labels).tolist() == [5000] * 10 and np.bincount(test.labels).tolist() == [1000] * 10
-    assert found.class_names[:3] == ("airplane", "automobile", "bird")
+    assert result.class_names[:3] == ("airplane", "automobile", "bird")
     assert np.allclose(train.images.mean((0, 1, 2)) / 255, (0.49139968, 0.48215841, 0.44653091), atol=1e-7)
-    assert (found.mean, found.std) == ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
+    assert (result.mean, result.std) == ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
     assert len({*train.ids, *test.ids}) == 60_000 and train.ids[0].startswith("train_")
 
 
 def test_cifar100_is_read_by_its_fine_labels(mocked):
-    found = _load("cifar100")
-    assert len(found.class_names) == 100 and found.mean == (0.5071, 0.4865, 0.4409)
-    assert {name: split.images.shape for name, split in found.splits.items()} == {
+    result = _load("cifar100")
+    assert len(result.class_names) == 100 and result.mean == (0.5071, 0.4865, 0.4409)
+    assert {name: split.images.shape for name, split in result.splits.items()} == {
         "train": (40, 32, 32, 3),
         "test": (40, 32, 32, 3),
     }
 
 
 def test_grey_images_become_rgb(mocked):
-    found = _load("mnist")
-    images = found.splits["train"].images
-    assert found.image_size == 28 and images.shape == (40, 28, 28, 3)
+    result = _load("mnist")
+    images = result.splits["train"].images
+    assert result.image_size == 28 and images.shape == (40, 28, 28, 3)
     assert (images == images[..., :1]).all() and images.std() > 0
-    assert found.mean == sources.IMAGENET_MEAN
+    assert result.mean == sources.IMAGENET_MEAN
 
 
 def test_images_without_names_of_their_own_are_numbered(mocked):
-    found = _load("mnist")
-    assert found.splits["test"].ids[:2].tolist() == ["test_000000", "test_000001"]
+    result = _load("mnist")
+    assert result.splits["test"].ids[:2].tolist() == ["test_000000", "test_000001"]
 
 
 def test_images_that_differ_in_size_need_an_image_size(mocked):
@@ -64,8 +64,8 @@ def test_images_that_differ_in_size_need_an_image_size(mocked):
 
 def test_a_set_without_any_test_split_has_a_fifth_of_train_drawn(mocked, monkeypatch):
     monkeypatch.setattr(loader, "_parts", lambda builder, name: {"train": "train"})
-    found = _load("tf_flowers", image_size=16)
-    train, test = found.splits["train"], found.splits["test"]
+    result = _load("tf_flowers", image_size=16)
+    train, test = result.splits["train"], result.splits["test"]
     assert train.size + test.size == 40 and 5 <= test.size <= 11
     assert not set(train.ids) & set(test.ids)
 
@@ -86,7 +86,7 @@ def test_validation_serves_as_test_where_there_is_none(has, taken):
 
 def test_a_set_too_large_for_memory_without_random_access_is_refused_with_a_way_out(mocked, monkeypatch):
     monkeypatch.setattr(memory_budget, "limit", lambda: 2**10)
-    with pytest.raises(UserError, match=r"imagenet2012 train .* 40 pictures do not fit.*TFRecord.*folder:DIR"):
+    with pytest.raises(UserError, match=r"imagenet2012 train .* 40 images do not fit.*TFRecord.*folder:DIR"):
         _load("imagenet2012")  # its usual 224 pixels are known
 
 
@@ -94,7 +94,7 @@ def test_a_set_too_large_for_memory_without_random_access_is_refused_with_a_way_
     ("name", "near"), [("cifar1", "cifar10"), ("digit", "digits"), ("fashion-mnist", "fashion_mnist")]
 )
 def test_an_unknown_data_set_is_answered_with_near_ones(name, near):
-    with pytest.raises(UserError, match=f"unknown data set '{name}'; did you mean .*{near}"):
+    with pytest.raises(UserError, match=f"unknown dataset '{name}'; did you mean .*{near}"):
         _load(name)
 
 
@@ -111,7 +111,7 @@ def test_a_version_or_config_that_is_not_there_is_one_message(name):
 
 
 def test_texts_are_refused_before_anything_is_downloaded(tmp_path):
-    with pytest.raises(UserError, match=r"imdb_reviews is no image classification set.*text \(Text\)"):
+    with pytest.raises(UserError, match=r"imdb_reviews is no image classification dataset.*text \(Text\)"):
         _load("imdb_reviews", data_dir=str(tmp_path))
     assert not list(tmp_path.iterdir())
 

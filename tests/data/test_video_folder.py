@@ -1,4 +1,4 @@
-"""Films in folders and the drawn ones: which frames a clip has, what is refused, what never meets."""
+"""Videos in folders, and the drawn ones: which frames a clip has, what is refused, and which splits share nothing."""
 
 import logging
 
@@ -9,7 +9,7 @@ from PIL import Image
 from dico_tf.config import Data
 from dico_tf.data import clips, folder_layout, moving_digits, pipeline
 from dico_tf.data import source as sources
-from dico_tf.data.validation import carve
+from dico_tf.data.splits import carve
 from dico_tf.errors import UserError
 from tests.data import films
 
@@ -22,10 +22,10 @@ def load(place, frames=3, rate=2, size=16, **options):
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    found = tmp_path_factory.mktemp("films")
-    films.write(found, "train", 10, frames=12)
-    films.write(found, "test", 3, frames=12, seed=1)
-    return found
+    result = tmp_path_factory.mktemp("films")
+    films.write(result, "train", 10, frames=12)
+    films.write(result, "test", 3, frames=12, seed=1)
+    return result
 
 
 class Numbered:
@@ -40,9 +40,9 @@ class Numbered:
         return np.broadcast_to(numbers[..., None, None, None], (*numbers.shape, 4, 4, 3)).astype(np.uint8)
 
     def windows(self, numbers, places):
-        found = self.squares(numbers).copy()
-        found[..., 0] = places[..., 0, None, None]
-        return found
+        result = self.squares(numbers).copy()
+        result[..., 0] = places[..., 0, None, None]
+        return result
 
     def at(self, image_size, short_side):
         other = Numbered(len(self.sizes), tuple(self.sizes[0]))
@@ -59,9 +59,9 @@ def made(lengths, count, rate, size=(4, 4)) -> clips.Videos:
 
 
 def test_one_clip_of_a_test_lies_in_the_middle_of_its_film():
-    found = made([10, 5], 3, 2)
-    assert found.image_shape == (3, 4, 4, 3) and found.span == 5
-    assert frames_of(found.squares(np.array([0, 1]))) == [[3, 5, 7], [10, 12, 14]]
+    result = made([10, 5], 3, 2)
+    assert result.image_shape == (3, 4, 4, 3) and result.span == 5
+    assert frames_of(result.squares(np.array([0, 1]))) == [[3, 5, 7], [10, 12, 14]]
 
 
 def test_several_clips_lie_evenly_from_end_to_end():
@@ -75,8 +75,8 @@ def test_several_clips_lie_evenly_from_end_to_end():
 
 
 def test_three_crops_go_along_the_long_side_at_the_short_sides_size():
-    found = made([5], 2, 1, size=(10, 6))
-    views = found.views(1, 3)
+    result = made([5], 2, 1, size=(10, 6))
+    views = result.views(1, 3)
     assert [view.squares(np.array([0]))[0, 0, 0, 0, 0] for view in views] == [0, 2, 4]
     assert clips.short_side(4) == 4
     assert [clips.short_side(size) for size in (160, 224, 312)] == [182, 256, 356]
@@ -84,19 +84,19 @@ def test_three_crops_go_along_the_long_side_at_the_short_sides_size():
 
 def test_a_film_that_is_too_short_begins_again_and_that_is_said(caplog):
     with caplog.at_level(logging.WARNING):
-        found = made([3, 9], 4, 2)
-    assert "1 of 2 films of films have fewer than the 7 frames that 4 frames at rate 2 span" in caplog.text
-    assert frames_of(found.squares(np.array([0])))[0] == [0, 2, 1, 0]
+        result = made([3, 9], 4, 2)
+    assert "1 of 2 videos of films have fewer than the 7 frames that 4 frames at rate 2 span" in caplog.text
+    assert frames_of(result.squares(np.array([0])))[0] == [0, 2, 1, 0]
 
 
 def test_windows_name_the_first_frame_and_each_branch_has_its_own():
-    found = made([10, 10], 3, 2)
+    result = made([10, 10], 3, 2)
     places = np.float32([[[0, 0, 0, 0, 4], [1, 0, 3, 2, -1]], [[0, 0, 0, 0, 0], [2, 0, 3, 1, 5]]])
-    cut = found.windows(np.array([0, 1]), places)
+    cut = result.windows(np.array([0, 1]), places)
     assert cut.shape == (2, 2, 3, 4, 4, 3)
     assert frames_of(cut) == [[[4, 6, 8], [3, 5, 7]], [[10, 12, 14], [15, 17, 19]]]
     assert cut[0, 1, :, 0, 0, 0].tolist() == [1, 1, 1]
-    again = found.windows(np.array([[0, 1], [1, 0]]), places)  # an order per branch
+    again = result.windows(np.array([[0, 1], [1, 0]]), places)  # an order per branch
     assert frames_of(again)[0][1] == [13, 15, 17]
 
 
@@ -157,7 +157,7 @@ def test_films_that_cannot_be_read_are_named_or_left_out(tmp_path):
     (tmp_path / "train/darker/film_00/1.png").write_text("none")
     (tmp_path / "train/darker/empty").mkdir()
     with pytest.raises(
-        UserError, match="2 films cannot be read: repair or remove them, or leave them out with --skip"
+        UserError, match="2 videos cannot be read: repair or remove them, or leave them out with --skip"
     ) as caught:
         load(tmp_path)
     assert "darker/empty: no frames" in str(caught.value) and "darker/film_00: " in str(caught.value)
@@ -176,12 +176,12 @@ def test_pictures_in_the_place_of_films_are_told(tmp_path):
     for kind in "ab":
         (tmp_path / "train" / kind).mkdir(parents=True)
         Image.new("RGB", (8, 8)).save(tmp_path / "train" / kind / "1.png")
-    with pytest.raises(UserError, match=r"2 classes of .* without films \(folders of frames\)"):
+    with pytest.raises(UserError, match=r"2 classes of .* without videos \(folders of frames\)"):
         load(tmp_path)
 
 
 def test_films_in_the_place_of_pictures_are_told_too(root):
-    with pytest.raises(UserError, match=r"folders within them would be films: --task=video\)\n"):
+    with pytest.raises(UserError, match=r"folders within them would be videos: --task=video\)\n"):
         sources.load(Data(dataset=f"folder:{root}"), 0)
 
 
@@ -241,5 +241,5 @@ def test_the_names_of_the_classes_say_what_is_seen():
 
 
 def test_digits_of_the_test_are_not_those_of_training():
-    seen = {digit.tobytes() for digit in moving_digits.digits("train")}
-    assert len(moving_digits.digits("test")) > 300 and not seen & {d.tobytes() for d in moving_digits.digits("test")}
+    train = {digit.tobytes() for digit in moving_digits.digits("train")}
+    assert len(moving_digits.digits("test")) > 300 and not train & {d.tobytes() for d in moving_digits.digits("test")}

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from dico_tf.data.masks import VOID
+from dico_tf.data.segmentation import VOID
 from dico_tf.errors import UserError
 from dico_tf.evaluation import segmentation, segmentation_predictions
 from dico_tf.evaluation.segmentation import Tally, confusion, enlarged, iou, miou

@@ -83,10 +83,10 @@ PROMISES = (
     ),
     Promise(
         "Validation and test images never meet, and no training image is validated with.",
-        "dico_tf/data/validation.py",
-        "split.subset(np.sort(drawn[count:]))",
-        "split.subset(np.sort(drawn))",
-        fast=("tests/data/test_validation.py",),
+        "dico_tf/data/splits.py",
+        "split.subset(np.sort(order[count:]))",
+        "split.subset(np.sort(order))",
+        fast=("tests/data/test_splits.py",),
     ),
     Promise(
         "The best checkpoint is the one with the best validation score.",

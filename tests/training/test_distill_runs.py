@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dico_tf.config import from_values
-from dico_tf.data.class_counts import class_counts
+from dico_tf.data.splits import class_counts
 from dico_tf.training import build
 
 pytestmark = pytest.mark.slow  # trains or starts several processes

@@ -118,8 +118,8 @@ def test_images_cut_beforehand_pass_the_rest_of_the_policy_alone():
     index = tf.range(16, dtype=tf.int64)
     first, second = Views(["resized_crop", "resized_crop+erase:p=1"], 2, 1, FILL)(images, index, 0, cut=True)
     np.testing.assert_array_equal(first, images[:, 0])
-    kept = (second == images[:, 1]).numpy().all(-1)
-    assert 0.75 < kept.mean() < 0.95
+    unchanged = (second == images[:, 1]).numpy().all(-1)
+    assert 0.75 < unchanged.mean() < 0.95
 
 
 def test_a_window_of_images_in_memory_is_the_one_drawn_for_a_picture_of_their_size():

@@ -63,11 +63,11 @@ def _scenes(count=64):
 
 def test_every_second_scene_is_flipped_picture_and_mask_alike():
     images, masks = _scenes()
-    seen, turned = views("flip").pair(images, masks, INDEX[:64], 0)
+    both, turned = views("flip").pair(images, masks, INDEX[:64], 0)
     flipped = (turned.numpy() != masks.numpy()).any((1, 2))
     assert 0.3 < flipped.mean() < 0.7
     assert np.array_equal(turned.numpy()[flipped], masks.numpy()[flipped][:, :, ::-1])
-    for view in seen:
+    for view in both:
         assert np.array_equal(view.numpy()[..., 0], turned.numpy() * 50.0)
 
 

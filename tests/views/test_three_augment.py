@@ -24,7 +24,7 @@ def noisy(height: int = 24, width: int = 32, count: int = 1) -> np.ndarray:
     return np.clip(np.stack(large) + RANDOM.integers(-30, 31, (count, height, width, 3)), 0, 255).astype(np.uint8)
 
 
-def seen(policy: str, images: np.ndarray, first: int = 0) -> np.ndarray:
+def view_of(policy: str, images: np.ndarray, first: int = 0) -> np.ndarray:
     return Views([policy], 1, 1, FILL).view(images, tf.range(first, first + len(images)), 0, 0).numpy()
 
 
@@ -60,7 +60,7 @@ def test_blur_has_the_variance_asked_for():
 def test_exactly_one_of_the_three_is_done_to_every_image_each_as_often():
     count = 6000
     image = noisy(8, 8)[0]
-    views = seen("three_augment", np.broadcast_to(image, (count, 8, 8, 3)))
+    views = view_of("three_augment", np.broadcast_to(image, (count, 8, 8, 3)))
     grey = np.ptp(views, axis=-1).max((1, 2)) < 1e-3
     solarized = (views == np.where(image < 128, image, 255 - image)).all((1, 2, 3))
     blurred = ~grey & ~solarized
@@ -75,7 +75,7 @@ def test_exactly_one_of_the_three_is_done_to_every_image_each_as_often():
 
 def test_jitter_is_three_enhancements_of_pil_in_a_drawn_order():
     images = noisy(count=60)
-    views = seen("jitter:0.3", images)
+    views = view_of("jitter:0.3", images)
     draws = CounterRng(1, 0, tf.range(60), 0)
     factors = draws.uniform("0 Jitter factor", 0.7, 1.3, count=3).numpy()
     orders = np.argsort(draws.uniform("0 Jitter order", count=3).numpy(), axis=1)
@@ -92,17 +92,17 @@ def test_jitter_is_three_enhancements_of_pil_in_a_drawn_order():
 
 def test_jitter_of_nothing_changes_nothing():
     images = noisy(count=4)
-    np.testing.assert_allclose(seen("jitter:0", images), images, atol=1e-3)
+    np.testing.assert_allclose(view_of("jitter:0", images), images, atol=1e-3)
 
 
 def test_a_simple_crop_of_images_in_memory_mirrors_them_at_their_edges():
     images = noisy(16, 16, count=200)
     padded = np.pad(images, ((0, 0), (4, 4), (4, 4), (0, 0)), mode="reflect")
     places = set()
-    for image, view in zip(padded, seen("simple_crop", images), strict=True):
-        found = [(y, x) for y in range(9) for x in range(9) if np.array_equal(image[y : y + 16, x : x + 16], view)]
-        assert len(found) == 1
-        places.add(found[0])
+    for image, view in zip(padded, view_of("simple_crop", images), strict=True):
+        result = [(y, x) for y in range(9) for x in range(9) if np.array_equal(image[y : y + 16, x : x + 16], view)]
+        assert len(result) == 1
+        places.add(result[0])
     assert {y for y, _ in places} == {x for _, x in places} == set(range(9))
 
 
@@ -125,8 +125,8 @@ def test_a_simple_crop_of_a_whole_picture_is_the_published_one(size):
     places = views.windows(tf.range(count), sizes, 0).numpy()[:, 0]
     scale = np.array([side * length // min(size) for length in size]) / size
     corners = np.rint(places[:, :2] * scale).astype(int) + 4
-    found = np.stack([np.asarray(image_decoding.window(picture, side, place, np.array(size))) for place in places])
-    for (left, top), window in zip(corners, found, strict=True):
+    result = np.stack([np.asarray(image_decoding.window(picture, side, place, np.array(size))) for place in places])
+    for (left, top), window in zip(corners, result, strict=True):
         difference = np.abs(window.astype(int) - _torchvisions(picture, side, left, top))
         # a pixel at the window's edge is made without what lies beyond
         assert difference.max() <= 12 and (difference > 1).mean() < 0.03, (left, top)
@@ -134,9 +134,9 @@ def test_a_simple_crop_of_a_whole_picture_is_the_published_one(size):
         room = side * length // min(size) - side + 8
         assert corners[:, axis].min() >= 0 and corners[:, axis].max() <= room
         assert np.ptp(corners[:, axis]) > 0.7 * room
-    cut = views.view(found[:4], tf.range(4), 0, 0, cut=True).numpy()
+    cut = views.view(result[:4], tf.range(4), 0, 0, cut=True).numpy()
     flip = CounterRng(1, 0, tf.range(4), 0).uniform("1 Flip").numpy() < 0.5
-    np.testing.assert_array_equal(cut, np.where(flip[:, None, None, None], found[:4, :, ::-1], found[:4]))
+    np.testing.assert_array_equal(cut, np.where(flip[:, None, None, None], result[:4, :, ::-1], result[:4]))
 
 
 def test_windows_inside_a_picture_are_what_they_were():

@@ -22,19 +22,19 @@ HEAVY = "crop+flip+randaugment+autoaugment_cifar+autoaugment_imagenet+erase+cuto
 NAMES = [name for name in policies.PIECES if name != "scale"]  # of images without masks
 
 
-def seen(policy, images=IMAGES, index=INDEX, epoch=0, branch=0, seed=1):
+def view_of(policy, images=IMAGES, index=INDEX, epoch=0, branch=0, seed=1):
     return Views([policy], 2, seed, FILL).view(images, index, epoch, branch).numpy()
 
 
 def changed(policy, **others):
     """Share of images that differ from the first draw."""
-    return (np.abs(seen(policy) - seen(policy, **others)).max((1, 2, 3)) > 1e-2).mean()
+    return (np.abs(view_of(policy) - view_of(policy, **others)).max((1, 2, 3)) > 1e-2).mean()
 
 
 @pytest.mark.parametrize("policy", NAMES)
 def test_view_is_float32_in_range_and_of_the_same_shape(policy):
     for images in (IMAGES, tf.cast(IMAGES, tf.float32), IMAGES[:1], IMAGES[:, :, :10]):
-        view = seen(policy, images, INDEX[: len(images)])
+        view = view_of(policy, images, INDEX[: len(images)])
         assert view.dtype == np.float32 and view.shape == images.shape
         assert np.isfinite(view).all() and view.min() >= -1e-3 and view.max() <= 255 + 1e-3
 
@@ -48,32 +48,32 @@ def test_view_depends_on_seed_epoch_index_and_branch_alone(policy):
 
 def test_an_image_is_seen_the_same_in_any_batch_and_order():
     order = np.random.default_rng(1).permutation(B)[:20]
-    whole = seen(HEAVY)
-    part = seen(HEAVY, tf.gather(IMAGES, order), tf.gather(INDEX, order))
+    whole = view_of(HEAVY)
+    part = view_of(HEAVY, tf.gather(IMAGES, order), tf.gather(INDEX, order))
     np.testing.assert_allclose(part, whole[order], atol=2e-2)
 
 
 def test_none_changes_nothing():
-    np.testing.assert_array_equal(seen("none"), IMAGES)
+    np.testing.assert_array_equal(view_of("none"), IMAGES)
 
 
 def test_two_equal_pieces_draw_apart():
-    assert (np.abs(seen("crop+crop") - seen("crop")).max((1, 2, 3)) > 0).mean() > 0.5
+    assert (np.abs(view_of("crop+crop") - view_of("crop")).max((1, 2, 3)) > 0).mean() > 0.5
 
 
 def test_crop_is_a_window_of_the_picture_with_a_black_border():
     padded = np.pad(IMAGES, ((0, 0), (2, 2), (2, 2), (0, 0)))
     places = set()
-    for image, view in zip(padded, seen("crop:2"), strict=True):
-        found = [(y, x) for y in range(5) for x in range(5) if np.array_equal(image[y : y + 16, x : x + 16], view)]
-        assert len(found) == 1
-        places.add(found[0])
+    for image, view in zip(padded, view_of("crop:2"), strict=True):
+        result = [(y, x) for y in range(5) for x in range(5) if np.array_equal(image[y : y + 16, x : x + 16], view)]
+        assert len(result) == 1
+        places.add(result[0])
     assert len(places) > 15
-    np.testing.assert_array_equal(seen("crop:0"), IMAGES)
+    np.testing.assert_array_equal(view_of("crop:0"), IMAGES)
 
 
 def test_flip_mirrors_half_of_the_images():
-    view, images = seen("flip"), IMAGES.numpy()
+    view, images = view_of("flip"), IMAGES.numpy()
     mirrored = (view == images[:, :, ::-1]).all((1, 2, 3))
     assert (mirrored | (view == images).all((1, 2, 3))).all()
     assert 0.25 < mirrored.mean() < 0.75
@@ -81,13 +81,13 @@ def test_flip_mirrors_half_of_the_images():
 
 def test_resized_crop_of_the_whole_area_keeps_a_ramp_a_ramp():
     ramp = tf.tile(tf.range(16.0)[None, None, :, None] * 10, [B, 16, 1, 3])
-    steps = np.diff(seen("resized_crop:0.25", ramp)[:, 8, 2:-2, 0], axis=1)  # [B, 11] levels from pixel to pixel
+    steps = np.diff(view_of("resized_crop:0.25", ramp)[:, 8, 2:-2, 0], axis=1)  # [B, 11] levels from pixel to pixel
     assert np.ptp(steps[:, 1:-1], axis=1).max() < 10
     assert 10 * np.sqrt(0.25 * 3 / 4) - 1e-2 < np.median(steps, axis=1).min() and steps.max() < 10 + 1e-2
 
 
 def covered(policy):
-    view = seen(policy, tf.zeros([2000, 32, 32, 3]), tf.range(2000, dtype=tf.int64))
+    view = view_of(policy, tf.zeros([2000, 32, 32, 3]), tf.range(2000, dtype=tf.int64))
     mask = (view == np.float32(FILL)).all(-1)
     assert (mask == (view != 0).any(-1)).all()
     return mask
@@ -200,7 +200,7 @@ class Trained(keras.Model):
         super().__init__()
         self.views = Views([HEAVY, "resized_crop"], 2, 1, FILL)
         self.epoch = self.add_weight(shape=(), initializer="zeros", dtype="int64", trainable=False)
-        self.seen = self.add_weight(shape=(16, 16, 16, 3), initializer="zeros", dtype="float32", trainable=False)
+        self.first_view = self.add_weight(shape=(16, 16, 16, 3), initializer="zeros", dtype="float32", trainable=False)
 
     def call(self, x):
         return x
@@ -208,7 +208,7 @@ class Trained(keras.Model):
     def train_step(self, batch):
         first, second = self.views(batch["image"], batch["index"], self.epoch.value)
         assert first.dtype == second.dtype == tf.float32
-        self.seen.assign(first)
+        self.first_view.assign(first)
         return {"mean": tf.reduce_mean(second)}
 
 
@@ -222,8 +222,8 @@ def test_views_work_in_a_train_step_under_fit_whatever_the_precision(precision):
         model.compile(jit_compile=False)
         data = tf.data.Dataset.from_tensors({"image": IMAGES[:16], "index": INDEX[:16]})
         mean = model.fit(data, verbose=0).history["mean"][0]
-        assert mean == pytest.approx(seen("resized_crop", IMAGES[:16], INDEX[:16], branch=1).mean(), rel=1e-4)
-        np.testing.assert_allclose(model.seen, seen(HEAVY, IMAGES[:16], INDEX[:16]), atol=2e-2)
+        assert mean == pytest.approx(view_of("resized_crop", IMAGES[:16], INDEX[:16], branch=1).mean(), rel=1e-4)
+        np.testing.assert_allclose(model.first_view, view_of(HEAVY, IMAGES[:16], INDEX[:16]), atol=2e-2)
     finally:
         keras.config.set_dtype_policy(before)
 

@@ -17,7 +17,7 @@ def main() -> None:
     images = np.random.default_rng(0).integers(0, 256, (2 * B, 16, 16, 3), np.uint8)
     views, mixing = Views(POLICIES, 2, 1, (125.0, 120.0, 110.0)), Mixing(0.2, 1.0, 1)
 
-    def seen(pictures: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def views_and_targets(pictures: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         mixed, targets = mixing(views(pictures, index, 3), tf.one_hot(index % 10, 10), 5)
         return tf.stack(mixed, axis=1), targets  # [B, S, H, W, 3], [B, C]
 
@@ -29,11 +29,11 @@ def main() -> None:
         place = [strategy.experimental_distribute_values_from_function(
             lambda context, values=values: half(values, context.replica_id_in_sync_group)
         ) for values in (images, np.arange(2 * B))]  # fmt: skip
-        return strategy.run(seen, place)
+        return strategy.run(views_and_targets, place)
 
     there = [strategy.experimental_local_results(part) for part in step()]
     for replica in range(2):
-        here = seen(half(images, replica), half(np.arange(2 * B), replica))
+        here = views_and_targets(half(images, replica), half(np.arange(2 * B), replica))
         for part, want in zip(there, here, strict=True):
             np.testing.assert_allclose(part[replica], want, atol=2e-2)
 

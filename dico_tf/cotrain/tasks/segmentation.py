@@ -11,7 +11,7 @@ from dico_tf.cotrain import segmentation_losses as pixels
 from dico_tf.cotrain.batch import Batch
 from dico_tf.cotrain.sliding_inference import Windowed
 from dico_tf.cotrain.tasks.task import BranchNetworks, Task, Truth
-from dico_tf.data.masks import VOID
+from dico_tf.data.segmentation import VOID
 from dico_tf.errors import UserError
 from dico_tf.layers.image_input import Normalisation
 from dico_tf.models import segmentation

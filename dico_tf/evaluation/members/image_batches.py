@@ -18,12 +18,14 @@ class ImageBatches:
 
     def __init__(self, split: Split, size: int, short_side: int) -> None:
         self._split, self._size, self._short = split, size, short_side
-        self._album = split.lazy_images.at(size, short_side, kept=False) if split.lazy_images is not None else None
+        self._lazy_images = (
+            split.lazy_images.at(size, short_side, cached=False) if split.lazy_images is not None else None
+        )
 
     def take(self, positions: np.ndarray) -> np.ndarray:
         """uint8 [N, size, size, 3]"""
-        if self._album is not None:
-            return self._album.squares(self._split.numbers[positions])
+        if self._lazy_images is not None:
+            return self._lazy_images.squares(self._split.numbers[positions])
         images = self._split.images[positions]
         if images.shape[1:3] == (self._size, self._size) and self._short <= self._size:
             return images

@@ -6,7 +6,7 @@ import pytest
 from dico_tf.data.lazy_images import ImageFiles, LazyImages
 from dico_tf.data.memory_budget import MemoryBudget
 from dico_tf.data.source import Split
-from dico_tf.data.validation import carve, stratified
+from dico_tf.data.splits import carve, stratified
 
 
 def _split(size):
@@ -34,15 +34,15 @@ def test_the_seed_decides_which_images_are_carved():
     assert first == again != other
 
 
-@pytest.mark.parametrize(("size", "asked", "given"), [(200, 5000, 20), (95, 9, 9), (95, 10, 9), (200, 1, 1)])
-def test_at_most_a_tenth_is_carved(size, asked, given):
-    assert carve(_split(size), asked, 0)[1].size == given
+@pytest.mark.parametrize(("size", "requested", "given"), [(200, 5000, 20), (95, 9, 9), (95, 10, 9), (200, 1, 1)])
+def test_at_most_a_tenth_is_carved(size, requested, given):
+    assert carve(_split(size), requested, 0)[1].size == given
 
 
-@pytest.mark.parametrize(("size", "asked"), [(200, 0), (9, 5)])
-def test_carving_nothing_leaves_the_split_as_it_is(size, asked):
+@pytest.mark.parametrize(("size", "requested"), [(200, 0), (9, 5)])
+def test_carving_nothing_leaves_the_split_as_it_is(size, requested):
     whole = _split(size)
-    assert carve(whole, asked, 0) == (whole, None)
+    assert carve(whole, requested, 0) == (whole, None)
 
 
 def test_files_are_carved_without_being_read():
@@ -56,6 +56,6 @@ def test_files_are_carved_without_being_read():
 
 def test_a_stratified_draw_takes_the_same_share_of_every_class_and_never_its_last_image():
     labels = np.repeat([0, 1, 2, 3], [100, 50, 2, 1])
-    kept, drawn = stratified(labels, 0.2, seed=0)
-    assert np.bincount(labels[drawn], minlength=4).tolist() == [20, 10, 1, 0]
-    assert np.array_equal(np.sort(np.concatenate([kept, drawn])), np.arange(153))
+    rest, chosen = stratified(labels, 0.2, seed=0)
+    assert np.bincount(labels[chosen], minlength=4).tolist() == [20, 10, 1, 0]
+    assert np.array_equal(np.sort(np.concatenate([rest, chosen])), np.arange(153))
