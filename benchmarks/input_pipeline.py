@@ -89,9 +89,9 @@ def passes(split, asked: Measurement, splits: int, policy: str) -> Callable[[], 
     import tensorflow as tf
 
     from dico_tf.data.pipeline import training_batches
-    from dico_tf.views.views import Views
+    from dico_tf.views.image_views import ImageViews
 
-    views = Views([policy], splits, 0, (123.7, 116.3, 103.5))
+    views = ImageViews([policy], splits, 0, (123.7, 116.3, 103.5))
     windows, epochs = tf.function(views.windows, autograph=False), itertools.count()
 
     @tf.function(autograph=False)
@@ -120,9 +120,9 @@ def hidden(split, asked: Measurement) -> float:
     """Of the shorter of input and step, the share that passes while the other is at work; the step only waits."""
     from benchmarks.measure import interleaved
     from dico_tf.data.pipeline import training_batches
-    from dico_tf.views.views import Views
+    from dico_tf.views.image_views import ImageViews
 
-    views = Views(["resized_crop"], 1, 0, (0.0, 0.0, 0.0))
+    views = ImageViews(["resized_crop"], 1, 0, (0.0, 0.0, 0.0))
     indices = (np.arange(STEPS * asked.batch_size) % split.size).reshape(STEPS, 1, asked.batch_size)
 
     def run(wait: float) -> None:
@@ -143,7 +143,7 @@ def subjects(asked: Measurement, folder: Path, paths: list[Path]) -> tuple[dict[
     from dico_tf.data.lazy_images import ImageFiles, LazyImages
     from dico_tf.data.memory_budget import MemoryBudget
     from dico_tf.data.source import Split
-    from dico_tf.views.views import Views
+    from dico_tf.views.image_views import ImageViews
 
     sizes, count, size = np.tile([[WIDTH, HEIGHT]], (len(paths), 1)), len(paths), asked.image_size
 
@@ -160,7 +160,7 @@ def subjects(asked: Measurement, folder: Path, paths: list[Path]) -> tuple[dict[
     }
     compared = {"evaluation": "decode and take the centre"}
     for s in asked.splits:
-        drawn = Views(["resized_crop"], s, 0, (0.0, 0.0, 0.0)).windows(tf.range(count), tf.constant(sizes), 0)
+        drawn = ImageViews(["resized_crop"], s, 0, (0.0, 0.0, 0.0)).windows(tf.range(count), tf.constant(sizes), 0)
         calls[f"decode and cut {s}"] = reference(paths, drawn.numpy(), size, asked.rounds)
         calls[f"windows {s}"] = passes(files, asked, s, "resized_crop")
         calls[f"views {s}"] = passes(files, asked, s, f"resized_crop+{PIECES}")

@@ -9,7 +9,7 @@ import keras_cv
 import tensorflow as tf
 
 from benchmarks import measure
-from dico_tf.views.views import Views
+from dico_tf.views.image_views import ImageViews
 
 BATCH, SIDE, BATCHES = 256, 32, 4
 FILL = (125.3, 123.0, 113.9)  # CIFAR-10's mean colour
@@ -34,7 +34,7 @@ def _inputs() -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def _ours(policy: str) -> Callable[[], None]:
-    views = Views([policy], 1, 1, FILL)
+    views = ImageViews([policy], 1, 1, FILL)
     images, index = _inputs()
 
     @tf.function(autograph=False)  # as in a train_step

@@ -44,7 +44,7 @@ PROMISES = (
         "dico_tf/views/counter_rng.py",
         "self._state, self._scope = _hashed(_VIEW, seed, branch, epoch, index), ",
         "self._state, self._scope = _hashed(_VIEW, seed, epoch, index), ",
-        fast=("tests/views/test_views.py::test_view_depends_on_seed_epoch_index_and_branch_alone",),
+        fast=("tests/views/test_image_views.py::test_view_depends_on_seed_epoch_index_and_branch_alone",),
     ),
     Promise(
         "Mixed images have labels mixed by the same share.",

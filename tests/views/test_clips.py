@@ -6,10 +6,10 @@ import tensorflow as tf
 
 from dico_tf.cotrain.dico import DiCo
 from dico_tf.errors import UserError
+from dico_tf.views.image_views import ImageViews
 from dico_tf.views.mixing import Mixing
 from dico_tf.views.pieces.windows import ShortSide
 from dico_tf.views.policies import parse
-from dico_tf.views.views import Views
 
 FILL = (115.0, 115.0, 115.0)
 STILL = np.random.default_rng(0).integers(0, 256, (6, 1, 16, 16, 3)).astype(np.uint8)
@@ -21,7 +21,7 @@ INDEX = np.arange(6)
 )
 def test_frames_of_a_clip_share_their_draws(policy):
     """Frames that are alike stay so, and each is what the image alone becomes."""
-    views = Views([policy], 1, 3, FILL)
+    views = ImageViews([policy], 1, 3, FILL)
     (clips,) = views(np.repeat(STILL, 4, axis=1), INDEX, 5)
     (images,) = views(STILL[:, 0], INDEX, 5)
     assert clips.shape == (6, 4, 16, 16, 3)
@@ -31,7 +31,7 @@ def test_frames_of_a_clip_share_their_draws(policy):
 
 
 def test_branches_epochs_and_clips_differ_and_repeat():
-    views = Views(["short_side+flip"], 2, 3, FILL)
+    views = ImageViews(["short_side+flip"], 2, 3, FILL)
     clips = np.repeat(STILL, 3, axis=1)
     one, other = views(clips, INDEX, 5)
     assert np.abs(np.asarray(one) - other).max() > 1
@@ -46,7 +46,7 @@ def facts(count: int, starts: int, size=(40, 30)) -> tuple[np.ndarray, np.ndarra
 
 def test_each_branch_draws_a_first_frame_and_a_square_of_its_own():
     index, sizes = facts(4000, 7)
-    views = Views(["short_side:1.25:2+flip"], 2, 1, FILL)
+    views = ImageViews(["short_side:1.25:2+flip"], 2, 1, FILL)
     places = views.windows(index, sizes, 3).numpy()
     assert places.shape == (4000, 2, 5) and views.zooms
     left, top, right, bottom, first = np.moveaxis(places, -1, 0)
@@ -62,25 +62,25 @@ def test_each_branch_draws_a_first_frame_and_a_square_of_its_own():
 
 def test_policies_without_a_square_draw_the_first_frame_only_and_none_draws_nothing():
     index, sizes = facts(200, 5)
-    places = Views(["crop", "none", "resized_crop"], 3, 1, FILL).windows(index, sizes, 0).numpy()
+    places = ImageViews(["crop", "none", "resized_crop"], 3, 1, FILL).windows(index, sizes, 0).numpy()
     assert not places[:, 0, :4].any() and set(places[:, 0, 4]) == set(range(5))
     assert not places[:, 1, :4].any() and set(places[:, 1, 4]) == {-1}
     assert np.all(places[:, 2, 2] > places[:, 2, 0])
-    same = Views(["crop"], 3, 1, FILL, same=True).windows(index, sizes, 0)
+    same = ImageViews(["crop"], 3, 1, FILL, same=True).windows(index, sizes, 0)
     assert same.shape == (200, 1, 5)
 
 
 def test_windows_of_pictures_are_what_they_were_beside_a_short_side():
     index, sizes = facts(50, 5)
-    alone = Views(["resized_crop"], 2, 1, FILL).windows(index, sizes[:, :2], 0)
-    beside = Views(["short_side", "resized_crop"], 2, 1, FILL).windows(index, sizes[:, :2], 0)
+    alone = ImageViews(["resized_crop"], 2, 1, FILL).windows(index, sizes[:, :2], 0)
+    beside = ImageViews(["short_side", "resized_crop"], 2, 1, FILL).windows(index, sizes[:, :2], 0)
     np.testing.assert_array_equal(beside[:, 1], alone[:, 1])
     assert beside.shape == (50, 2, 4) and np.all(beside[:, 0, 2] > beside[:, 0, 0])
 
 
 def test_a_clip_that_was_cut_is_not_cut_again():
     clips = np.repeat(STILL, 2, axis=1)
-    views = Views(["short_side+flip", "short_side"], 2, 3, FILL)
+    views = ImageViews(["short_side+flip", "short_side"], 2, 3, FILL)
     flipped, plain = views(np.stack([clips, clips], 1), INDEX, 5, cut=True)
     np.testing.assert_array_equal(plain, clips.astype(np.float32))
     both = {tuple(np.ravel(clip)) for clip in clips} | {tuple(np.ravel(clip[:, :, ::-1])) for clip in clips}

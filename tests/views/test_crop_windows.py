@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from dico_tf.views.counter_rng import CounterRng
 from dico_tf.views.crop_windows import area_windows
-from dico_tf.views.views import Views
+from dico_tf.views.image_views import ImageViews
 
 FILL = (125.0, 60.0, 200.0)
 N = 20_000
@@ -74,7 +74,7 @@ def test_the_whole_area_of_a_picture_of_allowed_aspect_is_the_whole_picture():
 
 def test_each_branch_draws_its_own_window_of_the_same_picture():
     index, sizes = tf.range(64, dtype=tf.int64), tf.tile(tf.constant([[500, 375]]), [64, 1])
-    views = Views(["resized_crop+flip", "flip", "resized_crop:0.5"], 3, 1, FILL)
+    views = ImageViews(["resized_crop+flip", "flip", "resized_crop:0.5"], 3, 1, FILL)
     places = views.windows(index, sizes, 2).numpy()
     assert views.zooms and places.shape == (64, 3, 4)
     assert (places[:, 1] == 0).all()
@@ -89,7 +89,7 @@ def test_each_branch_draws_its_own_window_of_the_same_picture():
 def test_an_index_per_branch_draws_what_each_branch_would_draw_of_its_own_pictures():
     index = tf.constant(np.random.default_rng(0).integers(0, 1000, (32, 2)))
     sizes = tf.constant(np.random.default_rng(1).integers(100, 900, (32, 2, 2)), tf.int32)
-    views = Views(["resized_crop"], 2, 1, FILL)
+    views = ImageViews(["resized_crop"], 2, 1, FILL)
     places = views.windows(index, sizes, 0)
     for branch in range(2):
         alone = views.windows(index[:, branch], sizes[:, branch], 0)
@@ -98,7 +98,7 @@ def test_an_index_per_branch_draws_what_each_branch_would_draw_of_its_own_pictur
 
 def test_with_the_same_view_for_all_one_window_serves_them():
     index, sizes = tf.range(8, dtype=tf.int64), tf.tile(tf.constant([[50, 40]]), [8, 1])
-    apart, same = (Views(["resized_crop+flip"], 3, 1, FILL, same=same) for same in (False, True))
+    apart, same = (ImageViews(["resized_crop+flip"], 3, 1, FILL, same=same) for same in (False, True))
     places = same.windows(index, sizes, 0)
     np.testing.assert_array_equal(places, apart.windows(index, sizes, 0)[:, :1])
     images = tf.random.stateless_uniform([8, 1, 16, 16, 3], [1, 2], 0, 255)
@@ -110,13 +110,13 @@ def test_with_the_same_view_for_all_one_window_serves_them():
     ("policy", "zooms"), [("resized_crop+flip", True), ("flip+resized_crop", False), ("none", False)]
 )
 def test_only_a_policy_that_begins_with_a_resized_crop_looks_at_whole_pictures(policy, zooms):
-    assert Views([policy], 2, 1, FILL).zooms == zooms
+    assert ImageViews([policy], 2, 1, FILL).zooms == zooms
 
 
 def test_images_cut_beforehand_pass_the_rest_of_the_policy_alone():
     images = tf.random.stateless_uniform([16, 2, 12, 12, 3], [1, 2], 0, 255)
     index = tf.range(16, dtype=tf.int64)
-    first, second = Views(["resized_crop", "resized_crop+erase:p=1"], 2, 1, FILL)(images, index, 0, cut=True)
+    first, second = ImageViews(["resized_crop", "resized_crop+erase:p=1"], 2, 1, FILL)(images, index, 0, cut=True)
     np.testing.assert_array_equal(first, images[:, 0])
     unchanged = (second == images[:, 1]).numpy().all(-1)
     assert 0.75 < unchanged.mean() < 0.95
@@ -126,7 +126,7 @@ def test_a_window_of_images_in_memory_is_the_one_drawn_for_a_picture_of_their_si
     y, x = np.mgrid[:40, :40]
     images = np.tile(np.stack([6 * x, 6 * y, 3 * (x + y)], -1)[None], (64, 1, 1, 1)).astype(np.float32)
     index, sizes = tf.range(64, dtype=tf.int64), tf.tile(tf.constant([[40, 40]]), [64, 1])
-    views = Views(["resized_crop"], 1, 1, FILL)
+    views = ImageViews(["resized_crop"], 1, 1, FILL)
     got = views.view(images, index, 0, 0).numpy()
     left, top, right, bottom = views.windows(index, sizes, 0).numpy()[:, 0].T
     for axis, channel, low, high in ((2, 0, left, right), (1, 1, top, bottom)):

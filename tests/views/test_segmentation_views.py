@@ -7,8 +7,8 @@ import tensorflow as tf
 from dico_tf.errors import UserError
 from dico_tf.views import policies
 from dico_tf.views.augmentation_chains import RANDAUGMENT, in_place_only
+from dico_tf.views.image_views import ImageViews
 from dico_tf.views.segmentation_views import SegmentationViews
-from dico_tf.views.views import Views
 
 FILL = (124.0, 116.0, 104.0)
 B = 512
@@ -104,7 +104,7 @@ def test_what_segmentation_cannot_see_is_refused():
     with pytest.raises(UserError, match="crop and flip at most once each"):
         policies.parse_all(("flip+crop+flip",), 2, "segmentation")
     with pytest.raises(UserError, match="scale is for --task=segmentation; give resized_crop"):
-        Views(["scale+crop"], 2, 0, FILL)
+        ImageViews(["scale+crop"], 2, 0, FILL)
     with pytest.raises(UserError, match="0 < least <= most"):
         policies.parse("scale:2:1")
 

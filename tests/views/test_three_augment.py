@@ -11,8 +11,8 @@ from dico_tf.data import image_decoding
 from dico_tf.errors import UserError
 from dico_tf.views import three_augment
 from dico_tf.views.counter_rng import CounterRng
+from dico_tf.views.image_views import ImageViews
 from dico_tf.views.segmentation_views import SegmentationViews
-from dico_tf.views.views import Views
 
 RANDOM = np.random.default_rng(0)
 FILL = (125.0, 60.0, 200.0)
@@ -25,7 +25,7 @@ def noisy(height: int = 24, width: int = 32, count: int = 1) -> np.ndarray:
 
 
 def view_of(policy: str, images: np.ndarray, first: int = 0) -> np.ndarray:
-    return Views([policy], 1, 1, FILL).view(images, tf.range(first, first + len(images)), 0, 0).numpy()
+    return ImageViews([policy], 1, 1, FILL).view(images, tf.range(first, first + len(images)), 0, 0).numpy()
 
 
 def test_grayscale_and_solarize_are_pils_to_one_level():
@@ -119,7 +119,7 @@ def _torchvisions(picture: Image.Image, size: int, left: int, top: int) -> np.nd
 def test_a_simple_crop_of_a_whole_picture_is_the_published_one(size):
     width, height = size
     picture, side, count = Image.fromarray(noisy(height, width)[0]), 32, 60
-    views = Views(["simple_crop+flip"], 1, 1, FILL, image_size=side)
+    views = ImageViews(["simple_crop+flip"], 1, 1, FILL, image_size=side)
     assert views.zooms
     sizes = tf.constant([[width, height]] * count)
     places = views.windows(tf.range(count), sizes, 0).numpy()[:, 0]
@@ -148,7 +148,7 @@ def test_windows_inside_a_picture_are_what_they_were():
 
 
 def test_branches_may_begin_differently():
-    views = Views(["simple_crop", "resized_crop:0.08", "flip"], 3, 1, FILL, image_size=32)
+    views = ImageViews(["simple_crop", "resized_crop:0.08", "flip"], 3, 1, FILL, image_size=32)
     places = views.windows(tf.range(50), tf.constant([[60, 40]] * 50), 0).numpy()
     extents = places[..., 2:] - places[..., :2]
     np.testing.assert_allclose(extents[:, 0], 40, rtol=1e-5)

@@ -11,11 +11,11 @@ def main() -> None:
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    from dico_tf.views.image_views import ImageViews
     from dico_tf.views.mixing import Mixing
-    from dico_tf.views.views import Views
 
     images = np.random.default_rng(0).integers(0, 256, (2 * B, 16, 16, 3), np.uint8)
-    views, mixing = Views(POLICIES, 2, 1, (125.0, 120.0, 110.0)), Mixing(0.2, 1.0, 1)
+    views, mixing = ImageViews(POLICIES, 2, 1, (125.0, 120.0, 110.0)), Mixing(0.2, 1.0, 1)
 
     def views_and_targets(pictures: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         mixed, targets = mixing(views(pictures, index, 3), tf.one_hot(index % 10, 10), 5)

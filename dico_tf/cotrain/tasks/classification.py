@@ -10,8 +10,8 @@ from dico_tf.cotrain.scores import Scores
 from dico_tf.cotrain.tasks.task import BranchNetworks, Task, Truth
 from dico_tf.errors import UserError
 from dico_tf.layers.image_input import Normalisation
+from dico_tf.views.image_views import ImageViews
 from dico_tf.views.mixing import Mixing
-from dico_tf.views.views import Views
 
 
 class Classification(Task):
@@ -20,7 +20,7 @@ class Classification(Task):
     def __init__(self, settings, network):
         super().__init__(settings, network)
         fill = tuple(255.0 * mean for mean in settings.mean)
-        self.views = Views(
+        self.views = ImageViews(
             settings.views,
             settings.splits,
             settings.seed,

@@ -11,8 +11,8 @@ from dico_tf.views.policies import Policy, parse_all
 from dico_tf.views.view_maker import ViewMaker, apply_policy
 
 
-@keras.saving.register_keras_serializable("dico_tf")
-class Views(ViewMaker):
+@keras.saving.register_keras_serializable("dico_tf", name="Views")  # the name in files saved since version 0
+class ImageViews(ViewMaker):
     """S views of images [B, H, W, 3] or clips [B, T, H, W, 3]; the frames of a clip share all draws."""
 
     def _parse(self) -> None:

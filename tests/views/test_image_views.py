@@ -11,8 +11,8 @@ import tensorflow as tf
 from dico_tf.views import augmentation_chains as chains
 from dico_tf.views import operations, policies
 from dico_tf.views.counter_rng import CounterRng
+from dico_tf.views.image_views import ImageViews
 from dico_tf.views.pieces.trivial_augment import WIDE, TrivialAugment
-from dico_tf.views.views import Views
 
 FILL = (125.0, 60.0, 200.0)
 B = 64
@@ -23,7 +23,7 @@ NAMES = [name for name in policies.PIECES if name != "scale"]  # of images witho
 
 
 def view_of(policy, images=IMAGES, index=INDEX, epoch=0, branch=0, seed=1):
-    return Views([policy], 2, seed, FILL).view(images, index, epoch, branch).numpy()
+    return ImageViews([policy], 2, seed, FILL).view(images, index, epoch, branch).numpy()
 
 
 def changed(policy, **others):
@@ -170,8 +170,8 @@ def test_autoaugment_does_each_half_of_a_pair_with_its_probability(monkeypatch):
 
 
 def test_each_branch_has_its_own_view_or_all_share_branch_0s():
-    own = Views([HEAVY], 3, 1, FILL)(IMAGES, INDEX, 0)
-    shared = Views([HEAVY], 3, 1, FILL, same=True)(IMAGES, INDEX, 0)
+    own = ImageViews([HEAVY], 3, 1, FILL)(IMAGES, INDEX, 0)
+    shared = ImageViews([HEAVY], 3, 1, FILL, same=True)(IMAGES, INDEX, 0)
     assert len(own) == len(shared) == 3
     assert np.abs(own[0] - own[1]).max() > 1 and np.abs(own[1] - own[2]).max() > 1
     assert shared[0] is shared[1] is shared[2]
@@ -179,13 +179,13 @@ def test_each_branch_has_its_own_view_or_all_share_branch_0s():
 
 
 def test_branches_may_have_a_policy_each():
-    views = Views(["none", "cutout"], 2, 1, FILL)(IMAGES, INDEX, 0)
+    views = ImageViews(["none", "cutout"], 2, 1, FILL)(IMAGES, INDEX, 0)
     np.testing.assert_array_equal(views[0], IMAGES)
     assert (views[1].numpy() != IMAGES.numpy()).any((1, 2, 3)).all()
 
 
 def test_views_survive_copying_pickling_and_their_config():
-    views = Views(["flip", "crop+cutout"], 2, 5, FILL)
+    views = ImageViews(["flip", "crop+cutout"], 2, 5, FILL)
     saved = keras.saving.serialize_keras_object(views)
     restored = keras.saving.deserialize_keras_object(saved)
     for again in (copy.deepcopy(views), pickle.loads(pickle.dumps(views)), restored):
@@ -198,7 +198,7 @@ class Trained(keras.Model):
 
     def __init__(self):
         super().__init__()
-        self.views = Views([HEAVY, "resized_crop"], 2, 1, FILL)
+        self.views = ImageViews([HEAVY, "resized_crop"], 2, 1, FILL)
         self.epoch = self.add_weight(shape=(), initializer="zeros", dtype="int64", trainable=False)
         self.first_view = self.add_weight(shape=(16, 16, 16, 3), initializer="zeros", dtype="float32", trainable=False)
 
@@ -229,7 +229,7 @@ def test_views_work_in_a_train_step_under_fit_whatever_the_precision(precision):
 
 
 def test_pieces_done_in_one_gather_are_the_same_as_one_after_the_other():
-    views = Views(["crop+flip+erase+cutout+crop:2+flip"], 1, 1, FILL)
+    views = ImageViews(["crop+flip+erase+cutout+crop:2+flip"], 1, 1, FILL)
     rng, one = CounterRng(1, 0, INDEX, 0), tf.cast(IMAGES, tf.float32)
     for number, piece in enumerate(policies.parse("crop+flip+erase+cutout+crop:2+flip")):
         one = piece.apply(one, rng.scope(f"{number} {type(piece).__name__}"), FILL, False)
