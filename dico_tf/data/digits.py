@@ -8,7 +8,7 @@ from dico_tf.data.source import Source, Split
 from dico_tf.data.splits import stratified
 
 SIZE = 32  # pixels; the originals are 8x8 with 17 levels of grey
-MEAN, STD = 0.3055, 0.3235  # measured over all 1,797 at 32x32, in 0..1
+MEAN, STD = 0.3055, 0.3235  # of all 1,797 at 32x32, in 0..1
 SPLIT_SEED = 0  # not the run's: every run is tested on the same digits
 
 

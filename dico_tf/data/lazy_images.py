@@ -75,11 +75,7 @@ class LazyImages:
         self, encoded: EncodedImages, sizes: np.ndarray, image_size: int, short_side: int, budget: MemoryBudget
     ) -> None:
         self._encoded, self._budget, self._cache = encoded, budget, {}
-        self.sizes, self.image_size, self.short_side = (
-            np.asarray(sizes, np.int32),
-            image_size,
-            short_side,
-        )  # [N, (w, h)]
+        self.sizes, self.image_size, self.short_side = np.asarray(sizes, np.int32), image_size, short_side
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

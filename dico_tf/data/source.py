@@ -21,14 +21,14 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of
 SOURCES: Registry[str] = Registry("kind of dataset")
 SOURCES.add("digits", "dico_tf.data.digits")
 SOURCES.add("folder", "dico_tf.data.folder")
-SOURCES.add("scene folder", "dico_tf.data.segmentation_folder")
+SOURCES.add("segmentation folder", "dico_tf.data.segmentation_folder")
 SOURCES.add("video folder", "dico_tf.data.video_folder")
 SOURCES.add("moving", "dico_tf.data.moving_digits")
 SOURCES.add("tfds", "dico_tf.data.tfds")
-FOLDERS = {"classification": "folder", "segmentation": "scene folder", "video": "video folder"}  # of --task
+FOLDERS = {"classification": "folder", "segmentation": "segmentation folder", "video": "video folder"}  # of --task
 # task that only some kinds serve -> what it needs, the kinds, what to give
 FEW = {
-    "segmentation": ("masks", ("scene folder",), "folder:DIR"),
+    "segmentation": ("masks", ("segmentation folder",), "folder:DIR"),
     "video": ("clips", ("video folder", "moving"), "folder:DIR or moving"),
 }
 
