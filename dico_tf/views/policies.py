@@ -61,7 +61,7 @@ def divided(policy: Policy) -> tuple[tuple[SharedPiece, ...], Policy]:
 
 
 def _image_faults(parsed: Sequence[Policy]) -> list[str]:
-    return [piece.instead for policy in parsed for piece in policy if "classification" not in piece.tasks]
+    return [_misplaced(piece) for policy in parsed for piece in policy if "classification" not in piece.tasks]
 
 
 def _segmentation_faults(parsed: Sequence[Policy]) -> list[str]:
@@ -74,12 +74,16 @@ def _segmentation_faults(parsed: Sequence[Policy]) -> list[str]:
     faults = []
     for piece in (piece for policy in others for piece in policy):
         if "segmentation" not in piece.tasks:
-            faults.append(piece.instead)
+            faults.append(_misplaced(piece))
         elif piece.moves_pixels:
             faults.append(f"{type(piece).__name__} moves pixels, but not the mask's; leave it out for segmentation")
     if len({type(piece) for piece in shared[0]}) < len(shared[0]):
         faults.append("give scale, crop and flip at most once each for segmentation")
     return faults
+
+
+def _misplaced(piece: Piece) -> str:
+    return piece.instead or f"{type(piece).__name__} is for {' and '.join(piece.tasks)} only; leave it out"
 
 
 def _piece(text: str) -> Piece | None:
