@@ -29,7 +29,10 @@ WIDE = {
 
 @dataclasses.dataclass(frozen=True)
 class TrivialAugment(Piece):
-    """Apply one of 14 operations at one of 31 strengths (TrivialAugment Wide, Mueller and Hutter, arXiv 2103.10158)."""
+    """Apply one of 14 operations at one of 31 strengths (TrivialAugment Wide, Mueller and Hutter, arXiv 2103.10158).
+
+    The range of each operation is that of torchvision's TrivialAugmentWide.
+    """
 
     def apply(self, images, rng, fill, in_place):
         import tensorflow as tf
