@@ -1,1 +1,1 @@
-"""From a network to the files that answer without Keras."""
+"""Export of runs and committees to files that run without Keras: SavedModel, LiteRT, ONNX, TensorFlow Serving."""

@@ -1,10 +1,10 @@
-"""The converter's process: python -m dico_tf.export JOB.json ..."""
+"""Process that converts files: python -m dico_tf.export JOB.json ... (see convert.py)."""
 
 import sys
 
 from dico_tf import startup
 
-startup.tensorflow()  # before anything else imports it, for a third of its start
+startup.tensorflow()  # before its first import: saves a third of the start-up time
 
 from dico_tf.export.convert import main  # noqa: E402
 

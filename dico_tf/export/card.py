@@ -1,4 +1,4 @@
-"""README.md of an export: what it is, of what data, how good, and what it is not for."""
+"""Model card (README.md) of an exported run: networks, data, metrics and limits."""
 
 from typing import Any
 
@@ -9,15 +9,15 @@ _LICENCES = {
     "cifar10": "CIFAR-10 (A. Krizhevsky, 2009); its authors state no licence",
     "cifar100": "CIFAR-100 (A. Krizhevsky, 2009); its authors state no licence",
 }
-_UNKNOWN = "not known to this program: ask whoever the pictures are from"
+_UNKNOWN = "unknown; ask the source of the images"
 
 
 def card(content: dict[str, Any], data: dict[str, Any], test: dict[str, Any] | None) -> str:
-    """Markdown, from the manifest, the run's facts of its data and its test evaluation."""
-    return "\n\n".join([_what(content), _data(content, data), _metrics(content, test), _limits(content)]) + "\n"
+    """Return the card as Markdown, from the manifest, the run's data and its test evaluation (None = not evaluated)."""
+    return "\n\n".join([_summary(content), _data(content, data), _metrics(content, test), _limits(content)]) + "\n"
 
 
-def _what(content: dict[str, Any]) -> str:
+def _summary(content: dict[str, Any]) -> str:
     source, committee = content["source"], content[COMMITTEE]
     branches, size = len(committee["members"]), content["members"][0]["input_size"]
     member = content["members"][0]
@@ -39,23 +39,23 @@ def _count(number: int, one: str, many: str) -> str:
 def _data(content: dict[str, Any], data: dict[str, Any]) -> str:
     sizes = ", ".join(f"{count:,} {name}" for name, count in data["sizes"].items())
     names = content["members"][0]["class_names"]
-    shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+    listed = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
     entry = content["input"]
     margin = entry["short_side"] > entry["size"]
-    cut = f"the short side becomes {entry['short_side']} pixels and " if margin else ""
+    resized = f"resized to a short side of {entry['short_side']} pixels, then " if margin else ""
     return f"""## Data
 
-{data["name"]}: {sizes} images of {_count(len(names), "class", "classes")}: {shown}.
-Of a picture {cut}the middle square is taken.
+{data["name"]}: {sizes} images of {_count(len(names), "class", "classes")}: {listed}.
+Images are {resized}cropped to the central square.
 Licence of the data: {_LICENCES.get(data["name"], _UNKNOWN)}."""
 
 
 def _metrics(content: dict[str, Any], test: dict[str, Any] | None) -> str:
     lines = ["## Metrics", ""]
-    compared = content["comparison"]
-    if compared["images"]:
+    comparison = content["comparison"]
+    if comparison["images"]:
         lines += [
-            f"On {compared['images']:,} {compared['split']} images; time of one picture on the exporting machine.",
+            f"On {comparison['images']:,} {comparison['split']} images; ms: one image on the exporting machine.",
             "",
         ]
         lines += [
@@ -64,10 +64,10 @@ def _metrics(content: dict[str, Any], test: dict[str, Any] | None) -> str:
         ]
         lines += [line for member in content["members"] for line in _rows(member)]
         lines += [
-            _row("branches together", _kinds(found), found) for found in compared["ensemble_of_branches"].values()
+            _row("branches together", _kinds(scores), scores) for scores in comparison["ensemble_of_branches"].values()
         ]
         lines += ["", *_instead(content["members"])]
-    if "cascade" in compared:
+    if "cascade" in comparison:
         lines += [_cascade(content), ""]
     if test:
         ensemble = test["ensemble"]
@@ -82,11 +82,11 @@ def _metrics(content: dict[str, Any], test: dict[str, Any] | None) -> str:
 
 
 def _cascade(content: dict[str, Any]) -> str:
-    found, order = content["comparison"]["cascade"], content[COMMITTEE]["cascade"]["order"]
-    asked = ", ".join(f"{name} for {reach:.1%}" for name, reach in zip(order, found["reach"], strict=True))
+    scores, order = content["comparison"]["cascade"], content[COMMITTEE]["cascade"]["order"]
+    shares = ", ".join(f"{name} on {reach:.1%}" for name, reach in zip(order, scores["reach"], strict=True))
     return (
-        f"As a cascade that stops early (asked: {asked} of these images) the committee reaches {found['top1']:.2%} "
-        f"(NLL {found['nll']:.4f}, ECE {found['ece']:.4f}) with {found['macs']:,.0f} multiply-adds an image."
+        f"As a cascade that stops early ({shares} of these images) the committee reaches {scores['top1']:.2%} "
+        f"(NLL {scores['nll']:.4f}, ECE {scores['ece']:.4f}) with {scores['macs']:,.0f} multiply-adds an image."
     )
 
 
@@ -96,40 +96,40 @@ def _rows(member: dict[str, Any]) -> list[str]:
     return [_row(member["name"], kind, member["metrics"][kind], sizes.get(kind)) for kind in kinds]
 
 
-def _row(name: str, kind: str, found: dict[str, Any], size: int | None = None) -> str:
+def _row(name: str, kind: str, scores: dict[str, Any], size: int | None = None) -> str:
     cells = [
         name,
         kind,
         "-" if size is None else f"{size / 1e6:.2f}",
-        _cell(found, "top1", "{:.2%}"),
-        _cell(found, "nll", "{:.4f}"),
-        _cell(found, "ece", "{:.4f}"),
-        _cell(found, "largest_difference", "{:.1e}"),
-        _cell(found, "milliseconds", "{:.2f}"),
+        _cell(scores, "top1", "{:.2%}"),
+        _cell(scores, "nll", "{:.4f}"),
+        _cell(scores, "ece", "{:.4f}"),
+        _cell(scores, "largest_difference", "{:.1e}"),
+        _cell(scores, "milliseconds", "{:.2f}"),
     ]
     return f"| {' | '.join(cells)} |"
 
 
-def _kinds(found: dict[str, Any]) -> str:
-    return " and ".join(sorted(set(found["files"].values())))
+def _kinds(scores: dict[str, Any]) -> str:
+    return " and ".join(sorted(set(scores["files"].values())))
 
 
 def _instead(members: list[dict[str, Any]]) -> list[str]:
     changes = [(m["name"], *change) for m in members for change in m.get("instead", {}).items()]
     lines = [
-        f"{name} is {kind} where {asked} was asked for, which loses too much, by itself or together."
-        for name, asked, kind in changes
+        f"{name}: {kind} instead of {requested}, which loses too much accuracy, alone or in the ensemble."
+        for name, requested, kind in changes
     ]
     return [*lines, ""] if lines else []
 
 
-def _cell(found: dict[str, float], name: str, form: str) -> str:
-    return form.format(found[name]) if name in found else "-"
+def _cell(scores: dict[str, float], name: str, form: str) -> str:
+    return form.format(scores[name]) if name in scores else "-"
 
 
 def _limits(content: dict[str, Any]) -> str:
     return """## Limits
 
-It knows the classes above and nothing else: a picture of anything else gets one of them, often with high probability. \
-How it does on pictures unlike those it was trained on has not been measured. The committee's `disagreement` (nats) is \
-higher where the branches differ; it is a hint and no guarantee."""
+The networks know the classes above and nothing else: an image of anything else gets one of them, often with high \
+probability. Accuracy on images unlike the training images has not been measured. The committee's `disagreement` \
+(nats) is higher where the branches differ; it is a hint, not a guarantee."""

@@ -1,4 +1,4 @@
-"""One SavedModel of a committee that is asked with encoded pictures, of which each member sees its own square."""
+"""SavedModel of a cascade that takes encoded images, which are decoded for each member at its own size."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -15,36 +15,50 @@ from dico_tf.export.decoding import squares
 
 
 class CascadeFromBytes(tf.Module):
-    """image_bytes, JPEG and PNG strings [B] -> the cascade's answers; each member asked sees its own square."""
+    """Module: image_bytes, JPEG and PNG strings [B] -> the cascade's outputs."""
 
     def __init__(
-        self, committee: Committee, networks: Sequence[GraphNetwork], views: Sequence[tuple[int, int]],
-        costs: Sequence[int], classes: int,
-    ):  # fmt: skip
-        """`views`: size and short side of each member."""
+        self,
+        committee: Committee,
+        networks: Sequence[GraphNetwork],
+        views: Sequence[tuple[int, int]],
+        costs: Sequence[int],
+        classes: int,
+    ):
+        """Build the module.
+
+        Args:
+            views: (image size, short side) of each member.
+            costs: multiply-adds of each member.
+        """
         super().__init__()
-        self.held = [variable.value for network in networks for variable in network.variables]
-        seeing = [_seeing(network, *view) for network, view in zip(networks, views, strict=True)]
-        cascade = Cascade(committee=committee, networks=seeing, costs=costs, classes=classes)
+        self.weights = [variable.value for network in networks for variable in network.variables]
+        decoding = [_with_decoding(network, *view) for network, view in zip(networks, views, strict=True)]
+        cascade = Cascade(committee=committee, networks=decoding, costs=costs, classes=classes)
         spec = tf.TensorSpec((None,), tf.string, name="image_bytes")
         call = functools.partial(_answers, cascade)
         self.cascade = tf.function(lambda image_bytes: call(image_bytes), input_signature=[spec], autograph=False)
 
 
-def _seeing(network: GraphNetwork, size: int, short: int) -> Callable[[tf.Tensor], tf.Tensor]:
+def _with_decoding(network: GraphNetwork, size: int, short: int) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Return a function: encoded images -> logits."""
     return lambda contents: network(tf.cast(squares(contents, size, short), tf.float32))
 
 
 def _answers(cascade: Cascade, contents: tf.Tensor) -> dict[str, tf.Tensor]:
-    found = cascades.answers(cascade, contents)
-    return {name: found[name] for name in cascades.OUTPUTS}
+    outputs = cascades.answers(cascade, contents)
+    return {name: outputs[name] for name in cascades.OUTPUTS}
 
 
 def write(
-    committee: Committee, networks: Sequence[GraphNetwork], views: Sequence[tuple[int, int]], costs: Sequence[int],
-    classes: int, folder: Path,
-) -> None:  # fmt: skip
-    """The signature `cascade`."""
+    committee: Committee,
+    networks: Sequence[GraphNetwork],
+    views: Sequence[tuple[int, int]],
+    costs: Sequence[int],
+    classes: int,
+    folder: Path,
+) -> None:
+    """Write a SavedModel with the signature `cascade`."""
     module = CascadeFromBytes(committee, networks, views, costs, classes)
     tf.saved_model.save(module, str(folder), signatures={cascades.SIGNATURE: module.cascade})
     saved_model.edit(folder / "saved_model.pb")

@@ -1,4 +1,4 @@
-"""Chooses the files of a member: what each kind loses, and which safer kind replaces one that loses too much."""
+"""Choice of a member's files: measures what each kind loses, and replaces a kind that loses too much by a safer one."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ import numpy as np
 
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import combine
-from dico_tf.export import litert, paired_test, saved_model
+from dico_tf.export import comparison, saved_model
 from dico_tf.export.comparison_images import ComparisonImages
 from dico_tf.export.formats.format import Format, Job
 from dico_tf.export.graph import Member
@@ -18,43 +18,47 @@ from dico_tf.training.progress import Bar
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Converted:
+    """A written file and its comparison with the network."""
+
     kind: str
     path: Path
-    logits: np.ndarray | None = None  # [N, C]; where nothing was compared, None
+    logits: np.ndarray | None = None  # [N, C]; None = not compared
     metrics: dict[str, Any] = dataclasses.field(default_factory=dict)
-    error: str = ""  # why it could not be made
+    error: str = ""  # why it could not be written; "" = it was
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Conversions:
-    """The files to make of every member, and what they may lose."""
+    """The kinds of files to write of every member, and how much accuracy they may lose."""
 
-    kinds: tuple[str, ...] = ("float32",)  # of formats that have several
-    batch: int = 1  # images of a call; 0: any number
-    max_accuracy_drop: float = 1.0  # points
+    kinds: tuple[str, ...] = ("float32",)  # applies to formats with several kinds
+    batch: int = 1  # batch size of a file; 0 = any
+    max_accuracy_drop: float = 1.0  # percentage points
 
     def of(self, format: Format) -> list[str]:
-        """Return the kinds to make of a format, the safest first."""
+        """Return the kinds to write of a format, the safest first."""
         return [kind for kind in format.kinds if kind in self.kinds or len(format.kinds) == 1]
 
     def measure(self, logits: np.ndarray, expected: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-        """Return the scores of a conversion's logits [N, C] and what it loses against the network's."""
-        found = paired_test.loss(expected, logits, labels, self.max_accuracy_drop)
-        paired = {"lost": found.lost, "won": found.won, "p_value": found.p_value}
-        return {**litert.compared(logits, expected, labels), **paired}
+        """Compare a file's logits [N, C] with the network's logits `expected`. Return its scores and losses."""
+        loss = comparison.accuracy_loss(expected, logits, labels, self.max_accuracy_drop)
+        paired = {"lost": loss.lost, "won": loss.won, "p_value": loss.p_value}
+        return {**comparison.compare(logits, expected, labels), **paired}
 
     def refusal(self, what: str, measured: dict[str, Any], images: int, split: str) -> str:
-        """Return why a conversion may not stand for its network, or "". A loss that may be chance is no reason."""
+        """Return why a file loses too much to be exported, or "". A loss that may be chance is not too much."""
         if not np.isfinite(measured["largest_difference"]):
-            return f"{what}: some of {images} {split} images get NaN or infinity"
-        return self.loss(what, measured, images, split) if measured["p_value"] < paired_test.SIGNIFICANCE else ""
+            return f"{what} gives NaN or infinity for some of {images} {split} images"
+        return (
+            self.describe_loss(what, measured, images, split) if measured["p_value"] < comparison.SIGNIFICANCE else ""
+        )
 
-    def loss(self, what: str, measured: dict[str, Any], images: int, split: str) -> str:
-        """Return a sentence about an accuracy below the one allowed, or ""."""
+    def describe_loss(self, what: str, measured: dict[str, Any], images: int, split: str) -> str:
+        """Return a sentence about a loss of accuracy above the allowed one, or ""."""
         lost, won, p = measured["lost"], measured["won"], measured["p_value"]
         if p == 1:
             return ""
-        verdict = "significantly more" if p < paired_test.SIGNIFICANCE else "not significantly more"
+        verdict = "significantly more" if p < comparison.SIGNIFICANCE else "not significantly more"
         return (
             f"{what} loses {100 * (lost - won) / images:.2f} points of accuracy, {verdict} than "
             f"--max_accuracy_drop={self.max_accuracy_drop:g} (p = {p:.2g}): of {images} {split} images {lost} became "
@@ -75,20 +79,20 @@ def _safer(format: Format, kind: str, refusal: str, say: Callable[[str], None]) 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class MemberFiles:
-    """A member's files of one format: for each kind asked for, that kind or a safer one."""
+    """A member's files of one format: for each requested kind, that kind or a safer one."""
 
     format: Format
     member: Member
     saved_model: Path
-    made: Path  # the folder of the export
-    asked: Conversions
-    material: ComparisonImages
-    expected: np.ndarray | None  # the network's logits [N, C] of the material; None where nothing is compared
+    made: Path  # folder that becomes the export
+    conversions: Conversions
+    images: ComparisonImages
+    expected: np.ndarray | None  # the network's logits [N, C] of the comparison images; None = no comparison
     say: Callable[[str], None]
-    taken: dict[str, Converted] = dataclasses.field(default_factory=dict)  # by the kind that was asked for
-    errors: dict[Path, str] = dataclasses.field(default_factory=dict)  # of files that could not be made
-    _known: dict[str, Converted] = dataclasses.field(default_factory=dict)
-    _mentioned: set[str] = dataclasses.field(default_factory=set)
+    chosen: dict[str, Converted] = dataclasses.field(default_factory=dict)  # by requested kind
+    errors: dict[Path, str] = dataclasses.field(default_factory=dict)  # of files that could not be written
+    _converted: dict[str, Converted] = dataclasses.field(default_factory=dict)
+    _reported: set[str] = dataclasses.field(default_factory=set)
 
     @property
     def name(self) -> str:
@@ -96,22 +100,24 @@ class MemberFiles:
 
     @property
     def kinds(self) -> list[str]:
-        return self.asked.of(self.format)
+        """The requested kinds, the safest first."""
+        return self.conversions.of(self.format)
 
     def job(self, kinds: Sequence[str]) -> Job:
+        """Return the job that writes files of these kinds."""
         return Job(self.member, self.saved_model, {kind: self._path(kind) for kind in kinds})
 
     def choose(self) -> None:
-        """Among what was made: each kind that was asked for, or a safer one."""
-        self.taken = {kind: self._first_good(kind) for kind in self.kinds}
+        """Choose a file for each requested kind: of that kind, or of a safer one."""
+        self.chosen = {kind: self._first_good(kind) for kind in self.kinds}
 
-    def take(self, asked: str, kind: str) -> None:
-        """From now on `kind`, or a safer one, stands for the kind `asked`."""
-        self.taken[asked] = self._first_good(kind)
+    def replace(self, requested: str, kind: str) -> None:
+        """Choose `kind`, or a safer one, in place of the kind `requested`."""
+        self.chosen[requested] = self._first_good(kind)
 
-    def settle(self) -> list[Converted]:
-        """Those in use, the safest first; the others are removed."""
-        used = {converted.kind: converted for converted in self.taken.values()}
+    def remove_others(self) -> list[Converted]:
+        """Return the chosen files, the safest first, and delete all others."""
+        used = {converted.kind: converted for converted in self.chosen.values()}
         for kind in self.format.kinds:
             if kind not in used:
                 self._path(kind).unlink(missing_ok=True)
@@ -131,38 +137,38 @@ class MemberFiles:
             return f"{made.path.stem} cannot be converted to {self.format.title}: {made.error}"
         if self.expected is None:
             return ""
-        of = (what, made.metrics, len(self.material.images), self.material.split)
-        refusal = self.asked.refusal(*of)
-        if not refusal and made.kind not in self._mentioned and (about := self.asked.loss(*of)):
-            self._mentioned.add(made.kind)
+        arguments = (what, made.metrics, len(self.images.images), self.images.split)
+        refusal = self.conversions.refusal(*arguments)
+        if not refusal and made.kind not in self._reported and (about := self.conversions.describe_loss(*arguments)):
+            self._reported.add(made.kind)
             self.say(f"{about}; kept")
         return refusal
 
     def _get(self, kind: str) -> Converted:
-        """Make and compare a kind once."""
-        if kind not in self._known:
+        """Return the file of a kind; it is written and compared at the first call."""
+        if kind not in self._converted:
             path, errors = self._path(kind), self.errors
             if not path.exists() and path not in errors:
-                errors = self.format.write([self.job([kind])], self.asked.batch, self.material.calibration)
-            self._known[kind] = self._compared(kind, path, errors.get(path, ""))
-        return self._known[kind]
+                errors = self.format.write([self.job([kind])], self.conversions.batch, self.images.calibration)
+            self._converted[kind] = self._compared(kind, path, errors.get(path, ""))
+        return self._converted[kind]
 
     def _compared(self, kind: str, path: Path, error: str) -> Converted:
         if error:
             return Converted(kind=kind, path=path, error=error)
         if self.expected is None:
             return Converted(kind=kind, path=path, metrics=self._checked(kind, path))
-        bar = Bar(f"comparing {path.name}", len(self.material.images))
+        bar = Bar(f"comparing {path.name}", len(self.images.images))
         try:
-            outcome = self.format.open(path)(self.material.images, lambda count: bar.advance(count, {}))
+            outcome = self.format.open(path)(self.images.images, lambda count: bar.advance(count, {}))
         finally:
             bar.close()
-        measured = self.asked.measure(outcome.logits, self.expected, self.material.labels)
+        measured = self.conversions.measure(outcome.logits, self.expected, self.images.labels)
         measured["milliseconds"] = round(outcome.milliseconds, 4)
         return Converted(kind=kind, path=path, logits=outcome.logits, metrics=measured)
 
     def _checked(self, kind: str, path: Path) -> dict[str, float]:
-        """Compare an exact kind on made-up images, which need no data; others are judged by their accuracy alone."""
+        """Compare an exact kind on noise images, which need no data. Inexact kinds are not checked without data."""
         if kind not in self.format.exact:
             return {}
         images = saved_model.noise(self.member.image_size)
@@ -170,35 +176,35 @@ class MemberFiles:
 
 
 def write(files: Sequence[MemberFiles]) -> None:
-    """Make all files of one format together, and choose what is good enough."""
+    """Write the files of one format for all members in one process, and choose which are good enough."""
     first = files[0]
     jobs = [each.job(each.kinds) for each in files]
-    errors = first.format.write(jobs, first.asked.batch, first.material.calibration)
+    errors = first.format.write(jobs, first.conversions.batch, first.images.calibration)
     for each in files:
         each.errors |= errors
         each.choose()
 
 
-def together(branches: Sequence[MemberFiles], average: str) -> dict[str, Any]:
-    """Return, by the kind asked for, what the branches' files reach when each runs on a device of its own.
+def measure_ensemble(branches: Sequence[MemberFiles], average: str) -> dict[str, Any]:
+    """Return, by requested kind, the scores of the ensemble of the branches' files.
 
-    The ensemble may lose no more than a branch may; else the least safe of its files are replaced.
+    The ensemble may lose as much accuracy as one branch. If it loses more, its least safe files are replaced.
     """
     first = branches[0]
-    format, asked, material, say = first.format, first.asked, first.material, first.say
-    expected, found = combine(material.logits, average), {}
+    format, conversions, images, say = first.format, first.conversions, first.images, first.say
+    expected, scores = combine(images.logits, average), {}
     for kind in first.kinds:
         while True:
-            taken = [files.taken[kind] for files in branches]
-            logits = combine(np.stack([t.logits for t in taken], 1), average)
-            measured = asked.measure(logits, expected, material.labels)
-            refusal = asked.refusal(f"the branches together as {kind}", measured, len(material.images), material.split)
+            chosen = [files.chosen[kind] for files in branches]
+            logits = combine(np.stack([file.logits for file in chosen], 1), average)
+            measured = conversions.measure(logits, expected, images.labels)
+            refusal = conversions.refusal(f"the ensemble as {kind}", measured, len(images.images), images.split)
             if not refusal:
                 break
-            least = max((t.kind for t in taken), key=format.kinds.index)
+            least = max((file.kind for file in chosen), key=format.kinds.index)
             instead = _safer(format, least, refusal, say)
             for files in branches:
-                if files.taken[kind].kind == least:
-                    files.take(kind, instead)
-        found[kind] = {**measured, "files": {files.name: files.taken[kind].kind for files in branches}}
-    return found
+                if files.chosen[kind].kind == least:
+                    files.replace(kind, instead)
+        scores[kind] = {**measured, "files": {files.name: files.chosen[kind].kind for files in branches}}
+    return scores

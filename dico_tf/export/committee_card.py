@@ -1,4 +1,4 @@
-"""README.md of an export whose members are of any kind."""
+"""Model card (README.md) of an exported committee."""
 
 from typing import Any
 
@@ -9,40 +9,45 @@ from dico_tf.files.manifest import COMMITTEE
 
 
 def card(content: dict[str, Any], saved: Saved, missing: str) -> str:
-    """Markdown; `missing`: why there is no SavedModel of all members, or nothing."""
-    return "\n\n".join([_what(content, saved), _members(content), _decides(saved, missing), _limits()]) + "\n"
+    """Return the card as Markdown; `missing` says why there is no SavedModel of the whole committee, or is empty."""
+    return "\n\n".join([_summary(content, saved), _members(content), _decision(saved, missing), _limits()]) + "\n"
 
 
-def _what(content: dict[str, Any], saved: Saved) -> str:
+def _summary(content: dict[str, Any], saved: Saved) -> str:
     names = content[COMMITTEE]["members"]
     classes = content["members"][0]["class_names"]
-    shown = ", ".join(classes[:20]) + (f" and {len(classes) - 20} more" if len(classes) > 20 else "")
+    listed = ", ".join(classes[:20]) + (f" and {len(classes) - 20} more" if len(classes) > 20 else "")
     count = "1 member" if len(names) == 1 else f"{len(names)} members"
     return f"""# A committee of {", ".join(names)}
 
-{count}, put together by dico_tf, each with its own picture size; {saved.classes} classes: {shown}.
+{count}, put together by dico_tf, each with its own image size; {saved.classes} classes: {listed}.
 `manifest.json` lists every file with its checksum. Where these networks come from, what they learnt and under which \
-licences is not known to this program."""
+licences is not known."""
 
 
 def _members(content: dict[str, Any]) -> str:
-    head = ["member", "was", "files", "MB", "pixels", "multiply-adds", "parameters"]
+    head = ["member", "kind", "files", "MB", "pixels", "multiply-adds", "parameters"]
     rows = [
         [
-            member["name"], member["kind"], ", ".join(member["files"]),
+            member["name"],
+            member["kind"],
+            ", ".join(member["files"]),
             ", ".join(f"{file['bytes'] / 1e6:.2f}" for file in member["files"].values()),
-            str(member["input_size"]), _count(member["macs"]), _count(member["params"]),
+            str(member["input_size"]),
+            _count(member["macs"]),
+            _count(member["params"]),
         ]
-        for member in content["members"] if member["name"] != COMMITTEE
-    ]  # fmt: skip
+        for member in content["members"]
+        if member["name"] != COMMITTEE
+    ]
     return "## Members\n\n```\n" + table(head, rows, range(3, 7)) + "\n```"
 
 
 def _count(number: int) -> str:
-    return f"{number:,}" if number else "not known"
+    return f"{number:,}" if number else "unknown"
 
 
-def _decides(saved: Saved, missing: str) -> str:
+def _decision(saved: Saved, missing: str) -> str:
     calibration = saved.calibration
     lines = [
         "## What it does",
@@ -56,5 +61,5 @@ def _decides(saved: Saved, missing: str) -> str:
 def _limits() -> str:
     return """## Limits
 
-It knows the classes above and nothing else. Gates hold for pictures like those they were fitted to, and for \
-these very networks."""
+The committee knows the classes above and nothing else. Its gates are valid only for these networks, and for images \
+like those they were fitted to."""

@@ -1,4 +1,4 @@
-"""The images that conversions are compared on, what the network says of them, and those int8 is calibrated with."""
+"""Images on which files are compared with their networks, the networks' logits, and images that calibrate int8."""
 
 import dataclasses
 import hashlib
@@ -17,38 +17,44 @@ from dico_tf.training.progress import Bar
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class ComparisonImages:
-    """Nothing where nothing is converted or compared."""
+    """Comparison and calibration images; empty if nothing is converted or compared."""
 
     split: str = ""
     images: np.ndarray | None = None  # uint8 [N, H, W, 3]
     labels: np.ndarray | None = None  # [N]
     logits: np.ndarray | None = None  # [N, S, C]
-    calibration: Path | None = None  # .npy of uint8 [N, H, W, 3], from train
+    calibration: Path | None = None  # .npy file of uint8 training images [N, H, W, 3]
     calibration_images: int = 0
     calibration_sha256: str = ""
 
     @classmethod
-    def of(
+    def load(
         cls, run: TrainedRun, model: DiCo, place: Path, data_dir: str, compare: int, calibrate: int
     ) -> "ComparisonImages":
-        """`compare` images of validation, or of test where there are none; `calibrate` of train."""
+        """Load images of a run's data and compute the branches' logits.
+
+        Args:
+            place: folder for the file of calibration images.
+            compare: number of comparison images, from validation, or from test if there is no validation split.
+            calibrate: number of calibration images, from train.
+        """
         if not compare and not calibrate:
             return cls()
         parts = evaluate.load_splits(run, data_dir)
-        found = {}
+        fields = {}
         if compare:
             name = "validation" if "validation" in parts else "test"
             part = _some(parts[name], compare)
             with plain_faults():
                 images = part.take(np.arange(part.size))
-                found = {"split": name, "images": images, "labels": part.labels, "logits": _logits(run, model, part)}
+                fields = {"split": name, "images": images, "labels": part.labels, "logits": _logits(run, model, part)}
         if calibrate:
-            found |= _calibration(_some(parts["train"], calibrate), place)
-        return cls(**found)
+            fields |= _calibration(_some(parts["train"], calibrate), place)
+        return cls(**fields)
 
 
 def _logits(run: TrainedRun, model: DiCo, part: Split) -> np.ndarray:
-    bar = Bar("what the network says", part.size)
+    bar = Bar("running the network", part.size)
     try:
         return steps.predict(model, part, run.config.run.evaluation_batch_size, bar)
     finally:
@@ -56,7 +62,7 @@ def _logits(run: TrainedRun, model: DiCo, part: Split) -> np.ndarray:
 
 
 def _some(split: Split, count: int) -> Split:
-    """Evenly spread over the split; all of it where it has no more."""
+    """Return `count` images spread evenly over the split, or all if it has fewer."""
     count = min(count, split.size)
     return split.subset(np.linspace(0, split.size - 1, count).round().astype(int))
 
@@ -65,7 +71,7 @@ def _calibration(split: Split, place: Path) -> dict[str, object]:
     with plain_faults():
         images = split.take(np.arange(split.size))
     path = place / "calibration.npy"
-    with path.open("wb") as stream:  # np.save does not tell why it could not write
+    with path.open("wb") as stream:  # np.save does not report why a write fails
         np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(images))
         stream.write(images)
     sha256 = hashlib.sha256(images.tobytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""Conversion of SavedModels to other formats, run in a process of its own (converter.py).
+"""Conversion of SavedModels to other formats, run in a process of its own (converter_process.py).
 
 python -m dico_tf.export JOB.json ..., where JOB is {"format", "saved_model", "files": {kind: path}, "batch", "images"}.
 Each file is reported on standard output as one line of JSON, {"path", "error"}; the error of a written file is empty.
@@ -20,19 +20,19 @@ from dico_tf.export.graph import ANSWER, Member, Servable
 from dico_tf.files import atomic
 
 SIGNATURE = "serving_default"
-_OUTPUTS = 8  # more than a signature has
+_OUTPUTS = 8  # at least as many as a signature has outputs
 
 
 class Frozen(NamedTuple):
-    """One signature of a SavedModel, with weights as constants and without functions."""
+    """One signature of a SavedModel as a flat graph with constant weights."""
 
     graph: tf.compat.v1.GraphDef
     shape: tuple[int | None, ...]  # of the input `image`
-    outputs: dict[str, str]  # names of tensors
+    outputs: dict[str, str]  # output -> name of its tensor
 
     @property
     def function(self) -> tf.types.experimental.GenericFunction:
-        """Return image [B, H, W, 3] -> {output: tensor}."""
+        """The signature as a function: image [B, H, W, 3] -> {output: tensor}."""
         names, tensors = zip(*self.outputs.items(), strict=True)
 
         def call(image: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -45,16 +45,17 @@ class Frozen(NamedTuple):
 
     @property
     def answering(self) -> list[str]:
-        """Return names that the converter may give the operations in the scope `answer`: their own, or the outputs'."""
+        """The names that the converter may give operations in the scope `answer`: their own, or those of outputs."""
         own = sorted(node.name for node in self.graph.node if node.name.startswith(f"{ANSWER}/"))
         outputs = [f"{call}:{n}" for call in ("StatefulPartitionedCall", "PartitionedCall") for n in range(_OUTPUTS)]
         return [*own, *outputs, *(f"{name}{n}" for name in outputs for n in range(_OUTPUTS))]
 
 
 def freeze(loaded, batch: int | None) -> Frozen:
-    """Freeze a loaded SavedModel's answers.
+    """Freeze the signature serving_default of a loaded SavedModel for one batch size; None = any.
 
-    The converter copies every function of a model for each file: image decoding alone made that seven times as slow.
+    Freezing leaves out the other signatures. The converter copies every function of a model for each file, and the
+    functions that decode images made it seven times as slow.
     """
     serve = loaded.signatures[SIGNATURE]
     shape = (batch, *serve.structured_input_signature[1]["image"].shape[1:])
@@ -69,7 +70,7 @@ def freeze(loaded, batch: int | None) -> Frozen:
 
 
 def _clean(graph: tf.compat.v1.GraphDef) -> None:
-    """Drop custom gradients, and from names the scopes of the calls around a network: files hold every name."""
+    """Drop custom gradients, and shorten names by the scopes around the network, because files store every name."""
     names = {node.name for node in graph.node}
     within = next((name for name in names if f"/{ANSWER}/" in name), "")
     prefix = within[: within.find(f"{ANSWER}/")] if within else ""
@@ -79,7 +80,9 @@ def _clean(graph: tf.compat.v1.GraphDef) -> None:
         return name if bare.split(":")[0] in names else bare
 
     for node in graph.node:
-        node.attr.pop("_gradient_op_type", None)  # refers to a function that is gone, and keeps it from being saved
+        node.attr.pop(
+            "_gradient_op_type", None
+        )  # names a function that no longer exists, so the graph could not be saved
         node.name = short(node.name)
         for n, name in enumerate(node.input):
             node.input[n] = "^" + short(name[1:]) if name.startswith("^") else short(name)
@@ -104,7 +107,7 @@ def to_tflite(network: Frozen, kind: str, images: np.ndarray | None = None) -> b
 
 
 def network_to_tflite(network: keras.Model, batch: int = 1) -> bytes:
-    """A float32 file of one network's logits and what follows from them, without the way round by a SavedModel."""
+    """Return a float32 LiteRT file of one network, converted without a SavedModel."""
     size = network.input_shape[1]
     names = [str(c) for c in range(network.output_shape[-1])]
     servable = Servable(
@@ -117,7 +120,7 @@ def network_to_tflite(network: keras.Model, batch: int = 1) -> bytes:
 
 
 def _int8(converter, answering: list[str], images: np.ndarray, batch: int) -> bytes:
-    """The network in 8 bits; what turns logits into answers in float32, or probabilities would be 1/256 apart."""
+    """Quantise the network to 8 bits. What follows the logits stays float32: else probabilities have steps of 1/256."""
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8, tf.lite.OpsSet.TFLITE_BUILTINS]
     converter.representative_dataset = lambda: _examples(images, batch)
     selective = tf.lite.experimental.QuantizationDebugger(
@@ -129,13 +132,13 @@ def _int8(converter, answering: list[str], images: np.ndarray, batch: int) -> by
 
 
 def _examples(images: np.ndarray, batch: int) -> Iterator[list[np.ndarray]]:
-    """Every image at least once: the first ones fill up the last batch."""
+    """Yield all images in batches; the last batch is filled with the first images."""
     for start in range(0, len(images), batch):
         yield [images[np.arange(start, start + batch) % len(images)].astype(np.float32)]
 
 
 def main(path: str) -> None:
-    """Do the job described in a file. A kind that cannot be made is reported, and the others are made."""
+    """Convert the files of a job. A kind that cannot be converted is reported and does not stop the others."""
     with open(path, encoding="utf-8") as stream:
         job = json.load(stream)
     images = np.load(job["images"], allow_pickle=False) if job["images"] else None
@@ -144,9 +147,9 @@ def main(path: str) -> None:
     for kind, out in job["files"].items():
         try:
             content, error = format.convert(network, kind, images), ""
-        except Exception as fault:  # the converter raises errors of many kinds
+        except Exception as fault:  # the converter raises errors of many types
             content, error = b"", f"{type(fault).__name__}: {fault}"
         if content:
             atomic.write_bytes(Path(out), content)
-        sys.stdout.write(json.dumps({"path": out, "error": error}) + "\n")  # to the process that waits
+        sys.stdout.write(json.dumps({"path": out, "error": error}) + "\n")  # read by converter_process.py
         sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""Runs the process that converts SavedModels: the converters never free their memory."""
+"""Runs the conversion of SavedModels in a separate process, because converters never free their memory."""
 
 import json
 import os
@@ -15,12 +15,13 @@ from dico_tf.training.progress import Bar
 
 
 def convert(format: Format, jobs: Sequence[Job], batch: int = 1, images: Path | None = None) -> dict[Path, str]:
-    """Make all files in one process, which takes seconds to start.
+    """Write all files in one process, as its start takes seconds.
 
-    Return why, for each file that cannot be made. Raises UserError if the process ended early, as on a full disk.
+    Returns the reason for each file that cannot be converted. Raises UserError if the process ends early, for example
+    on a full disk.
     """
     paths = [path for job in jobs for path in job.files.values()]
-    described = [_describe(format, job, batch, images) for job in jobs]
+    job_files = [_write_job(format, job, batch, images) for job in jobs]
     bar, errors = Bar(f"{format.title} files", len(paths), unit="file"), {}
 
     def report(line: str) -> None:
@@ -30,19 +31,19 @@ def convert(format: Format, jobs: Sequence[Job], batch: int = 1, images: Path | 
             bar.advance(1, {})
 
     try:
-        status, output = _run(described, report)
+        status, output = _run(job_files, report)
     finally:
         bar.close()
-        for job in described:
-            job.unlink()
+        for file in job_files:
+            file.unlink()
     for path in paths:
         if path not in errors:
             raise UserError(f"{path.stem} cannot be converted to {format.title}: {_reason(status, output)}")
     return {path: _reason(0, error) for path, error in errors.items() if error}
 
 
-def _describe(format: Format, job: Job, batch: int, images: Path | None) -> Path:
-    """Write the file that describes the conversions of one SavedModel to the other process."""
+def _write_job(format: Format, job: Job, batch: int, images: Path | None) -> Path:
+    """Write the JSON file that tells the other process what to convert. Return its path."""
     content = {
         "format": format.name,
         "saved_model": str(job.saved_model),
@@ -76,9 +77,9 @@ def _run(jobs: Sequence[Path], report: Callable[[str], None]) -> tuple[int, str]
 
 
 def _reason(status: int, errors: str) -> str:
-    """Return the lines of an error that say what is wrong."""
+    """Return the lines of an error output that name the cause."""
     if status < 0:
-        return f"signal {-status} ended the converter; is there memory enough?"
+        return f"signal {-status} ended the converter: it may have run out of memory"
     lines = [line.strip() for line in errors.splitlines() if line.strip()]
     named = [line for line in lines if "custom ops:" in line.lower() or "Ops:" in line or "error:" in line]
     return "; ".join(named[:3] or lines[-1:])

@@ -1,4 +1,4 @@
-"""JPEG and PNG bytes made into pixels within a graph, as data/image_decoding.py decodes them outside of one."""
+"""Decoding of JPEG and PNG bytes within a graph, with the same result as data/image_decoding.py."""
 
 import functools
 from collections.abc import Callable
@@ -8,22 +8,22 @@ import tensorflow as tf
 from dico_tf.data.image_decoding import ENOUGH
 from dico_tf.export.resampling import square
 
-MAX_PIXELS = 100_000_000  # a picture that says it is larger is refused before it is decoded
-_SCALES = (8, 4, 2, 1)  # at which a JPEG can be decoded
-_HEAD = 70_000  # bytes, within which the entry of EXIF lies: a segment of a JPEG has at most 65,535
+MAX_PIXELS = 100_000_000  # larger images are refused before they are decoded
+_SCALES = (8, 4, 2, 1)  # fractions 1/n of its size at which a JPEG can be decoded
+_HEAD = 70_000  # bytes that contain the EXIF segment, which has at most 65,535
 _EXIF = tuple(b"Exif\0\0")
 _ORIENTATION = 0x0112
-_PNG = b"\x89PNG\r\n\x1a\n"  # what a PNG begins with
+_PNG = b"\x89PNG\r\n\x1a\n"  # signature of PNG files
 
 
 def squares(contents: tf.Tensor, size: int, short: int) -> tf.Tensor:
-    """Strings [B] -> uint8 [B, size, size, 3]."""
+    """Decode encoded images [B] to uint8 [B, size, size, 3]: resized to the short side `short`, centre cut out."""
     return _squares(size, short)(contents)
 
 
 @functools.cache
 def _squares(size: int, short: int) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Return the function that decodes to this size, traced once for all members: that takes seconds."""
+    """Return the function that decodes to this size. Cached, because tracing it takes seconds."""
     least = (2 if short <= size else ENOUGH) * size
     one = tf.TensorSpec((size, size, 3), tf.uint8)
 
@@ -36,7 +36,10 @@ def _squares(size: int, short: int) -> Callable[[tf.Tensor], tf.Tensor]:
 
 
 def decoded(content: tf.Tensor, least: int) -> tf.Tensor:
-    """uint8 [h, w, 3], upright, transparency on white; a JPEG at the smallest scale whose sides keep `least` pixels."""
+    """Decode an image to uint8 [h, w, 3], upright, with a white background.
+
+    A JPEG is decoded at the smallest scale that leaves at least `least` pixels on each side.
+    """
     return tf.cond(tf.io.is_jpeg(content), lambda: _jpeg(content, least), lambda: _png(content))
 
 
@@ -54,18 +57,18 @@ def _jpeg(content: tf.Tensor, least: int) -> tf.Tensor:
 
 
 def _png(content: tf.Tensor) -> tf.Tensor:
-    """Refuses what is none: TensorFlow would decode other kinds too, whose size stands elsewhere."""
-    known = tf.debugging.Assert(tf.strings.substr(content, 0, len(_PNG)) == _PNG, ["neither a JPEG nor a PNG"])
-    with tf.control_dependencies([known]):
+    """Decode a PNG. Other formats are refused: TensorFlow would decode them without a check of their size."""
+    signature = tf.debugging.Assert(tf.strings.substr(content, 0, len(_PNG)) == _PNG, ["neither a JPEG nor a PNG"])
+    with tf.control_dependencies([signature]):
         header = tf.io.decode_raw(tf.strings.substr(content, 16, 8), tf.int32, little_endian=False, fixed_length=8)
     with tf.control_dependencies([_small_enough(header[1], header[0])]):
         image = tf.cast(tf.io.decode_png(content, channels=4), tf.int32)
-    alpha = tf.where(_made_up(image[..., 3], content), 255, image[..., 3:])
+    alpha = tf.where(_false_alpha(image[..., 3], content), 255, image[..., 3:])
     return tf.cast((image[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
 
 
-def _made_up(alpha: tf.Tensor, content: tf.Tensor) -> tf.Tensor:
-    """Whether the transparency is TensorFlow's own: of greys and palettes of 1, 2 or 4 bits it takes 2^bits - 1."""
+def _false_alpha(alpha: tf.Tensor, content: tf.Tensor) -> tf.Tensor:
+    """Return whether TensorFlow made the alpha channel up: for 1, 2 or 4 bits it is 2^bits - 1 instead of 255."""
     bits, colours = tf.unstack(tf.io.decode_raw(tf.strings.substr(content, 24, 2), tf.uint8, fixed_length=2))
     bits = tf.cast(bits, tf.int32)
     return (bits < 8) & ((colours == 0) | tf.reduce_all(alpha == tf.bitwise.left_shift(1, bits) - 1))
@@ -74,21 +77,21 @@ def _made_up(alpha: tf.Tensor, content: tf.Tensor) -> tf.Tensor:
 def _small_enough(height: tf.Tensor, width: tf.Tensor) -> tf.Operation:
     pixels = tf.cast(height, tf.int64) * tf.cast(width, tf.int64)
     return tf.debugging.assert_less_equal(
-        pixels, tf.constant(MAX_PIXELS, tf.int64), f"a picture of more than {MAX_PIXELS} pixels is refused"
+        pixels, tf.constant(MAX_PIXELS, tf.int64), f"expected at most {MAX_PIXELS} pixels, got a larger image"
     )
 
 
 def _orientation(content: tf.Tensor) -> tf.Tensor:
-    """The number 1 to 8 that EXIF gives; 1 where it gives none."""
+    """Return the EXIF orientation, 1 to 8; 1 if there is none."""
     head = tf.io.decode_raw(tf.strings.substr(content, 0, _HEAD), tf.uint8)
     data = tf.pad(tf.cast(head, tf.int32), [[0, 16]])
     count = tf.shape(head)[0]
     marks = tf.reduce_all([data[n : n + count] == byte for n, byte in enumerate(_EXIF)], axis=0)
-    start = tf.cast(tf.argmax(marks), tf.int32) + len(_EXIF)  # of the TIFF header
+    start = tf.cast(tf.argmax(marks), tf.int32) + len(_EXIF)  # position of the TIFF header
     little = _at(data, start) == ord("I")
 
     def number(place, length):
-        """Unsigned, of `length` bytes in the header's order; place of any shape."""
+        """Read unsigned integers of `length` bytes, in the header's byte order; `place` may have any shape."""
         powers = tf.range(length)
         powers = tf.where(little, powers, length - 1 - powers)
         parts = [_at(data, place + n) * 256 ** powers[n] for n in range(length)]
@@ -96,18 +99,21 @@ def _orientation(content: tf.Tensor) -> tf.Tensor:
 
     table = start + number(start + 4, 4)
     entries = table + 2 + 12 * tf.range(tf.clip_by_value(number(table, 2), 0, 1024))
-    found = tf.where(number(entries, 2) == _ORIENTATION, number(entries + 8, 2), 0)
-    value = tf.reduce_max(tf.concat([found, [0]], 0))
+    values = tf.where(number(entries, 2) == _ORIENTATION, number(entries + 8, 2), 0)
+    value = tf.reduce_max(tf.concat([values, [0]], 0))
     return tf.where(tf.reduce_any(marks) & (value >= 1) & (value <= 8), value, 1)
 
 
 def _at(data: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
-    """0 outside."""
+    """Return data[place], with places clipped to the array."""
     return tf.gather(data, tf.clip_by_value(place, 0, tf.shape(data)[0] - 1))
 
 
 def _upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    """1 stands; 2 is mirrored, 3 upside down, 4 both; 5 to 8 are these with rows and columns exchanged."""
+    """Turn an image upright by its EXIF orientation.
+
+    1 = upright, 2 = mirrored, 3 = upside down, 4 = both; 5 to 8 are these with rows and columns exchanged.
+    """
     image = tf.cond(orientation >= 5, lambda: tf.transpose(image, (1, 0, 2)), lambda: image)
     image = tf.cond(tf.reduce_any(orientation == [2, 3, 6, 7]), lambda: tf.reverse(image, [1]), lambda: image)
     return tf.cond(tf.reduce_any(orientation == [3, 4, 7, 8]), lambda: tf.reverse(image, [0]), lambda: image)

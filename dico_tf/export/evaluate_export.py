@@ -1,4 +1,4 @@
-"""The LiteRT files of an export on one of its run's splits, scored as the run itself is."""
+"""Evaluation of an export's LiteRT files on one of its run's splits."""
 
 from pathlib import Path
 from typing import Any
@@ -15,20 +15,26 @@ from dico_tf.training.progress import Bar
 
 
 def evaluate_export(run: TrainedRun, path: str | Path, kind: str, name: str, parts: dict[str, Any]) -> dict[str, Any]:
-    """What evaluation_<split>.json would hold if the branches' files had answered; nothing is written."""
-    found = manifest.load(path)
+    """Return an evaluation of the branches' files, with the same content as evaluation_<split>.json. Writes nothing.
+
+    Args:
+        path: manifest or folder of the export.
+        kind: kind of the files, e.g. "int8".
+        name: of the split; `parts` are all splits.
+    """
+    export = manifest.load(path)
     if name not in parts:
         raise UserError(f"--split={name}: {run.data['name']} has no such images; it has {', '.join(parts)}")
-    if found.content["source"]["fingerprint"] != run.data["fingerprint"]:
-        raise UserError(f"{found.folder} was exported from a run on other images than {run.workdir}: give its own run")
+    if export.content["source"]["fingerprint"] != run.data["fingerprint"]:
+        raise UserError(f"{export.folder} was exported from a run on other images than {run.workdir}: give its own run")
     split = parts[name]
     with plain_faults():
         images = split.take(np.arange(split.size))
-    logits = [_answers(found, branch, kind, images) for branch in found.branches]
+    logits = [_logits(export, branch, kind, images) for branch in export.branches]
     return report.evaluate(
         np.stack(logits, 1),
         split.labels,
-        average=found.average,
+        average=export.average,
         split=name,
         select=run.best["select"],
         weights=run.best["weights"],
@@ -36,10 +42,10 @@ def evaluate_export(run: TrainedRun, path: str | Path, kind: str, name: str, par
     )
 
 
-def _answers(found: manifest.Manifest, branch: str, kind: str, images: np.ndarray) -> np.ndarray:
-    manifest.verify(found, branch, kind)
+def _logits(export: manifest.Manifest, branch: str, kind: str, images: np.ndarray) -> np.ndarray:
+    manifest.verify(export, branch, kind)
     bar = Bar(f"{branch} as {kind}", len(images))
     try:
-        return litert.run(found.path(branch, kind), images, lambda count: bar.advance(count, {})).logits
+        return litert.run(export.path(branch, kind), images, lambda count: bar.advance(count, {})).logits
     finally:
         bar.close()

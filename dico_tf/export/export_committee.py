@@ -1,4 +1,4 @@
-"""From a committee.json, whose members may be of any kind, to the folder that serves it."""
+"""Export of a committee.json, whose members may be of any kind."""
 
 import dataclasses
 import hashlib
@@ -29,10 +29,10 @@ TFLITE = TFLite.name
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CommitteeExport:
-    """The export of one committee of any members."""
+    """Export of one committee."""
 
     saved: Saved
-    found: Sequence[ResolvedMember]
+    members: Sequence[ResolvedMember]
     pipeline: Pipeline
 
     @property
@@ -45,116 +45,140 @@ class CommitteeExport:
 
     @property
     def class_names(self) -> list[str]:
+        """The committee's class names; class_0, class_1, ... if it has none."""
         return list(self.saved.class_names or (f"class_{n}" for n in range(self.saved.classes)))
 
     def make(self) -> str:
-        """The sentence about the SavedModel of all of them."""
-        entries, items = [self._entry(found) for found in self.found], {}
-        for found, entry in zip(self.found, entries, strict=True):
-            if found.member.file:
-                self._take(found, entry)
+        """Write all files. Return a sentence about the SavedModel of the whole committee."""
+        entries, items = [self._entry(resolved) for resolved in self.members], {}
+        for resolved, entry in zip(self.members, entries, strict=True):
+            if resolved.member.file:
+                self._copy_file(resolved, entry)
             else:
-                items[found.member.name] = Item(member=self._graph(found), entry=entry)
+                items[resolved.member.name] = Item(member=self._graph(resolved), entry=entry)
         graphs = {name: item.member for name, item in items.items()}
         self.pipeline.describe(list(items.values()), self.pipeline.write(list(items.values())))
-        missing = self._without(graphs)
+        missing = self._missing(graphs)
         if not missing:
-            entries.append(self._together(graphs))
+            entries.append(self._write_committee(graphs))
         content = self._content(entries)
         (self.made / manifest.NAME).write_text(manifest.text(content), encoding="utf-8")
         (self.made / "README.md").write_text(committee_card.card(content, self.saved, missing), encoding="utf-8")
         return missing or f"one SavedModel with the cascade inside: {SAVED_MODEL}/{COMMITTEE}, signature cascade"
 
-    def _entry(self, found: ResolvedMember) -> dict[str, Any]:
-        member = found.member
+    def _entry(self, resolved: ResolvedMember) -> dict[str, Any]:
+        """Return a member's entry of the manifest, without files and metrics."""
+        member = resolved.member
         return {
-            "name": member.name, "kind": member.kind, "input_size": member.input_size, "short_side": member.short_side,
-            "class_names": self.class_names, "params": found.params, "macs": found.macs, "files": {}, "metrics": {},
-        }  # fmt: skip
+            "name": member.name,
+            "kind": member.kind,
+            "input_size": member.input_size,
+            "short_side": member.short_side,
+            "class_names": self.class_names,
+            "params": resolved.params,
+            "macs": resolved.macs,
+            "files": {},
+            "metrics": {},
+        }
 
-    def _take(self, found: ResolvedMember, entry: dict[str, Any]) -> None:
-        """A LiteRT file as it is, and how it is fed and read."""
-        name, file = found.member.name, found.member.file
+    def _copy_file(self, resolved: ResolvedMember, entry: dict[str, Any]) -> None:
+        """Copy a member's LiteRT file, and write into its entry how its input and output are to be converted."""
+        name, file = resolved.member.name, resolved.member.file
         if TFLITE not in self.formats:
-            raise UserError(f"{found.member.source} is a LiteRT file: add {TFLITE} to --formats")
-        self.pipeline.say(f"{name}: {file.path.name} as it is ({file.kind})")
+            raise UserError(f"{resolved.member.source} is a LiteRT file: add {TFLITE} to --formats")
+        self.pipeline.say(f"{name}: {file.path.name}, copied unchanged ({file.kind})")
         path = registry.load(TFLITE).path(self.made, name, file.kind)
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file.path, path)
-        about = {"batch": found.batch, "inputs": ["image"], "outputs": ["logits"]}
+        about = {"batch": resolved.batch, "inputs": ["image"], "outputs": ["logits"]}
         entry["files"][file.kind] = {**manifest.measure(path, self.made), **about}
         entry[READING] = {
-            "pixels": file.pixels, "output": file.output, "place": file.place, "outputs": found.outputs,
-            "background": "first" if found.dropped else "none",
-        }  # fmt: skip
+            "pixels": file.pixels,
+            "output": file.output,
+            "place": file.place,
+            "outputs": resolved.outputs,
+            "background": "first" if resolved.dropped else "none",
+        }
 
-    def _graph(self, found: ResolvedMember) -> Member:
-        network = GraphNetwork(found.member.graph(), found.outputs, found.dropped)
+    def _graph(self, resolved: ResolvedMember) -> Member:
+        network = GraphNetwork(resolved.member.graph(), resolved.outputs, resolved.dropped)
         return Member(
-            name=found.member.name, networks=[network], class_names=self.class_names,
-            image_size=found.member.input_size, short_side=found.member.short_side,
-        )  # fmt: skip
+            name=resolved.member.name,
+            networks=[network],
+            class_names=self.class_names,
+            image_size=resolved.member.input_size,
+            short_side=resolved.member.short_side,
+        )
 
-    def _without(self, graphs: dict[str, Member]) -> str:
-        """Why there is no SavedModel of all, or nothing."""
+    def _missing(self, graphs: dict[str, Member]) -> str:
+        """Return why there is no SavedModel of the whole committee, or "" if there is one."""
         if SAVED_MODEL not in self.formats:
             return f"no SavedModel with the cascade inside: {SAVED_MODEL} is not among --formats"
-        files = [found.member.name for found in self.found if found.member.name not in graphs]
+        files = [m.member.name for m in self.members if m.member.name not in graphs]
         if not files:
             return ""
         who = f"{', '.join(files)} {'is a LiteRT file' if len(files) == 1 else 'are LiteRT files'}"
-        return f"no SavedModel with the cascade inside: {who}, and no graph of TensorFlow's"
+        return f"no SavedModel with the cascade inside: {who}, which TensorFlow cannot run"
 
-    def _together(self, graphs: dict[str, Member]) -> dict[str, Any]:
+    def _write_committee(self, graphs: dict[str, Member]) -> dict[str, Any]:
+        """Write the SavedModel of the whole committee. Return its entry of the manifest."""
         self.pipeline.say(f"{COMMITTEE}: SavedModel")
         path = self.made / SAVED_MODEL / COMMITTEE
-        views = [(found.member.input_size, found.member.short_side) for found in self.found]
+        views = [(m.member.input_size, m.member.short_side) for m in self.members]
         networks = [network for member in graphs.values() for network in member.networks]
         cascade_from_bytes.write(
-            self.saved.committee, networks, views, [f.macs for f in self.found], self.saved.classes, path
+            self.saved.committee, networks, views, [m.macs for m in self.members], self.saved.classes, path
         )
         sizes = {size for size, _ in views}
         return {
-            "name": COMMITTEE, "kind": COMMITTEE, "input_size": sizes.pop() if len(sizes) == 1 else 0,
-            "class_names": self.class_names, "params": sum(f.params for f in self.found),
-            "macs": sum(f.macs for f in self.found), "files": {SAVED_MODEL: manifest.measure(path, self.made)},
+            "name": COMMITTEE,
+            "kind": COMMITTEE,
+            "input_size": sizes.pop() if len(sizes) == 1 else 0,
+            "class_names": self.class_names,
+            "params": sum(m.params for m in self.members),
+            "macs": sum(m.macs for m in self.members),
+            "files": {SAVED_MODEL: manifest.measure(path, self.made)},
             "metrics": {},
-        }  # fmt: skip
+        }
 
     def _content(self, entries: list[dict[str, Any]]) -> dict[str, Any]:
-        committee, sizes = self.saved.committee, {(f.member.input_size, f.member.short_side) for f in self.found}
+        """Return the content of manifest.json."""
+        committee, sizes = self.saved.committee, {(m.member.input_size, m.member.short_side) for m in self.members}
         size, short = sizes.pop() if len(sizes) == 1 else (0, 0)
         return {
-            "id": identity(self.saved, self.found),
+            "id": identity(self.saved, self.members),
             "input": {"name": "image", "dtype": "float32", "range": [0, 255], "size": size, "short_side": short},
             "members": entries,
             "committee": {
-                "members": list(committee.members), "average": committee.average, "temperature": 1.0,
-                "weights": list(committee.weights), "temperatures": list(committee.temperatures),
+                "members": list(committee.members),
+                "average": committee.average,
+                "temperature": 1.0,
+                "weights": list(committee.weights),
+                "temperatures": list(committee.temperatures),
                 "cascade": words.cascade(committee),
             },
             "comparison": {"split": "", "images": 0, "calibration": {"images": 0, "sha256": ""}},
             "source": {
                 "committee": dataclasses.asdict(self.saved.calibration),
                 "fingerprint": self.saved.calibration.fingerprint,
-                "members": {f.member.name: f.member.checksum for f in self.found},
+                "members": {m.member.name: m.member.checksum for m in self.members},
             },
             "made_by": {"dico_tf": __version__, **{name: importlib.metadata.version(name) for name in PACKAGES}},
-        }  # fmt: skip
+        }
 
 
-def identity(saved: Saved, found: Sequence[ResolvedMember]) -> str:
-    """The same for the same networks, fed and read alike: answers of such exports may be averaged."""
-    seen = [[f.member.name, f.member.checksum, f.outputs, f.dropped] for f in found]
+def identity(saved: Saved, members: Sequence[ResolvedMember]) -> str:
+    """Return an id that two exports share if their answers may be averaged: same networks, inputs and outputs."""
+    content = [[m.member.name, m.member.checksum, m.outputs, m.dropped] for m in members]
     names = list(saved.class_names or ())
-    return hashlib.sha256(json.dumps([saved.classes, names, seen]).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps([saved.classes, names, content]).encode()).hexdigest()[:16]
 
 
 def export(path: str | Path, out: Path, *, formats: Sequence[str], say: Callable[[str], None]) -> None:
-    """All of it beside the old export first; then it takes the old one's place."""
-    saved, found = resolve_members(path)
+    """Export the committee of the file `path` to the folder `out`, which is replaced as a whole at the end."""
+    saved, members = resolve_members(path)
     with folder.making(out) as place:
         pipeline = Pipeline(formats=formats, place=place, say=say)
-        about = CommitteeExport(saved=saved, found=found, pipeline=pipeline).make()
+        sentence = CommitteeExport(saved=saved, members=members, pipeline=pipeline).make()
         folder.publish(out, pipeline.made)
-        say(about)
+        say(sentence)

@@ -1,4 +1,4 @@
-"""From a trained run to the folder that serves it."""
+"""Export of a trained run."""
 
 import dataclasses
 import functools
@@ -14,7 +14,7 @@ from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import combine
 from dico_tf.export import folder, manifest_content, run_gates, tf_serving
 from dico_tf.export.cascade import Cascade
-from dico_tf.export.choose_kinds import Conversions, MemberFiles, together
+from dico_tf.export.choose_kinds import Conversions, MemberFiles, measure_ensemble
 from dico_tf.export.comparison_images import ComparisonImages
 from dico_tf.export.formats.tflite import TFLite
 from dico_tf.export.graph import Member
@@ -26,19 +26,20 @@ from dico_tf.training.build import TrainedRun
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunExport:
-    """The export of one run."""
+    """Export of one run."""
 
     run: TrainedRun
     model: DiCo  # in float32
     pipeline: Pipeline
-    committee: Committee | None = None  # of branches, whose gates make a cascade
+    committee: Committee | None = None  # of its branches, with gates: adds a cascade
 
     @property
     def staged(self) -> Path:
-        """Return the folder of what TensorFlow Serving will find."""
+        """The folder in which the next version for TensorFlow Serving is prepared."""
         return self.pipeline.place / "staged"
 
     def members(self) -> list[Member]:
+        """Return each branch, and the committee of all branches."""
         data, average = self.run.data, self.run.config.cotraining.average
         shared = {"class_names": data["class_names"], "image_size": data["image_size"], "average": average}
         networks = {f"branch_{s}": [branch] for s, branch in enumerate(self.model.branches)}
@@ -48,35 +49,37 @@ class RunExport:
         return [Member(name=n, networks=nets, cascade=cascades.get(n), **shared) for n, nets in networks.items()]
 
     def cascade(self) -> Cascade | None:
+        """Return the cascade of the committee's graph, or None without --committee."""
         if not self.committee:
             return None
         places = [int(name.removeprefix("branch_")) for name in self.committee.members]
-        branches, prices = self.model.branches, manifest_content.branch_costs(self.run)
+        branches, costs = self.model.branches, manifest_content.branch_costs(self.run)
         return Cascade(
             committee=self.committee,
             networks=[functools.partial(branches[s], training=False) for s in places],
-            costs=[prices[s]["macs"] for s in places],
+            costs=[costs[s]["macs"] for s in places],
             classes=len(self.run.data["class_names"]),
         )
 
     def make(self) -> None:
-        pipeline, material = self.pipeline, self.pipeline.material
+        """Write all files, the manifest and the model card."""
+        pipeline, images = self.pipeline, self.pipeline.images
         items = [
             Item(member=member, entry=manifest_content.member_entry(self.run, member), expected=self._expected(member))
             for member in self.members()
         ]
         chosen = pipeline.write(items)
-        reached = self._together(chosen)
+        ensemble = self._measure_ensemble(chosen)
         pipeline.describe(items, chosen)
         if SAVED_MODEL in pipeline.formats:
             self._stage([item.member for item in items])
         content = manifest_content.run_manifest(
-            self.run, self.model, [item.entry for item in items], material, self.committee
+            self.run, self.model, [item.entry for item in items], images, self.committee
         )
-        content["comparison"]["ensemble_of_branches"] = reached
-        if self.committee and material.logits is not None:
+        content["comparison"]["ensemble_of_branches"] = ensemble
+        if self.committee and images.logits is not None:
             content["comparison"]["cascade"] = run_gates.measure_cascade(
-                self.committee, material, manifest_content.branch_costs(self.run)
+                self.committee, images, manifest_content.branch_costs(self.run)
             )
         (pipeline.made / manifest.NAME).write_text(manifest.text(content), encoding="utf-8")
         (pipeline.made / "README.md").write_text(manifest_content.run_card(self.run, content), encoding="utf-8")
@@ -88,20 +91,20 @@ class RunExport:
             tf_serving.stage(path, self.staged / member.name, member.name, member.image_size, stops_early)
 
     def _expected(self, member: Member) -> np.ndarray | None:
-        """Return the networks' own logits [N, C] of the comparison images."""
-        logits = self.pipeline.material.logits
+        """Return the network's logits [N, C] of the comparison images, or None if there are none."""
+        logits = self.pipeline.images.logits
         if logits is None:
             return None
         if member.name == COMMITTEE:
             return combine(logits, member.average)
         return logits[:, int(member.name.removeprefix("branch_"))]
 
-    def _together(self, chosen: dict[str, list[MemberFiles]]) -> dict[str, Any]:
-        if self.pipeline.material.logits is None:
+    def _measure_ensemble(self, chosen: dict[str, list[MemberFiles]]) -> dict[str, Any]:
+        if self.pipeline.images.logits is None:
             return {}
         average = self.run.config.cotraining.average
         branches = [[each for each in files if each.name != COMMITTEE] for files in chosen.values()]
-        return {kind: found for files in branches for kind, found in together(files, average).items()}
+        return {kind: scores for files in branches for kind, scores in measure_ensemble(files, average).items()}
 
 
 def export(
@@ -117,22 +120,29 @@ def export(
     say: Callable[[str], None],
     committee: Committee | None = None,
 ) -> None:
-    """All of it beside the old export first; then it takes the old one's place, and is served as the next version."""
+    """Export a run to the folder `out`, which is replaced as a whole at the end, and add a version for TF Serving.
+
+    Args:
+        compare: number of comparison images.
+        calibrate: number of images that calibrate int8.
+        keep_versions: number of versions that stay in the folder for TensorFlow Serving.
+        committee: of the run's branches, with gates; adds a cascade.
+    """
     run.check_images(
         "exports",
-        "use it by predict.py, or save a branch from Python: "
-        "trained_run(WORKDIR).network().branches[0].save('branch.keras')",
+        "use predict.py, or save a branch from Python: trained_run(WORKDIR).network().branches[0].save('branch.keras')",
     )
     if not all(np.isfinite(array).all() for array in run.arrays.values()):
-        raise UserError(f"{run.workdir}/best holds weights that are no numbers: the training diverged; train again")
+        raise UserError(
+            f"{run.workdir}/best holds weights that are NaN or infinite: the training diverged; train again"
+        )
     with folder.making(out) as place:
         model = run.network(precision="float32")
         calibrate = calibrate if TFLite.name in formats and "int8" in conversions.kinds else 0
-        compared = any(name != SAVED_MODEL for name in formats)
-        material = (
-            ComparisonImages.of(run, model, place, data_dir, compare, calibrate) if compared else ComparisonImages()
-        )
-        pipeline = Pipeline(formats=formats, place=place, say=say, conversions=conversions, material=material)
+        images = ComparisonImages()
+        if any(name != SAVED_MODEL for name in formats):
+            images = ComparisonImages.load(run, model, place, data_dir, compare, calibrate)
+        pipeline = Pipeline(formats=formats, place=place, say=say, conversions=conversions, images=images)
         work = RunExport(run=run, model=model, pipeline=pipeline, committee=committee)
         work.make()
         folder.publish(out, pipeline.made)

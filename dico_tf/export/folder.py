@@ -1,7 +1,7 @@
-"""The folder of an export, in which a new export takes the old one's place at once.
+"""Folder of an export, in which a new export replaces the old one in one step.
 
-O/.current is a link to the folder that holds the export; manifest.json, README.md and a folder per format are links
-through it, so that replacing that one link replaces all. What a killed process leaves begins with .making.
+OUT/.current is a symbolic link to the folder with the files. manifest.json, README.md and a folder for each format are
+links through it, so that replacing this one link replaces everything. A killed process leaves folders .making-*.
 """
 
 import contextlib
@@ -19,21 +19,21 @@ from dico_tf.files import atomic
 from dico_tf.files.locks import lock
 
 CURRENT = ".current"
-SHOWN = ("manifest.json", "README.md", *registry.FORMATS)
+LINKS = ("manifest.json", "README.md", *registry.FORMATS)
 _MAKING, _DONE = ".making-", ".export-"
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 @contextlib.contextmanager
 def making(out: Path) -> Iterator[Path]:
-    """An empty folder within O, on the same disk but out of every reader's sight; what remains in it is removed."""
+    """Lock `out` and yield an empty hidden folder in it, for files that are not complete yet; deleted at the end."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        strangers = [path.name for path in out.iterdir() if not path.name.startswith(".")]
+        others = [path.name for path in out.iterdir() if not path.name.startswith(".")]
     except OSError as error:
         raise UserError(f"cannot write to --out={out}: {error.strerror}") from None
-    if strangers and not (out / CURRENT).is_symlink():
-        raise UserError(f"--out={out} holds other things ({', '.join(sorted(strangers)[:3])}): give an empty folder")
+    if others and not (out / CURRENT).is_symlink():
+        raise UserError(f"--out={out} contains other files ({', '.join(sorted(others)[:3])}): give an empty folder")
     with claimed(out):
         _remove(out, _MAKING)
         place = out / f"{_MAKING}{uuid.uuid4().hex[:12]}"
@@ -46,7 +46,7 @@ def making(out: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def claimed(out: Path) -> Iterator[None]:
-    """Nobody else writes into O; what its disk refuses is told in a sentence."""
+    """Lock `out` against other writers. Errors of the disk become UserErrors."""
     with atomic.refusals("out", out), (out / ".lock").open("a") as stream:
         _lock(stream, out)
         yield
@@ -56,41 +56,42 @@ def _lock(stream: IO, out: Path) -> None:
     try:
         lock(stream)
     except BlockingIOError:
-        raise UserError(f"another export into --out={out} is going on: wait for it, or give another") from None
+        raise UserError(f"another export into --out={out} is running: wait for it, or give another folder") from None
 
 
 def publish(out: Path, made: Path) -> None:
-    """`made` becomes the export that O shows; readers find all of the old one or all of the new one."""
+    """Make the folder `made` the export at `out`. Readers see either the complete old or the complete new export."""
     atomic.flush(made)
-    whole = out / f"{_DONE}{uuid.uuid4().hex[:12]}"
-    made.rename(whole)
-    _link(out, CURRENT, whole.name)
-    for name in SHOWN:
-        if (whole / name).exists() and not (out / name).is_symlink():
+    complete = out / f"{_DONE}{uuid.uuid4().hex[:12]}"
+    made.rename(complete)
+    _link(out, CURRENT, complete.name)
+    for name in LINKS:
+        if (complete / name).exists() and not (out / name).is_symlink():
             _link(out, name, f"{CURRENT}/{name}")
-    for name in SHOWN:
-        if (out / name).is_symlink() and not (whole / name).exists():
+    for name in LINKS:
+        if (out / name).is_symlink() and not (complete / name).exists():
             (out / name).unlink()
     atomic.sync(out)
-    _remove(out, _DONE, but=whole.name)
+    _remove(out, _DONE, but=complete.name)
 
 
 def _link(out: Path, name: str, target: str) -> None:
-    """A link, replaced at once where there was one."""
-    beside = out / f".{name.lstrip('.')}.writing"
-    beside.unlink(missing_ok=True)
+    """Create or replace a symbolic link in one step."""
+    temporary = out / f".{name.lstrip('.')}.writing"
+    temporary.unlink(missing_ok=True)
     try:
-        beside.symlink_to(target)
+        temporary.symlink_to(target)
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
         raise UserError(
-            f"cannot make a link in {out} ({error.strerror}): give --out on a disk that has links"
+            f"cannot create a symbolic link in {out} ({error.strerror}): give --out on a disk that supports them"
         ) from None
-    os.replace(beside, out / name)
+    os.replace(temporary, out / name)
 
 
 def _remove(out: Path, kind: str, but: str = "") -> None:
+    """Delete the folders whose names begin with `kind`, except `but`."""
     for path in out.glob(f"{kind}*"):
         if path.name != but:
             shutil.rmtree(path, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What an export says about itself: the content of its manifest, and the words of its README."""
+"""Content of the manifest and of the model card of an exported run."""
 
 import hashlib
 import importlib.metadata
@@ -25,14 +25,14 @@ PACKAGES = ("tensorflow", "keras", "ai-edge-litert", "numpy")
 
 
 def branch_costs(run: TrainedRun) -> list[dict[str, int]]:
-    """params and macs of each branch."""
+    """Return parameters and multiply-adds of each branch."""
     config, data = run.config, run.data
-    found = find(run.reference or config.network.model)
-    return audit(config, data["image_size"], len(data["class_names"]), found)["branches"]
+    network = find(run.reference or config.network.model)
+    return audit(config, data["image_size"], len(data["class_names"]), network)["branches"]
 
 
 def member_entry(run: TrainedRun, member: Member) -> dict[str, Any]:
-    """All but files and metrics, which come as they are made."""
+    """Return a member's entry, without files and metrics, which are added as files are written."""
     branches = branch_costs(run) if member.name == COMMITTEE else branch_costs(run)[:1]
     return {
         "name": member.name,
@@ -51,43 +51,50 @@ def run_manifest(
     run: TrainedRun,
     model: DiCo,
     members: list[dict[str, Any]],
-    material: ComparisonImages,
+    images: ComparisonImages,
     cascade: Committee | None = None,
 ) -> dict[str, Any]:
+    """Return the content of manifest.json; `members` are the entries."""
     data, average = run.data, run.config.cotraining.average
     names = [entry["name"] for entry in members if entry["name"] != COMMITTEE]
     return {
         "id": identity(run, model),
         "input": {
-            "name": "image", "dtype": "float32", "range": [0, 255],
-            "size": data["image_size"], "short_side": run.short_side,
+            "name": "image",
+            "dtype": "float32",
+            "range": [0, 255],
+            "size": data["image_size"],
+            "short_side": run.short_side,
         },
         "members": members,
         "committee": {
-            "members": names, "average": average, "temperature": 1.0, "cascade": cascade and words.cascade(cascade),
+            "members": names,
+            "average": average,
+            "temperature": 1.0,
+            "cascade": cascade and words.cascade(cascade),
         },
         "comparison": {
-            "split": material.split,
-            "images": 0 if material.images is None else len(material.images),
-            "calibration": {"images": material.calibration_images, "sha256": material.calibration_sha256},
+            "split": images.split,
+            "images": 0 if images.images is None else len(images.images),
+            "calibration": {"images": images.calibration_images, "sha256": images.calibration_sha256},
         },
         "source": _source(run),
         "made_by": {"dico_tf": __version__, **{name: importlib.metadata.version(name) for name in PACKAGES}},
-    }  # fmt: skip
+    }
 
 
 def identity(run: TrainedRun, model: DiCo) -> str:
-    """The same for the same weights, classes and preprocessing: answers of such exports may be averaged."""
+    """Return an id that two exports share if their answers may be averaged: same weights, classes and preprocessing."""
     data = run.data
-    seen = [data["image_size"], run.short_side, data["class_names"], data["mean"], data["std"], model.average]
-    digest = hashlib.sha256(json.dumps(seen).encode())
+    settings = [data["image_size"], run.short_side, data["class_names"], data["mean"], data["std"], model.average]
+    digest = hashlib.sha256(json.dumps(settings).encode())
     for name in sorted(run.arrays):
         digest.update(f"\0{name}\0".encode() + run.arrays[name].tobytes())
     return digest.hexdigest()[:16]
 
 
 def _source(run: TrainedRun) -> dict[str, Any]:
-    """The run, without the folders of the machine it was trained on."""
+    """Return the description of the run, without paths of the machine that trained it."""
     config = run.config
     return {
         "run": run.workdir.resolve().name,
@@ -102,6 +109,7 @@ def _source(run: TrainedRun) -> dict[str, Any]:
 
 
 def run_card(run: TrainedRun, content: dict[str, Any]) -> str:
+    """Return the model card as Markdown."""
     try:
         test = read_of_run(run.workdir / "evaluation_test.json")
     except UserError:

@@ -1,4 +1,4 @@
-"""The pipeline of every export: members in, files of all formats and their entries in the manifest out."""
+"""The pipeline of every export: writes files of all formats for all members, and their entries of the manifest."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dico_tf.export import choose_kinds, litert, saved_model
+from dico_tf.export import choose_kinds, comparison, saved_model
 from dico_tf.export.choose_kinds import Conversions, MemberFiles
 from dico_tf.export.comparison_images import ComparisonImages
 from dico_tf.export.formats import registry
@@ -19,7 +19,7 @@ from dico_tf.files.manifest import SAVED_MODEL
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Item:
-    """A member, its entry in the manifest, and its logits [N, C] of the comparison images where there are some."""
+    """A member, its entry of the manifest, and its network's logits [N, C] of the comparison images, if any."""
 
     member: Member
     entry: dict[str, Any]
@@ -28,25 +28,25 @@ class Item:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Pipeline:
-    """Writes the files of one export into `place`, out of every reader's sight."""
+    """Writes the files of one export into the hidden folder `place`."""
 
     formats: Sequence[str]
     place: Path
     say: Callable[[str], None]
     conversions: Conversions = dataclasses.field(default_factory=Conversions)
-    material: ComparisonImages = dataclasses.field(default_factory=ComparisonImages)
+    images: ComparisonImages = dataclasses.field(default_factory=ComparisonImages)
 
     @property
     def made(self) -> Path:
-        """Return the folder that becomes the export."""
+        """The folder that becomes the export."""
         return self.place / "export"
 
     def saved_model(self, name: str) -> Path:
-        """Return where a member's SavedModel is, from which others are converted; shown if it was asked for."""
+        """Return the path of a member's SavedModel, which is written even if only other formats are exported."""
         return (self.made if SAVED_MODEL in self.formats else self.place) / SAVED_MODEL / name
 
     def write(self, items: Sequence[Item]) -> dict[str, list[MemberFiles]]:
-        """Write and check all files. Return those chosen, by format; `describe` removes the others."""
+        """Write and check all files. Return the chosen ones by format; `describe` deletes the others."""
         for item in items:
             self._saved_model(item)
         chosen = {}
@@ -62,13 +62,13 @@ class Pipeline:
         self.say(f"{item.member.name}: SavedModel")
         format, path = registry.load(SAVED_MODEL), self.saved_model(item.member.name)
         format.write([Job(item.member, path, {SAVED_MODEL: path})], 0, None)
-        images = saved_model.noise(item.member.image_size)
-        metrics = format.check(path, images, saved_model.logits(item.member, images))
+        noise = saved_model.noise(item.member.image_size)
+        metrics = format.check(path, noise, saved_model.logits(item.member, noise))
         if SAVED_MODEL in self.formats:
             item.entry["metrics"][SAVED_MODEL] = metrics
             item.entry["files"][SAVED_MODEL] = {**manifest.measure(path, self.made), **format.describe(path)}
         if item.expected is not None:
-            item.entry["metrics"]["keras"] = litert.scores(item.expected, self.material.labels)
+            item.entry["metrics"]["keras"] = comparison.scores(item.expected, self.images.labels)
 
     def _files(self, format: Format, item: Item) -> MemberFiles:
         return MemberFiles(
@@ -76,23 +76,23 @@ class Pipeline:
             member=item.member,
             saved_model=self.saved_model(item.member.name),
             made=self.made,
-            asked=self.conversions,
-            material=self.material,
+            conversions=self.conversions,
+            images=self.images,
             expected=item.expected,
             say=self.say,
         )
 
     def describe(self, items: Sequence[Item], chosen: dict[str, list[MemberFiles]]) -> None:
-        """Put the chosen files into the members' entries, and remove the others."""
+        """Add the chosen files to the members' entries, and delete the others."""
         for files in chosen.values():
             for item, each in zip(items, files, strict=True):
                 self._describe(item.entry, each)
 
     def _describe(self, entry: dict[str, Any], files: MemberFiles) -> None:
         batch = self.conversions.batch if files.format.fixed_batch else 0
-        for converted in files.settle():
+        for converted in files.remove_others():
             about = {"batch": batch, **files.format.describe(converted.path)}
             entry["files"][converted.kind] = {**manifest.measure(converted.path, self.made), **about}
             entry["metrics"] |= {converted.kind: converted.metrics} if converted.metrics else {}
-        replaced = {asked: found.kind for asked, found in files.taken.items() if found.kind != asked}
+        replaced = {kind: file.kind for kind, file in files.chosen.items() if file.kind != kind}
         entry["instead"] = entry.get("instead", {}) | replaced

@@ -1,7 +1,6 @@
-"""The square an evaluation sees, cut out of a picture within a graph: bit by bit as Pillow resizes it
-in data/image_decoding.py.
+"""Resizing and centre crop within a graph, with the same bits as Pillow gives in data/image_decoding.py.
 
-Pillow resamples along the rows and along the columns, each with weights of 22 bits and a rounding to 8 bits.
+Pillow resamples along rows and columns separately, with weights of 22 bits and rounding to 8 bits after each.
 """
 
 import tensorflow as tf
@@ -10,7 +9,7 @@ _BITS = 22
 
 
 def square(image: tf.Tensor, size: int, short: int) -> tf.Tensor:
-    """uint8 [h, w, 3] -> uint8 [size, size, 3]: the middle of the picture whose short side is `short`."""
+    """Resize an image uint8 [h, w, 3] to the short side `short`, and return its centre uint8 [size, size, 3]."""
     height, width = tf.shape(image)[0], tf.shape(image)[1]
     side = tf.minimum(height, width)
     (top, bottom), (left, right) = (_extent(length, side, size, short) for length in (height, width))
@@ -18,13 +17,13 @@ def square(image: tf.Tensor, size: int, short: int) -> tf.Tensor:
     image = tf.cast(image, tf.int32)
     down = lambda image: _along(image, 0, *_taps(height, top, bottom, size, *kind))  # noqa: E731
     across = lambda image: _along(image, 1, *_taps(width, left, right, size, *kind))  # noqa: E731
-    tall = (height > size) & (height + size > 2 * width)  # since version 13 these lose their height first
+    tall = (height > size) & (height + size > 2 * width)  # Pillow >= 13 starts with the height of these
     image = tf.cond(tall, lambda: across(down(image)), lambda: down(across(image)))
     return tf.ensure_shape(tf.cast(image, tf.uint8), (size, size, 3))
 
 
 def _extent(length: tf.Tensor, side: tf.Tensor, size: int, short: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Where the square begins and ends in pixels of a side of the picture, as 32 bit numbers, which Pillow holds."""
+    """Return the first and last coordinate of the square along one side of the image, in float32 as in Pillow."""
     if short <= size:
         low = (length - side) // 2
         return tf.cast(low, tf.float32), tf.cast(low + side, tf.float32)
@@ -39,18 +38,18 @@ def _bilinear(x: tf.Tensor) -> tf.Tensor:
 
 
 def _bicubic(x: tf.Tensor) -> tf.Tensor:
-    """Keys' kernel, a = -1/2."""
+    """Return Keys' cubic kernel with a = -1/2."""
     x = abs(x)
     near = (1.5 * x - 2.5) * x * x + 1
     far = -0.5 * (((x - 5) * x + 8) * x - 4)
     return tf.where(x < 1, near, tf.where(x < 2, far, tf.zeros_like(x)))
 
 
-_triangle, _cubic = (_bilinear, 1.0), (_bicubic, 2.0)  # with how far they reach
+_triangle, _cubic = (_bilinear, 1.0), (_bicubic, 2.0)  # kernel, and its radius
 
 
 def _taps(length, low, high, size: int, kernel, reach: float) -> tuple[tf.Tensor, tf.Tensor]:
-    """First pixel [size] and weights [size, taps] that the pixels of the result are made of."""
+    """Return for each pixel of the result the first input pixel [size] and the weights from it on [size, taps]."""
     scale = tf.cast(high - low, tf.float64) / size
     wide = tf.maximum(scale, 1)
     support = reach * wide
@@ -65,7 +64,7 @@ def _taps(length, low, high, size: int, kernel, reach: float) -> tuple[tf.Tensor
 
 
 def _along(image: tf.Tensor, axis: int, first: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    """The weighted sums along an axis, tap by tap: all at once would take many times the picture's memory."""
+    """Compute the weighted sums along an axis one tap at a time: all at once would take many times the memory."""
     last = tf.shape(image)[axis] - 1
     broadcast = (1, -1, 1) if axis else (-1, 1, 1)
 

@@ -1,4 +1,4 @@
-"""A committee.json as gates for a run's branches: whether it fits them, and what it does to them."""
+"""A committee.json as the gates of a run's branches: load it, check that it fits, and measure the cascade."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -9,44 +9,46 @@ from dico_tf.committee import costs as prices
 from dico_tf.committee import saved
 from dico_tf.committee.decision import Committee, decide
 from dico_tf.errors import UserError
-from dico_tf.export import litert
+from dico_tf.export import comparison
 from dico_tf.export.comparison_images import ComparisonImages
 from dico_tf.files.member_kinds import RUN
 from dico_tf.training.build import TrainedRun
 
 
 def load_committee(path: str | Path, run: TrainedRun) -> Committee:
-    """UserError where it is of other members or classes; a warning where the branches are no longer the same."""
-    found = saved.load(path)
+    """Load a committee of a run's branches. Raises UserError if members or classes differ; warns if weights changed."""
+    file = saved.load(path)
     branches, classes = list(run.checksums), run.data["class_names"]
-    strangers = [name for name in found.committee.members if name not in branches]
-    if strangers:
+    unknown = [name for name in file.committee.members if name not in branches]
+    if unknown:
         raise UserError(
-            f"--committee={path} asks {', '.join(strangers)}, and {run.workdir} has {', '.join(branches)}: an export "
-            "holds one run's branches; search among them"
+            f"--committee={path} has the members {', '.join(unknown)}, and {run.workdir} has {', '.join(branches)}: "
+            "give a committee of this run's branches"
         )
-    if found.classes != len(classes) or (found.class_names is not None and list(found.class_names) != list(classes)):
-        raise UserError(f"--committee={path} answers with other classes than {run.workdir}: search with its own logits")
+    if file.classes != len(classes) or (file.class_names is not None and list(file.class_names) != list(classes)):
+        raise UserError(f"--committee={path} has other classes than {run.workdir}: search again with this run")
     sizes = {
         member.name: member.input_size
-        for member in found.members
+        for member in file.members
         if member.kind == RUN and member.input_size != run.data["image_size"]
     }
     for name, size in sizes.items():
-        raise UserError(f"--committee={path} has {name} at {size} pixels, and here it takes {run.data['image_size']}")
-    if warning := saved.stale(found, run.checksums):
+        raise UserError(
+            f"--committee={path} has {name} at {size} pixels, and {run.workdir} has {run.data['image_size']}"
+        )
+    if warning := saved.stale(file, run.checksums):
         logging.getLogger(__name__).warning("--committee=%s: %s", path, warning)
-    return found.committee
+    return file.committee
 
 
 def measure_cascade(
-    committee: Committee, material: ComparisonImages, costs: Sequence[Mapping[str, int]]
+    committee: Committee, images: ComparisonImages, costs: Sequence[Mapping[str, int]]
 ) -> dict[str, Any]:
-    """On the images of the comparison: top1, nll, ece, how many came to each member, and what an image took."""
+    """Measure a cascade on the comparison images: scores, the share that reached each member, mean multiply-adds."""
     places = [int(name.removeprefix("branch_")) for name in committee.members]
-    found = decide(committee, material.logits[:, places])
+    decided = decide(committee, images.logits[:, places])
     return {
-        **litert.scores(found.logits, material.labels),
-        "reach": prices.reach(found.stage, len(places)).tolist(),
-        "macs": prices.average([costs[s]["macs"] for s in places], found.stage),
+        **comparison.scores(decided.logits, images.labels),
+        "reach": prices.reach(decided.stage, len(places)).tolist(),
+        "macs": prices.average([costs[s]["macs"] for s in places], decided.stage),
     }

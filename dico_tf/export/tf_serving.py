@@ -1,7 +1,7 @@
-"""The bundle that TensorFlow Serving answers from: O/tf_serving/NAME/VERSION/, models.config and batching.config.
+"""Folder for TensorFlow Serving: OUT/tf_serving/NAME/VERSION/, models.config and batching.config.
 
-A version appears by one rename from outside of the served folder, so a server that looks for new ones never sees half.
-Its number is the export's, the same for all of its models; models.config tells which of them are served.
+A version is prepared elsewhere and appears by one rename, so that a polling server never sees an incomplete one.
+All models of an export have the same version number. models.config lists the versions to serve.
 """
 
 import io
@@ -22,8 +22,8 @@ from dico_tf.files.manifest import COMMITTEE
 from dico_tf.wire import tf_serving_pb2 as wire
 
 FOLDER = "tf_serving"
-MOUNT = "/models"  # where the server sees the folder
-LARGEST = 32  # pictures of a batch
+MOUNT = "/models"  # path of the folder in the server's container
+LARGEST = 32  # images of a batch
 SIZES = (1, 2, 4, 8, 16, LARGEST)
 MODELS, BATCHING = "models.config", "batching.config"
 WARM_UP = "assets.extra/tf_serving_warmup_requests"
@@ -32,14 +32,14 @@ _OURS = re.compile(rf"branch_\d+|{COMMITTEE}")
 
 
 def versions(served: Path, name: str) -> list[int]:
-    """Those that a server would find, oldest first."""
+    """Return the versions of a model in the folder, oldest first."""
     place = served / name
     return sorted(int(path.name) for path in place.iterdir() if path.name.isdigit()) if place.is_dir() else []
 
 
 def stage(saved_model: Path, place: Path, name: str, image_size: int, cascade: bool = False) -> None:
-    """A version as it will be served: the SavedModel's files, linked, and its warm-up requests."""
-    shutil.copytree(saved_model, place, copy_function=_same)
+    """Prepare a version of a model in `place`: hard links to the SavedModel's files, and warm-up requests."""
+    shutil.copytree(saved_model, place, copy_function=_link_or_copy)
     (place / WARM_UP).parent.mkdir()
     with tf.io.TFRecordWriter(str(place / WARM_UP)) as writer:
         for request in warm_up(name, image_size, cascade):
@@ -48,8 +48,8 @@ def stage(saved_model: Path, place: Path, name: str, image_size: int, cascade: b
     atomic.flush(place)
 
 
-def _same(source: str, target: str) -> None:
-    """A second name of the file, where the disk has such."""
+def _link_or_copy(source: str, target: str) -> None:
+    """Create a hard link, or copy the file if the disk does not support links."""
     try:
         os.link(source, target)
     except OSError:
@@ -57,15 +57,15 @@ def _same(source: str, target: str) -> None:
 
 
 def warm_up(name: str, image_size: int, cascade: bool = False) -> list[wire.PredictRequest]:
-    """A request of each batch size, and one of an encoded picture: a graph's first answer takes long.
+    """Return a request of each batch size and one of an encoded image, because a graph's first run is slow.
 
-    One of noise for a cascade, of which it may be unsure enough to ask all members.
+    A cascade also gets a noise image, which may be uncertain enough to reach all members.
     """
     requests = [_request(name, "serving_default", image=_grey(size, image_size)) for size in SIZES]
     encoded = io.BytesIO()
     Image.new("RGB", (image_size, image_size), "grey").save(encoded, "JPEG")
-    picture = wire.Tensor(dtype=wire.DT_STRING, tensor_shape=_shape(1), string_val=[encoded.getvalue()])
-    requests.append(_request(name, "serving_bytes", image_bytes=picture))
+    image = wire.Tensor(dtype=wire.DT_STRING, tensor_shape=_shape(1), string_val=[encoded.getvalue()])
+    requests.append(_request(name, "serving_bytes", image_bytes=image))
     if cascade:
         noise = np.random.default_rng(0).integers(0, 256, (1, image_size, image_size, 3)).astype("<f4")
         content = wire.Tensor(dtype=wire.DT_FLOAT, tensor_shape=_shape(*noise.shape), tensor_content=noise.tobytes())
@@ -78,7 +78,7 @@ def _request(name: str, signature: str, **inputs: wire.Tensor) -> wire.PredictRe
 
 
 def _grey(batch: int, size: int) -> wire.Tensor:
-    """A tensor of one value holds it once: written out, pictures of 224 pixels would take 38 MB."""
+    """Return grey images as a tensor that stores its value once; images of 224 pixels would take 38 MB otherwise."""
     return wire.Tensor(dtype=wire.DT_FLOAT, tensor_shape=_shape(batch, size, size, 3), float_val=[128.0])
 
 
@@ -87,16 +87,16 @@ def _shape(*sides: int) -> wire.TensorShape:
 
 
 def publish(out: Path, staged: Path, keep: int) -> int:
-    """The folders NAME of `staged` become the next version of each; the number of that version.
+    """Make the folders NAME of `staged` the next version of each model. Return its number.
 
-    What was served until now stays for one export more: a server may not have read the new models.config yet.
+    The versions served until now stay for one more export: a server may not have read the new models.config yet.
     """
     served = out / FOLDER
     served.mkdir(exist_ok=True)
     present = {number for name in _names(served) for number in versions(served, name)}
     before = _served(served) & present
     version = 1 + max(present, default=0)
-    for name in sorted(path.name for path in staged.iterdir()):  # the committee last: a version that has it is whole
+    for name in sorted(path.name for path in staged.iterdir()):  # the committee last: a version that has it is complete
         (served / name).mkdir(exist_ok=True)
         (staged / name).rename(served / name / str(version))
         atomic.sync(served / name)
@@ -110,13 +110,13 @@ def _names(served: Path) -> list[str]:
 
 
 def _served(served: Path) -> set[int]:
-    """The versions that models.config names."""
+    """Return the versions that models.config lists."""
     path = served / MODELS
     return {int(n) for n in re.findall(r"versions: (\d+)", path.read_text("utf-8"))} if path.exists() else set()
 
 
 def _remove(served: Path, trash: Path, but: Collection[int]) -> None:
-    """Out of the server's sight first: half a version must not be seen when it goes, either."""
+    """Delete all versions except `but`. They are first moved away, as a server must not see half a version."""
     for name in _names(served):
         for number in versions(served, name):
             if number not in but:
@@ -125,32 +125,32 @@ def _remove(served: Path, trash: Path, but: Collection[int]) -> None:
             (served / name).rmdir()
 
 
-def configure(served: Path, kept: Sequence[int]) -> None:
-    """models.config names the versions to load; the newest is `stable`, the one before it `previous`.
+def configure(served: Path, numbers: Sequence[int]) -> None:
+    """Write models.config with the versions to load; the newest is labelled `stable`, the one before it `previous`.
 
-    A model that the newest has not, such as the third branch where there are only two now, is not served.
+    Models that the newest version lacks, such as a third branch of an earlier export, are not served.
     """
-    models = {name: [n for n in versions(served, name) if n in kept] for name in _names(served)}
+    models = {name: [n for n in versions(served, name) if n in numbers] for name in _names(served)}
     atomic.write_text(served / BATCHING, _batching())
-    atomic.write_text(served / MODELS, _models({name: found for name, found in models.items() if kept[-1] in found}))
+    atomic.write_text(served / MODELS, _models({name: ns for name, ns in models.items() if numbers[-1] in ns}))
 
 
 def roll_back(out: Path, version: int) -> list[str]:
-    """Serves nothing newer than a version that is kept; the names it is of. The next export is served again."""
+    """Serve an earlier version instead of newer ones, until the next export. Return the models that have it."""
     served = out / FOLDER
     if not served.is_dir():
         raise UserError(f"--out={out} has no {FOLDER}/: export with saved_model among --formats first")
     with folder.claimed(out):
-        whole = versions(served, COMMITTEE)
-        if version not in whole:
-            raise UserError(f"--stable={version} is no version in {served}; it has {', '.join(map(str, whole))}")
-        configure(served, [number for number in whole if number <= version])
+        complete = versions(served, COMMITTEE)
+        if version not in complete:
+            raise UserError(f"--stable={version}: {served} has no such version; it has {', '.join(map(str, complete))}")
+        configure(served, [number for number in complete if number <= version])
         return [name for name in _names(served) if version in versions(served, name)]
 
 
-def _models(kept: dict[str, list[int]]) -> str:
+def _models(served: dict[str, list[int]]) -> str:
     entries = []
-    for name, numbers in kept.items():
+    for name, numbers in served.items():
         listed = " ".join(f"versions: {number}" for number in numbers)
         labels = dict(zip((STABLE, PREVIOUS), reversed(numbers), strict=False))
         lines = [

@@ -50,9 +50,15 @@ def fake(tmp_path):
 
         def files(asked: Conversions, name: str = "branch_0", expected: np.ndarray = RIGHT, material=MATERIAL):
             found = choose_kinds.MemberFiles(
-                format=Fake(), member=SimpleNamespace(name=name), saved_model=tmp_path, made=tmp_path, asked=asked,
-                material=material, expected=expected, say=said.append,
-            )  # fmt: skip
+                format=Fake(),
+                member=SimpleNamespace(name=name),
+                saved_model=tmp_path,
+                made=tmp_path,
+                conversions=asked,
+                images=material,
+                expected=expected,
+                say=said.append,
+            )
             choose_kinds.write([found])
             return found
 
@@ -67,7 +73,7 @@ def files(fake, tmp_path):
 
     def make(lost: dict[str, int], **asked):
         files, made, said = fake({f"branch_0_{kind}": losing(points) for kind, points in lost.items()})
-        found = {converted.kind: converted for converted in files(Conversions(**asked)).settle()}
+        found = {converted.kind: converted for converted in files(Conversions(**asked)).remove_others()}
         return found, made, sorted(path.name for path in (tmp_path / "tflite").iterdir()), said
 
     return make
@@ -117,7 +123,7 @@ def test_an_answer_that_is_no_number_is_refused_however_accurate(fake, value):
     answers = RIGHT.copy()
     answers[5, LABELS[5]] = value  # as large as can be, so the class is right
     files, _, said = fake({"branch_0_float16": answers, "branch_0_float32": RIGHT})
-    assert [kept.kind for kept in files(Conversions(kinds=("float16",))).settle()] == ["float32"]
+    assert [kept.kind for kept in files(Conversions(kinds=("float16",))).remove_others()] == ["float32"]
     assert said[0].startswith("branch_0 as float16: some of 100 validation images get NaN or infinity")
 
 
@@ -131,10 +137,10 @@ def test_all_branches_fall_back_where_they_lose_too_much_together(fake):
     asked = Conversions(kinds=("int8",))
     material = dataclasses.replace(MATERIAL, logits=np.stack([unsure, sure], 1))
     branches = [files(asked, "branch_0", unsure, material), files(asked, "branch_1", sure, material)]
-    found = choose_kinds.together(branches, "logits")
+    found = choose_kinds.measure_ensemble(branches, "logits")
     assert found["int8"]["top1"] == 1 and found["int8"]["files"] == {"branch_0": "dynamic", "branch_1": "dynamic"}
-    assert [[kept.kind for kept in each.settle()] for each in branches] == [["dynamic"], ["dynamic"]]
-    assert len(said) == 1 and "the branches together as int8 loses 10.00 points" in said[0]
+    assert [[kept.kind for kept in each.remove_others()] for each in branches] == [["dynamic"], ["dynamic"]]
+    assert len(said) == 1 and "the ensemble as int8 loses 10.00 points" in said[0]
 
 
 @pytest.mark.slow

@@ -207,7 +207,7 @@ def _nan(folder):
         (lambda run: (run / "best/state.json").write_text('{"format": 1}'), "best/state.json lists no files"),
         (lambda run: (run / "best/weights.npz").write_bytes(b"PK"), "weights.npz is truncated or changed"),
         (lambda run: shutil.rmtree(run / "best"), "has no best/ yet"),
-        (_nan, "best holds weights that are no numbers: the training diverged"),
+        (_nan, "best has weights that are NaN or infinite: the training diverged"),
     ],
     ids=["config", "state", "weights", "best", "diverged"],
 )
@@ -221,5 +221,5 @@ def test_a_damaged_run_is_refused_in_a_sentence(run, here, tmp_path, harm, said)
 def test_a_folder_with_other_things_is_left_alone(run, here, tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     status, _, told = here("export", f"--workdir={run}", f"--out={tmp_path}")
-    assert status == 2 and "holds other things (thesis.txt)" in told
+    assert status == 2 and "contains other files (thesis.txt)" in told
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]

@@ -88,7 +88,7 @@ def test_a_manifest_that_does_not_say_how_a_file_is_read_is_refused(exported):
     content = json.loads(path.read_text())
     for reading, message in (
         ({"pixels": "-1..1"}, "expected the manifest's reading to have pixels, outputs, background, place, got"),
-        (content["members"][0]["reading"] | {"pixels": "odd"}, r"\?pixels=odd is none of"),
+        (content["members"][0]["reading"] | {"pixels": "odd"}, r"\?pixels=odd must be one of"),
         (content["members"][0]["reading"] | {"background": "none"}, "its output must be logits or probabilities of 10"),
     ):
         content["members"][0]["reading"] = reading
@@ -237,7 +237,7 @@ def test_real_mobilenets_decide_about_photos_as_the_search_did(shared_data, tmp_
 def test_tables_of_logits_are_refused(lite, tmp_path):
     members = tuple(dataclasses.replace(m, kind="table", source="answers.npz") for m in lite.saved.members)
     save(tmp_path / "c.json", dataclasses.replace(lite.saved, members=members))
-    with pytest.raises(UserError, match=r"asks small, of which it knows a table of logits only \(answers.npz\)"):
+    with pytest.raises(UserError, match=r"has the member small, a table of logits \(answers.npz\)"):
         resolve_members(tmp_path / "c.json")
 
 
@@ -260,7 +260,7 @@ def test_branches_that_were_searched_by_their_runs_folder_need_no_folder_named_a
     assert [(each.member.name, each.outputs, each.dropped) for each in gathers] == [(n, "logits", 0) for n in names]
     assert "stale" not in caplog.text
     save(tmp_path / "c.json", dataclasses.replace(saved, class_names=tuple("abcdefghij")))
-    with pytest.raises(UserError, match="class 0 is '0' to branch_1 and 'a' in --committee="):
+    with pytest.raises(UserError, match="class 0 is '0' in branch_1 and 'a' in --committee="):
         resolve_members(tmp_path / "c.json")
 
 

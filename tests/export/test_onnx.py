@@ -75,7 +75,7 @@ def test_a_committee_is_one_file_that_takes_any_number_of_images(branch, tmp_pat
 @needed
 def test_a_file_of_another_network_is_refused(branch, path):
     other = np.asarray(branch(255 - IMAGES, training=False))
-    with pytest.raises(UserError, match=r"network\.onnx does not answer as its network does"):
+    with pytest.raises(UserError, match=r"network\.onnx: expected the logits of its network"):
         load("onnx").check(path, IMAGES.astype(np.uint8), other)
 
 

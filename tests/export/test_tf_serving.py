@@ -114,7 +114,7 @@ def test_a_version_that_is_not_there_cannot_be_rolled_back_to(tmp_path):
     with pytest.raises(UserError, match="has no tf_serving"):
         tf_serving.roll_back(tmp_path, 1)
     bundle(tmp_path)
-    with pytest.raises(UserError, match=r"--stable=7 is no version .* it has 1"):
+    with pytest.raises(UserError, match=r"--stable=7: .* has no such version; it has 1"):
         tf_serving.roll_back(tmp_path, 7)
 
 

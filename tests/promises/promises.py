@@ -147,7 +147,7 @@ PROMISES = (
     Promise(
         "An exported file that loses significantly more accuracy than allowed is replaced by a safer kind.",
         "dico_tf/export/choose_kinds.py",
-        'if measured["p_value"] < paired_test.SIGNIFICANCE else ""',
+        'if measured["p_value"] < comparison.SIGNIFICANCE else ""',
         'if measured["p_value"] < 0 else ""',
         fast=("tests/export/test_choose_kinds.py::test_the_next_safer_kind_takes_the_place_of_a_significant_loss",),
     ),
@@ -175,8 +175,8 @@ PROMISES = (
     Promise(
         "Void pixels are neither right nor wrong.",
         "dico_tf/evaluation/segmentation.py",
-        "kept = masks != VOID\n    truth, said",
-        "kept = masks >= 0\n    truth, said",
+        "valid = masks != VOID\n    truth, predicted",
+        "valid = masks >= 0\n    truth, predicted",
         fast=("tests/evaluation/test_segmentation.py",),
     ),
     Promise(

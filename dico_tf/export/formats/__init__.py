@@ -1,1 +1,1 @@
-"""Formats of exported files: one module each."""
+"""Formats of exported files, one module each."""

@@ -1,4 +1,4 @@
-"""What the pipeline asks of a format. A new one is a module beside this one and a line in registry.py."""
+"""Interface of a format. To add one, write a module beside this one and add a line to registry.py."""
 
 import abc
 import importlib.util
@@ -14,19 +14,21 @@ if TYPE_CHECKING:  # these import TensorFlow
     from dico_tf.export.convert import Frozen
     from dico_tf.export.graph import Member
 
-Advance = Callable[[int], None]  # called with the number of images answered since
+Advance = Callable[[int], None]  # called with the number of images done since the last call
 
 
 class TimedLogits(NamedTuple):
+    """Logits of a file, and the time that it took."""
+
     logits: np.ndarray  # [N, C]
-    milliseconds: float  # median of a call with one thread, divided by its images
+    milliseconds: float  # of one image: median over calls, with one thread
 
 
 class Job(NamedTuple):
-    """Files to write of one member."""
+    """The files of one format to write for one member."""
 
     member: "Member"
-    saved_model: Path  # written before all other formats, which may be made of it
+    saved_model: Path  # already written; other formats may be converted from it
     files: dict[str, Path]  # by kind
 
 
@@ -34,22 +36,22 @@ def installed(package: str) -> bool:
     """Return whether a package can be imported, without importing it."""
     try:
         return importlib.util.find_spec(package) is not None
-    except ValueError:  # it was put out of reach
+    except ValueError:  # a test blocks the import
         return False
 
 
 class Format(abc.ABC):
     """Write, open, describe and check the files of one format."""
 
-    name: str  # of --formats, and of the folder in the export
-    title: str  # for people
+    name: str  # in --formats, and of the folder in the export
+    title: str  # in messages
     kinds: tuple[str, ...]  # the keys of its files in the manifest, the safest first
     suffix: str
     packages: tuple[str, ...] = ()  # imported to write or open a file, and not installed with dico_tf
     extra: str = ""  # the extra of dico_tf that installs them
-    exact: tuple[str, ...] = ()  # kinds that round no weights
-    tolerance = 1e-3  # of the largest logit: how far the logits of an exact kind may be from the network's
-    fixed_batch = False  # whether --tflite_batch sets the images of a call; else any number
+    exact: tuple[str, ...] = ()  # kinds whose weights are not rounded
+    tolerance = 1e-3  # largest difference of an exact kind's logits, relative to the largest logit
+    fixed_batch = False  # True: --tflite_batch sets the batch size; False: any batch size
 
     def require(self) -> None:
         """Raise UserError if a package is missing."""
@@ -61,17 +63,17 @@ class Format(abc.ABC):
             )
 
     def path(self, made: Path, member: str, kind: str) -> Path:
-        """Return where a member's file stands below the folder of an export."""
+        """Return the path of a member's file in the folder `made` of an export."""
         several = f"_{kind}" if len(self.kinds) > 1 else ""
         return made / self.name / f"{member}{several}{self.suffix}"
 
     @abc.abstractmethod
     def write(self, jobs: Sequence[Job], batch: int, calibration: Path | None) -> dict[Path, str]:
-        """Write all files. Return why, for each file that cannot be made."""
+        """Write all files. Return the reason for each file that cannot be written."""
 
     def convert(self, network: "Frozen", kind: str, images: np.ndarray | None) -> bytes:
-        """Return the content of a file, in the converter's process. For formats that are made of a SavedModel."""
-        raise NotImplementedError(f"{self.name} is not made of SavedModels")
+        """Return the content of a file converted from a SavedModel. Runs in the converter's process."""
+        raise NotImplementedError(f"{self.name} is not converted from SavedModels")
 
     @abc.abstractmethod
     def open(self, path: Path) -> Callable[[np.ndarray, Advance], TimedLogits]:
@@ -79,7 +81,7 @@ class Format(abc.ABC):
 
     @abc.abstractmethod
     def describe(self, path: Path) -> dict[str, Any]:
-        """Return keys of the file's entry in the manifest besides path, sha256 and bytes."""
+        """Return the keys of a file's entry of the manifest besides path, sha256 and bytes."""
 
     def check(self, path: Path, images: np.ndarray, expected: np.ndarray) -> dict[str, float]:
         """Compare an exact kind's logits with the network's. Raises UserError if they differ by more than rounding."""
@@ -87,7 +89,7 @@ class Format(abc.ABC):
         difference = float(abs(outcome.logits - expected).max())
         if not difference <= self.tolerance * max(1.0, float(abs(expected).max())):
             raise UserError(
-                f"{path.name} does not answer as its network does: expected equal logits, got a difference of "
-                f"{difference:.3g}; leave {self.name} out of --formats, and report this"
+                f"{path.name}: expected the logits of its network, got a difference of {difference:.3g}; leave "
+                f"{self.name} out of --formats, and report this"
             )
         return {"largest_difference": difference, "milliseconds": round(outcome.milliseconds, 4)}

@@ -1,4 +1,4 @@
-"""ONNX files, for ONNX Runtime and what else reads them; written by tf2onnx from the network's SavedModel."""
+"""ONNX files for ONNX Runtime and other runtimes, converted by tf2onnx from SavedModels."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ _WARM = 3  # calls before the first that is timed
 
 
 class ONNX(Format):
-    """Batches of any size; the signature of the SavedModel: image -> logits, probabilities, class_id, ..."""
+    """ONNX file with any batch size and the outputs of the SavedModel: image -> logits, probabilities, class_id, ..."""
 
     name = "onnx"
     title = "ONNX"
@@ -51,9 +51,9 @@ class ONNX(Format):
             for image in images.astype(np.float32)[:, None]:
                 for _ in range(1 if logits else _WARM):
                     begun = time.perf_counter()
-                    found = call.run(["logits"], {"image": image})[0]
+                    output = call.run(["logits"], {"image": image})[0]
                     seconds.append(time.perf_counter() - begun)
-                logits.append(found)
+                logits.append(output)
                 advance(1)
             return TimedLogits(np.concatenate(logits), 1000 * float(np.median(seconds[_WARM - 1 :])))
 
@@ -74,7 +74,7 @@ def _session(path: Path):
 
 
 def _erfc(context, node, name: str, arguments: list) -> None:
-    """Write erfc(x), of which exact GELU is made and which ONNX does not have, as 1 - erf(x)."""
+    """Convert erfc(x), which exact GELU uses and ONNX lacks, to 1 - erf(x)."""
     shapes, kinds, outputs = node.output_shapes, node.output_dtypes, node.output
     context.remove_node(node.name)
     one = context.make_const(f"{node.name}_one", np.array(1, np.float32)).output[0]

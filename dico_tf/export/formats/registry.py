@@ -1,4 +1,4 @@
-"""The formats that export.py writes, by the names --formats takes. Imported without TensorFlow."""
+"""Registry of export formats by their names in --formats. Does not import TensorFlow."""
 
 import importlib
 from typing import TYPE_CHECKING
@@ -8,7 +8,7 @@ from dico_tf.registry import Registry
 if TYPE_CHECKING:
     from dico_tf.export.formats.format import Format
 
-FORMATS: Registry[str] = Registry("format")  # name -> module with a `FORMAT`
+FORMATS: Registry[str] = Registry("format")  # name -> module with a constant FORMAT
 FORMATS.add("saved_model", "dico_tf.export.formats.saved_model")
 FORMATS.add("tflite", "dico_tf.export.formats.tflite")
 FORMATS.add("onnx", "dico_tf.export.formats.onnx")
@@ -16,7 +16,7 @@ DEFAULT = ("saved_model", "tflite")
 
 
 def load(name: str) -> "Format":
-    """Return a format; its module is imported now."""
+    """Import a format's module and return the format."""
     return importlib.import_module(FORMATS[name]).FORMAT
 
 

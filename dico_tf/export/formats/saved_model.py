@@ -1,4 +1,4 @@
-"""SavedModels, for TensorFlow Serving, Keras and the C API; every other format is made of them."""
+"""SavedModels for TensorFlow Serving, Keras and the C API. Other formats are converted from them."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -14,6 +14,8 @@ _BATCH = 64
 
 
 class SavedModel(Format):
+    """A SavedModel with all signatures of a member."""
+
     name = SAVED_MODEL
     title = "SavedModel"
     kinds = (SAVED_MODEL,)
@@ -42,7 +44,7 @@ class SavedModel(Format):
                 logits.append(call(image=part)["logits"].numpy())
                 seconds.append((time.perf_counter() - begun) / len(part))
                 advance(len(part))
-            _ = loaded  # its variables live as long as it does
+            _ = loaded  # keeps its variables alive
             return TimedLogits(np.concatenate(logits), 1000 * float(np.median(seconds)))
 
         return answer

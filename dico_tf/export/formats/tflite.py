@@ -1,4 +1,4 @@
-"""LiteRT files, for devices."""
+"""LiteRT files for devices."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 
 class TFLite(Format):
+    """LiteRT files with float32 inputs and outputs and a fixed batch size."""
+
     name = "tflite"
     title = "LiteRT"
     kinds = LITERT
