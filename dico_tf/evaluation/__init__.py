@@ -1,1 +1,1 @@
-"""What a run's predictions are worth: metrics, diversity, reports."""
+"""Predictions and metrics of trained runs, and the models that a committee can have as members."""

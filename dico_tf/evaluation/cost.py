@@ -1,4 +1,4 @@
-"""What one image through one network takes."""
+"""Cost of one image through one member: multiply-adds, parameters, milliseconds."""
 
 import dataclasses
 import math
@@ -10,18 +10,19 @@ MEASURES = ("macs", "params", "milliseconds")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cost:
-    """Of one image through one member; NaN where it is not known."""
+    """Cost of one image through one member; NaN = unknown."""
 
     macs: float = math.nan  # multiply-adds
     params: float = math.nan
-    milliseconds: float = math.nan  # mean of single images on the machine that measured
+    milliseconds: float = math.nan  # mean time of single images on the measuring machine
 
     def over(self, other: "Cost") -> "Cost":
-        """The measures that are known here, and for the rest those of `other`."""
+        """Return this cost, with unknown measures taken from `other`."""
         known = {measure: self.of(measure) for measure in MEASURES if not math.isnan(self.of(measure))}
         return dataclasses.replace(other, **known)
 
     def of(self, measure: str) -> float:
+        """Return one measure by its name."""
         if measure not in MEASURES:
-            raise UserError(f"a cost is one of {', '.join(MEASURES)}, not {measure!r}")
+            raise UserError(f"expected a cost of {', '.join(MEASURES)}, got {measure!r}")
         return getattr(self, measure)

@@ -1,4 +1,4 @@
-"""How much the branches differ, which is what an ensemble lives on: logits [N, S, C]."""
+"""Diversity of the branches, from logits [N, S, C]: an ensemble gains only where its branches differ."""
 
 import itertools
 
@@ -8,20 +8,25 @@ from numpy.typing import ArrayLike
 from dico_tf.evaluation.averaging import blocks, checked_average, checked_logits, log_sum_exp, softmax
 from dico_tf.evaluation.metrics import checked_labels
 
-AMBIGUITY_SCORES = {"logits": "nll", "probs": "brier", "max": None}  # average -> the score its identity holds for
+AMBIGUITY_SCORES = {
+    "logits": "nll",
+    "probs": "brier",
+    "max": None,
+}  # average -> score that its ambiguity explains
 
 
 def disagreement(logits: ArrayLike) -> float:
-    """Mean over pairs of branches of the share of images they answer differently; 0 for one branch."""
-    answers = checked_logits(logits, "NSC").argmax(2)  # [N, S]
-    shares = [(answers[:, a] != answers[:, b]).mean() for a, b in _pairs(answers)]
+    """Return the mean over pairs of branches of the share of images they classify differently; 0 for one branch."""
+    classes = checked_logits(logits, "NSC").argmax(2)  # [N, S]
+    shares = [(classes[:, a] != classes[:, b]).mean() for a, b in _pairs(classes)]
     return float(np.mean(shares)) if shares else 0.0
 
 
 def q_statistic(logits: ArrayLike, labels: ArrayLike) -> float | None:
-    """Mean over pairs of (N11 N00 - N10 N01) / (N11 N00 + N10 N01), counts of both, none or one being right.
+    """Return Yule's Q, averaged over pairs of branches: (N11 N00 - N10 N01) / (N11 N00 + N10 N01).
 
-    A pair whose denominator is 0 has no Q and is left out; None where no pair is left.
+    N11, N00, N10 and N01 count the images on which both, neither or one of the branches is right. Pairs whose
+    denominator is 0 are left out; None if none is left.
     """
     logits = checked_logits(logits, "NSC")
     right = logits.argmax(2) == checked_labels(labels, len(logits), logits.shape[2])[:, None]  # [N, S]
@@ -31,11 +36,11 @@ def q_statistic(logits: ArrayLike, labels: ArrayLike) -> float | None:
 
 
 def ambiguity(logits: ArrayLike, average: str = "logits") -> float | None:
-    """mean_s score_s - score of the ensemble, found without labels; never negative.
+    """Return the mean score of the branches minus the score of the ensemble, which needs no labels; at least 0.
 
     logits: NLL,   mean_n [mean_s log sum exp z_s - log sum exp mean_s z_s]
     probs:  Brier, mean_n mean_s ||p_s - mean_s p_s||^2
-    max:    None, no such identity holds
+    max:    None, there is no such formula
     """
     logits = checked_logits(logits, "NSC")
     if AMBIGUITY_SCORES[checked_average(average)] is None:
@@ -46,7 +51,7 @@ def ambiguity(logits: ArrayLike, average: str = "logits") -> float | None:
 
 
 def measure(logits: ArrayLike, labels: ArrayLike, average: str = "logits") -> dict[str, float | str | None]:
-    """All of them by name; `ambiguity_score` says which score `ambiguity` is of."""
+    """Return all measures by name. `ambiguity_score` names the score that `ambiguity` refers to."""
     return {
         "disagreement": disagreement(logits),
         "q_statistic": q_statistic(logits, labels),

@@ -1,4 +1,4 @@
-"""A trained run on one of its splits: predictions and evaluation, written into its folder."""
+"""Evaluation of a trained run on one of its splits; results are written into the run's folder."""
 
 import dataclasses
 import functools
@@ -21,11 +21,11 @@ from dico_tf.training.build import TrainedRun, data_options
 from dico_tf.training.progress import Bar
 from dico_tf.training.run import splits
 
-Found = tuple[dict[str, Any], Callable[[Path], None]]  # an evaluation, and what writes its predictions to a path
+Evaluated = tuple[dict[str, Any], Callable[[Path], None]]  # an evaluation, and a function that writes its predictions
 
 
 def load_splits(run: TrainedRun, data_dir: str = "") -> dict[str, Any]:
-    """The run's splits, which must still be the images it was trained with."""
+    """Return the run's splits. Raises UserError if its data set has changed since the training."""
     config = run.config
     data = data_options(config)
     data = dataclasses.replace(data, data_dir=data_dir or data.data_dir)
@@ -36,30 +36,36 @@ def load_splits(run: TrainedRun, data_dir: str = "") -> dict[str, Any]:
 
 
 def evaluate_split(run: TrainedRun, model, name: str, parts: dict[str, Any], test_views: str = "") -> dict[str, Any]:
-    """evaluation_<split>.json, as written; for test also as evaluation.json and predictions.npz.
+    """Evaluate a split, write evaluation_<split>.json and predictions_<split>.npz, and return the evaluation.
 
-    `test_views`, of films, stand in the place of the run's.
+    The test split is also written as evaluation.json and predictions.npz.
+
+    Args:
+        parts: the run's splits, as load_splits returns them.
+        test_views: views of each video, e.g. "10x3"; "" = the run's own.
     """
     if name not in parts:
         raise UserError(f"--split={name}: {run.data['name']} has no such images; it has {', '.join(parts)}")
     split, folder = parts[name], run.workdir
     if test_views and not split.videos:
-        raise UserError(f"--test_views={test_views} is of clips, and {run.workdir} learnt from images: leave it out")
+        raise UserError(
+            f"--test_views={test_views} is for video, and {run.workdir} was trained on images: leave it out"
+        )
     views = clips_and_crops(test_views or run.config.run.test_views)
-    evaluate = _scenes if isinstance(split, SegmentationSplit) else _labelled
+    evaluate = _segmentation if isinstance(split, SegmentationSplit) else _classification
     bar = Bar(f"evaluating {name}", split.size)
     try:
         with plain_faults():
-            found, save = evaluate(run, model, name, split, bar, views)
+            evaluation, save = evaluate(run, model, name, split, bar, views)
     finally:
         bar.close()
-    _write(folder, name, save, found)
-    return found
+    _write(folder, name, save, evaluation)
+    return evaluation
 
 
-def _labelled(run: TrainedRun, model, name: str, split: Split, bar: Bar, views: tuple[int, int]) -> Found:
+def _classification(run: TrainedRun, model, name: str, split: Split, bar: Bar, views: tuple[int, int]) -> Evaluated:
     logits = steps.predict(model, split, run.config.run.evaluation_batch_size, bar, views)
-    found = report.evaluate(
+    evaluation = report.evaluate(
         logits,
         split.labels,
         average=run.config.cotraining.average,
@@ -69,17 +75,19 @@ def _labelled(run: TrainedRun, model, name: str, split: Split, bar: Bar, views: 
         class_names=run.data["class_names"],
     )
     if split.videos:
-        found["views"] = _views(run, split, views)
-    return found, functools.partial(write_predictions, logits=logits, labels=split.labels, ids=split.ids)
+        evaluation["views"] = _views(run, split, views)
+    return evaluation, functools.partial(write_predictions, logits=logits, labels=split.labels, ids=split.ids)
 
 
-def _scenes(run: TrainedRun, model, name: str, split: SegmentationSplit, bar: Bar, views: tuple[int, int]) -> Found:
-    kept, found = evaluate_segmentation.evaluate(run, model, name, split, bar)
-    return found, functools.partial(segmentation_predictions.write, predictions=kept)
+def _segmentation(
+    run: TrainedRun, model, name: str, split: SegmentationSplit, bar: Bar, views: tuple[int, int]
+) -> Evaluated:
+    predictions, evaluation = evaluate_segmentation.evaluate(run, model, name, split, bar)
+    return evaluation, functools.partial(segmentation_predictions.write, predictions=predictions)
 
 
 def _views(run: TrainedRun, split: Split, views: tuple[int, int]) -> dict[str, int]:
-    """What a film's answer is made of, and what all branches together pay for it."""
+    """Return the views that are averaged for each video, and the multiply-adds of all branches."""
     clips, crops = views
     size, classes, network = run.data["image_size"], len(run.data["class_names"]), run.config.network
     seen = split.views(*views)[0].image_size
@@ -89,7 +97,7 @@ def _views(run: TrainedRun, split: Split, views: tuple[int, int]) -> dict[str, i
     return {"clips": clips, "crops": crops, "size": seen, "macs_of_view": macs, "macs": macs * clips * crops}
 
 
-def _write(folder: Path, name: str, save: Callable[[Path], None], found: dict[str, Any]) -> None:
+def _write(folder: Path, name: str, save: Callable[[Path], None], evaluation: dict[str, Any]) -> None:
     for suffix in ("_test", "") if name == "test" else (f"_{name}",):
         save(folder / f"predictions{suffix}.npz")
-        json_files.write(folder / f"evaluation{suffix}.json", found)
+        json_files.write(folder / f"evaluation{suffix}.json", evaluation)

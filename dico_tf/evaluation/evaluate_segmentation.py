@@ -1,4 +1,4 @@
-"""A trained segmentation run on one of its splits."""
+"""Evaluation of a trained segmentation run on one of its splits."""
 
 from typing import Any
 
@@ -16,28 +16,28 @@ from dico_tf.training.build import TrainedRun
 def evaluate(
     run: TrainedRun, model, name: str, split: SegmentationSplit, bar=None
 ) -> tuple[SegmentationPredictions, dict[str, Any]]:
-    """The predictions, and the evaluation of exactly what they keep."""
+    """Return the predictions of a split, and the evaluation computed from exactly these float16 logits."""
     average = run.config.cotraining.average
-    tally = segmentation.Tally(model.splits, model.classes)
+    counts = segmentation.ConfusionCounts(model.splits, model.classes)
     logits, masks = [], []
     forward = tf.function(lambda images: model(images, training=False), reduce_retracing=True, autograph=False)
     for batch in evaluation_batches(split, run.config.run.evaluation_batch_size):
-        said, truth = forward(batch["image"]).numpy().astype(np.float16), batch["label"].numpy()
-        for one, mask in zip(said, truth, strict=True):
-            tally.add(one, mask)
-        logits.append(said)
+        predicted, truth = forward(batch["image"]).numpy().astype(np.float16), batch["label"].numpy()
+        for one, mask in zip(predicted, truth, strict=True):
+            counts.add(one, mask)
+        logits.append(predicted)
         masks.append(truth)
         if bar:
-            bar.advance(len(said), {})
-    kept = SegmentationPredictions(
+            bar.advance(len(predicted), {})
+    predictions = SegmentationPredictions(
         logits=np.concatenate(logits),
         masks=np.concatenate(masks),
         sizes=split.image_sizes(np.arange(split.size))[:, ::-1],
         ids=split.ids,
-        confusion=np.stack([*tally.branches, tally.averages[average]]),
+        confusion=np.stack([*counts.branches, counts.averages[average]]),
     )
-    found = segmentation.evaluation(
-        tally,
+    evaluation = segmentation.evaluation(
+        counts,
         average=average,
         split=name,
         select=run.best["select"],
@@ -47,11 +47,11 @@ def evaluate(
         frame=list(split.frame),
         macs=_costs(run, model.classes, split.frame),
     )
-    return kept, found
+    return predictions, evaluation
 
 
 def _costs(run: TrainedRun, classes: int, frame: tuple[int, int]) -> dict[str, int]:
-    """Multiply-adds of one picture in its frame."""
+    """Return the multiply-adds of one frame, for the undivided network and for one branch."""
     network, config = find(run.reference or run.config.network.model), run.config.network
     division = network.division(config.division)
     size = run.data["image_size"]

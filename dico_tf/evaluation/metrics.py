@@ -1,6 +1,6 @@
-"""How good one answer per image is: logits [N, C] against labels [N], in float64.
+"""Classification metrics: logits [N, C] against labels [N], in float64.
 
-Log-probabilities are logits too. Equal logits rank by class number, the lower first, as argmax does.
+Log-probabilities are logits too. Of equal logits the lower class number ranks first, as with argmax.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ ECE_BINS = 15
 
 
 def top_k(logits: ArrayLike, labels: ArrayLike, k: int) -> float:
-    """Share of images whose label is among the k largest logits; 1 where k reaches the number of classes."""
+    """Return the share of images whose label is among the k largest logits; 1.0 if k >= C."""
     logits, labels = _checked(logits, labels)
     if k < 1:
         raise UserError(f"top-{k} accuracy does not exist: k must be at least 1")
@@ -42,27 +42,27 @@ def ece(logits: ArrayLike, labels: ArrayLike, bins: int = ECE_BINS) -> float:
     logits, labels = _checked(logits, labels)
     confidence = softmax(logits).max(1)
     edges = np.arange(bins + 1) / bins
-    members = np.searchsorted(edges, confidence, side="left") - 1  # the edge belongs to the bin on its left
+    members = np.searchsorted(edges, confidence, side="left") - 1  # an edge belongs to the bin on its left
     gaps = np.bincount(members, weights=(logits.argmax(1) == labels) - confidence, minlength=bins)
     return float(abs(gaps).sum() / len(labels))
 
 
 def confusion(logits: ArrayLike, labels: ArrayLike) -> np.ndarray:
-    """Images [C, C]: rows are the truth, columns the answer."""
+    """Return the confusion matrix [C, C] in images: rows are labels, columns predictions."""
     logits, labels = _checked(logits, labels)
     classes = logits.shape[1]
     return np.bincount(labels * classes + logits.argmax(1), minlength=classes**2).reshape(classes, classes)
 
 
 def per_class_accuracy(logits: ArrayLike, labels: ArrayLike) -> list[float | None]:
-    """Share of each class's images answered right; None for a class without images."""
+    """Return the accuracy on the images of each class; None for a class without images."""
     counts = confusion(logits, labels)
     of_class = zip(counts.diagonal().tolist(), counts.sum(1).tolist(), strict=True)
     return [right / images if images else None for right, images in of_class]
 
 
 def scores(logits: ArrayLike, labels: ArrayLike) -> dict[str, float]:
-    """Every number that one branch, or the ensemble, is reported with."""
+    """Return all metrics that an evaluation reports for a branch or an ensemble."""
     return {
         "top1": top_k(logits, labels, 1),
         "top5": top_k(logits, labels, 5),
@@ -73,15 +73,18 @@ def scores(logits: ArrayLike, labels: ArrayLike) -> dict[str, float]:
 
 
 def checked_labels(labels: ArrayLike, images: int, classes: int) -> np.ndarray:
-    """int64 [N] of classes 0..C-1, or a UserError."""
+    """Return labels as int64 [N]. Raises UserError unless they are N integers in 0..C-1."""
     labels = np.asarray(labels)
     if labels.shape != (images,) or labels.dtype.kind not in "iu":
-        raise UserError(f"labels are {labels.dtype} {list(labels.shape)}, expected one whole number for each of "
-                        f"{images} images")  # fmt: skip
+        raise UserError(
+            f"labels are {labels.dtype} {list(labels.shape)}, expected one whole number for each of {images} images"
+        )
     outside = (labels < 0) | (labels >= classes)
     if outside.any():
-        raise UserError(f"{outside.sum()} of {images} labels lie outside 0..{classes - 1}, the first is "
-                        f"{labels[outside.argmax()]}: the network and the images name different classes")  # fmt: skip
+        raise UserError(
+            f"{outside.sum()} of {images} labels lie outside 0..{classes - 1}, the first is "
+            f"{labels[outside.argmax()]}: the network and the images name different classes"
+        )
     return labels.astype(np.int64)
 
 

@@ -1,4 +1,4 @@
-"""What a trained run says about pictures."""
+"""Class probabilities that a trained run predicts for images and clips."""
 
 import dataclasses
 import json
@@ -24,37 +24,39 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True)
 class ImagePrediction:
-    picture: str
-    classes: list[tuple[str, float]]  # the likeliest first, with probabilities
-    branches: list[str]  # each branch's own choice
-    disagreement: float  # entropy of the mean minus mean of the entropies, nats
+    """Prediction for one image or clip; the field names are the keys of its JSON line."""
+
+    picture: str  # path as the user gave it
+    classes: list[tuple[str, float]]  # (class, probability), the most probable first
+    branches: list[str]  # the class that each branch chooses
+    disagreement: float  # entropy of the mean minus mean of the entropies, in nats
 
 
 def predict(
     run: TrainedRun, names: Sequence[str], top: int, skip_unreadable: bool = False
 ) -> Iterator[ImagePrediction]:
-    """One a readable picture, in order; all are looked at before the first is answered."""
+    """Yield a prediction for each readable image or clip, in order. All files are read before the first prediction."""
     if run.config.data.task == "video":
-        yield from _of_films(run, readable(names, look, skip_unreadable), top)
+        yield from _predict_clips(run, readable(names, look, skip_unreadable), top)
         return
     size = run.data["image_size"]
     images = readable(names, lambda name: image_decoding.decode(name, size, run.short_side), skip_unreadable)
-    model, found = run.network(), list(images)
-    for start in range(0, len(found), BATCH):
-        part = found[start : start + BATCH]
+    model, readable_names = run.network(), list(images)
+    for start in range(0, len(readable_names), BATCH):
+        part = readable_names[start : start + BATCH]
         logits = model.predict_on_batch(np.stack([images[name] for name in part]))
-        yield from _answer(run, part, np.asarray(logits), top)
+        yield from _predictions(run, part, np.asarray(logits), top)
 
 
 def readable(names: Sequence[str], decode: Callable[[str], T], skip: bool) -> dict[str, T]:
-    """Every picture decoded, by name; what cannot be read is named, and with `skip` left out."""
+    """Return the decoded images by name. Unreadable files raise UserError, or are left out with a warning if `skip`."""
     images, bad = {}, []
     for name in names:
-        found = image_decoding.tried(decode, name)
-        if isinstance(found, Exception):
-            bad.append(f"{name} ({found})")
+        image = image_decoding.tried(decode, name)
+        if isinstance(image, Exception):
+            bad.append(f"{name} ({image})")
         else:
-            images[name] = found
+            images[name] = image
     if bad and not skip:
         raise UserError(f"cannot read {'; '.join(bad[:10])}: leave them out, or give --skip_unreadable")
     if bad:
@@ -62,24 +64,24 @@ def readable(names: Sequence[str], decode: Callable[[str], T], skip: bool) -> di
     return images
 
 
-def _of_films(run: TrainedRun, looked: dict[str, tuple], top: int) -> Iterator[ImagePrediction]:
-    """Of folders of frames, each by the run's test views."""
-    names, data, model = list(looked), run.data, run.network()
-    lazy_images, lengths = opened(names, looked, data["image_size"], memory_budget.MemoryBudget(memory_budget.limit()))
-    films = clips.videos(lazy_images, lengths, data["frames"], data["frame_rate"], "those given")
-    asked = Split(labels=np.zeros(len(names), np.int64), ids=np.asarray(names), lazy_images=films)
+def _predict_clips(run: TrainedRun, facts: dict[str, tuple], top: int) -> Iterator[ImagePrediction]:
+    """Yield a prediction for each folder of frames, averaged over the run's test views."""
+    names, data, model = list(facts), run.data, run.network()
+    frames, lengths = opened(names, facts, data["image_size"], memory_budget.MemoryBudget(memory_budget.limit()))
+    videos = clips.videos(frames, lengths, data["frames"], data["frame_rate"], "those given")
+    split = Split(labels=np.zeros(len(names), np.int64), ids=np.asarray(names), lazy_images=videos)
     with plain_faults():
         logits = steps.predict(
-            model, asked, run.config.run.evaluation_batch_size, views=clips_and_crops(run.config.run.test_views)
+            model, split, run.config.run.evaluation_batch_size, views=clips_and_crops(run.config.run.test_views)
         )
-    yield from _answer(run, names, logits, top)
+    yield from _predictions(run, names, logits, top)
 
 
-def _answer(run: TrainedRun, names: Sequence[str], logits: np.ndarray, top: int) -> Iterator[ImagePrediction]:
+def _predictions(run: TrainedRun, names: Sequence[str], logits: np.ndarray, top: int) -> Iterator[ImagePrediction]:
     classes = run.data["class_names"]
-    together = softmax(combine(logits, run.config.cotraining.average))  # [N, C]
-    apart = softmax(logits)  # [N, S, C]
-    for name, p, branches, spread in zip(names, together, apart, disagreement(apart), strict=True):
+    ensemble = softmax(combine(logits, run.config.cotraining.average))  # [N, C]
+    single = softmax(logits)  # [N, S, C]
+    for name, p, branches, spread in zip(names, ensemble, single, disagreement(single), strict=True):
         order = np.argsort(-p, kind="stable")[:top]
         yield ImagePrediction(
             name,
@@ -89,13 +91,15 @@ def _answer(run: TrainedRun, names: Sequence[str], logits: np.ndarray, top: int)
         )
 
 
-def as_json(answer: ImagePrediction) -> str:
-    value: dict[str, Any] = dataclasses.asdict(answer)
-    value["classes"] = [{"class": name, "probability": p} for name, p in answer.classes]
+def as_json(prediction: ImagePrediction) -> str:
+    """Return a prediction as one line of JSON."""
+    value: dict[str, Any] = dataclasses.asdict(prediction)
+    value["classes"] = [{"class": name, "probability": p} for name, p in prediction.classes]
     return json.dumps({"format": 1, **value})
 
 
-def as_text(answer: ImagePrediction) -> str:
-    classes = ", ".join(f"{name} {100 * p:.1f} %" for name, p in answer.classes)
-    branches = ", ".join(answer.branches)
-    return f"{answer.picture}: {classes}; branches say {branches}; disagreement {answer.disagreement:.3f}"
+def as_text(prediction: ImagePrediction) -> str:
+    """Return a prediction as one line for the terminal."""
+    classes = ", ".join(f"{name} {100 * p:.1f} %" for name, p in prediction.classes)
+    branches = ", ".join(prediction.branches)
+    return f"{prediction.picture}: {classes}; branches say {branches}; disagreement {prediction.disagreement:.3f}"

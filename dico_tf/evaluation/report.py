@@ -1,4 +1,4 @@
-"""What `evaluation_<split>.json` holds."""
+"""Content of `evaluation_<split>.json`: the metrics of all branches and of their ensemble."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -24,9 +24,9 @@ def evaluate(
     weights: str,
     class_names: Sequence[str],
 ) -> dict[str, Any]:
-    """Every branch and their ensemble, measured; plain JSON values, null for what is undefined."""
-    with np.errstate(over="ignore"):  # to infinity, which is refused below
-        logits = checked_logits(logits, "NSC").astype(np.float32)  # as the predictions file keeps them
+    """Return the metrics of every branch and of the ensemble as plain JSON values; None for undefined ones."""
+    with np.errstate(over="ignore"):  # overflow gives infinity, which is refused below
+        logits = checked_logits(logits, "NSC").astype(np.float32)  # as in the predictions file
     checked_average(average)
     checked_run(select, weights)
     if len(class_names) != logits.shape[2]:
@@ -50,11 +50,11 @@ def evaluate(
 
 
 def checked_run(select: str, weights: str) -> None:
-    """How a run chose its epoch, and which weights are meant."""
+    """Raise UserError unless `select` (split that chose the epoch) and `weights` are known values."""
     _check("select", select, SELECTS)
     _check("weights", weights, WEIGHTS)
 
 
 def _check(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise UserError(f"{name} {value!r} is none of {', '.join(choices)}")
+        raise UserError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")

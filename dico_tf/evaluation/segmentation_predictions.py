@@ -1,4 +1,4 @@
-"""`predictions_<split>.npz` of a segmentation run: what every branch said, at the output stride, and the truth."""
+"""The file predictions_<split>.npz of a segmentation run: logits of every branch at the output stride, and masks."""
 
 import os
 from pathlib import Path
@@ -11,18 +11,22 @@ from dico_tf.files import arrays, tables
 
 
 class SegmentationPredictions(NamedTuple):
+    """Content of the file; images stand in the upper left corner of frames of one size."""
+
     logits: np.ndarray  # [N, S, h, w, C] float16, of whole frames
-    masks: np.ndarray  # [N, H, W] uint8, 255 where there is no class or no picture
-    sizes: np.ndarray  # [N, (height, width)] int32 of the pictures, which lie in the upper left of their frames
+    masks: np.ndarray  # [N, H, W] uint8; 255 = void, or outside of the image
+    sizes: np.ndarray  # [N, (height, width)] int32 of the images
     ids: np.ndarray  # [N] str
-    confusion: np.ndarray  # [S + 1, C, C] int64, of the branches and their ensemble; rows are the truth
+    confusion: np.ndarray  # [S + 1, C, C] int64 pixels, of each branch and of the ensemble; rows are the truth
 
 
 def write(path: str | os.PathLike, predictions: SegmentationPredictions) -> None:
+    """Write the file, compressed. Raises UserError if shapes do not match."""
     arrays.write(Path(path), _checked(predictions)._asdict(), compressed=True)
 
 
 def read(path: str | os.PathLike) -> SegmentationPredictions:
+    """Read the file. Raises UserError if it is missing, damaged or of another kind."""
     what = "a file of segmentation predictions"
     stored = tables.read_named(Path(path), SegmentationPredictions._fields, what)
     try:
@@ -32,13 +36,13 @@ def read(path: str | os.PathLike) -> SegmentationPredictions:
 
 
 def _checked(p: SegmentationPredictions) -> SegmentationPredictions:
-    """Shapes that fit each other."""
+    """Return the arrays with their dtypes. Raises UserError if their shapes do not match."""
     if p.logits.ndim != 5:
         raise UserError(f"logits have shape {list(p.logits.shape)}, expected [N, S, h, w, C]")
     images, splits, *_, classes = p.logits.shape
-    wanted = {"masks": (images, *p.masks.shape[1:3]), "sizes": (images, 2), "ids": (images,)}
-    wanted["confusion"] = (splits + 1, classes, classes)
-    for name, shape in wanted.items():
+    expected = {"masks": (images, *p.masks.shape[1:3]), "sizes": (images, 2), "ids": (images,)}
+    expected["confusion"] = (splits + 1, classes, classes)
+    for name, shape in expected.items():
         if getattr(p, name).shape != shape:
             raise UserError(f"{name} have shape {list(getattr(p, name).shape)}, expected {list(shape)}")
     kinds = (np.float16, np.uint8, np.int32, np.str_, np.int64)

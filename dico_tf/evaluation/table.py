@@ -8,7 +8,11 @@ _GAP = "  "
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[Any]], right_aligned: Collection[int] = ()) -> str:
-    """Headers, a rule and rows in aligned columns; None shows as -, columns in `right_aligned` are flush right."""
+    """Return headers, a rule and rows in aligned columns; None is printed as -.
+
+    Args:
+        right_aligned: numbers of the columns that are flush right.
+    """
     cells = [[_cell(value) for value in row] for row in (headers, *rows)]
     for row in cells:
         if len(row) != len(headers):
@@ -19,9 +23,9 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[Any]], right_aligned: 
 
 
 def evaluation_table(evaluation: dict[str, Any]) -> str:
-    """An evaluation as a heading, one row per branch, the ensemble's row, and what they differ in."""
+    """Return an evaluation as text: a heading, a row for each branch and for the ensemble, and the diversity."""
     if evaluation.get("task") == "segmentation":
-        return _scene_table(evaluation)
+        return _segmentation_table(evaluation)
     named = [(f"branch_{number}", scores) for number, scores in enumerate(evaluation["branches"])]
     named.append((f"ensemble ({evaluation['average']})", evaluation["ensemble"]))
     rows = [
@@ -32,8 +36,8 @@ def evaluation_table(evaluation: dict[str, Any]) -> str:
     return "\n".join([_heading(evaluation), "", table(headers, rows, range(1, 6)), "", *_footer(evaluation)])
 
 
-def _scene_table(evaluation: dict[str, Any]) -> str:
-    """The scores of pixels, then the IoU of each class."""
+def _segmentation_table(evaluation: dict[str, Any]) -> str:
+    """Return a table of mIoU and pixel accuracy, then one with the IoU of each class."""
     named = [(f"branch_{number}", scores) for number, scores in enumerate(evaluation["branches"])]
     named.append((f"ensemble ({evaluation['average']})", evaluation["ensemble"]))
     rows = [[name, _percent(s["miou"]), _percent(s["pixel_accuracy"])] for name, s in named]
@@ -58,7 +62,7 @@ def _scene_table(evaluation: dict[str, Any]) -> str:
 def _heading(evaluation: dict[str, Any]) -> str:
     images = evaluation.get("images") or sum(map(sum, evaluation["confusion"]))
     chosen = "validation" if evaluation["select"] == "validation" else "test itself, as papers do: optimistic"
-    what = "films" if "views" in evaluation else "images"
+    what = "videos" if "views" in evaluation else "images"
     return f"{evaluation['split']}: {images} {what}, {evaluation['weights']} weights, epoch chosen on {chosen}"
 
 
@@ -75,12 +79,12 @@ def _footer(evaluation: dict[str, Any]) -> list[str]:
 
 
 def _views(evaluation: dict[str, Any]) -> list[str]:
-    """Of films: the views whose logits were averaged, and their cost."""
+    """Return a line about the views averaged for each video and their cost; nothing for images."""
     if "views" not in evaluation:
         return []
     v = evaluation["views"]
     return [
-        f"each film by {v['clips']} x {v['crops']} views of {v['size']}x{v['size']} pixels: "
+        f"each video by {v['clips']} x {v['crops']} views of {v['size']}x{v['size']} pixels: "
         f"{v['macs']:,} multiply-adds, {v['macs_of_view']:,} a view"
     ]
 
@@ -98,7 +102,7 @@ def _cell(value: Any) -> str:
 
 
 def _width(text: str) -> int:
-    """Columns of a terminal: east Asian letters take two, combining marks none."""
+    """Return the width in columns of a terminal: East Asian letters take two, combining marks none."""
     return sum(
         0 if unicodedata.combining(letter) else 2 if unicodedata.east_asian_width(letter) in "WF" else 1
         for letter in text

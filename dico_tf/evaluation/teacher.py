@@ -1,4 +1,4 @@
-"""Opens the model that --teacher names, for `--method=distill`."""
+"""The teacher of --method=distill: opens the model that --teacher names."""
 
 import dataclasses
 import hashlib
@@ -24,14 +24,14 @@ from dico_tf.evaluation.members.runs import ENSEMBLE
 from dico_tf.evaluation.members.tf_graph import GraphNetwork
 from dico_tf.training.build import trained_run
 
-PROBED = 8  # training images on which a member shows what its outputs are
+PROBED = 8  # training images that decide whether a member's outputs are logits or probabilities
 Combine = Callable[[np.ndarray], np.ndarray]  # members' logits float32 [N, n, C] -> [N, C]
 ReadCommittee = Callable[[str], tuple[list[str], int, Combine]]  # see dico_tf.committee.combined
 
 
 @dataclasses.dataclass(frozen=True)
 class Teacher:
-    """Callable (images [B, H, W, 3] of 0..255, their index [B]) -> logits; `checksum` identifies its weights."""
+    """Callable: images [B, H, W, 3] of 0..255 and their index [B] -> logits. `checksum` identifies its weights."""
 
     checksum: str
     answer: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
@@ -43,35 +43,35 @@ class Teacher:
 def open_teacher(
     config: Config, source: Source, train: Split, say: Callable[[str], None], read_committee: ReadCommittee
 ) -> Teacher:
-    """Return the teacher of a run; raises UserError where it knows other classes than the data."""
+    """Return the teacher of a run. Raises UserError if its classes are not those of the data."""
     if config.data.task != "classification":
-        return _run_of_the_task(config, source)
+        return _run_teacher(config, source)
     members, combine_members = _members(config.cotraining.teacher, len(source.class_names), read_committee)
     check_classes(members, source)
     checksum = hashlib.sha256("\n".join(member.checksum for member in members).encode()).hexdigest()
     if config.cotraining.teacher_views == "clean":
         return Teacher(checksum, _from_table(combine_members, members, source, train, say))
-    each = [_network(member, source, train) for member in members]
+    networks = [_network(member, source, train) for member in members]
 
     def answer(images: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
-        return _combined(combine_members, tf.stack([call(images) for call in each], axis=1))
+        return _combined(combine_members, tf.stack([call(images) for call in networks], axis=1))
 
     return Teacher(checksum, answer)
 
 
 def _members(spec: str, classes: int, read_committee: ReadCommittee) -> tuple[list[Member], Combine]:
-    """Return the members that a spec names, and how their answers become one."""
+    """Return the members that `spec` names, and the function that combines their logits."""
     if Path(spec).suffix == ".json" and Path(spec).name != "manifest.json":
         sources, classes, combine_members = read_committee(spec)
         return open_members(sources, classes), combine_members
     uri = parse(spec)
-    whole_run = uri.kind == "run" and not uri.part  # averages as it was trained to
-    members = open_members([uri.spelt(ENSEMBLE) if whole_run else spec], classes)
+    whole_run = uri.kind == "run" and not uri.part  # averages as its --average says
+    members = open_members([uri.with_part(ENSEMBLE) if whole_run else spec], classes)
     return members, lambda logits: averaging.combine(logits, "logits").astype(np.float32)
 
 
 def _combined(combine_members: Combine, logits: tf.Tensor) -> tf.Tensor:
-    """Return one answer [B, C] from members' logits [B, n, C]."""
+    """Combine the logits of n members [B, n, C] to one [B, C]."""
     if logits.shape[1] == 1:
         return logits[:, 0]
     answer = tf.numpy_function(combine_members, [logits], tf.float32, stateful=False)
@@ -81,19 +81,19 @@ def _combined(combine_members: Combine, logits: tf.Tensor) -> tf.Tensor:
 def _from_table(
     combine_members: Combine, members: Sequence[Member], source: Source, train: Split, say: Callable[[str], None]
 ) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """Ask every member once about the unchanged training images; answers are kept in the user's cache folder."""
+    """Return a lookup of logits, which are computed once from the unaugmented training images and cached on disk."""
     of_train = dataclasses.replace(source, splits={"train": train})
-    found = collect_logits(members, of_train, "train", Cache(), timed=False, say=say)
-    logits = np.stack([found.logits[member.name] for member in members], axis=1)
+    collected = collect_logits(members, of_train, "train", Cache(), timed=False, say=say)
+    logits = np.stack([collected.logits[member.name] for member in members], axis=1)
     table = tf.Variable(combine_members(logits), trainable=False)
     return lambda images, index: tf.gather(table, index % train.size)
 
 
 def _network(member: Member, source: Source, train: Split) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Return images float32 [B, H, W, 3] of any size -> the member's logits [B, C]."""
+    """Return a function: float32 images [B, H, W, 3] of any size -> the member's logits [B, C]."""
     if member.stored:
         raise UserError(
-            f"--teacher={member.source} is a table of logits, which answers only its own images: give "
+            f"--teacher={member.source} is a table of logits, which has no logits of augmented images: give "
             "--teacher_views=clean"
         )
     size = member.input_size
@@ -118,12 +118,12 @@ def _network(member: Member, source: Source, train: Split) -> Callable[[tf.Tenso
 
 
 def _outputs(member: Member, classes: int) -> int:
-    """Return how many outputs the member has, a background class included."""
+    """Return the number of the member's outputs, including a background class."""
     return classes + member.decoder.drops(classes + 1)
 
 
-def _run_of_the_task(config: Config, source: Source) -> Teacher:
-    """Return a run's ensemble as a teacher of masks or clips."""
+def _run_teacher(config: Config, source: Source) -> Teacher:
+    """Return the ensemble of a segmentation or video run as teacher."""
     task, spec = config.data.task, config.cotraining.teacher
     if not (Path(spec) / "config.json").exists():
         raise UserError(f"--teacher={spec} is not the folder of a run: for --task={task} give a run of that task")

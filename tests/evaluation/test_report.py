@@ -96,8 +96,8 @@ def test_the_report_of_huge_logits_is_plain_json_too():
     ("change", "message"),
     [
         ({"average": "mean"}, "unknown average 'mean'"),
-        ({"select": "train"}, "select 'train' is none of validation, test"),
-        ({"weights": "best"}, "weights 'best' is none of raw, ema"),
+        ({"select": "train"}, "select: expected one of validation, test, got 'train'"),
+        ({"weights": "best"}, "weights: expected one of raw, ema, got 'best'"),
     ],
 )
 def test_a_word_out_of_its_menu_is_refused(change, message):

@@ -8,7 +8,7 @@ import pytest
 from dico_tf.data.segmentation import VOID
 from dico_tf.errors import UserError
 from dico_tf.evaluation import segmentation, segmentation_predictions
-from dico_tf.evaluation.segmentation import Tally, confusion, enlarged, iou, miou
+from dico_tf.evaluation.segmentation import ConfusionCounts, confusion, enlarged, iou, miou
 from dico_tf.evaluation.segmentation_predictions import SegmentationPredictions
 from dico_tf.evaluation.table import evaluation_table
 
@@ -30,7 +30,7 @@ def by_hand(answers, masks, classes):
 
 
 def tallied(order=range(6)):
-    tally = Tally(2, 5)
+    tally = ConfusionCounts(2, 5)
     for n in order:
         tally.add(LOGITS[n], MASKS[n])
     return tally
@@ -90,9 +90,9 @@ def test_enlarging_is_tensorflow_s_bilinear(sides):
 
 
 def test_classes_that_do_not_exist_are_refused():
-    with pytest.raises(UserError, match="masks hold classes 0 to 7, not 0 to 2"):
+    with pytest.raises(UserError, match="masks: expected classes 0 to 2, got 0 to 7"):
         confusion([0, 0], [0, 7], 3)
-    with pytest.raises(UserError, match="must have one shape"):
+    with pytest.raises(UserError, match="must have the same shape"):
         confusion([0], [0, 1], 3)
 
 

@@ -138,7 +138,7 @@ def test_members_of_odd_scales_are_warned_of(table, tmp_path, caplog):
 def test_a_member_that_says_no_numbers_is_warned_of_and_is_right_about_nothing(table, tmp_path, caplog, bad):
     np.savez(table[0], labels=POOL.labels, ids=POOL.ids, **POOL.logits | {"m1": np.full((800, 10), bad, np.float32)})
     search(table, tmp_path, "--score=smooth", "--nofigures" if bad == np.inf else "--figures")
-    assert "m1 says NaN or infinity about 400 of 400 images" in caplog.text and "wrong" in caplog.text
+    assert "m1 gives NaN or infinity for 400 of 400 images" in caplog.text and "wrong" in caplog.text
     saved = load(tmp_path / "committee.json")
     rows = {row["name"]: row["test"] for row in saved.results["rows"]}
     assert rows["m1"]["accuracy"] == rows["reference: ensemble of 3"]["accuracy"] == 0
@@ -187,7 +187,7 @@ def test_mistakes_are_one_message(table, words, message, monkeypatch):
         ({"m1": np.zeros((800, 10), np.int64)}, r"logits of m1 are int64"),
         ({"labels": np.full(800, 12)}, "800 of 800 labels lie outside 0..9"),
         ({"labels": POOL.labels[:-1]}, "800 answers of m0, 799 labels"),
-        ({"ids": np.array(["same"] * 800)}, "an id stands twice"),
+        ({"ids": np.array(["same"] * 800)}, "the table has an id twice"),
         ({"ids": POOL.ids[:, None]}, r"ids have shape \[800, 1\], expected one for each image"),
         ({"labels": np.array(3)}, r"labels have shape \[\], expected one for each image"),
     ],

@@ -93,7 +93,7 @@ def test_a_damaged_grid_is_refused(asked, tmp_path):
         (["--budget=1"], "less than the cheapest member"),
         (["--reference=tiny"], "neither largest, nor ensemble"),
         (["--miou=80"], "must be a share"),
-        (["--classes=4"], "tells 3 classes apart, and the data have 4"),
+        (["--classes=4"], "has 3 classes and the data has 4"),
     ],
 )
 def test_what_cannot_be_is_said(asked, more, message):

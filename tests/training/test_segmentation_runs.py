@@ -10,7 +10,7 @@ from PIL import Image
 
 from dico_tf import flags
 from dico_tf.evaluation import segmentation_predictions
-from dico_tf.evaluation.segmentation import Tally, miou
+from dico_tf.evaluation.segmentation import ConfusionCounts, miou
 from dico_tf.evaluation.segmentation_predictions import SegmentationPredictions
 from tests.data import scenery
 
@@ -77,7 +77,7 @@ def test_an_evaluation_is_of_exactly_what_the_predictions_keep(trained):
     )
     assert saved.logits.shape == (4, 2, 3, 3, 3) and saved.masks.shape == (4, 48, 48)
     assert saved.sizes.tolist() == [[36, 44], [32, 40], [30, 30], [32, 40]]
-    tally = Tally(2, 3)
+    tally = ConfusionCounts(2, 3)
     for logits, mask in zip(saved.logits, saved.masks, strict=True):
         tally.add(logits, mask)
     assert np.array_equal(saved.confusion[:2], tally.branches)

@@ -74,7 +74,7 @@ def test_views_are_averaged_before_anything_decides_and_their_cost_is_counted(li
     assert one.logits.shape == (12, 2, 2) and one.ids[0] == "test/brighter/film_00"
     status, out, err = here("evaluate", f"--workdir={folder}", "--test_views=2x3")
     assert status == 0, err
-    assert "each film by 2 x 3 views of 16x16 pixels" in out and "test: 12 films" in out
+    assert "each video by 2 x 3 views of 16x16 pixels" in out and "test: 12 videos" in out
     result, six = read(folder / "evaluation.json"), tables.read_predictions(folder / "predictions.npz")
     branch = PRESETS["x3d_tiny"].filmed(3).divided(2).cost(16, 2).macs
     assert result["views"] == {

@@ -1,1 +1,1 @@
-"""Members of a committee of any kind: pictures in, logits out, with what that costs."""
+"""Members of committees, one module for each kind: images in, logits out, at a measured cost."""

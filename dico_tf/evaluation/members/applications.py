@@ -1,6 +1,6 @@
-"""Networks of keras.applications with logits at the end, their family's own preprocessing, and ImageNet's weights.
+"""Members `keras:NAME`: networks of keras.applications with ImageNet weights, their own preprocessing, and logits.
 
-Another resolution is another instance with the same weights: Keras builds these networks for one size each.
+Keras builds each of them for one image size. A member at another size is a second instance with the same weights.
 """
 
 import functools
@@ -16,7 +16,7 @@ from typing import Any
 import keras
 
 from dico_tf.data import image_decoding
-from dico_tf.divide.networks.cost import cost as counted
+from dico_tf.divide.networks.cost import cost as network_cost
 from dico_tf.divide.networks.graph import Call, calls, replay, weightless
 from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import Cost
@@ -28,23 +28,23 @@ from dico_tf.registry import suggestion
 
 OPTIONS = ("weights", "alpha", "short_side")
 IMAGENET, NONE = "imagenet", "none"
-CLASSES = 1000  # of the published weights
-_OPEN = 224  # pixels, of networks that take any size
+CLASSES = 1000  # classes of the ImageNet weights
+_OPEN = 224  # image size of networks that take any size
 NAMES = tuple(name for name in dir(keras.applications) if name[0].isupper())
 
 
 def members(uri: MemberURI, classes: int) -> list[Member]:
+    """Return the one member of a `keras:` URI."""
     uri.check(OPTIONS)
     if uri.place not in NAMES:
-        raise UserError(f"{uri.source}: keras.applications has no {uri.place!r}; "
-                        f"{suggestion(uri.place, NAMES)}")  # fmt: skip
+        raise UserError(f"{uri.source}: keras.applications has no {uri.place!r}; {suggestion(uri.place, NAMES)}")
     weights = uri.options.get("weights", IMAGENET)
     family = getattr(keras.applications, uri.place)
     if "alpha" in uri.options and "alpha" not in inspect.signature(family).parameters:
-        raise UserError(f"{uri.source}: {uri.place} comes in one width, without ?alpha")
+        raise UserError(f"{uri.source}: {uri.place} has no option ?alpha: it comes in one width")
     alpha = uri.number("alpha", 0.0, float)
-    wanted = CLASSES if weights == IMAGENET else classes or CLASSES
-    base = _base(uri.place, weights, wanted, alpha)
+    outputs = CLASSES if weights == IMAGENET else classes or CLASSES
+    base = _base(uri.place, weights, outputs, alpha)
     native = base.input_shape[1]
     size = uri.size or native
     if size != native:
@@ -55,7 +55,7 @@ def members(uri: MemberURI, classes: int) -> list[Member]:
             name=uri.label(),
             kind=uri.kind,
             source=uri.source,
-            weights=digest(base),
+            weights=weights_digest(base),
             input_size=size,
             short_side=uri.number("short_side", image_decoding.short_side(size)),
             settings={"network": uri.place, "alpha": alpha},
@@ -67,44 +67,47 @@ def members(uri: MemberURI, classes: int) -> list[Member]:
 
 
 def preprocessing(family: Callable) -> Callable:
-    """The `preprocess_input` of its module."""
+    """Return the function `preprocess_input` of a network's module in keras.applications."""
     return importlib.import_module(f"keras.applications.{family.__module__.rsplit('.', 1)[-1]}").preprocess_input
 
 
 @functools.lru_cache(32)
 def _base(name: str, weights: str, classes: int, alpha: float) -> keras.Model:
-    """At its native size; two members of one network share it."""
+    """Return a network at its native size. Cached, so that two members of one network share it."""
     source = f"keras:{name}"
     family = getattr(keras.applications, name)
-    options: dict[str, Any] = {"classes": classes, "classifier_activation": None, **_wide(alpha)}
+    options: dict[str, Any] = {"classes": classes, "classifier_activation": None, **_width(alpha)}
     native = weightless(lambda: family(weights=None, **options)).input_shape[1] or _OPEN
     options["input_shape"] = (native, native, 3)
     if weights != IMAGENET:
         model = family(weights=None, **options)
-        return model if weights == NONE else _with_file(model, weights, source)
+        return model if weights == NONE else _load_weights(model, weights, source)
     try:
         return family(weights=IMAGENET, **options)
-    except Exception as error:  # a missing network, a half file, a width without published weights
-        raise UserError(_not_there(source, error)) from error
+    except Exception as error:  # no internet, a damaged file, a width without published weights
+        raise UserError(_missing_weights(source, error)) from error
 
 
-def _with_file(model: keras.Model, weights: str, source: str) -> keras.Model:
+def _load_weights(model: keras.Model, weights: str, source: str) -> keras.Model:
     if not Path(weights).expanduser().is_file():
-        raise UserError(f"{source}: there is no file {weights}; ?weights is {IMAGENET}, {NONE}, or a file that "
-                        "save_weights wrote")  # fmt: skip
+        raise UserError(
+            f"{source}: there is no file {weights}; ?weights is {IMAGENET}, {NONE}, or a file that save_weights wrote"
+        )
     try:
         model.load_weights(Path(weights).expanduser())
     except Exception as error:  # h5py and Keras raise any kind
-        raise UserError(f"{source}: {weights} holds no weights of this network of {model.output_shape[-1]} classes: "
-                        f"{(str(error) or type(error).__name__).splitlines()[0]}") from error  # fmt: skip
+        raise UserError(
+            f"{source}: {weights} holds no weights of this network of {model.output_shape[-1]} classes: "
+            f"{(str(error) or type(error).__name__).splitlines()[0]}"
+        ) from error
     return model
 
 
-def _wide(alpha: float) -> dict[str, float]:
+def _width(alpha: float) -> dict[str, float]:
     return {"alpha": alpha} if alpha else {}
 
 
-def _not_there(source: str, error: Exception) -> str:
+def _missing_weights(source: str, error: Exception) -> str:
     url = re.search(r"https?://\S+\.h5", str(error))
     if not url:
         return f"{source}: its ImageNet weights cannot be loaded: {str(error).splitlines()[0]}"
@@ -119,41 +122,47 @@ def _home() -> str:
     return os.environ.get("KERAS_HOME") or str(Path("~/.keras").expanduser())
 
 
-def digest(model: keras.Model) -> str:
-    """sha256 of all its weights."""
-    found = hashlib.sha256()
+def weights_digest(model: keras.Model) -> str:
+    """Return a sha256 of all weights of a network."""
+    digest = hashlib.sha256()
     for number, array in enumerate(model.get_weights()):
-        found.update(f"\0{number} {array.dtype} {array.shape}\0".encode() + array.tobytes())
-    return found.hexdigest()
+        digest.update(f"\0{number} {array.dtype} {array.shape}\0".encode() + array.tobytes())
+    return digest.hexdigest()
 
 
 def _check_size(base: keras.Model, family: Callable, size: int, alpha: float, source: str) -> None:
-    """Before anything is asked, and without building it."""
+    """Raise UserError if the network cannot take images of this size. Checks shapes without allocating weights."""
     try:
-        shapes = weightless(lambda: [tuple(weight.shape) for weight in family(**_at(base, size, alpha)).weights])
-    except ValueError as error:  # too small
+        shapes = weightless(lambda: [tuple(weight.shape) for weight in family(**_arguments(base, size, alpha)).weights])
+    except ValueError as error:  # the size is too small
         raise UserError(f"{source}: {family.__name__} cannot be built for {size} pixels: {error}") from error
     if shapes != [tuple(weight.shape) for weight in base.weights]:
-        raise UserError(f"{source}: {family.__name__} has weights for {base.input_shape[1]} pixels only, as its dense "
-                        "layers count positions; leave out the size")  # fmt: skip
+        raise UserError(
+            f"{source}: {family.__name__} has weights for {base.input_shape[1]} pixels only, as its dense "
+            "layers count positions; leave out the size"
+        )
 
 
-def _at(base: keras.Model, size: int, alpha: float) -> dict[str, Any]:
+def _arguments(base: keras.Model, size: int, alpha: float) -> dict[str, Any]:
+    """Return the arguments that build a network of keras.applications for another image size."""
     return {
-        "weights": None, "classes": base.output_shape[-1], "classifier_activation": None,
-        "input_shape": (size, size, 3), **_wide(alpha),
-    }  # fmt: skip
+        "weights": None,
+        "classes": base.output_shape[-1],
+        "classifier_activation": None,
+        "input_shape": (size, size, 3),
+        **_width(alpha),
+    }
 
 
 def resized(base: keras.Model, family: Callable, size: int, alpha: float) -> keras.Model:
-    """The same weights in an instance that was built for another size."""
-    model = family(**_at(base, size, alpha))
+    """Return a network for another image size with the same weights."""
+    model = family(**_arguments(base, size, alpha))
     model.set_weights(base.get_weights())
     return _completed(model, base)
 
 
 def _completed(model: keras.Model, base: keras.Model) -> keras.Model:
-    """With the layer that Keras adds to EfficientNet where it loads ImageNet's weights itself, and else leaves out."""
+    """Add the layer that Keras gives EfficientNet only when it loads the ImageNet weights itself, as in `base`."""
     ours, theirs = ([call.operation for call in calls(m)] for m in (model, base))
     if len(ours) == len(theirs):
         return model
@@ -164,20 +173,22 @@ def _completed(model: keras.Model, base: keras.Model) -> keras.Model:
         raise RuntimeError(f"{model.name} built for another size differs by more than {extra.name}")
     before, added = ours[place - 1], type(extra).from_config(extra.get_config())
 
-    def answer(call: Call, args: tuple, kwargs: dict) -> Any:
-        found = call.operation(*args, **kwargs)
-        return added(found) if call.operation is before else found
+    def run(call: Call, args: tuple, kwargs: dict) -> Any:
+        output = call.operation(*args, **kwargs)
+        return added(output) if call.operation is before else output
 
-    return replay(model, answer, model.name)
+    return replay(model, run, model.name)
 
 
 def _graph(model: keras.Model, prepare: Callable) -> Graph:
-    holds = [variable.value for variable in model.variables]
-    return Graph(call=lambda images: model(prepare(images), training=False), holds=holds)
+    return Graph(
+        call=lambda images: model(prepare(images), training=False),
+        trackables=[variable.value for variable in model.variables],
+    )
 
 
 def _network(model: keras.Model, prepare: Callable) -> LoadedNetwork:
     side = model.input_shape[1]
     forward = array_function(lambda images: model(prepare(keras.ops.cast(images, "float32")), training=False), side)
-    price = counted(model)
-    return LoadedNetwork(answer=forward, cost=Cost(macs=float(price.macs), params=float(price.params)))
+    cost = network_cost(model)
+    return LoadedNetwork(answer=forward, cost=Cost(macs=float(cost.macs), params=float(cost.params)))

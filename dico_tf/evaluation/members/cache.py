@@ -1,4 +1,4 @@
-"""What members said and cost, kept on the disk, so that no network runs twice over the same images."""
+"""Disk cache of members' logits and costs, so that no network runs twice on the same images."""
 
 import contextlib
 import dataclasses
@@ -18,72 +18,84 @@ from dico_tf.files import arrays, json_files
 
 
 def default() -> Path:
+    """Return the default folder of the cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "dico_tf" / "logits"
 
 
 class Cache:
-    """Files that are whole or made anew: logits by member, images and split; costs by member."""
+    """Folder of logits by (member, images, split), and of costs by member. Damaged files count as missing."""
 
     def __init__(self, folder: str | Path = "") -> None:
         self.folder = Path(folder).expanduser() if folder else default()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(f"--cache={self.folder} cannot be made: {error.strerror}; give another folder") from None
+            raise UserError(f"cannot create --cache={self.folder}: {error.strerror}; give another folder") from None
 
     def logits(self, checksum: str, fingerprint: str, split: str, images: int) -> np.ndarray | None:
-        """float32 [N, C]; None where there is no whole file."""
+        """Return logits float32 [N, C] of a member, or None if they are not cached.
+
+        Args:
+            checksum: of the member.
+            fingerprint: of the images.
+            images: how many the split has.
+        """
         path = self._path(checksum, fingerprint, split)
         try:
             stored = arrays.read(path)
-            said, logits = str(stored["about"]), stored["logits"]
+            about, logits = str(stored["about"]), stored["logits"]
         except FileNotFoundError:
             return None
         except (UserError, KeyError) as error:
             _warn(path, f"is damaged ({error})")
             return None
         fits = logits.ndim == 2 and logits.dtype == np.float32 and len(logits) == images
-        if not fits or said != self._about(checksum, fingerprint, split):
-            _warn(path, "holds something else than its name says")
+        if not fits or about != self._about(checksum, fingerprint, split):
+            _warn(path, "does not contain what its name says")
             return None
         return logits
 
-    def keep(self, checksum: str, fingerprint: str, split: str, logits: np.ndarray) -> None:
+    def write_logits(self, checksum: str, fingerprint: str, split: str, logits: np.ndarray) -> None:
+        """Store the logits of a member on a split."""
         about = np.asarray(self._about(checksum, fingerprint, split))
-        with _warned():
+        with _warn_if_full():
             path = self._path(checksum, fingerprint, split)
             arrays.write(path, {"logits": logits.astype(np.float32), "about": about})
 
     def cost(self, checksum: str, machine: str) -> tuple[Cost, str] | None:
-        """What was counted, and the sentence of what was found out; times only where this machine measured them."""
+        """Return a member's cost and the sentence that describes its outputs, or None if they are not cached.
+
+        Milliseconds are NaN if another machine measured them.
+        """
         path = self._cost_path(checksum)
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            if found["format"] != json_files.FORMAT or found["checksum"] != checksum:
-                raise ValueError("it is of another member or version")
-            numbers = {f.name: _number(found["cost"][f.name]) for f in dataclasses.fields(Cost)}
-            said, measured = str(found["said"]), found["machine"]
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            if stored["format"] != json_files.FORMAT or stored["checksum"] != checksum:
+                raise ValueError("it belongs to another member or version")
+            numbers = {f.name: _number(stored["cost"][f.name]) for f in dataclasses.fields(Cost)}
+            description, measured_on = str(stored["said"]), stored["machine"]
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
             _warn(path, f"is damaged ({error})")
             return None
-        if measured != machine:
+        if measured_on != machine:
             numbers = {name: numbers[name] for name in ("macs", "params")}
-        return Cost(**numbers), said
+        return Cost(**numbers), description
 
     def outputs(self, checksum: str) -> str:
-        """What the member's outputs were found to be; nothing where that is not kept."""
+        """Return "logits" or "probabilities", whichever the member's outputs are, or "" if that is not cached."""
         try:
-            found = json.loads(self._cost_path(checksum).read_text(encoding="utf-8"))
-            return str(found.get("outputs", "")) if found["checksum"] == checksum else ""
+            stored = json.loads(self._cost_path(checksum).read_text(encoding="utf-8"))
+            return str(stored.get("outputs", "")) if stored["checksum"] == checksum else ""
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return ""
 
-    def keep_cost(self, checksum: str, cost: Cost, machine: str, said: str, outputs: str = "") -> None:
+    def write_cost(self, checksum: str, cost: Cost, machine: str, description: str, outputs: str = "") -> None:
+        """Store a member's cost, and the description and kind of its outputs."""
         numbers = {name: None if math.isnan(v) else v for name, v in dataclasses.asdict(cost).items()}
-        value = {"checksum": checksum, "machine": machine, "said": said, "outputs": outputs, "cost": numbers}
-        with _warned():
+        value = {"checksum": checksum, "machine": machine, "said": description, "outputs": outputs, "cost": numbers}
+        with _warn_if_full():
             json_files.write(self._cost_path(checksum), value)
 
     def _about(self, checksum: str, fingerprint: str, split: str) -> str:
@@ -97,8 +109,8 @@ class Cache:
 
 
 @contextlib.contextmanager
-def _warned() -> Iterator[None]:
-    """Warn if the disk refuses a write: the next search then computes the answers again."""
+def _warn_if_full() -> Iterator[None]:
+    """Warn instead of failing if a file cannot be written: the next search then runs the network again."""
     try:
         yield
     except UserError as error:
@@ -110,4 +122,4 @@ def _number(value: Any) -> float:
 
 
 def _warn(path: Path, fault: str) -> None:
-    logging.getLogger(__name__).warning("%s %s: the network is asked again", path, fault)
+    logging.getLogger(__name__).warning("%s %s: the network runs again", path, fault)

@@ -1,37 +1,43 @@
-"""What every member says about the images of a split, each at its own size; asked once, then read from the disk."""
+"""Logits and costs of all members on a split, each at its own image size; computed once, then read from the cache."""
 
 import dataclasses
+import itertools
 import logging
+import platform
+import statistics
+import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from dico_tf.data import image_decoding
 from dico_tf.data.source import Source, Split
 from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import Cost
-from dico_tf.evaluation.members import latency
 from dico_tf.evaluation.members.cache import Cache
 from dico_tf.evaluation.members.image_batches import ImageBatches, fingerprint
 from dico_tf.evaluation.members.member import Member
 from dico_tf.training.progress import Bar
 
-_TIMED = 16  # images that every member is timed on
+_TIMED = 16  # images on which each member is timed
+_WARM, _LEAST, _MOST = 5, 20, 200  # calls: untimed ones first, then the least and the most that are timed
+_SECONDS = 2.0  # no call beyond the least number is made after this time
 _log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class MemberLogits:
-    """All that a search looks at, as plain values."""
+    """Logits and costs of all members on one split: all that a committee search needs."""
 
-    logits: dict[str, np.ndarray]  # of each member, float32 [N, C]
+    logits: dict[str, np.ndarray]  # by member, float32 [N, C]
     labels: np.ndarray  # int64 [N]
     ids: np.ndarray  # str [N]
-    costs: dict[str, Cost]
+    costs: dict[str, Cost]  # by member
     class_names: tuple[str, ...]
-    checksums: dict[str, str]
-    fingerprint: str  # of the images
-    asked: tuple[str, ...]  # members whose networks ran now; of the others it was known
-    outputs: dict[str, str]  # of each: logits or probabilities; nothing where that is not known
+    checksums: dict[str, str]  # by member
+    fingerprint: str  # identifies the images
+    computed: tuple[str, ...]  # members whose networks ran now; the logits of others were cached or stored
+    outputs: dict[str, str]  # by member: "logits" or "probabilities", which its network gives; "" = unknown
 
 
 def collect_logits(
@@ -43,115 +49,141 @@ def collect_logits(
     timed: bool = True,
     say: Callable[[str], None] = _log.info,
 ) -> MemberLogits:
-    """Logits, labels, ids and costs. What is complete when it is interrupted is kept, and not asked again."""
-    part = _part(source, split)
+    """Return the logits and costs of all members on a split. Each member is cached as soon as it is complete.
+
+    Args:
+        timed: measure milliseconds, too.
+        say: called with a sentence about each member's outputs.
+    """
+    images = _split(source, split)
     check_classes(members, source)
-    seen = fingerprint(source, part)
+    stamp = fingerprint(source, images)
     logits: dict[str, np.ndarray] = {}
     costs: dict[str, Cost] = {}
-    asked = []
+    computed = []
     for member in members:
-        found = cache.logits(member.checksum, seen, split, part.size) if cache else None
-        if found is not None:
-            check_width(member, found.shape[1], source)
-        elif member.stored:
-            found = member.stored(part.ids, part.labels)
-            check_width(member, found.shape[1], source)
+        values = cache.logits(member.checksum, stamp, split, images.size) if cache else None
+        if values is None and member.stored:
+            values = member.stored(images.ids, images.labels)
+        if values is not None:
+            check_width(member, values.shape[1], source)
         else:
-            found = _asked(member, part, source)
-            asked.append(member.name)
+            values = _run(member, images, source)
+            computed.append(member.name)
             if cache:
-                cache.keep(member.checksum, seen, split, found)
-        logits[member.name] = found
-        costs[member.name] = _cost(member, part, cache, timed, say)
-        lost = int((~np.isfinite(found)).any(1).sum())
+                cache.write_logits(member.checksum, stamp, split, values)
+        logits[member.name] = values
+        costs[member.name] = _cost(member, images, cache, timed, say)
+        lost = int((~np.isfinite(values)).any(1).sum())
         if lost:
-            _log.warning("%s says NaN or infinity about %d of %d images", member.name, lost, part.size)
+            _log.warning("%s gives NaN or infinity for %d of %d images", member.name, lost, images.size)
     return MemberLogits(
         logits=logits,
-        labels=part.labels,
-        ids=part.ids,
+        labels=images.labels,
+        ids=images.ids,
         costs=costs,
         class_names=source.class_names,
         checksums={member.name: member.checksum for member in members},
-        fingerprint=seen,
-        asked=tuple(asked),
+        fingerprint=stamp,
+        computed=tuple(computed),
         outputs={m.name: m.decoder.kind or (cache.outputs(m.checksum) if cache else "") for m in members},
     )
 
 
-def _part(source: Source, split: str) -> Split:
+def _split(source: Source, split: str) -> Split:
     if split not in source.splits:
         raise UserError(f"{source.name} has no images {split!r}; it has {', '.join(source.splits)}")
     if not source.splits[split].size:
-        raise UserError(f"{source.name} has no image in {split}: there is nothing to ask the members about")
+        raise UserError(f"{source.name} has no image in {split}: there is nothing to run the members on")
     return source.splits[split]
 
 
 def check_classes(members: Sequence[Member], source: Source) -> None:
-    """Members whose class names are known must have the data's, in the data's order."""
+    """Raise UserError unless all members with class names have the data's classes, in the data's order."""
     for member in members:
         if member.class_names is None:
             continue
         if len(member.class_names) != len(source.class_names):
-            raise UserError(_numbers(member, len(member.class_names), source))
+            raise UserError(_width_error(member, len(member.class_names), source))
         ours, theirs = source.class_names, member.class_names
-        odd = [n for n, names in enumerate(zip(ours, theirs, strict=True)) if _differ(n, *names)]
+        odd = [n for n, names in enumerate(zip(ours, theirs, strict=True)) if _names_differ(n, *names)]
         if odd:
             n = odd[0]
-            order = "orders the classes otherwise" if set(ours) == set(theirs) else "knows other classes"
+            order = "has the classes in another order" if set(ours) == set(theirs) else "has other classes"
             raise UserError(
-                f"{member.name} {order} than {source.name}: class {n} is {theirs[n]!r} to {member.name} and "
+                f"{member.name} {order} than {source.name}: class {n} is {theirs[n]!r} in {member.name} and "
                 f"{ours[n]!r} in {source.name}; members and data need the same classes in the same order"
             )
 
 
-def _differ(number: int, a: str, b: str) -> bool:
-    """A class that has only its number for a name is any."""
+def _names_differ(number: int, a: str, b: str) -> bool:
+    """Return whether two names of a class differ. A placeholder class_N matches any name."""
     return a != b and f"class_{number}" not in (a, b)
 
 
-def _numbers(member: Member, count: int, source: Source) -> str:
+def _width_error(member: Member, count: int, source: Source) -> str:
     more = count == len(source.class_names) + 1 and member.decoder.settings["background"] != "none"
     background = f"; if the first is a background class, write {member.source}:background" if more else ""
     return (
-        f"{member.name} knows {count} classes and {source.name} {len(source.class_names)} "
+        f"{member.name} has {count} classes and {source.name} has {len(source.class_names)} "
         f"({source.class_names[0]!r} to {source.class_names[-1]!r}){background}"
     )
 
 
 def check_width(member: Member, count: int, source: Source) -> None:
-    """Raise UserError where a member answers with another number of classes than the data has."""
+    """Raise UserError if a member gives another number of scores than the data has classes."""
     if count != len(source.class_names):
-        raise UserError(_numbers(member, count, source))
+        raise UserError(_width_error(member, count, source))
 
 
-def _asked(member: Member, part: Split, source: Source) -> np.ndarray:
-    found = []
-    bar = Bar(f"asking {member.name}", part.size)
+def _run(member: Member, split: Split, source: Source) -> np.ndarray:
+    """Return the logits [N, C] of a member for all images of a split."""
+    logits = []
+    bar = Bar(f"running {member.name}", split.size)
     try:
-        for images in ImageBatches(part, member.input_size, member.short_side).batches():
-            found.append(member.run(images))
-            check_width(member, found[-1].shape[1], source)
+        for images in ImageBatches(split, member.input_size, member.short_side).batches():
+            logits.append(member.run(images))
+            check_width(member, logits[-1].shape[1], source)
             bar.advance(len(images), {})
     finally:
         bar.close()
-    return np.concatenate(found)
+    return np.concatenate(logits)
 
 
-def _cost(member: Member, part: Split, cache: Cache | None, timed: bool, say: Callable[[str], None]) -> Cost:
-    """As known before, or counted, and timed where that was asked for and can be."""
-    machine = latency.machine()
-    known = cache.cost(member.checksum, machine) if cache else None
-    cost, said = known or (member.cost, member.decoder.said)
+def _cost(member: Member, split: Split, cache: Cache | None, timed: bool, say: Callable[[str], None]) -> Cost:
+    """Return the cached cost of a member, or count it; measure the time if `timed` and it is not cached."""
+    this_machine = machine()
+    cached = cache.cost(member.checksum, this_machine) if cache else None
+    cost, description = cached or (member.cost, member.decoder.description)
     untimed = timed and np.isnan(cost.milliseconds) and not member.stored
     if untimed:
-        some = np.linspace(0, part.size - 1, min(_TIMED, part.size)).round().astype(int)
-        images = ImageBatches(part, member.input_size, member.short_side).take(some)
-        cost = dataclasses.replace(cost, milliseconds=latency.milliseconds(member, images))
-        said = said or member.decoder.said
-    if said:
-        say(said)
-    if cache and (untimed or known is None) and not member.stored:
-        cache.keep_cost(member.checksum, cost, machine, said, member.decoder.kind or cache.outputs(member.checksum))
+        some = np.linspace(0, split.size - 1, min(_TIMED, split.size)).round().astype(int)
+        images = ImageBatches(split, member.input_size, member.short_side).take(some)
+        cost = dataclasses.replace(cost, milliseconds=measure_milliseconds(member, images))
+        description = description or member.decoder.description
+    if description:
+        say(description)
+    if cache and (untimed or cached is None) and not member.stored:
+        outputs = member.decoder.kind or cache.outputs(member.checksum)
+        cache.write_cost(member.checksum, cost, this_machine, description, outputs)
     return cost
+
+
+def machine() -> str:
+    """Return a description of this machine, under which times are cached."""
+    return f"{platform.node()} {platform.machine()}, {image_decoding.cores()} cores"
+
+
+def measure_milliseconds(member: Member, images: np.ndarray) -> float:
+    """Measure the mean time in milliseconds of batches of one image, from pixels to logits."""
+    for n in range(_WARM):
+        member.run(images[n % len(images)][None])
+    seconds: list[float] = []
+    begun = time.perf_counter()
+    for n in itertools.count():
+        if n >= _LEAST and (n >= _MOST or time.perf_counter() - begun > _SECONDS):
+            break
+        start = time.perf_counter()
+        member.run(images[n % len(images)][None])
+        seconds.append(time.perf_counter() - start)
+    return 1000 * statistics.fmean(seconds)

@@ -1,4 +1,4 @@
-"""Members of an export, by its manifest: their files with the class names, sizes and costs it states."""
+"""Members that are exports: their files, with the class names, image sizes and costs of the manifest."""
 
 import contextlib
 import dataclasses
@@ -16,26 +16,25 @@ from dico_tf.files.manifest import SAVED_MODEL, Manifest
 
 OPTIONS = ("format",)
 
-_READERS = {SAVED_MODEL: saved_models, "onnx": onnx}  # of kinds of files; all others are LiteRT's
+_MODULES = {SAVED_MODEL: saved_models, "onnx": onnx}  # kind of file -> module that opens it; all others are LiteRT
 
 
 def members(uri: MemberURI, classes: int) -> list[Member]:
-    """Each branch, unless the part names a member."""
+    """Return each branch of the export, or the one member that the URI names."""
     uri.check(OPTIONS)
-    with _named(uri.source):
+    with _prefixed(uri.source):
         export = manifest.load(uri.place)
         names = [uri.part] if uri.part else export.branches
         return [_member(uri, export, name) for name in names]
 
 
 @contextlib.contextmanager
-def _named(source: str) -> Iterator[None]:
-    """Put the member's source before the message of a UserError."""
+def _prefixed(source: str) -> Iterator[None]:
+    """Put the member's URI before the message of a UserError, unless it stands there."""
     try:
         yield
     except UserError as error:
-        known = str(error).startswith(source)
-        raise error if known else UserError(f"{source}: {error}") from None
+        raise error if str(error).startswith(source) else UserError(f"{source}: {error}") from None
 
 
 def _member(uri: MemberURI, export: Manifest, name: str) -> Member:
@@ -47,32 +46,32 @@ def _member(uri: MemberURI, export: Manifest, name: str) -> Member:
     kind = kind or (SAVED_MODEL if SAVED_MODEL in files else next(iter(files)))
     manifest.verify(export, name, kind)
     path = export.path(name, kind)
-    how = about.get(manifest.READING, {}) if kind != SAVED_MODEL else {}  # of a file that was taken as it is
+    how = about.get(manifest.READING, {}) if kind != SAVED_MODEL else {}  # for a file that was copied unchanged
     options = {key: how[key] for key in ("pixels", "outputs", "background", "output") if key in how}
     inner = dataclasses.replace(uri, place=str(path), part="", options=options or {"output": "logits"})
-    found = _READERS.get(kind, tflite).members(inner, len(about["class_names"]))[0]
-    price = Cost(macs=float(about["macs"]), params=float(about["params"]))
+    opened = _MODULES.get(kind, tflite).members(inner, len(about["class_names"]))[0]
+    cost = Cost(macs=float(about["macs"]), params=float(about["params"]))
     return dataclasses.replace(
-        found,
+        opened,
         name=uri.label(about["name"], kind if "format" in uri.options else ""),
         short_side=about["short_side"],
         class_names=tuple(about["class_names"]),
-        settings={**found.settings, "file": kind},
-        load=lambda: _priced(found.load(), price),
-        source=uri.spelt(about["name"]),
-        decoder=found.decoder if how else OutputDecoder("logits", "none"),
+        settings={**opened.settings, "file": kind},
+        load=lambda: _with_cost(opened.load(), cost),
+        source=uri.with_part(about["name"]),
+        decoder=opened.decoder if how else OutputDecoder("logits", "none"),
     )
 
 
-def _priced(network: LoadedNetwork, price: Cost) -> LoadedNetwork:
-    """Files of an export cost what the manifest says, whatever their conversion made of it."""
-    return dataclasses.replace(network, cost=price)
+def _with_cost(network: LoadedNetwork, cost: Cost) -> LoadedNetwork:
+    """Return the network with the manifest's cost: a converted file counts differently."""
+    return dataclasses.replace(network, cost=cost)
 
 
 def owner(path: Path) -> Path | None:
-    """Return the manifest that describes this SavedModel, if it stands in an export."""
-    described = path.absolute().parent.parent / manifest.NAME
-    if path.absolute().parent.name != SAVED_MODEL or not described.is_file():
+    """Return the manifest of the export that contains this SavedModel, or None if there is none."""
+    file = path.absolute().parent.parent / manifest.NAME
+    if path.absolute().parent.name != SAVED_MODEL or not file.is_file():
         return None
-    with _named(str(path)):
-        return described if path.name in manifest.load(described).names else None
+    with _prefixed(str(path)):
+        return file if path.name in manifest.load(file).names else None

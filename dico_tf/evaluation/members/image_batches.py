@@ -1,4 +1,4 @@
-"""Every member's own pictures: decoded, or resampled from those in memory, at its size; and what identifies them."""
+"""Images of a split at the size that one member takes, and a fingerprint of the images."""
 
 import concurrent.futures
 import hashlib
@@ -10,11 +10,11 @@ from PIL import Image
 from dico_tf.data import image_decoding
 from dico_tf.data.source import Source, Split
 
-_BATCH, _PIXELS = 256, 2**20  # images of a batch, and pixels in it
+_BATCH, _PIXELS = 256, 2**20  # largest number of images, and of pixels, in a batch
 
 
 class ImageBatches:
-    """A split as one member sees it."""
+    """The images of a split, decoded or resampled to one member's size."""
 
     def __init__(self, split: Split, size: int, short_side: int) -> None:
         self._split, self._size, self._short = split, size, short_side
@@ -23,7 +23,7 @@ class ImageBatches:
         )
 
     def take(self, positions: np.ndarray) -> np.ndarray:
-        """uint8 [N, size, size, 3]"""
+        """Return the images at these positions of the split as uint8 [N, size, size, 3]."""
         if self._lazy_images is not None:
             return self._lazy_images.squares(self._split.numbers[positions])
         images = self._split.images[positions]
@@ -35,20 +35,23 @@ class ImageBatches:
         return np.asarray(image_decoding.square(Image.fromarray(image), self._size, self._short))
 
     def batches(self) -> Iterator[np.ndarray]:
-        """In the split's order; the next is made while the network works on one."""
+        """Yield all images in the split's order. A thread prepares the next batch meanwhile."""
         step = max(1, min(_BATCH, _PIXELS // self._size**2))
         parts = [np.arange(n, min(n + step, self._split.size)) for n in range(0, self._split.size, step)]
-        with concurrent.futures.ThreadPoolExecutor(1) as ahead:
-            coming = ahead.submit(self.take, parts[0])
+        with concurrent.futures.ThreadPoolExecutor(1) as thread:
+            upcoming = thread.submit(self.take, parts[0])
             for part in [*parts[1:], None]:
-                images = coming.result()
+                images = upcoming.result()
                 if part is not None:
-                    coming = ahead.submit(self.take, part)
+                    upcoming = thread.submit(self.take, part)
                 yield images
 
 
 def fingerprint(source: Source, split: Split) -> str:
-    """Of the data set, the classes, and each image's id, label and content; files count by size and time of change."""
+    """Return a hash of the data set's name and classes, and of each image's id, label and content.
+
+    The content of image files is represented by their sizes and modification times.
+    """
     digest = hashlib.sha256(repr((source.name, source.class_names)).encode())
     digest.update(split.labels.astype("<i8").tobytes())
     digest.update("\n".join(split.ids).encode("utf-8", "surrogateescape"))

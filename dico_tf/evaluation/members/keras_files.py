@@ -1,4 +1,4 @@
-"""Networks in .keras files, read in Keras' safe mode."""
+"""Members in .keras files, which are loaded in Keras' safe mode."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import tensorflow as tf
 from dico_tf.cotrain.dico import DiCo
 from dico_tf.data import image_decoding
 from dico_tf.divide.networks import architecture
-from dico_tf.divide.networks.cost import cost as counted
+from dico_tf.divide.networks.cost import cost as network_cost
 from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import Cost
 from dico_tf.evaluation.members import preprocessing, runs
@@ -26,6 +26,7 @@ OPTIONS = ("short_side", "pixels", "outputs", "background")
 
 
 def members(uri: MemberURI, classes: int) -> list[Member]:
+    """Return the network of the file as a member, or each branch of a saved DiCo."""
     uri.check(OPTIONS)
     path = Path(uri.place)
     model = load_keras_file(path, uri.source)
@@ -40,24 +41,24 @@ def members(uri: MemberURI, classes: int) -> list[Member]:
         "short_side": uri.number("short_side", image_decoding.short_side(size)),
     }
     if dico:
-        return _of_dico(model, uri, shared)
+        return _dico_members(model, uri, shared)
     if uri.part not in ("", BACKGROUND):
-        raise UserError(f"{uri.source}: a network has no part {uri.part!r}; it may have :{BACKGROUND}")
-    answers = OutputDecoder(uri.options.get("outputs", "auto"), uri.background, classes)
+        raise UserError(f"{uri.source}: expected no part or :{BACKGROUND} of a network, got {uri.part!r}")
+    decoder = OutputDecoder(uri.options.get("outputs", "auto"), uri.background, classes)
     return [
         Member(
             name=uri.label(),
             settings={"pixels": ranges},
             load=lambda: _network(model, ranges, size),
             graph=lambda: _graph(model, ranges),
-            decoder=answers,
+            decoder=decoder,
             **shared,
         )
     ]
 
 
-def _of_dico(model: DiCo, uri: MemberURI, shared: dict) -> list[Member]:
-    """What `DiCo.save` wrote: each branch, one, or all together."""
+def _dico_members(model: DiCo, uri: MemberURI, shared: dict) -> list[Member]:
+    """Return the members of a file written by `DiCo.save`: each branch, or the one that the URI names."""
     names = [f"branch_{s}" for s in range(model.splits)]
     if uri.part and uri.part not in (*names, runs.ENSEMBLE):
         near = suggestion(uri.part, (*names, runs.ENSEMBLE))
@@ -72,59 +73,65 @@ def _of_dico(model: DiCo, uri: MemberURI, shared: dict) -> list[Member]:
             load=lambda: runs.network(chosen, model.average, shared["input_size"]),
             decoder=OutputDecoder("logits", "none"),
             graph=lambda: runs.graph([in_float32(branch) for branch in chosen], model.average),
-            **{**shared, "source": uri.spelt(part)},
+            **{**shared, "source": uri.with_part(part)},
         )
 
     return [member(part) for part in ([uri.part] if uri.part else names)]
 
 
 def load_keras_file(path: Path, source: str) -> keras.Model:
+    """Load a .keras file. Raises UserError if it cannot be read."""
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # zip, JSON, unknown layers: Keras raises any kind
-        said = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"{source} cannot be read: {said}\nIt must be written by model.save in the .keras format, and "
-                        "layers of your own be registered before it is read") from error  # fmt: skip
+    except Exception as error:  # Keras raises errors of many types
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"{source} cannot be read: {reason}\nSave it with model.save in the .keras format, and "
+            "register your own layers before you load it"
+        ) from error
 
 
-def _size(model: keras.Model, uri: MemberURI, known: int) -> int:
-    shapes = [(None, known, known, 3)] if known else [tuple(x.shape) for x in model.inputs or ()]
+def _size(model: keras.Model, uri: MemberURI, size: int) -> int:
+    """Return the image size; `size` is that of a DiCo, or 0."""
+    shapes = [(None, size, size, 3)] if size else [tuple(x.shape) for x in model.inputs or ()]
     if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][-1] != 3:
-        raise UserError(f"{uri.source} takes {[s[1:] for s in shapes]}: a member takes one picture [side, side, 3]")
+        raise UserError(f"{uri.source} takes {[s[1:] for s in shapes]}: a member takes one image [side, side, 3]")
     height, width = shapes[0][1:3]
-    outputs = [] if known else [tuple(x.shape) for x in model.outputs]
-    if not known and (len(outputs) != 1 or len(outputs[0]) != 2):
-        raise UserError(f"{uri.source} answers {[s[1:] for s in outputs]}: a member gives one score per class")
+    outputs = [] if size else [tuple(x.shape) for x in model.outputs]
+    if not size and (len(outputs) != 1 or len(outputs[0]) != 2):
+        raise UserError(f"{uri.source} gives {[s[1:] for s in outputs]}: a member gives one score per class")
     return fixed_size(uri, height, width)
 
 
 def _graph(model: keras.Model, ranges: str) -> Graph:
     network, kind = in_float32(model), tf.as_dtype(model.inputs[0].dtype)
     kind = tf.float32 if kind.is_floating else kind
-    holds = [variable.value for variable in network.variables]
-    return Graph(call=lambda images: network(preprocess_tensor(images, ranges, kind), training=False), holds=holds)
+    return Graph(
+        call=lambda images: network(preprocess_tensor(images, ranges, kind), training=False),
+        trackables=[variable.value for variable in network.variables],
+    )
 
 
 def in_float32(model: keras.Model) -> keras.Model:
-    """The same network where it computes in float32, else another with its weights."""
+    """Return the network if it computes in float32, else a float32 copy with the same weights."""
     if all(layer.dtype_policy.name == "float32" for layer in keras_internals.sublayers(model)):
         return model
-    found = type(model).from_config(architecture.in_float32(model.get_config()))
-    found.set_weights(model.get_weights())
-    return found
+    copy = type(model).from_config(architecture.in_float32(model.get_config()))
+    copy.set_weights(model.get_weights())
+    return copy
 
 
 def _network(model: keras.Model, ranges: str, size: int) -> LoadedNetwork:
-    entrance = model.inputs[0]
-    kind = np.dtype("float32" if "float" in entrance.dtype else entrance.dtype)
+    image = model.inputs[0]
+    kind = np.dtype("float32" if "float" in image.dtype else image.dtype)
     forward = array_function(lambda images: model(images, training=False), size, tf.as_dtype(kind))
-    if entrance.shape[1] is None:  # to be counted, sizes must be known
-        sized = keras.Input((size, size, 3), dtype=entrance.dtype)
-        price = counted(keras.Model(sized, model(sized)))
+    if image.shape[1] is None:  # multiply-adds depend on the size
+        sized = keras.Input((size, size, 3), dtype=image.dtype)
+        cost = network_cost(keras.Model(sized, model(sized)))
     else:
-        price = counted(model)
-    macs = float("nan") if price.macs is None else float(price.macs)
+        cost = network_cost(model)
+    macs = float("nan") if cost.macs is None else float(cost.macs)
     return LoadedNetwork(
         answer=lambda images: forward(preprocessing.preprocess(images, ranges, kind)),
-        cost=Cost(macs=macs, params=float(price.params)),
+        cost=Cost(macs=macs, params=float(cost.params)),
     )

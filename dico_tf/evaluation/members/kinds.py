@@ -1,4 +1,4 @@
-"""Every kind of member: the module that opens it, and how its uri is recognised."""
+"""Registry of the kinds of members: the module that opens each kind, and how its URI is recognised."""
 
 import dataclasses
 
@@ -8,12 +8,12 @@ from dico_tf.registry import Registry
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Kind:
-    """A kind of member; exactly one of prefix, suffix and marker says which spellings are of it."""
+    """A kind of member. Its URIs are recognised by exactly one of prefix, suffix and marker."""
 
-    module: str  # in this room, with `members(uri, classes) -> list[Member]`; imported when it is chosen
-    prefix: str = ""  # of the uri, e.g. keras:
-    suffix: str = ""  # of a file's name
-    marker: str = ""  # file that a folder of this kind holds
+    module: str  # of this package, with `members(uri, classes) -> list[Member]`; imported when needed
+    prefix: str = ""  # of the URI, e.g. keras:
+    suffix: str = ""  # of a file's name, e.g. .keras
+    marker: str = ""  # file that a folder of this kind contains
 
 
 KINDS: Registry[Kind] = Registry("kind of member")
@@ -28,6 +28,6 @@ KINDS.add(names.RUN, Kind(module="runs", marker="config.json"))
 KINDS.add(names.SAVED_MODEL, Kind(module="saved_models", marker="saved_model.pb"))
 
 
-def by(what: str) -> dict[str, str]:
-    """Return {prefix, suffix or marker: kind} of the kinds that have one."""
-    return {getattr(KINDS[name], what): name for name in KINDS if getattr(KINDS[name], what)}
+def kinds_by(field: str) -> dict[str, str]:
+    """Return {value: kind} of a field (prefix, suffix or marker), without the kinds that leave it empty."""
+    return {getattr(KINDS[name], field): name for name in KINDS if getattr(KINDS[name], field)}

@@ -1,4 +1,4 @@
-"""What a committee asks: pictures in, logits out, at a size, a price and under a checksum of its own."""
+"""Member of a committee: a model of any kind that turns uint8 images into logits."""
 
 import dataclasses
 import functools
@@ -17,63 +17,64 @@ from dico_tf.evaluation.members.output_decoding import OutputDecoder
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LoadedNetwork:
-    """A member that stands ready, as it says things itself."""
+    """A member's network in memory, with its own outputs: logits or probabilities, maybe with a background class."""
 
-    answer: Callable[[np.ndarray], np.ndarray]  # uint8 [B, H, W, 3] -> float32 [B, outputs], B is free
+    answer: Callable[[np.ndarray], np.ndarray]  # uint8 [B, H, W, 3] -> float32 [B, outputs], any B
     cost: Cost  # without milliseconds
-    step: float = 0.0  # between neighbouring values of what it says, where that was quantised
+    step: float = 0.0  # distance between two neighbouring output values if quantised, else 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Graph:
-    """A network as TensorFlow computes it, in float32."""
+    """A member's network as a float32 TensorFlow function, for exports and distillation."""
 
     call: Callable[[Any], Any]  # raw pixels float32 [B, H, W, 3] -> [B, outputs]
-    holds: Sequence[Any]  # what is to be stored with it: its variables, or the object they belong to
+    trackables: Sequence[Any]  # stored with it in a SavedModel: its variables, or the object that owns them
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TFLiteFile:
-    """A file that answers as it is."""
+    """A .tflite file that an export copies unchanged."""
 
     path: Path
-    kind: str  # as exports call it: float32, float16, dynamic or int8
-    pixels: str
-    output: str
-    place: int  # of the output, among the file's
+    kind: str  # float32, float16, dynamic or int8
+    pixels: str  # range of its input, a key of preprocessing.PIXELS
+    output: str  # name
+    place: int  # number of the output among the file's outputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Member:
-    """Nothing is loaded before it is asked for the first time."""
+    """A model that a committee can ask. Its network is loaded at the first use."""
 
     name: str
     kind: str
-    source: str  # as given
-    weights: str  # sha256; the same for one network at two resolutions
-    input_size: int  # pixels of a side; 0 where it sees no pictures
-    short_side: int  # pixels of the short side of which the middle is cut out
+    source: str  # URI without the name
+    weights: str  # sha256 of the weights alone
+    input_size: int  # side of its images in pixels; 0 = it takes no images
+    short_side: int  # images are resized to this short side, then the centre is cut out
     load: Callable[[], LoadedNetwork]
     class_names: tuple[str, ...] | None = None
-    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # whatever else its answers depend on
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # everything else that its outputs depend on
     decoder: OutputDecoder = dataclasses.field(default_factory=OutputDecoder)
-    stored: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None  # (ids, labels) -> logits, of a table
-    graph: Callable[[], Graph] | None = None  # None: it is no graph of TensorFlow's
-    file: TFLiteFile | None = None  # None: it is no such file
+    stored: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None  # table of logits: (ids, labels) -> logits
+    graph: Callable[[], Graph] | None = None  # None = it is not computed by TensorFlow
+    file: TFLiteFile | None = None  # None = it is not a .tflite file
 
     @functools.cached_property
     def network(self) -> LoadedNetwork:
+        """The network, loaded at the first access."""
         return self.load()
 
     @property
     def cost(self) -> Cost:
-        """Multiply-adds and parameters; milliseconds are measured on pictures."""
+        """Multiply-adds and parameters. Milliseconds are measured by collect_logits."""
         return self.network.cost
 
     @functools.cached_property
     def checksum(self) -> str:
-        """sha256 of the weights, the resolution, the preprocessing, and how its outputs are read."""
-        seen = {
+        """sha256 of weights, image size, preprocessing and decoding of outputs; the key in the cache."""
+        identity = {
             "kind": self.kind,
             "weights": self.weights,
             "input_size": self.input_size,
@@ -81,13 +82,15 @@ class Member:
             "settings": dict(self.settings),
             "reading": self.decoder.settings,
         }
-        return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        """uint8 [B, H, W, 3] -> logits float32 [B, C]."""
+        """Return logits float32 [B, C] of uint8 images [B, H, W, 3] of the member's size."""
         if self.stored:
-            raise UserError(f"{self.source} is a table of logits: it says nothing about pictures that are not in it")
+            raise UserError(f"{self.source} is a table of logits, which has none for other images")
         side = self.input_size
         if images.dtype != np.uint8 or images.shape[1:] != (side, side, 3):
-            raise ValueError(f"{self.name} takes uint8 [B, {side}, {side}, 3], not {images.dtype} {images.shape}")
+            raise ValueError(
+                f"{self.name} expected uint8 images [B, {side}, {side}, 3], got {images.dtype} {images.shape}"
+            )
         return self.decoder(self.network.answer(images), self.network.step, self.name)

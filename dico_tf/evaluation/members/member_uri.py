@@ -1,4 +1,4 @@
-"""How members are spelt: [NAME=]PLACE[:PART][@SIZE][?OPTION=VALUE[&OPTION=VALUE...]]."""
+"""URIs of members: [NAME=]PLACE[:PART][@SIZE][?OPTION=VALUE[&OPTION=VALUE...]]."""
 
 import dataclasses
 import re
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dico_tf.errors import UserError
-from dico_tf.evaluation.members.kinds import by
+from dico_tf.evaluation.members.kinds import kinds_by
 from dico_tf.files import member_kinds as kinds
 from dico_tf.registry import suggestion
 
@@ -15,53 +15,56 @@ EXAMPLES = (
     "a run's folder, x.keras, x.tflite, x.onnx, a SavedModel's folder, an export's folder or manifest.json, x.npz, "
     "keras:EfficientNetB0, or preset:vit_b_16_plain?weights=FILE"
 )
-BACKGROUND = "background"  # the part of a network that stands for ?background=first
+BACKGROUND = "background"  # the part :background means ?background=first
 _NAMED = re.compile(r"([\w.@+-]+)=(.+)", re.DOTALL)
 _SIZED = re.compile(r"(.+)@(\d+)", re.DOTALL)
-_PREFIXES, _SUFFIXES, _MARKERS = by("prefix"), by("suffix"), by("marker")
+_PREFIXES, _SUFFIXES, _MARKERS = kinds_by("prefix"), kinds_by("suffix"), kinds_by("marker")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MemberURI:
-    source: str  # as given, without the name
+    """A parsed URI of one or several members."""
+
+    source: str  # the URI without the name
     kind: str
-    place: str
-    name: str = ""  # "" where none was given
-    part: str = ""
-    size: int = 0
+    place: str  # a path, or the name of a network
+    name: str = ""
+    part: str = ""  # one of several networks or signatures at the place
+    size: int = 0  # of images; 0 = the network's own
     options: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def check(self, options: Collection[str]) -> None:
-        """Refuses what this kind of member has no use for."""
+        """Raise UserError if the URI has an option that is not among `options`."""
         for option in self.options:
             if option not in options:
                 known = suggestion(option, options) if options else "it has none"
                 raise UserError(f"{self.source}: a {self.kind.replace('_', ' ')} has no option {option!r}; {known}")
 
     def number(self, option: str, default: Any, kind: type = int) -> Any:
+        """Return the value of a numeric option. Raises UserError unless it is above 0."""
         try:
             value = kind(self.options[option]) if option in self.options else default
         except ValueError:
             value = -1
         if option in self.options and not 0 < value < 1e18:
-            raise UserError(f"{self.source}: ?{option}={self.options[option]} is no number above 0")
+            raise UserError(f"{self.source}: ?{option}={self.options[option]} must be a number above 0")
         return value
 
-    def spelt(self, part: str) -> str:
-        """How one of the several networks of a source is spelt."""
+    def with_part(self, part: str) -> str:
+        """Return the URI, without the name, of one of the networks at this place."""
         if self.part or not part:
             return self.source
-        place, asked, query = self.source.rpartition("?") if self.options else (self.source, "", "")
+        place, mark, query = self.source.rpartition("?") if self.options else (self.source, "", "")
         sized = f"@{self.size}" if self.size else ""
-        return f"{place.removesuffix(sized)}:{part}{sized}{asked}{query}"
+        return f"{place.removesuffix(sized)}:{part}{sized}{mark}{query}"
 
     @property
     def background(self) -> str:
-        """What the part or the option says of a background class."""
+        """The value of ?background, which the part :background sets to "first"."""
         return "first" if self.part == BACKGROUND else self.options.get("background", "auto")
 
     def label(self, *parts: str) -> str:
-        """The name given, or one made of the place; with what tells members of one source apart."""
+        """Return a member's name: the URI's, or one made of the place; `parts` distinguish members of one URI."""
         name = ".".join([self.name or self._stem, *filter(None, parts)])
         return f"{name}@{self.size}" if self.size and not self.name else name
 
@@ -73,16 +76,17 @@ class MemberURI:
 
 
 def parse(text: str) -> MemberURI:
+    """Parse a member's URI. Raises UserError if nothing at this place can be a member."""
     text = text.strip()
     named = None if Path(text).expanduser().exists() else _NAMED.fullmatch(text)
     name, source = named.groups() if named else ("", text)
     if not source:
-        raise UserError(f"a member has no name of its own only: give {EXAMPLES}")
+        raise UserError(f"a member needs more than a name: give {EXAMPLES}")
     rest, options = _options(source)
     sized = None if Path(rest).expanduser().exists() or ".npz:" in rest else _SIZED.fullmatch(rest)
     rest, size = (sized[1], int(sized[2])) if sized else (rest, 0)
     if sized and not 4 <= size <= 4096:
-        raise UserError(f"{source}: @{sized[2]} is no side of a picture: give 4 to 4096 pixels")
+        raise UserError(f"{source}: @{sized[2]} must be an image size of 4 to 4096 pixels")
     shared = {"source": source, "name": name, "size": size, "options": options}
     for prefix, kind in _PREFIXES.items():
         if rest.startswith(prefix):
@@ -95,17 +99,17 @@ def _options(source: str) -> tuple[str, dict[str, str]]:
     if Path(source).expanduser().exists():
         return source, {}
     rest, _, query = source.partition("?")
-    found = {}
+    options = {}
     for word in query.split("&") if query else ():
         option, equals, value = word.partition("=")
         if not (option and equals and value):
-            raise UserError(f"{source}: {word!r} is no option: write ?OPTION=VALUE, and & between several")
-        found[option] = value
-    return rest, found
+            raise UserError(f"{source}: {word!r} must be ?OPTION=VALUE, with & between several")
+        options[option] = value
+    return rest, options
 
 
 def _split(rest: str) -> tuple[Path, str]:
-    """The place, and the part of it that is meant."""
+    """Return the place, and the part that follows it after a colon."""
     path = Path(rest).expanduser()
     if path.exists() or ":" not in rest:
         return path, ""
@@ -117,9 +121,9 @@ def _kind(path: Path, source: str) -> str:
     if not path.exists():
         raise UserError(f"{source}: there is no {path}; {_near(path)}")
     if path.is_dir():
-        found = [kind for marker, kind in _MARKERS.items() if (path / marker).exists()]
-        if found:
-            return found[0]
+        matching = [kind for marker, kind in _MARKERS.items() if (path / marker).exists()]
+        if matching:
+            return matching[0]
         raise UserError(
             f"{source}: the folder {path} is neither a run (it has no config.json), nor an export (no manifest.json), "
             "nor a SavedModel (no saved_model.pb)"
@@ -129,9 +133,11 @@ def _kind(path: Path, source: str) -> str:
     if path.suffix in _SUFFIXES:
         return _SUFFIXES[path.suffix]
     if path.suffix in (".h5", ".hdf5"):
-        raise UserError(f"{source}: {path.suffix} files hold weights or an older format: write it anew with "
-                        "model.save('NAME.keras')")  # fmt: skip
-    raise UserError(f"{source}: a file {path.suffix or path.name} is no member: give {EXAMPLES}")
+        raise UserError(
+            f"{source}: {path.suffix} files hold weights or an older format: save the model with "
+            "model.save('NAME.keras')"
+        )
+    raise UserError(f"{source}: expected a member, got a file {path.suffix or path.name}: give {EXAMPLES}")
 
 
 def _near(path: Path) -> str:

@@ -22,6 +22,7 @@ _SCORES = ("tensor(float)", "tensor(float16)")
 
 
 def members(uri: MemberURI, classes: int) -> list[Member]:
+    """Return the one member of an .onnx file."""
     uri.check(OPTIONS)
     path = Path(uri.place)
     if uri.part not in ("", BACKGROUND):
@@ -56,12 +57,12 @@ def _session(path: Path, source: str) -> Any:
     options.intra_op_num_threads = image_decoding.cores()
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # a damaged file or an operation it does not know: each raises an error of its own
+    except Exception as error:  # damaged files and unknown operations raise errors of many types
         raise UserError(f"{source} cannot be read by ONNX Runtime: {str(error).splitlines()[0]}") from error
 
 
 def _length(length: int | str | None) -> int | None:
-    """Return the length of a dimension; None if it is free, which ONNX writes as a name."""
+    """Return the length of a dimension, or None if it is free, which ONNX writes as a name."""
     return length if isinstance(length, int) else None
 
 
@@ -74,13 +75,13 @@ def _image(inputs: Sequence[Any], source: str) -> Any:
         return inputs[0]
     raise UserError(
         f"{source}: expected one input [B, side, side, 3] in float32, float16 or uint8, got {_described(inputs)}; "
-        "transpose channels first outside of the network, or write it anew with channels last"
+        "convert a network with channels first to channels last"
     )
 
 
 def _network(session: Any, image: Any, output: str, ranges: str) -> LoadedNetwork:
-    def call(part: np.ndarray) -> np.ndarray:
-        return session.run([output], {image.name: part})[0].astype(np.float32)
+    def call(batch: np.ndarray) -> np.ndarray:
+        return session.run([output], {image.name: batch})[0].astype(np.float32)
 
     forward, kind = in_batches(call, _length(image.shape[0])), _IMAGES[image.type]
     return LoadedNetwork(answer=lambda images: forward(preprocessing.preprocess(images, ranges, kind)), cost=Cost())

@@ -1,4 +1,4 @@
-"""From what a person writes to members that can be asked."""
+"""Open members of all kinds by their URIs."""
 
 import dataclasses
 import importlib
@@ -14,49 +14,53 @@ from dico_tf.files.manifest import SAVED_MODEL
 
 
 def open_members(sources: Sequence[str], classes: int = 0) -> list[Member]:
-    """The members of each source, in order, under names of their own; `classes` are the data's, where known."""
-    spellings = [parse(source) for source in sources]
-    if not spellings:
-        raise UserError(f"a committee has members: give {EXAMPLES}")
-    twice = [s.source for n, s in enumerate(spellings) if s.source in [t.source for t in spellings[:n]]]
+    """Return the members of each URI, in order, with distinct names.
+
+    Args:
+        sources: URIs, see member_uri.py.
+        classes: number of classes of the data; 0 = unknown.
+    """
+    uris = [parse(source) for source in sources]
+    if not uris:
+        raise UserError(f"a committee needs members: give {EXAMPLES}")
+    twice = [uri.source for n, uri in enumerate(uris) if uri.source in [other.source for other in uris[:n]]]
     if twice:
-        raise UserError(f"{twice[0]} is given twice: it would say the same both times")
-    found = [(uri, member) for uri in spellings for member in _members(uri, classes)]
-    return _named_apart(found)
+        raise UserError(f"{twice[0]} is given twice: leave one out")
+    return _rename([(uri, member) for uri in uris for member in _members(uri, classes)])
 
 
 def _members(uri: MemberURI, classes: int) -> list[Member]:
     if uri.kind == kinds.SAVED_MODEL and not uri.options and uri.part == "":
-        uri = _of_export(uri)
-    found = importlib.import_module(f"{__package__}.{KINDS[uri.kind].module}").members(uri, classes)
-    if uri.name and len(found) == 1:
-        return [dataclasses.replace(found[0], name=uri.name)]
-    return found
+        uri = _export_uri(uri)
+    members = importlib.import_module(f"{__package__}.{KINDS[uri.kind].module}").members(uri, classes)
+    if uri.name and len(members) == 1:
+        return [dataclasses.replace(members[0], name=uri.name)]
+    return members
 
 
-def _of_export(uri: MemberURI) -> MemberURI:
-    """A SavedModel within an export is described by its manifest."""
+def _export_uri(uri: MemberURI) -> MemberURI:
+    """Return the URI of the export's member if a SavedModel is part of an export, else the same URI."""
     from dico_tf.evaluation.members import exports
 
-    described = exports.owner(Path(uri.place))
-    if described is None:
+    manifest = exports.owner(Path(uri.place))
+    if manifest is None:
         return uri
     part = Path(uri.place).name
-    return dataclasses.replace(uri, kind=kinds.EXPORT, place=str(described), part=part, options={"format": SAVED_MODEL})
+    return dataclasses.replace(uri, kind=kinds.EXPORT, place=str(manifest), part=part, options={"format": SAVED_MODEL})
 
 
-def _named_apart(found: Sequence[tuple[MemberURI, Member]]) -> list[Member]:
-    """Names that were given stay; of those made of places, later ones are numbered."""
+def _rename(opened: Sequence[tuple[MemberURI, Member]]) -> list[Member]:
+    """Return the members with distinct names: the user's names stay, names made of places are numbered."""
     taken: set[str] = set()
-    for uri, member in found:
+    for uri, member in opened:
         if uri.name and member.name in taken:
-            raise UserError(f"two members are called {member.name}: give each a name of its own")
+            raise UserError(f"two members are called {member.name}: give each another NAME=")
         taken |= {member.name} if uri.name else set()
     members = []
-    for uri, member in found:
+    for uri, member in opened:
         name = member.name
         if not uri.name:
-            choices = (name, *(f"{name}_{n}" for n in range(2, len(found) + 2)))
+            choices = (name, *(f"{name}_{n}" for n in range(2, len(opened) + 2)))
             name = next(choice for choice in choices if choice not in taken)
             taken.add(name)
         members.append(dataclasses.replace(member, name=name))

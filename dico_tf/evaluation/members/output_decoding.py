@@ -1,4 +1,4 @@
-"""What a network says, read as logits of the data's classes: a background class is dropped, probabilities logged."""
+"""Decoding of a network's outputs to logits: drop a background class, take the logarithm of probabilities."""
 
 from typing import Any
 
@@ -9,47 +9,50 @@ from dico_tf.errors import UserError
 OUTPUTS = ("auto", "logits", "probabilities")
 BACKGROUND = ("auto", "first", "none")
 _TINY = float(np.finfo(np.float32).tiny)
-_SUM = 1e-2  # how far float probabilities, of half precision even, may add up beside 1
+_SUM = 1e-2  # how far the sum of float16 probabilities may be from 1
 
 
 class OutputDecoder:
-    """outputs [B, classes (+ 1)] -> logits float32 [B, classes]; what they are is found out on the first batch."""
+    """Callable: outputs [B, classes (+ 1)] -> logits float32 [B, classes].
+
+    With outputs="auto" the first batch decides whether the outputs are logits or probabilities.
+    """
 
     def __init__(self, outputs: str = "auto", background: str = "auto", classes: int = 0) -> None:
         for name, value, choices in (("outputs", outputs, OUTPUTS), ("background", background, BACKGROUND)):
             if value not in choices:
-                raise UserError(f"?{name}={value} is none of {', '.join(choices)}")
+                raise UserError(f"?{name}={value} must be one of {', '.join(choices)}")
         self.settings: dict[str, Any] = {"outputs": outputs, "background": background, "classes": classes}
-        self.said = ""  # what was found out, for people
+        self.description = ""  # a sentence about the outputs, after the first batch
         self._kind = "" if outputs == "auto" else outputs
 
     @property
     def kind(self) -> str:
-        """logits or probabilities; nothing before that was found out."""
+        """ "logits" or "probabilities"; "" before the first batch has decided."""
         return self._kind
 
     def __call__(self, values: np.ndarray, step: float = 0.0, name: str = "the member") -> np.ndarray:
         values = np.asarray(values, np.float32)
         if values.ndim != 2:
-            raise UserError(f"{name} answers {list(values.shape)}: a classifier gives one score per class [B, C]")
+            raise UserError(f"{name}: expected one score per class [B, C], got {list(values.shape)}")
         first = not self._kind
         if first:
             self._kind = "probabilities" if are_probabilities(values, step) else "logits"
         dropped = self.drops(values.shape[1])
         if first:
-            self.said = self._sentence(name, values.shape[1], dropped, step)
+            self.description = self._sentence(name, values.shape[1], dropped, step)
         classes = values[:, dropped:]
         if self._kind == "logits":
             return np.ascontiguousarray(classes)
         if (values < -_SUM).any() or (values > 1 + _SUM).any():
             raise UserError(
-                f"{name} was to give probabilities, and gives numbers from {values.min():.4g} to {values.max():.4g}: "
-                "spell it with ?outputs=logits"
+                f"{name}: expected probabilities, got values from {values.min():.4g} to {values.max():.4g}; "
+                "add ?outputs=logits"
             )
         return np.log(np.maximum(classes, smallest_probability(step, classes.shape[1])))
 
     def drops(self, outputs: int) -> int:
-        """1 where the first output is a background class."""
+        """Return how many of `outputs` outputs are left out: 1 if the first is a background class, else 0."""
         if self.settings["background"] != "auto":
             return int(self.settings["background"] == "first")
         return int(outputs == self.settings["classes"] + 1 and outputs > 2)
@@ -62,7 +65,10 @@ class OutputDecoder:
 
 
 def are_probabilities(values: np.ndarray, step: float = 0.0) -> bool:
-    """Whether rows are probabilities: within 0..1, and adding up to about 1. Steps add their roundings up."""
+    """Return whether all rows are probabilities: values in 0..1 with a sum near 1.
+
+    The sum of quantised values may differ more, as their rounding errors add up.
+    """
     if not np.isfinite(values).all() or values.min() < -1e-6 or values.max() > 1 + 1e-3:
         return False
     allowed = max(0.1, values.shape[1] * step / 8) if step else _SUM
@@ -70,5 +76,5 @@ def are_probabilities(values: np.ndarray, step: float = 0.0) -> bool:
 
 
 def smallest_probability(step: float, classes: int) -> float:
-    """Of a probability before its logarithm; classes that were rounded to 0 have one step together."""
+    """Return the smallest probability whose logarithm is taken. All quantised values of 0 share one step."""
     return step / classes if step else _TINY

@@ -1,4 +1,4 @@
-"""Raw pixels made into the numbers that networks from elsewhere expect."""
+"""Conversion of raw pixels to the values that a network was trained with."""
 
 import numpy as np
 
@@ -7,25 +7,31 @@ from dico_tf.errors import UserError
 
 _RAW, _MIDDLE = 255.0, 127.5
 _MEAN, _STD = (_RAW * np.array(values, np.float32) for values in (IMAGENET_MEAN, IMAGENET_STD))
-PIXELS = {  # range -> x of raw pixels
+PIXELS = {  # value of ?pixels -> function of raw float pixels
     "0..255": lambda x: x,
     "0..1": lambda x: x / np.float32(_RAW),
     "-1..1": lambda x: x / np.float32(_MIDDLE) - np.float32(1),
     "imagenet": lambda x: (x - _MEAN) / _STD,
 }
-OWN = "0..255"  # every network made here normalises within
+OWN = "0..255"  # networks of dico_tf normalise images themselves
 
 
 def check_pixels(pixels: str) -> str:
+    """Return the value of ?pixels. Raises UserError if it is unknown."""
     if pixels not in PIXELS:
-        raise UserError(f"?pixels={pixels} is none of {', '.join(PIXELS)}")
+        raise UserError(f"?pixels={pixels} must be one of {', '.join(PIXELS)}")
     return pixels
 
 
 def preprocess(images: np.ndarray, pixels: str, kind: np.dtype | type, scale: float = 0.0, zero: int = 0) -> np.ndarray:
-    """uint8 [B, H, W, 3] as numbers of this kind; whole ones by their scale and zero, or raw where no range was asked.
+    """Convert uint8 images [B, H, W, 3] to a network's input.
 
-    Quantised inputs span the range the network was trained with, so that level 0 stands for a pixel of 0.
+    Integers are quantised with `scale` and `zero`. With pixels="0..255" or without a scale they are raw pixels:
+    quantised inputs span the range of training, so that the lowest level stands for a pixel of 0.
+
+    Args:
+        pixels: range of values that the network was trained with, a key of PIXELS.
+        kind: dtype of the input.
     """
     kind = np.dtype(kind)
     if kind.kind not in "iu":

@@ -1,4 +1,4 @@
-"""Presets of this project, with weights that were published for them or drawn."""
+"""Members `preset:NAME`: presets of dico_tf with weights from a PyTorch checkpoint, or with random weights."""
 
 import functools
 from pathlib import Path
@@ -8,7 +8,7 @@ import keras
 from dico_tf.data import image_decoding
 from dico_tf.errors import UserError
 from dico_tf.evaluation.members import runs
-from dico_tf.evaluation.members.applications import digest
+from dico_tf.evaluation.members.applications import weights_digest
 from dico_tf.evaluation.members.member import Member
 from dico_tf.evaluation.members.member_uri import MemberURI
 from dico_tf.evaluation.members.output_decoding import OutputDecoder
@@ -20,9 +20,9 @@ from dico_tf.models.preset import Preset
 from dico_tf.models.presets import PRESETS
 
 OPTIONS = ("weights", "short_side", "pixels")
-NONE = "none"  # weights that are drawn
-CLASSES, SIZE = 1000, 224  # of the published weights, unless the data or @SIZE say otherwise
-PIXELS = {  # what the network was trained with; as pixels.PIXELS, and undone by its own normalisation
+NONE = "none"  # random weights
+CLASSES, SIZE = 1000, 224  # unless the data or @SIZE say otherwise
+PIXELS = {  # value of ?pixels, the range that the network was trained with -> its normalisation of raw pixels
     "imagenet": Normalisation(),
     "-1..1": Normalisation(mean=(0.5,) * 3, std=(0.5,) * 3),
     "0..1": Normalisation(mean=(0.0,) * 3, std=(1.0,) * 3),
@@ -30,21 +30,22 @@ PIXELS = {  # what the network was trained with; as pixels.PIXELS, and undone by
 
 
 def members(uri: MemberURI, classes: int) -> list[Member]:
+    """Return the one member of a `preset:` URI."""
     uri.check(OPTIONS)
     preset, size, pixels = PRESETS[uri.place], uri.size or SIZE, uri.options.get("pixels", "imagenet")
     if preset.task != "classification":
-        raise UserError(f"{uri.source}: {preset.name} is for {preset.task}, and members tell classes of pictures")
+        raise UserError(f"{uri.source}: expected a preset for classification, got {preset.name} for {preset.task}")
     if pixels not in PIXELS:
-        raise UserError(f"{uri.source}: ?pixels={pixels} is none of {', '.join(PIXELS)}")
+        raise UserError(f"{uri.source}: ?pixels={pixels} must be one of {', '.join(PIXELS)}")
     weights = _weights(uri)
     preset = torch_weights.preset_of(preset, weights) if weights else preset
-    built = functools.cache(lambda: _built(preset, size, classes or CLASSES, PIXELS[pixels], weights))
+    built = functools.cache(lambda: _build(preset, size, classes or CLASSES, PIXELS[pixels], weights))
     return [
         Member(
             name=uri.label(),
             kind=uri.kind,
             source=uri.source,
-            weights=checksum(weights)[0] if weights else digest(built()),
+            weights=checksum(weights)[0] if weights else weights_digest(built()),
             input_size=size,
             short_side=uri.number("short_side", image_decoding.short_side(size)),
             settings={"network": preset.name, "pixels": pixels},
@@ -56,19 +57,22 @@ def members(uri: MemberURI, classes: int) -> list[Member]:
 
 
 def _weights(uri: MemberURI) -> Path | None:
-    said = uri.options.get("weights")
-    if said == NONE:
+    """Return the file of ?weights, or None for random weights."""
+    file = uri.options.get("weights")
+    if file == NONE:
         return None
-    if said is None:
-        raise UserError(f"{uri.source}: presets come without weights: add ?weights=FILE{SAFE}, a checkpoint of "
-                        f"PyTorch, or ?weights={NONE}, which draws them")  # fmt: skip
-    path = Path(said).expanduser()
+    if file is None:
+        raise UserError(
+            f"{uri.source}: presets come without weights: add ?weights=FILE{SAFE}, a checkpoint of "
+            f"PyTorch, or ?weights={NONE} for random weights"
+        )
+    path = Path(file).expanduser()
     if not path.is_file():
-        raise UserError(f"{uri.source}: there is no file {said}")
+        raise UserError(f"{uri.source}: there is no file {file}")
     return path
 
 
-def _built(preset: Preset, size: int, classes: int, normalisation: Normalisation, weights: Path | None) -> keras.Model:
+def _build(preset: Preset, size: int, classes: int, normalisation: Normalisation, weights: Path | None) -> keras.Model:
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")
     try:

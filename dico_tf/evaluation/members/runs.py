@@ -1,4 +1,4 @@
-"""Branches of a trained run, or all of them together, at the size they were trained for or at another."""
+"""Members that are branches of a trained run, or its ensemble, at the image size of the training or at another."""
 
 import functools
 import hashlib
@@ -13,7 +13,7 @@ import numpy as np
 from dico_tf.data import image_decoding
 from dico_tf.data.known_datasets import CIFAR_LARGEST
 from dico_tf.divide.networks.architecture import in_float32
-from dico_tf.divide.networks.cost import cost as counted
+from dico_tf.divide.networks.cost import cost as network_cost
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import combine
 from dico_tf.evaluation.cost import Cost
@@ -35,7 +35,7 @@ OPTIONS = ("blocks",)
 
 
 def members(uri: MemberURI, classes: int) -> list[Member]:
-    """Each branch, unless a part names one or all of them together."""
+    """Return each branch of the run, or the branch or ensemble that the URI names."""
     uri.check(OPTIONS)
     run = trained_run(uri.place)
     run.check_images("members", f"give a classification run; {command('committee scenes')} takes those of segmentation")
@@ -47,35 +47,41 @@ def members(uri: MemberURI, classes: int) -> list[Member]:
     blocks = uri.number("blocks", 0)
 
     @functools.cache
-    def built(precision: str = "") -> list[keras.Model]:
-        return _shortened(branches(run, uri.size, precision), blocks, uri.source)
+    def build(precision: str = "") -> list[keras.Model]:
+        return _with_blocks(branches(run, uri.size, precision), blocks, uri.source)
 
-    return [_member(uri, run, part, built) for part in ([uri.part] if uri.part else names)]
+    return [_member(uri, run, part, build) for part in ([uri.part] if uri.part else names)]
 
 
-def _member(uri: MemberURI, run: TrainedRun, part: str, built: Callable[..., list[keras.Model]]) -> Member:
+def _member(uri: MemberURI, run: TrainedRun, part: str, build: Callable[..., list[keras.Model]]) -> Member:
     blocks = uri.number("blocks", 0)
     size, config = run.data["image_size"], run.config
-    margin = run.short_side > size
-    wanted = uri.size or size
+    input_size = uri.size or size
     chosen = range(config.network.splits) if part == ENSEMBLE else [int(part.removeprefix("branch_"))]
     return Member(
         name=uri.label(part, *([f"{blocks}_blocks"] if blocks else [])),
         kind=uri.kind,
-        source=uri.spelt(part),
+        source=uri.with_part(part),
         weights=digest(run, chosen, blocks),
-        input_size=wanted,
-        short_side=run.short_side if wanted == size else int(image_decoding.MARGIN * wanted) if margin else wanted,
+        input_size=input_size,
+        short_side=_short_side(run, input_size),
         class_names=tuple(run.data["class_names"]),
         settings={"part": part, "average": config.cotraining.average, "precision": config.machine.precision},
-        load=lambda: network([built()[s] for s in chosen], config.cotraining.average, wanted),
+        load=lambda: network([build()[s] for s in chosen], config.cotraining.average, input_size),
         decoder=OutputDecoder("logits", "none"),
-        graph=lambda: graph([built("float32")[s] for s in chosen], config.cotraining.average),
+        graph=lambda: graph([build("float32")[s] for s in chosen], config.cotraining.average),
     )
 
 
-def _shortened(models: list[keras.Model], blocks: int, source: str) -> list[keras.Model]:
-    """With so many of their blocks each; 0 = all."""
+def _short_side(run: TrainedRun, size: int) -> int:
+    """Return the short side for images of another size, with a margin if the training has one."""
+    if size == run.data["image_size"]:
+        return run.short_side
+    return int(image_decoding.MARGIN * size) if run.short_side > run.data["image_size"] else size
+
+
+def _with_blocks(models: list[keras.Model], blocks: int, source: str) -> list[keras.Model]:
+    """Return the models with this number of residual blocks each; 0 = all."""
     try:
         return [shorter(model, blocks) for model in models] if blocks else models
     except UserError as error:
@@ -83,7 +89,7 @@ def _shortened(models: list[keras.Model], blocks: int, source: str) -> list[kera
 
 
 def digest(run: TrainedRun, chosen: Sequence[int], blocks: int = 0) -> str:
-    """Of the branches' weights, and of what else makes up a network."""
+    """Return a sha256 of the weights and the architecture of some branches."""
     network = run.reference or [run.config.network.model, run.config.network.splits, run.config.network.division]
     fewer = [blocks] if blocks else []
     digest = hashlib.sha256(json.dumps([network, run.data["mean"], run.data["std"], *fewer]).encode())
@@ -94,26 +100,26 @@ def digest(run: TrainedRun, chosen: Sequence[int], blocks: int = 0) -> str:
 
 
 def network(models: Sequence[keras.Model], average: str, side: int) -> LoadedNetwork:
-    """One network, or several whose logits are averaged."""
-    costs = [counted(model) for model in models]
-    together = Cost(macs=float(sum(c.macs for c in costs)), params=float(sum(c.params for c in costs)))
+    """Return one network, or several with averaged logits, as a LoadedNetwork."""
+    costs = [network_cost(model) for model in models]
+    total = Cost(macs=float(sum(c.macs for c in costs)), params=float(sum(c.params for c in costs)))
     if len(models) == 1:
-        return LoadedNetwork(answer=array_function(lambda x: models[0](x, training=False), side), cost=together)
-    apart = array_function(lambda x: keras.ops.stack([model(x, training=False) for model in models], axis=1), side)
-    return LoadedNetwork(answer=lambda images: combine(apart(images), average).astype(np.float32), cost=together)
+        return LoadedNetwork(answer=array_function(lambda x: models[0](x, training=False), side), cost=total)
+    forward = array_function(lambda x: keras.ops.stack([model(x, training=False) for model in models], axis=1), side)
+    return LoadedNetwork(answer=lambda images: combine(forward(images), average).astype(np.float32), cost=total)
 
 
 def graph(models: Sequence[keras.Model], average: str) -> Graph:
-    """As `network`."""
-    holds = [variable.value for model in models for variable in model.variables]
+    """Return one network, or several with averaged logits, as a Graph."""
+    variables = [variable.value for model in models for variable in model.variables]
     if len(models) == 1:
-        return Graph(call=lambda x: models[0](x, training=False), holds=holds)
+        return Graph(call=lambda x: models[0](x, training=False), trackables=variables)
 
     def call(images):
-        apart = [keras.ops.cast(model(images, training=False), "float32") for model in models]
-        return _COMBINE[average](keras.ops.stack(apart, axis=1))
+        logits = [keras.ops.cast(model(images, training=False), "float32") for model in models]
+        return _COMBINE[average](keras.ops.stack(logits, axis=1))
 
-    return Graph(call=call, holds=holds)
+    return Graph(call=call, trackables=variables)
 
 
 _COMBINE = {  # [B, S, C] -> [B, C], as evaluation/averaging.py in numpy
@@ -124,32 +130,34 @@ _COMBINE = {  # [B, S, C] -> [B, C], as evaluation/averaging.py in numpy
 
 
 def branches(run: TrainedRun, size: int = 0, precision: str = "") -> list[keras.Model]:
-    """The trained networks; for pictures of another size the same weights in networks built for it."""
+    """Return the trained networks; for another image size, networks that are rebuilt for it with the same weights."""
     trained = run.network(precision).branches
     if not size or size == run.data["image_size"]:
         return trained
-    others = [_rebuilt(run, size, precision or run.config.machine.precision) for _ in trained]
+    others = [_rebuild(run, size, precision or run.config.machine.precision) for _ in trained]
     for old, new in zip(trained, others, strict=True):
         pairs = zip(new.weights, old.get_weights(), strict=False)
         arrays = [resize_positions(variable, array) for variable, array in pairs]
         if [array.shape for array in arrays] != [tuple(w.shape) for w in new.weights]:
-            raise UserError(f"{run.workdir} cannot take pictures of {size} pixels: its weights are made for "
-                            f"{run.data['image_size']}")  # fmt: skip
+            raise UserError(
+                f"{run.workdir} cannot take images of {size} pixels: its weights depend on the size of "
+                f"{run.data['image_size']}"
+            )
         new.set_weights(arrays)
     return others
 
 
-def _rebuilt(run: TrainedRun, size: int, precision: str) -> keras.Model:
+def _rebuild(run: TrainedRun, size: int, precision: str) -> keras.Model:
     config, data, native = run.config, run.data, run.data["image_size"]
     reference = in_float32(run.reference) if precision == "float32" else run.reference
     whole: Any = find(reference or config.network.model)
     if isinstance(whole, Preset) and whole.layout(size) != whole.layout(native):
         side = "at most" if native <= CIFAR_LARGEST else "more than"
         raise UserError(
-            f"{run.workdir}: {whole.name} is another network at {size} pixels than at {native}: give {side} "
+            f"{run.workdir}: {whole.name} is another network at {size} pixels than at {native}: give a size of {side} "
             f"{CIFAR_LARGEST}"
         )
-    sized = native if isinstance(whole, Preset) else size  # a division by budget is that of the training
+    sized = native if isinstance(whole, Preset) else size  # a preset is divided as in the training
     branch = whole.divided(config.network.splits, config.network.division, sized, len(data["class_names"]))
     normalisation = Normalisation(mean=tuple(data["mean"]), std=tuple(data["std"]))
     before = keras.config.dtype_policy()

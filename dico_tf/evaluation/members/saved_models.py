@@ -1,4 +1,4 @@
-"""SavedModels with one picture in and scores out, whoever wrote them."""
+"""Members that are SavedModels of any origin with a signature from images to scores."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,17 +25,17 @@ _IMAGES = (*_FLOATS, tf.uint8.as_datatype_enum)
 
 
 def members(uri: MemberURI, classes: int) -> list[Member]:
-    """The part is a signature, where it is not the background."""
+    """Return the one member of a SavedModel; the part of the URI names a signature or is `background`."""
     uri.check(OPTIONS)
     path = Path(uri.place)
     signatures = _signatures(path, uri.source)
     name = _chosen(signatures, uri)
-    key, given = _image(signatures[name], name, uri.source)
+    key, image = _image(signatures[name], name, uri.source)
     output = _output(signatures[name], name, uri)
-    dims = [None if d.size < 0 else d.size for d in given.tensor_shape.dim] or [None] * 4
+    dims = [None if d.size < 0 else d.size for d in image.tensor_shape.dim] or [None] * 4
     size = fixed_size(uri, *dims[1:3])
     ranges = preprocessing.check_pixels(uri.options.get("pixels", preprocessing.OWN))
-    kind = tf.dtypes.as_dtype(given.dtype)
+    kind = tf.dtypes.as_dtype(image.dtype)
     part = "" if uri.part == BACKGROUND else uri.part
     return [
         Member(
@@ -57,16 +57,16 @@ def _signatures(path: Path, source: str) -> dict[str, meta_graph_pb2.SignatureDe
     try:
         model = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
         graph = next(g for g in model.meta_graphs if "serve" in g.meta_info_def.tags)
-    except Exception as error:  # protobuf raises its own kind, and a file may be another program's
+    except Exception as error:  # protobuf has errors of its own
         raise UserError(f"{source} cannot be read: saved_model.pb is damaged, or has no graph to serve") from error
-    return {name: found for name, found in graph.signature_def.items() if not name.startswith("__")}
+    return {name: signature for name, signature in graph.signature_def.items() if not name.startswith("__")}
 
 
 def _described(signatures: Mapping[str, meta_graph_pb2.SignatureDef]) -> str:
     lines = []
     for name, signature in sorted(signatures.items()):
-        given = ", ".join(f"{key} {_shape(info)}" for key, info in sorted(signature.inputs.items()))
-        lines.append(f"{name} ({given or 'nothing'}) -> {', '.join(sorted(signature.outputs)) or 'nothing'}")
+        inputs = ", ".join(f"{key} {_shape(info)}" for key, info in sorted(signature.inputs.items()))
+        lines.append(f"{name} ({inputs or 'nothing'}) -> {', '.join(sorted(signature.outputs)) or 'nothing'}")
     return "; ".join(lines)
 
 
@@ -78,19 +78,19 @@ def _shape(info: meta_graph_pb2.TensorInfo) -> str:
 def _chosen(signatures: Mapping[str, Any], uri: MemberURI) -> str:
     if not signatures:
         raise UserError(
-            f"{uri.source} has no signature to be asked by: save it with tf.saved_model.save(module, DIR, "
+            f"{uri.source} has no signature: save it with tf.saved_model.save(module, DIR, "
             "signatures=module.CALL), or a Keras model with model.export(DIR)"
         )
-    asked = "" if uri.part == BACKGROUND else uri.part
-    name = asked or (DEFAULT if DEFAULT in signatures else next(iter(sorted(signatures))))
-    if name not in signatures or (not asked and name != DEFAULT and len(signatures) > 1):
-        wrong = f"no signature {asked!r}" if asked else f"no {DEFAULT}"
+    requested = "" if uri.part == BACKGROUND else uri.part
+    name = requested or (DEFAULT if DEFAULT in signatures else next(iter(sorted(signatures))))
+    if name not in signatures or (not requested and name != DEFAULT and len(signatures) > 1):
+        wrong = f"no signature {requested!r}" if requested else f"no {DEFAULT}"
         raise UserError(f"{uri.source} has {wrong}: write :SIGNATURE with one of {_described(signatures)}")
     return name
 
 
 def _image(signature: Any, name: str, source: str) -> tuple[str, meta_graph_pb2.TensorInfo]:
-    """The only input, which must be able to hold pictures."""
+    """Return the key and type of a signature's input. Raises UserError unless its only input can be images."""
     items = list(signature.inputs.items())
     if len(items) == 1:
         key, info = items[0]
@@ -98,48 +98,48 @@ def _image(signature: Any, name: str, source: str) -> tuple[str, meta_graph_pb2.
         if info.dtype in _IMAGES and (info.tensor_shape.unknown_rank or (len(dims) == 4 and dims[3] in (3, -1))):
             return key, info
     raise UserError(
-        f"{source} takes something else than pictures [B, side, side, 3] alone: {_described({name: signature})}; "
-        "name another signature with :SIGNATURE"
+        f"{source}: expected a signature whose only input is images [B, side, side, 3], got "
+        f"{_described({name: signature})}; name another with :SIGNATURE"
     )
 
 
 def _output(signature: Any, name: str, uri: MemberURI) -> str:
-    def fits(info) -> bool:
+    def may_be_scores(info) -> bool:
         return info.dtype in _FLOATS and (info.tensor_shape.unknown_rank or len(info.tensor_shape.dim) == 2)
 
-    scores = sorted(key for key, info in signature.outputs.items() if fits(info))
+    scores = sorted(key for key, info in signature.outputs.items() if may_be_scores(info))
     return chosen_output(scores, sorted(signature.outputs), uri, _described({name: signature}))
 
 
-def _loaded(path: Path, name: str, source: str) -> tuple[Any, Any]:
-    """The SavedModel and its signature."""
+def _load(path: Path, name: str, source: str) -> tuple[Any, Any]:
+    """Load a SavedModel. Return it and one of its signatures."""
     try:
         loaded = tf.saved_model.load(str(path))
         return loaded, loaded.signatures[name]
-    except Exception as error:  # files that are missing or damaged, operations that are not known
+    except Exception as error:  # missing or damaged files, unknown operations
         raise UserError(f"{source} cannot be loaded: {(str(error) or type(error).__name__).splitlines()[0]}") from error
 
 
 def _graph(
     path: Path, name: str, key: str, output: str, kind: tf.DType, batch: int | None, ranges: str, source: str
 ) -> Graph:
-    loaded, signature = _loaded(path, name, source)
+    loaded, signature = _load(path, name, source)
 
     def call(images: tf.Tensor) -> tf.Tensor:
         return tf.cast(signature(**{key: preprocess_tensor(images, ranges, kind)})[output], tf.float32)
 
-    def one_by_one(images: tf.Tensor) -> tf.Tensor:
-        """Where it takes so many pictures at a time and no others."""
+    def image_by_image(images: tf.Tensor) -> tf.Tensor:
+        """Fill each batch of the fixed size with copies of one image."""
         spec = tf.TensorSpec(signature.structured_outputs[output].shape[1:], tf.float32)
         return tf.map_fn(lambda image: call(tf.stack([image] * batch))[0], images, fn_output_signature=spec)
 
-    return Graph(call=call if batch is None else one_by_one, holds=[loaded])
+    return Graph(call=call if batch is None else image_by_image, trackables=[loaded])
 
 
 def _network(
     path: Path, name: str, key: str, output: str, size: int, kind: tf.DType, batch: int | None, ranges: str, source: str
 ) -> LoadedNetwork:
-    loaded, signature = _loaded(path, name, source)
+    loaded, signature = _load(path, name, source)
 
     def call(images: tf.Tensor) -> tf.Tensor:
         return signature(**{key: images})[output]
@@ -148,9 +148,9 @@ def _network(
     numbers = np.uint8 if kind == tf.uint8 else np.float32
 
     def answer(images: np.ndarray) -> np.ndarray:
-        _ = loaded  # its variables live as long as it does
-        given = preprocessing.preprocess(images, ranges, numbers)
-        return forward(given if kind in (tf.uint8, tf.float32) else given.astype(kind.as_numpy_dtype))
+        _ = loaded  # keeps its variables alive
+        values = preprocessing.preprocess(images, ranges, numbers)
+        return forward(values if kind in (tf.uint8, tf.float32) else values.astype(kind.as_numpy_dtype))
 
-    price = graph_cost(call, size, kind, list(signature.variables), batch or 1)
-    return LoadedNetwork(answer=answer, cost=price)
+    cost = graph_cost(call, size, kind, list(signature.variables), batch or 1)
+    return LoadedNetwork(answer=answer, cost=cost)

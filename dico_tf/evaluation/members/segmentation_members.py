@@ -1,4 +1,4 @@
-"""Networks that say the class of each pixel, of any kind: pictures of any size in, logits as large as they are out."""
+"""Members of segmentation committees: images of any size in, logits of the same height and width out."""
 
 import dataclasses
 import functools
@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from dico_tf.divide.networks.cost import cost as counted
+from dico_tf.divide.networks.cost import cost as network_cost
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import combine
 from dico_tf.evaluation.members import keras_files, preprocessing, runs, tflite
@@ -28,41 +28,50 @@ KINDS = (kinds.RUN, kinds.KERAS_FILE, kinds.TFLITE)
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class SegmentationMember:
+    """A network of any kind that classifies each pixel."""
+
     name: str
     kind: str
-    source: str
-    checksum: str
+    source: str  # URI without the name
+    checksum: str  # of the weights
     classes: int
     answer: Callable[[np.ndarray], np.ndarray]  # uint8 [B, h, w, 3] -> float32 [B, h, w, C]
-    macs: Callable[[Sides], float]  # of one picture
+    macs: Callable[[Sides], float]  # multiply-adds of one image of this height and width
     params: float
 
 
 def open_segmentation_members(sources: Sequence[str], classes: int) -> list[SegmentationMember]:
-    """Each branch of runs, and each file; all must know as many classes."""
-    found = [member for source in sources for member in _members(parse(source))]
-    for member in found:
+    """Return each branch of runs, and each file. Raises UserError if names or numbers of classes do not fit."""
+    members = [member for source in sources for member in _members(parse(source))]
+    for member in members:
         if member.classes != classes:
-            raise UserError(f"{member.source} tells {member.classes} classes apart, and the data have {classes}: "
-                            "a committee's members have the same classes in the same order")  # fmt: skip
-    names = [member.name for member in found]
+            raise UserError(
+                f"{member.source} has {member.classes} classes and the data has {classes}: "
+                "a committee's members need the same classes in the same order"
+            )
+    names = [member.name for member in members]
     if twice := {name for name in names if names.count(name) > 1}:
         raise UserError(f"members are called {', '.join(sorted(twice))} more than once: give NAME=SOURCE")
-    return found
+    return members
 
 
 def _members(uri: MemberURI) -> list[SegmentationMember]:
     if uri.kind not in KINDS:
-        raise UserError(f"{uri.source}: pixels are classified by runs of --task=segmentation, x.keras and "
-                        f"x.tflite, not by members of the kind {uri.kind.replace('_', ' ')}")  # fmt: skip
+        raise UserError(
+            f"{uri.source}: expected a run of --task=segmentation, x.keras or x.tflite, got a member of kind "
+            f"{uri.kind.replace('_', ' ')}"
+        )
     if uri.size:
-        raise UserError(f"{uri.source}: networks that classify pixels see pictures as they are: leave out "
-                        f"@{uri.size}")  # fmt: skip
-    return {kinds.RUN: _of_run, kinds.KERAS_FILE: _of_keras_file, kinds.TFLITE: _of_tflite}[uri.kind](uri)
+        raise UserError(
+            f"{uri.source}: networks that classify pixels take images at their own size: leave out @{uri.size}"
+        )
+    return {kinds.RUN: _run_members, kinds.KERAS_FILE: _keras_file_members, kinds.TFLITE: _tflite_members}[uri.kind](
+        uri
+    )
 
 
 def _by_shape(call: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[np.ndarray], np.ndarray]:
-    """A graph for each height and width, of which a grid has few; layers that dilate want to know them."""
+    """Return a function that is traced once for each image size: dilated layers need a fixed size."""
 
     @functools.lru_cache(64)
     def forward(height: int, width: int):
@@ -72,7 +81,7 @@ def _by_shape(call: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[np.ndarray], 
     return lambda images: np.asarray(tf.cast(forward(*images.shape[1:3])(tf.constant(images, tf.float32)), tf.float32))
 
 
-def _of_run(uri: MemberURI) -> list[SegmentationMember]:
+def _run_members(uri: MemberURI) -> list[SegmentationMember]:
     uri.check(())
     run = trained_run(uri.place)
     if run.config.data.task != "segmentation":
@@ -80,52 +89,55 @@ def _of_run(uri: MemberURI) -> list[SegmentationMember]:
     names, network = [f"branch_{s}" for s in range(run.config.network.splits)], run.config.network
     parts = [uri.part] if uri.part else names
     if not set(parts) <= {*names, runs.ENSEMBLE}:
-        raise UserError(f"{uri.source}: the run has {', '.join(names)} and {runs.ENSEMBLE}, no {uri.part!r}")
+        raise UserError(f"{uri.source}: expected a part {', '.join(names)} or {runs.ENSEMBLE}, got {uri.part!r}")
     model, classes, average = run.network(), len(run.data["class_names"]), run.config.cotraining.average
     whole, size = find(run.reference or network.model), run.data["image_size"]
     branch = whole.divided(network.splits, whole.division(network.division), size, classes)
 
     def member(part: str) -> SegmentationMember:
         chosen = range(len(names)) if part == runs.ENSEMBLE else [names.index(part)]
-        each = [_by_shape(functools.partial(model.readers[s], training=False)) for s in chosen]
+        answers = [_by_shape(functools.partial(model.readers[s], training=False)) for s in chosen]
         return SegmentationMember(
             name=uri.label(*([part] if len(names) > 1 else [])),
             kind=uri.kind,
             source=uri.source if uri.part else f"{uri.source}:{part}",
             checksum=runs.digest(run, [names.index(n) for n in (names if part == runs.ENSEMBLE else [part])]),
             classes=classes,
-            answer=each[0] if len(each) == 1 else functools.partial(_averaged, each, average),
+            answer=answers[0] if len(answers) == 1 else functools.partial(_averaged, answers, average),
             macs=lambda sides: len(chosen) * float(branch.macs(tuple(sides), classes, size)),
-            params=float(sum(counted(model.branches[s]).params for s in chosen)),
+            params=float(sum(network_cost(model.branches[s]).params for s in chosen)),
         )
 
     return [member(part) for part in parts]
 
 
 def _averaged(answers: Sequence[Callable[[np.ndarray], np.ndarray]], average: str, images: np.ndarray) -> np.ndarray:
-    apart = np.stack([answer(images) for answer in answers], axis=-2)  # [B, h, w, S, C]
-    pixels_apart = apart.reshape(-1, *apart.shape[-2:])
-    return combine(pixels_apart, average).astype(np.float32).reshape(*apart.shape[:3], -1)
+    """Return the averaged logits [B, h, w, C] of several networks."""
+    logits = np.stack([answer(images) for answer in answers], axis=-2)  # [B, h, w, S, C]
+    pixels = logits.reshape(-1, *logits.shape[-2:])
+    return combine(pixels, average).astype(np.float32).reshape(*logits.shape[:3], -1)
 
 
-def _of_keras_file(uri: MemberURI) -> list[SegmentationMember]:
+def _keras_file_members(uri: MemberURI) -> list[SegmentationMember]:
     uri.check(("pixels",))
     model = keras_files.load_keras_file(Path(uri.place), uri.source)
     shapes = [tuple(x.shape) for x in (*model.inputs, *model.outputs)]
     if len(shapes) != 2 or any(len(shape) != 4 for shape in shapes) or shapes[0][-1] != 3 or shapes[1][-1] is None:
-        raise UserError(f"{uri.source} is {shapes[:1]} -> {shapes[1:]}: a segmenter is one picture [B, H, W, 3] "
-                        "-> logits [B, h, w, classes]")  # fmt: skip
+        raise UserError(
+            f"{uri.source}: expected one image [B, H, W, 3] -> logits [B, h, w, classes], got "
+            f"{shapes[:1]} -> {shapes[1:]}"
+        )
     ranges = preprocessing.check_pixels(uri.options.get("pixels", preprocessing.OWN))
-    ask = _by_shape(lambda images: model(images, training=False))
+    forward = _by_shape(lambda images: model(images, training=False))
 
     def answer(images: np.ndarray) -> np.ndarray:
-        return ask(preprocessing.preprocess(images, ranges, np.float32))
+        return forward(preprocessing.preprocess(images, ranges, np.float32))
 
     @functools.lru_cache(64)
     def macs(sides: Sides) -> float:
         sized = keras.Input((*sides, 3))
-        found = counted(keras.Model(sized, model(sized))).macs
-        return float("nan") if found is None else float(found)
+        count = network_cost(keras.Model(sized, model(sized))).macs
+        return float("nan") if count is None else float(count)
 
     fixed = shapes[0][1:3]
     sized = None not in fixed
@@ -136,20 +148,20 @@ def _of_keras_file(uri: MemberURI) -> list[SegmentationMember]:
             source=uri.source,
             checksum=checksum(Path(uri.place))[0],
             classes=shapes[1][-1],
-            answer=_as_large(answer, fixed if sized else None),
+            answer=_any_size(answer, fixed if sized else None),
             macs=(lambda _: macs(fixed)) if sized else macs,
-            params=float(counted(model).params),
+            params=float(network_cost(model).params),
         )
     ]
 
 
-def _of_tflite(uri: MemberURI) -> list[SegmentationMember]:
+def _tflite_members(uri: MemberURI) -> list[SegmentationMember]:
     uri.check(("pixels", "output"))
     path = Path(uri.place)
     contents = read(path)
-    image, output = tflite.image_of(contents, uri.source), tflite.map_of(contents, uri)
+    image, output = tflite.image_input(contents, uri.source), tflite.score_map(contents, uri)
     if -1 in image.shape[1:3]:
-        raise UserError(f"{uri.source} takes pictures of any size: convert it for one size")
+        raise UserError(f"{uri.source} takes images of any size: convert it for one size")
     ranges = preprocessing.check_pixels(uri.options.get("pixels", preprocessing.OWN))
     network = functools.cache(lambda: tflite.network(path, contents, image, output, image.shape[1], ranges, uri.source))
     return [
@@ -159,23 +171,23 @@ def _of_tflite(uri: MemberURI) -> list[SegmentationMember]:
             source=uri.source,
             checksum=checksum(path)[0],
             classes=output.shape[-1],
-            answer=_as_large(lambda images: network().answer(images), tuple(image.shape[1:3])),
+            answer=_any_size(lambda images: network().answer(images), tuple(image.shape[1:3])),
             macs=lambda _: contents.macs,
             params=contents.params,
         )
     ]
 
 
-def _as_large(answer: Callable[[np.ndarray], np.ndarray], fixed: Sides | None) -> Callable[[np.ndarray], np.ndarray]:
-    """Pictures of any size through a network of one: resized before, and what it says brought to their size."""
+def _any_size(answer: Callable[[np.ndarray], np.ndarray], fixed: Sides | None) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function for images of any size: images are resized to the size `fixed`, and logits resized back."""
 
-    def resized(image: np.ndarray) -> np.ndarray:
+    def resize(image: np.ndarray) -> np.ndarray:
         return np.asarray(Image.fromarray(image).resize(fixed[::-1], Image.Resampling.BILINEAR))
 
-    def said(images: np.ndarray) -> np.ndarray:
+    def run(images: np.ndarray) -> np.ndarray:
         sides = images.shape[1:3]
-        seen = images if fixed in (None, sides) else np.stack([resized(image) for image in images])
-        logits = answer(seen)
+        resized = images if fixed in (None, sides) else np.stack([resize(image) for image in images])
+        logits = answer(resized)
         return logits if logits.shape[1:3] == sides else enlarged(logits, sides)
 
-    return said
+    return run

@@ -1,4 +1,4 @@
-"""What a network's inputs and outputs must be to answer for pictures."""
+"""Checks of a network's input and outputs: a member takes square images and gives one score per class."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,49 +7,62 @@ import numpy as np
 from dico_tf.errors import UserError
 from dico_tf.evaluation.members.member_uri import MemberURI
 
-PREFERRED = ("logits", "probabilities")  # of several outputs; the first that is there
+PREFERRED = ("logits", "probabilities")  # names of outputs, the preferred first
 Call = Callable[[np.ndarray], np.ndarray]
 
 
 def fixed_size(uri: MemberURI, height: int | None, width: int | None) -> int:
-    """The side of the pictures that a network with this input takes."""
+    """Return the image size of a network. Raises UserError unless it takes square images and the URI's size fits.
+
+    Args:
+        height, width: of its input; None = any.
+    """
     if height is None and width is None:
         if not uri.size:
-            raise UserError(f"{uri.source} takes pictures of any size: say which, as in {uri.source}@224")
+            raise UserError(f"{uri.source} takes images of any size: add a size, as in {uri.source}@224")
         return uri.size
     if height != width:
-        raise UserError(f"{uri.source} takes pictures of {height}x{width} pixels: members here see squares")
+        raise UserError(f"{uri.source}: expected a network for square images, got {height}x{width} pixels")
     if uri.size not in (0, height):
         raise UserError(
-            f"{uri.source}: the file is made for {height} pixels and cannot be built for {uri.size}; runs, "
-            "keras: networks and files that take any size can"
+            f"{uri.source}: the file takes images of {height} pixels only: leave out @{uri.size}. Runs, keras: "
+            "networks and files for any size can be used at another size"
         )
     return height
 
 
 def chosen_output(scores: Sequence[str], every: Sequence[str], uri: MemberURI, described: str) -> str:
-    """The output asked for, the preferred one, or the only one that gives one score per class."""
-    asked = uri.options.get("output", "")
-    if asked and asked not in every:
-        raise UserError(f"{uri.source} has no output {asked!r}: {described}")
-    found = asked or next((key for key in PREFERRED if key in scores), scores[0] if len(scores) == 1 else "")
-    if not found:
+    """Return the output that ?output names, else a preferred one, else the only one with scores.
+
+    Args:
+        scores: outputs that give one score per class.
+        every: all outputs.
+        described: all outputs, for messages.
+    """
+    name = uri.options.get("output", "")
+    if name and name not in every:
+        raise UserError(f"{uri.source} has no output {name!r}: {described}")
+    name = name or next((key for key in PREFERRED if key in scores), scores[0] if len(scores) == 1 else "")
+    if not name:
         several = "several outputs that may be scores: add ?output=NAME" if scores else "no output [B, classes]"
         raise UserError(f"{uri.source} has {several}: {described}")
-    return found
+    return name
 
 
 def in_batches(call: Call, batch: int | None) -> Call:
-    """Of a network that takes so many pictures at a time and no others; the last time it is filled up."""
+    """Return a function for any number of images of a network with a fixed batch size; None = any number.
+
+    The last batch is padded with zeros.
+    """
     if batch is None:
         return call
 
     def answer(images: np.ndarray) -> np.ndarray:
-        found = []
+        outputs = []
         for start in range(0, len(images), batch):
             part = images[start : start + batch]
-            filled = np.concatenate([part, np.zeros((batch - len(part), *part.shape[1:]), part.dtype)])
-            found.append(call(filled)[: len(part)])
-        return np.concatenate(found)
+            padded = np.concatenate([part, np.zeros((batch - len(part), *part.shape[1:]), part.dtype)])
+            outputs.append(call(padded)[: len(part)])
+        return np.concatenate(outputs)
 
     return answer

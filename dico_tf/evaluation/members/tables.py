@@ -1,4 +1,4 @@
-"""Logits that were computed before, and elsewhere: an .npz with labels, ids, and floats [N, C] of each member."""
+"""Members that are tables of logits: an .npz with labels, ids, and float logits [N, C] of each member."""
 
 import hashlib
 from pathlib import Path
@@ -17,59 +17,68 @@ OPTIONS = ("macs", "params", "milliseconds")
 
 
 def members(uri: MemberURI, classes: int) -> list[Member]:
-    """Each that the table holds, unless the part names one."""
+    """Return each member of the table, or the one that the URI names."""
     uri.check(OPTIONS)
     if uri.size:
-        raise UserError(f"{uri.source}: a table of logits has no resolution: leave out @{uri.size}")
+        raise UserError(f"{uri.source}: a table of logits has no image size: leave out @{uri.size}")
     table = tables.read(uri.place)
     if uri.part and uri.part not in table.logits:
         near = suggestion(uri.part, table.logits)
         raise UserError(f"{uri.source}: the table has no {uri.part!r}; {near}")
     chosen = [uri.part] if uri.part else list(table.logits)
     if uri.options and len(chosen) > 1:
-        raise UserError(f"{uri.source}: costs are of one member: name it as in {uri.place}:{chosen[0]}")
+        raise UserError(f"{uri.source}: a cost belongs to one member: name it, as in {uri.place}:{chosen[0]}")
     return [_member(uri, name, table) for name in chosen]
 
 
 def _member(uri: MemberURI, name: str, table: LogitTable) -> Member:
     logits, ids, labels = table.logits[name], table.ids.astype(np.str_), table.labels
     if logits.ndim != 2 or logits.dtype.kind != "f" or not len(logits) == len(ids) == len(labels):
-        raise UserError(f"{uri.source}: {name} is {logits.dtype} {list(logits.shape)} with {len(ids)} ids and "
-                        f"{len(labels)} labels: floats [N, C] are needed, a row for each id")  # fmt: skip
+        raise UserError(
+            f"{uri.source}: {name}: expected floats [N, C], a row for each id and label, got {logits.dtype} "
+            f"{list(logits.shape)}, {len(ids)} ids and {len(labels)} labels"
+        )
     digest = hashlib.sha256("\n".join(ids).encode("utf-8", "surrogateescape"))
     digest.update(f"\0{logits.dtype} {logits.shape}\0".encode() + np.ascontiguousarray(logits).tobytes())
     numbers = {option: uri.number(option, float("nan"), float) for option in OPTIONS}
     return Member(
         name=f"{uri.name}.{name}" if uri.name else name,
         kind=uri.kind,
-        source=uri.spelt(name),
+        source=uri.with_part(name),
         weights=digest.hexdigest(),
         input_size=0,
         short_side=0,
         class_names=table.class_names,
         load=lambda: LoadedNetwork(answer=lambda images: images, cost=Cost(**numbers)),
-        stored=lambda wanted, truth: _rows(uri.source, name, logits, ids, labels, wanted, truth),
+        stored=lambda images, truth: _rows(uri.source, name, logits, ids, labels, images, truth),
     )
 
 
-def _rows(source: str, name: str, logits, ids, labels, wanted: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """The rows of the images wanted, found by id; by the stem of the file's name where all differ in it."""
+def _rows(source: str, name: str, logits, ids, labels, images: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Return the logits of images by their ids, or by the stems of their file names if all stems differ.
+
+    Raises UserError if an image is missing, or if its label differs from `truth`.
+    """
     places = {known: row for row, known in enumerate(ids.tolist())}
     if len(places) < len(ids):
-        raise UserError(f"{source}: an id stands twice in the table")
-    found = [places.get(image) for image in wanted.tolist()]
-    if None in found:
+        raise UserError(f"{source}: the table has an id twice")
+    rows = [places.get(image) for image in images.tolist()]
+    if None in rows:
         stems = {Path(known).stem: row for known, row in places.items()}
-        if len(stems) == len(places) and len({Path(image).stem for image in wanted.tolist()}) == len(wanted):
-            found = [stems.get(Path(image).stem) for image in wanted.tolist()]
-    missing = [image for image, row in zip(wanted.tolist(), found, strict=True) if row is None]
+        if len(stems) == len(places) and len({Path(image).stem for image in images.tolist()}) == len(images):
+            rows = [stems.get(Path(image).stem) for image in images.tolist()]
+    missing = [image for image, row in zip(images.tolist(), rows, strict=True) if row is None]
     if missing:
-        raise UserError(f"{source}: {name} says nothing about {len(missing)} of {len(wanted)} images, such as "
-                        f"{missing[0]}; the table's ids are like {ids[0]}")  # fmt: skip
-    other = labels[found] != truth
+        raise UserError(
+            f"{source}: {name} has no logits of {len(missing)} of {len(images)} images, such as "
+            f"{missing[0]}; the table's ids are like {ids[0]}"
+        )
+    other = labels[rows] != truth
     if other.any():
         first = int(other.argmax())
-        raise UserError(f"{source}: {other.sum()} of {len(wanted)} labels of the table are not the data's, such as "
-                        f"{labels[found][first]} and {truth[first]} of {wanted[first]}: they number the classes "
-                        "otherwise, or are of other images")  # fmt: skip
-    return logits[found].astype(np.float32)
+        raise UserError(
+            f"{source}: {other.sum()} of {len(images)} labels differ between table and data, such as "
+            f"{labels[rows][first]} and {truth[first]} of {images[first]}: the table numbers the classes "
+            "in another way, or is of other images"
+        )
+    return logits[rows].astype(np.float32)

@@ -1,4 +1,4 @@
-"""TensorFlow functions: called on arrays, and counted from their graphs."""
+"""TensorFlow graphs of members: call them on arrays, count their multiply-adds, and use them as layers of an export."""
 
 import dataclasses
 import itertools
@@ -14,73 +14,79 @@ from dico_tf.evaluation.cost import Cost
 from dico_tf.evaluation.members.member import Graph
 from dico_tf.evaluation.members.preprocessing import PIXELS
 
-_KERNELS = {"Conv2D": -1, "DepthwiseConv2dNative": -1, "Conv3D": -1, "MatMul": 0, "BatchMatMulV2": 0, "Einsum": 0}
+_KERNELS = ("Conv2D", "DepthwiseConv2dNative", "Conv3D", "MatMul", "BatchMatMulV2", "Einsum")
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
-_WHOLE = ("_XlaMustCompile", "_noinline", "_output_shapes")  # keep a call from being dissolved, and its shapes unknown
-
+_UNINLINED = ("_XlaMustCompile", "_noinline", "_output_shapes")  # attributes that keep a call from being inlined
 _MARKS = itertools.count()
 _TINY = float(np.finfo(np.float32).tiny)  # output_decoding.py uses the same lower bound
 
 
 @dataclasses.dataclass(frozen=True)
 class VariableHolder:
-    value: Any  # a variable, or an object that has some
+    """Has an attribute `value`, as Keras variables have."""
+
+    value: Any  # a variable, or an object that owns variables
 
 
 class GraphNetwork:
-    """The member's own graph, whose outputs are read within."""
+    """A member's graph as a callable network: raw pixels -> logits of the committee's classes."""
 
     def __init__(self, graph: Graph, outputs: str, dropped: int):
-        """`outputs`: logits or probabilities, of which the first `dropped` are left out."""
+        """Wrap a graph.
+
+        Args:
+            outputs: "logits" or "probabilities".
+            dropped: number of outputs to leave out at the start: 1 = a background class.
+        """
         self._graph, self._outputs, self._dropped = graph, outputs, dropped
-        self.variables = [VariableHolder(value) for value in graph.holds]
+        self.variables = [VariableHolder(value) for value in graph.trackables]
 
     def __call__(self, image: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """float32 [B, H, W, 3] of 0 to 255 -> float32 [B, C]."""
+        """Return logits float32 [B, C] of images float32 [B, H, W, 3] of 0..255."""
         values = tf.cast(self._graph.call(image), tf.float32)[:, self._dropped :]
         return tf.math.log(tf.maximum(values, _TINY)) if self._outputs == "probabilities" else values
 
 
 def freeze_variables(function: Any) -> Any:
-    """Return a concrete function whose variables have become constants of its graph. TensorFlow keeps this private."""
+    """Return a concrete function with constants in place of its variables. Uses a private module of TensorFlow."""
     return convert_variables_to_constants_v2(function)
 
 
 def array_function(
     call: Callable[[tf.Tensor], tf.Tensor], side: int, kind: tf.DType = tf.uint8, batch: int | None = None
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """The network as one graph for every number of images; float32 [B, outputs]."""
+    """Return a function from images to float32 outputs [B, outputs], traced once for any number of images."""
     image = tf.TensorSpec((batch, side, side, 3), kind)
     forward = tf.function(call, input_signature=[image], autograph=False)
     return lambda images: np.asarray(tf.cast(forward(tf.constant(images)), tf.float32))
 
 
 def preprocess_tensor(images: tf.Tensor, ranges: str, kind: tf.DType) -> tf.Tensor:
-    """Raw pixels float32 as numbers of this kind: what pixels.prepared makes, within a graph."""
+    """Convert raw float32 pixels to a network's input within a graph, as preprocessing.preprocess does."""
     if kind.is_integer:
         return tf.cast(tf.round(images) - (128 if kind == tf.int8 else 0), kind)
     return tf.cast(PIXELS[ranges](images), kind)
 
 
 def graph_cost(call: Callable[[tf.Tensor], Any], side: int, kind: tf.DType, variables: list, batch: int = 1) -> Cost:
-    """Multiply-adds of one image, and trained parameters; what cannot be counted is not known rather than too little.
+    """Count the multiply-adds of one image and the trained parameters; NaN if some cannot be counted.
 
-    Variables are made constants for this, which takes the memory of the network once more.
+    Variables become constants for this, which takes the memory of the network once more.
     """
     image = tf.TensorSpec((batch, side, side, 3), kind)
     try:
         traced = tf.function(call, autograph=False).get_concrete_function(image)
-        frozen = _dissolved(freeze_variables(traced))
+        frozen = _inlined(freeze_variables(traced))
         operations = frozen.graph.get_operations()
         total = _total(operations)
-    except Exception:  # custom operations and tables fail each in their own way
+    except Exception:  # custom operations and lookup tables raise errors of many types
         return Cost(params=_parameters(variables, ()))
     macs = math.nan if total is None else total / batch
     return Cost(macs=macs, params=_parameters(variables, operations))
 
 
 def _parameters(variables: list, operations: list | tuple) -> float:
-    """Of what can be trained; in a graph whose weights are constants already, of all kernels and biases."""
+    """Return the number of trained parameters; of a graph without variables, the size of its constants."""
     variables = [v for v in variables if v.dtype.is_floating]
     trained = [v for v in variables if v.trainable] or variables
     if trained:
@@ -91,15 +97,15 @@ def _parameters(variables: list, operations: list | tuple) -> float:
 
 
 def _multiply_adds(operation: tf.Operation) -> int | None:
-    """None where there are some and their number is not known."""
+    """Return the multiply-adds of an operation; None if their number is unknown."""
     names = [attribute.func.name for attribute in operation.node_def.attr.values() if attribute.func.name]
-    if names:  # loops and choices: how often they run is not in the graph
+    if names:  # loops and conditions: the graph does not tell how often they run
         library = operation.graph.as_graph_def().library.function
         within = [node.op for f in library if f.signature.name in names for node in f.node_def]
         return None if set(within) & {*_KERNELS, *_CALLS} else 0
     if operation.type == "Conv2DBackpropInput":  # every input position meets every entry of the kernel
-        kernel, given = operation.inputs[1].shape, operation.inputs[2].shape
-        return _product(*_positions(given, operation), kernel) if given.rank else None
+        kernel, image = operation.inputs[1].shape, operation.inputs[2].shape
+        return _product(*_positions(image, operation), kernel) if image.rank else None
     if operation.type not in _KERNELS:
         return 0
     output, kernel = operation.outputs[0].shape, operation.inputs[1].shape
@@ -116,13 +122,13 @@ def _adjoint(operation: tf.Operation) -> bool:
 
 
 def _positions(shape: tf.TensorShape, operation: tf.Operation) -> list[tf.TensorShape]:
-    """All of them, images' too, without the channels."""
+    """Return the lengths of all axes but the channels."""
     first = operation.get_attr("data_format").startswith(b"NC")
     return [shape[:1], shape[2:]] if first else [shape[:-1]]
 
 
 def _einsum(operation: tf.Operation) -> int | None:
-    """The product of all sizes named in the equation."""
+    """Return the product of the lengths of all axes in the equation."""
     operands, _, _ = operation.get_attr("equation").decode().partition("->")
     sizes: dict[str, int | None] = {}
     for labels, tensor in zip(operands.split(","), operation.inputs, strict=True):
@@ -137,14 +143,14 @@ def _product(*shapes) -> int | None:
     return None if None in sizes else math.prod(sizes)
 
 
-def _dissolved(frozen: Any) -> Any:
-    """The graph without the calls that were to stay whole, such as those of Keras' grouped convolutions."""
+def _inlined(frozen: Any) -> Any:
+    """Inline the calls that TensorFlow was told to keep, such as those of Keras' grouped convolutions."""
     if not any(operation.type in _CALLS for operation in frozen.graph.get_operations()):
         return frozen
     graph = frozen.graph.as_graph_def()
-    mark = f"_{next(_MARKS)}"  # TensorFlow knows the functions already, and by other definitions
+    mark = f"_{next(_MARKS)}"  # functions of these names are registered already, with other definitions
     for node in (*graph.node, *(node for function in graph.library.function for node in function.node_def)):
-        for name in _WHOLE:
+        for name in _UNINLINED:
             node.attr.pop(name, None)
         for attribute in node.attr.values():
             if attribute.HasField("func"):
@@ -152,7 +158,7 @@ def _dissolved(frozen: Any) -> Any:
     for function in graph.library.function:
         function.signature.name += mark
         function.arg_attr.clear()
-        for name in _WHOLE:
+        for name in _UNINLINED:
             function.attr.pop(name, None)
     wrapped = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph, name=""), [])
     ends = [[wrapped.graph.get_tensor_by_name(t.name) for t in tensors] for tensors in (frozen.inputs, frozen.outputs)]
@@ -160,5 +166,5 @@ def _dissolved(frozen: Any) -> Any:
 
 
 def _total(operations: list[tf.Operation]) -> int | None:
-    counted = [_multiply_adds(operation) for operation in operations]
-    return None if None in counted else sum(counted)
+    counts = [_multiply_adds(operation) for operation in operations]
+    return None if None in counts else sum(counts)

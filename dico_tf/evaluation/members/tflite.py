@@ -1,4 +1,4 @@
-""".tflite files, float or quantised, run by LiteRT."""
+"""Members that are .tflite files, float or quantised, run by LiteRT."""
 
 import math
 from collections.abc import Sequence
@@ -19,24 +19,25 @@ from dico_tf.files.checksums import checksum
 
 OPTIONS = ("short_side", "pixels", "outputs", "background", "output")
 _IMAGES = {"FLOAT32": np.float32, "UINT8": np.uint8, "INT8": np.int8}
-_STEPS = {"UINT8", "INT8", "INT16"}
+_QUANTISED = {"UINT8", "INT8", "INT16"}
 
 
 def members(uri: MemberURI, classes: int) -> list[Member]:
+    """Return the one member of a .tflite file."""
     uri.check(OPTIONS)
     path = Path(uri.place)
     if uri.part not in ("", BACKGROUND):
-        raise UserError(f"{uri.source}: a .tflite file has no part {uri.part!r}; it may have :{BACKGROUND}")
+        raise UserError(f"{uri.source}: expected no part or :{BACKGROUND} of a .tflite file, got {uri.part!r}")
     try:
-        contents = tflite_graph.read(path)
+        graph = tflite_graph.read(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{uri.source} cannot be read: {error}") from error
-    image = image_of(contents, uri.source)
+    image = image_input(graph, uri.source)
     size = _size(image, uri)
-    described = _described(contents.outputs)
-    scores = [t.name for t in contents.outputs if len(t.shape) == 2 and (t.kind == "FLOAT32" or t.kind in _STEPS)]
-    output = chosen_output(sorted(scores), [t.name for t in contents.outputs], uri, described)
-    found = next(t for t in contents.outputs if t.name == output)
+    described = _described(graph.outputs)
+    names = [t.name for t in graph.outputs if len(t.shape) == 2 and (t.kind == "FLOAT32" or t.kind in _QUANTISED)]
+    output = chosen_output(sorted(names), [t.name for t in graph.outputs], uri, described)
+    scores = next(t for t in graph.outputs if t.name == output)
     ranges = preprocessing.check_pixels(uri.options.get("pixels", preprocessing.OWN))
     return [
         Member(
@@ -47,10 +48,10 @@ def members(uri: MemberURI, classes: int) -> list[Member]:
             input_size=size,
             short_side=uri.number("short_side", image_decoding.short_side(size)),
             settings={"pixels": ranges, "output": output},
-            load=lambda: network(path, contents, image, found, size, ranges, uri.source),
+            load=lambda: network(path, graph, image, scores, size, ranges, uri.source),
             decoder=OutputDecoder(uri.options.get("outputs", "auto"), uri.background, classes),
             file=TFLiteFile(
-                path=path, kind=contents.kind, pixels=ranges, output=output, place=contents.outputs.index(found)
+                path=path, kind=graph.kind, pixels=ranges, output=output, place=graph.outputs.index(scores)
             ),
         )
     ]
@@ -60,25 +61,29 @@ def _described(tensors: Sequence[TFLiteTensor]) -> str:
     return ", ".join(f"{t.name} {t.kind.lower()} {list(t.shape)}" for t in tensors) or "nothing"
 
 
-def image_of(contents: TFLiteGraph, source: str) -> TFLiteTensor:
-    if len(contents.inputs) == 1:
-        image = contents.inputs[0]
+def image_input(graph: TFLiteGraph, source: str) -> TFLiteTensor:
+    """Return the only input. Raises UserError unless it takes images."""
+    if len(graph.inputs) == 1:
+        image = graph.inputs[0]
         if len(image.shape) == 4 and image.shape[3] == 3 and image.kind in _IMAGES:
             return image
-    raise UserError(f"{source} takes {_described(contents.inputs)}: a member takes one picture [B, side, side, 3] in "
-                    "float32, uint8 or int8")  # fmt: skip
+    raise UserError(
+        f"{source}: expected one input [B, side, side, 3] in float32, uint8 or int8, got {_described(graph.inputs)}"
+    )
 
 
-def map_of(contents: TFLiteGraph, uri: MemberURI) -> TFLiteTensor:
-    """The output that gives every class of every place a score."""
-    every = (*contents.outputs, *contents.scores)
-    maps = {t.name: t for t in every if len(t.shape) == 4 and (t.kind == "FLOAT32" or t.kind in _STEPS)}
-    asked = uri.options.get("output", "")
-    if asked in maps:
-        return maps[asked]
-    if asked or len(maps) != 1:
-        raise UserError(f"{uri.source} has {_described(contents.outputs)}: name one that is [B, h, w, classes] "
-                        "as ?output=NAME")  # fmt: skip
+def score_map(graph: TFLiteGraph, uri: MemberURI) -> TFLiteTensor:
+    """Return the output [B, h, w, classes] of a segmentation network: the one of ?output, or the only one."""
+    every = (*graph.outputs, *graph.scores)
+    maps = {t.name: t for t in every if len(t.shape) == 4 and (t.kind == "FLOAT32" or t.kind in _QUANTISED)}
+    name = uri.options.get("output", "")
+    if name in maps:
+        return maps[name]
+    if name or len(maps) != 1:
+        raise UserError(
+            f"{uri.source} has the outputs {_described(graph.outputs)}: name one that is "
+            "[B, h, w, classes] as ?output=NAME"
+        )
     return next(iter(maps.values()))
 
 
@@ -87,26 +92,27 @@ def _size(image: TFLiteTensor, uri: MemberURI) -> int:
 
 
 def network(
-    path: Path, contents: TFLiteGraph, image: TFLiteTensor, found: TFLiteTensor, size: int, ranges: str, source: str
+    path: Path, graph: TFLiteGraph, image: TFLiteTensor, scores: TFLiteTensor, size: int, ranges: str, source: str
 ) -> LoadedNetwork:
+    """Load a .tflite file; `image` and `scores` are its input and the output to return."""
     from dico_tf.runtime.litert import LiteRT
 
     batch, free = max(image.shape[0], 1), image.shape[0] < 0
     try:
-        model = LiteRT(path, image_decoding.cores(), keep_tensors=found in contents.scores)
+        model = LiteRT(path, image_decoding.cores(), keep_tensors=scores in graph.scores)
         model.prepare((batch, size, size, 3))
-    except (RuntimeError, ValueError) as error:  # operations that LiteRT does not know
+    except (RuntimeError, ValueError) as error:  # operations that LiteRT does not have
         raise UserError(f"{source} cannot be run by LiteRT: {str(error).splitlines()[0]}") from error
-    output = model.tensor(found.index)
+    output = model.tensor(scores.index)
 
-    def call(part: np.ndarray) -> np.ndarray:
-        return model.run(part, output)
+    def call(batch_of_images: np.ndarray) -> np.ndarray:
+        return model.run(batch_of_images, output)
 
     forward = in_batches(call, None if free else batch)
-    step = found.scale if found.kind in _STEPS else 0.0
+    step = scores.scale if scores.kind in _QUANTISED else 0.0
     kind = _IMAGES[image.kind]
     return LoadedNetwork(
         answer=lambda images: forward(preprocessing.preprocess(images, ranges, kind, image.scale, image.zero)),
-        cost=Cost(macs=math.nan if image.shape[1] < 0 else contents.macs, params=contents.params),
+        cost=Cost(macs=math.nan if image.shape[1] < 0 else graph.macs, params=graph.params),
         step=step,
     )

@@ -95,7 +95,7 @@ def test_a_file_of_weights_is_loaded(tmp_path, images):
     model = keras.applications.MobileNet(weights=None, alpha=0.25, classes=10, classifier_activation=None)
     model.save_weights(tmp_path / "own.weights.h5")
     (member,) = open_members([f"keras:MobileNet@64?alpha=0.25&weights={tmp_path}/own.weights.h5"], 10)
-    assert member.weights == applications.digest(model) and member.run(images(64)).shape == (4, 10)
+    assert member.weights == applications.weights_digest(model) and member.run(images(64)).shape == (4, 10)
     with pytest.raises(UserError, match="holds no weights of this network of 7 classes"):
         open_members([f"keras:MobileNet@64?alpha=0.25&weights={tmp_path}/own.weights.h5"], 7)
     with pytest.raises(UserError, match=r"there is no file .*gone.h5; \?weights is imagenet, none, or a file"):
@@ -113,7 +113,7 @@ def test_imagenets_weights_are_read_as_keras_reads_them(monkeypatch, tmp_path, i
     model = keras.applications.MobileNet(weights=None, alpha=0.25, classifier_activation=None)
     _keeps(monkeypatch, mobilenet, model, tmp_path / "m.weights.h5")
     (member,) = open_members(["keras:MobileNet?alpha=0.25"], 1000)
-    assert member.weights == applications.digest(model)
+    assert member.weights == applications.weights_digest(model)
     given = keras.applications.mobilenet.preprocess_input(images(224, 1).astype("float32"))
     np.testing.assert_allclose(member.run(images(224, 1)), model(given), rtol=1e-3, atol=1e-5)
     applications._base.cache_clear()

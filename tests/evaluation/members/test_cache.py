@@ -16,7 +16,7 @@ KEY = ("a" * 64, "f" * 32, "test")
 @pytest.fixture
 def cache(tmp_path):
     found = Cache(tmp_path / "kept")
-    found.keep(*KEY, LOGITS)
+    found.write_logits(*KEY, LOGITS)
     return found
 
 
@@ -41,7 +41,7 @@ def test_a_damaged_file_is_said_and_asked_for_again(cache, damage, caplog):
         assert found != whole
         path.write_bytes(found)
         assert cache.logits(*KEY, 3) is None
-    assert "the network is asked again" in caplog.text
+    assert "the network runs again" in caplog.text
 
 
 def test_a_count_that_does_not_fit_is_not_taken(cache):
@@ -54,14 +54,14 @@ def test_nothing_half_written_is_left(cache):
 
 def test_costs_come_back_and_times_only_on_the_machine_that_took_them(cache):
     cost = Cost(macs=5, params=7, milliseconds=1.5)
-    cache.keep_cost(KEY[0], cost, "here", "it answers with logits")
+    cache.write_cost(KEY[0], cost, "here", "it answers with logits")
     assert cache.cost(KEY[0], "here") == (cost, "it answers with logits")
     there, _ = cache.cost(KEY[0], "there")
     assert (there.macs, there.params) == (5, 7) and np.isnan(there.milliseconds)
 
 
 def test_a_damaged_cost_is_said_and_counted_again(cache, caplog):
-    cache.keep_cost(KEY[0], Cost(macs=5), "here", "")
+    cache.write_cost(KEY[0], Cost(macs=5), "here", "")
     (path,) = cache.folder.glob("*.json")
     path.write_text(json.dumps({"format": 1}))
     assert cache.cost(KEY[0], "here") is None and "damaged" in caplog.text
@@ -78,7 +78,7 @@ def test_a_disk_without_room_costs_only_what_would_have_been_kept(cache, monkeyp
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.replace", full)
-    cache.keep("c" * 64, "f" * 32, "test", LOGITS)
+    cache.write_logits("c" * 64, "f" * 32, "test", LOGITS)
     assert "nothing is cached" in caplog.text and len(list(cache.folder.iterdir())) == 1
 
 

@@ -11,7 +11,7 @@ from dico_tf.data import image_decoding
 from dico_tf.data import source as sources
 from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import Cost
-from dico_tf.evaluation.members import latency
+from dico_tf.evaluation.members import collect_logits as collecting
 from dico_tf.evaluation.members.cache import Cache
 from dico_tf.evaluation.members.collect_logits import collect_logits
 from dico_tf.evaluation.members.image_batches import ImageBatches, fingerprint
@@ -88,7 +88,7 @@ def test_what_is_complete_when_interrupted_is_not_asked_again(source, member, tm
     assert len(of_first) == 3
     healthy, of_healthy = member("second", 8)
     found = collect_logits([first, healthy], data, "test", cache, timed=False)
-    assert len(of_first) == 3 and len(of_healthy) == 3 and found.asked == ("second",)
+    assert len(of_first) == 3 and len(of_healthy) == 3 and found.computed == ("second",)
 
 
 def test_other_images_are_asked_about_anew(source, member, tmp_path):
@@ -114,11 +114,11 @@ def test_the_fingerprint_follows_the_files(folder):
 
 
 def test_every_member_is_timed_on_the_same_images(source, member, monkeypatch):
-    monkeypatch.setattr(latency, "_SECONDS", 0.0)
+    monkeypatch.setattr(collecting, "_SECONDS", 0.0)
     one, of_one = member("a", 16)
     two, of_two = member("b", 16)
     found = collect_logits([one, two], source(count=5), "test")
-    assert len(of_one) == len(of_two) == 1 + latency._WARM + latency._LEAST
+    assert len(of_one) == len(of_two) == 1 + collecting._WARM + collecting._LEAST
     assert all((x == y).all() for x, y in zip(of_one, of_two, strict=True))
     for cost in found.costs.values():
         assert cost.macs == 7 and cost.milliseconds > 0
@@ -128,7 +128,7 @@ def test_a_known_delay_is_measured(source, member):
     slow, _ = member("slow", 16)
     wait = LoadedNetwork(answer=lambda images: time.sleep(0.02) or np.zeros((len(images), 10)), cost=Cost())
     slow.__dict__["network"] = wait
-    assert latency.milliseconds(slow, source().splits["test"].images) >= 20
+    assert collecting.measure_milliseconds(slow, source().splits["test"].images) >= 20
 
 
 def test_empty_and_unknown_splits_are_refused(source, member):
@@ -144,7 +144,7 @@ def test_numbers_that_are_none_are_warned_of_and_kept(source, member, caplog):
     one, _ = member()
     one.__dict__["network"] = LoadedNetwork(answer=lambda images: np.full((len(images), 10), np.nan), cost=Cost())
     found = collect_logits([one], source(), "test", timed=False)
-    assert np.isnan(found.logits["m"]).all() and "NaN or infinity about 20 of 20 images" in caplog.text
+    assert np.isnan(found.logits["m"]).all() and "NaN or infinity for 20 of 20 images" in caplog.text
 
 
 @pytest.fixture
@@ -170,7 +170,7 @@ def test_a_table_answers_by_ids_in_any_order(table, source):
     assert (found.logits["right"].argmax(1) == part.labels).all() and np.isnan(found.costs["right"].milliseconds)
     both = open_members([path])
     assert [member.name for member in both] == ["right", "wrong"]
-    with pytest.raises(UserError, match="says nothing about pictures that are not in it"):
+    with pytest.raises(UserError, match="which has none for other images"):
         both[0].run(part.images)
 
 
@@ -192,9 +192,13 @@ def test_a_runs_predictions_are_a_table_of_its_branches(table):
     [
         ({"labels": None}, "", "expected a table of logits with labels and ids or image_ids"),
         ({}, ":none", "no 'none'; known: right, wrong"),
-        ({}, "?macs=5", "costs are of one member"),
-        ({}, ":right?macs=much", "is no number above 0"),
-        ({"right": np.zeros((20, 10), int)}, ":right", r"right is int64 \[20, 10\]"),
+        ({}, "?macs=5", "a cost belongs to one member"),
+        ({}, ":right?macs=much", "must be a number above 0"),
+        (
+            {"right": np.zeros((20, 10), int)},
+            ":right",
+            r"right: expected floats \[N, C\].* got int64 \[20, 10\]",
+        ),
         ({"right": np.zeros((19, 10))}, ":right", r"a row for each id"),
     ],
 )
@@ -206,11 +210,11 @@ def test_tables_that_are_none_are_refused(table, changes, words, said):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"labels": (np.arange(20) + 1) % 10}, "20 of 20 labels of the table are not the data's, such as 1 and 0"),
-        ({"ids": np.array([f"other_{n}" for n in range(20)])}, "says nothing about 20 of 20 images, such as image_0"),
-        ({"ids": np.array(["image_0"] * 20)}, "an id stands twice"),
-        ({"right": np.zeros((20, 3))}, "right knows 3 classes and noise 10"),
-        ({"class_names": np.array(list("abc"))}, "knows 3 classes and noise 10"),
+        ({"labels": (np.arange(20) + 1) % 10}, "20 of 20 labels differ between table and data, such as 1 and 0"),
+        ({"ids": np.array([f"other_{n}" for n in range(20)])}, "has no logits of 20 of 20 images, such as image_0"),
+        ({"ids": np.array(["image_0"] * 20)}, "the table has an id twice"),
+        ({"right": np.zeros((20, 3))}, "right has 3 classes and noise has 10"),
+        ({"class_names": np.array(list("abc"))}, "has 3 classes and noise has 10"),
     ],
 )
 def test_tables_about_other_images_or_classes_are_refused(table, source, changes, said):

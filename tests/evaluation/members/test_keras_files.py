@@ -51,7 +51,7 @@ def test_a_file_for_any_size_is_a_member_at_each(saved, images):
     assert small.weights == large.weights and [m.name for m in (small, large)] == ["net@16", "net@24"]
     assert large.cost.macs > small.cost.macs == 14 * 14 * 9 * 3 * 8 + 8 * 10
     np.testing.assert_allclose(large.run(images(24)), model(images(24).astype("float32")), rtol=1e-4, atol=1e-5)
-    with pytest.raises(UserError, match=r"any size: say which, as in net.keras@224"):
+    with pytest.raises(UserError, match=r"any size: add a size, as in net.keras@224"):
         open_members(["net.keras"])
 
 
@@ -77,12 +77,12 @@ def test_the_checksum_follows_the_weights_the_size_and_the_preprocessing(saved):
 @pytest.mark.parametrize(
     ("model", "source", "said"),
     [
-        (lambda: network(), "net.keras@32", "made for 16 pixels and cannot be built for 32"),
-        (lambda: network(), "net.keras:other", "no part 'other'"),
+        (lambda: network(), "net.keras@32", "takes images of 16 pixels only: leave out @32"),
+        (lambda: network(), "net.keras:other", "of a network, got 'other'"),
         (lambda: network(), "net.keras?size=4", "no option 'size'; known: background"),
-        (lambda: network(), "net.keras?pixels=0..2", "is none of 0..255, 0..1, -1..1, imagenet"),
-        (lambda: network(), "net.keras?short_side=x", "is no number above 0"),
-        (lambda: network(channels=1), "net.keras", "a member takes one picture"),
+        (lambda: network(), "net.keras?pixels=0..2", "must be one of 0..255, 0..1, -1..1, imagenet"),
+        (lambda: network(), "net.keras?short_side=x", "must be a number above 0"),
+        (lambda: network(channels=1), "net.keras", "a member takes one image"),
         (lambda: keras.Sequential([keras.Input((16, 16, 3)), keras.layers.Conv2D(4, 3)]), "net.keras", "one score per"),
     ],
 )
@@ -106,5 +106,5 @@ def test_a_damaged_file_and_code_in_a_file_are_refused(saved, tmp_path):
 def test_pictures_of_another_size_are_a_mistake_of_the_caller(saved, images):
     saved("net", network())
     (member,) = open_members(["net.keras"], 10)
-    with pytest.raises(ValueError, match=r"takes uint8 \[B, 16, 16, 3\]"):
+    with pytest.raises(ValueError, match=r"expected uint8 images \[B, 16, 16, 3\]"):
         member.run(images(24))

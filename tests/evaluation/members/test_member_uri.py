@@ -37,7 +37,7 @@ def place(tmp_path, monkeypatch):
     ],
 )
 def test_one_of_several_networks_of_a_source_has_a_spelling_of_its_own(place, text, part, spelt):
-    assert parse(text).spelt(part) == spelt
+    assert parse(text).with_part(part) == spelt
     assert parse(spelt).part == part
 
 
@@ -76,9 +76,9 @@ def test_a_source_is_read_as_it_is_meant(place, text, kind, name, part, size, op
         ("nowhere/x.tflite", "there is no nowhere/x.tflite"),
         ("plain", "neither a run"),
         ("old.h5", "model.save"),
-        ("net.pb", "a file .pb is no member"),
+        ("net.pb", "expected a member, got a file .pb"),
         ("net.keras@2", "4 to 4096"),
-        ("net.keras?outputs", "is no option"),
+        ("net.keras?outputs", "must be [?]OPTION=VALUE"),
         ("", "give a run's folder"),
         ("EfficientNetB0", "keras:EfficientNetB0"),
     ],
@@ -95,7 +95,7 @@ def test_every_kind_has_a_module_and_one_mark_of_its_spelling():
 
 
 def test_a_committee_without_members_or_with_one_twice_is_refused(place):
-    with pytest.raises(UserError, match="a committee has members"):
+    with pytest.raises(UserError, match="a committee needs members"):
         open_members([])
     with pytest.raises(UserError, match=r"table.npz is given twice"):
         open_members(["table.npz", "a=table.npz"])

@@ -14,7 +14,7 @@ LOGITS = np.random.default_rng(0).normal(0, 3, (6, 11)).astype(np.float32)
 def test_logits_pass_as_they_are():
     decoder = OutputDecoder(classes=11)
     assert (decoder(LOGITS, name="m") == LOGITS).all()
-    assert decoder.said == "m answers with 11 logits"
+    assert decoder.description == "m answers with 11 logits"
 
 
 def test_probabilities_become_logits_with_the_same_softmax():
@@ -22,14 +22,14 @@ def test_probabilities_become_logits_with_the_same_softmax():
     found = decoder(softmax(LOGITS), name="m")
     assert found.dtype == np.float32
     np.testing.assert_allclose(softmax(found), softmax(LOGITS), atol=1e-6)
-    assert decoder.said == "m answers with 11 probabilities, whose logarithms are taken"
+    assert decoder.description == "m answers with 11 probabilities, whose logarithms are taken"
 
 
 def test_one_output_more_than_classes_is_a_background_that_goes():
     for values in (LOGITS, softmax(LOGITS)):
         decoder = OutputDecoder(classes=10)
         found = decoder(values)
-        assert found.shape == (6, 10) and decoder.said.endswith("the first, the background, is left out")
+        assert found.shape == (6, 10) and decoder.description.endswith("the first, the background, is left out")
         assert (found.argmax(1) == LOGITS[:, 1:].argmax(1)).all()
 
 
@@ -44,7 +44,7 @@ def test_eight_bit_probabilities_are_known_though_their_roundings_add_up():
     values[:, -1] += 0.8 - values.sum(1)
     decoder = OutputDecoder(classes=1000)
     found = decoder(values, 1 / 256, "m")
-    assert "in steps of 1/256" in decoder.said and np.isfinite(found).all()
+    assert "in steps of 1/256" in decoder.description and np.isfinite(found).all()
     assert found.min() == pytest.approx(np.log(smallest_probability(1 / 256, 1000)))
 
 
@@ -66,7 +66,7 @@ def test_numbers_that_were_to_be_probabilities_and_are_none_are_refused():
 
 @pytest.mark.parametrize("wrong", [{"outputs": "scores"}, {"background": "last"}])
 def test_unknown_words_are_refused_with_those_that_are_known(wrong):
-    with pytest.raises(UserError, match="is none of auto, "):
+    with pytest.raises(UserError, match="must be one of auto, "):
         OutputDecoder(**wrong)
 
 

@@ -77,8 +77,8 @@ def test_drawn_weights_have_as_many_classes_as_the_data(images):
         ("preset:vit_tinny@32?weights=none", r"unknown model 'vit_tinny'; did you mean vit_tiny"),
         ("preset:vit_tiny@32", r"presets come without weights: add \?weights=FILE.safetensors"),
         ("preset:vit_tiny@32?weights=gone.pth", r"there is no file gone.pth"),
-        ("preset:vit_tiny@32?weights=none&pixels=0..255", r"\?pixels=0..255 is none of imagenet, -1..1, 0..1"),
-        ("preset:x3d_tiny@32?weights=none", r"x3d_tiny is for video, and members tell classes of pictures"),
+        ("preset:vit_tiny@32?weights=none&pixels=0..255", r"\?pixels=0..255 must be one of imagenet, -1..1, 0..1"),
+        ("preset:x3d_tiny@32?weights=none", r"expected a preset for classification, got x3d_tiny for video"),
         ("preset:vit_tiny@32?alpha=2", r"a preset has no option 'alpha'"),
     ],
 )

@@ -60,15 +60,15 @@ def test_a_second_search_runs_no_network(workdir, digits, tmp_path, monkeypatch)
     monkeypatch.setattr(Member, "run", lambda self, images: calls.append(self.name) or run(self, images))
     cache = Cache(tmp_path)
     first = collect_logits(open_members([str(workdir)], 10), digits, "test", cache)
-    assert set(calls) == set(first.asked) == {"digits.branch_0", "digits.branch_1"}
+    assert set(calls) == set(first.computed) == {"digits.branch_0", "digits.branch_1"}
     calls.clear()
     again = collect_logits(open_members([str(workdir)], 10), digits, "test", cache)
-    assert calls == [] and again.asked == () and again.costs == first.costs
+    assert calls == [] and again.computed == () and again.costs == first.costs
     assert all((again.logits[name] == first.logits[name]).all() for name in first.logits)
     for cost in again.costs.values():
         assert cost.milliseconds > 0
     third = collect_logits(open_members([f"{workdir}:ensemble"], 10), digits, "test", cache, timed=False)
-    assert third.asked == ("digits.ensemble",)
+    assert third.computed == ("digits.ensemble",)
 
 
 def test_a_self_cascade_shares_every_weight_and_costs_as_the_square_of_the_side(workdir):
@@ -100,11 +100,11 @@ def test_a_part_that_is_none_is_refused_with_those_that_are(workdir):
 def test_a_run_knows_its_classes_and_data_with_others_are_refused(workdir, source):
     members = open_members([f"{workdir}:branch_0"], 10)
     names = [str(n) for n in (1, 0, *range(2, 10))]
-    with pytest.raises(UserError, match=r"orders the classes otherwise than noise: class 0 is '0' to .* and '1' in"):
+    with pytest.raises(UserError, match=r"in another order than noise: class 0 is '0' in .* and '1' in"):
         collect_logits(members, source(32, names=names), "test")
-    with pytest.raises(UserError, match=r"knows other classes than noise: class 0 is '0' .* 'a'"):
+    with pytest.raises(UserError, match=r"has other classes than noise: class 0 is '0' .* 'a'"):
         collect_logits(members, source(32, names=list("abcdefghij")), "test")
-    with pytest.raises(UserError, match=r"knows 10 classes and noise 3 \('a' to 'c'\)"):
+    with pytest.raises(UserError, match=r"has 10 classes and noise has 3 \('a' to 'c'\)"):
         collect_logits(members, source(32, names=list("abc")), "test")
     assert collect_logits(members, source(32), "test", timed=False).logits  # class_0 ... are only numbers
 

@@ -65,18 +65,18 @@ def test_another_output_can_be_named(plain, module, images):
     (member,) = open_members([f"{plain}:four?output=softmax"], 10)
     expected = softmax(module.serve(images(8).astype("float32"))["scores"])
     np.testing.assert_allclose(softmax(member.run(images(8))), expected, atol=1e-5)
-    assert "10 probabilities" in member.decoder.said
+    assert "10 probabilities" in member.decoder.description
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("", "any size: say which"),
+        ("", "any size: add a size"),
         ("@8:four", "there is no"),
         (":fuor", r"no signature 'fuor': write :SIGNATURE with one of four \(image uint8 \[4, 8, 8, 3\]\)"),
-        (":words", "takes something else than pictures .* words"),
+        (":words", "expected a signature whose only input is images .* words"),
         (":four?output=lógits", "has no output 'lógits': four"),
-        (":four@9", "made for 8 pixels"),
+        (":four@9", "takes images of 8 pixels only"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_the_signatures(plain, words, said):
@@ -86,7 +86,7 @@ def test_what_does_not_fit_is_refused_with_the_signatures(plain, words, said):
 
 def test_a_module_without_signatures_says_how_to_save_one(tmp_path):
     tf.saved_model.save(tf.Module(), str(tmp_path / "none"))
-    with pytest.raises(UserError, match=r"no signature to be asked by: save it with tf.saved_model.save"):
+    with pytest.raises(UserError, match=r"no signature: save it with tf.saved_model.save"):
         open_members([str(tmp_path / "none")])
 
 

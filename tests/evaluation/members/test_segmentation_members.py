@@ -50,15 +50,15 @@ def test_what_cannot_classify_pixels_is_refused(tmp_path):
         (f"{path}@64",): "leave out @64",
         (path, path): "more than once",
         (f"{path}?outputs=logits",): "has no option",
-        ("keras:MobileNetV2",): "not by members of the kind application",
+        ("keras:MobileNetV2",): "got a member of kind application",
     }.items():
         with pytest.raises(UserError, match=message):
             open_segmentation_members(sources, 4)
-    with pytest.raises(UserError, match="tells 4 classes apart, and the data have 5"):
+    with pytest.raises(UserError, match="has 4 classes and the data has 5"):
         open_segmentation_members([path], 5)
     image = keras.Input((8, 8, 3))
     keras.Model(image, keras.layers.GlobalAveragePooling2D()(image)).save(tmp_path / "flat.keras")
-    with pytest.raises(UserError, match="a segmenter is one picture"):
+    with pytest.raises(UserError, match="expected one image"):
         open_segmentation_members([str(tmp_path / "flat.keras")], 4)
 
 

@@ -81,8 +81,8 @@ def test_files_of_every_kind_of_number_say_what_the_network_says(files, network,
     found = member.run(images(16))
     assert found.shape == (4, 10) and found.dtype == np.float32
     assert abs(np.exp(found) - expected).max() < away
-    assert ("1/256" in member.decoder.said) == (kind in ("int8", "uint8"))
-    assert "11 probabilities" in member.decoder.said and "background" in member.decoder.said
+    assert ("1/256" in member.decoder.description) == (kind in ("int8", "uint8"))
+    assert "11 probabilities" in member.decoder.description and "background" in member.decoder.description
     assert (member.run(images(16, 7))[:4] == found).all()  # batches of any number
 
 
@@ -147,13 +147,17 @@ def test_live_answers_and_stored_ones_stand_in_one_pool(paths, photos, shared_da
 
 
 def test_other_data_than_the_networks_are_refused_by_number(paths, source):
-    with pytest.raises(UserError, match=r"knows 1001 classes and noise 10 \('class_0' to 'class_9'\)"):
+    with pytest.raises(UserError, match=r"has 1001 classes and noise has 10 \('class_0' to 'class_9'\)"):
         collect_logits(open_members([paths["mobilenet_v1_0.25_128_quant"]], 10), source(), "test", timed=False)
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [("@32", "made for 16 pixels"), (":other", "it may have :background"), ("?alpha=1", "no option 'alpha'")],
+    [
+        ("@32", "takes images of 16 pixels only"),
+        (":other", "no part or :background"),
+        ("?alpha=1", "no option 'alpha'"),
+    ],
 )
 def test_what_a_file_cannot_be_is_refused(files, words, said):
     with pytest.raises(UserError, match=said):
@@ -164,11 +168,11 @@ def test_a_segmenter_and_files_that_are_none_are_refused(files, shared_data, tmp
     with pytest.raises(UserError, match=r"no output \[B, classes\]: ArgMax int64 \[1, 513, 513\]"):
         open_members([f"{shared_data}/deeplab_tflite/deeplabv3_mnv2_pascal_quant.tflite"])
     (tmp_path / "text.tflite").write_text("nothing of the kind")
-    with pytest.raises(UserError, match=r"text.tflite cannot be read: it does not begin"):
+    with pytest.raises(UserError, match=r"text.tflite cannot be read: it is not a .tflite file"):
         open_members([str(tmp_path / "text.tflite")])
     whole = (files / "float32.tflite").read_bytes()
     (tmp_path / "half.tflite").write_bytes(whole[:200])
-    with pytest.raises(UserError, match=r"half.tflite cannot be read: it is damaged or cut short"):
+    with pytest.raises(UserError, match=r"half.tflite cannot be read: it is damaged or truncated"):
         open_members([str(tmp_path / "half.tflite")])
 
 
