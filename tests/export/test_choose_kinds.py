@@ -124,7 +124,7 @@ def test_an_answer_that_is_no_number_is_refused_however_accurate(fake, value):
     answers[5, LABELS[5]] = value  # as large as can be, so the class is right
     files, _, said = fake({"branch_0_float16": answers, "branch_0_float32": RIGHT})
     assert [kept.kind for kept in files(Conversions(kinds=("float16",))).remove_others()] == ["float32"]
-    assert said[0].startswith("branch_0 as float16: some of 100 validation images get NaN or infinity")
+    assert said[0].startswith("branch_0 as float16 gives NaN or infinity for some of 100 validation images")
 
 
 def test_all_branches_fall_back_where_they_lose_too_much_together(fake):

@@ -278,7 +278,7 @@ def test_what_outputs_are_is_found_out_where_an_older_search_has_not_said_it(lit
         ({"name": "a b"}, "has a member called 'a b', which cannot be"),
         (
             {"source": "gone.tflite"},
-            "from the folder that it ran in: gone.tflite: there is no gone.tflite",
+            "a member cannot be opened: gone.tflite: there is no gone.tflite",
         ),
     ],
 )
