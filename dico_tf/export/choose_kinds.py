@@ -46,12 +46,17 @@ class Conversions:
         return {**comparison.compare(logits, expected, labels), **paired}
 
     def refusal(self, what: str, measured: dict[str, Any], images: int, split: str) -> str:
-        """Return why a file loses too much to be exported, or "". A loss that may be chance is not too much."""
+        """Return why a file loses too much to be exported, or "". A loss that may be chance is not too much.
+
+        Args:
+            what: the file, for the message.
+            measured: its scores and losses, as `measure` returns them.
+            images, split: number and split of the comparison images, for the message.
+        """
         if not np.isfinite(measured["largest_difference"]):
             return f"{what} gives NaN or infinity for some of {images} {split} images"
-        return (
-            self.describe_loss(what, measured, images, split) if measured["p_value"] < comparison.SIGNIFICANCE else ""
-        )
+        loss = self.describe_loss(what, measured, images, split)
+        return loss if measured["p_value"] < comparison.SIGNIFICANCE else ""
 
     def describe_loss(self, what: str, measured: dict[str, Any], images: int, split: str) -> str:
         """Return a sentence about a loss of accuracy above the allowed one, or ""."""
@@ -127,21 +132,23 @@ class MemberFiles:
         return self.format.path(self.made, self.name, kind)
 
     def _first_good(self, kind: str) -> Converted:
-        while refusal := self._refusal(made := self._get(kind)):
+        """Return the file of this kind, or of the next safer kind that does not lose too much."""
+        while refusal := self._refusal(file := self._get(kind)):
             kind = _safer(self.format, kind, refusal, self.say)
-        return made
+        return file
 
-    def _refusal(self, made: Converted) -> str:
-        what = f"{self.name} as {made.kind}"
-        if made.error:
-            return f"{made.path.stem} cannot be converted to {self.format.title}: {made.error}"
+    def _refusal(self, file: Converted) -> str:
+        """Return why a file cannot be exported, or ""."""
+        what = f"{self.name} as {file.kind}"
+        if file.error:
+            return f"{file.path.stem} cannot be converted to {self.format.title}: {file.error}"
         if self.expected is None:
             return ""
-        arguments = (what, made.metrics, len(self.images.images), self.images.split)
+        arguments = (what, file.metrics, len(self.images.images), self.images.split)
         refusal = self.conversions.refusal(*arguments)
-        if not refusal and made.kind not in self._reported and (about := self.conversions.describe_loss(*arguments)):
-            self._reported.add(made.kind)
-            self.say(f"{about}; kept")
+        if not refusal and file.kind not in self._reported and (loss := self.conversions.describe_loss(*arguments)):
+            self._reported.add(file.kind)
+            self.say(f"{loss}; kept")
         return refusal
 
     def _get(self, kind: str) -> Converted:

@@ -1,4 +1,7 @@
-"""URIs of members: [NAME=]PLACE[:PART][@SIZE][?OPTION=VALUE[&OPTION=VALUE...]]."""
+"""URIs of members: [NAME=]PLACE[:PART][@SIZE][?OPTION=VALUE[&OPTION=VALUE...]].
+
+Example: `small=runs/digits:branch_0@48` is branch 0 of a run for images of 48 pixels, under the name `small`.
+"""
 
 import dataclasses
 import re
