@@ -1,7 +1,7 @@
-"""A cascade inside a graph: a member runs on the images that those before it were unsure of, and never on none.
+"""Cascade as a TensorFlow graph: each member runs only on the images of which the members before it were unsure.
 
-What committee/decision.py says in numpy. Running means are in float64 and confidences in float32, as there, whatever
-precision the members have.
+The numpy definition is committee/decision.py. As there, running means are float64 and confidences float32, for members
+of any precision. A member without images to run on is skipped.
 """
 
 import dataclasses
@@ -19,15 +19,20 @@ OUTPUTS = ("probabilities", "class_id", "stage", "cost")
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Cascade:
+    """A committee with the networks and costs of its members."""
+
     committee: Committee
-    networks: Sequence[Callable[[tf.Tensor], tf.Tensor]]  # of the members, in their order: images -> logits [B, C]
+    networks: Sequence[Callable[[tf.Tensor], tf.Tensor]]  # images -> logits [B, C], in the order of the members
     costs: Sequence[int]  # multiply-adds of each
     classes: int
     buckets: Sequence[int] = BUCKETS
 
 
 def answers(cascade: Cascade, image: tf.Tensor) -> dict[str, tf.Tensor]:
-    """logits and probabilities [B, C], class_id, stage (the last member asked, from 0) and cost [B]: B may be 0."""
+    """Return logits and probabilities [B, C], class_id, stage (number of the last member that ran) and cost [B].
+
+    The batch may be empty.
+    """
     count = tf.shape(image)[0]
     members = len(cascade.networks)
     answer = tf.zeros((count, cascade.classes), tf.float64)
@@ -76,7 +81,7 @@ def _step(
 
 
 def _bucket(count: tf.Tensor, buckets: Sequence[int]) -> tf.Tensor:
-    """The smallest that is large enough; beyond the largest, whole ones of it."""
+    """Return the smallest bucket that is large enough, or a multiple of the largest bucket."""
     largest = max(buckets)
     sizes = tf.constant(sorted(buckets), tf.int32)
     small = tf.reduce_min(tf.where(sizes >= count, sizes, largest))
@@ -84,7 +89,7 @@ def _bucket(count: tf.Tensor, buckets: Sequence[int]) -> tf.Tensor:
 
 
 def _filled(rows: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """With the last row, to fill a batch."""
+    """Pad the rows to a batch of this size by repeating the last one."""
     return tf.concat([rows, tf.fill((size - tf.size(rows),), rows[-1])], 0)
 
 
@@ -104,7 +109,10 @@ def _joined(committee: Committee, k: int, so_far: tf.Tensor, logits: tf.Tensor) 
 
 
 def _unsure(committee: Committee, k: int, sure: tf.Tensor) -> tf.Tensor:
-    """not confidence >= gate, but not so: the optimiser of graphs makes confidence < gate of it, which loses NaN."""
+    """Return where the confidence is below the gate or NaN.
+
+    The graph optimiser rewrites `not confidence >= gate` to `confidence < gate`, which is wrong for NaN.
+    """
     if k + 1 == len(committee.members):
         return tf.zeros_like(sure, tf.bool)
     if committee.gates[k] == NEVER:

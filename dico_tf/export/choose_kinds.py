@@ -12,7 +12,7 @@ from dico_tf.evaluation.averaging import combine
 from dico_tf.export import comparison, saved_model
 from dico_tf.export.comparison_images import ComparisonImages
 from dico_tf.export.formats.format import Format, Job
-from dico_tf.export.graph import Member
+from dico_tf.export.graph import ExportMember
 from dico_tf.training.progress import Bar
 
 
@@ -87,7 +87,7 @@ class MemberFiles:
     """A member's files of one format: for each requested kind, that kind or a safer one."""
 
     format: Format
-    member: Member
+    member: ExportMember
     saved_model: Path
     made: Path  # folder that becomes the export
     conversions: Conversions

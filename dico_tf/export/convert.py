@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from dico_tf.evaluation.members.tf_graph import freeze_variables
 from dico_tf.export.formats import registry as formats
-from dico_tf.export.graph import ANSWER, Member, Servable
+from dico_tf.export.graph import ANSWER, ExportMember, Servable
 from dico_tf.files import atomic
 
 SIGNATURE = "serving_default"
@@ -111,7 +111,7 @@ def network_to_tflite(network: keras.Model, batch: int = 1) -> bytes:
     size = network.input_shape[1]
     names = [str(c) for c in range(network.output_shape[-1])]
     servable = Servable(
-        Member(name=network.name, networks=[network], class_names=names, image_size=size, short_side=size)
+        ExportMember(name=network.name, networks=[network], class_names=names, image_size=size, short_side=size)
     )
     spec = tf.TensorSpec((batch, size, size, 3), tf.float32, name="image")
     converter = tf.lite.TFLiteConverter.from_concrete_functions([servable.serve.get_concrete_function(spec)], servable)

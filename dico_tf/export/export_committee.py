@@ -17,7 +17,7 @@ from dico_tf.evaluation.members.tf_graph import GraphNetwork
 from dico_tf.export import cascade_from_bytes, committee_card, folder
 from dico_tf.export.formats import registry
 from dico_tf.export.formats.tflite import TFLite
-from dico_tf.export.graph import Member
+from dico_tf.export.graph import ExportMember
 from dico_tf.export.manifest_content import PACKAGES
 from dico_tf.export.pipeline import Item, Pipeline
 from dico_tf.export.resolve_members import ResolvedMember, resolve_members
@@ -100,9 +100,9 @@ class CommitteeExport:
             "background": "first" if resolved.dropped else "none",
         }
 
-    def _graph(self, resolved: ResolvedMember) -> Member:
+    def _graph(self, resolved: ResolvedMember) -> ExportMember:
         network = GraphNetwork(resolved.member.graph(), resolved.outputs, resolved.dropped)
-        return Member(
+        return ExportMember(
             name=resolved.member.name,
             networks=[network],
             class_names=self.class_names,
@@ -110,7 +110,7 @@ class CommitteeExport:
             short_side=resolved.member.short_side,
         )
 
-    def _missing(self, graphs: dict[str, Member]) -> str:
+    def _missing(self, graphs: dict[str, ExportMember]) -> str:
         """Return why there is no SavedModel of the whole committee, or "" if there is one."""
         if SAVED_MODEL not in self.formats:
             return f"no SavedModel with the cascade inside: {SAVED_MODEL} is not among --formats"
@@ -120,7 +120,7 @@ class CommitteeExport:
         who = f"{', '.join(files)} {'is a LiteRT file' if len(files) == 1 else 'are LiteRT files'}"
         return f"no SavedModel with the cascade inside: {who}, which TensorFlow cannot run"
 
-    def _write_committee(self, graphs: dict[str, Member]) -> dict[str, Any]:
+    def _write_committee(self, graphs: dict[str, ExportMember]) -> dict[str, Any]:
         """Write the SavedModel of the whole committee. Return its entry of the manifest."""
         self.pipeline.say(f"{COMMITTEE}: SavedModel")
         path = self.made / SAVED_MODEL / COMMITTEE

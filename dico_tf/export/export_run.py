@@ -17,7 +17,7 @@ from dico_tf.export.cascade import Cascade
 from dico_tf.export.choose_kinds import Conversions, MemberFiles, measure_ensemble
 from dico_tf.export.comparison_images import ComparisonImages
 from dico_tf.export.formats.tflite import TFLite
-from dico_tf.export.graph import Member
+from dico_tf.export.graph import ExportMember
 from dico_tf.export.pipeline import Item, Pipeline
 from dico_tf.files import manifest
 from dico_tf.files.manifest import COMMITTEE, SAVED_MODEL
@@ -38,7 +38,7 @@ class RunExport:
         """The folder in which the next version for TensorFlow Serving is prepared."""
         return self.pipeline.place / "staged"
 
-    def members(self) -> list[Member]:
+    def members(self) -> list[ExportMember]:
         """Return each branch, and the committee of all branches."""
         data, average = self.run.data, self.run.config.cotraining.average
         shared = {"class_names": data["class_names"], "image_size": data["image_size"], "average": average}
@@ -46,7 +46,7 @@ class RunExport:
         networks[COMMITTEE] = self.model.branches
         shared["short_side"] = self.run.short_side
         cascades = {COMMITTEE: self.cascade()}
-        return [Member(name=n, networks=nets, cascade=cascades.get(n), **shared) for n, nets in networks.items()]
+        return [ExportMember(name=n, networks=nets, cascade=cascades.get(n), **shared) for n, nets in networks.items()]
 
     def cascade(self) -> Cascade | None:
         """Return the cascade of the committee's graph, or None without --committee."""
@@ -84,13 +84,13 @@ class RunExport:
         (pipeline.made / manifest.NAME).write_text(manifest.text(content), encoding="utf-8")
         (pipeline.made / "README.md").write_text(manifest_content.run_card(self.run, content), encoding="utf-8")
 
-    def _stage(self, members: Sequence[Member]) -> None:
+    def _stage(self, members: Sequence[ExportMember]) -> None:
         for member in members:
             path = self.pipeline.saved_model(member.name)
             stops_early = member.cascade is not None
             tf_serving.stage(path, self.staged / member.name, member.name, member.image_size, stops_early)
 
-    def _expected(self, member: Member) -> np.ndarray | None:
+    def _expected(self, member: ExportMember) -> np.ndarray | None:
         """Return the network's logits [N, C] of the comparison images, or None if there are none."""
         logits = self.pipeline.images.logits
         if logits is None:

@@ -1,4 +1,4 @@
-"""A branch, or the committee, as a graph for inference: raw pixels or encoded pictures in, answers out."""
+"""Graphs for inference of a branch or of the committee: raw pixels or encoded images in, probabilities out."""
 
 import dataclasses
 import functools
@@ -10,35 +10,37 @@ import tensorflow as tf
 from dico_tf.export import cascade as cascades
 from dico_tf.export.decoding import squares
 
-ANSWER = "answer"  # scope of what turns logits into answers, which stays in float32 in every file
+ANSWER = "answer"  # scope of the operations after the logits, which stay in float32 in every file
 _TINY = 1.2e-38  # about the smallest normal number: the logarithm of 0 is none
-BYTES_FEATURES = ("image_bytes", "image/encoded")  # of a tf.train.Example: ours, and the one common elsewhere
+BYTES_FEATURES = ("image_bytes", "image/encoded")  # features of a tf.train.Example: ours, and the usual one
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Member:
-    """One branch; or all of them together, which then also say how far they disagree."""
+class ExportMember:
+    """A network to export: one branch, or the committee of all branches, whose graph also gives a disagreement."""
 
     name: str
     networks: Sequence[keras.Model]
     class_names: Sequence[str]
     image_size: int
-    short_side: int  # pixels to which pictures are resized before the centre is cut out
+    short_side: int  # images are resized to this short side, then the centre is cut out
     average: str = "logits"
-    cascade: cascades.Cascade | None = None  # of the committee, where it was given gates
+    cascade: cascades.Cascade | None = None  # of a committee with gates
 
     @property
     def committee(self) -> bool:
+        """True for the committee, False for a branch."""
         return self.name == "committee"
 
 
 class Servable(tf.Module):
-    """image [B, H, W, 3], raw 0..255, or JPEG and PNG strings [B] -> answers, float32 but for class_id; B is free.
+    """Module with the signatures of an ExportMember.
 
-    Keras would store every weight twice: so the module holds the variables, and the networks hide in closures.
+    Inputs are raw images [B, H, W, 3] of 0..255, or JPEG and PNG strings [B]. Outputs are float32, class_id is int64.
+    The networks are hidden in closures, and the module holds their variables: Keras would store each weight twice.
     """
 
-    def __init__(self, member: Member):
+    def __init__(self, member: ExportMember):
         super().__init__()
         self.weights = [variable.value for network in member.networks for variable in network.variables]
         size = member.image_size
@@ -54,7 +56,7 @@ class Servable(tf.Module):
             names = tf.tile(tf.constant(list(member.class_names))[None], [tf.shape(inputs)[0], 1])
             return {"classes": names, "scores": scores}
 
-        # Each calls the one before: tracing a network and the decoding of images takes seconds.
+        # Each function calls the one before, because tracing networks and image decoding takes seconds.
         self.serve = _function(lambda image: answers(member, image), image)
         self.serve_bytes = _function(from_bytes, image_bytes)
         self.classify = _function(classify, examples)
@@ -62,13 +64,14 @@ class Servable(tf.Module):
 
     @property
     def signatures(self) -> dict[str, tf.types.experimental.GenericFunction]:
-        found = {"serving_default": self.serve, "serving_bytes": self.serve_bytes, "classify": self.classify}
-        return {**found, cascades.SIGNATURE: self.cascade} if self.cascade else found
+        """The functions by the names of their signatures."""
+        functions = {"serving_default": self.serve, "serving_bytes": self.serve_bytes, "classify": self.classify}
+        return {**functions, cascades.SIGNATURE: self.cascade} if self.cascade else functions
 
 
 def _cascaded(cascade: cascades.Cascade, image: tf.Tensor) -> dict[str, tf.Tensor]:
-    found = cascades.answers(cascade, image)
-    return {name: found[name] for name in cascades.OUTPUTS}
+    outputs = cascades.answers(cascade, image)
+    return {name: outputs[name] for name in cascades.OUTPUTS}
 
 
 def _function(call, spec: tf.TensorSpec):
@@ -76,15 +79,15 @@ def _function(call, spec: tf.TensorSpec):
 
 
 def _encoded(examples: tf.Tensor) -> tf.Tensor:
-    """The picture of each serialized tf.train.Example [B]."""
+    """Return the encoded image of each serialized tf.train.Example [B]."""
     absent = tf.io.FixedLenFeature((), tf.string, "")
-    found = tf.io.parse_example(examples, dict.fromkeys(BYTES_FEATURES, absent))
-    ours, other = (found[name] for name in BYTES_FEATURES)
+    features = tf.io.parse_example(examples, dict.fromkeys(BYTES_FEATURES, absent))
+    ours, other = (features[name] for name in BYTES_FEATURES)
     return tf.where(ours == "", other, ours)
 
 
-def answers(member: Member, image: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Names and values of the signature's outputs; branch_probabilities [B, S, C] and disagreement [B] in nats."""
+def answers(member: ExportMember, image: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Return the outputs by name. A committee also has branch_probabilities [B, S, C] and disagreement [B] in nats."""
     apart = [tf.cast(network(image, training=False), tf.float32) for network in member.networks]
     with tf.name_scope(ANSWER):
         apart = tf.stack(apart, 1)

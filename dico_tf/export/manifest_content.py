@@ -12,7 +12,7 @@ from dico_tf.cotrain.dico import DiCo
 from dico_tf.errors import UserError
 from dico_tf.export import card as cards
 from dico_tf.export.comparison_images import ComparisonImages
-from dico_tf.export.graph import Member
+from dico_tf.export.graph import ExportMember
 from dico_tf.files.json_files import read_of_run
 from dico_tf.files.manifest import COMMITTEE
 from dico_tf.files.member_kinds import RUN
@@ -31,7 +31,7 @@ def branch_costs(run: TrainedRun) -> list[dict[str, int]]:
     return audit(config, data["image_size"], len(data["class_names"]), network)["branches"]
 
 
-def member_entry(run: TrainedRun, member: Member) -> dict[str, Any]:
+def member_entry(run: TrainedRun, member: ExportMember) -> dict[str, Any]:
     """Return a member's entry, without files and metrics, which are added as files are written."""
     branches = branch_costs(run) if member.name == COMMITTEE else branch_costs(run)[:1]
     return {

@@ -12,7 +12,7 @@ from dico_tf.export.choose_kinds import Conversions, MemberFiles
 from dico_tf.export.comparison_images import ComparisonImages
 from dico_tf.export.formats import registry
 from dico_tf.export.formats.format import Format, Job
-from dico_tf.export.graph import Member
+from dico_tf.export.graph import ExportMember
 from dico_tf.files import manifest
 from dico_tf.files.manifest import SAVED_MODEL
 
@@ -21,7 +21,7 @@ from dico_tf.files.manifest import SAVED_MODEL
 class Item:
     """A member, its entry of the manifest, and its network's logits [N, C] of the comparison images, if any."""
 
-    member: Member
+    member: ExportMember
     entry: dict[str, Any]
     expected: np.ndarray | None = None
 

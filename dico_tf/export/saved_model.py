@@ -7,14 +7,14 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from dico_tf.export.graph import Member, Servable, answers
+from dico_tf.export.graph import ExportMember, Servable, answers
 
 NOISE = 8  # images of noise on which a file is compared with its network
 CLASSIFY = "tensorflow/serving/classify"
 _OF_XLA = ("_XlaMustCompile", "_noinline")  # attributes that Keras gives grouped convolutions
 
 
-def write(member: Member, folder: str | Path) -> None:
+def write(member: ExportMember, folder: str | Path) -> None:
     """Write a SavedModel with all signatures of a member, in which each weight is stored once."""
     servable = Servable(member)
     tf.saved_model.save(servable, str(folder), signatures=servable.signatures)
@@ -26,7 +26,7 @@ def noise(side: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (NOISE, side, side, 3)).astype(np.uint8)
 
 
-def logits(member: Member, images: np.ndarray) -> np.ndarray:
+def logits(member: ExportMember, images: np.ndarray) -> np.ndarray:
     """Return the logits [B, C] of a member's networks."""
     return answers(member, tf.constant(images, tf.float32))["logits"].numpy()
 

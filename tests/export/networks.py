@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from dico_tf.export.graph import Member
+from dico_tf.export.graph import ExportMember
 from dico_tf.models.presets import PRESETS
 
 _PASSES = 10  # by which the statistics become those of such images
@@ -35,8 +35,10 @@ def branch(preset: str, seed: int = 1, classes: int = 7) -> keras.Model:
     return network
 
 
-def member(*networks: keras.Model, name: str = "", average: str = "logits") -> Member:
+def member(*networks: keras.Model, name: str = "", average: str = "logits") -> ExportMember:
     size, classes = networks[0].input_shape[1], networks[0].output_shape[-1]
     name = name or ("branch_0" if len(networks) == 1 else "committee")
     names = [f"class_{c}" for c in range(classes)]
-    return Member(name=name, networks=networks, class_names=names, image_size=size, short_side=size, average=average)
+    return ExportMember(
+        name=name, networks=networks, class_names=names, image_size=size, short_side=size, average=average
+    )

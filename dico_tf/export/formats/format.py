@@ -12,7 +12,7 @@ from dico_tf.errors import UserError
 
 if TYPE_CHECKING:  # these import TensorFlow
     from dico_tf.export.convert import Frozen
-    from dico_tf.export.graph import Member
+    from dico_tf.export.graph import ExportMember
 
 Advance = Callable[[int], None]  # called with the number of images done since the last call
 
@@ -27,7 +27,7 @@ class TimedLogits(NamedTuple):
 class Job(NamedTuple):
     """The files of one format to write for one member."""
 
-    member: "Member"
+    member: "ExportMember"
     saved_model: Path  # already written; other formats may be converted from it
     files: dict[str, Path]  # by kind
 
