@@ -1,1 +1,1 @@
-"""Small serialisable layers, written in keras.ops."""
+"""Small serialisable Keras layers, written in keras.ops."""

@@ -1,4 +1,4 @@
-"""Self-attention between dense layers of one's own, so that every weight has a layer and a name by itself."""
+"""Attention without weights of its own: the dense layers around it are separate, so each weight has a named layer."""
 
 import math
 
@@ -7,11 +7,17 @@ from keras import ops
 
 from dico_tf.errors import UserError
 
-_LEAST = 1e-12  # length of a query or key below which it is not made longer
+_LEAST = 1e-12  # a shorter query or key is not scaled to length 1
+
+
+def check_heads(channels: int, heads: int) -> None:
+    """Raise UserError if the channels do not divide into queries, keys and values of this many heads."""
+    if channels % (3 * heads):
+        raise UserError(f"expected q, k and v of {heads} heads, got {channels} channels: not a multiple of {3 * heads}")
 
 
 def attended(q, k, v):
-    """softmax(q k' / sqrt(d)) v, the softmax in float32: [B, h, Q, d], twice [B, h, T, d] -> [B, Q, h, d]."""
+    """Return softmax(q k' / sqrt(d)) v, softmax in float32: q [B, h, Q, d], k and v [B, h, T, d] -> [B, Q, h, d]."""
     scores = ops.matmul(q * (1 / math.sqrt(q.shape[-1])), ops.transpose(k, (0, 1, 3, 2)))
     weights = ops.cast(ops.softmax(ops.cast(scores, "float32")), v.dtype)
     return ops.transpose(ops.matmul(weights, v), (0, 2, 1, 3))
@@ -19,15 +25,14 @@ def attended(q, k, v):
 
 @keras.saving.register_keras_serializable("dico_tf")
 class Attention(keras.layers.Layer):
-    """softmax(q k' / sqrt(d)) v of every head: queries, keys and values side by side [B, T, 3 h d] -> [B, T, h d]."""
+    """Multi-head attention, softmax(q k' / sqrt(d)) v: q, k and v side by side [B, T, 3 h d] -> [B, T, h d]."""
 
     def __init__(self, heads: int, **options):
         super().__init__(**options)
         self.heads = heads
 
     def build(self, input_shape):
-        if input_shape[-1] % (3 * self.heads):
-            raise UserError(f"{input_shape[-1]} channels are no queries, keys and values of {self.heads} heads")
+        check_heads(input_shape[-1], self.heads)
 
     def call(self, x):
         _, tokens, width = ops.shape(x)
@@ -44,7 +49,11 @@ class Attention(keras.layers.Layer):
 
 
 def self_attention(x, heads: int, depth: int, name: str, start="glorot_uniform", biased: bool = True):
-    """Dense to queries, keys and values of `heads` heads `depth` wide; attention; dense to the width of x."""
+    """Apply multi-head self-attention to x [B, T, C]: dense to q, k and v, attention, dense back to C channels.
+
+    Args:
+        depth: channels of each head.
+    """
     options = {"kernel_initializer": start}
     y = keras.layers.Dense(3 * heads * depth, use_bias=biased, name=f"{name}_qkv", **options)(x)
     y = Attention(heads, name=f"{name}_products")(y)
@@ -53,9 +62,10 @@ def self_attention(x, heads: int, depth: int, name: str, start="glorot_uniform",
 
 @keras.saving.register_keras_serializable("dico_tf")
 class CrossCovariance(keras.layers.Layer):
-    """v softmax(k' q t) of every head, queries and keys of length 1: [B, H, W, 3 h d] -> [B, H, W, h d].
+    """Cross-covariance attention of XCiT (El-Nouby et al. 2021): [B, H, W, 3 h d] -> [B, H, W, h d].
 
-    Each channel of a head attends to the channels of that head; t is learnt for each head.
+    v softmax(k' q t): each channel attends to the channels of its head. Queries and keys are scaled to length 1; the
+    temperature t of each head is learnt.
     """
 
     def __init__(self, heads: int, **options):
@@ -63,8 +73,7 @@ class CrossCovariance(keras.layers.Layer):
         self.heads = heads
 
     def build(self, input_shape):
-        if input_shape[-1] % (3 * self.heads):
-            raise UserError(f"{input_shape[-1]} channels are no queries, keys and values of {self.heads} heads")
+        check_heads(input_shape[-1], self.heads)
         self.temperature = self.add_weight(shape=(self.heads, 1, 1), initializer="ones", name="temperature")
 
     def call(self, x):
@@ -85,6 +94,7 @@ class CrossCovariance(keras.layers.Layer):
 
 
 def _of_length_one(x):
+    """Scale the vectors on the last axis to length 1."""
     exact = ops.cast(x, "float32")
     squares = ops.sum(exact * exact, axis=-1, keepdims=True)
     return ops.cast(exact * ops.rsqrt(ops.maximum(squares, _LEAST**2)), x.dtype)
@@ -92,7 +102,7 @@ def _of_length_one(x):
 
 @keras.saving.register_keras_serializable("dico_tf")
 class ClassAttention(keras.layers.Layer):
-    """softmax(q k' / sqrt(d)) v of every head: one query [B, 1, h d], keys and values [B, T, h d] -> [B, 1, h d]."""
+    """Attention of one class token to all tokens: q [B, 1, h d], k and v [B, T, h d] -> [B, 1, h d]."""
 
     def __init__(self, heads: int, **options):
         super().__init__(**options)

@@ -10,7 +10,7 @@ RADIX = 2  # of split attention
 
 
 def squeeze_excite(x, squeezed: int, name: str, activation: str = "relu"):
-    """x * sigmoid(W2 activation(W1 mean(x))), the two 1x1 convolutions with bias."""
+    """Apply squeeze and excitation: x * sigmoid(W2 activation(W1 mean(x))), both 1x1 convolutions with bias."""
     channels = x.shape[-1]
     y = keras.layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_pool")(x)
     y = convolution(y, squeezed, 1, f"{name}_reduce", use_bias=True)
@@ -22,7 +22,7 @@ def squeeze_excite(x, squeezed: int, name: str, activation: str = "relu"):
 
 @keras.saving.register_keras_serializable("dico_tf")
 class Halves(keras.layers.Layer):
-    """The sum of the halves of the channels [B, H, W, 2m] -> [B, H, W, m]."""
+    """Sum of the two halves of the channels, [B, H, W, 2m] -> [B, H, W, m]."""
 
     def call(self, x):
         return sum(ops.split(x, RADIX, axis=-1))
@@ -33,7 +33,10 @@ class Halves(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("dico_tf")
 class WeighedHalves(keras.layers.Layer):
-    """Halves of x [B, H, W, 2m] weighed by a softmax between them, of scores [B, 1, 1, groups x 2 x m / groups]."""
+    """Weighted sum of the two halves of the channels of x [B, H, W, 2m] -> [B, H, W, m].
+
+    The weights are a softmax between the halves, of scores [B, 1, 1, groups x 2 x m / groups].
+    """
 
     def __init__(self, groups: int, **options):
         super().__init__(**options)
@@ -56,7 +59,11 @@ class WeighedHalves(keras.layers.Layer):
 
 
 def split_attention(x, width: int, groups: int, name: str):
-    """3x3 -> 2m in 2 groups, BN, ReLU; halves weighed by W2 relu(BN(W1 mean(sum of halves)))."""
+    """Apply split attention of radix 2, to m = `width` channels.
+
+    A grouped 3x3 convolution, BN and ReLU give two halves of m channels, which are summed with the weights
+    softmax(W2 relu(BN(W1 mean(sum of the halves)))).
+    """
     x = convolution(x, RADIX * width, 3, f"{name}_conv", groups=RADIX * groups)
     x = keras.layers.Activation("relu", name=f"{name}_relu")(batch_norm(x, f"{name}_norm"))
     y = Halves(name=f"{name}_sum")(x)
@@ -68,6 +75,6 @@ def split_attention(x, width: int, groups: int, name: str):
 
 
 def squeezed(width: int, groups: int) -> int:
-    """A quarter of the 2m channels, at least 32, in whole groups."""
+    """Return the channels between W1 and W2: a quarter of 2m, at least 32, rounded up to whole groups."""
     least = max(RADIX * width // 4, 32)
     return -(-least // groups) * groups

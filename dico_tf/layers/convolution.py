@@ -1,4 +1,4 @@
-"""Convolutions with the published padding and initialisation."""
+"""2D convolutions with the padding and initialisation of the published networks, and layers that pad."""
 
 import functools
 import math
@@ -9,7 +9,7 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("dico_tf")
 class GroupedConvolution(keras.layers.Conv2D):
-    """Conv2D with its groups in one TensorFlow operation: Keras has XLA compile them, slow on CPUs, bad to serve."""
+    """Grouped Conv2D in one TensorFlow operation; Keras compiles it by XLA, which is slow on CPUs and hard to serve."""
 
     def convolution_op(self, inputs, kernel):
         if keras.backend.backend() != "tensorflow" or self.data_format != "channels_last":
@@ -21,7 +21,7 @@ class GroupedConvolution(keras.layers.Conv2D):
 
 @functools.cache
 def _dilates_gradients() -> bool:
-    """Whether the device's own kernels know the gradient of a dilated convolution: without oneDNN, CPUs' do not."""
+    """Return True if TensorFlow can differentiate a dilated convolution here; CPUs cannot without oneDNN."""
     import tensorflow as tf
 
     with tf.init_scope(), tf.GradientTape() as tape:
@@ -37,9 +37,9 @@ def _dilates_gradients() -> bool:
 
 @keras.saving.register_keras_serializable("dico_tf")
 class DilatedConvolution(keras.layers.Conv2D):
-    """Conv2D with its dilation in one TensorFlow operation: Keras moves pixels into batches and back.
+    """Dilated Conv2D in one TensorFlow operation.
 
-    That is slower, the more so the smaller the map, and goes wrong where the map's size is known only when it runs.
+    Keras moves pixels into the batch and back, which is slower and fails for maps whose size is not known in advance.
     """
 
     def call(self, inputs, training=False):
@@ -55,7 +55,7 @@ class DilatedConvolution(keras.layers.Conv2D):
 
 @keras.saving.register_keras_serializable("dico_tf")
 class Pointwise(keras.layers.Conv2D):
-    """A 1x1 Conv2D that trains as a product of matrices, whose gradient takes TensorFlow less time on CPUs."""
+    """1x1 Conv2D that is a matrix product in training, whose gradient is faster on CPUs."""
 
     def call(self, inputs, training=False):
         if not training or keras.backend.backend() != "tensorflow":
@@ -71,9 +71,9 @@ class Pointwise(keras.layers.Conv2D):
 
 
 def padded(x, kernel: int, stride: int, name: str, padding: str = "symmetric"):
-    """(images, padding): (kernel - 1) / 2 zeros on every side also where a layer strides.
+    """Return (images, padding) for a convolution, with (kernel - 1) / 2 zeros on every side even if it strides.
 
-    padding="same" leaves it to TensorFlow, which pads the far sides alone where a layer strides over an even size.
+    padding="same" leaves it to TensorFlow, which pads only the bottom and right if the layer strides over an even size.
     """
     if stride == 1 or kernel == 1 or padding == "same":
         return x, "same"
@@ -83,7 +83,7 @@ def padded(x, kernel: int, stride: int, name: str, padding: str = "symmetric"):
 def convolution(
     x, filters: int, kernel: int, name: str, stride: int = 1, groups: int = 1, padding: str = "symmetric", **options
 ):
-    """kernel x kernel, no bias unless asked for; starts at N(0, 2 / (kernel kernel filters))."""
+    """Apply a kernel x kernel convolution, without bias by default; starts at N(0, 2 / (kernel kernel filters))."""
     x, padding = padded(x, kernel, stride, name, padding)
     kind = GroupedConvolution if groups > 1 else Pointwise if kernel == stride == 1 else keras.layers.Conv2D
     kind = DilatedConvolution if options.get("dilation_rate", 1) > 1 else kind
@@ -100,7 +100,7 @@ def convolution(
 
 
 def depthwise(x, kernel: int, name: str, stride: int = 1, padding: str = "symmetric"):
-    """kernel x kernel on each channel by itself, no bias; starts at N(0, 2 / (kernel kernel channels))."""
+    """Apply a kernel x kernel depthwise convolution without bias; starts at N(0, 2 / (kernel kernel channels))."""
     channels = x.shape[-1]
     x, padding = padded(x, kernel, stride, name, padding)
     start = keras.initializers.RandomNormal(stddev=math.sqrt(2 / (kernel * kernel * channels)))
@@ -111,7 +111,7 @@ def depthwise(x, kernel: int, name: str, stride: int = 1, padding: str = "symmet
 
 @keras.saving.register_keras_serializable("dico_tf")
 class ZeroChannels(keras.layers.Layer):
-    """`count` channels of zeros appended."""
+    """Appends `count` channels of zeros."""
 
     def __init__(self, count: int, **options):
         super().__init__(**options)
@@ -128,6 +128,6 @@ class ZeroChannels(keras.layers.Layer):
 
 
 def shifted(x, name: str):
-    """One pixel up and to the left, zeros at the far edges."""
+    """Shift maps one pixel up and to the left, with zeros at the bottom and right."""
     x = keras.layers.Cropping2D(((1, 0), (1, 0)), name=f"{name}_crop")(x)
     return keras.layers.ZeroPadding2D(((0, 1), (0, 1)), name=f"{name}_pad")(x)

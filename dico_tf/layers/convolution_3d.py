@@ -1,6 +1,6 @@
-"""Convolutions of clips [B, T, H, W, C], frame by frame in operations that CPUs and devices know.
+"""3D convolutions of clips [B, T, H, W, C], computed frame by frame by 2D operations that every device has.
 
-Their padding "same" is (kernel - 1) / 2 zeros on every side also where they stride; Keras' own pads far sides only.
+Padding "same" means (kernel - 1) / 2 zeros on every side, even with strides; Keras then pads one side only.
 """
 
 import math
@@ -10,28 +10,31 @@ from keras import ops
 
 
 def frames(x):
-    """[B, T, H, W, C] -> [B T, H, W, C]."""
+    """Reshape clips [B, T, H, W, C] to frames [B T, H, W, C]."""
     return ops.reshape(x, (-1, *ops.shape(x)[2:]))
 
 
 def clips(x, batch, count):
-    """[B T, H, W, C] -> [B, T, H, W, C]; the batch is left open where the number of frames is known."""
+    """Reshape frames [B T, H, W, C] to clips [B, T, H, W, C]; B stays open if the number of frames T is known."""
     known = isinstance(count, int)
     return ops.reshape(x, (-1 if known else batch, count if known else -1, *ops.shape(x)[1:]))
 
 
 class _Clips(keras.layers.Conv3D):
-    """No stride in time, no dilation, odd kernels where the padding is `same`."""
+    """Conv3D without strides in time or dilation; kernels have odd sides if the padding is `same`."""
 
     def __init__(self, filters, kernel_size, **options):
         super().__init__(filters, kernel_size, **options)
         if self.strides[0] != 1 or set(self.dilation_rate) != {1} or self.data_format != "channels_last":
-            raise ValueError(f"{type(self).__name__} knows neither strides in time nor dilation nor channels_first")
+            raise ValueError(
+                f"expected no strides in time, no dilation and channels_last, got strides={self.strides}, "
+                f"dilation_rate={self.dilation_rate}, {self.data_format}"
+            )
         if self.padding == "same" and any(size % 2 == 0 for size in self.kernel_size):
-            raise ValueError(f"kernel_size={self.kernel_size} has an even side, which padding='same' cannot centre")
+            raise ValueError(f"padding='same': expected a kernel with odd sides, got kernel_size={self.kernel_size}")
 
     def _of_frames(self, x, operation, kernel):
-        """operation(frames, kernel, strides, padding) on every frame by itself."""
+        """Apply operation(frames, kernel, strides, padding) to every frame."""
         batch, count = ops.shape(x)[:2]
         strides, padding, x = self.strides[1:], self.padding, frames(x)
         if padding == "same" and max(strides) > 1:
@@ -42,12 +45,14 @@ class _Clips(keras.layers.Conv3D):
 
 @keras.saving.register_keras_serializable("dico_tf")
 class FrameConvolution(_Clips):
-    """Conv3D whose kernel is one frame deep; of one pixel, a product of matrices."""
+    """Conv3D with a kernel one frame deep; a 1x1x1 kernel is a matrix product."""
 
     def __init__(self, filters, kernel_size, **options):
         super().__init__(filters, kernel_size, **options)
         if self.kernel_size[0] != 1 or self.groups != 1:
-            raise ValueError(f"kernel_size={self.kernel_size}, groups={self.groups}: one frame and one group are known")
+            raise ValueError(
+                f"expected a kernel one frame deep and one group, got {self.kernel_size} and groups={self.groups}"
+            )
 
     def convolution_op(self, inputs, kernel):
         if max(self.kernel_size) == max(self.strides) == 1:
@@ -58,7 +63,7 @@ class FrameConvolution(_Clips):
 
 
 def _one_open(shape) -> tuple:
-    """The batch as -1 where all other sizes are known."""
+    """Return the shape with -1 for the batch if all other sizes are known."""
     return (-1, *shape[1:]) if all(isinstance(size, int) for size in shape[1:]) else tuple(shape)
 
 
@@ -67,7 +72,7 @@ def _convolved(x, kernel, strides, padding):
 
 
 def _by_channel(x, kernel, strides, padding):
-    """Kernel [H, W, 1, C]; of one pixel, a multiplication."""
+    """Apply a depthwise convolution with kernel [H, W, 1, C]; a 1x1 kernel is a multiplication."""
     if kernel.shape[0] == kernel.shape[1] == max(strides) == 1:
         return x * kernel[0, 0, 0]
     return ops.depthwise_conv(x, ops.swapaxes(kernel, 2, 3), strides, padding)
@@ -75,16 +80,16 @@ def _by_channel(x, kernel, strides, padding):
 
 @keras.saving.register_keras_serializable("dico_tf")
 class ChannelwiseConvolution(_Clips):
-    """Conv3D on each channel by itself, kernel [T, H, W, 1, C]: one depthwise convolution for each of its frames.
+    """Depthwise Conv3D, kernel [T, H, W, 1, C]: one 2D depthwise convolution for each frame of the kernel.
 
-    y[i] = sum_t depthwise(x[i + t - (T - 1) / 2], kernel[t]): the results are shifted, not what goes in, since this
-    has the cheaper gradient. Keras' grouped Conv3D needs XLA on CPUs and takes ten times as long.
+    y[i] = sum_t depthwise(x[i + t - (T - 1) / 2], kernel[t]). The results are shifted instead of the inputs, which has
+    the cheaper gradient. Keras' grouped Conv3D needs XLA on CPUs and takes ten times as long.
     """
 
     def __init__(self, filters, kernel_size, groups=None, **options):
         super().__init__(filters, kernel_size, groups=filters, **options)
         if groups not in (None, filters):
-            raise ValueError(f"groups={groups}: each of the {filters} channels is a group")
+            raise ValueError(f"expected groups={filters}, one for each channel, got groups={groups}")
 
     def convolution_op(self, inputs, kernel):
         depth = self.kernel_size[0]
@@ -97,18 +102,18 @@ class ChannelwiseConvolution(_Clips):
 
 
 def _moved(x, by: int):
-    """`by` frames later, zeros before them; a negative number: earlier, zeros after them."""
+    """Shift clips by this many frames, later if positive and earlier if negative, with zeros in the gap."""
     if not by:
         return x
     if isinstance(x.shape[1], int) and abs(by) >= x.shape[1]:
         return ops.zeros_like(x)
-    kept = x[:, :-by] if by > 0 else x[:, -by:]
-    return ops.pad(kept, ((0, 0), (max(by, 0), max(-by, 0)), (0, 0), (0, 0), (0, 0)))
+    rest = x[:, :-by] if by > 0 else x[:, -by:]
+    return ops.pad(rest, ((0, 0), (max(by, 0), max(-by, 0)), (0, 0), (0, 0), (0, 0)))
 
 
 @keras.saving.register_keras_serializable("dico_tf")
 class Mean(keras.layers.Layer):
-    """The mean over some axes, which go."""
+    """Mean over some axes, which are removed."""
 
     def __init__(self, axes, **options):
         super().__init__(**options)
@@ -125,12 +130,12 @@ class Mean(keras.layers.Layer):
 
 
 def start(kernel: tuple[int, int, int], channels: int):
-    """N(0, 2 / (kernel entries x channels)), also of channelwise kernels, whose channels PyTorch counts so."""
+    """Return the initialiser N(0, 2 / (kernel entries x channels)), for depthwise kernels too, as in PyTorch."""
     return keras.initializers.RandomNormal(stddev=math.sqrt(2 / (math.prod(kernel) * channels)))
 
 
 def convolution(x, filters: int, name: str, window: int = 1, stride: int = 1, **options):
-    """1 x window x window, no bias unless asked for."""
+    """Apply a 1 x window x window convolution, without bias by default."""
     kernel = (1, window, window)
     options = {"use_bias": False, "kernel_initializer": start(kernel, filters), **options}
     layer = FrameConvolution(filters, kernel, strides=(1, stride, stride), padding="same", name=name, **options)
@@ -138,7 +143,7 @@ def convolution(x, filters: int, name: str, window: int = 1, stride: int = 1, **
 
 
 def channelwise(x, kernel: tuple[int, int, int], name: str, stride: int = 1):
-    """Each channel by itself, no bias."""
+    """Apply a depthwise convolution without bias."""
     channels = x.shape[-1]
     first = start(kernel, channels)
     strides = (1, stride, stride)
@@ -149,7 +154,7 @@ def channelwise(x, kernel: tuple[int, int, int], name: str, stride: int = 1):
 
 
 def squeeze_excite(x, squeezed: int, name: str):
-    """x * sigmoid(W2 relu(W1 mean(x))), the mean over frames and pixels, the two 1x1x1 convolutions with bias."""
+    """Apply squeeze and excitation: x * sigmoid(W2 relu(W1 mean(x))), mean over frames and pixels."""
     y = keras.layers.GlobalAveragePooling3D(keepdims=True, name=f"{name}_pool")(x)
     y = convolution(y, squeezed, f"{name}_reduce", use_bias=True)
     y = keras.layers.Activation("relu", name=f"{name}_relu")(y)

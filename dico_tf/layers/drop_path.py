@@ -1,10 +1,12 @@
-"""What drops whole parts of a residual branch while training."""
+"""DropPath and DropBlock: in training they zero whole residual branches, or squares of their maps."""
 
 import keras
 from keras import ops
 
 
 class _Drop(keras.layers.Layer):
+    """Base of layers with a drop rate and a generator of their own."""
+
     def __init__(self, rate: float, seed: int | None = None, **options):
         super().__init__(**options)
         self.rate, self.seed = rate, seed
@@ -19,19 +21,19 @@ class _Drop(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("dico_tf")
 class DropPath(_Drop):
-    """Stochastic depth: x / (1 - rate) or, with probability `rate` for each sample by itself, 0."""
+    """Stochastic depth: with probability `rate`, drawn for each sample, the output is 0; otherwise x / (1 - rate)."""
 
     def call(self, x, training=False):
         if not training or not self.rate:
             return x
         shape = (ops.shape(x)[0], *[1] * (len(x.shape) - 1))
-        kept = keras.random.uniform(shape, dtype="float32", seed=self.draws) >= self.rate
-        return ops.where(kept, x / (1 - self.rate), ops.zeros((), x.dtype))
+        survives = keras.random.uniform(shape, dtype="float32", seed=self.draws) >= self.rate
+        return ops.where(survives, x / (1 - self.rate), ops.zeros((), x.dtype))
 
 
 @keras.saving.register_keras_serializable("dico_tf")
 class DropBlock(_Drop):
-    """Squares of `size` pixels of each channel become 0 (Ghiasi et al. 2018), the rest is scaled up to match.
+    """DropBlock (Ghiasi et al. 2018): zeros squares of `size` pixels in each channel and scales up the rest.
 
     A pixel starts a square with probability rate / size^2 * H W / ((H - size + 1) (W - size + 1)).
     """
@@ -50,8 +52,8 @@ class DropBlock(_Drop):
         hit = keras.random.uniform((batch, rows, columns, channels), dtype="float32", seed=self.draws) < start
         margin = size - 1
         hit = ops.pad(ops.cast(hit, "float32"), ((0, 0), (margin, margin), (margin, margin), (0, 0)))
-        kept = 1 - ops.max_pool(hit, size, strides=1, padding="valid")
-        return x * ops.cast(kept / ops.maximum(ops.mean(kept), 1e-6), x.dtype)
+        mask = 1 - ops.max_pool(hit, size, strides=1, padding="valid")
+        return x * ops.cast(mask / ops.maximum(ops.mean(mask), 1e-6), x.dtype)
 
     def get_config(self):
         return {**super().get_config(), "size": self.size}

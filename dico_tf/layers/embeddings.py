@@ -1,4 +1,4 @@
-"""What transformers learn beside their dense layers: places, a class token, scales of residual branches."""
+"""Layers with the other weights of transformers: position embeddings, class token, scales of residual branches."""
 
 import math
 
@@ -9,18 +9,19 @@ from keras import ops
 from dico_tf.layers.image_input import uniform
 from dico_tf.layers.resizing import bicubic
 
-START = 0.02  # deviation; PyTorch cuts it off at 2, a hundred deviations away, so it is a normal distribution
-WAVES = 32  # sines and cosines of each side
+START = 0.02  # standard deviation; PyTorch truncates at 2, a hundred deviations away, which changes nothing
+WAVES = 32  # sines and cosines of rows, and as many of columns
 _SLOWEST = 10000.0
 
 
 def normal():
+    """Return the initialiser N(0, 0.02^2)."""
     return keras.initializers.RandomNormal(stddev=START)
 
 
 @keras.saving.register_keras_serializable("dico_tf")
 class Positions(keras.layers.Layer):
-    """x [B, h, w, C] + a learnt table [h, w, C]."""
+    """Learnt position embedding: adds a table [h, w, C] to x [B, h, w, C]."""
 
     def build(self, input_shape):
         self.table = self.add_weight(shape=input_shape[1:], initializer=normal(), name="table")
@@ -34,14 +35,14 @@ class Positions(keras.layers.Layer):
 
 
 def resize_positions(variable, array: np.ndarray) -> np.ndarray:
-    """The array as the variable takes it: a table of places that was learnt for another grid is resized to its own."""
-    places = getattr(variable, "places", False) and array.ndim == 3 and array.shape[-1] == variable.shape[-1]
-    return bicubic(array, tuple(variable.shape[:2])) if places and array.shape != variable.shape else array
+    """Return the array, resized to the variable's grid if it is a table of positions learnt for another one."""
+    positions = getattr(variable, "places", False) and array.ndim == 3 and array.shape[-1] == variable.shape[-1]
+    return bicubic(array, tuple(variable.shape[:2])) if positions and array.shape != variable.shape else array
 
 
 @keras.saving.register_keras_serializable("dico_tf")
 class ClassToken(keras.layers.Layer):
-    """A learnt token before the others: [B, T, C] -> [B, 1 + T, C]; `placed` adds a place of its own to it."""
+    """Prepends a learnt class token: [B, T, C] -> [B, 1 + T, C]; `placed` adds a position embedding to it."""
 
     def __init__(self, placed: bool = False, **options):
         super().__init__(**options)
@@ -67,7 +68,7 @@ class ClassToken(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("dico_tf")
 class FirstToken(keras.layers.Layer):
-    """[B, T, C] -> [B, C]"""
+    """The first token, [B, T, C] -> [B, C]."""
 
     def call(self, x):
         return x[:, 0]
@@ -78,7 +79,7 @@ class FirstToken(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("dico_tf")
 class PatchMap(keras.layers.Layer):
-    """Tokens [B, 1 + h w, C] -> the map [B, h, w, C] without the first."""
+    """Tokens [B, 1 + h w, C] as a map [B, h, w, C], without the class token."""
 
     def __init__(self, sides: tuple[int, int], **options):
         super().__init__(**options)
@@ -96,7 +97,7 @@ class PatchMap(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("dico_tf")
 class LayerScale(keras.layers.Layer):
-    """x times a learnt number of each channel (Touvron et al. 2021)."""
+    """Multiplies each channel by a learnt scale (LayerScale, Touvron et al. 2021)."""
 
     def __init__(self, start: float, **options):
         super().__init__(**options)
@@ -118,7 +119,7 @@ class LayerScale(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("dico_tf")
 class FourierPlaces(keras.layers.Layer):
-    """x [B, H, W, C] + sines and cosines of its rows and columns times a learnt kernel [waves, C], and a bias."""
+    """Fourier position embedding of XCiT: x [B, H, W, C] + W (sines and cosines of row and column) + b."""
 
     def build(self, input_shape):
         options = {"initializer": uniform(1 / math.sqrt(2 * WAVES)), "trainable": True}
@@ -128,16 +129,16 @@ class FourierPlaces(keras.layers.Layer):
 
     def call(self, x):
         _, height, width, channels = x.shape
-        known = ops.cast(ops.convert_to_tensor(waves(height, width).reshape(-1, 2 * WAVES)), x.dtype)
-        places = ops.matmul(known, ops.convert_to_tensor(self.kernel)) + self.bias
-        return x + ops.reshape(places, (1, height, width, channels))
+        table = ops.cast(ops.convert_to_tensor(waves(height, width).reshape(-1, 2 * WAVES)), x.dtype)
+        positions = ops.matmul(table, ops.convert_to_tensor(self.kernel)) + self.bias
+        return x + ops.reshape(positions, (1, height, width, channels))
 
     def compute_output_shape(self, input_shape):
         return input_shape
 
 
 def waves(height: int, width: int) -> np.ndarray:
-    """float32 [H, W, 64]: of the row, then of the column, sin and cos in turn of 2 pi (i + 1) / n at falling speeds."""
+    """Return float32 [H, W, 64]: sin and cos of 2 pi (i + 1) / n at falling speeds, for row i of n, then the column."""
     speeds = _SLOWEST ** -(2 * (np.arange(WAVES) // 2) / WAVES)
     turn = [2 * math.pi * np.arange(1, side + 1)[:, None] / (side + 1e-6) * speeds for side in (height, width)]
     rows, columns = (np.where(np.arange(WAVES) % 2, np.cos(angles), np.sin(angles)) for angles in turn)

@@ -1,4 +1,4 @@
-"""Where pixels enter: every network takes raw 0..255 under the name `image` and normalises inside."""
+"""First and last layers of image networks: raw pixels 0..255 enter as `image` and are normalised inside."""
 
 import dataclasses
 
@@ -6,12 +6,12 @@ import keras
 
 from dico_tf.errors import UserError
 
-Sides = int | tuple[int | None, int | None]  # of a square, or (height, width); None is any
+Sides = int | tuple[int | None, int | None]  # side of a square, or (height, width); None = any
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Normalisation:
-    """Channel means and deviations on the 0..1 scale; ImageNet's unless a data set brings its own."""
+    """Channel means and standard deviations on the 0..1 scale; ImageNet's by default."""
 
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
@@ -19,7 +19,7 @@ class Normalisation:
 
 @keras.saving.register_keras_serializable("dico_tf")
 class Normalise(keras.layers.Layer):
-    """(x / 255 - mean) / std, computed in float32 whatever comes in."""
+    """Normalisation (x / 255 - mean) / std, computed in float32 for any input type."""
 
     def __init__(self, mean, std, **kwargs):
         super().__init__(autocast=False, **kwargs)
@@ -39,12 +39,12 @@ class Normalise(keras.layers.Layer):
 
 
 def sides(image_size: Sides) -> tuple[int | None, int | None]:
-    """(height, width)"""
+    """Return (height, width)."""
     return (image_size, image_size) if isinstance(image_size, int) else image_size
 
 
 def check_divides(image_size: Sides, step: int, what: str, least: int = 0) -> None:
-    """UserError where a side is no multiple of `step` pixels or below the least; what is open passes."""
+    """Raise UserError if a side is smaller than `least` or not a multiple of `step` pixels; unknown sides pass."""
     for side in sides(image_size):
         if side is not None and (side % step or side < max(step, least)):
             below = side // step * step
@@ -55,13 +55,16 @@ def check_divides(image_size: Sides, step: int, what: str, least: int = 0) -> No
 
 
 def entrance(image_size: Sides, normalisation: Normalisation):
-    """The input tensor [B, H, W, 3] and the normalised images."""
+    """Return the input tensor [B, H, W, 3] and the normalised images."""
     image = keras.Input((*sides(image_size), 3), name="image", dtype="float32")
     return image, Normalise(normalisation.mean, normalisation.std, name="normalise")(image)
 
 
 def head(x, classes: int, dropout: float = 0.0, start=None, bias_start="zeros"):
-    """Global mean, dropout, dense logits in float32; starts at N(0, 1e-6) with bias 0 unless said."""
+    """Apply global average pooling, dropout and a dense layer to float32 logits.
+
+    By default the kernel starts at N(0, 1e-6) and the bias at 0.
+    """
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
     if dropout:
         x = keras.layers.Dropout(dropout, name="dropout")(x)
@@ -73,5 +76,5 @@ def head(x, classes: int, dropout: float = 0.0, start=None, bias_start="zeros"):
 
 
 def uniform(limit: float):
-    """U(-limit, limit)."""
+    """Return the initialiser U(-limit, limit)."""
     return keras.initializers.RandomUniform(-limit, limit)

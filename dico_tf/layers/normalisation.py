@@ -1,13 +1,16 @@
-"""Normalisation with the published constants; of batches in one fused operation where TensorFlow has it."""
+"""Batch and layer normalisation with the constants of the published networks."""
 
 import keras
 
 
 @keras.saving.register_keras_serializable("dico_tf")
 class BatchNorm(keras.layers.BatchNormalization):
-    """(x - mean) / sqrt(var + eps) * gamma + beta; running variance is the unbiased one, as in PyTorch.
+    """Batch normalisation, (x - mean) / sqrt(var + eps) * gamma + beta.
 
-    `decay_gamma` says whether weight decay takes gamma with the kernels.
+    The running variance is the unbiased one, as in PyTorch. Training uses one fused TensorFlow operation.
+
+    Args:
+        decay_gamma: whether weight decay includes gamma.
     """
 
     def __init__(self, decay_gamma: bool = True, **options):
@@ -25,7 +28,7 @@ class BatchNorm(keras.layers.BatchNormalization):
         return self._synchronised(inputs) if self.synchronized else self._fused(inputs)
 
     def _fused(self, inputs):
-        """One pass over memory for the moments and one for the output; Keras' own takes five."""
+        """Normalise by one fused operation: two passes over memory, where Keras takes five."""
         import tensorflow as tf
 
         of_clips = len(inputs.shape) == 5
@@ -42,7 +45,7 @@ class BatchNorm(keras.layers.BatchNormalization):
         return tf.reshape(y, tf.shape(inputs)) if of_clips else y
 
     def _synchronised(self, inputs):
-        """Normalise with the moments of all replicas' images, by the same arithmetic on any number of them.
+        """Normalise with the moments of all replicas' images; the arithmetic is the same for any number of replicas.
 
         Keras takes E[x^2] - E[x]^2, which loses the digits that both share, and the biased variance.
         """
@@ -73,7 +76,7 @@ class BatchNorm(keras.layers.BatchNormalization):
 
 
 def pooled(parts):
-    """[R, 3, C]: count, mean and biased variance of each part of a batch -> those of the batch, each [C]."""
+    """Return count, mean and biased variance [C] of a batch from those of its R parts, [R, 3, C]."""
     counts, means, variances = (parts[:, i] for i in range(3))
     count = keras.ops.sum(counts, 0)
     mean = keras.ops.sum(counts * means, 0) / count
@@ -82,13 +85,14 @@ def pooled(parts):
 
 
 def batch_norm(x, name: str, gamma: str = "ones", **options):
+    """Apply batch normalisation; `gamma` is its initialiser."""
     options = {"momentum": 0.9, "epsilon": 1e-5, **options}
     return BatchNorm(gamma_initializer=gamma, name=name, **options)(x)
 
 
 @keras.saving.register_keras_serializable("dico_tf")
 class LayerNorm(keras.layers.LayerNormalization):
-    """(x - mean) / sqrt(var + eps) * gamma + beta over the channels; weight decay leaves gamma alone."""
+    """Layer normalisation over the channels, (x - mean) / sqrt(var + eps) * gamma + beta; no weight decay of gamma."""
 
     def build(self, input_shape):
         super().build(input_shape)
@@ -96,4 +100,5 @@ class LayerNorm(keras.layers.LayerNormalization):
 
 
 def layer_norm(x, name: str, epsilon: float = 1e-6):
+    """Apply layer normalisation over the channels."""
     return LayerNorm(epsilon=epsilon, name=name)(x)

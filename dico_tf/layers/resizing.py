@@ -1,4 +1,4 @@
-"""Maps resized, bilinearly or bicubically, and pooled to a given number of places."""
+"""Bilinear and bicubic resizing of feature maps, and average pooling to a fixed size."""
 
 import keras
 import numpy as np
@@ -9,7 +9,7 @@ _A = -0.75  # of Keys' cubic, as in PyTorch
 
 @keras.saving.register_keras_serializable("dico_tf")
 class ResizeAs(keras.layers.Layer):
-    """x [B, h, w, C] and y [B, H, W, D] -> x at H x W: bilinear, pixels by their middles (align_corners=False)."""
+    """Bilinear resizing of x [B, h, w, C] to the height and width of y [B, H, W, D], as align_corners=False."""
 
     def call(self, inputs):
         x, like = inputs
@@ -26,9 +26,9 @@ class ResizeAs(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("dico_tf", name="Parts")  # its name in saved files
 class AdaptiveAveragePooling(keras.layers.Layer):
-    """[B, h, w, C] -> [B, n, n, C]: the mean over each of n x n equal parts, of all places a part touches.
+    """Average pooling to n x n values, [B, h, w, C] -> [B, n, n, C]: the mean of all pixels that a part touches.
 
-    Keras' own layer fails within graphs where a map has fewer places than there are parts.
+    Works in graphs also for maps smaller than n x n, where keras.layers.AdaptiveAveragePooling2D fails.
     """
 
     def __init__(self, count: int, **options):
@@ -49,27 +49,30 @@ class AdaptiveAveragePooling(keras.layers.Layer):
 
 
 def pooling_weights(side: int, count: int) -> np.ndarray:
-    """[count, side]: part i is of the places floor(i side / count) to ceil((i + 1) side / count) - 1."""
-    place, part = np.arange(side), np.arange(count)[:, None]
-    there = (place >= part * side // count) & (place < -(-(part + 1) * side // count))
-    return (there / there.sum(1, keepdims=True)).astype(np.float32)
+    """Return weights [count, side]: part i averages pixels floor(i side / count) to ceil((i + 1) side / count) - 1."""
+    pixel, part = np.arange(side), np.arange(count)[:, None]
+    inside = (pixel >= part * side // count) & (pixel < -(-(part + 1) * side // count))
+    return (inside / inside.sum(1, keepdims=True)).astype(np.float32)
 
 
 def bicubic(maps: np.ndarray, sides: tuple[int, int]) -> np.ndarray:
-    """[h, w, C] -> [H, W, C]; beyond its border a map goes on as it is there."""
+    """Resize a map [h, w, C] to [H, W, C] by bicubic interpolation, as PyTorch does (a = -3/4, no antialiasing).
+
+    Values beyond the border are those at the border.
+    """
     rows, columns = (bicubic_weights(old, new) for old, new in zip(maps.shape[:2], sides, strict=True))
     return np.einsum("Hh,hwc,Ww->HWc", rows, maps.astype(np.float64), columns).astype(maps.dtype)
 
 
 def bicubic_weights(old: int, new: int) -> np.ndarray:
-    """[new, old]: what each old place gives to each new one; rows sum to 1."""
+    """Return weights [new, old] of the old pixels in each new one; rows sum to 1."""
     middle = (np.arange(new) + 0.5) * old / new - 0.5
     first = np.floor(middle).astype(int)
-    found = np.zeros((new, old))
+    weights = np.zeros((new, old))
     for step in range(-1, 3):
-        places = np.clip(first + step, 0, old - 1)
-        np.add.at(found, (np.arange(new), places), _kernel(np.abs(middle - first - step)))
-    return found
+        pixels = np.clip(first + step, 0, old - 1)
+        np.add.at(weights, (np.arange(new), pixels), _kernel(np.abs(middle - first - step)))
+    return weights
 
 
 def _kernel(x: np.ndarray) -> np.ndarray:

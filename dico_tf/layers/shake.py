@@ -1,16 +1,16 @@
-"""ShakeDrop (Yamada et al. 2018) and Shake-Shake (Gastaldi 2017): one factor forward, another one backward."""
+"""ShakeDrop (Yamada et al. 2018) and Shake-Shake (Gastaldi 2017): random factors that differ forward and backward."""
 
 import keras
 from keras import ops
 
 
 def two_faced(forward, backward, x):
-    """forward * x, whose gradient is backward * dy."""
+    """Return forward * x, with the gradient backward * dy."""
     return backward * x + ops.stop_gradient((forward - backward) * x)
 
 
 class _Shaken(keras.layers.Layer):
-    """Draws one number per sample, and repeats them in a saved run."""
+    """Base of layers that draw one number per sample from a generator that is saved with the model."""
 
     def __init__(self, seed: int | None = None, **options):
         super().__init__(**options)
@@ -18,7 +18,7 @@ class _Shaken(keras.layers.Layer):
         self.draws = keras.random.SeedGenerator(seed)
 
     def per_sample(self, x, low: float, high: float):
-        """U(low, high) [B, 1, 1, 1] in the precision of x."""
+        """Draw from U(low, high), [B, 1, 1, 1] in the precision of x."""
         return keras.random.uniform((ops.shape(x)[0], 1, 1, 1), low, high, dtype=x.dtype, seed=self.draws)
 
     def get_config(self):
@@ -27,7 +27,10 @@ class _Shaken(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("dico_tf")
 class ShakeDrop(_Shaken):
-    """Kept with probability 1 - rate, one draw for the batch; else U(-1, 1) x forward and U(0, 1) dy backward."""
+    """ShakeDrop: with probability 1 - rate x passes unchanged; otherwise U(-1, 1) x forward and U(0, 1) dy backward.
+
+    Whether it passes is drawn once for the batch, the factors for each sample.
+    """
 
     def __init__(self, rate: float, **options):
         super().__init__(**options)
@@ -36,9 +39,9 @@ class ShakeDrop(_Shaken):
     def call(self, x, training=False):
         if not training:
             return (1 - self.rate) * x
-        kept = keras.random.uniform((), dtype="float32", seed=self.draws) >= self.rate
-        forward = ops.where(kept, ops.ones((), x.dtype), self.per_sample(x, -1.0, 1.0))
-        backward = ops.where(kept, ops.ones((), x.dtype), self.per_sample(x, 0.0, 1.0))
+        passes = keras.random.uniform((), dtype="float32", seed=self.draws) >= self.rate
+        forward = ops.where(passes, ops.ones((), x.dtype), self.per_sample(x, -1.0, 1.0))
+        backward = ops.where(passes, ops.ones((), x.dtype), self.per_sample(x, 0.0, 1.0))
         return two_faced(forward, backward, x)
 
     def compute_output_shape(self, input_shape):
@@ -50,7 +53,7 @@ class ShakeDrop(_Shaken):
 
 @keras.saving.register_keras_serializable("dico_tf")
 class ShakeShake(_Shaken):
-    """a x1 + (1 - a) x2 with a ~ U(0, 1) per sample, drawn afresh for the gradient; 1/2 when not training."""
+    """Shake-Shake: a x1 + (1 - a) x2, a ~ U(0, 1) per sample, drawn again for the gradient; a = 1/2 in inference."""
 
     def call(self, inputs, training=False):
         first, second = inputs

@@ -1,7 +1,8 @@
-"""Residual branches that training leaves out for some rows of a batch: x + f(x), each row's f dropped at a rate.
+"""Stochastic depth: training drops the residual branch f of x + f(x) for some rows of a batch.
 
-Masked, f is computed for all rows, and a row has x + f(x) / (1 - rate) or, by a draw of its own, x. Efficient, f is
-computed for k = max(int(b (1 - rate)), 1) of b rows alone, drawn anew for every f, and these have x + f(x) b / k.
+Two forms. Masked: f is computed for all rows; a row becomes x + f(x) / (1 - rate), or x with probability `rate`.
+Efficient: f is computed only for k = max(int(b (1 - rate)), 1) of b rows, drawn anew for every f; these rows become
+x + f(x) b / k.
 """
 
 import itertools
@@ -13,16 +14,16 @@ from keras import ops
 from dico_tf.errors import UserError
 
 FORMS = ("auto", "masked", "efficient")
-MASKED_UP_TO = 0.1  # the rate up to which auto masks: taking and putting back would cost more than it saves
+MASKED_UP_TO = 0.1  # the form auto masks up to this rate, where moving rows costs more than it saves
 
 
 def computed(rows: int, rate: float) -> int:
-    """k, the rows for which the efficient form computes a branch; the product is cut off as it is in float64."""
+    """Return k, the number of rows for which the efficient form computes a branch (float64 product, rounded down)."""
     return max(int(rows * (1 - rate)), 1)
 
 
 def _place() -> tuple:
-    """This replica's number, and how many there are."""
+    """Return the number of this replica and the number of replicas."""
     if keras.backend.backend() != "tensorflow":
         return 0, 1
     import tensorflow as tf
@@ -32,15 +33,19 @@ def _place() -> tuple:
 
 
 def off(rows: int, rate: float) -> float:
-    """How far the efficient form's share of dropped rows is from the rate."""
+    """Return the difference between the rate and the share of rows that the efficient form drops."""
     return abs(1 - computed(rows, rate) / rows - rate)
 
 
 class _Dropping(keras.layers.Layer):
+    """Base of the two layers around a residual branch: its drop rate, and the form that drops."""
+
     def __init__(self, rate: float, form: str = "auto", **options):
         super().__init__(**options)
         if form not in FORMS or not 0 <= rate < 1:
-            raise UserError(f"rate={rate}, form={form!r}: rates are at least 0 and below 1, forms {', '.join(FORMS)}")
+            raise UserError(
+                f"expected a rate in [0, 1) and a form of {', '.join(FORMS)}, got rate={rate}, form={form!r}"
+            )
         self.rate, self.form = rate, form
 
     @property
@@ -53,9 +58,9 @@ class _Dropping(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("dico_tf")
 class Taken(_Dropping):
-    """x [b, ...] -> the rows [k, ...] that f is computed for, and their numbers int32 [k].
+    """Layer before a residual branch: x [b, ...] -> the rows [k, ...] to compute, and their numbers int32 [k].
 
-    Masked, these are all rows, and those that are dropped have the number -1.
+    The masked form returns all rows, with -1 for the number of each dropped row.
     """
 
     def __init__(self, rate: float, form: str = "auto", seed: int | None = None, **options):
@@ -67,20 +72,20 @@ class Taken(_Dropping):
         size = ops.shape(x)[0]
         if not training or not self.rate:
             return x, ops.arange(size, dtype="int32")
-        drawn = self._drawn(size)
+        numbers = self._numbers(size)
         if not self.efficient:
-            return x, ops.where(drawn >= self.rate, ops.arange(size, dtype="int32"), -1)
-        rows = ops.cast(ops.argsort(drawn)[: self._count(size)], "int32")
+            return x, ops.where(numbers >= self.rate, ops.arange(size, dtype="int32"), -1)
+        rows = ops.cast(ops.argsort(numbers)[: self._count(size)], "int32")
         return ops.take(x, rows, axis=0), rows
 
-    def _drawn(self, size):
-        """A number for each row. Generators are alike on all replicas: each draws for all and keeps its own."""
+    def _numbers(self, size):
+        """Draw a number in [0, 1) for each row. Each replica draws for all replicas, from equal generators."""
         replica, replicas = _place()
-        drawn = keras.random.uniform((replicas * size,), dtype="float32", seed=self.draws)
-        return drawn if replicas == 1 else drawn[replica * size : (replica + 1) * size]
+        numbers = keras.random.uniform((replicas * size,), dtype="float32", seed=self.draws)
+        return numbers if replicas == 1 else numbers[replica * size : (replica + 1) * size]
 
     def save_own_variables(self, store):
-        """Keras leaves the state of generators out, and a reloaded model would not go on as the original does."""
+        """Save the state of the generator too, which Keras leaves out; a reloaded model then draws the same numbers."""
         store["draws"] = ops.convert_to_numpy(self.draws.state)
 
     def load_own_variables(self, store):
@@ -90,8 +95,8 @@ class Taken(_Dropping):
     def _count(self, size):
         if isinstance(size, int):
             return computed(size, self.rate)
-        kept = ops.cast(ops.cast(size, "float64") * (1 - self.rate), "int32")
-        return ops.maximum(kept, 1)
+        rows = ops.cast(ops.cast(size, "float64") * (1 - self.rate), "int32")
+        return ops.maximum(rows, 1)
 
     def compute_output_spec(self, x, training=False):
         return keras.KerasTensor(x.shape, self.compute_dtype), keras.KerasTensor(x.shape[:1], "int32")
@@ -102,14 +107,14 @@ class Taken(_Dropping):
 
 @keras.saving.register_keras_serializable("dico_tf")
 class PutBack(_Dropping):
-    """(x [b, ...], f of the rows taken [k, ...], their numbers [k]) -> x with each one's f added."""
+    """Layer after a residual branch: adds f of the computed rows [k, ...] to these rows of x [b, ...]."""
 
     def call(self, x, share, rows, training=False):
         if not training or not self.rate:
             return x + share
         if not self.efficient:
-            kept = ops.reshape(rows >= 0, (-1, *[1] * (len(x.shape) - 1)))
-            return x + ops.where(kept, share / (1 - self.rate), ops.zeros((), share.dtype))
+            computed_rows = ops.reshape(rows >= 0, (-1, *[1] * (len(x.shape) - 1)))
+            return x + ops.where(computed_rows, share / (1 - self.rate), ops.zeros((), share.dtype))
         size = ops.shape(x)[0]
         scale = ops.cast(size, "float32") / ops.cast(ops.shape(share)[0], "float32")
         return x + ops.segment_sum(share * ops.cast(scale, share.dtype), rows, num_segments=size)
@@ -119,7 +124,7 @@ class PutBack(_Dropping):
 
 
 def residual(x, branch: Callable, rate: float, name: str, shortcut: Callable = lambda x: x):
-    """shortcut(x) + branch(x), the branch dropped at the rate; one f and one draw."""
+    """Return shortcut(x) + branch(x), the branch dropped at this rate in training."""
     if not rate:
         return keras.layers.Add(name=f"{name}_add")([shortcut(x), branch(x)])
     part, rows = Taken(rate, name=f"{name}_taken")(x)
@@ -127,18 +132,19 @@ def residual(x, branch: Callable, rate: float, name: str, shortcut: Callable = l
 
 
 def rising(rate: float, blocks: Sequence[int]) -> list[list[float]]:
-    """Rates of each stage's blocks: 0 for the first of all, `rate` for the last, and in even steps between."""
+    """Return the drop rates of each stage's blocks, rising evenly from 0 in the first block to `rate` in the last."""
     last = max(sum(blocks) - 1, 1)
     rates = iter(rate * i / last for i in range(sum(blocks)))
     return [list(itertools.islice(rates, count)) for count in blocks]
 
 
 def droppings(model: keras.Model) -> list[Taken]:
-    """One for each branch that can be dropped, in the order of the graph."""
+    """Return the layers that begin a droppable branch, in the order of the graph."""
     return [layer for layer in model.layers if isinstance(layer, Taken)]
 
 
 def set_form(model: keras.Model, form: str) -> None:
+    """Set the form (auto, masked or efficient) of all droppable branches."""
     for layer in model.layers:
         if isinstance(layer, _Dropping):
             layer.form = form

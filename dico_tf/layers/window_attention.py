@@ -1,4 +1,4 @@
-"""Attention within the windows of a map (Liu et al. 2021), and 2x2 neighbours side by side."""
+"""Layers of Swin (Liu et al. 2021): attention within windows, and merging of 2x2 neighbours."""
 
 import math
 
@@ -7,17 +7,18 @@ import numpy as np
 from keras import ops
 
 from dico_tf.errors import UserError
+from dico_tf.layers.attention import check_heads
 from dico_tf.layers.embeddings import normal
 
-_FAR = -100.0  # added to the scores of tokens that a shift brought into one window, as published
+_FAR = -100.0  # added to the scores of tokens that only the shift brought into one window, as published
 
 
 @keras.saving.register_keras_serializable("dico_tf")
 class WindowAttention(keras.layers.Layer):
-    """softmax(q k' / sqrt(d) + bias) v of every head and window: [B, H, W, 3 h d] -> [B, H, W, h d].
+    """Multi-head attention within windows, softmax(q k' / sqrt(d) + bias) v: [B, H, W, 3 h d] -> [B, H, W, h d].
 
-    The bias is learnt for each offset between two tokens of a window. Windows begin `shift` tokens further on; those
-    that this makes reach over the map's end are of up to four parts that do not see one another.
+    The bias is learnt for each offset between two tokens of a window. Windows begin `shift` tokens further on and wrap
+    around the end of the map; tokens from different ends do not see each other.
     """
 
     def __init__(self, heads: int, window: tuple[int, int], shift: tuple[int, int] = (0, 0), **options):
@@ -26,10 +27,9 @@ class WindowAttention(keras.layers.Layer):
 
     def build(self, input_shape):
         _, *map_sides, width = input_shape
-        if width % (3 * self.heads):
-            raise UserError(f"{width} channels are no queries, keys and values of {self.heads} heads")
+        check_heads(width, self.heads)
         if any(side % part for side, part in zip(map_sides, self.window, strict=True)):
-            raise UserError(f"a map of {map_sides} does not divide into windows of {self.window}")
+            raise UserError(f"expected a map that windows of {self.window} divide, got {map_sides}")
         offsets = [2 * side - 1 for side in self.window]
         self.table = self.add_weight(shape=(*offsets, self.heads), initializer=normal(), name="table")
         self.table.places = True
@@ -47,19 +47,20 @@ class WindowAttention(keras.layers.Layer):
         return _rolled(self._map(together, height, width), [-s for s in self.shift])
 
     def _windows(self, x):
-        """[B, H, W, C] -> [B * windows, T, C]"""
+        """Cut maps [B, H, W, C] into windows [B * windows, T, C]."""
         _, height, width, channels = x.shape
         rows, columns = self.window
         x = ops.reshape(x, (-1, height // rows, rows, width // columns, columns * channels))
         return ops.reshape(ops.transpose(x, (0, 1, 3, 2, 4)), (-1, rows * columns, channels))
 
     def _map(self, x, height: int, width: int):
+        """Join windows to maps again."""
         rows, columns = self.window
         x = ops.reshape(x, (-1, height // rows, width // columns, rows, columns * x.shape[-1]))
         return ops.reshape(ops.transpose(x, (0, 1, 3, 2, 4)), (-1, height, width, x.shape[-1] // columns))
 
     def _biased(self, scores, map_sides: tuple[int, int]):
-        """Scores float32 [B * windows, h, T, T] with the bias, and where windows were shifted with what is far."""
+        """Add the learnt bias to scores [B * windows, h, T, T], and a large negative one between ends of the map."""
         tokens = scores.shape[-1]
         table = ops.reshape(ops.convert_to_tensor(self.table), (-1, self.heads))
         bias = ops.take(table, offset_numbers(self.window).ravel(), axis=0)
@@ -67,10 +68,10 @@ class WindowAttention(keras.layers.Layer):
         bias = ops.cast(bias, "float32")
         if not any(self.shift):
             return scores + bias
-        far = parted(map_sides, self.window, self.shift)  # [windows, T, T]
-        bias = bias + ops.convert_to_tensor(_FAR * far[:, None].astype(np.float32))
+        apart = different_ends(map_sides, self.window, self.shift)  # [windows, T, T]
+        bias = bias + ops.convert_to_tensor(_FAR * apart[:, None].astype(np.float32))
         bias = ops.reshape(bias, (-1, tokens, tokens))  # [windows * h, T, T]
-        scores = ops.reshape(scores, (-1, len(far) * self.heads, tokens, tokens)) + bias
+        scores = ops.reshape(scores, (-1, len(apart) * self.heads, tokens, tokens)) + bias
         return ops.reshape(scores, (-1, self.heads, tokens, tokens))
 
     def compute_output_shape(self, input_shape):
@@ -81,15 +82,15 @@ class WindowAttention(keras.layers.Layer):
 
 
 def offset_numbers(window: tuple[int, int]) -> np.ndarray:
-    """[T, T]: the number of token i's offset from token j in a table of (2 rows - 1) x (2 columns - 1)."""
+    """Return [T, T]: the index of the offset from token j to token i in a table of (2 rows - 1) x (2 columns - 1)."""
     places = np.stack(np.meshgrid(*map(np.arange, window), indexing="ij")).reshape(2, -1)
     down, right = places[:, :, None] - places[:, None, :]
     rows, columns = window
     return ((down + rows - 1) * (2 * columns - 1) + right + columns - 1).astype(np.int32)
 
 
-def parted(map_sides: tuple[int, int], window: tuple[int, int], shift: tuple[int, int]) -> np.ndarray:
-    """[windows, T, T]: whether two tokens of a shifted window are from different ends of the map."""
+def different_ends(map_sides: tuple[int, int], window: tuple[int, int], shift: tuple[int, int]) -> np.ndarray:
+    """Return [windows, T, T]: True if two tokens of a shifted window come from different ends of the map."""
     ends = [np.arange(side) >= side - by for side, by in zip(map_sides, shift, strict=True)]
     part = 2 * ends[0][:, None] + ends[1][None, :]
     rows, columns = window
@@ -99,7 +100,7 @@ def parted(map_sides: tuple[int, int], window: tuple[int, int], shift: tuple[int
 
 
 def _rolled(x, by: tuple[int, int]):
-    """[B, H, W, C] from the row and the column `by` on, what is before at the end."""
+    """Roll maps [B, H, W, C] so that they begin at row and column `by`; the part before moves to the end."""
     for axis, start in enumerate(by, 1):
         if start % x.shape[axis]:
             before, after = ops.split(x, [start % x.shape[axis]], axis=axis)
@@ -108,9 +109,10 @@ def _rolled(x, by: tuple[int, int]):
 
 
 def window_attention(x, heads: int, depth: int, window: int, shifted: bool, name: str, start):
-    """Dense to queries, keys and values; attention in windows; dense to the width of x [B, H, W, C].
+    """Apply self-attention within windows to x [B, H, W, C]: dense to q, k and v, attention, dense back to C channels.
 
-    A map that a window does not divide has zeros at its end; one no larger than a window is one, and is not shifted.
+    Maps that the window does not divide are padded with zeros. A side no longer than the window is one window, without
+    shift.
     """
     sides = x.shape[1:3]
     windows = tuple(min(window, side) for side in sides)
@@ -126,7 +128,10 @@ def window_attention(x, heads: int, depth: int, window: int, shifted: bool, name
 
 @keras.saving.register_keras_serializable("dico_tf")
 class Neighbours(keras.layers.Layer):
-    """[B, H, W, C] -> [B, H / 2, W / 2, 4 C]: 2x2 tokens side by side, column by column; odd maps end in zeros."""
+    """Joins the channels of 2x2 neighbours, column by column: [B, H, W, C] -> [B, H / 2, W / 2, 4 C].
+
+    Maps with odd sides are padded with zeros.
+    """
 
     def call(self, x):
         rows, columns = (side % 2 for side in x.shape[1:3])
