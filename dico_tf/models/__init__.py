@@ -1,1 +1,1 @@
-"""One file per family; the menu finds them by their presets' names."""
+"""Network families, one file each, and their presets; weights from other projects."""

@@ -1,4 +1,4 @@
-"""What dividing a preset changes and costs, as one JSON object and as text for people."""
+"""Report of a division: what it changes and costs, as a JSON object, as text and as a table."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -13,7 +13,11 @@ from dico_tf.models.presets import PRESETS, branch_weight_decay, find, whole_wei
 
 
 def audit(config: Config, image_size: int, classes: int, network: Any = None) -> dict[str, Any]:
-    """The object `divide.py --json` prints; of `network` where it is at hand, else of what --model names."""
+    """Return the object that `divide.py --json` prints.
+
+    Args:
+        network: stands for the network that --model names, if it is already loaded.
+    """
     splits, network = config.network.splits, network or find(config.network.model)
     if network.task == "video":
         network = network.filmed(config.data.frames)
@@ -44,7 +48,7 @@ def audit(config: Config, image_size: int, classes: int, network: Any = None) ->
 
 
 def _distance(splits: int, division: str, whole: NetworkCost, branch: NetworkCost) -> dict[str, float]:
-    """How far S branches are from the budget, as a share of it; a published rule has none."""
+    """Return {"distance": relative difference of S branches from the budget}; empty for a published rule."""
     if division == "published":
         return {}
     return {"distance": splits * getattr(branch, division) / getattr(whole, division) - 1}
@@ -56,7 +60,7 @@ def _weight_decay(config: Config, image_size: int) -> dict[str, Any]:
 
 
 def one(config: Config) -> dict[str, Any]:
-    """The audit of what was asked for, without loading data."""
+    """Return the audit of a config, without loading data."""
     network = find(config.network.model)
     if network.task == "video":
         return _of_clips(config, network)
@@ -64,20 +68,20 @@ def one(config: Config) -> dict[str, Any]:
 
 
 def _of_clips(config: Config, network: Any) -> dict[str, Any]:
-    """Where no set of clips is named, of Kinetics-400: what the flag says otherwise is a set of images."""
+    """Return the audit of a video network; --dataset's default, a set of images, stands for Kinetics-400."""
     data = config.data
     dataset = "kinetics400" if data.dataset == Data().dataset else data.dataset
     classes = data.classes or CLIPS.get(dataset, 0)
     if not classes:
         raise UserError(
-            f"--dataset={dataset} is no set of clips known by name ({', '.join(CLIPS)}): give one of them, or --classes"
+            f"--dataset={dataset}: expected a known set of clips ({', '.join(CLIPS)}); give one of them, or --classes"
         )
     config = dataclasses.replace(config, data=dataclasses.replace(data, dataset=dataset, task="video"))
     return audit(config, data.image_size or network.spec.crop, classes)
 
 
 def every(config: Config) -> Iterator[dict[str, Any]]:
-    """Each preset of the data set's layout that its image size fits, by each S it has."""
+    """Yield the audit of each preset that fits the data set's layout and image size, for each published S."""
     task = "video" if config.data.dataset in CLIPS else config.data.task
     image_size, layout = 0, task
     if task == "classification":
@@ -91,17 +95,19 @@ def every(config: Config) -> Iterator[dict[str, Any]]:
 
 
 def _share(part: int, whole: int) -> str:
+    """Return a share in percent, or - if the whole is 0."""
     return f"{100 * part / whole:.1f}%" if whole else "-"
 
 
 def _by(report: dict[str, Any]) -> str:
+    """Return the rule of a division in words."""
     if report["division"] == "published":
         return "rule of this project" if "frames" in report else "published rule"
     return f"by {report['division']}, {100 * report['distance']:+.2f}% from the whole's"
 
 
 def describe(report: dict[str, Any]) -> str:
-    """The audit as lines to read."""
+    """Return the audit as text."""
     r = report
     changes = {**r["changes"], **r["regularisation"]}
     decay = r["weight_decay"]
@@ -137,7 +143,7 @@ COLUMNS = ("network", 24), ("S", 2), ("changes", 62), ("parameters", 11), ("publ
 
 
 def table(config: Config) -> Iterator[str]:
-    """`every` as lines of a Markdown table, beside the figures that are published for the data set."""
+    """Yield the lines of a Markdown table of all audits, beside the published figures."""
     yield _line([name for name, _ in COLUMNS], "error %")
     yield _line(["-" * width for _, width in COLUMNS], "-------")
     for report in every(config):
@@ -169,7 +175,7 @@ def _cells(report: dict[str, Any]) -> list[str]:
 
 
 def _words(value: Any) -> str:
-    """A number in four digits; a tuple of channels by its first and last, or one that a family chooses itself."""
+    """Return a number with four digits, or the first and last of a list of widths; () = chosen by the family."""
     if not isinstance(value, list | tuple):
         return f"{value:.4g}"
     return f"{value[0]}..{value[-1]}" if value else "its own"

@@ -1,4 +1,4 @@
-"""The tensors in PyTorch's files and in safetensors, branch by branch, under the names that they have there."""
+"""Reading of PyTorch checkpoints and safetensors files, without running code in them."""
 
 import re
 from collections.abc import Mapping
@@ -15,14 +15,15 @@ Arrays = dict[str, np.ndarray]
 
 
 def read(path: str | Path) -> list[Arrays]:
-    """A checkpoint's tensors, branch by branch, under their names within the branch.
+    """Return a checkpoint's tensors, one dict {name: array} for each branch.
 
-    Takes a state dict, by itself or under "state_dict"; names may begin with module., and with models.0., models.1.
+    The file holds a state dict, alone or under "state_dict". Names may begin with `module.`, and with `models.0.`,
+    `models.1.` ... for several branches. Raises UserError, which names the file.
     """
     path = Path(path).expanduser()
     try:
         if not path.is_file():
-            raise UserError("does not exist, or is no file")
+            raise UserError("does not exist, or is not a file")
         arrays = _safe(path) if path.suffix == SAFE else _state_dict(_pickled(path))
         if not arrays:
             raise UserError("holds no weights")
@@ -32,14 +33,16 @@ def read(path: str | Path) -> list[Arrays]:
 
 
 def _safe(path: Path) -> Arrays:
-    import keras  # noqa: F401, with which NumPy learns bfloat16
+    import keras  # noqa: F401, teaches NumPy bfloat16
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     try:
         arrays = load_file(path)
-    except (SafetensorError, KeyError, TypeError) as error:  # no such file, or a kind of number NumPy does not know
-        raise UserError(f"cannot be read as safetensors ({str(error).splitlines()[0]}): is it whole?") from None
+    except (SafetensorError, KeyError, TypeError) as error:  # not such a file, or a dtype that NumPy does not know
+        raise UserError(
+            f"cannot be read as safetensors ({str(error).splitlines()[0]}): the file may be incomplete"
+        ) from None
     return {name: _floats(name, array) for name, array in arrays.items() if _is_weight(name)}
 
 
@@ -49,7 +52,7 @@ def _is_weight(name: Any) -> bool:
 
 def _floats(name: str, array: np.ndarray) -> np.ndarray:
     if array.dtype.kind not in "fV":  # V: bfloat16
-        raise UserError(f"holds {name!r} of kind {array.dtype}, which is no weight: save the state dict by itself")
+        raise UserError(f"holds {name!r} of type {array.dtype}, expected floats: save the state dict alone")
     return array.astype(np.float32)
 
 
@@ -57,16 +60,14 @@ def _pickled(path: Path) -> Any:
     try:
         import torch
     except ImportError:
-        raise UserError(
-            f"is read by PyTorch, which is not installed: pip install torch, or take the weights as {SAFE}"
-        ) from None
+        raise UserError(f"needs PyTorch, which is not installed: pip install torch, or use a {SAFE} file") from None
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds, by what is wrong with a file
         reason = str(error).strip().split("\n")[0]
         raise UserError(
-            f"cannot be read as tensors alone ({reason}). Files that hold Python objects can run code and are refused: "
-            "if you trust it, open it in PyTorch and save its state dict: torch.save(checkpoint['state_dict'], FILE)"
+            f"holds more than tensors ({reason}). Files with Python objects can run code and are refused: if you trust "
+            "it, open it in PyTorch and save its state dict: torch.save(checkpoint['state_dict'], FILE)"
         ) from None
 
 
@@ -85,14 +86,14 @@ def _array(name: Any, value: Any) -> np.ndarray:
     if not isinstance(name, str) or not isinstance(value, torch.Tensor) or not value.is_floating_point():
         kind = value.dtype if isinstance(value, torch.Tensor) else type(value).__name__
         raise UserError(
-            f"holds {name!r} of kind {kind}, which is no weight: "
-            "save the state dict by itself with torch.save(model.state_dict(), FILE)"
+            f"holds {name!r} of type {kind}, expected a tensor of floats: save the state dict alone with "
+            "torch.save(model.state_dict(), FILE)"
         )
     return value.detach().float().numpy()
 
 
 def by_branch(arrays: Arrays) -> list[Arrays]:
-    """One of each models.<s>., or one in all where no name begins so; a module. before all is left out."""
+    """Split tensors by their prefix models.<s>.; without such prefixes there is one branch. Removes `module.`."""
     if all(name.startswith("module.") for name in arrays):
         arrays = {name.removeprefix("module."): array for name, array in arrays.items()}
     branches: dict[int, Arrays] = {}
@@ -100,8 +101,10 @@ def by_branch(arrays: Arrays) -> list[Arrays]:
         match = re.fullmatch(r"models\.(\d+)\.(.+)", name)
         s, inner = (int(match[1]), match[2]) if match else (-1, name)
         branches.setdefault(s, {})[inner] = array
-    found = sorted(branches)
-    if found != list(range(len(found))) and found != [-1]:
-        names = [f"models.{s}." if s >= 0 else next(iter(branches[s])) for s in found]
-        raise UserError(f"holds {', '.join(names)}: wanted models.0., models.1. and so on for all, or for none")
-    return [branches[s] for s in found]
+    numbers = sorted(branches)
+    if numbers != list(range(len(numbers))) and numbers != [-1]:
+        names = [f"models.{s}." if s >= 0 else next(iter(branches[s])) for s in numbers]
+        raise UserError(
+            f"holds {', '.join(names)}: expected models.0., models.1. and so on for all tensors, or for none"
+        )
+    return [branches[s] for s in numbers]

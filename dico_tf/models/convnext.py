@@ -1,6 +1,7 @@
-"""ConvNeXt (Liu et al. 2022): 7x7 convolutions by channel and MLPs, each stage at half the side of the one before.
+"""ConvNeXt (Liu et al. 2022): depthwise 7x7 convolutions and MLPs; each stage halves the sides of its maps.
 
-How they are divided is our choice: nothing is published of it. `convnext_mini` is ours; the paper's tiny is convnext_t.
+No division of these networks is published; the one by budget is our choice. `convnext_mini` is ours; the paper's tiny
+is `convnext_t`.
 """
 
 import dataclasses
@@ -21,9 +22,9 @@ _GRID = 4  # channels
 class Spec(BaseSpec):
     widths: tuple[int, ...] = (96, 192, 384, 768)  # of each stage
     blocks: tuple[int, ...] = (3, 3, 27, 3)
-    patch: int = 4  # pixels of a side of what the stem sees
-    drop_path: float = 0.0  # of the last block; rises from 0 at the first
-    layer_scale: float = 1e-6  # where the scales start
+    patch: int = 4  # side in pixels of the stem's patches
+    drop_path: float = 0.0  # drop rate of the last block; rises linearly from 0 in the first
+    layer_scale: float = 1e-6  # initial value of the scales
 
     @property
     def layout(self) -> str:
@@ -41,10 +42,12 @@ PRESETS = {
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
+    """Multiply all widths by the scale."""
     return dataclasses.replace(spec, widths=tuple(int(multiple(width * scale, _GRID)) for width in spec.widths))
 
 
 def build(spec: Spec, image_size: Sides, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
+    """Return the network from raw images to logits."""
     image, x = entrance(image_size, normalisation)
     x = keras.layers.GlobalAveragePooling2D(name="pool")(features(x, spec)[-1])
     logits = keras.layers.Dense(classes, kernel_initializer=normal(), dtype="float32", name="logits")
@@ -52,27 +55,27 @@ def build(spec: Spec, image_size: Sides, classes: int, normalisation: Normalisat
 
 
 def features(x, spec: Spec) -> list:
-    """Maps [B, h, w, C] after each stage."""
+    """Return the maps [B, h, w, C] after each stage."""
     stride = spec.patch * 2 ** (len(spec.widths) - 1)
-    check_divides(x.shape[1:3], stride, f"squares of {stride}x{stride} pixels, one for each place of the last map")
-    x, found = layer_norm(_patches(x, spec.widths[0], spec.patch, "stem_conv"), "stem_norm"), []
+    check_divides(x.shape[1:3], stride, f"squares of {stride}x{stride} pixels, one for each position of the last map")
+    x, maps = layer_norm(_patches(x, spec.widths[0], spec.patch, "stem_conv"), "stem_norm"), []
     for i, (width, rates) in enumerate(zip(spec.widths, rising(spec.drop_path, spec.blocks), strict=True)):
         if i:
             x = layer_norm(x, f"stage{i + 1}_shrink_norm")
             x = _patches(x, width, 2, f"stage{i + 1}_shrink_conv")
         for j, rate in enumerate(rates):
             x = block(x, spec.layer_scale, rate, f"stage{i + 1}_block{j + 1}")
-        found.append(x)
-    return found
+        maps.append(x)
+    return maps
 
 
 def _patches(x, width: int, side: int, name: str):
-    """Squares of so many pixels by themselves."""
+    """Apply a convolution to squares of side x side pixels that do not overlap."""
     return keras.layers.Conv2D(width, side, side, kernel_initializer=normal(), name=name)(x)
 
 
 def block(x, layer_scale: float, rate: float, name: str):
-    """x + scale W2 gelu(W1 LN(7x7 by channel)), four times as wide in between."""
+    """Apply x + scale W2 gelu(W1 LN(depthwise 7x7(x))), four times as wide in between."""
     width = x.shape[-1]
 
     def branch(x):

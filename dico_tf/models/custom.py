@@ -1,4 +1,4 @@
-"""A network of one's own, from a .keras file, in the place of a preset."""
+"""Networks of the user's own, from .keras files, used like presets."""
 
 import dataclasses
 import functools
@@ -22,57 +22,62 @@ SUFFIX = ".keras"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CustomBranch:
-    """What a plan builds, fed by raw pictures under the name `image` and answering logits."""
+    """One branch of a divided custom network, from raw images (input `image`) to logits."""
 
     plan: Plan
 
     def build(self, image_size: int, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
-        """The network normalises as its own layers say, whatever the data set's means."""
+        """Return a fresh branch; its own layers normalise the images, and `normalisation` is ignored."""
         if keras.config.dtype_policy().name != "float32":
             raise UserError(
-                f"precision {keras.config.dtype_policy().name} is for presets: a network of your own computes as the "
-                "dtype policies of its layers say; give --precision=float32"
+                f"precision {keras.config.dtype_policy().name} is for presets: a network of your own uses the dtype "
+                "policies of its layers; give --precision=float32"
             )
         return self.plan.build("branch", logits=True)
 
     def cost(self, image_size: int, classes: int) -> NetworkCost:
+        """Return the parameters and multiply-adds of the branch."""
         return self.plan.branch
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CustomNetwork:
-    """An architecture as JSON, so that it can be kept with a run and divided again."""
+    """A network of the user's own, as JSON, so that a run can store it and divide it again."""
 
     name: str
     text: str
 
     task = "classification"
     family_name = ""
-    classifier = ""  # of another task, on the same backbone
+    classifier = ""  # no preset classifies with the same backbone
     heads = ("logits", "auxiliary")
 
     @property
     def reference(self) -> dict[str, Any]:
+        """The value with which `find` returns this network."""
         return {"name": self.name, "blueprint": json.loads(self.text)}
 
     def dropping(self, rate: float) -> "CustomNetwork":
+        """Return the network if the rate is -1; other rates raise UserError."""
         if rate != -1:
-            raise UserError(f"--drop_path={rate:g} is for presets: a network of your own drops what its layers say")
+            raise UserError(f"--drop_path={rate:g} is for presets: set the drop rates in the layers of your network")
         return self
 
     def divided(self, splits: int, division: str = "params", image_size: int = 0, classes: int = 0) -> CustomBranch:
-        """By budget; nothing is published of it, so `published` means params."""
+        """Return one of S branches, divided by budget; `published` stands for params, as there is no published rule."""
         budget = "params" if division == "published" else division
         return CustomBranch(plan=_plan(self.text, self.name, splits, budget, image_size, classes))
 
     def cost(self, image_size: int, classes: int) -> NetworkCost:
+        """Return the parameters and multiply-adds of the whole network."""
         return self.divided(1, "params", image_size, classes).cost(image_size, classes)
 
-    def division(self, asked: str) -> str:
-        return "params" if asked == "published" else asked
+    def division(self, requested: str) -> str:
+        """Return the division that is used when this one is requested."""
+        return "params" if requested == "published" else requested
 
     def differences(self, branch: CustomBranch) -> tuple[dict[str, list], dict[str, list]]:
-        """Widths and drop rates: {layers: [whole, branch]}."""
+        """Return the widths and the drop rates that differ, each as {layers: [whole, branch]}."""
         return branch.plan.changes, branch.plan.regularisation
 
 
@@ -80,36 +85,37 @@ class CustomNetwork:
 def _plan(text: str, name: str, splits: int, budget: str, image_size: int, classes: int) -> Plan:
     whole = from_dict(json.loads(text))
     _check(whole, name, image_size)
-    return plan(weightless(_fed, whole, name, image_size), splits, budget, classes=classes)
+    return plan(weightless(_on_raw_images, whole, name, image_size), splits, budget, classes=classes)
 
 
-def _fed(whole: keras.Model, name: str, image_size: int) -> keras.Model:
-    """The same, fed by raw pictures of this size."""
+def _on_raw_images(whole: keras.Model, name: str, image_size: int) -> keras.Model:
+    """Return the network with one input `image` of this size."""
     image = keras.Input((image_size, image_size, 3), name="image", dtype="float32")
     try:
         answer = whole(image)
     except ValueError as error:
-        said = re.search(r"\033\[1m(.+?)\033\[0m", str(error), re.DOTALL)  # Keras prints the reason bold
+        reason = re.search(r"\033\[1m(.+?)\033\[0m", str(error), re.DOTALL)  # Keras prints the reason bold
         raise UserError(
-            f"{name} cannot take pictures of {image_size}x{image_size} pixels; give another --image_size\n"
-            f"{said[1] if said else error}"
+            f"{name} cannot take images of {image_size}x{image_size} pixels; give another --image_size\n"
+            f"{reason[1] if reason else error}"
         ) from error
     return flat(keras.Model(image, answer, name=whole.name))
 
 
 def _check(whole: keras.Model, name: str, image_size: int) -> None:
+    """Raise UserError unless the network classifies square RGB images of this size."""
     shapes = [tuple(x.shape[1:]) for x in whole.inputs]
     if len(shapes) != 1 or len(shapes[0]) != 3 or shapes[0][-1] != 3:
-        raise UserError(f"{name} takes {shapes}: a network to train here takes one picture [height, width, 3]")
+        raise UserError(f"{name}: expected one input, an image [height, width, 3], got {shapes}")
     if shapes[0][:2] not in ((image_size, image_size), (None, None)):
         raise UserError(
-            f"{name} takes pictures of {shapes[0][0]}x{shapes[0][1]} pixels and would get {image_size}x{image_size}: "
+            f"{name} takes images of {shapes[0][0]}x{shapes[0][1]} pixels, got {image_size}x{image_size}: "
             f"give --image_size={shapes[0][0]}, or save it with keras.Input((None, None, 3))"
         )
     if len(whole.outputs) != 1 or len(whole.outputs[0].shape) != 2:
-        raise UserError(f"{name} answers {[tuple(x.shape) for x in whole.outputs]}: one score per class is needed")
+        raise UserError(f"{name}: expected one output [batch, classes], got {[tuple(x.shape) for x in whole.outputs]}")
     if ending := unsupported_activation(whole):
-        raise UserError(f"{name} ends in {ending}: classes that exclude one another want softmax there, or nothing")
+        raise UserError(f"{name} ends in {ending}: expected softmax or no activation")
 
 
 def load(path: str) -> CustomNetwork:
@@ -119,7 +125,7 @@ def load(path: str) -> CustomNetwork:
             f"--model={path} is neither a preset nor a {SUFFIX} file; write one: model.save('NAME{SUFFIX}')"
         )
     if not Path(path).is_file():
-        raise UserError(f"--model={path} does not exist; give a preset, or a file that model.save wrote")
+        raise UserError(f"--model={path} does not exist; give a preset, or a file written by model.save")
     try:
         whole = keras.saving.load_model(path, compile=False)
     except Exception as error:  # zip, JSON, unknown layers: Keras raises any kind

@@ -1,6 +1,6 @@
-"""DeepLabV3 (Chen et al. 2017) on an ImageNet ResNet: the last stages see further instead of striding.
+"""DeepLabV3 (Chen et al. 2017) on an ImageNet ResNet, whose last stages use dilation instead of stride.
 
-The structure is torchvision's: a 7x7 stem, shortcuts that stride, ASPP and a 3x3 before the logits.
+The structure is that of torchvision: a 7x7 stem, shortcuts that stride, ASPP and a 3x3 before the logits.
 """
 
 import dataclasses
@@ -17,27 +17,29 @@ from dico_tf.models.family import BaseSpec, Family
 from dico_tf.models.residual import BLOCKS
 from dico_tf.models.segmentation import as_large, logits, unit
 
-STEM = 4  # pixels between the columns of the map that the stem and its pool leave
+STEM = 4  # output stride of the stem with its pooling
 WIDTHS = resnet.WIDTHS["imagenet"]
-RATES = (6, 12, 18)  # of ASPP at output stride 16
+RATES = (6, 12, 18)  # dilations of ASPP at output stride 16
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Spec(BaseSpec):
     blocks: tuple[int, ...]  # of each stage
     width: float = 64  # of the stem; stages end 4, 8, 16, 32 times as wide, ASPP and head are 4 times as wide
-    grid: int = 1  # widths are multiples of it
-    output_stride: int = 16  # pixels between two places of the map: 8, 16 or 32
-    multi_grid: tuple[int, ...] = ()  # factors of the dilations of the last stage; () is off
+    grid: int = 1  # widths are multiples of this
+    output_stride: int = 16  # image pixels for each pixel of the map: 8, 16 or 32
+    multi_grid: tuple[int, ...] = ()  # factors for the dilations of the last stage's blocks; () = all 1
     dropout: float = 0.5  # after ASPP
 
     layout = "segmentation"
 
     def __post_init__(self) -> None:
         if self.output_stride not in (8, 16, 32):
-            raise UserError(f"output_stride={self.output_stride}: DeepLabV3 has 8, 16 or 32")
+            raise UserError(f"DeepLabV3: expected output_stride of 8, 16 or 32, got {self.output_stride}")
         if self.multi_grid and len(self.multi_grid) != self.blocks[-1]:
-            raise UserError(f"multi_grid={self.multi_grid} needs a factor for each of {self.blocks[-1]} blocks")
+            raise UserError(
+                f"multi_grid: expected one factor for each of {self.blocks[-1]} blocks, got {self.multi_grid}"
+            )
 
     @property
     def splits(self) -> tuple[int, ...]:
@@ -60,17 +62,21 @@ PRESETS = {
 
 
 def divide(spec: Spec, splits: int) -> Spec:
-    """Stem 64 -> 44, 32, 24 as ResNet's; of narrower nets the same shares, in multiples of 4 channels."""
+    """Divide the stem as in ResNet, 64 -> 44, 32, 24; narrower networks by the same ratios, in multiples of 4."""
     share = lookup(WIDTHS, splits, f"a DeepLabV3 of {sum(spec.blocks)} blocks") / WIDTHS[1]
     return dataclasses.replace(spec, width=multiple(spec.width * share, 4))
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
+    """Multiply all widths by the scale."""
     return dataclasses.replace(spec, width=residual.narrower(spec.width, scale), grid=4)
 
 
-def dilations(spec: Spec) -> Iterator[list[tuple[int, int]]]:
-    """(stride, dilation) of the blocks of each stage; the first of a stage that does not stride keeps the last one."""
+def strides_and_dilations(spec: Spec) -> Iterator[list[tuple[int, int]]]:
+    """Yield the (stride, dilation) of the blocks of each stage.
+
+    A stage that dilates instead of striding doubles the dilation after its first block.
+    """
     reached, dilation = STEM, 1
     for stage, count in enumerate(spec.blocks):
         first, stride = dilation, 1
@@ -78,17 +84,17 @@ def dilations(spec: Spec) -> Iterator[list[tuple[int, int]]]:
             reached, stride = 2 * reached, 2
         elif stage:
             dilation *= 2
-        found = [first] + [dilation] * (count - 1)
+        dilations = [first] + [dilation] * (count - 1)
         if spec.multi_grid and stage == len(spec.blocks) - 1:
-            found = [dilation * factor for factor in spec.multi_grid]
-        yield [(1 if block else stride, d) for block, d in enumerate(found)]
+            dilations = [dilation * factor for factor in spec.multi_grid]
+        yield [(1 if block else stride, d) for block, d in enumerate(dilations)]
 
 
 def backbone(x, spec: Spec):
-    """The map of the last stage."""
+    """Return the map of the last stage."""
     x = residual.plain_stem(x, multiple(spec.width, spec.grid))
     planes = residual.widths(spec.width, len(spec.blocks), spec.grid)
-    for i, (width, stage) in enumerate(zip(planes, dilations(spec), strict=True)):
+    for i, (width, stage) in enumerate(zip(planes, strides_and_dilations(spec), strict=True)):
         for j, (stride, dilation) in enumerate(stage):
             name = f"stage{i + 1}_block{j + 1}"
             x = residual.bottleneck(x, width, stride, name, dilation=dilation, shortcut=residual.striding_shortcut)
@@ -96,19 +102,19 @@ def backbone(x, spec: Spec):
 
 
 def aspp(x, spec: Spec):
-    """1x1, three dilated 3x3 and the picture's mean side by side, 1x1, dropout."""
+    """Apply ASPP: 1x1, three dilated 3x3 and the mean of the map side by side, then 1x1 and dropout."""
     rates = [rate * 16 // spec.output_stride for rate in RATES]
-    seen = [unit(x, spec.head, 1, "aspp_point")]
-    seen += [unit(x, spec.head, 3, f"aspp_wide{n + 1}", rate) for n, rate in enumerate(rates)]
+    paths = [unit(x, spec.head, 1, "aspp_point")]
+    paths += [unit(x, spec.head, 3, f"aspp_wide{n + 1}", rate) for n, rate in enumerate(rates)]
     whole = keras.layers.GlobalAveragePooling2D(keepdims=True, name="aspp_mean")(x)
     whole = unit(whole, spec.head, 1, "aspp_mean")
-    seen.append(ResizeAs(name="aspp_mean_spread")([whole, x]))
-    x = unit(keras.layers.Concatenate(name="aspp")(seen), spec.head, 1, "aspp_join")
+    paths.append(ResizeAs(name="aspp_mean_spread")([whole, x]))
+    x = unit(keras.layers.Concatenate(name="aspp")(paths), spec.head, 1, "aspp_join")
     return keras.layers.Dropout(spec.dropout, name="dropout")(x)
 
 
 def build(spec: Spec, image_size: Sides, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
-    """Logits [B, H, W, C] as large as the picture, which may be of any size where image_size is (None, None)."""
+    """Return the network from raw images to logits [B, H, W, C]; image_size (None, None) takes images of any size."""
     image, x = entrance(image_size, normalisation)
     x = aspp(backbone(x, spec), spec)
     x = logits(unit(x, spec.head, 3, "head"), classes)
@@ -116,7 +122,7 @@ def build(spec: Spec, image_size: Sides, classes: int, normalisation: Normalisat
 
 
 def learner(spec: Spec, branch: keras.Model) -> keras.Model:
-    """The branch with a second head on its third stage."""
+    """Return the branch with an auxiliary head on its third stage."""
     third = branch.get_layer(f"stage3_block{spec.blocks[2]}_relu3").output
     return segmentation.learner(branch, third, spec.head)
 

@@ -1,4 +1,4 @@
-"""DenseNet-BC for CIFAR (Huang et al. 2017): three dense blocks, each transition halves the channels."""
+"""DenseNet-BC for CIFAR (Huang et al. 2017): three dense blocks; the transitions between them halve the channels."""
 
 import dataclasses
 import functools
@@ -22,20 +22,20 @@ norm = functools.partial(batch_norm, decay_gamma=False)
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Spec(BaseSpec):
     depth: int  # 6n + 4
-    growth: float  # channels that every layer adds, on the average
+    growth: float  # channels that each layer adds, on average
     grid: int = 1  # widths are multiples of it
-    shake_drop: float = 0.0  # of the last layer; rises from the first
+    shake_drop: float = 0.0  # drop rate of the last layer; rises linearly from the first
 
     layout = "cifar"
     splits = (1, 2, 4, 8, 16)
 
     def __post_init__(self):
         if (self.depth - 4) % 6:
-            raise UserError(f"a DenseNet-BC's depth is 6n + 4, which {self.depth} is not; e.g. 40, 100, 190")
+            raise UserError(f"DenseNet-BC: expected a depth of 6n + 4, e.g. 40, 100 or 190, got {self.depth}")
 
     @property
     def layers(self) -> int:
-        """Of each of the three blocks."""
+        """Number of layers in each of the three blocks."""
         return (self.depth - 4) // 6
 
 
@@ -46,17 +46,19 @@ PRESETS = {
 
 
 def divide(spec: Spec, splits: int) -> Spec:
-    """g -> floor(2g / sqrt(S)) floor-divided by 2: 40 -> 28, 20, 14, 10."""
+    """Divide the growth g: floor(floor(2g / sqrt(S)) / 2), so 40 -> 28, 20, 14, 10."""
     published(spec.splits, splits, f"DenseNet-{spec.depth}")
     growth = max(math.floor(2 * spec.growth / math.sqrt(splits)) // 2, 1)
     return dataclasses.replace(spec, growth=growth)
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
+    """Multiply all widths by the scale."""
     return dataclasses.replace(spec, growth=multiple(spec.growth * scale, 1 / 16), grid=4)
 
 
 def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
+    """Return the network from raw images to logits."""
     image, x = entrance(image_size, normalisation)
     x = convolution(x, multiple(2 * spec.growth, spec.grid), 3, "stem_conv")
     x = relu(norm(x, "stem_norm"), "stem_relu")
@@ -73,7 +75,7 @@ def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisatio
 
 
 def growths(spec: Spec) -> Iterator[int]:
-    """What each layer of a block adds, so that the sums lie on the grid: 28.5 by 4 is 28, 28, 32, 24, 32 ..."""
+    """Yield the channels that each layer of a block adds, with all sums on the grid: 28, 28, 32, 24 for 28.5 by 4."""
     so_far = 0
     for i in range(1, spec.layers + 1):
         total = max(spec.grid * round(spec.growth * i / spec.grid), so_far + spec.grid)
@@ -82,13 +84,13 @@ def growths(spec: Spec) -> Iterator[int]:
 
 
 def convolution(x, filters: int, kernel: int, name: str):
-    """Starts at N(0, 2 / fan in)."""
+    """Apply a convolution that starts at N(0, 2 / fan in)."""
     start = keras.initializers.RandomNormal(stddev=math.sqrt(2 / (kernel * kernel * x.shape[-1])))
     return convolutions.convolution(x, filters, kernel, name, kernel_initializer=start)
 
 
 def dense_layer(x, growth: int, name: str, rate: float):
-    """x and, beside it, 3x3(relu(BN(1x1(relu(BN(x)))))), the 1x1 four times as wide."""
+    """Concatenate x and 3x3(relu(BN(1x1(relu(BN(x)))))), where the 1x1 has four times the growth."""
     y = convolution(relu(norm(x, f"{name}_norm1"), f"{name}_relu1"), 4 * growth, 1, f"{name}_conv1")
     y = convolution(relu(norm(y, f"{name}_norm2"), f"{name}_relu2"), growth, 3, f"{name}_conv2")
     if rate:
@@ -97,7 +99,7 @@ def dense_layer(x, growth: int, name: str, rate: float):
 
 
 def transition(x, width: int, name: str):
-    """BN, ReLU, 1x1, 2x2 average."""
+    """Apply BN, ReLU, a 1x1 convolution and 2x2 average pooling."""
     x = convolution(relu(norm(x, f"{name}_norm"), f"{name}_relu"), width, 1, f"{name}_conv")
     return keras.layers.AveragePooling2D(2, name=f"{name}_pool")(x)
 

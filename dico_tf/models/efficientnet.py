@@ -1,9 +1,11 @@
 """EfficientNet (Tan and Le 2019) in the three forms that checkpoints are published for.
 
-The paper's CIFAR networks pad symmetrically and drop whole channels inside their blocks; they are the listed presets.
-Its ImageNet networks pad as TensorFlow does (`tf_`, as in timm), and those of torchvision and timm divide by another
-epsilon (`torch_`). All three have the same layers of the same shapes, so a checkpoint of another form loads and answers
-wrongly: `forms_of` tells them apart by the names of their layers.
+* Listed presets: the networks of arXiv 2011.14660, which pad symmetrically and drop channels inside their blocks.
+* `tf_`: the original ImageNet networks, which pad as TensorFlow does (named as in timm).
+* `torch_`: those of torchvision and timm, with another epsilon in batch normalisation.
+
+All three have the same layers of the same shapes, so a checkpoint of another form would load and answer wrongly.
+`forms_of` tells them apart by the names of their layers.
 """
 
 import dataclasses
@@ -36,16 +38,16 @@ class Spec(BaseSpec):
     stem: int = 32
     channels: tuple[int, ...] = (16, 24, 40, 80, 112, 192, 320)  # of each group
     head: int = 1280
-    divisor: int = 8  # channels are multiples of it, unless width is 1
+    divisor: int = 8  # channels are multiples of this, unless width is 1
     padding: str = "symmetric"  # or "same", as TensorFlow pads layers that stride
     epsilon: float = 1e-3  # of batch normalisation
-    block_dropout: bool = True  # of whole channels inside the blocks
+    block_dropout: bool = True  # also drop whole channels inside the blocks
     layout: str = ""  # "imagenet", or by the image size
 
     splits = (1, 2, 4)
 
     def rounded(self, channels: int) -> int:
-        """width * channels to the nearest multiple of the divisor, never a tenth below."""
+        """Return width * channels, rounded to a multiple of the divisor but never more than a tenth down."""
         if self.width == 1:
             return channels
         exact, d = self.width * channels, self.divisor
@@ -68,7 +70,7 @@ PRESETS = {
     "efficientnet_b6": Spec(width=1.8, depth=2.6, dropout=0.5),
     "efficientnet_b7": Spec(width=2.0, depth=3.1, dropout=0.5),
 }
-FORMS = {  # by how the names of their presets begin: what differs in their Spec
+FORMS = {  # prefix of the preset's name: what differs in the Spec
     "tf_": {"padding": "same", "block_dropout": False, "layout": "imagenet"},
     "torch_": {"epsilon": 1e-5, "block_dropout": False, "layout": "imagenet"},
 }
@@ -77,14 +79,14 @@ UNLISTED = {
     for form, changes in FORMS.items()
     for name, spec in PRESETS.items()
 }
-_WIDTH_OF_B5 = 1.6  # from which on torchvision has the paper's epsilon
+_WIDTH_OF_B5 = 1.6  # from this width on torchvision uses the original epsilon
 
 
 def forms_of(layers: Iterable[str], width: float) -> tuple[str, ...]:
-    """Return the forms, as they begin presets' names, that layers of these names can be of; () if nothing tells."""
+    """Return the prefixes (keys of FORMS, or "") that a checkpoint with these layers can be of; () if unknown."""
     patterns = {
-        r"_conv_stem\.|_blocks\.\d": ("tf_",),  # the paper's ImageNet networks, and their PyTorch port
-        r"mod\d+\.block\d": ("",),  # the paper's networks that are also for CIFAR
+        r"_conv_stem\.|_blocks\.\d": ("tf_",),  # the original ImageNet networks, and their PyTorch port
+        r"mod\d+\.block\d": ("",),  # those of arXiv 2011.14660
         r"features\.\d+\.\d": ("",) if width >= _WIDTH_OF_B5 else ("torch_",),  # torchvision
         r"conv_stem\.|blocks\.\d+\.\d": tuple(FORMS),  # timm, which names the layers of both alike
     }
@@ -102,16 +104,18 @@ def presets_of(name: str, spec: Spec, layers: Iterable[str]) -> tuple[str, ...]:
 
 
 def divide(spec: Spec, splits: int) -> Spec:
-    """The published table of channels for S = 2 and 4."""
+    """Use the published table of channels for S = 2 and 4."""
     published(spec.splits, splits, "EfficientNet")
     return dataclasses.replace(spec, **TABLES.get(splits, {}))
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
+    """Multiply all widths by the scale."""
     return dataclasses.replace(spec, width=multiple(spec.width * scale, 1 / 256), divisor=4)
 
 
 def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
+    """Return the network from raw images to logits."""
     image, x = entrance(image_size, normalisation)
     stem, *strides = STRIDES[spec.layout or ("cifar" if image_size <= CIFAR_LARGEST else "imagenet")]
     norm = functools.partial(batch_norm, momentum=0.99, epsilon=spec.epsilon, decay_gamma=False)
@@ -129,11 +133,12 @@ def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisatio
 
 
 def swish(x, name: str):
+    """Apply the activation swish."""
     return keras.layers.Activation("swish", name=name)(x)
 
 
 def _inverted(x, width: int, kernel: int, stride: int, name: str, expansion: int, rate: float, norm, padding: str):
-    """[1x1 to expansion times the width,] depthwise, squeeze-excite, 1x1; added to x where the shape stays."""
+    """Apply an inverted bottleneck: [1x1 expansion,] depthwise, squeeze-excite, 1x1; plus x if shapes are equal."""
     entering = x.shape[-1]
     y = x
     if expansion > 1:

@@ -1,4 +1,4 @@
-"""How transformers are made narrower by any factor: whole heads, with an MLP that makes up for what they leave over."""
+"""Narrowing of networks by any factor: whole heads in transformers, whole groups in ResNeXt-like networks."""
 
 import dataclasses
 from typing import Any
@@ -9,27 +9,29 @@ from dico_tf.models.residual import narrower
 _GRID = 8  # channels of the hidden layer
 
 
-def hidden(width: int, inner: int, scale: float, narrower: int) -> int:
-    """Of the MLP of a block `narrower` wide that is to have the weights of one of width and inner times the scale.
+def hidden(width: int, inner: int, scale: float, narrow_width: int) -> int:
+    """Return the hidden width of the MLP in a narrowed transformer block.
 
-    A block of width e and hidden width m has 4 e^2 + 2 e m weights.
+    The number of heads is whole, so that the block's width is only near `scale * width`. The MLP is chosen so that the
+    block has the weights of one scaled exactly. A block of width e and hidden width m has 4 e^2 + 2 e m weights.
     """
     weights = scale**2 * (4 * width**2 + 2 * width * inner)
-    return int(multiple((weights - 4 * narrower**2) / (2 * narrower), _GRID))
+    return int(multiple((weights - 4 * narrow_width**2) / (2 * narrow_width), _GRID))
 
 
 def fewer(heads: int, scale: float) -> int:
+    """Return heads * scale, rounded, at least 1."""
     return max(round(heads * scale), 1)
 
 
 def dividing(groups: int) -> tuple[int, ...]:
-    """The published numbers of branches that leave whole groups."""
+    """Return the published numbers of branches S that divide the groups."""
     return tuple(s for s in (1, 2, 4, 8, 16) if groups % s == 0)
 
 
 def narrowed(spec: Any, scale: float) -> Any:
-    """Stem and stages by the scale; the middle too: in fewer groups, of whatever width makes up for whole ones."""
+    """Multiply the widths of a ResNeXt-like Spec by the scale: fewer groups, as wide as the exact width needs."""
     groups = max(round(spec.groups * scale), 1)
-    # planes shrink by the scale, so a group stays as wide where base_width grows by its inverse
+    # the width of a group is base_width * planes / 64, and the planes shrink by the scale
     base_width = spec.base_width * spec.groups / groups
     return dataclasses.replace(spec, width=narrower(spec.width, scale), groups=groups, base_width=base_width)

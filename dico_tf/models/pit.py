@@ -1,6 +1,6 @@
-"""Pooling-based vision transformers (Heo et al. 2021): overlapping patches, and fewer, wider tokens stage by stage.
+"""Pooling-based vision transformers (Heo et al. 2021): overlapping patches, and fewer, wider tokens in each stage.
 
-How they are divided is our choice: nothing is published of it.
+No division of these networks is published; the one by budget is our choice.
 """
 
 import dataclasses
@@ -21,13 +21,13 @@ from dico_tf.models.family import TRANSFORMER_DECAY, BaseSpec, Family
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Spec(BaseSpec):
-    heads: tuple[int, ...]  # of each stage, each a multiple of those before
+    heads: tuple[int, ...]  # of each stage; each a multiple of the one before
     head_width: int
     blocks: tuple[int, ...] = (2, 6, 4)
-    hidden: tuple[int, ...] = ()  # widths within the MLPs; four times the stages' where they are not given
-    patch: int = 16  # pixels of a side
-    stride: int = 8  # pixels from a patch to the next
-    drop_path: float = 0.0  # of the last block; rises from 0 at the first
+    hidden: tuple[int, ...] = ()  # widths inside the MLPs; () = four times the widths of the stages
+    patch: int = 16  # side in pixels
+    stride: int = 8  # pixels from one patch to the next
+    drop_path: float = 0.0  # drop rate of the last block; rises linearly from 0 in the first
 
     @property
     def layout(self) -> str:
@@ -35,10 +35,12 @@ class Spec(BaseSpec):
 
     @property
     def widths(self) -> list[int]:
+        """Token width of each stage."""
         return [count * self.head_width for count in self.heads]
 
     @property
     def inner(self) -> list[int]:
+        """Width inside the MLPs of each stage."""
         return list(self.hidden) or [4 * width for width in self.widths]
 
 
@@ -53,15 +55,16 @@ PRESETS = {
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
-    """Fewer heads in the first stage and so many times as many as before in the others; the MLPs make up for it."""
+    """Reduce the number of heads; their ratios between stages stay, and the MLPs are sized to meet the scale."""
     first = narrowing.fewer(spec.heads[0], scale)
     heads = tuple(first * count // spec.heads[0] for count in spec.heads)
-    both = zip(spec.widths, spec.inner, heads, strict=True)
-    hidden = tuple(narrowing.hidden(width, inner, scale, count * spec.head_width) for width, inner, count in both)
+    sizes = zip(spec.widths, spec.inner, heads, strict=True)
+    hidden = tuple(narrowing.hidden(width, inner, scale, count * spec.head_width) for width, inner, count in sizes)
     return dataclasses.replace(spec, heads=heads, hidden=hidden)
 
 
 def build(spec: Spec, image_size: Sides, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
+    """Return the network from raw images to logits."""
     step = f"{spec.patch}x{spec.patch} pixels that begin every {spec.stride} pixels"
     check_divides(image_size, spec.stride, f"patches of {step}", spec.patch)
     image, x = entrance(image_size, normalisation)
@@ -82,17 +85,23 @@ def build(spec: Spec, image_size: Sides, classes: int, normalisation: Normalisat
 
 
 def dense(x, width: int, name: str, **options):
-    """Starts at U(-1 / sqrt(fan-in), 1 / sqrt(fan-in)), its bias too."""
+    """Apply a dense layer; kernel and bias start at U(-1 / sqrt(fan-in), 1 / sqrt(fan-in))."""
     start = uniform(1 / math.sqrt(x.shape[-1]))
     return keras.layers.Dense(width, kernel_initializer=start, bias_initializer=start, name=name, **options)(x)
 
 
 def pooled(x, sides: tuple[int, int], width: int, name: str):
-    """Places by 3x3 at stride 2, every channel by itself becoming several; the class token by a dense layer."""
-    places, channels = math.prod(sides), x.shape[-1]
+    """Pool patch tokens by a strided depthwise 3x3 that multiplies channels; widen the class token by a dense layer.
+
+    Returns:
+        The tokens, and the new sides of the map.
+    """
+    patches, channels = math.prod(sides), x.shape[-1]
     if width % channels:
-        raise UserError(f"stages {channels} and {width} wide: each must be a multiple of the one before")
-    token = keras.layers.Cropping1D((0, places), name=f"{name}_token")(x)
+        raise UserError(
+            f"PiT: expected each stage's width to be a multiple of the one before, got {channels} and {width}"
+        )
+    token = keras.layers.Cropping1D((0, patches), name=f"{name}_token")(x)
     token = dense(token, width, f"{name}_dense")
     x = keras.layers.Cropping1D((1, 0), name=f"{name}_places")(x)
     x = keras.layers.Reshape((*sides, channels), name=f"{name}_map")(x)
@@ -108,7 +117,7 @@ def pooled(x, sides: tuple[int, int], width: int, name: str):
 
 
 def block(x, heads: int, hidden: int, rate: float, name: str):
-    """x + attention(LN(x)), then x + MLP(LN(x))."""
+    """Apply x + attention(LN(x)), then x + MLP(LN(x))."""
     width = x.shape[-1]
 
     def attend(x):

@@ -1,11 +1,11 @@
-"""What the paper (arXiv 2011.14660) and its result list print of the networks, to stand beside what is counted."""
+"""Results that the paper (arXiv 2011.14660) and its result list print, for comparison with what is counted."""
 
 import dataclasses
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """Millions of trainable parameters, giga multiply-adds and error % of S branches together; None: not printed."""
+    """Figures of S branches together: trainable parameters (M), multiply-adds (G), error (%); None = not printed."""
 
     dataset: str
     model: str
@@ -18,11 +18,12 @@ class Row:
 
 
 def _cifar100(model: str, *rows: tuple[int, float, float, float], epochs: int = 300) -> list[Row]:
+    """Return rows from (S, M parameters, G multiply-adds, error)."""
     return [Row("cifar100", model, splits, m, g, error, epochs) for splits, m, g, error in rows]
 
 
 def _cifar10(model: str, *rows: tuple) -> list[Row]:
-    """(S, millions, giga, error after 300 epochs, error after 1800)."""
+    """Return rows from (S, M parameters, G multiply-adds, error after 300 epochs, error after 1800)."""
     return [
         Row("cifar10", model, splits, m, g, error, epochs)
         for splits, m, g, *errors in rows
@@ -32,7 +33,7 @@ def _cifar10(model: str, *rows: tuple) -> list[Row]:
 
 
 def _imagenet(model: str, *rows: tuple[int, float, int], size: tuple = (None, None), epochs: int = 120) -> list[Row]:
-    """(S, top-1 %, crop); sizes are printed for the whole."""
+    """Return rows from (S, top-1 accuracy in %, crop); `size` is printed for the whole network only."""
     return [
         Row("imagenet2012", model, splits, *(size if splits == 1 else (None, None)), round(100 - top1, 2), epochs, crop)
         for splits, top1, crop in rows
@@ -77,9 +78,10 @@ ROWS = [
 
 
 def rows(dataset: str, model: str) -> list[Row]:
+    """Return all rows of a model on a data set."""
     return [row for row in ROWS if (row.dataset, row.model) == (dataset, model)]
 
 
 def find(dataset: str, model: str, splits: int) -> Row | None:
-    """The row of the shortest training."""
+    """Return the row of the shortest training, or None."""
     return next((row for row in rows(dataset, model) if row.splits == splits), None)

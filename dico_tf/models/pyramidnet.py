@@ -1,4 +1,4 @@
-"""PyramidNet of bottlenecks (Han et al. 2017) with ShakeDrop, for CIFAR: every block a little wider."""
+"""PyramidNet of bottlenecks (Han et al. 2017) with ShakeDrop, for CIFAR: each block is a little wider than the last."""
 
 import dataclasses
 import itertools
@@ -21,25 +21,25 @@ STEM = 16
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Spec(BaseSpec):
     depth: int  # 9n + 2
-    alpha: float  # planes that all blocks together add to the stem's 16
-    shake_drop: float = 0.5  # of the last block; rises from the first
-    grid: int = 1  # planes are multiples of it
+    alpha: float  # planes that all blocks together add to the 16 of the stem
+    shake_drop: float = 0.5  # drop rate of the last block; rises linearly from the first
+    grid: int = 1  # planes are multiples of this
 
     layout = "cifar"
     splits = (1, 2, 4, 8, 16)
 
     def __post_init__(self):
         if (self.depth - 2) % 9:
-            raise UserError(f"a PyramidNet's depth is 9n + 2, which {self.depth} is not; e.g. 110, 164, 272")
+            raise UserError(f"PyramidNet: expected a depth of 9n + 2, e.g. 110, 164 or 272, got {self.depth}")
 
     @property
     def blocks(self) -> int:
-        """Of each of the three stages."""
+        """Number of blocks in each of the three stages."""
         return (self.depth - 2) // 9
 
     @property
     def planes(self) -> list[int]:
-        """Of each block: 16 + alpha i / (3n), rounded."""
+        """Planes of each block: 16 + alpha i / (3n), rounded."""
         steps = itertools.repeat(self.alpha / (3 * self.blocks), 3 * self.blocks)
         return [multiple(width, self.grid) for width in itertools.accumulate(steps, initial=STEM)][1:]
 
@@ -52,16 +52,18 @@ PRESETS = {
 
 
 def divide(spec: Spec, splits: int) -> Spec:
-    """alpha -> alpha / sqrt(S); the stem stays."""
+    """Divide alpha by sqrt(S); the stem stays."""
     published(spec.splits, splits, f"PyramidNet-{spec.depth}")
     return dataclasses.replace(spec, alpha=spec.alpha / math.sqrt(splits))
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
+    """Multiply all widths by the scale."""
     return dataclasses.replace(spec, alpha=multiple(spec.alpha * scale, 1 / 2), grid=4)
 
 
 def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
+    """Return the network from raw images to logits."""
     image, x = entrance(image_size, normalisation)
     x = batch_norm(convolution(x, STEM, 3, "stem_conv"), "stem_norm")
     for i, planes in enumerate(spec.planes):
@@ -75,7 +77,7 @@ def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisatio
 
 
 def bottleneck(x, planes: int, stride: int, name: str, rate: float):
-    """shortcut + ShakeDrop(BN(1x1(relu(BN(3x3(relu(BN(1x1(BN(x)))))))))."""
+    """Apply shortcut + ShakeDrop(BN(1x1(relu(BN(3x3(relu(BN(1x1(BN(x))))))))))."""
     y = convolution(batch_norm(x, f"{name}_norm1"), planes, 1, f"{name}_conv1")
     y = convolution(relu(batch_norm(y, f"{name}_norm2"), f"{name}_relu1"), planes, 3, f"{name}_conv2", stride)
     y = convolution(relu(batch_norm(y, f"{name}_norm3"), f"{name}_relu2"), 4 * planes, 1, f"{name}_conv3")
@@ -86,7 +88,7 @@ def bottleneck(x, planes: int, stride: int, name: str, rate: float):
 
 
 def _shortcut(x, width: int, stride: int, name: str):
-    """[2x2 average pool,] zeros for the channels that are missing."""
+    """Apply [2x2 average pooling and] channels of zeros up to the width."""
     if stride > 1:
         x = keras.layers.AveragePooling2D(stride, padding="same", name=f"{name}_shortcut_pool")(x)
     missing = width - x.shape[-1]

@@ -1,6 +1,7 @@
-"""RegNetY (Radosavovic et al. 2020): grouped bottlenecks as wide within as without, with squeeze and excitation.
+"""RegNetY (Radosavovic et al. 2020): grouped bottlenecks that do not narrow inside, with squeeze and excitation.
 
-Widths of the blocks lie on a line, quantised. How they are divided is our choice: nothing is published of it.
+The widths of the blocks are a quantised line. No division of these networks is published; the one by budget is our
+choice.
 """
 
 import dataclasses
@@ -19,7 +20,7 @@ from dico_tf.models.family import TRANSFORMER_DECAY, BaseSpec, Family
 from dico_tf.models.residual import relu
 
 _STEM = 32
-_SQUEEZED = 4  # a block's input is so many times as wide as what its excitation squeezes to
+_SQUEEZED = 4  # squeeze and excitation reduces a block's input width by this factor
 _GRID = 4  # channels
 
 
@@ -28,10 +29,10 @@ class Spec(BaseSpec):
     planes: tuple[int, ...]  # widths of the stages
     blocks: tuple[int, ...]
     group: int  # channels of a group
-    groups: tuple[int, ...] = ()  # of each stage's 3x3, where they make up another width than the stage's
+    groups: tuple[int, ...] = ()  # of each stage's 3x3, if its width is not that of the stage
     stem: int = _STEM  # its width
     stem_stride: int = 2
-    drop_path: float = 0.0  # of the last block; rises from 0 at the first
+    drop_path: float = 0.0  # drop rate of the last block; rises linearly from 0 in the first
 
     @property
     def layout(self) -> str:
@@ -39,7 +40,7 @@ class Spec(BaseSpec):
 
 
 def _published(depth: int, start: int, slope: float, factor: float, group: int, **options) -> Spec:
-    """Block j is start + slope j wide: rounded to start * factor^n, that to eights, and that to whole groups."""
+    """Return a Spec of blocks start + slope j wide, rounded to start * factor^n, to eights, to whole groups."""
     steps = [round(math.log((start + slope * j) / start, factor)) for j in range(depth)]
     exact = [round(start * factor**step / 8) * 8 for step in steps]
     stages = [(width, len(list(same))) for width, same in itertools.groupby(exact)]
@@ -47,7 +48,7 @@ def _published(depth: int, start: int, slope: float, factor: float, group: int, 
     return Spec(planes=planes, blocks=tuple(count for _, count in stages), group=group, **options)
 
 
-# Drop rates are our choice: the networks were published without.
+# The drop rates are our choice; the paper drops no branches.
 PRESETS = {
     "regnety_tiny": Spec(planes=(32, 64), blocks=(1, 2), group=8, stem=16, stem_stride=1, drop_path=0.1),
     "regnety_400mf": _published(16, 48, 27.89, 2.09, 8, drop_path=0.05),
@@ -60,7 +61,7 @@ PRESETS = {
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
-    """Stem and stages by the scale; their 3x3 in whole groups, themselves narrower, as near to it as they come."""
+    """Multiply stem, stages and the width of groups by the scale; the 3x3 of each stage has whole groups."""
     group = int(multiple(spec.group * scale, 8))
     return dataclasses.replace(
         spec,
@@ -72,11 +73,12 @@ def narrow(spec: Spec, scale: float) -> Spec:
 
 
 def stages(spec: Spec) -> list[int]:
-    """Planes of each stage."""
+    """Return the planes of each stage."""
     return list(spec.planes)
 
 
 def build(spec: Spec, image_size: Sides, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
+    """Return the network from raw images to logits."""
     image, x = entrance(image_size, normalisation)
     x = convolution(x, spec.stem, 3, "stem_conv", spec.stem_stride)
     x = relu(norm(x, "stem_norm"), "stem_relu")
@@ -89,11 +91,12 @@ def build(spec: Spec, image_size: Sides, classes: int, normalisation: Normalisat
 
 
 def norm(x, name: str, **options):
+    """Apply batch normalisation without weight decay of gamma."""
     return batch_norm(x, name, decay_gamma=False, **options)
 
 
 def block(x, width: int, groups: int, group: int, stride: int, rate: float, name: str):
-    """relu(shortcut(x) + BN(1x1(SE(relu(BN(3x3 in groups(relu(BN(1x1)))))))))."""
+    """Apply relu(shortcut(x) + BN(1x1(SE(relu(BN(grouped 3x3(relu(BN(1x1(x))))))))))."""
     entering = x.shape[-1]
 
     def branch(x):

@@ -1,4 +1,4 @@
-"""Stems, shortcuts and post-activation blocks that the ResNet-like families share."""
+"""Stems, shortcuts and blocks that the ResNet-like families share (activation after the addition)."""
 
 import itertools
 from collections.abc import Sequence
@@ -9,62 +9,68 @@ from dico_tf.divide.rules import multiple
 from dico_tf.layers.convolution import convolution
 from dico_tf.layers.normalisation import batch_norm
 
-BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3), 200: (3, 24, 36, 3)}  # of ImageNet nets
+BLOCKS = {
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+    200: (3, 24, 36, 3),
+}  # ImageNet networks: blocks of each stage by depth
 
 
 def layout(blocks: Sequence[int]) -> str:
-    """Three stages are a CIFAR net, four an ImageNet one."""
+    """Return cifar for networks of three stages and imagenet for four."""
     return "cifar" if len(blocks) == 3 else "imagenet"
 
 
-def widths(width: float, count: int, step: int, chosen: Sequence[int] = ()) -> list[int]:
-    """width * 2^i for each stage, in multiples of `step` channels; or what a budget chose."""
-    return list(chosen) or [multiple(width * 2**i, step) for i in range(count)]
+def widths(width: float, count: int, step: int, planes: Sequence[int] = ()) -> list[int]:
+    """Return width * 2^i for each stage i, in multiples of `step` channels, unless a budget chose the widths."""
+    return list(planes) or [multiple(width * 2**i, step) for i in range(count)]
 
 
 def narrower(width: float, scale: float) -> float:
-    """width * scale, in steps below which no stage rounds to another multiple of 4 channels."""
+    """Return width * scale in steps of 1/8, below which no stage changes: widths are multiples of 4 channels."""
     return multiple(width * scale, 1 / 8)
 
 
 def relu(x, name: str):
+    """Apply the activation ReLU."""
     return keras.layers.Activation("relu", name=name)(x)
 
 
 def stem(x, width: int, name: str = "stem", stride: int = 1):
-    """3x3 -> width, BN, ReLU."""
+    """Apply a 3x3 convolution, BN and ReLU."""
     x = convolution(x, width, 3, f"{name}_conv", stride)
     return relu(batch_norm(x, f"{name}_norm"), f"{name}_relu")
 
 
 def deep_stem(x, width: int, last: int):
-    """3x3 stride 2 -> width, 3x3 -> width, 3x3 -> last, each with BN and ReLU."""
+    """Apply three 3x3 convolutions with BN and ReLU to `width`, `width` and `last` channels, the first with stride 2."""
     x = stem(x, width, "stem1", stride=2)
     return stem(stem(x, width, "stem2"), last, "stem3")
 
 
 def widening_stem(x, width: int):
-    """The deep stem to twice the width; 3x3 maximum, stride 2, one pixel of border on every side."""
+    """Apply the deep stem to twice the width, then 3x3 maximum pooling with stride 2 and a border of one pixel."""
     x = deep_stem(x, width, 2 * width)
-    x = keras.layers.ZeroPadding2D(1, name="stem_pool_pad")(x)  # zeros never win over what has passed a ReLU
+    x = keras.layers.ZeroPadding2D(1, name="stem_pool_pad")(x)  # after a ReLU, zeros never change a maximum
     return keras.layers.MaxPooling2D(3, 2, name="stem_pool")(x)
 
 
 def plain_stem(x, width: int):
-    """7x7 stride 2, BN, ReLU; 3x3 maximum, stride 2, one pixel of border on every side."""
+    """Apply a 7x7 convolution with stride 2, BN, ReLU; 3x3 maximum pooling with stride 2 and a border of one pixel."""
     x = relu(batch_norm(convolution(x, width, 7, "stem_conv", 2), "stem_norm"), "stem_relu")
-    x = keras.layers.ZeroPadding2D(1, name="stem_pool_pad")(x)  # zeros never win over what has passed a ReLU
+    x = keras.layers.ZeroPadding2D(1, name="stem_pool_pad")(x)  # after a ReLU, zeros never change a maximum
     return keras.layers.MaxPooling2D(3, 2, name="stem_pool")(x)
 
 
 def pooled_without_border(x):
-    """3x3 maximum, stride 2; a last window that sticks out counts what it has."""
-    sticks_out = x.shape[1] % 2 == 0
-    return keras.layers.MaxPooling2D(3, 2, padding="same" if sticks_out else "valid", name="stem_pool")(x)
+    """Apply 3x3 maximum pooling with stride 2, without a border; the last window may reach over the edge."""
+    reaches_over = x.shape[1] % 2 == 0
+    return keras.layers.MaxPooling2D(3, 2, padding="same" if reaches_over else "valid", name="stem_pool")(x)
 
 
 def shortcut(x, width: int, stride: int, name: str):
-    """Identity, or [2x2 average pool,] 1x1, BN where the shape changes."""
+    """Return x, or if the shape changes BN(1x1([2x2 average pooling](x)))."""
     if stride == 1 and x.shape[-1] == width:
         return x
     if stride > 1:
@@ -74,14 +80,14 @@ def shortcut(x, width: int, stride: int, name: str):
 
 
 def striding_shortcut(x, width: int, stride: int, name: str):
-    """Identity, or 1x1 with the stride, BN: of all others it sees what a dilated net sees."""
+    """Return x, or if the shape changes BN(1x1 with the stride (x)), the shortcut of torchvision."""
     if stride == 1 and x.shape[-1] == width:
         return x
     return batch_norm(convolution(x, width, 1, f"{name}_shortcut_conv", stride), f"{name}_shortcut_norm")
 
 
 def basic(x, planes: int, stride: int, name: str):
-    """relu(shortcut + BN(3x3(relu(BN(3x3)))))."""
+    """Apply relu(shortcut + BN(3x3(relu(BN(3x3)))))."""
     y = convolution(x, planes, 3, f"{name}_conv1", stride)
     y = relu(batch_norm(y, f"{name}_norm1"), f"{name}_relu1")
     y = convolution(y, planes, 3, f"{name}_conv2")
@@ -91,7 +97,7 @@ def basic(x, planes: int, stride: int, name: str):
 
 
 def middle(planes: int, base_width: float, groups: int) -> int:
-    """Width of a bottleneck's 3x3: floor(planes * base_width / 64) * groups, at least 1 per group."""
+    """Return the width of a bottleneck's 3x3: floor(planes * base_width / 64) * groups, at least 1 per group."""
     return max(int(planes * base_width / 64), 1) * groups
 
 
@@ -99,7 +105,12 @@ def bottleneck(
     x, planes: int, stride: int, name: str, *, base_width: float = 64, groups: int = 1, gamma="zeros",
     norm=batch_norm, finish=None, dilation: int = 1, shortcut=shortcut,
 ):  # fmt: skip
-    """relu(shortcut + finish(BN(1x1(relu(BN(3x3(relu(BN(1x1)))))))), four times as wide as planes at its end."""
+    """Apply relu(shortcut + finish(BN(1x1(relu(BN(3x3(relu(BN(1x1))))))))), with 4 * planes channels at the end.
+
+    Args:
+        base_width: width of each group of the 3x3 if planes were 64.
+        norm, finish: normalisation, and what ends the residual branch; both take (x, name).
+    """
     m = middle(planes, base_width, groups)
     y = convolution(x, m, 1, f"{name}_conv1")
     y = relu(norm(y, f"{name}_norm1"), f"{name}_relu1")

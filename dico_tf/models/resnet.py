@@ -1,4 +1,4 @@
-"""ResNet of bottlenecks (He et al. 2015): three stages for CIFAR, four behind a deep stem for ImageNet."""
+"""ResNet of bottlenecks (He et al. 2015): three stages for CIFAR; a deep stem and four stages for ImageNet."""
 
 import dataclasses
 import functools
@@ -22,10 +22,10 @@ WIDTHS = {  # of the stem, by S
 class Spec(BaseSpec):
     blocks: tuple[int, ...]  # of each stage
     width: float = 16  # of the stem; stages end 4, 8, 16 (, 32) times as wide
-    grid: int = 1  # widths are multiples of it
-    planes: tuple[int, ...] = ()  # of each stage, where a budget chose them one by one
+    grid: int = 1  # widths are multiples of this
+    planes: tuple[int, ...] = ()  # of each stage, if a budget chose them one by one
     dropout: float = 0.0  # before the dense layer only
-    plain: bool = False  # a 7x7 stem and shortcuts that stride, as torchvision's
+    plain: bool = False  # a 7x7 stem and shortcuts that stride, as in torchvision
 
     @property
     def layout(self) -> str:
@@ -37,9 +37,9 @@ class Spec(BaseSpec):
 
 
 def cifar(depth: int) -> tuple[int, ...]:
-    """Blocks of a CIFAR net of depth 9n + 2."""
+    """Return the blocks per stage of a CIFAR network of depth 9n + 2."""
     if (depth - 2) % 9 or depth < 11:
-        raise UserError(f"a CIFAR ResNet's depth is 9n + 2, which {depth} is not; e.g. 20, 56, 110, 164")
+        raise UserError(f"CIFAR ResNet: expected a depth of 9n + 2, e.g. 20, 56, 110 or 164, got {depth}")
     return ((depth - 2) // 9,) * 3
 
 
@@ -58,21 +58,23 @@ PRESETS = {
 
 
 def divide(spec: Spec, splits: int) -> Spec:
-    """Stem 16 -> 12, 8, 6, 4; for ImageNet 64 -> 44, 32, 24."""
+    """Divide the width of the stem, and all widths with it: 16 -> 12, 8, 6, 4; for ImageNet 64 -> 44, 32, 24."""
     width = lookup(WIDTHS[spec.layout], splits, f"a ResNet of {sum(spec.blocks)} blocks")
     return dataclasses.replace(spec, width=width)
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
+    """Multiply all widths by the scale."""
     return dataclasses.replace(spec, width=residual.narrower(spec.width, scale), grid=4)
 
 
 def stages(spec: Spec) -> list[int]:
-    """Planes of each stage."""
+    """Return the planes of each stage."""
     return residual.widths(spec.width, len(spec.blocks), spec.grid, spec.planes)
 
 
 def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
+    """Return the network from raw images to logits."""
     image, x = entrance(image_size, normalisation)
     width = multiple(spec.width, spec.grid)
     if spec.plain:

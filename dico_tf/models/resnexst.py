@@ -24,6 +24,7 @@ PRESETS = {
 
 
 def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
+    """Return the network from raw images to logits."""
     image, x = entrance(image_size, normalisation)
     width = multiple(spec.width, GRID)
     x = residual.pooled_without_border(residual.deep_stem(x, width, 2 * width))
@@ -33,12 +34,16 @@ def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisatio
 
 
 def bottleneck(x, planes: int, stride: int, name: str, *, base_width: float, groups: int, pool: bool):
-    """relu(shortcut + BN(1x1([3x3 average pool](split attention(relu(BN(1x1)))))))."""
+    """Apply relu(shortcut + BN(1x1([3x3 average pooling](split attention(relu(BN(1x1))))))).
+
+    Args:
+        pool: pool, with the stride; the first stage does not.
+    """
     m = residual.middle(planes, base_width, groups)
     y = relu(batch_norm(convolution(x, m, 1, f"{name}_conv1"), f"{name}_norm1"), f"{name}_relu1")
     y = split_attention(y, m, groups, f"{name}_split")
     if pool:
-        y = keras.layers.ZeroPadding2D(1, name=f"{name}_pool_pad")(y)  # the border counts in the mean
+        y = keras.layers.ZeroPadding2D(1, name=f"{name}_pool_pad")(y)  # the border counts in the average
         y = keras.layers.AveragePooling2D(3, stride, name=f"{name}_pool")(y)
     y = batch_norm(convolution(y, 4 * planes, 1, f"{name}_conv2"), f"{name}_norm2")
     y = keras.layers.Add(name=f"{name}_add")([residual.shortcut(x, 4 * planes, stride, name), y])

@@ -1,4 +1,4 @@
-"""ResNeXt (Xie et al. 2017): bottlenecks whose 3x3 runs in groups; dividing takes groups away."""
+"""ResNeXt (Xie et al. 2017): bottlenecks with a grouped 3x3; a division reduces the number of groups."""
 
 import dataclasses
 import functools
@@ -19,9 +19,9 @@ GRID = 4  # channels; published widths are on it
 class Spec(BaseSpec):
     blocks: tuple[int, ...]  # of each stage
     groups: int
-    base_width: float  # of a group, where the stage's planes are 64
+    base_width: float  # of a group, in a stage of 64 planes
     width: float = 64  # of the stem; stages end 4, 8, 16 (, 32) times as wide
-    planes: tuple[int, ...] = ()  # of each stage, where a budget chose them one by one
+    planes: tuple[int, ...] = ()  # of each stage, if a budget chose them one by one
 
     @property
     def layout(self) -> str:
@@ -43,20 +43,22 @@ PRESETS = {
 
 
 def divide(spec: Spec, splits: int) -> Spec:
-    """groups -> groups / S; nothing else changes."""
+    """Divide the number of groups by S; nothing else changes."""
     return dataclasses.replace(spec, groups=evenly(spec.groups, splits, "groups"))
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
+    """Multiply all widths by the scale, in fewer groups."""
     return narrowed(spec, scale)
 
 
 def stages(spec: Spec) -> list[int]:
-    """Planes of each stage."""
+    """Return the planes of each stage."""
     return residual.widths(spec.width, len(spec.blocks), GRID, spec.planes)
 
 
 def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
+    """Return the network from raw images to logits."""
     image, x = entrance(image_size, normalisation)
     entered = residual.stem if spec.layout == "cifar" else residual.widening_stem
     x = entered(x, multiple(spec.width, GRID))

@@ -16,7 +16,7 @@ from dico_tf.models.family import BaseSpec, Family
 from dico_tf.models.narrowing import dividing, narrowed
 from dico_tf.models.residual import BLOCKS, relu
 
-WIDTHS = {  # of the stem, by S, where there are no groups
+WIDTHS = {  # of the stem by S, for networks without groups
     "cifar": {1: 16, 2: 12, 4: 8},
     "imagenet": {1: 64, 2: 44, 4: 32, 8: 24},
 }
@@ -27,14 +27,14 @@ REDUCTION = {"cifar": 4, "imagenet": 16}
 class Spec(BaseSpec):
     blocks: tuple[int, ...]  # of each stage
     width: float = 16  # of the stem
-    grid: int = 1  # widths are multiples of it
-    planes: tuple[int, ...] = ()  # of each stage, where a budget chose them one by one
+    grid: int = 1  # widths are multiples of this
+    planes: tuple[int, ...] = ()  # of each stage, if a budget chose them one by one
     groups: int = 1
-    base_width: float = 64  # of a group, where the stage's planes are 64
-    stem: str = "even"  # even: w, w, w; widening: w, w, 2w
-    block: str = "bottleneck"  # or senet: its first 1x1 half as wide, its striding shortcut 3x3
+    base_width: float = 64  # of a group, in a stage of 64 planes
+    stem: str = "even"  # widths of its three convolutions: even = w, w, w; widening = w, w, 2w
+    block: str = "bottleneck"  # or senet: first 1x1 half as wide, 3x3 shortcuts where it strides
     dropout: float = 0.0  # before the dense layer
-    drop_path: float = 0.0  # of the last block; rises from the first
+    drop_path: float = 0.0  # drop rate of the last block; rises linearly from the first
     drop_block: float = 0.0  # in stages 3 and 4
 
     @property
@@ -64,7 +64,7 @@ PRESETS = {
 
 
 def divide(spec: Spec, splits: int) -> Spec:
-    """groups -> groups / S; without groups stem 16 -> 12, 8, for ImageNet 64 -> 44, 32, 24."""
+    """Divide the number of groups by S, or without groups the stem: 16 -> 12, 8; for ImageNet 64 -> 44, 32, 24."""
     spec = spec
     if spec.groups > 1:
         return dataclasses.replace(spec, groups=evenly(spec.groups, splits, "groups"))
@@ -73,6 +73,7 @@ def divide(spec: Spec, splits: int) -> Spec:
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
+    """Multiply all widths by the scale, in fewer groups if there are any."""
     spec = dataclasses.replace(spec, grid=4)
     return (
         narrowed(spec, scale)
@@ -82,11 +83,12 @@ def narrow(spec: Spec, scale: float) -> Spec:
 
 
 def stages(spec: Spec) -> list[int]:
-    """Planes of each stage."""
+    """Return the planes of each stage."""
     return residual.widths(spec.width, len(spec.blocks), spec.grid, spec.planes)
 
 
 def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
+    """Return the network from raw images to logits."""
     image, x = entrance(image_size, normalisation)
     width = multiple(spec.width, spec.grid)
     if spec.layout == "cifar":
@@ -103,7 +105,7 @@ def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisatio
     )
 
     def by_place(stage: int, number: int) -> dict:
-        """Drop paths at rate p i / (n + 1) in block i of n, and drop squares of 3 pixels at 224 in stages 3 and 4."""
+        """Return DropPath of rate p i / (n + 1) for block i of n, and in stages 3 and 4 DropBlock (3 pixels at 224)."""
         drop_path = spec.drop_path * (number + 1) / (sum(spec.blocks) + 1)
         squares = (spec.drop_block if stage >= 2 else 0.0, max(3 * image_size // 224, 1))
         return {"finish": _finish(REDUCTION[spec.layout], drop_path), "norm": _norm(*squares)}
@@ -135,7 +137,7 @@ def _norm(drop_block: float, size: int):
 
 
 def _senet(x, planes: int, stride: int, name: str, *, base_width: float, groups: int, gamma: str, norm, finish):
-    """As a bottleneck, but 1x1 to half the middle, and a 3x3 shortcut where it strides."""
+    """Apply the bottleneck of SENet-154: the first 1x1 half as wide, and a 3x3 shortcut if it strides."""
     m = residual.middle(planes, base_width, groups)
     half = max(m // 2 // groups, 1) * groups
     y = relu(norm(convolution(x, half, 1, f"{name}_conv1"), f"{name}_norm1"), f"{name}_relu1")

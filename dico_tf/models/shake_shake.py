@@ -15,7 +15,7 @@ from dico_tf.models.family import BaseSpec, Family
 from dico_tf.models.residual import relu
 
 STEM = 16
-WIDTHS = {  # of the first stage, by the whole's and by S
+WIDTHS = {  # of the first stage: by that of the whole network, then by S
     96: {1: 96, 2: 64, 4: 48, 8: 32, 16: 24},
     64: {1: 64, 2: 44, 4: 32, 8: 20},
     32: {1: 32, 2: 24, 4: 16},
@@ -24,10 +24,10 @@ WIDTHS = {  # of the first stage, by the whole's and by S
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Spec(BaseSpec):
-    width: float  # of the first stage; 2 and 4 times as wide in the others
+    width: float  # of the first stage; the others are 2 and 4 times as wide
     blocks: int = 4  # of each stage
-    grid: int = 1  # widths are multiples of it
-    planes: tuple[int, ...] = ()  # of each stage, where a budget chose them one by one
+    grid: int = 1  # widths are multiples of this
+    planes: tuple[int, ...] = ()  # of each stage, if a budget chose them one by one
 
     layout = "cifar"
 
@@ -45,21 +45,23 @@ PRESETS = {
 
 
 def divide(spec: Spec, splits: int) -> Spec:
-    """2x96d -> 64, 48, 32, 24; 2x64d -> 44, 32, 20; 2x32d -> 24, 16."""
+    """Divide the width by the published table: 96 -> 64, 48, 32, 24; 64 -> 44, 32, 20; 32 -> 24, 16."""
     table = WIDTHS.get(spec.width, {1: spec.width})
     return dataclasses.replace(spec, width=lookup(table, splits, f"Shake-Shake 2x{spec.width:g}d"))
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
+    """Multiply all widths by the scale."""
     return dataclasses.replace(spec, width=residual.narrower(spec.width, scale), grid=4)
 
 
 def stages(spec: Spec) -> list[int]:
-    """Planes of each stage."""
+    """Return the planes of each stage."""
     return residual.widths(spec.width, 3, spec.grid, spec.planes)
 
 
 def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
+    """Return the network from raw images to logits."""
     image, x = entrance(image_size, normalisation)
     x = convolution(x, STEM, 3, "stem_conv", use_bias=True, bias_initializer=uniform(1 / math.sqrt(27)))
     x = batch_norm(x, "stem_norm")
@@ -68,7 +70,7 @@ def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisatio
 
 
 def block(x, planes: int, stride: int, name: str):
-    """shortcut + mix of BN(3x3(relu(BN(3x3(relu(x)))))) and a second one."""
+    """Apply shortcut + Shake-Shake of two branches BN(3x3(relu(BN(3x3(relu(x))))))."""
     paths = []
     for path in ("a", "b"):
         here = f"{name}_{path}"
@@ -80,11 +82,11 @@ def block(x, planes: int, stride: int, name: str):
 
 
 def _shortcut(x, planes: int, stride: int, name: str):
-    """Identity, or BN of two 1x1 side by side, the second on the map shifted by a pixel, where the shape changes."""
+    """Return x, or if the shape changes BN of two 1x1 side by side, the second on the map shifted by one pixel."""
     if stride == 1 and x.shape[-1] == planes:
         return x
     x = relu(x, f"{name}_shortcut_relu")
-    # a 1x1 sees only the pixels its stride lands on
+    # a strided 1x1 skips pixels; the second one takes those between
     one = convolution(x, planes // 2, 1, f"{name}_shortcut_conv1", stride)
     two = convolution(shifted(x, f"{name}_shortcut"), planes - planes // 2, 1, f"{name}_shortcut_conv2", stride)
     x = keras.layers.Concatenate(name=f"{name}_shortcut_concat")([one, two])

@@ -1,4 +1,4 @@
-"""A network that was trained with dropped residual branches, with fewer of them: one of its own submodels."""
+"""Submodels: a network that was trained with dropped residual branches, run without some of them."""
 
 import itertools
 import re
@@ -14,30 +14,31 @@ _BLOCK = re.compile(r".*?block\d+")
 
 
 def droppable(network: keras.Model) -> list[str]:
-    """Names of the residual branches that training drops, in the order of the graph."""
+    """Return the names of the residual branches that training drops, in the order of the graph."""
     return [layer.name.removesuffix("_taken") for layer in droppings(network)]
 
 
 def blocks(network: keras.Model) -> list[list[str]]:
-    """The same, block by block."""
+    """Return the names of the residual branches that training drops, block by block."""
     return [list(group) for _, group in itertools.groupby(droppable(network), _block)]
 
 
 def _block(name: str) -> str:
-    found = _BLOCK.match(name)
-    return found[0] if found else name
+    match = _BLOCK.match(name)
+    return match[0] if match else name
 
 
 def without(network: keras.Model, removed: Collection[str]) -> keras.Model:
-    """The network without these of its n residual branches, the other k times n / k; the weights are its own.
+    """Return the network without these residual branches, with the same weights.
 
-    While training, what is kept counts for what is dropped, too; so it does here. What is removed is not computed.
+    The other k of its n branches are multiplied by n / k, as training does for dropped branches. The removed ones are
+    not computed.
     """
     every = droppable(network)
     strangers = sorted(set(removed) - set(every))
     if strangers or len(set(removed)) >= len(every):
-        what = f"no branch {strangers[0]!r} that training drops" if strangers else f"only {len(every)} of them"
-        raise UserError(f"{network.name} cannot answer without {len(set(removed))} residual branches: it has {what}")
+        reason = f"no droppable branch {strangers[0]!r}" if strangers else f"only {len(every)} droppable ones"
+        raise UserError(f"{network.name} cannot answer without {len(set(removed))} residual branches: it has {reason}")
     scale = len(every) / (len(every) - len(set(removed)))
 
     def answer(call: Call, args: tuple, kwargs: dict):
@@ -55,10 +56,10 @@ def without(network: keras.Model, removed: Collection[str]) -> keras.Model:
 
 
 def shorter(network: keras.Model, count: int) -> keras.Model:
-    """With `count` of its n blocks, spread evenly."""
+    """Return the network with `count` of its n droppable blocks, spread evenly."""
     every = blocks(network)
     if not 0 < count <= len(every):
-        can = f"it has {len(every)} that training drops" if every else "none of its blocks can be left uncomputed"
-        raise UserError(f"{network.name} cannot answer with {count} blocks: {can}")
-    kept = {i * len(every) // count for i in range(count)}
-    return without(network, {name for n, names in enumerate(every) if n not in kept for name in names})
+        reason = f"it has {len(every)} that can be dropped" if every else "none of its blocks can be dropped"
+        raise UserError(f"{network.name} cannot answer with {count} blocks: {reason}")
+    remaining = {i * len(every) // count for i in range(count)}
+    return without(network, {name for n, names in enumerate(every) if n not in remaining for name in names})

@@ -1,8 +1,8 @@
-"""Swin transformers (Liu et al. 2021): attention within windows that every second block shifts by half of one.
+"""Swin transformers (Liu et al. 2021): attention within windows, shifted by half a window in every second block.
 
-Sides must be multiples of the patch. Maps that windows do not divide are padded with zeros after the norm, before the
-shift, which is our choice: refusing them would leave nearly no size but 224. How they are divided is
-our choice: nothing is published of it. `swin_mini` is ours; the paper's tiny is swin_t.
+Sides must be multiples of the patch. Maps that windows do not divide are padded with zeros after the norm and before
+the shift. This is our choice: without it nearly no size but 224 would work. No division of these networks is published;
+the one by budget is our choice. `swin_mini` is ours; the paper's tiny is `swin_t`.
 """
 
 import dataclasses
@@ -27,10 +27,10 @@ class Spec(BaseSpec):
     blocks: tuple[int, ...] = (2, 2, 18, 2)  # of each stage
     heads: tuple[int, ...] = (3, 6, 12, 24)
     head_width: int = 32
-    hidden: tuple[int, ...] = ()  # widths within the MLPs; four times the stages' where they are not given
-    patch: int = 4  # pixels of a side
-    window: int = 7  # tokens of a side
-    drop_path: float = 0.0  # of the last block; rises from 0 at the first
+    hidden: tuple[int, ...] = ()  # widths inside the MLPs; () = four times the widths of the stages
+    patch: int = 4  # side in pixels
+    window: int = 7  # side in tokens
+    drop_path: float = 0.0  # drop rate of the last block; rises linearly from 0 in the first
 
     @property
     def layout(self) -> str:
@@ -38,10 +38,12 @@ class Spec(BaseSpec):
 
     @property
     def widths(self) -> list[int]:
+        """Token width of each stage."""
         return [count * self.head_width for count in self.heads]
 
     @property
     def inner(self) -> list[int]:
+        """Width inside the MLPs of each stage."""
         return list(self.hidden) or [4 * width for width in self.widths]
 
 
@@ -56,14 +58,15 @@ PRESETS = {
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
-    """Fewer heads of the same width in every stage; the MLPs make up for what whole heads leave over."""
+    """Reduce the number of heads in every stage; the MLPs are sized to meet the scale."""
     heads = tuple(narrowing.fewer(count, scale) for count in spec.heads)
-    both = zip(spec.widths, spec.inner, heads, strict=True)
-    hidden = tuple(narrowing.hidden(width, inner, scale, count * spec.head_width) for width, inner, count in both)
+    sizes = zip(spec.widths, spec.inner, heads, strict=True)
+    hidden = tuple(narrowing.hidden(width, inner, scale, count * spec.head_width) for width, inner, count in sizes)
     return dataclasses.replace(spec, heads=heads, hidden=hidden)
 
 
 def build(spec: Spec, image_size: Sides, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
+    """Return the network from raw images to logits."""
     image, x = entrance(image_size, normalisation)
     x = keras.layers.GlobalAveragePooling2D(name="pool")(layer_norm(features(x, spec)[-1], "norm"))
     logits = keras.layers.Dense(classes, kernel_initializer=normal(), dtype="float32", name="logits")
@@ -71,30 +74,30 @@ def build(spec: Spec, image_size: Sides, classes: int, normalisation: Normalisat
 
 
 def features(x, spec: Spec) -> list:
-    """Maps [B, h, w, C] after each stage, before they are merged."""
+    """Return the maps [B, h, w, C] after each stage, before neighbours are merged."""
     check_divides(x.shape[1:3], spec.patch, f"patches of {spec.patch}x{spec.patch} pixels")
     fan_in = uniform(1 / math.sqrt(3 * spec.patch**2))
     x = keras.layers.Conv2D(
         spec.widths[0], spec.patch, spec.patch, kernel_initializer=fan_in, bias_initializer=fan_in, name="patches"
     )(x)
-    x, found = layer_norm(x, "patches_norm"), []
+    x, maps = layer_norm(x, "patches_norm"), []
     for i, rates in enumerate(rising(spec.drop_path, spec.blocks)):
         if i:
             x = merged(x, spec.widths[i], f"stage{i + 1}_merge")
         for j, rate in enumerate(rates):
             x = block(x, spec, i, j % 2 == 1, rate, f"stage{i + 1}_block{j + 1}")
-        found.append(x)
-    return found
+        maps.append(x)
+    return maps
 
 
 def merged(x, width: int, name: str):
-    """W LN(2x2 tokens side by side), without bias."""
+    """Merge 2x2 tokens: a dense layer without bias on the layer norm of their joined channels."""
     x = layer_norm(Neighbours(name=f"{name}_neighbours")(x), f"{name}_norm")
     return keras.layers.Dense(width, use_bias=False, kernel_initializer=normal(), name=f"{name}_dense")(x)
 
 
 def block(x, spec: Spec, stage: int, shifted: bool, rate: float, name: str):
-    """x + attention(LN(x)), then x + MLP(LN(x)); each is dropped for an image as a whole."""
+    """Apply x + attention(LN(x)), then x + MLP(LN(x)); each branch is dropped for whole images."""
 
     def attend(x):
         y = layer_norm(x, f"{name}_norm1")

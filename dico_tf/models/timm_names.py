@@ -1,6 +1,6 @@
-"""What our layers of transformers, ConvNeXt and RegNetY are called in timm's checkpoints, and how weights lie there.
+"""Names and axis orders of timm's checkpoints, for the layers of transformers, ConvNeXt and RegNetY.
 
-They are found by name: many layers of a transformer have one shape.
+Weights are matched by name, since many layers of a transformer have the same shape.
 """
 
 import math
@@ -16,17 +16,18 @@ from dico_tf.layers.attention import CrossCovariance
 from dico_tf.layers.embeddings import ClassToken, FourierPlaces, LayerScale, Positions, resize_positions
 from dico_tf.layers.window_attention import WindowAttention
 
-Pairs = list[tuple[Any, np.ndarray]]  # our variables, and what they become
+Pairs = list[tuple[Any, np.ndarray]]  # our variables and their new values
 
 
 def _within(place: str, names: dict[str, str], **more: str) -> dict[str, str]:
+    """Return {our name: timm's name}, with the place as prefix of timm's names."""
     return {ours: f"{place}.{theirs}" for ours, theirs in {**names, **more}.items()}
 
 
 _MLP = {"norm1": "norm1", "norm2": "norm2", "dense1": "mlp.fc1", "dense2": "mlp.fc2"}
 _BLOCK = {**_MLP, "attention_qkv": "attn.qkv", "attention_projection": "attn.proj"}
 _OUTSIDE = {"positions": "pos_embed", "class_token": "cls_token", "norm": "norm", "logits": "head"}
-# family: for what stands outside, in stage i alone, in block (or stem, or class layer) j: our name there, and theirs
+# family: {place: {our name: timm's}}; the place is "" outside of blocks, stage i, or block, stem or class layer j
 TABLES: dict[str, dict[str, dict[str, str]]] = {
     "vit": {
         "": {**_OUTSIDE, "patches": "patch_embed.proj"},
@@ -69,13 +70,13 @@ TABLES: dict[str, dict[str, dict[str, str]]] = {
         ),
     },
 }  # fmt: skip
-IN_ORDER = ("regnet",)  # whose layers are also told apart by their order, where a checkpoint keeps it
+IN_ORDER = ("regnet",)  # families that are matched by order if the checkpoint keeps the order of layers
 _CLASS_PLACE = "pos_embed[:, 0]"
 _NAME = re.compile(r"(?:stage(\d+)_)?(?:(block|class|stem)(\d+)_)?(.+)")
 
 
 def theirs(family: str, name: str) -> str:
-    """stage1_block2_dense1 -> layers.0.blocks.1.mlp.fc1; timm counts from 0, but for RegNetY."""
+    """Return timm's name of a layer: stage1_block2_dense1 -> layers.0.blocks.1.mlp.fc1 (RegNetY counts from 1)."""
     stage, kind, number, rest = _NAME.fullmatch(name).groups()
     stage, number, place = int(stage or 1), int(number or 1), kind or ("stage" if stage else "")
     i, j = stage - 1, number - 1
@@ -83,63 +84,66 @@ def theirs(family: str, name: str) -> str:
 
 
 def pairs(family: str, branch: Any, arrays: Mapping[str, np.ndarray], classes: str) -> tuple[Pairs, list[str]]:
-    """What every variable of the branch becomes, and those of a head that is left fresh; all or a UserError."""
-    found, fresh, left = [], [], dict(arrays)
+    """Return every variable of the branch with its new value, and the names of a head's variables that stay fresh.
+
+    Raises UserError if anything is missing, left over or of another shape; classes="any" allows another head.
+    """
+    values, fresh, remaining = [], [], dict(arrays)
     for layer in branch.layers:
         if not layer.weights:
             continue
         try:
-            values = _values(layer, theirs(family, layer.name), left)
+            of_layer = _values(layer, theirs(family, layer.name), remaining)
         except KeyError as error:
-            raise UserError(f"{layer.name} is {error.args[0]} in checkpoints of timm, which is missing here") from None
-        for variable, array in values:
+            raise UserError(f"the checkpoint lacks {error.args[0]}, timm's name of {layer.name}") from None
+        for variable, array in of_layer:
             array = resize_positions(variable, array)
             if array.shape == tuple(variable.shape):
-                found.append((variable, array))
+                values.append((variable, array))
             elif layer.name == "logits" and classes == "any" and array.shape[:-1] == tuple(variable.shape[:-1]):
                 fresh.append(f"{layer.name}/{variable.name}")
             else:
-                wanted = "x".join(map(str, variable.shape))
-                raise UserError(f"{layer.name} {variable.name} is {wanted}, and here {'x'.join(map(str, array.shape))}")
-    if left:
-        names = list(left)
+                expected, shape = ("x".join(map(str, sides)) for sides in (variable.shape, array.shape))
+                raise UserError(f"{layer.name} {variable.name}: expected shape {expected}, got {shape}")
+    if remaining:
+        names = list(remaining)
         more = f" and {len(names) - 4} more" if len(names) > 4 else ""
-        raise UserError(f"the checkpoint goes on where the network ends: {', '.join(names[:4])}{more}")
-    return found, fresh
+        raise UserError(f"the checkpoint has layers that the network lacks: {', '.join(names[:4])}{more}")
+    return values, fresh
 
 
-def _values(layer: Any, name: str, left: dict[str, np.ndarray]) -> Pairs:
-    """Variables of the layer and their arrays as they lie with us; what is taken is no longer left."""
+def _values(layer: Any, name: str, remaining: dict[str, np.ndarray]) -> Pairs:
+    """Return the variables of a layer with their arrays in our axis order, which are removed from `remaining`."""
 
-    def taken(part: str = "") -> np.ndarray:
-        return left.pop(f"{name}.{part}" if part else name)
+    def take(part: str = "") -> np.ndarray:
+        return remaining.pop(f"{name}.{part}" if part else name)
 
     match layer:
         case LayerScale():
-            return [(layer.scale, taken())]
+            return [(layer.scale, take())]
         case CrossCovariance():
-            return [(layer.temperature, taken())]
+            return [(layer.temperature, take())]
         case WindowAttention():
-            return [(layer.table, _square(taken(), layer.table.shape))]
+            return [(layer.table, _square(take(), layer.table.shape))]
         case ClassToken():
-            token = [(layer.token, taken().reshape(-1))]
-            return [*token, (layer.place, left.pop(_CLASS_PLACE))] if layer.placed else token
+            token = [(layer.token, take().reshape(-1))]
+            return [*token, (layer.place, remaining.pop(_CLASS_PLACE))] if layer.placed else token
         case Positions():
-            return [(layer.table, _places(taken(), layer.table.shape, left))]
+            return [(layer.table, _places(take(), layer.table.shape, remaining))]
         case keras.layers.LayerNormalization():
-            return [(layer.gamma, taken("weight")), (layer.beta, taken("bias"))]
+            return [(layer.gamma, take("weight")), (layer.beta, take("bias"))]
         case keras.layers.BatchNormalization():
             ours = (layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance)
             parts = ("weight", "bias", "running_mean", "running_var")
-            return [(variable, taken(part)) for variable, part in zip(ours, parts, strict=True)]
+            return [(variable, take(part)) for variable, part in zip(ours, parts, strict=True)]
         case keras.layers.Dense() | FourierPlaces() | keras.layers.Conv2D() | keras.layers.DepthwiseConv2D():
-            kernel = [(layer.kernel, _kernel(layer, taken("weight")))]
-            return [*kernel, (layer.bias, taken("bias"))] if layer.bias is not None else kernel
-    raise UserError(f"{layer.name}, a {type(layer).__name__}, is no layer that timm's names are known of")
+            kernel = [(layer.kernel, _kernel(layer, take("weight")))]
+            return [*kernel, (layer.bias, take("bias"))] if layer.bias is not None else kernel
+    raise UserError(f"{layer.name}: timm's names are not known for layers of class {type(layer).__name__}")
 
 
 def _kernel(layer: Any, weight: np.ndarray) -> np.ndarray:
-    """[out, in / groups (, height, width)] turned the Keras way."""
+    """Return a PyTorch kernel [out, in / groups (, height, width)] in the axis order of the Keras layer."""
     match layer:
         case keras.layers.DepthwiseConv2D():
             return weight.transpose(2, 3, 0, 1).reshape(*weight.shape[2:], -1, layer.depth_multiplier)
@@ -149,20 +153,23 @@ def _kernel(layer: Any, weight: np.ndarray) -> np.ndarray:
 
 
 def _square(table: np.ndarray, like: tuple[int, ...]) -> np.ndarray:
-    """[places, C] -> [h, w, C]: as many as ours, or a square."""
-    places, channels = table.shape
-    side = math.isqrt(places)
-    rows, columns = like[:2] if math.prod(like[:2]) == places else (side, side)
-    if rows * columns != places:
-        raise UserError(f"a table of {places} places is neither ours of {like[0]}x{like[1]} nor a square")
+    """Reshape a table [positions, C] to [h, w, C]: the sides of `like`, or a square."""
+    positions, channels = table.shape
+    side = math.isqrt(positions)
+    rows, columns = like[:2] if math.prod(like[:2]) == positions else (side, side)
+    if rows * columns != positions:
+        raise UserError(f"expected a table of {like[0]}x{like[1]} positions or a square, got {positions} positions")
     return table.reshape(rows, columns, channels)
 
 
-def _places(table: np.ndarray, like: tuple[int, ...], left: dict[str, np.ndarray]) -> np.ndarray:
-    """pos_embed [1, C, h, w], [1, h w, C], or [1, 1 + h w, C] with the class token's, which is left for it."""
+def _places(table: np.ndarray, like: tuple[int, ...], remaining: dict[str, np.ndarray]) -> np.ndarray:
+    """Reshape pos_embed [1, C, h, w], [1, h w, C] or [1, 1 + h w, C] to [h, w, C].
+
+    The position of the class token, if there is one, stays in `remaining`.
+    """
     if table.ndim == 4:
         return table[0].transpose(1, 2, 0)
     table = table[0]
     if len(table) == math.isqrt(len(table) - 1) ** 2 + 1 and len(table) != math.prod(like[:2]):
-        left[_CLASS_PLACE], table = table[0], table[1:]
+        remaining[_CLASS_PLACE], table = table[0], table[1:]
     return _square(table, like)

@@ -1,4 +1,4 @@
-"""Carries the weights of published networks into ours, layer by layer."""
+"""Loads the weights of published PyTorch networks into Keras branches, layer by layer."""
 
 import dataclasses
 import functools
@@ -22,20 +22,24 @@ from dico_tf.models.weight_matching import Entry
 
 @dataclasses.dataclass(frozen=True)
 class Carried:
-    """What was not carried: our variables that stay fresh, and the checkpoint's layers that never run."""
+    """Names of what was not transferred: our variables that stay fresh, and unused layers of the checkpoint."""
 
     fresh: list[str]
     unused: list[str]
 
 
 def holds_weights(path: str | Path) -> bool:
-    """Whether the path is to a checkpoint's file, there or not, rather than to a folder."""
+    """Return True if the path names a checkpoint file (which may be missing) and not a folder."""
     path = Path(path)
     return path.is_file() or (path.suffix in SUFFIXES and not path.is_dir())
 
 
 def load(model: Any, path: str | Path, classes: str = "same") -> Carried:
-    """The checkpoint's weights into a DiCo of as many branches; classes="any" leaves a head of others fresh."""
+    """Load a checkpoint into a DiCo with as many branches.
+
+    Args:
+        classes: "same", or "any": a head for another number of classes stays fresh.
+    """
     return fill(model.branches, path, find(model.get_config()["model"]), classes)
 
 
@@ -55,18 +59,17 @@ def _check_form(preset: Preset, names: Sequence[str], path: str | Path) -> None:
         which = "one of them, the one that it was trained as" if len(names) > 1 else "that preset"
         raise UserError(
             f"{path}: expected a checkpoint of {preset.name}, got one whose layers are named as those of "
-            f"{' and '.join(names)}, which pads or normalises otherwise and would answer wrongly; give {which}"
+            f"{' and '.join(names)}, which pads or normalises differently and would answer wrongly; give {which}"
         )
 
 
 def fill(branches: Sequence[Any], path: str | Path, preset: Preset | CustomNetwork, classes: str = "same") -> Carried:
-    """Load the checkpoint's weights into as many networks of a preset."""
+    """Load a checkpoint into as many networks of a preset; see `load`."""
     family = preset.family_name
     orderless = Path(path).suffix == SAFE
     if orderless and family not in timm_names.TABLES:
         raise UserError(
-            f"{path}: {SAFE} files lose the order of layers, by which those of {family} are told apart: give a "
-            "checkpoint of PyTorch"
+            f"{path}: {SAFE} files lose the order of layers, which {family} needs: give a PyTorch checkpoint"
         )
     checkpoint = read(path)
     named = orderless or family not in timm_names.IN_ORDER
@@ -91,12 +94,12 @@ def _warn_of_strides(preset: Preset, image_size: int | None, path: str | Path) -
 def carry(
     checkpoint: Sequence[Mapping[str, np.ndarray]], branches: Sequence[Any], classes: str = "same", family: str = ""
 ) -> Carried:
-    """The arrays of `read` into as many Keras models, all or nothing.
+    """Load the arrays of `read` into as many Keras models, all or nothing.
 
-    How layers are matched is in weight_matching; those of families in timm_names are found by name.
+    Layers are matched by order and shape (weight_matching), or by name if the family is in timm_names.
     """
     if classes not in ("same", "any"):
-        raise UserError(f"classes={classes!r} is neither same nor any")
+        raise UserError(f"classes: expected same or any, got {classes!r}")
     if len(checkpoint) != len(branches):
         raise UserError(
             f"the checkpoint holds {len(checkpoint)} branches and the network {len(branches)}: "
@@ -113,6 +116,8 @@ def carry(
 
 @dataclasses.dataclass(frozen=True)
 class _Plan:
+    """Values to assign to a branch, and the names of what is fresh or unused."""
+
     values: list[tuple[Any, np.ndarray]]
     fresh: list[str]
     unused: list[str]
@@ -127,7 +132,7 @@ def _named(family: str, s: int, arrays: Mapping[str, np.ndarray], branch: Any, c
 
 
 def _plan(s: int, arrays: Mapping[str, np.ndarray], branch: Any, classes: str) -> _Plan:
-    """What goes where in branch s, and nothing done yet."""
+    """Return the values of all variables of branch s, without assigning them."""
     layers = {layer.name: layer for layer in branch.layers if layer.weights}
     try:
         ours, theirs, fresh = [_ours(layer) for layer in layers.values()], entries(arrays), []
@@ -145,6 +150,7 @@ def _plan(s: int, arrays: Mapping[str, np.ndarray], branch: Any, classes: str) -
 
 
 def _other_classes(our: Entry, their: Entry) -> bool:
+    """Return True if two last layers differ only in the number of classes."""
     return our.kind == their.kind == "matrix" and our.shape[1:] == their.shape[1:] and our.shape[0] != their.shape[0]
 
 
@@ -153,7 +159,7 @@ _NORM = ("weight", "bias", "running_mean", "running_var")
 
 
 def entries(arrays: Mapping[str, np.ndarray]) -> list[Entry]:
-    """The checkpoint's layers as they were written down; UserError names what is no layer of these families."""
+    """Return the checkpoint's layers in the order of the file. Raises UserError for an unknown kind of layer."""
     layers: dict[str, dict[str, tuple[int, ...]]] = {}
     for key, array in arrays.items():
         name, _, part = key.rpartition(".")
@@ -167,8 +173,8 @@ def _theirs(name: str, shapes: dict[str, tuple[int, ...]]) -> Entry:
         return Entry(name, "matrix", (*weight, 1, 1)[:4], "bias" in shapes)
     if len(weight) == 1 and shapes.keys() == set(_NORM) and others == {weight}:
         return Entry(name, "norm", weight)
-    held = ", ".join(f"{name}.{part} {'x'.join(map(str, shape))}".lstrip(".") for part, shape in shapes.items())
-    raise UserError(f"{held} is no convolution, dense layer or batch normalisation")
+    tensors = ", ".join(f"{name}.{part} {'x'.join(map(str, shape))}".lstrip(".") for part, shape in shapes.items())
+    raise UserError(f"expected a convolution, dense layer or batch normalisation, got {tensors}")
 
 
 def _ours(layer: Any) -> Entry:
@@ -184,11 +190,11 @@ def _ours(layer: Any) -> Entry:
         case keras.layers.Conv2D():
             height, width, inputs, outputs = layer.kernel.shape
             return Entry(layer.name, "matrix", (outputs, inputs, height, width), bias)
-    raise UserError(f"{layer.name}, a {type(layer).__name__}, is no layer of the published PyTorch networks")
+    raise UserError(f"{layer.name}: layers of class {type(layer).__name__} cannot take PyTorch weights")
 
 
 def _values(layer: Any, name: str, arrays: Mapping[str, np.ndarray]) -> list[tuple[Any, np.ndarray]]:
-    """Our variables of a layer and theirs of the same, turned the Keras way."""
+    """Return the variables of a layer with the checkpoint's arrays in the axis order of Keras."""
     if isinstance(layer, keras.layers.BatchNormalization):
         variables = (layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance)
         return [(variable, arrays[f"{name}.{part}"]) for variable, part in zip(variables, _NORM, strict=True)]

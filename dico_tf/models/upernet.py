@@ -1,8 +1,8 @@
 """UPerNet (Xiao et al. 2018): a pyramid of pooled and of fused maps on a transformer or a ConvNeXt.
 
-The backbone's layers are named as in its classifier, whose weights they take. How it is divided is our choice: nothing
-is published of it. So are the mini networks, whose two stages make a pyramid of two levels, and vit_tiny's, whose
-patches of 4x4 pixels are its finest level.
+The backbone's layers are named as in its classifier, whose weights they take. No division of these networks is
+published; the one by budget is our choice. So are the mini networks, whose two stages make a pyramid of two levels, and
+`upernet_vit_tiny`, whose patches of 4x4 pixels are its finest level.
 """
 
 import dataclasses
@@ -21,17 +21,17 @@ from dico_tf.models.family import TRANSFORMER_DECAY, BaseSpec, Family
 from dico_tf.models.segmentation import as_large, logits, unit
 
 BACKBONES = {vit.Spec: vit, swin.Spec: swin, convnext.Spec: convnext}
-BINS = (1, 2, 3, 6)  # places of a side of the pooled maps
-STRIDES = (4, 8, 16, 32)  # pixels between the places of the levels that are made of a transformer's patches
+BINS = (1, 2, 3, 6)  # sides of the pooled maps
+STRIDES = (4, 8, 16, 32)  # image pixels for each pixel of the levels that are made of a ViT's maps
 _GRID = 4  # channels
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Spec(BaseSpec):
     backbone: Any  # Spec of a ViT, a Swin or a ConvNeXt
-    head: int = 512  # width of all maps after the backbone; of the auxiliary head half of it
+    head: int = 512  # width of all maps after the backbone; the auxiliary head has half of it
     dropout: float = 0.1  # before the logits
-    drop_path: float = 0.0  # of the backbone's residual branches
+    drop_path: float = 0.0  # drop rate of the backbone's residual branches
 
     layout = "segmentation"
 
@@ -42,18 +42,18 @@ class Spec(BaseSpec):
 
     @property
     def output_stride(self) -> int:
-        """Pixels between two places of the logits."""
+        """Image pixels for each pixel of the logits."""
         return STRIDES[0] if isinstance(self.backbone, vit.Spec) else self.backbone.patch
 
     @property
     def side_step(self) -> int:
-        """Sides of pictures are multiples of it."""
+        """Sides of images must be multiples of this many pixels."""
         stages = len(self.backbone.widths) if isinstance(self.backbone, convnext.Spec) else 1
         return self.backbone.patch * 2 ** (stages - 1)
 
 
 def _on(classifier: str, head: int) -> Spec:
-    """The Spec on the backbone of a classifier's preset; the drop rate of its branches moves to the whole."""
+    """Return the Spec on the backbone of a classifier's preset, with the backbone's drop rate as its own field."""
     spec = next(family.PRESETS[classifier] for family in BACKBONES.values() if classifier in family.PRESETS)
     return Spec(backbone=dataclasses.replace(spec, drop_path=0.0), drop_path=spec.drop_path, head=head)
 
@@ -73,13 +73,13 @@ PRESETS = {f"upernet_{classifier}": _on(classifier, head) for classifier, head i
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
-    """Backbone and head by one factor."""
+    """Multiply the widths of backbone and head by the scale."""
     backbone = BACKBONES[type(spec.backbone)].narrow(spec.backbone, scale)
     return dataclasses.replace(spec, backbone=backbone, head=int(multiple(spec.head * scale, _GRID)))
 
 
 def build(spec: Spec, image_size: Sides, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
-    """Logits [B, H, W, C] as large as the picture."""
+    """Return the network from raw images [B, H, W, 3] to logits [B, H, W, C]."""
     image, x = entrance(image_size, normalisation)
     x = fused(top_down(levels(x, spec), spec), spec)
     x = keras.layers.Dropout(spec.dropout, name="dropout")(x)
@@ -87,26 +87,30 @@ def build(spec: Spec, image_size: Sides, classes: int, normalisation: Normalisat
 
 
 def learner(spec: Spec, branch: keras.Model) -> keras.Model:
-    """The branch with a second head on the level before the last."""
+    """Return the branch with an auxiliary head on the level before the coarsest."""
     level = branch.get_layer(f"level{spec.levels - 1}_side_conv").input
     return segmentation.learner(branch, level, spec.head // 2)
 
 
 def levels(x, spec: Spec) -> list:
-    """The backbone's maps, the finest first: of stages each with a norm of its own, of a ViT brought to four sizes."""
+    """Return the backbone's maps, finest first: one per stage with its own norm, or a ViT's four resized to STRIDES."""
     family = BACKBONES[type(spec.backbone)]
-    found = family.features(x, dataclasses.replace(spec.backbone, drop_path=spec.drop_path))
+    maps = family.features(x, dataclasses.replace(spec.backbone, drop_path=spec.drop_path))
     if family is vit:
-        return [_sized(x, stride / spec.backbone.patch, f"level{n}") for n, (x, stride) in _numbered(found, STRIDES)]
-    return [family.layer_norm(x, f"level{n}_norm") for n, (x,) in _numbered(found)]
+        return [_sized(x, stride / spec.backbone.patch, f"level{n}") for n, (x, stride) in _numbered(maps, STRIDES)]
+    return [family.layer_norm(x, f"level{n}_norm") for n, (x,) in _numbered(maps)]
 
 
 def _numbered(*lists):
+    """Yield (number from 1, values of all lists)."""
     return enumerate(zip(*lists, strict=True), 1)
 
 
 def _sized(x, factor: float, name: str):
-    """A map with places `factor` times as far apart: maxima, or a 2x2 transposed for each halving, BN, gelu between."""
+    """Change the stride of a map by a factor: max pooling, or a 2x2 transposed convolution for each doubling in size.
+
+    BN and GELU stand between two transposed convolutions.
+    """
     if factor > 1:
         return keras.layers.MaxPooling2D(int(factor), padding="same", name=f"{name}_shrink")(x)
     width, doublings = x.shape[-1], round(-math.log2(factor))
@@ -119,28 +123,28 @@ def _sized(x, factor: float, name: str):
 
 
 def pooled(x, spec: Spec):
-    """The map beside its means over 1x1, 2x2, 3x3 and 6x6 parts, each through a 1x1; 3x3 to the head's width."""
-    seen = [x]
+    """Apply pyramid pooling: the map beside its means over 1x1, 2x2, 3x3 and 6x6 parts, then a 3x3."""
+    paths = [x]
     for bins in BINS:
         part = AdaptiveAveragePooling(bins, name=f"pool{bins}")(x)
         part = unit(part, spec.head, 1, f"pool{bins}")
-        seen.append(ResizeAs(name=f"pool{bins}_spread")([part, x]))
-    return unit(keras.layers.Concatenate(name="pool")(seen), spec.head, 3, "pool_join")
+        paths.append(ResizeAs(name=f"pool{bins}_spread")([part, x]))
+    return unit(keras.layers.Concatenate(name="pool")(paths), spec.head, 3, "pool_join")
 
 
 def top_down(maps: list, spec: Spec) -> list:
-    """Each level with all coarser ones added, and but for the coarsest through a 3x3."""
+    """Add all coarser levels to each level, then apply a 3x3 to all but the coarsest."""
     x = pooled(maps[-1], spec)
-    found = [x]
+    levels = [x]
     for n in range(len(maps) - 1, 0, -1):
         side = unit(maps[n - 1], spec.head, 1, f"level{n}_side")
         x = keras.layers.Add(name=f"level{n}_add")([side, ResizeAs(name=f"level{n}_above")([x, side])])
-        found.insert(0, unit(x, spec.head, 3, f"level{n}_smooth"))
-    return found
+        levels.insert(0, unit(x, spec.head, 3, f"level{n}_smooth"))
+    return levels
 
 
 def fused(maps: list, spec: Spec):
-    """All levels at the finest one's size, side by side, through a 3x3."""
+    """Resize all levels to the finest, concatenate them and apply a 3x3."""
     finest, *others = maps
     large = [ResizeAs(name=f"fuse{n}_spread")([x, finest]) for n, x in enumerate(others, 2)]
     return unit(keras.layers.Concatenate(name="fuse")([finest, *large]), spec.head, 3, "fuse_join")

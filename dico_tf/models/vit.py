@@ -1,7 +1,7 @@
 """Vision transformers (Dosovitskiy et al. 2021), as DeiT III trains them (Touvron et al. 2022) or plain.
 
-DeiT III scales every residual branch by a learnt number per channel, and its class token has no place. How they are
-divided is our choice: nothing is published of it.
+DeiT III scales every residual branch by a learnt number per channel, and its class token has no position embedding. No
+division of these networks is published; the one by budget is our choice.
 """
 
 import dataclasses
@@ -10,28 +10,28 @@ import math
 import keras
 
 from dico_tf.data.known_datasets import CIFAR_LARGEST
-from dico_tf.divide.rules import multiple
 from dico_tf.errors import UserError
 from dico_tf.layers.attention import self_attention
 from dico_tf.layers.embeddings import ClassToken, FirstToken, LayerScale, PatchMap, Positions, normal
 from dico_tf.layers.image_input import Normalisation, Sides, entrance, uniform
 from dico_tf.layers.normalisation import layer_norm
 from dico_tf.layers.stochastic_depth import residual
+from dico_tf.models import narrowing
 from dico_tf.models.family import TRANSFORMER_DECAY, BaseSpec, Family
-
-_GRID = 8  # channels of the hidden layer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Spec(BaseSpec):
-    patch: int  # pixels of a side
+    patch: int  # side in pixels
     depth: int  # blocks
     heads: int
     head_width: int = 64
-    hidden: int = 0  # width within the MLP; 0 becomes four times the tokens'
-    drop_path: float = 0.0  # of every residual branch alike
-    layer_scale: float = 1e-4  # where the scales start; 0 = none, and the class token has a place
-    cut: bool = False  # leave pixels that fill no patch unused, as ViT-H/14 does at 160 and 128
+    hidden: int = 0  # width inside the MLP; 0 = four times the tokens' width
+    drop_path: float = 0.0  # drop rate of every residual branch
+    layer_scale: float = (
+        1e-4  # initial value of the scales; 0 = no scales, and a position embedding for the class token
+    )
+    cut: bool = False  # ignore pixels that fill no patch, as ViT-H/14 does at 160 and 128
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", self.hidden or 4 * self.width)
@@ -42,16 +42,17 @@ class Spec(BaseSpec):
 
     @property
     def width(self) -> int:
-        """Of a token."""
+        """Width of a token."""
         return self.heads * self.head_width
 
 
 def _of_both(name: str, **options) -> dict[str, Spec]:
+    """Return the presets of DeiT III's form and of the plain one, which has neither scales nor drop rates."""
     plain = {**options, "layer_scale": 0.0, "drop_path": 0.0}
     return {name: Spec(**options), f"{name}_plain": Spec(**plain)}
 
 
-# Rates are those of the first stage of DeiT III on ImageNet-1k; of ViT-M, which its recipes do not name, our choice.
+# Drop rates: DeiT III on ImageNet-1k, first stage of training; for ViT-M, which its recipes leave out, our choice.
 PRESETS = {
     "vit_tiny": Spec(patch=4, depth=4, heads=4, head_width=16, drop_path=0.2),
     **_of_both("vit_s_16", patch=16, depth=12, heads=6, drop_path=0.05),
@@ -63,18 +64,14 @@ PRESETS = {
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
-    """Fewer heads of the same width, and tokens with them; the MLP makes up for what whole heads leave over.
-
-    A block of width e and hidden width m has 4 e^2 + 2 e m weights, here those of a block with e scaled exactly.
-    """
-    heads = max(round(spec.heads * scale), 1)
-    width = heads * spec.head_width
-    weights = scale**2 * (4 * spec.width**2 + 2 * spec.width * spec.hidden)
-    hidden = multiple((weights - 4 * width**2) / (2 * width), _GRID)
-    return dataclasses.replace(spec, heads=heads, hidden=int(hidden))
+    """Reduce the number of heads, and the tokens' width with them; the MLP is sized to meet the scale."""
+    heads = narrowing.fewer(spec.heads, scale)
+    hidden = narrowing.hidden(spec.width, spec.hidden, scale, heads * spec.head_width)
+    return dataclasses.replace(spec, heads=heads, hidden=hidden)
 
 
 def build(spec: Spec, image_size: Sides, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
+    """Return the network from raw images to logits."""
     image, x = entrance(image_size, normalisation)
     x = FirstToken(name="class")(layer_norm(blocks(_patches(x, spec), spec)[-1], "norm"))
     logits = keras.layers.Dense(classes, kernel_initializer=normal(), dtype="float32", name="logits")(x)
@@ -82,24 +79,24 @@ def build(spec: Spec, image_size: Sides, classes: int, normalisation: Normalisat
 
 
 def blocks(x, spec: Spec) -> list:
-    """Patches [B, h, w, C] -> tokens [B, 1 + h w, C] after each block."""
-    x, found = tokens(x, spec), []
+    """Return the tokens [B, 1 + h w, C] after each block, from patches [B, h, w, C]."""
+    x, outputs = tokens(x, spec), []
     for i in range(spec.depth):
         x = block(x, spec, f"block{i + 1}")
-        found.append(x)
-    return found
+        outputs.append(x)
+    return outputs
 
 
 def features(x, spec: Spec) -> list:
-    """Maps [B, h, w, C] of the patches after a quarter, a half, three quarters and all of the blocks."""
+    """Return the patches as maps [B, h, w, C] after a quarter, a half, three quarters and all of the blocks."""
     x = _patches(x, spec)
-    found = blocks(x, spec)
+    outputs = blocks(x, spec)
     last = [spec.depth * quarter // 4 - 1 for quarter in range(1, 5)]
-    return [PatchMap(x.shape[1:3], name=f"block{n + 1}_map")(found[n]) for n in last]
+    return [PatchMap(x.shape[1:3], name=f"block{n + 1}_map")(outputs[n]) for n in last]
 
 
 def _patches(x, spec: Spec):
-    """A token of every patch [B, h, w, C], with its place."""
+    """Return a token for every patch [B, h, w, C], with its position embedding."""
     for side in x.shape[1:3]:
         _check(side, spec)
     fan_in = uniform(1 / math.sqrt(3 * spec.patch**2))
@@ -110,6 +107,7 @@ def _patches(x, spec: Spec):
 
 
 def _check(side: int, spec: Spec) -> None:
+    """Raise UserError if patches do not divide the side, unless the Spec ignores the rest."""
     below = side // spec.patch * spec.patch
     if not below or (side != below and not spec.cut):
         fitting = " or ".join(str(size) for size in (below, below + spec.patch) if size)
@@ -120,13 +118,13 @@ def _check(side: int, spec: Spec) -> None:
 
 
 def tokens(x, spec: Spec):
-    """[B, h, w, C] -> [B, 1 + h w, C]"""
+    """Flatten patches [B, h, w, C] and prepend the class token: [B, 1 + h w, C]."""
     x = keras.layers.Reshape((-1, spec.width), name="tokens")(x)
     return ClassToken(placed=not spec.layer_scale, name="class_token")(x)
 
 
 def block(x, spec: Spec, name: str):
-    """x + scale attention(LN(x)), then x + scale MLP(LN(x))."""
+    """Apply x + scale attention(LN(x)), then x + scale MLP(LN(x))."""
 
     def attend(x):
         y = layer_norm(x, f"{name}_norm1")

@@ -1,17 +1,17 @@
-"""Which layer of ours a layer of a PyTorch checkpoint is: by order and shape, block by block.
+"""Matching of our layers with those of a PyTorch checkpoint, by order and shape, block by block.
 
 Both sides are lists of layers: convolutions and dense layers ("matrix", a dense one as a 1x1 convolution) and batch
-normalisations ("norm"). A state dict lists them as they were written down, which need not be as they are run.
+normalisations ("norm"). A state dict lists layers in the order of their definition, not always that of execution.
 
-1. Blocks follow each other as they are run. Each takes as many layers of the checkpoint as it has.
-2. A layer of a block's shortcut is known by its name (downsample, shortcut, skip). The rest is the path. In each, the
-   first convolution is the first, the first normalisation the first, and so on. Where their shapes contradict this
-   order, shapes decide, if no two are alike.
-3. A shortcut without such a name stands somewhere in the block in one piece, path and shortcut each strictly as run.
-   It is taken where exactly one place fits.
-4. Two paths side by side are known by two names within the block.
-5. A block that passes its input on unchanged may come with a shortcut that is never run. It is left out if it is named
-   as one and has the shape that one here would have. Nothing else may be left over, and nothing may be missing.
+1. Blocks are in the order of execution. Each takes as many layers of the checkpoint as it has.
+2. Layers of a block's shortcut are recognised by name (downsample, shortcut, skip); the others are its path. In each,
+   convolutions are matched in order, and so are normalisations. If shapes contradict this order, shapes decide, as long
+   as no two are equal.
+3. A shortcut without such a name is a contiguous part of the block, with path and shortcut each in order of execution.
+   It is accepted if exactly one position fits.
+4. Two parallel paths are told apart by two names within the block.
+5. A block with an identity shortcut may come with shortcut layers that are never executed. They are skipped if they are
+   named as a shortcut and have its shape. Nothing else may be left over, and nothing may be missing.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ SHORTCUT = re.compile(r"down_?sample|short_?cut|skip", re.IGNORECASE)
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A layer of either side; the shape is [out, in / groups, height, width] or [channels]."""
+    """A layer of either side. Its shape is [out, in / groups, height, width] or [channels]."""
 
     name: str
     kind: str  # matrix or norm
@@ -34,6 +34,7 @@ class Entry:
     bias: bool = True
 
     def like(self, other: "Entry") -> bool:
+        """Return True if kind, shape and bias are equal."""
         return (self.kind, self.shape, self.bias) == (other.kind, other.shape, other.bias)
 
     def __str__(self) -> str:
@@ -43,7 +44,7 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """Layers between two points that all signals pass; layers outside of blocks are blocks of one path."""
+    """Layers of a residual block: parallel paths and a shortcut. A layer outside of blocks is a block of one path."""
 
     name: str
     paths: tuple[tuple[Entry, ...], ...]
@@ -59,22 +60,24 @@ class Block:
 
 @dataclasses.dataclass(frozen=True)
 class Match:
+    """Pairs of matched layers, and the checkpoint's layers that are not used."""
+
     pairs: list[tuple[Entry, Entry]]  # ours, theirs
     unused: list[Entry]  # theirs, never run
 
 
 class _Misfit(Exception):  # noqa: N818 - becomes a UserError once it is known where
-    """What does not fit."""
+    """Reason why a block does not fit."""
 
 
 def match(blocks: Sequence[Block], theirs: Sequence[Entry]) -> Match:
-    """Every layer of ours with its one of theirs; UserError where any is left."""
+    """Match every layer of ours with one of the checkpoint. Raises UserError if any is left over or missing."""
     pairs, unused, rest = [], [], list(theirs)
     pattern = next((block.shortcut for block in blocks if block.shortcut), ())
     for block in blocks:
         if len(rest) < len(block):
-            found = f"; only {_few(rest)} is left" if rest else ""
-            raise UserError(f"the checkpoint ends where {block.name} is wanted: {_few(block.layers)}{found}")
+            remaining = f"; only {_few(rest)} is left" if rest else ""
+            raise UserError(f"the checkpoint ends before {block.name}: expected {_few(block.layers)}{remaining}")
         own, idle = _share(block, rest, pattern)
         rest = rest[len(own) + len(idle) :]
         try:
@@ -83,12 +86,12 @@ def match(blocks: Sequence[Block], theirs: Sequence[Entry]) -> Match:
             raise UserError(f"{block.name} does not fit the checkpoint: {misfit}") from None
         unused += idle
     if rest:
-        raise UserError(f"the checkpoint goes on where the network ends: {_few(rest)}")
+        raise UserError(f"the checkpoint has layers that the network lacks: {_few(rest)}")
     return Match(pairs, unused)
 
 
 def _share(block: Block, rest: list[Entry], pattern: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
-    """The next layers of theirs that are this block's, and those among them that never run."""
+    """Return the next layers of the checkpoint: those of this block, and those within it that are never executed."""
     own = rest[: len(block)]
     prefix = _prefix(own)
     named = list(itertools.takewhile(lambda entry: entry.name.startswith(prefix), rest))
@@ -101,7 +104,7 @@ def _share(block: Block, rest: list[Entry], pattern: Sequence[Entry]) -> tuple[l
 
 
 def _identity_like(pattern: Sequence[Entry], idle: list[Entry], last: Entry) -> bool:
-    """Whether `idle` is the shortcut `pattern` between equal numbers of channels, those of the path's `last`."""
+    """Return True if `idle` has the layers of the shortcut `pattern`, for the channels of `last` on both sides."""
     channels, whole = last.shape[0], next((e.shape[0] for e in pattern if e.kind == "norm"), 0)
     if len(idle) != len(pattern) or not whole:
         return False
@@ -114,6 +117,7 @@ def _identity_like(pattern: Sequence[Entry], idle: list[Entry], last: Entry) -> 
 
 
 def _fit(block: Block, theirs: list[Entry]) -> list[tuple[Entry, Entry]]:
+    """Return the pairs of one block."""
     start = len(_prefix(theirs))
     named = [entry for entry in theirs if SHORTCUT.search(entry.name[start:])]
     if not block.shortcut:
@@ -124,18 +128,18 @@ def _fit(block: Block, theirs: list[Entry]) -> list[tuple[Entry, Entry]]:
 
 
 def _fit_unnamed(block: Block, theirs: list[Entry]) -> list[tuple[Entry, Entry]]:
-    """Rule 3: path and shortcut each in a row, the shortcut in one piece."""
-    size, found = len(block.shortcut), []
+    """Return the pairs of a block whose shortcut has no telling name, by rule 3."""
+    size, fits = len(block.shortcut), []
     for start in range(len(theirs) - size + 1):
         shortcut, path = theirs[start : start + size], theirs[:start] + theirs[start + size :]
         if _alike(block.shortcut, shortcut) and _alike([*itertools.chain(*block.paths)], path):
-            found.append((path, shortcut))
-    if len(found) != 1:
-        what = "its shortcut fits in no place" if not found else f"its shortcut fits in {len(found)} places"
+            fits.append((path, shortcut))
+    if len(fits) != 1:
+        reason = f"its shortcut fits in {len(fits) or 'no'} places"
         raise _Misfit(
-            f"{what} among {_few(theirs)}; wanted {_few(block.layers)}; name its layers downsample, shortcut or skip"
+            f"{reason} among {_few(theirs)}; expected {_few(block.layers)}; name its layers downsample, shortcut or skip"
         )
-    path, shortcut = found[0]
+    path, shortcut = fits[0]
     return _fit_paths(block, path) + list(zip(block.shortcut, shortcut, strict=True))
 
 
@@ -148,14 +152,13 @@ def _fit_paths(block: Block, theirs: list[Entry]) -> list[tuple[Entry, Entry]]:
         groups.setdefault(entry.name[start:].split(".")[0], []).append(entry)
     if len(groups) != len(block.paths):
         raise _Misfit(
-            f"its {len(block.paths)} paths cannot be told apart in {_few(theirs)}, "
-            f"which stand under {len(groups)} names and not {len(block.paths)}"
+            f"expected {len(block.paths)} parallel paths under as many names, got {len(groups)} in {_few(theirs)}"
         )
     return [pair for path, group in zip(block.paths, groups.values(), strict=True) for pair in _in_order(path, group)]
 
 
 def _in_order(ours: Sequence[Entry], theirs: Sequence[Entry]) -> list[tuple[Entry, Entry]]:
-    """Rule 2: kind by kind in order, or by shape where no two of a kind are alike."""
+    """Return the pairs of a path by rule 2: in order, or by shape if no two of a kind are equal."""
     pairs = []
     for kind in ("matrix", "norm"):
         one, other = ([entry for entry in side if entry.kind == kind] for side in (ours, theirs))
@@ -166,11 +169,11 @@ def _in_order(ours: Sequence[Entry], theirs: Sequence[Entry]) -> list[tuple[Entr
 
 
 def _by_shape(ours: list[Entry], theirs: list[Entry]) -> list[Entry]:
-    found = [[their for their in theirs if our.like(their)] for our in ours]
-    if len(ours) == len(theirs) and all(len(fitting) == 1 for fitting in found):
-        return [fitting[0] for fitting in found]
+    candidates = [[their for their in theirs if our.like(their)] for our in ours]
+    if len(ours) == len(theirs) and all(len(equal) == 1 for equal in candidates):
+        return [equal[0] for equal in candidates]
     at = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if not a.like(b)), len(ours))
-    raise _Misfit(f"wanted {_few(ours[at:]) or 'nothing more'}; found {_few(theirs[at:]) or 'nothing more'}")
+    raise _Misfit(f"expected {_few(ours[at:]) or 'nothing more'}; got {_few(theirs[at:]) or 'nothing more'}")
 
 
 def _alike(ours: Sequence[Entry], theirs: Sequence[Entry]) -> bool:
@@ -178,13 +181,14 @@ def _alike(ours: Sequence[Entry], theirs: Sequence[Entry]) -> bool:
 
 
 def _prefix(entries: Sequence[Entry]) -> str:
-    """What all names begin with, up to a dot and a shortcut's name: layer1.0."""
+    """Return the common prefix of all names, up to a dot and without a shortcut's name, e.g. layer1.0."""
     parts = zip(*(entry.name.split(".")[:-1] for entry in entries), strict=False)
     shared = itertools.takewhile(lambda part: len(set(part)) == 1 and not SHORTCUT.search(part[0]), parts)
     return "".join(f"{part[0]}." for part in shared)
 
 
 def _few(entries: Sequence[Entry]) -> str:
+    """Return the first four layers as text, and the number of the others."""
     more = f" and {len(entries) - 4} more" if len(entries) > 4 else ""
     return ", ".join(map(str, entries[:4])) + more
 
@@ -193,19 +197,19 @@ _NAME = re.compile(r"([a-z]+\d+_[a-z]+\d+)_(?:(shortcut|[ab])_)?\w+")  # stage1_
 
 
 def blocks(ours: Sequence[Entry]) -> list[Block]:
-    """Our layers, in the order of the graph, as the blocks and ways that their names tell."""
-    found = []
+    """Group our layers, in the order of the graph, into blocks, paths and shortcuts by their names."""
+    result = []
     for name, members in itertools.groupby(ours, lambda entry: _place(entry)[0]):
-        ways: dict[str, list[Entry]] = {}
+        paths_by_name: dict[str, list[Entry]] = {}
         for entry in members:
-            ways.setdefault(_place(entry)[1], []).append(entry)
-        shortcut = tuple(ways.pop("shortcut", ()))
-        paths = tuple(tuple(ways[way]) for way in sorted(ways))
-        found.append(Block(name or paths[0][0].name, paths, shortcut))
-    return found
+            paths_by_name.setdefault(_place(entry)[1], []).append(entry)
+        shortcut = tuple(paths_by_name.pop("shortcut", ()))
+        paths = tuple(tuple(paths_by_name[path]) for path in sorted(paths_by_name))
+        result.append(Block(name or paths[0][0].name, paths, shortcut))
+    return result
 
 
 def _place(entry: Entry) -> tuple[str, str]:
-    """(block, way), both empty outside of blocks."""
+    """Return (block, path), both empty outside of blocks."""
     parts = _NAME.fullmatch(entry.name)
     return (parts[1], parts[2] or "") if parts else ("", "")

@@ -1,4 +1,4 @@
-"""Wide residual networks WRN-d-k (Zagoruyko and Komodakis 2016), post-activation."""
+"""Wide residual networks WRN-d-k (Zagoruyko and Komodakis 2016), with activation after the addition."""
 
 import dataclasses
 import functools
@@ -17,15 +17,17 @@ _GRID = 4  # channels; published widths are on it
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Spec(BaseSpec):
-    depth: int  # 6n + 4; 50: the bottlenecks of ResNet-50, for ImageNet
-    width: float  # k: stages are k, 2k, 4k stems wide; for ImageNet the middle of the bottlenecks is k times as wide
+    depth: int  # 6n + 4 for CIFAR; 50 = the bottlenecks of ResNet-50, for ImageNet
+    width: (
+        float  # k: stages have k, 2k, 4k times the stem's width; for ImageNet the 3x3 of bottlenecks is k times as wide
+    )
     stem: float = 16
     dropout: float = 0.0  # before the dense layer only
-    planes: tuple[int, ...] = ()  # of each stage, where a budget chose them one by one
+    planes: tuple[int, ...] = ()  # of each stage, if a budget chose them one by one
 
     def __post_init__(self):
         if self.layout == "cifar" and (self.depth - 4) % 6:
-            raise UserError(f"a WRN's depth is 6n + 4, which {self.depth} is not; e.g. 10, 16, 28, 40, or 50")
+            raise UserError(f"WRN: expected a depth of 6n + 4, e.g. 10, 16, 28 or 40, or 50, got {self.depth}")
 
     @property
     def layout(self) -> str:
@@ -52,26 +54,27 @@ PRESETS = {
 
 
 def divide(spec: Spec, splits: int) -> Spec:
-    """k -> floor(k / sqrt(S) + 0.4), at least 1; the stem stays."""
+    """Divide k: floor(k / sqrt(S) + 0.4), at least 1; the stem stays."""
     published(spec.splits, splits, f"WRN-{spec.depth}-{spec.width:g}")
     return dataclasses.replace(spec, width=max(root(spec.width, splits, 0.4), 1))
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
-    """k, or for ImageNet the stem, with which all widths go."""
+    """Multiply k, or for ImageNet the stem and all widths with it, by the scale."""
     if spec.layout == "cifar":
         return dataclasses.replace(spec, width=residual.narrower(spec.stem * spec.width, scale) / spec.stem)
     return dataclasses.replace(spec, stem=residual.narrower(spec.stem, scale))
 
 
 def stages(spec: Spec) -> list[int]:
-    """Planes of each stage."""
+    """Return the planes of each stage."""
     if spec.layout == "cifar":
         return residual.widths(spec.stem * spec.width, 3, _GRID, spec.planes)
     return residual.widths(spec.stem, 4, _GRID, spec.planes)
 
 
 def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
+    """Return the network from raw images to logits."""
     image, x = entrance(image_size, normalisation)
     width = multiple(spec.stem, _GRID)
     if spec.layout == "cifar":

@@ -1,7 +1,7 @@
-"""X3D (Feichtenhofer 2020): clips by channelwise 3D convolutions; time is never strided.
+"""X3D (Feichtenhofer 2020): video networks of depthwise 3D convolutions that never stride in time.
 
-One network runs clips of any length and any size from the one it trains at: its head then answers at several places,
-whose logits are averaged.
+A network takes clips of any length, and of any size from its training size on. On larger clips the head is applied at
+several positions and their logits are averaged.
 """
 
 import dataclasses
@@ -21,11 +21,11 @@ from dico_tf.models.residual import relu
 
 norm = functools.partial(batch_norm, decay_gamma=False)
 
-WIDTHS = (12, 12, 24, 48, 96)  # of stem and stages, at width 1; the first stage is not doubled
+WIDTHS = (12, 12, 24, 48, 96)  # of stem and stages at width 1; the first stage is not wider than the stem
 BLOCKS = (1, 2, 5, 3)  # of each stage, at depth 1
-INNER = 9 / 4  # a block's middle as a multiple of its stage's width
-SQUEEZED = 1 / 16
-STRIDE = 32  # pixels of a clip to one of the last map
+INNER = 9 / 4  # width inside a block as a multiple of its stage's width
+SQUEEZED = 1 / 16  # width of squeeze and excitation as a multiple of the width inside the block
+STRIDE = 32  # image pixels for each pixel of the last map
 SHORTCUTS = ("slowfast", "pytorchvideo")
 KINETICS = Normalisation(mean=(0.45,) * 3, std=(0.225,) * 3)
 
@@ -33,34 +33,35 @@ KINETICS = Normalisation(mean=(0.45,) * 3, std=(0.225,) * 3)
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Spec(BaseSpec):
     frames: int  # of a clip
-    rate: int  # every rate-th frame of the film is one of the clip
-    crop: int  # pixels of its square frames
+    rate: int  # a clip takes every rate-th frame of the film
+    crop: int  # side in pixels of the square frames
     width: float = 2.0  # multiplies every width
     depth: float = 2.2  # multiplies the blocks
     head: int = 2048  # width before the dense layer
     dropout: float = 0.5
-    divisor: int = 8  # widths are multiples of it
-    shortcut: str = "slowfast"  # or pytorchvideo, which has no BN on the first stage's; the two published codes differ
+    divisor: int = 8  # widths are multiples of this
+    shortcut: str = "slowfast"  # or pytorchvideo: no BN on the first stage's shortcut
 
     layout = "video"
     splits = (1, 2, 4)
 
     def __post_init__(self) -> None:
         if self.shortcut not in SHORTCUTS:
-            raise UserError(f"shortcut={self.shortcut!r} is none of {', '.join(SHORTCUTS)}")
+            raise UserError(f"shortcut: expected one of {', '.join(SHORTCUTS)}, got {self.shortcut!r}")
 
     @property
     def blocks(self) -> list[int]:
+        """Blocks of each stage."""
         return [math.ceil(count * self.depth) for count in BLOCKS]
 
     @property
     def widths(self) -> list[int]:
-        """Of the stem and each stage."""
+        """Widths of the stem and each stage."""
         return [rounded(width * self.width, self.divisor) for width in WIDTHS]
 
 
 def rounded(exact: float, divisor: int = 8) -> int:
-    """The nearest multiple of the divisor, never a tenth below."""
+    """Round to a multiple of the divisor, but never more than a tenth down."""
     nearest = max(divisor, int(exact + divisor / 2) // divisor * divisor)
     return nearest + divisor if nearest < 0.9 * exact else nearest
 
@@ -76,19 +77,20 @@ PRESETS = {
 
 
 def divide(spec: Spec, splits: int) -> Spec:
-    """width -> width / sqrt(S), in steps of 4 channels, head -> floor(head / sqrt(S)); nothing is published of it."""
+    """Divide width and head by sqrt(S), in steps of 4 channels; this rule is our choice."""
     published(spec.splits, splits, "X3D")
     width, width_of_head = spec.width / math.sqrt(splits), root(spec.head, splits)
     return dataclasses.replace(spec, width=width, head=width_of_head, divisor=4)
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
+    """Multiply all widths by the scale."""
     width, head = multiple(spec.width * scale, 1 / 256), int(multiple(spec.head * scale, 8))
     return dataclasses.replace(spec, width=width, head=head, divisor=4)
 
 
 def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisation = KINETICS) -> keras.Model:
-    """Trained at clips of image_size pixels; it takes any number of frames, and larger ones."""
+    """Return the network from raw clips [B, T, H, W, 3] to logits, for training at image_size; T, H and W stay open."""
     image = keras.Input((None, None, None, 3), name="image", dtype="float32")  # [B, T, H, W, 3]
     x = Normalise(normalisation.mean, normalisation.std, name="normalise")(image)
     stem, *widths = spec.widths
@@ -102,7 +104,12 @@ def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisatio
 
 
 def block(x, width: int, name: str, stride: int, excited: bool, form: str):
-    """relu(shortcut + BN(1x1x1(swish([SE] BN(3x3x3 by channel(relu(BN(1x1x1)))))))."""
+    """Apply relu(shortcut + BN(1x1x1(swish([SE] BN(depthwise 3x3x3(relu(BN(1x1x1)))))))).
+
+    Args:
+        excited: with squeeze and excitation (SE).
+        form: one of SHORTCUTS.
+    """
     inner = int(INNER * width)
     y = convolution_3d.convolution(x, inner, f"{name}_conv1")
     y = relu(norm(y, f"{name}_norm1"), f"{name}_relu1")
@@ -116,7 +123,7 @@ def block(x, width: int, name: str, stride: int, excited: bool, form: str):
 
 
 def shortcut(x, width: int, stride: int, name: str, form: str):
-    """Identity, or 1x1x1 with that stride and, where the width changes or always (slowfast), BN."""
+    """Return x, or if the shape changes a 1x1x1 with the stride, and BN (pytorchvideo: only if the width changes)."""
     same_width = x.shape[-1] == width
     if stride == 1 and same_width:
         return x
@@ -125,9 +132,9 @@ def shortcut(x, width: int, stride: int, name: str, form: str):
 
 
 def head(x, spec: Spec, image_size: int, classes: int):
-    """1x1x1, BN, ReLU, mean over time and over the window that the training size fills; 1x1, ReLU, dropout, dense.
+    """Apply 1x1x1, BN, ReLU, the mean over time and over windows as large as in training; 1x1, ReLU, dropout, dense.
 
-    A larger map has several such windows; the answer is the mean of their logits.
+    A larger map has several such windows; their logits are averaged.
     """
     x = convolution_3d.convolution(x, int(INNER * spec.widths[-1]), "head_conv1")
     x = convolution_3d.Mean((1,), name="head_time")(relu(norm(x, "head_norm1"), "head_relu1"))

@@ -1,6 +1,7 @@
-"""XCiT (El-Nouby et al. 2021): attention between channels instead of places, and 3x3 convolutions between places.
+"""XCiT (El-Nouby et al. 2021): attention between channels instead of positions, and depthwise 3x3 convolutions.
 
-Two last layers have a class token look at all places. How they are divided is our choice: nothing is published of it.
+In the last two layers a class token attends to all positions. No division of these networks is published; the one by
+budget is our choice.
 """
 
 import dataclasses
@@ -22,13 +23,13 @@ _CLASS_LAYERS = 2
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Spec(BaseSpec):
-    patch: int  # pixels of a side, a power of 2
-    depth: int  # blocks, without the two of the class token
+    patch: int  # side in pixels, a power of 2
+    depth: int  # blocks, without the two layers of the class token
     heads: int = 8
     head_width: int = 48
-    hidden: int = 0  # width within the MLP; 0 = four times the tokens'
-    drop_path: float = 0.0  # of every residual branch alike, but for the class token's
-    layer_scale: float = 1.0  # where the scales start
+    hidden: int = 0  # width inside the MLP; 0 = four times the tokens' width
+    drop_path: float = 0.0  # drop rate of every residual branch but those of the class token
+    layer_scale: float = 1.0  # initial value of the scales
 
     @property
     def layout(self) -> str:
@@ -36,14 +37,17 @@ class Spec(BaseSpec):
 
     @property
     def width(self) -> int:
+        """Width of a token."""
         return self.heads * self.head_width
 
     @property
     def inner(self) -> int:
+        """Width inside the MLP."""
         return self.hidden or 4 * self.width
 
 
 def _deep(**options) -> Spec:
+    """Return the Spec of a network of 24 blocks."""
     return Spec(patch=16, depth=24, layer_scale=1e-5, **options)
 
 
@@ -59,13 +63,14 @@ PRESETS = {
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
-    """Fewer heads of the same width; the MLP makes up for what whole heads leave over."""
+    """Reduce the number of heads, and the tokens' width with them; the MLP is sized to meet the scale."""
     heads = narrowing.fewer(spec.heads, scale)
     hidden = narrowing.hidden(spec.width, spec.inner, scale, heads * spec.head_width)
     return dataclasses.replace(spec, heads=heads, hidden=hidden)
 
 
 def build(spec: Spec, image_size: Sides, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
+    """Return the network from raw images to logits."""
     check_divides(image_size, spec.patch, f"patches of {spec.patch}x{spec.patch} pixels")
     image, x = entrance(image_size, normalisation)
     x = FourierPlaces(name="positions")(stem(x, spec))
@@ -80,6 +85,7 @@ def build(spec: Spec, image_size: Sides, classes: int, normalisation: Normalisat
 
 
 def norm(x, name: str):
+    """Apply batch normalisation without weight decay of gamma."""
     return batch_norm(x, name, decay_gamma=False)
 
 
@@ -92,7 +98,7 @@ def _dense(x, width: int, name: str, activation=None, **options):
 
 
 def stem(x, spec: Spec):
-    """3x3 at stride 2 and BN, each twice as wide as the one before, until a place is a patch; GELU between."""
+    """Apply 3x3 convolutions of stride 2 with BN, doubling the width, until a pixel is a patch; GELU between."""
     count = spec.patch.bit_length() - 1
     for i in range(count):
         name, width = f"stem{i + 1}", spec.width // 2 ** (count - 1 - i)
@@ -103,7 +109,10 @@ def stem(x, spec: Spec):
 
 
 def block(x, spec: Spec, name: str):
-    """x + scale XCA(LN(x)), x + scale LPI(LN(x)), x + scale MLP(LN(x)); x is a map [B, H, W, C]."""
+    """Apply x + scale XCA(LN(x)), x + scale LPI(LN(x)), x + scale MLP(LN(x)) to maps [B, H, W, C].
+
+    XCA is cross-covariance attention, LPI two depthwise 3x3 convolutions with GELU and BN between.
+    """
 
     def attend(x):
         y = _dense(layer_norm(x, f"{name}_norm1"), 3 * spec.width, f"{name}_attention_qkv")
@@ -139,23 +148,26 @@ def _scaled(x, spec: Spec, name: str):
 
 
 def class_block(x, spec: Spec, name: str):
-    """As published: the token attends and is mixed; the others are added to their own norm, scaled, then doubled."""
+    """Apply a class-attention layer: only the class token attends and passes the MLP.
+
+    As in the published code, the other tokens are added to their own norm, scaled, and then doubled.
+    """
     n = layer_norm(x, f"{name}_norm1")
-    first, others = _parted(n, f"{name}_norm1")
-    given = [_dense(y, spec.width, f"{name}_attention_{part}") for part, y in zip("qkv", (first, n, n), strict=True)]
-    y = ClassAttention(spec.heads, name=f"{name}_attention_products")(given)
+    first, others = _split(n, f"{name}_norm1")
+    qkv = [_dense(y, spec.width, f"{name}_attention_{part}") for part, y in zip("qkv", (first, n, n), strict=True)]
+    y = ClassAttention(spec.heads, name=f"{name}_attention_products")(qkv)
     y = _dense(y, spec.width, f"{name}_attention_projection")
     y = keras.layers.Concatenate(axis=1, name=f"{name}_attention_together")([y, others])
     x = keras.layers.Add(name=f"{name}_attention_add")([x, _scaled(y, spec, f"{name}_scale1")])
     x = layer_norm(x, f"{name}_norm2")
-    first, others = _parted(x, f"{name}_norm2")
+    first, others = _split(x, f"{name}_norm2")
     y = _scaled(_mlp(first, spec, name), spec, f"{name}_scale2")
     y = keras.layers.Concatenate(axis=1, name=f"{name}_mlp_together")([y, others])
     return keras.layers.Add(name=f"{name}_mlp_add")([x, y])
 
 
-def _parted(x, name: str):
-    """The class token and the others."""
+def _split(x, name: str):
+    """Return the class token and the other tokens."""
     first = keras.layers.Cropping1D((0, x.shape[1] - 1), name=f"{name}_first")(x)
     return first, keras.layers.Cropping1D((1, 0), name=f"{name}_others")(x)
 

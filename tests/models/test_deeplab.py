@@ -108,15 +108,18 @@ def test_a_dilated_backbone_sees_what_the_striding_one_sees_and_more(float64, si
 
 
 def test_the_first_block_of_a_stage_that_does_not_stride_keeps_the_dilation_before():
-    assert [[d for _, d in stage] for stage in deeplab.dilations(_named("50").spec)][2:] == [[1] * 6, [1, 2, 2]]
-    os8 = [[d for _, d in stage] for stage in deeplab.dilations(_named("50", 8).spec)]
+    assert [[d for _, d in stage] for stage in deeplab.strides_and_dilations(_named("50").spec)][2:] == [
+        [1] * 6,
+        [1, 2, 2],
+    ]
+    os8 = [[d for _, d in stage] for stage in deeplab.strides_and_dilations(_named("50", 8).spec)]
     assert os8[2:] == [[1, 2, 2, 2, 2, 2], [2, 4, 4]]
 
 
 def test_multi_grid_is_off_unless_asked_for_and_multiplies_the_last_stage():
     for stride, rates in ((16, [2, 4, 8]), (8, [4, 8, 16])):
         spec = dataclasses.replace(_named("50", stride).spec, multi_grid=(1, 2, 4))
-        assert [d for _, d in list(deeplab.dilations(spec))[3]] == rates
+        assert [d for _, d in list(deeplab.strides_and_dilations(spec))[3]] == rates
     assert all(not preset.spec.multi_grid for preset in PRESETS.values() if preset.family is deeplab.FAMILY)
     with pytest.raises(UserError, match="a factor for each of 3 blocks"):
         dataclasses.replace(_named("50").spec, multi_grid=(1, 2))
