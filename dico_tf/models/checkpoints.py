@@ -66,8 +66,8 @@ def _pickled(path: Path) -> Any:
     except Exception as error:  # torch raises many kinds, by what is wrong with a file
         reason = str(error).strip().split("\n")[0]
         raise UserError(
-            f"holds more than tensors ({reason}). Files with Python objects can run code and are refused: if you trust "
-            "it, open it in PyTorch and save its state dict: torch.save(checkpoint['state_dict'], FILE)"
+            f"cannot be read as a file of tensors ({reason}). Files with Python objects can run code and are refused: "
+            "if you trust it, open it in PyTorch and save its state dict: torch.save(checkpoint['state_dict'], FILE)"
         ) from None
 
 

@@ -44,7 +44,7 @@ def stem(x, width: int, name: str = "stem", stride: int = 1):
 
 
 def deep_stem(x, width: int, last: int):
-    """Apply three 3x3 convolutions with BN and ReLU to `width`, `width` and `last` channels, the first with stride 2."""
+    """Apply three 3x3 convolutions with BN, ReLU to `width`, `width` and `last` channels, the first with stride 2."""
     x = stem(x, width, "stem1", stride=2)
     return stem(stem(x, width, "stem2"), last, "stem3")
 

@@ -137,7 +137,8 @@ def _fit_unnamed(block: Block, theirs: list[Entry]) -> list[tuple[Entry, Entry]]
     if len(fits) != 1:
         reason = f"its shortcut fits in {len(fits) or 'no'} places"
         raise _Misfit(
-            f"{reason} among {_few(theirs)}; expected {_few(block.layers)}; name its layers downsample, shortcut or skip"
+            f"{reason} among {_few(theirs)}; expected {_few(block.layers)}; "
+            "name its layers downsample, shortcut or skip"
         )
     path, shortcut = fits[0]
     return _fit_paths(block, path) + list(zip(block.shortcut, shortcut, strict=True))

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from dico_tf.cotrain.gradients import decays, spare_scales
+from dico_tf.cotrain.gradients import decays, exclude_gammas
 from dico_tf.divide.networks.graph import weightless
 from dico_tf.errors import UserError
 from dico_tf.layers.stochastic_depth import droppings
@@ -171,7 +171,7 @@ SPARED = {
 def test_kernels_decay_and_neither_vectors_nor_places_do(name):
     def parted() -> dict[bool, dict[str, int]]:
         network, found = PRESETS[name].build(32, 3), {True: {}, False: {}}
-        spare_scales(network)
+        exclude_gammas(network)
         for variable in network.trainable_variables:
             found[decays(variable)]["/".join(variable.path.split("/")[-2:])] = len(variable.shape)
         return found

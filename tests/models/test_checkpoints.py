@@ -29,7 +29,7 @@ def test_safetensors_may_hold_several_branches(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "told"),
     [
-        ({"steps": np.arange(3)}, r"x.safetensors holds 'steps' of kind int64, which is no weight"),
+        ({"steps": np.arange(3)}, r"x.safetensors holds 'steps' of type int64, expected floats"),
         ({"a.num_batches_tracked": np.array(1)}, r"x.safetensors holds no weights"),
     ],
 )
@@ -53,5 +53,5 @@ def test_names_of_branches_are_for_all_or_for_none():
     assert checkpoints.by_branch({"module.models.1.a": one, "module.models.0.b": one}) == [{"b": one}, {"a": one}]
     assert checkpoints.by_branch({"module.a": one}) == [{"a": one}]
     for keys in (["models.0.a", "stem.b"], ["models.0.a", "models.2.a"], ["models.1.a"]):
-        with pytest.raises(UserError, match=r"wanted models.0., models.1. and so on for all, or for none"):
+        with pytest.raises(UserError, match=r"expected models.0., models.1. and so on for all tensors, or for none"):
             checkpoints.by_branch(dict.fromkeys(keys, one))

@@ -93,18 +93,18 @@ def test_a_run_goes_on_and_is_evaluated_when_the_file_is_gone(file, tmp_path):
 @pytest.mark.parametrize(
     ("network", "message"),
     [
-        (lambda: small(side=24), "takes pictures of 24x24 pixels and would get 16x16: give --image_size=24"),
-        (lambda: keras.Sequential([keras.Input((5,)), layers.Dense(4)]), "takes one picture"),
-        (lambda: keras.Sequential([keras.Input((None, None, 3)), layers.Conv2D(4, 3)]), "one score per class"),
+        (lambda: small(side=24), "takes images of 24x24 pixels, got 16x16: give --image_size=24"),
+        (lambda: keras.Sequential([keras.Input((5,)), layers.Dense(4)]), "expected one input, an image"),
+        (lambda: keras.Sequential([keras.Input((None, None, 3)), layers.Conv2D(4, 3)]), "expected one output"),
         (
             lambda: keras.Sequential([small(), layers.Dense(4, activation="sigmoid")]),
-            r"other\.keras ends in sigmoid: .* softmax there, or nothing",
+            r"other\.keras ends in sigmoid: expected softmax or no activation",
         ),
         (
             lambda: keras.Sequential(
                 [keras.Input((None, None, 3)), layers.Conv2D(4, 17), layers.GlobalAveragePooling2D()]
             ),
-            r"other\.keras cannot take pictures of 16x16 pixels; give another --image_size",
+            r"other\.keras cannot take images of 16x16 pixels; give another --image_size",
         ),
     ],
 )

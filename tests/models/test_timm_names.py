@@ -179,7 +179,7 @@ def test_a_run_begins_with_a_checkpoint_of_timm_and_a_fresh_head(tmp_path):
     head = model.branches[0].get_layer("logits").kernel.numpy()
     assert build.start_from(model, path).fresh == ["branch_0/logits/kernel", "branch_0/logits/bias"]
     assert np.array_equal(model.branches[0].get_layer("logits").kernel, head)
-    with pytest.raises(UserError, match=r"branch 0: logits kernel is 64x5, and here 64x9; give the --model"):
+    with pytest.raises(UserError, match=r"branch 0: logits kernel: expected shape 64x5, got 64x9; give the --model"):
         torch_weights.load(model, path)
 
 
@@ -187,9 +187,9 @@ def test_a_run_begins_with_a_checkpoint_of_timm_and_a_fresh_head(tmp_path):
     ("change", "told"),
     [
         ({"blocks.1.norm1.weight": None}, r"block2_norm1 is blocks.1.norm1.weight in checkpoints of timm, which is mi"),
-        ({"head_dist.weight": torch.zeros(5, 64)}, "goes on where the network ends: head_dist.weight"),
-        ({"blocks.0.mlp.fc1.weight": torch.zeros(8, 64)}, r"block1_dense1 kernel is 64x256, and here 64x8"),
-        ({"pos_embed": torch.zeros(1, 63, 64)}, r"63 places is neither ours of 8x8 nor a square"),
+        ({"head_dist.weight": torch.zeros(5, 64)}, "has layers that the network lacks: head_dist.weight"),
+        ({"blocks.0.mlp.fc1.weight": torch.zeros(8, 64)}, r"block1_dense1 kernel: expected shape 64x256, got 64x8"),
+        ({"pos_embed": torch.zeros(1, 63, 64)}, r"expected a table of 8x8 positions or a square, got 63 positions"),
     ],
 )
 def test_what_does_not_fit_is_named_and_nothing_is_assigned(change, told, tmp_path):

@@ -131,7 +131,7 @@ def test_a_run_begins_with_a_checkpoint_and_a_fresh_head(tmp_path):
     assert np.array_equal(model.branches[0].get_layer("logits").kernel, head)
     stem = model.branches[0].get_layer("stem_conv").kernel.numpy()
     assert np.array_equal(stem.transpose(3, 2, 0, 1), network.stem[0].weight.detach())
-    with pytest.raises(UserError, match=r"logits does not fit.*wanted logits 5x256.* found fc 100x256"):
+    with pytest.raises(UserError, match=r"logits does not fit.*expected logits 5x256.* got fc 100x256"):
         torch_weights.load(model, path)
 
 
@@ -149,7 +149,7 @@ def test_a_file_that_holds_objects_is_refused_and_not_run(tmp_path):
 
 def test_a_file_that_is_no_checkpoint_is_refused(tmp_path):
     (tmp_path / "a.pth").write_text("text")
-    assert "cannot be read as tensors alone" in _fault(tmp_path / "a.pth")
+    assert "cannot be read as a file of tensors" in _fault(tmp_path / "a.pth")
     assert "does not exist" in _fault(tmp_path / "none.pth.tar")
     torch.save([1, 2], tmp_path / "list.pth")
     assert "holds a list, not a state dict" in _fault(tmp_path / "list.pth")
@@ -160,7 +160,7 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path):
 @pytest.mark.parametrize(("key", "value"), [("epoch", 3), ("steps", torch.tensor(3)), (7, torch.zeros(2))])
 def test_what_is_no_weight_is_named(key, value, tmp_path):
     torch.save({"models.0.fc.weight": torch.zeros(2, 2), key: value}, tmp_path / "a.pth")
-    assert f"holds {key!r} of kind" in _fault(tmp_path / "a.pth")
+    assert f"holds {key!r} of type" in _fault(tmp_path / "a.pth")
 
 
 def test_another_number_of_branches_is_refused_by_both_numbers(tmp_path):
@@ -172,7 +172,7 @@ def test_another_network_is_refused_before_anything_is_assigned(tmp_path):
     model = DiCo("resnet_tiny", 2, classes=5)
     before = [v.numpy() for v in model.branches[0].variables]
     path = _saved([residual.cifar_resnet(11, 12, 5), residual.cifar_resnet(11, 8, 5)], tmp_path / "a.pth.tar")
-    assert "branch 1: stem_conv does not fit the checkpoint: wanted stem_conv 12x3x3x3" in _fault(path, model)
+    assert "branch 1: stem_conv does not fit the checkpoint: expected stem_conv 12x3x3x3" in _fault(path, model)
     assert all(np.array_equal(a, b) for a, b in zip(before, model.branches[0].variables, strict=True))
     path = _saved([residual.cifar_resnet(20, 12, 5)] * 2, tmp_path / "b.pth.tar")
     assert "branch 0: stage2_block1 does not fit" in _fault(path, model)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from dico_tf.config import OptimisationOptions
-from dico_tf.cotrain.gradients import decays, spare_scales, with_decay
+from dico_tf.cotrain.gradients import decays, exclude_gammas, with_decay
 from dico_tf.training.optimizers import SGD, optimizer
 from dico_tf.training.schedules import Schedule
 
@@ -106,7 +106,7 @@ def test_scales_of_layer_normalisation_do_not_decay_in_a_branch():
     x = keras.layers.BatchNormalization(name="batch")(keras.layers.LayerNormalization(name="layer")(image))
     inner = keras.Model(image, keras.layers.LayerNormalization(name="inner")(x), name="nested")
     network = keras.Model(image, keras.layers.Dense(2, name="dense")(inner(image)))
-    spare_scales(network)
+    exclude_gammas(network)
     result = {variable.path for variable in network.trainable_variables if decays(variable)}
     assert result == {"batch/gamma", "dense/kernel"}
 
