@@ -135,7 +135,7 @@ def _fit_unnamed(block: Block, theirs: list[Entry]) -> list[tuple[Entry, Entry]]
         if _alike(block.shortcut, shortcut) and _alike([*itertools.chain(*block.paths)], path):
             fits.append((path, shortcut))
     if len(fits) != 1:
-        reason = f"its shortcut fits in {len(fits) or 'no'} places"
+        reason = f"its shortcut fits in {len(fits)} places"
         raise _Misfit(
             f"{reason} among {_few(theirs)}; expected {_few(block.layers)}; "
             "name its layers downsample, shortcut or skip"

@@ -104,7 +104,7 @@ def test_a_shortcut_is_found_wherever_it_was_written_down(theirs):
 
 @pytest.mark.parametrize("theirs", [[A, C, *UNNAMED, B, D], [A, B, C, D, *reversed(UNNAMED)]])
 def test_what_could_be_either_is_refused(theirs):
-    with pytest.raises(UserError, match=r"its shortcut fits in no place .* name its layers downsample, shortcut or"):
+    with pytest.raises(UserError, match=r"its shortcut fits in 0 places .* name its layers downsample, shortcut or"):
         match([BASIC], theirs)
 
 

@@ -142,7 +142,7 @@ def test_pixels_are_normalised_inside():
 
 
 def test_the_family_takes_two_forms_only():
-    with pytest.raises(Exception, match="none of slowfast, pytorchvideo"):
+    with pytest.raises(Exception, match="expected one of slowfast, pytorchvideo"):
         x3d.Spec(frames=4, rate=1, crop=32, shortcut="none")
 
 
