@@ -57,9 +57,11 @@ class DiCo(keras.Model):
         self.settings.check(network.task)
         self.splits, self.classes, self.average = splits, self.settings.classes, self.settings.average
         self.target = self.settings.target_for(network.task)
-        network = network.dropping(self.settings.drop_path)
+        network = network.with_drop_path(self.settings.drop_path)
         if self.settings.frames:
-            network = network.filmed(self.settings.frames)  # before the division: multiply-adds depend on the frames
+            network = network.with_frames(
+                self.settings.frames
+            )  # before the division: multiply-adds depend on the frames
         self.task: Task = _class("tasks", TASKS[network.task])(self.settings, network)
         labels = LabelLoss(self.target, self.settings.label_smoothing, class_weights(self.settings.class_weights))
         self.method: Dico = _class("methods", METHODS[self.settings.method])(self.settings, labels)

@@ -91,7 +91,7 @@ def _views(run: TrainedRun, split: Split, views: tuple[int, int]) -> dict[str, i
     clips, crops = views
     size, classes, network = run.data["image_size"], len(run.data["class_names"]), run.config.network
     seen = split.views(*views)[0].image_size
-    whole = find(run.reference or network.model).filmed(run.data["frames"])
+    whole = find(run.reference or network.model).with_frames(run.data["frames"])
     branch = whole.divided(network.splits, network.division, size, classes)
     macs = network.splits * branch.cost(size, classes, seen).macs
     return {"clips": clips, "crops": crops, "size": seen, "macs_of_view": macs, "macs": macs * clips * crops}

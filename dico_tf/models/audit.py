@@ -20,8 +20,8 @@ def audit(config: Config, image_size: int, classes: int, network: Any = None) ->
     """
     splits, network = config.network.splits, network or find(config.network.model)
     if network.task == "video":
-        network = network.filmed(config.data.frames)
-    network = network.dropping(config.network.drop_path)
+        network = network.with_frames(config.data.frames)
+    network = network.with_drop_path(config.network.drop_path)
     division = network.division(config.network.division)
     divided = network.divided(splits, division, image_size, classes)
     whole, branch = (n.cost(image_size, classes) for n in (network, divided))
@@ -88,7 +88,7 @@ def every(config: Config) -> Iterator[dict[str, Any]]:
         image_size, _ = shape(config.data.dataset, config.data.image_size, config.data.classes)
         layout = "cifar" if image_size <= CIFAR_LARGEST else "imagenet"
     for preset in PRESETS.values():
-        fits = layout == preset.layout(image_size) and preset.takes(image_size or config.data.image_size)
+        fits = layout == preset.layout(image_size) and preset.accepts(image_size or config.data.image_size)
         for splits in preset.spec.splits if fits else ():
             network = dataclasses.replace(config.network, model=preset.name, splits=splits)
             yield one(dataclasses.replace(config, network=network))

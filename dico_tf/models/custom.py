@@ -57,7 +57,7 @@ class CustomNetwork:
         """The value with which `find` returns this network."""
         return {"name": self.name, "blueprint": json.loads(self.text)}
 
-    def dropping(self, rate: float) -> "CustomNetwork":
+    def with_drop_path(self, rate: float) -> "CustomNetwork":
         """Return the network if the rate is -1; other rates raise UserError."""
         if rate != -1:
             raise UserError(f"--drop_path={rate:g} is for presets: set the drop rates in the layers of your network")

@@ -60,7 +60,7 @@ class Preset:
         """True if the network takes images of one size only; larger ones are then seen window by window."""
         return self.family.fixed_size
 
-    def takes(self, image_size: int) -> bool:
+    def accepts(self, image_size: int) -> bool:
         """Return True if the network can be built for square images of this size."""
         return image_size % self.spec.side_step == 0
 
@@ -74,15 +74,15 @@ class Preset:
         """Prefixes of the names of layers that do not belong to the backbone."""
         return self.family.head_layers
 
-    def fitting(self, layers: Iterable[str]) -> tuple[str, ...]:
+    def presets_of_checkpoint(self, layers: Iterable[str]) -> tuple[str, ...]:
         """Return the presets that a checkpoint with layers of these names can be of; () if the names do not tell."""
         return self.family.forms(self.name, self.spec, layers) if self.family.forms else ()
 
-    def filmed(self, frames: int) -> "Preset":
+    def with_frames(self, frames: int) -> "Preset":
         """Return the preset for clips of this many frames; 0 = its own number."""
         return _with(self, dataclasses.replace(self.spec, frames=frames)) if frames else self
 
-    def dropping(self, rate: float) -> "Preset":
+    def with_drop_path(self, rate: float) -> "Preset":
         """Return the preset with its residual branches dropped at this rate; -1 = its own rate."""
         if rate == -1:
             return self

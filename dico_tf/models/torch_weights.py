@@ -47,7 +47,7 @@ def preset_of(preset: Preset, path: str | Path) -> Preset:
     """Return the form of a listed preset that the checkpoint is of. Raises UserError if it can be of several."""
     if not preset.family.forms:
         return preset
-    names = preset.fitting(read(path)[0])
+    names = preset.presets_of_checkpoint(read(path)[0])
     if len(names) == 1 and preset.name in list(PRESETS):
         return PRESETS[names[0]]
     _check_form(preset, names, path)
@@ -74,7 +74,7 @@ def fill(branches: Sequence[Any], path: str | Path, preset: Preset | CustomNetwo
     checkpoint = read(path)
     named = orderless or family not in timm_names.IN_ORDER
     if isinstance(preset, Preset):
-        _check_form(preset, preset.fitting(checkpoint[0]), path)
+        _check_form(preset, preset.presets_of_checkpoint(checkpoint[0]), path)
         _warn_of_strides(preset, branches[0].input_shape[1], path)
     try:
         return carry(checkpoint, branches, classes, family if named else "")

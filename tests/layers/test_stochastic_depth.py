@@ -125,7 +125,7 @@ def choices(model: keras.Model, steps: int, **options) -> list[list[tuple[int, .
 @pytest.mark.parametrize("compiled", [False, True], ids=["graph", "xla"])
 def test_every_branch_of_every_block_and_step_draws_anew(compiled):
     keras.utils.set_random_seed(0)
-    model = PRESETS["vit_tiny"].dropping(0.5).build(32, 3)
+    model = PRESETS["vit_tiny"].with_drop_path(0.5).build(32, 3)
     found = choices(model, 4, jit_compile=compiled)
     assert {len(rows) for step in found for rows in step} == {32}
     flat = [rows for step in found for rows in step]
@@ -137,7 +137,7 @@ def test_a_seed_repeats_all_choices():
     runs = []
     for seed in (1, 1, 2):
         keras.utils.set_random_seed(seed)
-        runs.append(choices(PRESETS["vit_tiny"].dropping(0.5).build(32, 3), 2))
+        runs.append(choices(PRESETS["vit_tiny"].with_drop_path(0.5).build(32, 3), 2))
     assert runs[0] == runs[1] != runs[2]
 
 
@@ -171,7 +171,7 @@ def test_products_of_a_transformer_are_of_k_rows():
     """What a traced pass multiplies: with k of b rows, k / b of the residual branches' work."""
     work = {}
     for form in ("masked", "efficient"):
-        model = PRESETS["vit_tiny"].dropping(0.75).build(32, 3)
+        model = PRESETS["vit_tiny"].with_drop_path(0.75).build(32, 3)
         set_form(model, form)
         traced = tf.function(lambda x, model=model: model(x, training=True)).get_concrete_function(
             tf.TensorSpec((ROWS, 32, 32, 3))

@@ -82,7 +82,7 @@ SCHEDULES = {
 
 @pytest.mark.parametrize("name", slow_but({"regnety_16gf", "pit_b", "xcit_s12_16"}, SCHEDULES))
 def test_branches_are_dropped_as_the_family_publishes_it(name):
-    preset = PRESETS[name].dropping(0.3)
+    preset = PRESETS[name].with_drop_path(0.3)
     rates = weightless(lambda: _rates(preset.build(224, 1000)))
     assert rates == pytest.approx(SCHEDULES[name])
 

@@ -19,7 +19,7 @@ QUICK = ("wrn_tiny", "vit_tiny")
 
 def pictures(name: str) -> np.ndarray:
     """Four images, or clips of four frames, in raw pixels."""
-    shape = (4, *PRESETS[name].filmed(4).shape(32)) if PRESETS[name].task == "video" else (4, 32, 32, 3)
+    shape = (4, *PRESETS[name].with_frames(4).shape(32)) if PRESETS[name].task == "video" else (4, 32, 32, 3)
     return np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
 
 

@@ -16,7 +16,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)).astype(np.flo
 @pytest.fixture(scope="module")
 def network() -> keras.Model:
     keras.utils.set_random_seed(0)
-    built = PRESETS["vit_tiny"].dropping(0.5).build(32, 7)
+    built = PRESETS["vit_tiny"].with_drop_path(0.5).build(32, 7)
     for variable in built.trainable_variables:
         if variable.name == "scale":
             variable.assign(np.random.default_rng(1).uniform(0.5, 1.5, variable.shape))

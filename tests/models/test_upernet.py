@@ -116,7 +116,7 @@ def test_a_budget_narrows_backbone_and_head_together():
 def test_drop_rates_are_those_asked_for_and_the_backbone_s_own_otherwise():
     for name in ALL:
         assert PRESETS[name].spec.drop_path == PRESETS[PRESETS[name].classifier].spec.drop_path
-    found = weightless(lambda: PRESETS["upernet_swin_mini"].dropping(0.6).build(32, 5))
+    found = weightless(lambda: PRESETS["upernet_swin_mini"].with_drop_path(0.6).build(32, 5))
     assert max(layer.rate for layer in found.layers if layer.name.endswith("_taken")) == pytest.approx(0.6)
 
 
@@ -133,7 +133,7 @@ def test_sizes_that_patches_do_not_divide_are_refused():
         ("swin_mini", 31, "30 or 32"),
         ("convnext_mini", 30, "28 or"),
     ):
-        assert not PRESETS[f"upernet_{name}"].takes(size)
+        assert not PRESETS[f"upernet_{name}"].accepts(size)
         with pytest.raises(UserError, match=f"image_size={size} does not divide .*{message}"):
             PRESETS[f"upernet_{name}"].build(size, 5)
     assert PRESETS["upernet_swin_t"].spec.side_step == 4

@@ -67,7 +67,7 @@ def test_every_branch_of_a_vit_is_dropped_at_the_same_rate():
     for name, count in (("vit_tiny", 8), ("vit_s_16", 24), ("vit_l_16", 48), ("vit_h_14", 64)):
         spec = PRESETS[name].spec
         assert 2 * spec.depth == count
-    rates = [layer.rate for layer in droppings(PRESETS["vit_tiny"].dropping(0.3).build(32, 7))]
+    rates = [layer.rate for layer in droppings(PRESETS["vit_tiny"].with_drop_path(0.3).build(32, 7))]
     assert rates == [0.3] * 8
 
 
@@ -128,7 +128,7 @@ def test_a_block_is_its_formula():
 
 
 def test_the_class_token_has_a_place_only_in_plain_ones():
-    plain, scaled = (PRESETS[name].dropping(0.1) for name in ("vit_s_16_plain", "vit_s_16"))
+    plain, scaled = (PRESETS[name].with_drop_path(0.1) for name in ("vit_s_16_plain", "vit_s_16"))
     assert [layer.placed for layer in _small(plain).layers if layer.name == "class_token"] == [True]
     assert [layer.placed for layer in _small(scaled).layers if layer.name == "class_token"] == [False]
 

@@ -61,7 +61,7 @@ def test_a_run_remembers_the_shape_of_its_clips(light):
     data = read(light / "config.json")["data"]
     assert (data["frames"], data["frame_rate"], data["image_size"], data["mean"]) == (3, 2, 16, [0.45] * 3)
     assert [row["step"] for row in rows(light)] == [4, 8]
-    macs = PRESETS["x3d_tiny"].filmed(3).cost(16, 2).macs
+    macs = PRESETS["x3d_tiny"].with_frames(3).cost(16, 2).macs
     assert read(light / "summary.json")["macs"]["whole"] == macs
     assert (light / "tensorboard").is_dir()
 
@@ -76,7 +76,7 @@ def test_views_are_averaged_before_anything_decides_and_their_cost_is_counted(li
     assert status == 0, err
     assert "each video by 2 x 3 views of 16x16 pixels" in out and "test: 12 videos" in out
     result, six = read(folder / "evaluation.json"), tables.read_predictions(folder / "predictions.npz")
-    branch = PRESETS["x3d_tiny"].filmed(3).divided(2).cost(16, 2).macs
+    branch = PRESETS["x3d_tiny"].with_frames(3).divided(2).cost(16, 2).macs
     assert result["views"] == {
         "clips": 2, "crops": 3, "size": 16, "macs_of_view": 2 * branch, "macs": 12 * branch,
     }  # fmt: skip
