@@ -192,9 +192,9 @@ class DiCo(keras.Model):
         views, truth = self.task.inputs(batch, self.epoch, self.step, self.method.teach)
         (logits, terms), gradients = grads.in_pieces(self.learn, (views, truth), self.settings.accumulation)
         self.optimizer.apply(self._decayed(gradients), self.branch_variables)
-        large = self.task.at_label_size(logits, truth)
-        self.method.observe(self.task, large, truth)
-        self.task.update(self.scores, self.method.answers(large), truth, terms, batch.shared)
+        resized = self.task.at_label_size(logits, truth)
+        self.method.observe(self.task, resized, truth)
+        self.task.update(self.scores, self.method.answers(resized), truth, terms, batch.shared)
         self._count(batch)
         return self.get_metrics_result()
 
@@ -202,9 +202,9 @@ class DiCo(keras.Model):
         """Score the networks on the labels, without the parts and metrics that only training has."""
         batch = self.task.unpack(data)
         truth = self.task.truth(batch)
-        large = self.task.at_label_size(self(batch.image, training=False), truth)
-        terms = self._evaluation.terms(self.task, large[:, :, None], truth, self.epoch)
-        self.task.update(self.scores, large, truth, terms, True)
+        resized = self.task.at_label_size(self(batch.image, training=False), truth)
+        terms = self._evaluation.terms(self.task, resized[:, :, None], truth, self.epoch)
+        self.task.update(self.scores, resized, truth, terms, True)
         own = {metric.name for metric in self.method.metrics}
         return {name: value for name, value in self.get_metrics_result().items() if name not in own}
 
@@ -255,8 +255,8 @@ class DiCo(keras.Model):
         targets = self.task.targets(truth)
         for (_, *seconds), target in zip(heads, targets, strict=True):
             for logits in seconds:
-                large, goal = self.task.at_label_size(logits, truth), self.method.labels.goal(target)
-                loss = tf.reduce_mean(self.method.labels.loss(large, goal[:, None]), axis=1)
+                resized, goal = self.task.at_label_size(logits, truth), self.method.labels.goal(target)
+                loss = tf.reduce_mean(self.method.labels.loss(resized, goal[:, None]), axis=1)
                 total += self.settings.auxiliary_weight * self.task.mean(loss, truth)
         return total
 

@@ -22,9 +22,15 @@ LITERT = ("float32", "float16", "dynamic", "int8")  # the most accurate first
 COMMITTEE = "committee"
 READING = "reading"  # key of members whose LiteRT file was made elsewhere: input and output conventions
 _MEMBER = {
-    "name": str, "kind": str, "files": dict, "input_size": int, "class_names": list, "params": int, "macs": int,
+    "name": str,
+    "kind": str,
+    "files": dict,
+    "input_size": int,
+    "class_names": list,
+    "params": int,
+    "macs": int,
     "metrics": dict,
-}  # fmt: skip
+}
 _TRIES = 5  # a new export may replace the old one between reading the manifest and reading a file
 
 

@@ -35,11 +35,17 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
     ):
         super().__init__()
         self._config = {
-            "shape": shape, "lr": lr, "epochs": epochs, "steps_per_epoch": steps_per_epoch,
-            "warmup_epochs": warmup_epochs, "warmup_lr": warmup_lr, "min_lr": min_lr,
-            "step_epochs": tuple(step_epochs), "step_factor": step_factor,
+            "shape": shape,
+            "lr": lr,
+            "epochs": epochs,
+            "steps_per_epoch": steps_per_epoch,
+            "warmup_epochs": warmup_epochs,
+            "warmup_lr": warmup_lr,
+            "min_lr": min_lr,
+            "step_epochs": tuple(step_epochs),
+            "step_factor": step_factor,
             "poly_power": poly_power,
-        }  # fmt: skip
+        }
         self.shape, self.lr, self.epochs, self.steps_per_epoch = shape, lr, epochs, steps_per_epoch
         self.warmup_epochs, self.warmup_lr, self.min_lr = warmup_epochs, warmup_lr, min_lr
         self.step_epochs = tuple(step_epochs) or tuple(round(epochs * share) for share in (0.3, 0.6, 0.9))

@@ -78,10 +78,10 @@ def einsum_dense(call: SymbolicCall) -> Axes:
         axes_by_label[label] if label in axes_by_label else call.width(f"axis {label}", size)
         for label, size in zip(result, shape, strict=True)
     ]
-    given = layer.partial_output_shape
-    given = (given,) if isinstance(given, int) else tuple(given)
-    last = axes[1 : len(given) + 1] if layer.equation.endswith("...") else axes[-len(given) :]
-    call.set(output_shape=tuple(None if size is None else axis for size, axis in zip(given, last, strict=True)))
+    partial = layer.partial_output_shape
+    partial = (partial,) if isinstance(partial, int) else tuple(partial)
+    last = axes[1 : len(partial) + 1] if layer.equation.endswith("...") else axes[-len(partial) :]
+    call.set(output_shape=tuple(None if size is None else axis for size, axis in zip(partial, last, strict=True)))
     return Axes(tuple(axes))
 
 
