@@ -150,7 +150,8 @@ def _check_sizes(config: Config, source: Source, parts: dict[str, Split]) -> Non
         raise UserError(f"--select={config.run.select}: {source.name} has no such split; it has {', '.join(parts)}")
     if parts["train"].size < config.optimisation.batch_size:
         raise UserError(
-            f"--batch_size={config.optimisation.batch_size} is more than the {parts['train'].size} training images"
+            f"--batch_size={config.optimisation.batch_size} is more than the {parts['train'].size} training images: "
+            "give a smaller batch"
         )
 
 
