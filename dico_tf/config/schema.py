@@ -96,7 +96,8 @@ class ViewOptions:
     """Augmentations that each branch sees, and mixing of images."""
 
     views: tuple[str, ...] = option(
-        ("crop+flip",), "view policy of all branches, or one for each branch, comma separated"
+        ("crop+flip",),
+        "augmentations of all branches, joined by +, or one such policy for each branch, comma separated",
     )
     same_views: bool = option(False, "show all branches the same view")
     mixup: float = option(0.0, "alpha of mixup's Beta distribution; 0 = off", at_least=0)
@@ -204,7 +205,9 @@ class OptimisationOptions:
     epochs: int = option(300, "passes over the training images", at_least=1)
     max_steps: int = option(0, "stop after this many steps; 0 = off", at_least=0, free=True)
     optimizer: str = option(
-        "sgd", "sgd (Nesterov momentum, coupled weight decay), adamw or lamb (decoupled)", ("sgd", "adamw", "lamb")
+        "sgd",
+        "sgd (Nesterov momentum, weight decay as part of the gradient), adamw or lamb (decoupled weight decay)",
+        ("sgd", "adamw", "lamb"),
     )
     lr: float = option(0.1, "learning rate after the warm-up", at_least=0)
     momentum: float = option(0.9, "momentum of sgd", at_least=0, below=1)
@@ -237,7 +240,11 @@ class OptimisationOptions:
         at_least=0,
         special={-1: "the published one"},
     )
-    weight_decay_division: str = option("none", "rule that divides weight decay", ("none", "linear", "exp"))
+    weight_decay_division: str = option(
+        "none",
+        "weight decay of a branch: none = that of the whole, linear = whole / S, exp = whole x exp(1 / S - 1)",
+        ("none", "linear", "exp"),
+    )
     ema: float = option(0.0, "decay of the moving average of the weights, e.g. 0.999; 0 = off", at_least=0, below=1)
     evaluate_ema: bool = option(False, "use the averaged weights to select the best epoch, to evaluate and to export")
 
