@@ -51,14 +51,14 @@ def networks(asked: Measurement) -> dict[str, bytes]:
     """LiteRT files of the whole and of each branch."""
     import keras
 
-    from dico_tf.export.convert import of_network
+    from dico_tf.export.convert import network_to_tflite
     from dico_tf.models.presets import PRESETS
 
     keras.utils.set_random_seed(0)
     preset, shape = PRESETS[asked.model], (asked.image_size, asked.classes)
     branch = preset.divided(asked.splits)
-    made = {"whole": of_network(preset.divided(1).build(*shape))}
-    return made | {f"branch_{s}": of_network(branch.build(*shape)) for s in range(asked.splits)}
+    made = {"whole": network_to_tflite(preset.divided(1).build(*shape))}
+    return made | {f"branch_{s}": network_to_tflite(branch.build(*shape)) for s in range(asked.splits)}
 
 
 def answering(pipe: Connection, network: bytes, cores: set[int], threads: int) -> None:

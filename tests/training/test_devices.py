@@ -150,7 +150,7 @@ def test_branches_enough_for_all_cores_run_side_by_side(monkeypatch, splits, env
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(strategy.pictures, "cores", lambda: 2)
+    monkeypatch.setattr(strategy.image_decoding, "cores", lambda: 2)
     for name in ("set_intra_op_parallelism_threads", "set_inter_op_parallelism_threads"):
         monkeypatch.setattr(strategy.tf.config.threading, name, numbers.append)
     strategy.share_threads(int(splits))
