@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 GROUND = {
     "", "config", "errors", "extras", "flags", "invocation", "recipes", "registry", "startup",
 }  # fmt: skip
-BELOW_GROUND = ("files", "runtime")  # rooms that the ground itself may use; they use only FOUNDATION
+BELOW_GROUND = ("files", "runtime", "formulas")  # rooms that the ground itself may use; they use only FOUNDATION
 FOUNDATION = {"", "errors", "registry"}
 ROOMS = (
     *BELOW_GROUND, "data", "views", "layers", "divide", "models", "cotrain", "training", "evaluation", "committee",
@@ -34,7 +34,7 @@ MEASURES = (
 NUMPY_ONLY = [
     path
     for path in PACKAGE
-    if path.parent.name in ("dico_tf", "config", "divide", "committee", "dense", "files", "runtime", "wire")
+    if path.parent.name in ("dico_tf", "config", "divide", "committee", "dense", "files", "formulas", "runtime", "wire")
     or "edge" in path.relative_to(ROOT).parts
     or path.parts[-2:] in (("formats", "registry.py"), ("views", "piece.py"), ("views", "policies.py"))
     or path.parent.name == "pieces"

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from dico_tf.committee.confidence import CONFIDENCES, confidence
+from dico_tf.committee.confidence import confidence
 from dico_tf.errors import UserError
-from dico_tf.evaluation.averaging import checked_average, log_softmax
+from dico_tf.formulas.averages import AVERAGES
+from dico_tf.formulas.confidences import CONFIDENCES
 
 NEVER = math.inf  # a gate nothing passes; 1.0 is none: float32 rounds a lead of 17 logits to certainty
 ALWAYS = -math.inf  # a gate all pass but NaN
@@ -29,7 +30,6 @@ class Committee:
     def __post_init__(self) -> None:
         if fault := self._fault():
             raise UserError(f"a committee of {', '.join(self.members) or 'nobody'}: {fault}")
-        checked_average(self.average)
 
     def _fault(self) -> str:
         if not self.members or len(set(self.members)) < len(self.members):
@@ -42,9 +42,10 @@ class Committee:
             values = getattr(self, name)
             if values and (len(values) != len(self.members) or not all(0 < v < math.inf for v in values)):
                 return f"{name} are {', '.join(map(str, values))}; it needs a positive number for each member"
-        if self.weights and self.average == "max":
-            return "the largest logit of all knows no weights"
         CONFIDENCES[self.confidence]
+        average = AVERAGES[self.average]
+        if self.weights and not average.weighted:
+            return f"average={self.average} takes no weights; leave them out"
         return ""
 
     @property
@@ -80,52 +81,41 @@ def are_right(answers: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def running(committee: Committee, logits: np.ndarray) -> Iterator[np.ndarray]:
-    """[N, n, C] -> the answer [N, C] of the first 1, 2, ... n members.
+    """Yield the answer [N, C] of the first 1, 2, ... n members from the logits [N, n, C] of all.
 
     logits: a_k = a_{k-1} + w_k / W_k (z_k - a_{k-1}), W_k = w_1 + ... + w_k; probs: the logarithm of the same mean of
     probabilities; max: the largest logit so far. The first is the member's own logits, untouched.
     """
-    so_far = None
+    answer = None
     for k in range(len(committee.members)):
-        so_far = joined(committee, so_far, range(k), k, logits[:, k])
-        yield so_far
+        answer = joined(committee, answer, range(k + 1), logits[:, : k + 1])
+        yield answer
 
 
-def joined(
-    committee: Committee, so_far: np.ndarray | None, before: Sequence[int], k: int, logits: np.ndarray
-) -> np.ndarray:
-    """The answer [N, C] of the members `before`, of whom some may have failed, and of k, who says `logits` [N, C]."""
-    own = committee_logits(committee, k, logits)
-    if so_far is None:
-        return own
-    weights = np.asarray(committee.weights or np.ones(len(committee.members)))
-    share = weights[k] / np.cumsum(weights[[*before, k]])[-1]
-    return _MEANS[committee.average](so_far, own, share)
+def joined(committee: Committee, before: np.ndarray | None, places: Sequence[int], logits: np.ndarray) -> np.ndarray:
+    """Return the answer [N, C] of the members at `places`, some of which may be missing from the committee's order.
+
+    logits: [N, k, C] of these members. before: [N, C], the answer without the last of them; None if there is no other.
+    """
+    average = AVERAGES[committee.average]
+    with np.errstate(divide="ignore", invalid="ignore"):  # infinity less itself: such a row becomes NaN
+        if before is not None and average.add is None:
+            values = [average.values(np, scaled(committee, k, logits[:, n])) for n, k in enumerate(places)]
+            return average.combine(np, np.stack(values, 1))
+        own = average.values(np, scaled(committee, places[-1], logits[:, -1]))
+        return own if before is None else average.add(np, before, own, share(committee, places))
 
 
-def committee_logits(committee: Committee, k: int, logits: np.ndarray) -> np.ndarray:
-    """Of member k, as they enter the mean: float64, divided by its temperature."""
+def scaled(committee: Committee, k: int, logits: np.ndarray) -> np.ndarray:
+    """Return the logits of member k in float64, divided by its temperature."""
     values = np.asarray(logits, np.float64)
-    values = values / committee.temperatures[k] if committee.temperatures else values
-    with np.errstate(invalid="ignore"):  # infinity less itself: such a row is NaN, as it shall be
-        return log_softmax(values) if committee.average == "probs" else values
+    return values / committee.temperatures[k] if committee.temperatures else values
 
 
-def _mean_of_logits(so_far: np.ndarray, own: np.ndarray, share: float) -> np.ndarray:
-    with np.errstate(invalid="ignore"):
-        return so_far + share * (own - so_far)
-
-
-def _mean_of_probabilities(so_far: np.ndarray, own: np.ndarray, share: float) -> np.ndarray:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.logaddexp(so_far + np.log1p(-share), own + np.log(share))
-
-
-_MEANS = {  # (answer so far, member's logits, the member's share) -> answer
-    "logits": _mean_of_logits,
-    "probs": _mean_of_probabilities,
-    "max": lambda so_far, own, _: np.maximum(so_far, own),
-}
+def share(committee: Committee, places: Sequence[int]) -> float:
+    """Return the last member's weight as a share of the weights of all members at `places`."""
+    weights = np.asarray(committee.weights or np.ones(len(committee.members)))[list(places)]
+    return float(weights[-1] / np.cumsum(weights)[-1])
 
 
 def stages(committee: Committee, logits: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -4,11 +4,10 @@ import dataclasses
 
 from dico_tf.config import option
 from dico_tf.evaluation.cost import MEASURES
+from dico_tf.formulas.averages import AVERAGES
+from dico_tf.formulas.confidences import CONFIDENCES
 
-# What the rooms know, in words, so that --help need not load them; a test holds the two together.
-CONFIDENCES = ("max_prob", "prob_gap", "logit_gap", "entropy", "agreement")
-AVERAGES = ("logits", "probs", "max")
-GUARANTEES = ("probable", "expected")
+GUARANTEES = ("probable", "expected")  # those of guarantee.py, which --help need not import
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,8 +37,8 @@ class Search:
     )
     largest: int = option(4, "members of a committee at most; the ensemble of all is always looked at")
     percentiles: int = option(100, "candidates of each gate: quantiles of its confidences")
-    gate: str = option("max_prob", "confidence that is compared with a gate", CONFIDENCES)
-    average: str = option("logits", "how members' answers are averaged", AVERAGES)
+    gate: str = option("max_prob", "confidence that is compared with a gate", tuple(CONFIDENCES))
+    average: str = option("logits", "how members' answers are averaged", tuple(AVERAGES))
     score: str = option(
         "right",
         "what is maximised: right answers, or smooth: with the labels' probabilities, less moved by chance",
@@ -69,7 +68,7 @@ class Scenes:
     reference: str = option("largest", "what the committee is held against: largest, ensemble, or a member's name")
     largest: int = option(2, "members of a cascade at most")
     percentiles: int = option(50, "candidates of each gate: quantiles of its confidences")
-    gate: str = option("max_prob", "confidence that is compared with a gate", CONFIDENCES)
-    average: str = option("probs", "how members' answers are averaged", AVERAGES)
+    gate: str = option("max_prob", "confidence that is compared with a gate", tuple(CONFIDENCES))
+    average: str = option("probs", "how members' answers are averaged", tuple(AVERAGES))
     figures: bool = option(True, "draw mIoU against cost, and put it into the page")
     out: str = option("committee", "folder for committee.json, report.html and the figure")

@@ -129,8 +129,8 @@ class _Step:
 
 
 def _step(committee: Committee, k: int, waiting: _Waiting, logits: np.ndarray) -> _Step:
-    answer = joined(committee, waiting.answer, range(k), k, logits)
     apart = logits[:, None] if waiting.apart is None else np.concatenate([waiting.apart, logits[:, None]], 1)
+    answer = joined(committee, waiting.answer, range(k + 1), apart)
     sure = confidence(committee.confidence, answer, apart)
     last = k + 1 == len(committee.members)
     stopped = np.ones(len(sure), bool) if last else passes(sure, committee.gates[k])

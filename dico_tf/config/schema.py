@@ -6,6 +6,7 @@ The fields of NetworkOptions, ViewOptions, CotrainingOptions and StepOptions are
 import dataclasses
 
 from dico_tf.config.bounds import option
+from dico_tf.formulas.averages import AVERAGES
 
 DIVISIONS = ("published", "params", "macs")
 # {--task or --method: its class in dico_tf/cotrain/tasks or methods}, imported when a model is built
@@ -175,8 +176,8 @@ class CotrainingOptions:
     )
     average: str = option(
         "logits",
-        "what the ensemble averages: logits or probabilities; max = the largest logit of each class",
-        ("logits", "probs", "max"),
+        "what the ensemble averages: logits or probabilities; max, median = that logit of each class",
+        tuple(AVERAGES),
     )
 
 

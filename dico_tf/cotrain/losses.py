@@ -7,6 +7,7 @@ from collections.abc import Callable
 from keras import ops
 
 from dico_tf.errors import UserError
+from dico_tf.formulas.averages import AVERAGES
 
 
 def cross_entropy(logits, targets, class_weights=()):
@@ -173,19 +174,13 @@ class Agreement:
 
 
 def combine(logits, average: str):
-    """Return the ensemble's scores [B, ..., C] from logits [B, S, ..., C]; mean probabilities as logarithms."""
+    """Return the ensemble's logits [B, ..., C] from those of the branches [B, S, ..., C]."""
     logits = ops.cast(logits, "float32")
-    if average == "logits":
-        return ops.mean(logits, axis=1)
-    if average == "probs":
-        return ops.logsumexp(ops.log_softmax(logits), axis=1) - math.log(logits.shape[1])
-    return ops.max(logits, axis=1)
+    rule = AVERAGES[average]
+    return rule.combine(ops, rule.values(ops, logits))
 
-
-AVERAGES = ("logits", "probs", "max")
 
 __all__ = [
-    "AVERAGES",
     "TARGETS",
     "Agreement",
     "LabelLoss",

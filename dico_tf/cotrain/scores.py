@@ -3,7 +3,8 @@
 import keras
 from keras import ops
 
-from dico_tf.cotrain.losses import AVERAGES, combine
+from dico_tf.cotrain.losses import combine
+from dico_tf.formulas.averages import AVERAGES
 
 
 def accuracy(scores, targets):

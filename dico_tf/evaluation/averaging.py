@@ -1,39 +1,34 @@
-"""The branches' logits made into one answer, and a softmax that neither overflows nor yields log(0)."""
+"""Averages of the branches' logits, softmax and disagreement, in float64."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from dico_tf.errors import UserError
-from dico_tf.registry import suggestion
+from dico_tf.formulas import softmax as formulas
+from dico_tf.formulas.averages import AVERAGES
 
 _BLOCK = 4096  # images whose float64 copy is alive at a time: ImageNet's would take gigabytes
 
 
 def log_sum_exp(logits: ArrayLike, axis: int = -1) -> np.ndarray:
     """log(sum(exp(z))) = max(z) + log(sum(exp(z - max(z))))."""
-    logits = np.asarray(logits, np.float64)
-    top = logits.max(axis, keepdims=True)
-    return np.squeeze(top, axis) + np.log(np.exp(logits - top).sum(axis))
+    return formulas.log_sum_exp(np, np.asarray(logits, np.float64), axis)
 
 
 def log_softmax(logits: ArrayLike) -> np.ndarray:
     """z - log(sum(exp(z))) over the last axis."""
-    logits = np.asarray(logits, np.float64)
-    shifted = logits - logits.max(-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return formulas.log_softmax(np, np.asarray(logits, np.float64))
 
 
 def softmax(logits: ArrayLike) -> np.ndarray:
     """exp(z) / sum(exp(z)) over the last axis."""
-    logits = np.asarray(logits, np.float64)
-    exponentials = np.exp(logits - logits.max(-1, keepdims=True))
-    return exponentials / exponentials.sum(-1, keepdims=True)
+    return formulas.softmax(np, np.asarray(logits, np.float64))
 
 
 def log_probabilities(probabilities: ArrayLike) -> np.ndarray:
-    """log(p), p floored at the smallest normal number: logits for whoever holds probabilities (or nearly: int8)."""
+    """Return log(p) as logits, with p at least the smallest normal number; rows may add up to 1 roughly, as of int8."""
     probabilities = np.asarray(probabilities, np.float64)
     good = (probabilities >= 0).all(-1) & (abs(probabilities.sum(-1) - 1) < 0.1)
     if not good.all():
@@ -50,40 +45,21 @@ def _entropy(p: np.ndarray) -> np.ndarray:
     return -(p * np.log(np.where(p > 0, p, 1.0))).sum(-1)
 
 
-def _mean_of_probabilities(logits: np.ndarray) -> np.ndarray:
-    return log_sum_exp(log_softmax(logits), axis=1) - np.log(logits.shape[1])
-
-
-_COMBINE: dict[str, Callable[[np.ndarray], np.ndarray]] = {  # [N, S, C] -> [N, C]
-    "logits": lambda logits: logits.mean(1),
-    "probs": _mean_of_probabilities,
-    "max": lambda logits: logits.max(1),
-}
-AVERAGES = tuple(_COMBINE)
-
-
 def combine(logits: ArrayLike, average: str = "logits") -> np.ndarray:
-    """[N, S, C] -> logits [N, C]: mean of logits, log of the mean probability, or largest logit of each class."""
+    """Return the ensemble's logits [N, C] from those of its branches [N, S, C], by a rule of `AVERAGES`."""
     checked = checked_logits(logits, "NSC")
-    rule = _COMBINE[checked_average(average)]
+    rule = AVERAGES[average]
     combined = np.empty((checked.shape[0], checked.shape[2]))
     for rows, block in blocks(checked):
-        combined[rows] = rule(block)
+        combined[rows] = rule.combine(np, rule.values(np, block))
     return combined
 
 
 def blocks(logits: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    """(rows, float64 copy of them), some images at a time."""
+    """Yield (rows, float64 copy of the rows), some images at a time."""
     for start in range(0, len(logits), _BLOCK):
         rows = slice(start, start + _BLOCK)
         yield rows, logits[rows].astype(np.float64)
-
-
-def checked_average(average: str) -> str:
-    """The name of an average, or a UserError."""
-    if average not in _COMBINE:
-        raise UserError(f"unknown average {average!r}; {suggestion(str(average), AVERAGES)}")
-    return average
 
 
 def checked_logits(logits: ArrayLike, axes: str) -> np.ndarray:

@@ -5,14 +5,11 @@ import itertools
 import numpy as np
 from numpy.typing import ArrayLike
 
-from dico_tf.evaluation.averaging import blocks, checked_average, checked_logits, log_sum_exp, softmax
+from dico_tf.evaluation.averaging import blocks, checked_logits, log_sum_exp, softmax
 from dico_tf.evaluation.metrics import checked_labels
+from dico_tf.formulas.averages import AVERAGES
 
-AMBIGUITY_SCORES = {
-    "logits": "nll",
-    "probs": "brier",
-    "max": None,
-}  # average -> score that its ambiguity explains
+AMBIGUITY_SCORES = {"logits": "nll", "probs": "brier"}  # average -> score that its ambiguity explains
 
 
 def disagreement(logits: ArrayLike) -> float:
@@ -40,10 +37,11 @@ def ambiguity(logits: ArrayLike, average: str = "logits") -> float | None:
 
     logits: NLL,   mean_n [mean_s log sum exp z_s - log sum exp mean_s z_s]
     probs:  Brier, mean_n mean_s ||p_s - mean_s p_s||^2
-    max:    None, there is no such formula
+    others: None, there is no such formula
     """
     logits = checked_logits(logits, "NSC")
-    if AMBIGUITY_SCORES[checked_average(average)] is None:
+    AVERAGES[average]
+    if average not in AMBIGUITY_SCORES:
         return None
     of_images = _nll_ambiguity if average == "logits" else _brier_ambiguity
     total = sum(of_images(block).sum() for _, block in blocks(logits))
@@ -56,7 +54,7 @@ def measure(logits: ArrayLike, labels: ArrayLike, average: str = "logits") -> di
         "disagreement": disagreement(logits),
         "q_statistic": q_statistic(logits, labels),
         "ambiguity": ambiguity(logits, average),
-        "ambiguity_score": AMBIGUITY_SCORES[average],
+        "ambiguity_score": AMBIGUITY_SCORES.get(average),
     }
 
 

@@ -8,7 +8,8 @@ from numpy.typing import ArrayLike
 
 from dico_tf.errors import UserError
 from dico_tf.evaluation import diversity, metrics
-from dico_tf.evaluation.averaging import AVERAGES, checked_average, checked_logits, combine
+from dico_tf.evaluation.averaging import checked_logits, combine
+from dico_tf.formulas.averages import AVERAGES
 
 FORMAT = 1
 SELECTS = ("validation", "test")
@@ -27,7 +28,7 @@ def evaluate(
     """Return the metrics of every branch and of the ensemble as plain JSON values; None for undefined ones."""
     with np.errstate(over="ignore"):  # overflow gives infinity, which is refused below
         logits = checked_logits(logits, "NSC").astype(np.float32)  # as in the predictions file
-    checked_average(average)
+    AVERAGES[average]
     checked_run(select, weights)
     if len(class_names) != logits.shape[2]:
         raise UserError(f"{len(class_names)} class names for logits of {logits.shape[2]} classes")

@@ -8,8 +8,9 @@ from numpy.typing import ArrayLike
 
 from dico_tf.data.segmentation import VOID
 from dico_tf.errors import UserError
-from dico_tf.evaluation.averaging import AVERAGES, checked_average, combine
+from dico_tf.evaluation.averaging import combine
 from dico_tf.evaluation.report import FORMAT, checked_run
+from dico_tf.formulas.averages import AVERAGES
 
 
 def enlarged(logits: ArrayLike, sides: tuple[int, int]) -> np.ndarray:
@@ -109,7 +110,7 @@ def evaluation(
     **more: Any,
 ) -> dict[str, Any]:
     """Return the content of evaluation_<split>.json of a segmentation run; None for undefined values."""
-    checked_average(average)
+    AVERAGES[average]
     checked_run(select, weights)
     ensemble = counts.averages[average]
     return {

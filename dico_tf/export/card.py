@@ -3,6 +3,7 @@
 from typing import Any
 
 from dico_tf.files.manifest import COMMITTEE
+from dico_tf.formulas.averages import AVERAGES
 
 _LICENCES = {
     "digits": "Optical Recognition of Handwritten Digits (E. Alpaydin, C. Kaynak; UCI), CC BY 4.0",
@@ -24,12 +25,9 @@ def _summary(content: dict[str, Any]) -> str:
     return f"""# {source["model"]} in {_count(branches, "branch", "branches")}, trained on {source["dataset"]}
 
 {_count(branches, "network", "networks")} of {member["params"]:,} parameters and {member["macs"]:,} multiply-adds, \
-co-trained by dico_tf; the committee answers with the average of their {_AVERAGED[committee["average"]]}.
+co-trained by dico_tf; the committee answers with the {AVERAGES[committee["average"]].help}.
 Each takes RGB pictures of {size}x{size} pixels, 0 to 255, under the name `image`, and normalises them itself. \
 `manifest.json` lists every file with its checksum."""
-
-
-_AVERAGED = {"logits": "logits", "probs": "probabilities", "max": "largest logits"}
 
 
 def _count(number: int, one: str, many: str) -> str:

@@ -9,9 +9,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
+from keras import ops
 
-from dico_tf.committee.decision import NEVER, Committee
+from dico_tf.committee.decision import NEVER, Committee, share
 from dico_tf.committee.routing import BUCKETS
+from dico_tf.formulas.averages import AVERAGES
+from dico_tf.formulas.confidences import CONFIDENCES
 
 SIGNATURE = "cascade"
 OUTPUTS = ("probabilities", "class_id", "stage", "cost")
@@ -36,13 +39,13 @@ def answers(cascade: Cascade, image: tf.Tensor) -> dict[str, tf.Tensor]:
     count = tf.shape(image)[0]
     members = len(cascade.networks)
     answer = tf.zeros((count, cascade.classes), tf.float64)
-    chosen = tf.zeros((count, members), tf.int64)  # the class that each member asked is for
+    apart = tf.zeros((count, members, cascade.classes), tf.float32)  # logits of each member that ran
     stage, going = tf.zeros((count,), tf.int64), tf.ones((count,), tf.bool)
     for k in range(members):
         rows = tf.where(going)[:, 0]
         stage = tf.where(going, tf.constant(k, tf.int64), stage)
-        state = (answer, chosen, going)
-        answer, chosen, going = tf.cond(
+        state = (answer, apart, going)
+        answer, apart, going = tf.cond(
             tf.size(rows) > 0,
             lambda k=k, rows=rows, state=state: _step(cascade, k, image, rows, *state),
             lambda state=state: tuple(map(tf.identity, state)),
@@ -60,23 +63,22 @@ def answers(cascade: Cascade, image: tf.Tensor) -> dict[str, tf.Tensor]:
 
 
 def _step(
-    cascade: Cascade, k: int, image: tf.Tensor, rows: tf.Tensor, answer: tf.Tensor, chosen: tf.Tensor, going: tf.Tensor
+    cascade: Cascade, k: int, image: tf.Tensor, rows: tf.Tensor, answer: tf.Tensor, apart: tf.Tensor, going: tf.Tensor
 ) -> tuple[tf.Tensor, ...]:
-    """Asks member k about these rows; the answer so far [B, C], the members' choices [B, n], and who goes on [B]."""
+    """Run member k on these rows; return the answer so far [B, C], each member's logits [B, n, C], and who goes on."""
     count = tf.size(rows)
-    asked = rows if k == 0 else _filled(rows, tf.minimum(_bucket(count, cascade.buckets), tf.shape(image)[0]))
-    logits = cascade.networks[k](image if k == 0 else tf.gather(image, asked))[:count]
-    logits = tf.ensure_shape(logits, (None, cascade.classes))
-    together = _joined(cascade.committee, k, tf.gather(answer, rows), logits)
+    batch = rows if k == 0 else _filled(rows, tf.minimum(_bucket(count, cascade.buckets), tf.shape(image)[0]))
+    logits = cascade.networks[k](image if k == 0 else tf.gather(image, batch))[:count]
+    logits = tf.cast(tf.ensure_shape(logits, (None, cascade.classes)), tf.float32)
+    so_far = tf.concat([tf.gather(apart, rows)[:, :k], logits[:, None]], 1)
+    together = _joined(cascade.committee, k, tf.gather(answer, rows), so_far)
+    confidence = _confidence(cascade.committee.confidence, together, so_far)
     places = rows[:, None]
-    own = tf.argmax(logits, -1, output_type=tf.int64)
-    before = tf.gather(chosen, rows)[:, :k]
-    sure = _confidence(cascade.committee.confidence, together, tf.concat([before, own[:, None]], 1))
     column = tf.fill((count, 1), tf.constant(k, tf.int64))
     return (
         tf.tensor_scatter_nd_update(answer, places, together),
-        tf.tensor_scatter_nd_update(chosen, tf.concat([places, column], 1), own),
-        tf.tensor_scatter_nd_update(going, places, _unsure(cascade.committee, k, sure)),
+        tf.tensor_scatter_nd_update(apart, tf.concat([places, column], 1), logits),
+        tf.tensor_scatter_nd_update(going, places, _unsure(cascade.committee, k, confidence)),
     )
 
 
@@ -93,19 +95,15 @@ def _filled(rows: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     return tf.concat([rows, tf.fill((size - tf.size(rows),), rows[-1])], 0)
 
 
-def _joined(committee: Committee, k: int, so_far: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    own = tf.cast(logits, tf.float64)
-    own = own / committee.temperatures[k] if committee.temperatures else own
-    own = tf.nn.log_softmax(own) if committee.average == "probs" else own
-    if k == 0:
-        return own
-    weights = np.cumsum((committee.weights or (1.0,) * len(committee.members))[: k + 1])
-    share = 1 - weights[-2] / weights[-1]
-    if committee.average == "max":
-        return tf.maximum(so_far, own)
-    if committee.average == "probs":
-        return tf.reduce_logsumexp(tf.stack([so_far + np.log1p(-share), own + np.log(share)]), 0)
-    return so_far + share * (own - so_far)
+def _joined(committee: Committee, k: int, before: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Return the answer [B, C] of members 0 to k, whose logits are [B, k + 1, C]; before: that of 0 to k - 1."""
+    average, places = AVERAGES[committee.average], range(k + 1)
+    temperatures = committee.temperatures or (1.0,) * len(committee.members)
+    if k > 0 and average.add is None:
+        scaled = [tf.cast(logits[:, n], tf.float64) / temperatures[n] for n in places]
+        return average.combine(ops, tf.stack([average.values(ops, each) for each in scaled], 1))
+    own = average.values(ops, tf.cast(logits[:, k], tf.float64) / temperatures[k])
+    return own if k == 0 else average.add(ops, before, own, share(committee, places))
 
 
 def _unsure(committee: Committee, k: int, sure: tf.Tensor) -> tf.Tensor:
@@ -120,33 +118,8 @@ def _unsure(committee: Committee, k: int, sure: tf.Tensor) -> tf.Tensor:
     return tf.math.is_nan(sure) | (tf.cast(sure, tf.float64) < committee.gates[k])
 
 
-def _confidence(name: str, together: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
-    """float32 [B]; NaN where the answer is no number."""
-    found = _CONFIDENCES[name](tf.cast(together, tf.float32), chosen)
-    finite = tf.reduce_all(tf.math.is_finite(together), -1)
-    return tf.where(finite, found, tf.constant(np.nan, tf.float32))
-
-
-def _gap(values: tf.Tensor) -> tf.Tensor:
-    if values.shape[-1] < 2:
-        return tf.fill((tf.shape(values)[0],), np.finfo(np.float32).max)
-    first, second = tf.unstack(tf.math.top_k(values, 2).values, axis=-1)
-    return first - second
-
-
-def _entropy(p: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_sum(p * tf.math.log(tf.where(p > 0, p, tf.ones_like(p))), -1)
-
-
-def _agreement(together: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
-    same = chosen == tf.argmax(together, -1, output_type=tf.int64)[:, None]
-    return tf.cast(tf.reduce_mean(tf.cast(same, tf.float64), -1), tf.float32)
-
-
-_CONFIDENCES = {  # as committee/confidence.py: (running answer [B, C], classes [B, k] of the members so far) -> [B]
-    "max_prob": lambda together, _: tf.reduce_max(tf.nn.softmax(together), -1),
-    "prob_gap": lambda together, _: _gap(tf.nn.softmax(together)),
-    "logit_gap": lambda together, _: _gap(together),
-    "entropy": lambda together, _: _entropy(tf.nn.softmax(together)),
-    "agreement": _agreement,
-}
+def _confidence(name: str, answer: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Return float32 [B]; NaN where the answer contains NaN or infinity."""
+    values = tf.cast(CONFIDENCES[name].formula(ops, tf.cast(answer, tf.float32), logits), tf.float32)
+    finite = tf.reduce_all(tf.math.is_finite(answer), -1)
+    return tf.where(finite, values, tf.constant(np.nan, tf.float32))

@@ -9,6 +9,8 @@ import tensorflow as tf
 
 from dico_tf.export import cascade as cascades
 from dico_tf.export.decoding import squares
+from dico_tf.formulas.averages import AVERAGES
+from dico_tf.formulas.softmax import log_softmax
 
 ANSWER = "answer"  # scope of the operations after the logits, which stay in float32 in every file
 _TINY = 1.2e-38  # about the smallest normal number: the logarithm of 0 is none
@@ -91,36 +93,20 @@ def answers(member: ExportMember, image: tf.Tensor) -> dict[str, tf.Tensor]:
     apart = [tf.cast(network(image, training=False), tf.float32) for network in member.networks]
     with tf.name_scope(ANSWER):
         apart = tf.stack(apart, 1)
-        logits = _COMBINE[member.average if member.committee else "logits"](apart)
+        average = AVERAGES[member.average if member.committee else "logits"]
+        logits = average.combine(keras.ops, average.values(keras.ops, apart))
         found = {
             "logits": logits,
             "probabilities": tf.nn.softmax(logits),
             "class_id": tf.argmax(logits, -1, output_type=tf.int64),
         }
         if member.committee:
-            of_branches = _softmax(apart)
+            of_branches = tf.exp(log_softmax(keras.ops, apart))  # softmax would be rounded in int8 files
             spread = _entropy(tf.reduce_mean(of_branches, 1)) - tf.reduce_mean(_entropy(of_branches), 1)
             found |= {"branch_probabilities": of_branches, "disagreement": tf.maximum(spread, 0.0)}
     return {name: tf.identity(value, name=name) for name, value in found.items()}
 
 
-_COMBINE = {  # [B, S, C] -> [B, C], as evaluation/averaging.py does in numpy
-    "logits": lambda logits: tf.reduce_mean(logits, 1),
-    "probs": lambda logits: _log(tf.reduce_mean(_softmax(logits), 1)),
-    "max": lambda logits: tf.reduce_max(logits, 1),
-}
-
-
-def _softmax(logits: tf.Tensor) -> tf.Tensor:
-    """Not as one operation: where more follows, int8 files would round its result to 1/256 whatever is asked for."""
-    logits = logits - tf.reduce_max(logits, -1, keepdims=True)
-    return tf.exp(logits - tf.math.log(tf.reduce_sum(tf.exp(logits), -1, keepdims=True)))
-
-
 def _entropy(p: tf.Tensor) -> tf.Tensor:
     """-sum p log p over the classes, in nats; 0 log 0 = 0."""
-    return -tf.reduce_sum(p * _log(p), -1)
-
-
-def _log(p: tf.Tensor) -> tf.Tensor:
-    return tf.math.log(tf.maximum(p, _TINY))
+    return -tf.reduce_sum(p * tf.math.log(tf.maximum(p, _TINY)), -1)

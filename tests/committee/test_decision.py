@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from dico_tf.committee import costs
-from dico_tf.committee.confidence import CONFIDENCES
 from dico_tf.committee.decision import ALWAYS, NEVER, Committee, are_right, decide, ensemble, stages
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import combine, log_softmax
+from dico_tf.formulas.averages import AVERAGES
+from dico_tf.formulas.confidences import CONFIDENCES
 from tests.committee.generated import pool
 
 POOL = pool(members=4)
@@ -27,7 +28,7 @@ def test_an_open_gate_gives_the_first_members_answer_bit_for_bit():
     assert (found.stage == 0).all() and costs.average([10, 30, 90], found.stage) == 10
 
 
-@pytest.mark.parametrize("average", ["logits", "probs", "max"])
+@pytest.mark.parametrize("average", AVERAGES)
 @pytest.mark.parametrize("n", [2, 3, 4])
 def test_never_gives_the_ensemble(n, average):
     logits = POOL.stacked(NAMES[:n])
@@ -45,7 +46,7 @@ def test_a_gate_of_one_is_not_never():
     assert decide(cascade(2, NEVER), saturated).stage == [1]
 
 
-@pytest.mark.parametrize("average", ["logits", "probs", "max"])
+@pytest.mark.parametrize("average", AVERAGES)
 @pytest.mark.parametrize("n", [2, 3, 4])
 def test_the_answer_is_the_mean_of_exactly_those_that_were_asked(n, average):
     logits = POOL.stacked(NAMES[:n])
@@ -147,7 +148,7 @@ def test_halves_decide_as_floats_do_but_near_the_gate():
         ({"members": ("a", "b"), "gates": (0.5,), "average": "mean"}, "unknown average"),
         ({"members": ("a", "b"), "gates": (0.5,), "weights": (1.0,)}, "a positive number for each"),
         ({"members": ("a", "b"), "gates": (0.5,), "temperatures": (1.0, 0.0)}, "a positive number for each"),
-        ({"members": ("a", "b"), "gates": (0.5,), "average": "max", "weights": (1.0, 1.0)}, "knows no weights"),
+        ({"members": ("a", "b"), "gates": (0.5,), "average": "max", "weights": (1.0, 1.0)}, "takes no weights"),
     ],
 )
 def test_what_is_no_committee_is_refused(how, message):

@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dico_tf.committee import costs
-from dico_tf.committee.confidence import CONFIDENCES
 from dico_tf.committee.decision import ALWAYS, NEVER, Committee, decide, ensemble
 from dico_tf.committee.routing import BUCKETS, refilled, routed
 from dico_tf.errors import UserError
+from dico_tf.formulas.averages import AVERAGES
+from dico_tf.formulas.confidences import CONFIDENCES
 from tests.committee.generated import pool
 
 POOL = pool(members=4)
@@ -56,7 +57,7 @@ gate = st.one_of(st.floats(0.1, 1.0), st.just(NEVER), st.just(ALWAYS))
     n=st.integers(1, 4),
     images=st.integers(0, 90),
     name=st.sampled_from(sorted(CONFIDENCES)),
-    average=st.sampled_from(["logits", "probs", "max"]),
+    average=st.sampled_from(sorted(AVERAGES)),
     scaled=st.booleans(),
     bad=st.booleans(),
     buckets=st.sampled_from([(1,), (3,), (2, 5), BUCKETS]),
@@ -68,7 +69,7 @@ def test_routing_is_what_is_decided_where_all_is_known(data, n, images, name, av
     logits = LOGITS[rows, :n].copy()
     if bad and images:
         logits[random.integers(images), random.integers(n), 3] = random.choice([np.nan, np.inf, -np.inf])
-    how = {"weights": (1.0, 3.0, 2.0, 0.5)[:n]} if scaled and average != "max" else {}
+    how = {"weights": (1.0, 3.0, 2.0, 0.5)[:n]} if scaled and AVERAGES[average].weighted else {}
     how |= {"temperatures": (1.5, 0.7, 1.0, 2.0)[:n]} if scaled else {}
     committee = cascade(n, *data.draw(st.tuples(*[gate] * (n - 1))), confidence=name, average=average, **how)
     expected = decide(committee, logits)

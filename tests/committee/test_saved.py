@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dico_tf.committee import words
-from dico_tf.committee.confidence import CONFIDENCES
 from dico_tf.committee.decision import ALWAYS, NEVER, Committee
 from dico_tf.committee.saved import Calibration, Member, Saved, changed, load, save, stale
 from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import Cost
+from dico_tf.formulas.confidences import CONFIDENCES
 
 COMMITTEE = Committee(members=("b", "a", "c"), gates=(0.93, NEVER), temperatures=(1.5, 1.0, 0.7))
 SUMS = {name: name * 64 for name in "abc"}

@@ -14,6 +14,7 @@ from dico_tf.edge.members.outcome import Cause, Missing, Vote
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import combine, softmax
 from dico_tf.files.manifest import Manifest
+from dico_tf.formulas.averages import AVERAGES
 from tests.edge.virtual_time import now, run
 
 LOGITS = np.random.default_rng(0).normal(size=(4, 2, 5)).astype(np.float32)  # [S, B, C]
@@ -77,7 +78,7 @@ def test_a_straggler_is_left_out_at_the_deadline_and_cancelled():
     assert members["branch_1"].ended == "cancelled"
 
 
-@pytest.mark.parametrize("average", ["logits", "probs", "max"])
+@pytest.mark.parametrize("average", AVERAGES)
 def test_the_average_is_over_those_present(average):
     answers, _, _ = poll(committee((0.1, answer(0)), (9.0, answer(1)), (0.2, answer(2)), (0.2, answer(3))), quorum=2)
     combined = combine_answers(answers, average)

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dico_tf.committee import words
-from dico_tf.committee.confidence import CONFIDENCES
 from dico_tf.committee.decision import ALWAYS, NEVER, Committee, decide, ensemble
 from dico_tf.edge.members import cascade as cascades
 from dico_tf.edge.members.ask_all import BelowQuorum
@@ -21,6 +20,8 @@ from dico_tf.edge.server.metrics import Metrics
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import disagreement, softmax
 from dico_tf.files.manifest import Manifest
+from dico_tf.formulas.averages import AVERAGES
+from dico_tf.formulas.confidences import CONFIDENCES
 from tests.committee.generated import pool
 from tests.edge import committees
 from tests.edge.virtual_time import now, run
@@ -71,13 +72,13 @@ gate = st.one_of(st.floats(0.2, 1.0), st.just(NEVER), st.just(ALWAYS))
     data=st.data(),
     n=st.integers(1, 4),
     name=st.sampled_from(sorted(CONFIDENCES)),
-    average=st.sampled_from(["logits", "probs", "max"]),
+    average=st.sampled_from(sorted(AVERAGES)),
     tuned=st.booleans(),
 )
 @settings(max_examples=80, deadline=None)
 def test_the_answer_equals_decide_on_all_logits(data, n, name, average, tuned):
     rows = np.random.default_rng(data.draw(st.integers(0, 9))).permutation(60)[: data.draw(st.integers(1, 30))]
-    how = {"weights": (1.0, 3.0, 2.0, 0.5)[:n]} if tuned and average != "max" else {}
+    how = {"weights": (1.0, 3.0, 2.0, 0.5)[:n]} if tuned and AVERAGES[average].weighted else {}
     how |= {"temperatures": (1.5, 0.7, 1.0, 2.0)[:n]} if tuned else {}
     committee = cascade(n, *data.draw(st.tuples(*[gate] * (n - 1))), confidence=name, average=average, **how)
     expected, members = decide(committee, LOGITS[rows, :n]), tables(n)

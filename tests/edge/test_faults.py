@@ -14,6 +14,7 @@ import pytest
 from dico_tf.edge.members.ask_all import BelowQuorum
 from dico_tf.edge.members.outcome import Cause
 from dico_tf.edge.members.resilience import FAILURES, CircuitState
+from dico_tf.formulas.averages import AVERAGES
 from tests.edge.committees import IMAGE, committee, expected
 from tests.edge.faulty_member import EXPORT, OTHER, Process, logits
 
@@ -55,7 +56,7 @@ def ask(places, image=IMAGE, **rules):
     return asyncio.run(asking())
 
 
-@pytest.mark.parametrize("average", ["logits", "probs", "max"])
+@pytest.mark.parametrize("average", AVERAGES)
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_the_answer_equals_the_average_computed_in_one_process(members, average, dtype):
     answers, answer, _ = ask(places(members), IMAGE.astype(dtype), average=average, quorum=3)

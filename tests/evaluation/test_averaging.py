@@ -1,9 +1,12 @@
+import statistics
+
 import numpy as np
 import pytest
 
 from dico_tf.errors import UserError
 from dico_tf.evaluation import averaging
 from dico_tf.evaluation.averaging import combine, log_probabilities, log_softmax, log_sum_exp, softmax
+from dico_tf.formulas.averages import AVERAGES
 
 TWO_BRANCHES = np.log([[[0.8, 0.2], [0.5, 0.5]]])  # [1, 2, 2]
 
@@ -32,19 +35,19 @@ def test_the_averages_are_not_interchangeable():
     assert combine(logits, "probs").argmax() == 0
 
 
-@pytest.mark.parametrize("average", averaging.AVERAGES)
+@pytest.mark.parametrize("average", AVERAGES)
 def test_one_branch_is_its_own_ensemble(average):
     logits = random_logits(branches=1)
     np.testing.assert_allclose(log_softmax(combine(logits, average)), log_softmax(logits[:, 0]), atol=1e-12)
 
 
-@pytest.mark.parametrize("average", averaging.AVERAGES)
+@pytest.mark.parametrize("average", AVERAGES)
 def test_the_order_of_the_branches_does_not_matter(average):
     logits = random_logits()
     np.testing.assert_allclose(combine(logits, average), combine(logits[:, ::-1], average), atol=1e-12)
 
 
-@pytest.mark.parametrize("average", averaging.AVERAGES)
+@pytest.mark.parametrize("average", AVERAGES)
 def test_combining_agrees_with_a_loop_over_images_and_classes(average):
     logits = random_logits()
     for n, image in enumerate(logits):
@@ -54,11 +57,12 @@ def test_combining_agrees_with_a_loop_over_images_and_classes(average):
                 "logits": sum(z[c] for z in image) / 3,
                 "probs": np.log(sum(p[c] for p in probabilities) / 3),
                 "max": max(z[c] for z in image),
+                "median": statistics.median(z[c] for z in image),
             }
             assert combine(logits, average)[n, c] == pytest.approx(expected[average], abs=1e-12)
 
 
-@pytest.mark.parametrize("average", averaging.AVERAGES)
+@pytest.mark.parametrize("average", AVERAGES)
 def test_combining_in_blocks_changes_nothing(average, monkeypatch):
     logits = random_logits()
     whole = combine(logits, average)
@@ -66,7 +70,7 @@ def test_combining_in_blocks_changes_nothing(average, monkeypatch):
     np.testing.assert_array_equal(combine(logits, average), whole)
 
 
-@pytest.mark.parametrize("average", averaging.AVERAGES)
+@pytest.mark.parametrize("average", AVERAGES)
 def test_combining_huge_logits_stays_finite(average):
     logits = [[[1e4, -1e4, 0.0], [-1e4, 1e4, 0.0]]]
     assert np.isfinite(combine(logits, average)).all()
@@ -149,6 +153,6 @@ def test_logits_that_are_text_are_refused():
 def test_combining_leaves_its_input_alone():
     logits = random_logits().astype(np.float32)
     before = logits.copy()
-    for average in averaging.AVERAGES:
+    for average in AVERAGES:
         combine(logits, average)
     np.testing.assert_array_equal(logits, before)

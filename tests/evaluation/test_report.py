@@ -10,8 +10,9 @@ import pytest
 
 from dico_tf.errors import UserError
 from dico_tf.evaluation import metrics
-from dico_tf.evaluation.averaging import AVERAGES, combine
+from dico_tf.evaluation.averaging import combine
 from dico_tf.evaluation.report import evaluate
+from dico_tf.formulas.averages import AVERAGES
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("bird", "cat", "dog", "frog")

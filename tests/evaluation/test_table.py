@@ -60,7 +60,7 @@ def test_an_evaluation_shows_every_branch_and_the_ensemble():
     assert lines[4].split()[:4] == ["branch_0", "66.67", "100.00", "0.4149"]  # -(ln 0.9 + ln 0.8 + ln 0.4) / 3
     assert lines[5].split()[:4] == ["branch_1", "100.00", "100.00", "0.2284"]  # -(ln 0.8 + ln 0.7 + ln 0.9) / 3
     assert lines[6].startswith("ensemble (logits)")
-    assert lines[8] == "ensemble top-1 % by average: logits 100.00, probs 100.00, max 100.00"
+    assert lines[8] == "ensemble top-1 % by average: logits 100.00, probs 100.00, max 100.00, median 100.00"
     assert lines[9].startswith("diversity: disagreement 33.33 %, Q -, ambiguity 0.0")
     assert lines[9].endswith("(nll)")
 

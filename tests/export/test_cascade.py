@@ -6,12 +6,12 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dico_tf.committee.confidence import CONFIDENCES
 from dico_tf.committee.decision import ALWAYS, NEVER, Committee, decide, ensemble
 from dico_tf.committee.routing import BUCKETS
 from dico_tf.evaluation.averaging import softmax
-from dico_tf.export import cascade as cascades
 from dico_tf.export.cascade import Cascade, answers
+from dico_tf.formulas.averages import AVERAGES
+from dico_tf.formulas.confidences import CONFIDENCES
 from tests.committee.generated import pool
 
 POOL = pool(images=120, members=4)
@@ -79,7 +79,7 @@ gate = st.one_of(st.floats(0.2, 1.0), st.just(NEVER), st.just(ALWAYS))
     data=st.data(),
     n=st.integers(1, 4),
     name=st.sampled_from(sorted(CONFIDENCES)),
-    average=st.sampled_from(["logits", "probs", "max"]),
+    average=st.sampled_from(sorted(AVERAGES)),
     tuned=st.booleans(),
     bad=st.booleans(),
     buckets=st.sampled_from([(1,), (3, 7), BUCKETS]),
@@ -91,7 +91,7 @@ def test_the_graph_is_what_numpy_decides(data, n, name, average, tuned, bad, buc
     if bad and len(logits):
         row = random.integers(len(logits)), random.integers(n), random.integers(10)
         logits[row] = random.choice([np.nan, np.inf, -np.inf])
-    how = {"weights": (1.0, 3.0, 2.0, 0.5)[:n]} if tuned and average != "max" else {}
+    how = {"weights": (1.0, 3.0, 2.0, 0.5)[:n]} if tuned and AVERAGES[average].weighted else {}
     how |= {"temperatures": (1.5, 0.7, 1.0, 2.0)[:n]} if tuned else {}
     committee = cascade(n, *data.draw(st.tuples(*[gate] * (n - 1))), confidence=name, average=average, **how)
     near = held(Spy(committee, logits, buckets)(np.arange(len(logits))), committee, logits)
@@ -99,7 +99,7 @@ def test_the_graph_is_what_numpy_decides(data, n, name, average, tuned, bad, buc
 
 
 @pytest.mark.parametrize("name", sorted(CONFIDENCES))
-@pytest.mark.parametrize("average", ["logits", "probs", "max"])
+@pytest.mark.parametrize("average", AVERAGES)
 def test_every_confidence_and_average_is_held_to_the_definition(name, average):
     committee = (
         middling(3, confidence=name, average=average)
@@ -177,7 +177,3 @@ def test_of_one_class_the_graph_is_as_sure_as_numpy(name):
         committee = cascade(2, gate, confidence=name)
         spy = Spy(committee, logits)
         assert spy(np.arange(4))["stage"].tolist() == decide(committee, logits).stage.tolist()
-
-
-def test_all_confidences_have_a_graph():
-    assert set(cascades._CONFIDENCES) == set(CONFIDENCES)

@@ -12,6 +12,7 @@ from ai_edge_litert.interpreter import Interpreter
 from dico_tf.divide.networks import architecture
 from dico_tf.evaluation.averaging import combine, softmax
 from dico_tf.export import convert, graph, litert, saved_model
+from dico_tf.formulas.averages import AVERAGES
 from dico_tf.models.presets import PRESETS
 from tests.export import networks
 from tests.tiers import slow_but
@@ -83,7 +84,7 @@ def test_groups_stay_one_convolution_each():
     assert len(convolutions) == sum("conv" in layer.name and hasattr(layer, "kernel") for layer in network.layers)
 
 
-@pytest.mark.parametrize("average", ["logits", "probs", "max"])
+@pytest.mark.parametrize("average", AVERAGES)
 def test_a_committee_averages_as_an_evaluation_does(average):
     branches = [networks.branch("wrn_tiny", seed) for seed in (1, 2, 3)]
     found = graph.answers(networks.member(*branches, average=average), tf.constant(IMAGES))
@@ -96,7 +97,7 @@ def test_a_committee_averages_as_an_evaluation_does(average):
     assert found["class_id"].dtype == tf.int64
 
 
-@pytest.mark.parametrize("average", ["logits", "probs", "max"])
+@pytest.mark.parametrize("average", AVERAGES)
 def test_a_branch_gives_its_own_logits_whatever_its_committee_averages(average):
     branch = networks.branch("wrn_tiny")
     found = graph.answers(networks.member(branch, average=average), tf.constant(IMAGES))

@@ -154,8 +154,8 @@ PROMISES = (
     Promise(
         "An exported committee averages as the evaluation does.",
         "dico_tf/export/graph.py",
-        '_COMBINE[member.average if member.committee else "logits"](apart)',
-        '_COMBINE["logits"](apart)',
+        'AVERAGES[member.average if member.committee else "logits"]',
+        'AVERAGES["logits"]',
         fast=("tests/export/test_graph.py::test_a_committee_averages_as_an_evaluation_does",),
     ),
     Promise(

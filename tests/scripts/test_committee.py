@@ -10,12 +10,11 @@ import pytest
 
 from dico_tf import flags
 from dico_tf.cli import committee
-from dico_tf.committee import confidence, guarantee, options
+from dico_tf.committee import guarantee, options
 from dico_tf.committee.costs import average
 from dico_tf.committee.decision import decide
 from dico_tf.committee.saved import load
 from dico_tf.errors import UserError
-from dico_tf.evaluation import averaging
 from dico_tf.files import tables
 from dico_tf.files.arrays import write_folder
 from tests.committee.generated import pool
@@ -40,8 +39,7 @@ def search(table, out, *more):
 
 
 def test_choices_are_those_the_rooms_know():
-    assert set(options.CONFIDENCES) == set(confidence.CONFIDENCES)
-    assert options.AVERAGES == averaging.AVERAGES and options.GUARANTEES == guarantee.KINDS
+    assert options.GUARANTEES == guarantee.KINDS
 
 
 def test_a_table_becomes_a_committee_a_page_and_figures(table, tmp_path, capsys):

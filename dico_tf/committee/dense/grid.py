@@ -120,7 +120,7 @@ def routed_dense(committee: Committee, members: Sequence[Segmenter], image: np.n
         windows = plan(asked, grid, height, width) if k else [(whole, [whole])]
         said = _looked(member, committee.members[k], image, windows)
         answer = np.zeros((height, width, said[0][1].shape[-1])) if answer is None else answer
-        apart.append(_placed(committee, k, said, answer))
+        apart.append(_placed(committee, apart, said, answer))
         seen[k] = _share(windows, height, width)
         stage[undecided] = k
         sure[undecided, k] = cell_confidences(committee, answer, np.stack(apart), asked, grid.labelled)
@@ -131,14 +131,20 @@ def routed_dense(committee: Committee, members: Sequence[Segmenter], image: np.n
     return DenseDecision(answer, stage, sure, seen)
 
 
-def _placed(committee: Committee, k: int, said: list[tuple[Cell, np.ndarray]], answer: np.ndarray) -> np.ndarray:
-    """Joins the cells' logits into the answer, in place; returns them alone, float32 [H, W, C]."""
+def _placed(
+    committee: Committee, before: Sequence[np.ndarray], said: list[tuple[Cell, np.ndarray]], answer: np.ndarray
+) -> np.ndarray:
+    """Add one member's logits of some cells to the answer, in place, and return them alone, float32 [H, W, C].
+
+    before: the same [H, W, C] of each member that looked earlier.
+    """
     alone = np.zeros(answer.shape, np.float32)
     for cell, logits in said:
         alone[cell] = logits
-        rows = logits.reshape(-1, logits.shape[-1])
-        before = answer[cell].reshape(rows.shape) if k else None
-        answer[cell] = joined(committee, before, range(k), k, rows).reshape(logits.shape)
+        classes = logits.shape[-1]
+        rows = np.stack([*(member[cell] for member in before), logits], -2).reshape(-1, len(before) + 1, classes)
+        so_far = answer[cell].reshape(-1, classes) if before else None
+        answer[cell] = joined(committee, so_far, range(len(before) + 1), rows).reshape(logits.shape)
     return alone
 
 

@@ -130,10 +130,10 @@ class _CascadeState:
 
     def add_vote(self, cascade: Committee, k: int, logits: np.ndarray) -> None:
         """Add the logits of member k for the undecided images, and apply its gate."""
-        self._average = joined(cascade, self._average, self._answered, k, logits)
         before = [] if self._separate is None else [self._separate]
         self._separate = np.concatenate([*before, logits[:, None]], 1)
         self._answered.append(k)
+        self._average = joined(cascade, self._average, self._answered, self._separate)
         last = k + 1 == len(cascade.members)
         sure = confidence(cascade.confidence, self._average, self._separate)
         passed = np.zeros(len(sure), bool) if last else passes(sure, cascade.gates[k])

@@ -43,11 +43,11 @@ def combine_answers(answers: MemberAnswers, average: str, weighted: Committee | 
 
 
 def _weighted_average(answers: MemberAnswers, weighted: Committee) -> np.ndarray:
-    average, before = None, []
-    for k, name in enumerate(weighted.members):
-        if name in answers.votes:
-            average = joined(weighted, average, before, k, answers.votes[name].logits)
-            before.append(k)
+    places = [k for k, name in enumerate(weighted.members) if name in answers.votes]
+    logits = np.stack([answers.votes[weighted.members[k]].logits for k in places], axis=1)
+    average = None
+    for n in range(len(places)):
+        average = joined(weighted, average, places[: n + 1], logits[:, : n + 1])
     return average
 
 

@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import json
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,6 +20,7 @@ from dico_tf.evaluation.members.member import Graph, LoadedNetwork, Member
 from dico_tf.evaluation.members.member_uri import MemberURI
 from dico_tf.evaluation.members.output_decoding import OutputDecoder
 from dico_tf.evaluation.members.tf_graph import array_function
+from dico_tf.formulas.averages import AVERAGES
 from dico_tf.invocation import command
 from dico_tf.layers.embeddings import resize_positions
 from dico_tf.layers.image_input import Normalisation
@@ -117,16 +117,10 @@ def graph(models: Sequence[keras.Model], average: str) -> Graph:
 
     def call(images):
         logits = [keras.ops.cast(model(images, training=False), "float32") for model in models]
-        return _COMBINE[average](keras.ops.stack(logits, axis=1))
+        rule = AVERAGES[average]
+        return rule.combine(keras.ops, rule.values(keras.ops, keras.ops.stack(logits, axis=1)))
 
     return Graph(call=call, trackables=variables)
-
-
-_COMBINE = {  # [B, S, C] -> [B, C], as evaluation/averaging.py in numpy
-    "logits": lambda logits: keras.ops.mean(logits, 1),
-    "probs": lambda logits: keras.ops.logsumexp(keras.ops.log_softmax(logits), 1) - math.log(logits.shape[1]),
-    "max": lambda logits: keras.ops.max(logits, 1),
-}
 
 
 def branches(run: TrainedRun, size: int = 0, precision: str = "") -> list[keras.Model]:
