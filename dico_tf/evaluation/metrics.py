@@ -3,13 +3,29 @@
 Log-probabilities are logits too. Of equal logits the lower class number ranks first, as with argmax.
 """
 
+import dataclasses
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import checked_logits, log_softmax, softmax
+from dico_tf.registry import Registry
 
 ECE_BINS = 15
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """A number that every branch and the ensemble are reported with."""
+
+    heading: str  # of its column in the table
+    formula: Callable[[ArrayLike, ArrayLike], float]  # (logits [N, C], labels [N]) -> score
+    percent: bool = False  # a share, which the table shows in percent
+
+
+SCORES: Registry[Score] = Registry("score")
 
 
 def top_k(logits: ArrayLike, labels: ArrayLike, k: int) -> float:
@@ -62,14 +78,15 @@ def per_class_accuracy(logits: ArrayLike, labels: ArrayLike) -> list[float | Non
 
 
 def scores(logits: ArrayLike, labels: ArrayLike) -> dict[str, float]:
-    """Return all metrics that an evaluation reports for a branch or an ensemble."""
-    return {
-        "top1": top_k(logits, labels, 1),
-        "top5": top_k(logits, labels, 5),
-        "nll": nll(logits, labels),
-        "brier": brier(logits, labels),
-        "ece": ece(logits, labels),
-    }
+    """Return every score of `SCORES` for one branch or the ensemble."""
+    return {name: SCORES[name].formula(logits, labels) for name in SCORES}
+
+
+SCORES.add("top1", Score("top-1 %", lambda logits, labels: top_k(logits, labels, 1), percent=True))
+SCORES.add("top5", Score("top-5 %", lambda logits, labels: top_k(logits, labels, 5), percent=True))
+SCORES.add("nll", Score("NLL", nll))
+SCORES.add("brier", Score("Brier", brier))
+SCORES.add("ece", Score("ECE %", ece, percent=True))
 
 
 def checked_labels(labels: ArrayLike, images: int, classes: int) -> np.ndarray:

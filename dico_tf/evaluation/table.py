@@ -4,6 +4,8 @@ import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
+from dico_tf.evaluation.metrics import SCORES
+
 _GAP = "  "
 
 
@@ -28,12 +30,11 @@ def evaluation_table(evaluation: dict[str, Any]) -> str:
         return _segmentation_table(evaluation)
     named = [(f"branch_{number}", scores) for number, scores in enumerate(evaluation["branches"])]
     named.append((f"ensemble ({evaluation['average']})", evaluation["ensemble"]))
-    rows = [
-        [name, _percent(s["top1"]), _percent(s["top5"]), _number(s["nll"]), _number(s["brier"]), _percent(s["ece"])]
-        for name, s in named
-    ]
-    headers = ["", "top-1 %", "top-5 %", "NLL", "Brier", "ECE %"]
-    return "\n".join([_heading(evaluation), "", table(headers, rows, range(1, 6)), "", *_footer(evaluation)])
+    names = [name for name in SCORES if name in evaluation["ensemble"]]  # older files have no newer scores
+    rows = [[row, *((_percent if SCORES[n].percent else _number)(values[n]) for n in names)] for row, values in named]
+    headers = ["", *(SCORES[name].heading for name in names)]
+    body = table(headers, rows, range(1, len(headers)))
+    return "\n".join([_heading(evaluation), "", body, "", *_footer(evaluation)])
 
 
 def _segmentation_table(evaluation: dict[str, Any]) -> str:
