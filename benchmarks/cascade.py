@@ -12,10 +12,10 @@ import numpy as np
 
 from dico_tf import flags
 from dico_tf.committee.decision import Committee
-from dico_tf.committee.judged import Judged, judged, no_dearer
+from dico_tf.committee.inputs import read_costs
 from dico_tf.committee.pool import Pool, read
+from dico_tf.committee.scoring import CommitteeScores, no_dearer, scores_of
 from dico_tf.committee.search import Goal, Space, chosen, search
-from dico_tf.committee.sources import read_costs
 from dico_tf.config import option
 from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import Cost
@@ -48,20 +48,20 @@ SCRIPT = flags.Script(name="-m benchmarks.cascade", about=__doc__, fields=flags.
 class Split:
     """One seed: the chosen committee and what it is held against, on one of the halves."""
 
-    ours: Judged
-    reference: Judged
-    single: Judged  # the best that is no dearer, found on the first half
+    ours: CommitteeScores
+    reference: CommitteeScores
+    single: CommitteeScores  # the best that is no dearer, found on the first half
 
 
 def of_seed(pool: Pool, asked: Measurement, space: Space, seed: int) -> dict[str, Split]:
     fitted, test = pool.halves(0.5, seed)
     goal = Goal(budget=COST_BAR * pool.cost(asked.reference, "macs"))
     committee = chosen(search(fitted, space, goal), goal)
-    cost = judged(committee.committee, fitted, "macs").cost
+    cost = scores_of(committee.committee, fitted, "macs").cost
     single = Committee(members=(no_dearer(fitted, cost, "macs"),))
     reference = Committee(members=(asked.reference,))
     return {
-        name: Split(*(judged(one, part, "macs") for one in (committee.committee, reference, single)))
+        name: Split(*(scores_of(one, part, "macs") for one in (committee.committee, reference, single)))
         for name, part in (("calibration", fitted), ("test", test))
     }
 

@@ -28,7 +28,7 @@ class ShowOptions:
 def _settings(verb: str) -> type:
     from dico_tf.committee import options
 
-    return {"search": options.Search, "scenes": options.Scenes, "show": ShowOptions}[verb]
+    return {"search": options.Search, "scenes": options.SegmentationSearch, "show": ShowOptions}[verb]
 
 
 def script(verb: str) -> flags.Script:
@@ -41,9 +41,9 @@ def main(arguments: list[str]) -> None:
     values, _ = flags.parse(script(verb), words)
     settings = _settings(verb)(**{field.name: values.pop(field.name) for field in flags.of(_settings(verb))})
     if verb == "show":
-        from dico_tf.committee.shown import shown
+        from dico_tf.committee.show import committee_text
 
-        print(shown(settings.committee, settings.check))
+        print(committee_text(settings.committee, settings.check))
     elif verb == "search":
         from dico_tf.committee.run import search
 

@@ -9,8 +9,8 @@ import numpy as np
 from dico_tf.committee import fitting
 from dico_tf.committee.confidence import softmax
 from dico_tf.committee.decision import NEVER, Committee, are_right, decide, ensemble
-from dico_tf.committee.judged import judged
 from dico_tf.committee.pool import Pool
+from dico_tf.committee.scoring import scores_of
 from dico_tf.committee.search import Point
 from dico_tf.files.atomic import write_bytes
 
@@ -62,7 +62,7 @@ def _against_cost(axes, committee: Committee, front: Sequence[Point], pool: Pool
         "chosen": ([committee], "*", "tab:red"),
     }
     for name, (members, style, colour) in groups.items():
-        found = [judged(one, pool, measure) for one in members]
+        found = [scores_of(one, pool, measure) for one in members]
         spot = {"markersize": 16, "zorder": 3} if name == "chosen" else {}
         axes.plot([one.cost / unit for one in found], [100 * one.accuracy for one in found], style, color=colour,
                   label=name, **spot)  # fmt: skip

@@ -23,7 +23,7 @@ KINDS = ("probable", "expected")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Promise:
+class Guarantee:
     risk: float = 0.01
     confidence: float = 0.95
     kind: str = "probable"
@@ -43,7 +43,7 @@ class Certified:
     needed: int  # images with which the next setting might have passed; 0 where the path ends
 
 
-def certify(losses: np.ndarray, promise: Promise) -> Certified:
+def certify(losses: np.ndarray, promise: Guarantee) -> Certified:
     """losses bool [settings, N] along the path; setting 0 is the reference itself, or never loses against it."""
     losses = np.asarray(losses, bool)
     images = losses.shape[1]
@@ -62,13 +62,13 @@ def _counts(losses: np.ndarray, kind: str) -> np.ndarray:
     return (np.logical_or.accumulate(losses) if kind == "expected" else losses).sum(1)
 
 
-def passes(losses: int, images: int, promise: Promise) -> bool:
+def passes(losses: int, images: int, promise: Guarantee) -> bool:
     if promise.kind == "expected":
         return (losses + 1) / (images + 1) <= promise.risk
     return binomial_tail(losses, images, promise.risk) <= 1 - promise.confidence
 
 
-def needed(losses: int, images: int, promise: Promise) -> int:
+def needed(losses: int, images: int, promise: Guarantee) -> int:
     """Images that would do if losses stayed as frequent as they were; 0 where no number would."""
     share = losses / images if images else 0.0
     if share >= promise.risk:

@@ -54,7 +54,7 @@ class Search:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Scenes:
+class SegmentationSearch:
     members: tuple[str, ...] = option(
         (), "networks that classify pixels: runs, x.keras, x.tflite, comma separated, each as SOURCE or NAME=SOURCE"
     )

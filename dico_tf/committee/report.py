@@ -5,10 +5,10 @@ from typing import Any
 
 from dico_tf.committee import statistics
 from dico_tf.committee.decision import NEVER, Committee
-from dico_tf.committee.guarantee import Promise
-from dico_tf.committee.judged import Judged, against, comparisons, judged, no_dearer
+from dico_tf.committee.guarantee import Guarantee
+from dico_tf.committee.guaranteed_search import GuaranteedCommittee, stops_early
 from dico_tf.committee.pool import Pool
-from dico_tf.committee.promised import Promised, stops_early
+from dico_tf.committee.scoring import CommitteeScores, against, comparisons, no_dearer, scores_of
 from dico_tf.evaluation.table import table
 
 OURS = "the committee"
@@ -21,10 +21,10 @@ def results(
     """One row for the committee, its reference, the full ensemble and each member, with both splits; JSON."""
     pools = {"calibration": calibration} | ({} if test is None else {"test": test})
     named = {OURS: committee} | comparisons(calibration, committee, reference, measure)
-    ours = {split: judged(committee, pool, measure) for split, pool in pools.items()}
+    ours = {split: scores_of(committee, pool, measure) for split, pool in pools.items()}
     rows = []
     for name, other in named.items():
-        splits = {split: _numbers(judged(other, pool, measure), ours[split]) for split, pool in pools.items()}
+        splits = {split: _numbers(scores_of(other, pool, measure), ours[split]) for split, pool in pools.items()}
         rows.append({"name": name, "kind": other.kind, "members": list(other.members), **splits})
     return {
         "measure": measure,
@@ -34,7 +34,7 @@ def results(
     }
 
 
-def _numbers(found: Judged, ours: Judged) -> dict[str, Any]:
+def _numbers(found: CommitteeScores, ours: CommitteeScores) -> dict[str, Any]:
     return {
         "images": len(found.right),
         "accuracy": found.accuracy,
@@ -50,7 +50,7 @@ def _numbers(found: Judged, ours: Judged) -> dict[str, Any]:
     }
 
 
-def _gap(calibration: Judged, test: Judged) -> dict[str, Any]:
+def _gap(calibration: CommitteeScores, test: CommitteeScores) -> dict[str, Any]:
     """How much better the committee looks on the images it was fitted to: over-fitting shows here."""
     return {
         "accuracy": calibration.accuracy - test.accuracy,
@@ -97,7 +97,7 @@ def gates(committee: Committee) -> str:
     return "; ".join(parts)
 
 
-def promise(found: Promised, promise: Promise) -> str:
+def promise(found: GuaranteedCommittee, promise: Guarantee) -> str:
     """What is promised, or why nothing can be, and how many images it would take."""
     certified = found.certified
     kept = (
@@ -118,7 +118,7 @@ def promise(found: Promised, promise: Promise) -> str:
     return "\n".join(lines)
 
 
-def promise_record(found: Promised, promise: Promise) -> dict[str, Any]:
+def promise_record(found: GuaranteedCommittee, promise: Guarantee) -> dict[str, Any]:
     """For the committee's file."""
     certified = found.certified
     return {

@@ -13,14 +13,14 @@ from tqdm import tqdm
 
 from dico_tf.committee import figures, report
 from dico_tf.committee import search as searching
+from dico_tf.committee.committee_file import Calibration, CommitteeFile, save
 from dico_tf.committee.decision import Committee
-from dico_tf.committee.guarantee import Promise
+from dico_tf.committee.guarantee import Guarantee
+from dico_tf.committee.guaranteed_search import GuaranteedCommittee, guaranteed_search, reference, right_answers
+from dico_tf.committee.html_report import html_page
+from dico_tf.committee.inputs import Inputs, collect
 from dico_tf.committee.options import Search
-from dico_tf.committee.page import page
-from dico_tf.committee.promised import Promised, promised, reference, right_answers
-from dico_tf.committee.saved import Calibration, Saved, save
 from dico_tf.committee.search import Goal, Point, Space
-from dico_tf.committee.sources import Answered, answered
 from dico_tf.errors import UserError
 from dico_tf.files.atomic import check_writable, write_text
 
@@ -33,8 +33,8 @@ def search(asked: Search, values: dict[str, Any], say: Callable[[str], None]) ->
     _check(asked)
     out = Path(asked.out)
     check_writable(out, "out")
-    promise = Promise(risk=asked.risk, confidence=asked.confidence, kind=asked.guarantee) if asked.risk else None
-    space, found = _space(asked), answered(asked, values)
+    promise = Guarantee(risk=asked.risk, confidence=asked.confidence, kind=asked.guarantee) if asked.risk else None
+    space, found = _space(asked), collect(asked, values)
     if not asked.members:  # who were warned of when they were asked
         _warn_of_lost(found)
     _warn_of_scales(found, asked)
@@ -78,7 +78,7 @@ def _space(asked: Search) -> Space:
     return Space(confidence=asked.gate, **{name: getattr(asked, name) for name in names})
 
 
-def _goal(asked: Search, found: Answered, aim: Committee) -> Goal:
+def _goal(asked: Search, found: Inputs, aim: Committee) -> Goal:
     """Without a budget, the reference's accuracy is what is to be reached."""
     accuracy = asked.accuracy or math.nan
     if not (asked.accuracy or asked.budget or asked.latency or asked.risk):
@@ -88,23 +88,23 @@ def _goal(asked: Search, found: Answered, aim: Committee) -> Goal:
     return Goal(measure=asked.cost, accuracy=accuracy, **limits)
 
 
-def _front(found: Answered, space: Space, goal: Goal) -> list[Point]:
+def _front(found: Inputs, space: Space, goal: Goal) -> list[Point]:
     with _bar("searching", found, space, goal) as bar:
         return searching.search(found.calibration, space, goal, bar.update)
 
 
-def _promised(found: Answered, kind: str, space: Space, goal: Goal, promise: Promise, seed: int) -> Promised:
+def _promised(found: Inputs, kind: str, space: Space, goal: Goal, promise: Guarantee, seed: int) -> GuaranteedCommittee:
     with _bar("laying a path", found, space, goal) as bar:
-        return promised(found.calibration, kind, space, goal, promise, seed, bar.update)
+        return guaranteed_search(found.calibration, kind, space, goal, promise, seed, bar.update)
 
 
-def _bar(title: str, found: Answered, space: Space, goal: Goal) -> tqdm:
+def _bar(title: str, found: Inputs, space: Space, goal: Goal) -> tqdm:
     total = len(searching.candidates(found.calibration, space, goal))
     pause = 0.5 if sys.stderr.isatty() else 30.0  # a log file wants few lines
     return tqdm(total=total, desc=title, leave=False, delay=1, mininterval=pause)
 
 
-def _warn_of_lost(found: Answered) -> None:
+def _warn_of_lost(found: Inputs) -> None:
     for pool in (found.calibration, found.test):
         for member, logits in pool.logits.items():
             if lost := int((~np.isfinite(logits)).any(1).sum()):
@@ -115,7 +115,7 @@ def _warn_of_lost(found: Answered) -> None:
                 )  # fmt: skip
 
 
-def _warn_of_scales(found: Answered, asked: Search) -> None:
+def _warn_of_scales(found: Inputs, asked: Search) -> None:
     """Means of logits mean little where one member's are many times as far apart as another's."""
     if asked.average != "logits" or asked.temperatures:
         return
@@ -137,22 +137,24 @@ def _points(front: list[Point]) -> list[dict[str, Any]]:
 
 
 def _write(
-    out: Path, asked: Search, found: Answered, committee: Committee, front: list[Point], texts: list[str],
+    out: Path, asked: Search, found: Inputs, committee: Committee, front: list[Point], texts: list[str],
     results: dict[str, Any], promise: dict[str, Any] | None,
 ) -> None:  # fmt: skip
     try:
         out.mkdir(parents=True, exist_ok=True)
         drawn = figures.draw(out, committee, front, found.test, "test", asked.cost) if asked.figures else []
-        write_text(out / "report.html", page("A committee of " + ", ".join(committee.members), texts, out, drawn))
+        write_text(out / "report.html", html_page("A committee of " + ", ".join(committee.members), texts, out, drawn))
     except OSError as error:
         raise UserError(f"--out={out} cannot be written: {error.strerror or error}") from None
     save(out / NAME, _saved(found, committee, results, promise))
 
 
-def _saved(found: Answered, committee: Committee, results: dict[str, Any], promise: dict[str, Any] | None) -> Saved:
+def _saved(
+    found: Inputs, committee: Committee, results: dict[str, Any], promise: dict[str, Any] | None
+) -> CommitteeFile:
     pool, members = found.calibration, [found.members[name] for name in committee.members]
     costs = [pool.costs.get(member.name, member.cost) for member in members]
-    return Saved(
+    return CommitteeFile(
         committee=committee,
         members=tuple(dataclasses.replace(m, cost=cost) for m, cost in zip(members, costs, strict=True)),
         classes=pool.classes,

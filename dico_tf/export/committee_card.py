@@ -2,18 +2,18 @@
 
 from typing import Any
 
-from dico_tf.committee.saved import Saved
-from dico_tf.committee.shown import told
+from dico_tf.committee.committee_file import CommitteeFile
+from dico_tf.committee.show import results_text
 from dico_tf.evaluation.table import table
 from dico_tf.files.manifest import COMMITTEE
 
 
-def card(content: dict[str, Any], saved: Saved, missing: str) -> str:
+def card(content: dict[str, Any], saved: CommitteeFile, missing: str) -> str:
     """Return the card as Markdown; `missing` says why there is no SavedModel of the whole committee, or is empty."""
     return "\n\n".join([_summary(content, saved), _members(content), _decision(saved, missing), _limits()]) + "\n"
 
 
-def _summary(content: dict[str, Any], saved: Saved) -> str:
+def _summary(content: dict[str, Any], saved: CommitteeFile) -> str:
     names = content[COMMITTEE]["members"]
     classes = content["members"][0]["class_names"]
     listed = ", ".join(classes[:20]) + (f" and {len(classes) - 20} more" if len(classes) > 20 else "")
@@ -47,12 +47,12 @@ def _count(number: int) -> str:
     return f"{number:,}" if number else "unknown"
 
 
-def _decision(saved: Saved, missing: str) -> str:
+def _decision(saved: CommitteeFile, missing: str) -> str:
     calibration = saved.calibration
     lines = [
         "## What it does",
         f"Gates were fitted to {calibration.images:,} images of {calibration.name}.",
-        f"```\n{told(saved)}\n```" if saved.results else "",
+        f"```\n{results_text(saved)}\n```" if saved.results else "",
         f"There is {missing}." if missing else "",
     ]
     return "\n\n".join(filter(None, lines))

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from dico_tf import __version__
-from dico_tf.committee import words
-from dico_tf.committee.saved import Saved
+from dico_tf.committee import serialization
+from dico_tf.committee.committee_file import CommitteeFile
 from dico_tf.errors import UserError
 from dico_tf.evaluation.members.tf_graph import GraphNetwork
 from dico_tf.export import cascade_from_bytes, committee_card, folder
@@ -31,7 +31,7 @@ TFLITE = TFLite.name
 class CommitteeExport:
     """Export of one committee."""
 
-    saved: Saved
+    saved: CommitteeFile
     members: Sequence[ResolvedMember]
     pipeline: Pipeline
 
@@ -155,7 +155,7 @@ class CommitteeExport:
                 "temperature": 1.0,
                 "weights": list(committee.weights),
                 "temperatures": list(committee.temperatures),
-                "cascade": words.cascade(committee),
+                "cascade": serialization.cascade(committee),
             },
             "comparison": {"split": "", "images": 0, "calibration": {"images": 0, "sha256": ""}},
             "source": {
@@ -167,7 +167,7 @@ class CommitteeExport:
         }
 
 
-def identity(saved: Saved, members: Sequence[ResolvedMember]) -> str:
+def identity(saved: CommitteeFile, members: Sequence[ResolvedMember]) -> str:
     """Return an id that two exports share if their answers may be averaged: same networks, inputs and outputs."""
     content = [[m.member.name, m.member.checksum, m.outputs, m.dropped] for m in members]
     names = list(saved.class_names or ())

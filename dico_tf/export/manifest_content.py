@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from dico_tf import __version__
-from dico_tf.committee import words
+from dico_tf.committee import serialization
 from dico_tf.committee.decision import Committee
 from dico_tf.cotrain.dico import DiCo
 from dico_tf.errors import UserError
@@ -71,7 +71,7 @@ def run_manifest(
             "members": names,
             "average": average,
             "temperature": 1.0,
-            "cascade": cascade and words.cascade(cascade),
+            "cascade": cascade and serialization.cascade(cascade),
         },
         "comparison": {
             "split": images.split,

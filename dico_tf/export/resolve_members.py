@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
-from dico_tf.committee import saved as files
-from dico_tf.committee.saved import Saved
-from dico_tf.committee.shown import checksums
+from dico_tf.committee import committee_file
+from dico_tf.committee.committee_file import CommitteeFile
+from dico_tf.committee.show import checksums
 from dico_tf.errors import UserError
 from dico_tf.evaluation.members import tflite_graph
 from dico_tf.evaluation.members.collect_logits import check_classes
@@ -40,12 +40,12 @@ class ResolvedMember:
         return max(tflite_graph.read(self.member.file.path).inputs[0].shape[0], 0)
 
 
-def resolve_members(path: str | Path) -> tuple[Saved, list[ResolvedMember]]:
+def resolve_members(path: str | Path) -> tuple[CommitteeFile, list[ResolvedMember]]:
     """Return a committee and its members, in its order.
 
     Raises UserError if a member cannot be exported; warns if one has changed since the search.
     """
-    saved = files.load(path)
+    saved = committee_file.load(path)
     if fault := _fault(saved):
         raise UserError(f"--committee={path} {fault}")
     members = _open(path, saved)
@@ -55,13 +55,13 @@ def resolve_members(path: str | Path) -> tuple[Saved, list[ResolvedMember]]:
         )
     names = saved.class_names or tuple(f"class_{n}" for n in range(saved.classes))
     check_classes(members, SimpleNamespace(name=f"--committee={path}", class_names=names))
-    if warning := files.stale(saved, checksums(saved, members)):
+    if warning := committee_file.stale(saved, checksums(saved, members)):
         _log.warning("--committee=%s: %s", path, warning)
     pairs = zip(members, saved.members, strict=True)
     return saved, [_resolve(member, entry, saved.classes) for member, entry in pairs]
 
 
-def _open(path: str | Path, saved: Saved) -> list[Member]:
+def _open(path: str | Path, saved: CommitteeFile) -> list[Member]:
     try:
         return open_members([f"{member.name}={member.source}" for member in saved.members], saved.classes)
     except UserError as fault:
@@ -71,7 +71,7 @@ def _open(path: str | Path, saved: Saved) -> list[Member]:
         ) from None
 
 
-def _fault(saved: Saved) -> str:
+def _fault(saved: CommitteeFile) -> str:
     """Return why this committee cannot be exported, or ""."""
     if saved.grid:
         return "classifies cells of an image: only committees with one class per image can be exported"
@@ -95,7 +95,7 @@ def _repeated(sources: Sequence[str]) -> str:
     return next((source for n, source in enumerate(sources) if source in sources[:n]), "")
 
 
-def _resolve(member: Member, entry: files.Member, classes: int) -> ResolvedMember:
+def _resolve(member: Member, entry: committee_file.SavedMember, classes: int) -> ResolvedMember:
     """Return a member with the kind of its outputs, determined on noise images if the search did not store it."""
     if member.file is None and member.graph is None:
         raise UserError(

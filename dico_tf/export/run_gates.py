@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dico_tf.committee import committee_file
 from dico_tf.committee import costs as prices
-from dico_tf.committee import saved
 from dico_tf.committee.decision import Committee, decide
 from dico_tf.errors import UserError
 from dico_tf.export import comparison
@@ -17,7 +17,7 @@ from dico_tf.training.build import TrainedRun
 
 def load_committee(path: str | Path, run: TrainedRun) -> Committee:
     """Load a committee of a run's branches. Raises UserError if members or classes differ; warns if weights changed."""
-    file = saved.load(path)
+    file = committee_file.load(path)
     branches, classes = list(run.checksums), run.data["class_names"]
     unknown = [name for name in file.committee.members if name not in branches]
     if unknown:
@@ -36,7 +36,7 @@ def load_committee(path: str | Path, run: TrainedRun) -> Committee:
         raise UserError(
             f"--committee={path} has {name} at {size} pixels, and {run.workdir} has {run.data['image_size']}"
         )
-    if warning := saved.stale(file, run.checksums):
+    if warning := committee_file.stale(file, run.checksums):
         logging.getLogger(__name__).warning("--committee=%s: %s", path, warning)
     return file.committee
 

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from dico_tf.committee.inputs import collect
 from dico_tf.committee.options import Search
-from dico_tf.committee.sources import answered
 from dico_tf.errors import UserError
 from dico_tf.files import tables
 
@@ -37,15 +37,15 @@ def seen(folder, split, clips):
 
 
 def test_a_branch_costs_all_the_views_its_answer_is_made_of(run):
-    found = answered(Search(), {"workdir": str(run)})
+    found = collect(Search(), {"workdir": str(run)})
     assert [member.cost.macs for member in found.members.values()] == [500, 500]
     for split in ("validation", "test"):
         write(run / f"evaluation_{split}.json", {})
-    found = answered(Search(), {"workdir": str(run)})
+    found = collect(Search(), {"workdir": str(run)})
     assert [member.cost.macs for member in found.members.values()] == [50, 50]
 
 
 def test_splits_seen_by_different_views_are_no_committee(run):
     seen(run, "test", 1)
     with pytest.raises(UserError, match=r"different views of its films \(validation by 10x1, test by 1x1\)"):
-        answered(Search(), {"workdir": str(run)})
+        collect(Search(), {"workdir": str(run)})

@@ -9,8 +9,8 @@ from scipy.stats import binom
 
 from dico_tf.committee.costs import average
 from dico_tf.committee.decision import NEVER, decide
-from dico_tf.committee.guarantee import Promise, certify, needed, passes
-from dico_tf.committee.promised import lay, promised, reference, right_answers, stops_early
+from dico_tf.committee.guarantee import Guarantee, certify, needed, passes
+from dico_tf.committee.guaranteed_search import guaranteed_search, lay, reference, right_answers, stops_early
 from dico_tf.committee.search import Goal, Space
 from dico_tf.committee.statistics import aurc, binomial_tail, bootstrap_gap, mcnemar, wilson
 from dico_tf.errors import UserError
@@ -28,14 +28,14 @@ def drawn(random, images):
 
 @pytest.mark.parametrize("risk", [0.02, 0.05])
 def test_of_a_thousand_calibrations_at_most_a_twentieth_promise_too_much(risk):
-    random, promise = np.random.default_rng(0), Promise(risk=risk)
+    random, promise = np.random.default_rng(0), Guarantee(risk=risk)
     broken = [RISKS[certify(drawn(random, 600), promise).place] > risk for _ in range(1000)]
     assert np.mean(broken) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 1000)
 
 
 def test_a_path_whose_risk_jumps_is_not_passed_by_luck():
     """Every second setting is far too bold: one by one they would often slip through, in order they may not."""
-    random, promise = np.random.default_rng(1), Promise(risk=0.05)
+    random, promise = np.random.default_rng(1), Guarantee(risk=0.05)
     risks = np.where(np.arange(40) % 2 == 0, 0.04, 0.055)
     risks[0] = 0
     broken = []
@@ -46,7 +46,7 @@ def test_a_path_whose_risk_jumps_is_not_passed_by_luck():
 
 
 def test_the_expected_loss_is_at_most_the_risk():
-    random, promise = np.random.default_rng(2), Promise(risk=0.03, kind="expected")
+    random, promise = np.random.default_rng(2), Guarantee(risk=0.03, kind="expected")
     risks = [RISKS[certify(drawn(random, 200), promise).place] for _ in range(1000)]
     assert np.mean(risks) <= 0.03 + 3 * np.std(risks) / math.sqrt(1000)
     assert np.mean(risks) > 0.015, "it may not be bought by never stopping"
@@ -54,13 +54,13 @@ def test_the_expected_loss_is_at_most_the_risk():
 
 def test_the_whole_search_keeps_its_promise_on_new_images():
     """Members, path and gates from 600 images each time; the true loss from 40,000 others."""
-    population, promise = pool(40_000, seed=99), Promise(risk=0.03)
+    population, promise = pool(40_000, seed=99), Guarantee(risk=0.03)
     aim = reference(population, "ensemble", SPACE, Goal())
     right = right_answers(population, aim)
     broken, early = [], []
     for seed in range(60):
         sample = population.subset(np.random.default_rng(seed).choice(population.size, 600, replace=False))
-        found = promised(sample, "ensemble", SPACE, Goal(), promise, seed)
+        found = guaranteed_search(sample, "ensemble", SPACE, Goal(), promise, seed)
         broken.append((right & ~right_answers(population, found.committee)).mean() > promise.risk)
         early.append(stops_early(found.committee))
     assert np.mean(broken) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 60)
@@ -69,14 +69,14 @@ def test_the_whole_search_keeps_its_promise_on_new_images():
 
 def test_where_the_images_cannot_support_it_the_answer_is_never_and_how_many_would_do():
     sample = pool(200, seed=5)
-    found = promised(sample, "ensemble", SPACE, Goal(), Promise(risk=0.001))
+    found = guaranteed_search(sample, "ensemble", SPACE, Goal(), Guarantee(risk=0.001))
     assert found.committee == reference(sample, "ensemble", SPACE, Goal()) and not stops_early(found.committee)
     assert found.certified.place == 0
-    assert certify(np.zeros((2, 100), bool), Promise(risk=0.001)).needed >= 2995
+    assert certify(np.zeros((2, 100), bool), Guarantee(risk=0.001)).needed >= 2995
 
 
 def test_the_images_needed_are_those_with_which_it_passes():
-    promise = Promise(risk=0.01)
+    promise = Guarantee(risk=0.01)
     assert needed(0, 100, promise) == pytest.approx(299, rel=0.02)  # log 0.05 / log 0.99
     assert not passes(0, 298, promise) and passes(0, 299, promise)
     many = needed(1, 300, promise)
@@ -87,7 +87,7 @@ def test_the_images_needed_are_those_with_which_it_passes():
 def test_the_path_starts_at_the_reference_and_gets_cheaper():
     sample, goal = pool(800, seed=3), Goal()
     aim = reference(sample, "ensemble", SPACE, goal)
-    path = lay(sample, aim, SPACE, goal, Promise(risk=0.05))
+    path = lay(sample, aim, SPACE, goal, Guarantee(risk=0.05))
     price = [sample.cost(member, "macs") for member in path[1].members]
     cost = [average(price, decide(one, sample.stacked(one.members)).stage) for one in path[1:]]
     assert path[0] is aim and len(path) > 5
@@ -98,7 +98,7 @@ def test_the_path_starts_at_the_reference_and_gets_cheaper():
 def test_a_worst_case_holds_for_the_path_too():
     sample = pool(800, seed=3)
     aim = reference(sample, "largest", SPACE, Goal())
-    path = lay(sample, aim, SPACE, Goal(worst=100), Promise(risk=0.2))
+    path = lay(sample, aim, SPACE, Goal(worst=100), Guarantee(risk=0.2))
     assert all(sum(sample.cost(member, "macs") for member in one.members) <= 100 for one in path[1:])
 
 
@@ -114,13 +114,13 @@ def test_a_promise_that_only_something_too_dear_keeps_is_refused(limit, said):
     """The reference keeps it, by never stopping, but costs more than was allowed."""
     sample, goal = pool(200, seed=5), Goal(**limit)
     with pytest.raises(UserError, match=rf"--risk cannot be promised within {said}; allow that much"):
-        promised(sample, "ensemble", SPACE, goal, Promise(risk=0.001))
+        guaranteed_search(sample, "ensemble", SPACE, goal, Guarantee(risk=0.001))
 
 
 @pytest.mark.parametrize("limit", [{"worst": 130}, {"budget": 125}, {"milliseconds": 9}])
 def test_a_promise_within_its_limits_is_given(limit):
     sample = pool(800, seed=3)
-    found = promised(sample, "ensemble", SPACE, Goal(**limit), Promise(risk=0.05))
+    found = guaranteed_search(sample, "ensemble", SPACE, Goal(**limit), Guarantee(risk=0.05))
     price = [sample.cost(member, "macs") for member in found.committee.members]
     assert stops_early(found.committee) and sum(price) <= limit.get("worst", math.inf)
     stage = decide(found.committee, sample.stacked(found.committee.members)).stage
@@ -129,13 +129,13 @@ def test_a_promise_within_its_limits_is_given(limit):
 
 def test_a_path_whose_safest_setting_loses_is_refused():
     with pytest.raises(ValueError, match="nothing to fall back on"):
-        certify(np.ones((2, 10), bool), Promise())
+        certify(np.ones((2, 10), bool), Guarantee())
 
 
 @pytest.mark.parametrize("how", [{"risk": 0.0}, {"risk": 1.0}, {"confidence": 1.0}, {"kind": "sure"}])
 def test_a_promise_that_cannot_be_given(how):
     with pytest.raises(UserError, match=r"--(risk|guarantee)"):
-        Promise(**how)
+        Guarantee(**how)
 
 
 def test_tails_are_exact():

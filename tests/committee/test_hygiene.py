@@ -8,10 +8,10 @@ import pytest
 
 from dico_tf.committee import report
 from dico_tf.committee.decision import ALWAYS, Committee, ensemble
-from dico_tf.committee.guarantee import Promise, regret
-from dico_tf.committee.judged import no_dearer
+from dico_tf.committee.guarantee import Guarantee, regret
+from dico_tf.committee.guaranteed_search import guaranteed_search, right_answers, stops_early
 from dico_tf.committee.pool import Pool, read
-from dico_tf.committee.promised import promised, right_answers, stops_early
+from dico_tf.committee.scoring import no_dearer
 from dico_tf.committee.search import Goal, Point, Space, pareto
 from dico_tf.errors import UserError
 from tests.committee.generated import pool
@@ -23,24 +23,24 @@ def test_the_images_that_test_a_path_had_no_part_in_laying_it():
     sample = pool(600, seed=4)
     testing = np.isin(sample.ids, sample.halves(0.5, 7)[1].ids)
     other = dataclasses.replace(sample, labels=np.where(testing, (sample.labels + 1) % 10, sample.labels))
-    space, promise = dataclasses.replace(FEW, temperatures=True, weights=True), Promise(risk=0.05)
-    one, moved = (promised(p, "ensemble", space, Goal(), promise, 7) for p in (sample, other))
+    space, promise = dataclasses.replace(FEW, temperatures=True, weights=True), Guarantee(risk=0.05)
+    one, moved = (guaranteed_search(p, "ensemble", space, Goal(), promise, 7) for p in (sample, other))
     assert one.path == moved.path and one.reference == moved.reference
     assert one.certified != moved.certified
 
 
 def test_on_new_images_the_expected_loss_is_at_most_the_risk():
     """200 random splits: 300 images fit and test, the others are new."""
-    population, promise, losses = pool(2000, seed=12), Promise(risk=0.03, kind="expected"), []
+    population, promise, losses = pool(2000, seed=12), Guarantee(risk=0.03, kind="expected"), []
     for seed in range(200):
         sample, new = population.halves(0.15, seed)
-        found = promised(sample, "ensemble", FEW, Goal(), promise, seed)
+        found = guaranteed_search(sample, "ensemble", FEW, Goal(), promise, seed)
         losses.append(regret(right_answers(new, found.reference), right_answers(new, found.committee)).mean())
     assert 0 < np.mean(losses) <= 0.03 + 3 * np.std(losses) / math.sqrt(200)
 
 
 def test_a_tiny_expected_loss_is_had_by_never_stopping_only():
-    found = promised(pool(300, seed=5), "ensemble", FEW, Goal(), Promise(risk=1e-4, kind="expected"))
+    found = guaranteed_search(pool(300, seed=5), "ensemble", FEW, Goal(), Guarantee(risk=1e-4, kind="expected"))
     assert not stops_early(found.committee) and found.certified.place == 0
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dico_tf.committee import words
+from dico_tf.committee import serialization
 from dico_tf.committee.decision import ALWAYS, NEVER, Committee, decide, ensemble
 from dico_tf.edge.members import cascade as cascades
 from dico_tf.edge.members.ask_all import BelowQuorum
@@ -152,7 +152,7 @@ def test_a_quorum_larger_than_the_cascade_means_all_its_members():
 
 def manifest(export, committee=None, names=NAMES[:3]):
     content = committees.content(names, export=export)
-    content["committee"]["cascade"] = committee and words.cascade(committee)
+    content["committee"]["cascade"] = committee and serialization.cascade(committee)
     return Manifest("here", content)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
-from dico_tf.committee import words
+from dico_tf.committee import serialization
 from dico_tf.committee.decision import NEVER, Committee, Decision, decide
 from dico_tf.edge import Client
 from dico_tf.files import manifest
@@ -42,7 +42,7 @@ def gated_cascade(seeds=FIRST) -> Committee:
 
 def export(folder, seeds=FIRST, id="first", committee=None):
     files = {name: exports.branch(seed) for name, seed in seeds.items()}
-    return exports.written(folder, files, id, words.cascade(committee or gated_cascade(seeds)))
+    return exports.written(folder, files, id, serialization.cascade(committee or gated_cascade(seeds)))
 
 
 @contextlib.contextmanager

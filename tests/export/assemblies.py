@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from dico_tf.committee.committee_file import Calibration, CommitteeFile, SavedMember, save
 from dico_tf.committee.decision import NEVER, Committee, Decision, decide
-from dico_tf.committee.saved import Calibration, Member, Saved, save
 from dico_tf.config import Data
 from dico_tf.data import source as sources
 from dico_tf.evaluation.members.cache import Cache
@@ -18,7 +18,7 @@ from dico_tf.evaluation.members.open_members import open_members
 @dataclasses.dataclass(frozen=True, eq=False)
 class Made:
     path: Path  # of committee.json
-    saved: Saved
+    saved: CommitteeFile
     logits: np.ndarray  # [N, n, C], as a search has cached them
     pictures: list[Path]
 
@@ -33,10 +33,10 @@ def made(folder: Path, members: Sequence[str], dataset: Path, classes: int, **ho
     found = open_members(members, len(data.class_names))
     asked = collect_logits(found, data, "test", Cache(folder / "cache"), timed=False)
     logits = np.stack([asked.logits[member.name] for member in found], 1)
-    saved = Saved(
+    saved = CommitteeFile(
         committee=gated(tuple(member.name for member in found), logits, **how),
         members=tuple(
-            Member(name=m.name, kind=m.kind, source=m.source, sha256=m.checksum, input_size=m.input_size,
+            SavedMember(name=m.name, kind=m.kind, source=m.source, sha256=m.checksum, input_size=m.input_size,
                    cost=asked.costs[m.name], outputs=asked.outputs[m.name]) for m in found
         ),
         classes=len(data.class_names),

@@ -11,8 +11,8 @@ import pytest
 import tensorflow as tf
 
 from dico_tf.cli import export
-from dico_tf.committee import words
-from dico_tf.committee.saved import save
+from dico_tf.committee import serialization
+from dico_tf.committee.committee_file import save
 from dico_tf.edge import Client
 from dico_tf.edge.inference.model import load
 from dico_tf.edge.server.limits import Limits, decode_image
@@ -77,7 +77,7 @@ def test_litert_files_are_taken_byte_for_byte_and_the_manifest_says_how_they_are
     reading = {"pixels": "-1..1", "place": 0, "outputs": "probabilities", "background": "first"}
     assert reading.items() <= about["reading"].items() and about["class_names"] == list(lite.saved.class_names)
     rules = found.content["committee"]
-    assert words.committee(rules["cascade"]) == lite.saved.committee
+    assert serialization.committee(rules["cascade"]) == lite.saved.committee
     assert (rules["weights"], rules["temperatures"]) == ([2.0, 1.0], [1.3, 0.9])
     assert "There is no SavedModel" in (tmp_path / "o/README.md").read_text()
     assert not (tmp_path / "o/saved_model").exists()

@@ -6,9 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from dico_tf.committee.committee_file import Calibration, CommitteeFile, SavedMember
 from dico_tf.committee.decision import Committee
-from dico_tf.committee.saved import Calibration, Saved
-from dico_tf.committee.saved import Member as Said
 from dico_tf.evaluation.cost import Cost
 from dico_tf.evaluation.members.member import TFLiteFile
 from dico_tf.export import export_committee
@@ -16,9 +15,11 @@ from dico_tf.files import manifest
 from tests.killed import kills
 
 NAMES = ("small", "large")
-SAVED = Saved(
+SAVED = CommitteeFile(
     committee=Committee(members=NAMES, gates=(0.5,)),
-    members=tuple(Said(name=n, kind="tflite", source=n, sha256="", input_size=8, cost=Cost(macs=1)) for n in NAMES),
+    members=tuple(
+        SavedMember(name=n, kind="tflite", source=n, sha256="", input_size=8, cost=Cost(macs=1)) for n in NAMES
+    ),
     classes=2,
     class_names=("a", "b"),
     calibration=Calibration(name="none", fingerprint="f", images=1),

@@ -10,9 +10,9 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from dico_tf.committee import costs, words
+from dico_tf.committee import costs, serialization
+from dico_tf.committee.committee_file import Calibration, CommitteeFile, SavedMember, save
 from dico_tf.committee.decision import NEVER, Committee, decide
-from dico_tf.committee.saved import Calibration, Member, Saved, save
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import softmax
 from dico_tf.export import tf_serving
@@ -29,16 +29,17 @@ ORDER = ("branch_1", "branch_0")
 
 
 @pytest.fixture(scope="module")
-def fitted(run) -> Saved:
+def fitted(run) -> CommitteeFile:
     """Of a temperature for each branch, and a gate that half of the noise passes, no image of which is near it."""
     found = trained_run(run)
     committee = Committee(members=ORDER, gates=(NEVER,), temperatures=(1.5, 0.8))
     sure = np.sort(decide(committee, _logits(found, NOISE)).confidence[:, 0].astype(float))
     place = 8 + np.diff(sure)[8:-8].argmax()
     members = [
-        Member(name=name, kind="run", source=str(run), sha256=found.checksums[name], input_size=32) for name in ORDER
+        SavedMember(name=name, kind="run", source=str(run), sha256=found.checksums[name], input_size=32)
+        for name in ORDER
     ]
-    return Saved(
+    return CommitteeFile(
         committee=dataclasses.replace(committee, gates=((sure[place] + sure[place + 1]) / 2,)),
         members=tuple(members),
         classes=10,
@@ -74,7 +75,7 @@ def test_the_manifest_says_the_cascade_and_what_it_does(exported, fitted, run):
         "order": list(ORDER), "gates": list(fitted.committee.gates), "confidence": "max_prob", "average": "logits",
         "weights": [], "temperatures": [1.5, 0.8],
     }  # fmt: skip
-    assert words.committee(said["cascade"]) == fitted.committee
+    assert serialization.committee(said["cascade"]) == fitted.committee
     judged, macs = found.content["comparison"]["cascade"], found.member("branch_0")["macs"]
     assert judged["reach"][0] == 1 >= judged["reach"][1] and judged["macs"] == pytest.approx(
         macs * sum(judged["reach"])

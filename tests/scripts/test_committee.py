@@ -11,9 +11,9 @@ import pytest
 from dico_tf import flags
 from dico_tf.cli import committee
 from dico_tf.committee import guarantee, options
+from dico_tf.committee.committee_file import load
 from dico_tf.committee.costs import average
 from dico_tf.committee.decision import decide
-from dico_tf.committee.saved import load
 from dico_tf.errors import UserError
 from dico_tf.files import tables
 from dico_tf.files.arrays import write_folder

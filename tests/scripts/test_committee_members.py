@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dico_tf.cli import committee
-from dico_tf.committee.saved import load
+from dico_tf.committee.committee_file import load
 from dico_tf.errors import UserError
 
 

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from dico_tf.cli import committee
+from dico_tf.committee.committee_file import load
 from dico_tf.committee.dense.grid import Grid
-from dico_tf.committee.saved import load
 from dico_tf.errors import UserError
 from dico_tf.evaluation.members.segmentation_members import open_segmentation_members
 from dico_tf.evaluation.segmentation import confusion, miou

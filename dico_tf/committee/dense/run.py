@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from dico_tf import startup
+from dico_tf.committee.committee_file import Calibration, CommitteeFile, SavedMember, save
 from dico_tf.committee.dense import report
 from dico_tf.committee.dense.grid import Grid, window
 from dico_tf.committee.dense.search import Goal, Point, Pool, chosen, curves, front
 from dico_tf.committee.dense.work import at_work, framed
-from dico_tf.committee.options import Scenes
-from dico_tf.committee.page import page
-from dico_tf.committee.saved import Calibration, Member, Saved, save
+from dico_tf.committee.html_report import html_page
+from dico_tf.committee.options import SegmentationSearch
 from dico_tf.config import Data
 from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import Cost
@@ -24,7 +24,7 @@ _STRIDE = 16  # sides of windows are multiples of it
 _DEAR = 1.1  # times what a window is billed: by its share of the picture
 
 
-def scenes(asked: Scenes, values: Mapping[str, Any], say: Callable[[str], None]) -> Point:
+def scenes(asked: SegmentationSearch, values: Mapping[str, Any], say: Callable[[str], None]) -> Point:
     """Nothing is written before everything is found; returns the committee and its grid."""
     _check(asked)
     check_writable(Path(asked.out), "out")
@@ -56,7 +56,7 @@ def scenes(asked: Scenes, values: Mapping[str, Any], say: Callable[[str], None])
     return best
 
 
-def _check(asked: Scenes) -> None:
+def _check(asked: SegmentationSearch) -> None:
     for name in ("budget", "context"):
         value = getattr(asked, name)
         if not (math.isfinite(value) and value >= 0):
@@ -70,7 +70,7 @@ def _check(asked: Scenes) -> None:
                         "settings, each looked at by itself: lower one of them")  # fmt: skip
 
 
-def _opened(asked: Scenes, values: Mapping[str, Any]) -> tuple[list, Any, str]:
+def _opened(asked: SegmentationSearch, values: Mapping[str, Any]) -> tuple[list, Any, str]:
     startup.tensorflow()
     from dico_tf.data import source as data
     from dico_tf.evaluation.members.segmentation_members import open_segmentation_members
@@ -87,7 +87,7 @@ def _opened(asked: Scenes, values: Mapping[str, Any]) -> tuple[list, Any, str]:
     return open_segmentation_members(asked.members, len(source.class_names)), source, split
 
 
-def _cells(asked: Scenes, frame: tuple[int, int]) -> list[int]:
+def _cells(asked: SegmentationSearch, frame: tuple[int, int]) -> list[int]:
     """As asked for, or the whole image, and a half, a quarter and an eighth of its short side."""
     if not all(cell.isdecimal() for cell in asked.cells):
         raise UserError(f"--cells={','.join(asked.cells)}: sides in pixels, 0 for the whole image")
@@ -96,7 +96,9 @@ def _cells(asked: Scenes, frame: tuple[int, int]) -> list[int]:
     return given or sorted({0, *(max(short // part // _STRIDE * _STRIDE, _STRIDE) for part in (2, 4, 8))})
 
 
-def _worthwhile(asked: Scenes, members: Sequence, frame: tuple[int, int], say: Callable[[str], None]) -> list[Grid]:
+def _worthwhile(
+    asked: SegmentationSearch, members: Sequence, frame: tuple[int, int], say: Callable[[str], None]
+) -> list[Grid]:
     """Grids whose windows cost members what they are billed; of others a picture's windows cost more than it says."""
     grids = [Grid(cell=cell, context=asked.context, multiple=_STRIDE) for cell in _cells(asked, frame)]
     dear = {grid: [m.name for m in members if _is_dear(m, grid, frame)] for grid in grids}
@@ -138,24 +140,24 @@ def _reference(pool: Pool, kind: str) -> Point:
     return pool.single(kind)
 
 
-def _write(out: Path, asked: Scenes, text: str, results: Mapping[str, Any]) -> None:
+def _write(out: Path, asked: SegmentationSearch, text: str, results: Mapping[str, Any]) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         drawn = [report.draw(out, results)] if asked.figures else []
-        write_text(out / "report.html", page("A committee for scenes", [text], out, drawn))
+        write_text(out / "report.html", html_page("A committee for scenes", [text], out, drawn))
     except OSError as error:
         raise UserError(f"--out={out} cannot be written: {error.strerror or error}") from None
 
 
-def _saved(best: Point, members: Sequence, source, split: str, results: Mapping[str, Any], frame) -> Saved:
+def _saved(best: Point, members: Sequence, source, split: str, results: Mapping[str, Any], frame) -> CommitteeFile:
     by_name = {member.name: member for member in members}
     chosen = [by_name[name] for name in best.committee.members]
     part = source.splits[split]
     digest = hashlib.sha256(repr((source.fingerprint, split)).encode() + part.checksums.astype("<i8").tobytes())
-    return Saved(
+    return CommitteeFile(
         committee=best.committee,
         members=tuple(
-            Member(name=m.name, kind=m.kind, source=m.source, sha256=m.checksum, input_size=max(frame),
+            SavedMember(name=m.name, kind=m.kind, source=m.source, sha256=m.checksum, input_size=max(frame),
                    cost=Cost(macs=m.macs(frame), params=m.params))
             for m in chosen
         ),

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from dico_tf.committee import words
+from dico_tf.committee import serialization
 from dico_tf.committee.confidence import confidence
 from dico_tf.committee.decision import NEVER, Committee, joined, passes
 from dico_tf.edge.members.ask_all import BelowQuorum, MemberAnswers, Voter, ask_all
@@ -25,7 +25,7 @@ def load_cascade(manifest: Manifest) -> Committee | None:
     if entry is None:
         return None
     try:
-        cascade = words.committee(entry if isinstance(entry, dict) else {})
+        cascade = serialization.committee(entry if isinstance(entry, dict) else {})
     except UserError as error:
         raise UserError(f"the cascade of the export {manifest.folder} is invalid: {error}") from None
     if unknown := [name for name in cascade.members if name not in manifest.branches]:
@@ -46,7 +46,7 @@ def load_weighted_committee(manifest: Manifest) -> Committee | None:
     rules = {key: entry.get(key, []) for key in ("weights", "temperatures")}
     gates = ["never"] * (len(manifest.branches) - 1)
     try:
-        return words.committee({**entry, **rules, "gates": gates, "confidence": "max_prob"}, "members")
+        return serialization.committee({**entry, **rules, "gates": gates, "confidence": "max_prob"}, "members")
     except UserError as error:
         raise UserError(f"the committee of the export {manifest.folder} is invalid: {error}") from None
 

@@ -4,7 +4,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from dico_tf.committee.saved import load
+from dico_tf.committee.committee_file import load
 from tests.committee.dense.writer import written
 from tests.killed import kills
 

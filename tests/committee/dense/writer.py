@@ -1,10 +1,10 @@
 """Write the files of `committee.py scenes` from results that are made up."""
 
+from dico_tf.committee.committee_file import Calibration, CommitteeFile, SavedMember, save
 from dico_tf.committee.decision import Committee
 from dico_tf.committee.dense import run
 from dico_tf.committee.dense.grid import Grid
-from dico_tf.committee.options import Scenes
-from dico_tf.committee.saved import Calibration, Member, Saved, save
+from dico_tf.committee.options import SegmentationSearch
 
 NAMES = ("a", "b")
 
@@ -17,9 +17,17 @@ def results(n):
 
 def written(out, n):
     """As `scenes` ends."""
-    run._write(out, Scenes(), f"the text of {n}", results(n))
-    members = tuple(Member(name=name, kind="run", source=name, sha256="", input_size=8) for name in NAMES)
+    run._write(out, SegmentationSearch(), f"the text of {n}", results(n))
+    members = tuple(SavedMember(name=name, kind="run", source=name, sha256="", input_size=8) for name in NAMES)
     about = Calibration(name="val", fingerprint="f", images=1)
     committee = Committee(members=NAMES, gates=(0.5,))
-    save(out / run.NAME, Saved(committee=committee, members=members, classes=2, class_names=None, calibration=about,
-                               results=results(n), grid=Grid()))  # fmt: skip
+    content = CommitteeFile(
+        committee=committee,
+        members=members,
+        classes=2,
+        class_names=None,
+        calibration=about,
+        results=results(n),
+        grid=Grid(),
+    )
+    save(out / run.NAME, content)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dico_tf import __version__
-from dico_tf.committee import words
+from dico_tf.committee import serialization
 from dico_tf.committee.decision import Committee
 from dico_tf.committee.dense.grid import Grid
 from dico_tf.errors import UserError
@@ -20,7 +20,7 @@ KIND = "dico_tf committee"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Member:
+class SavedMember:
     name: str
     kind: str  # of files/member_kinds.py
     source: str  # where it was found
@@ -44,9 +44,9 @@ def _versions() -> dict[str, str]:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Saved:
+class CommitteeFile:
     committee: Committee
-    members: tuple[Member, ...]  # in the committee's order
+    members: tuple[SavedMember, ...]  # in the committee's order
     classes: int
     class_names: tuple[str, ...] | None
     calibration: Calibration
@@ -63,13 +63,13 @@ class Saved:
             raise UserError(f"{len(self.class_names)} class_names, and classes is {self.classes}")
 
 
-def changed(saved: Saved, checksums: Mapping[str, str]) -> list[str]:
+def changed(saved: CommitteeFile, checksums: Mapping[str, str]) -> list[str]:
     """Members that are not those the gates were fitted to; one whose checksum is not known on a side is not judged."""
     pairs = [(member, checksums.get(member.name, "")) for member in saved.members]
     return [member.name for member, found in pairs if member.sha256 and found and found != member.sha256]
 
 
-def stale(saved: Saved, checksums: Mapping[str, str]) -> str:
+def stale(saved: CommitteeFile, checksums: Mapping[str, str]) -> str:
     """The warning, or nothing."""
     names = changed(saved, checksums)
     who = f"member {names[0]} is" if len(names) == 1 else f"members {', '.join(names)} are"
@@ -77,16 +77,16 @@ def stale(saved: Saved, checksums: Mapping[str, str]) -> str:
     return f"the gates are stale: {who} not {one} they were fitted to; search again" if names else ""
 
 
-def save(path: str | Path, saved: Saved) -> None:
+def save(path: str | Path, saved: CommitteeFile) -> None:
     json_files.write(Path(path), _content(saved), finite=True)
 
 
-def _content(saved: Saved) -> dict[str, Any]:
+def _content(saved: CommitteeFile) -> dict[str, Any]:
     return {
         "kind": KIND,
         "members": [_member(member) for member in saved.members],
-        **words.rules(saved.committee),
-        "ties": words.TIES,
+        **serialization.rules(saved.committee),
+        "ties": serialization.TIES,
         "classes": saved.classes,
         "class_names": None if saved.class_names is None else list(saved.class_names),
         "calibration": dataclasses.asdict(saved.calibration),
@@ -97,7 +97,7 @@ def _content(saved: Saved) -> dict[str, Any]:
     }
 
 
-def _member(member: Member) -> dict[str, Any]:
+def _member(member: SavedMember) -> dict[str, Any]:
     return {**dataclasses.asdict(member), "cost": _plain(dataclasses.asdict(member.cost))}
 
 
@@ -111,7 +111,7 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def load(path: str | Path) -> Saved:
+def load(path: str | Path) -> CommitteeFile:
     """UserError that names the file and what is wrong with it."""
     path = Path(path)
     content = json_files.read(
@@ -128,18 +128,18 @@ def load(path: str | Path) -> Saved:
         raise UserError(f"{path}: {fault}") from None
 
 
-def _saved(content: dict[str, Any]) -> Saved:
+def _saved(content: dict[str, Any]) -> CommitteeFile:
     _typed(content, _FIELDS, "it")
-    if content["ties"] != words.TIES:
-        raise UserError(f"ties are {content['ties']!r}, and this version knows {words.TIES!r}: search again")
+    if content["ties"] != serialization.TIES:
+        raise UserError(f"ties are {content['ties']!r}, and this version knows {serialization.TIES!r}: search again")
     members = tuple(_read_member(said, place) for place, said in enumerate(content["members"]))
     names = content["class_names"]
     if names is not None and not all(isinstance(name, str) for name in names):
         raise UserError("class_names are not all strings")
     _typed(content["calibration"], {"name": str, "fingerprint": str, "images": int}, "calibration")
     calibration = {field.name: content["calibration"][field.name] for field in dataclasses.fields(Calibration)}
-    return Saved(
-        committee=words.committee({**content, "members": [member.name for member in members]}, "members"),
+    return CommitteeFile(
+        committee=serialization.committee({**content, "members": [member.name for member in members]}, "members"),
         members=members,
         classes=content["classes"],
         class_names=None if names is None else tuple(names),
@@ -179,7 +179,7 @@ def _typed(said: Mapping[str, Any], kinds: Mapping[str, Any], what: str) -> None
             raise UserError(f"{key} of {what} is {said[key]}: at least 1 is meant")
 
 
-def _read_member(said: Any, place: int) -> Member:
+def _read_member(said: Any, place: int) -> SavedMember:
     if not isinstance(said, dict):
         raise UserError(f"member {place} is {said!r:.60}, which cannot be")
     _typed(said, _OF_MEMBER, f"member {said.get('name', place)!r}")
@@ -194,4 +194,4 @@ def _read_member(said: Any, place: int) -> Member:
     if outputs not in _OUTPUTS:
         raise UserError(f"outputs of member {said['name']!r} are {outputs!r:.60}: {' or '.join(_OUTPUTS[1:])}")
     about = {key: said[key] for key in _OF_MEMBER if key != "cost"}
-    return Member(**{**about, "kind": member_kinds.current(about["kind"])}, cost=cost, outputs=outputs)
+    return SavedMember(**{**about, "kind": member_kinds.current(about["kind"])}, cost=cost, outputs=outputs)

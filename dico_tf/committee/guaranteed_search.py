@@ -8,7 +8,7 @@ import numpy as np
 
 from dico_tf.committee import costs
 from dico_tf.committee.decision import NEVER, Committee, are_right, decide, stages
-from dico_tf.committee.guarantee import Certified, Promise, certify, passes, regret
+from dico_tf.committee.guarantee import Certified, Guarantee, certify, passes, regret
 from dico_tf.committee.pool import Pool
 from dico_tf.committee.search import Goal, Space, candidates, cheapest, template
 from dico_tf.committee.sweep import sweep
@@ -19,17 +19,17 @@ _LONGEST = 200  # settings of a path
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Promised:
+class GuaranteedCommittee:
     committee: Committee
     reference: Committee
     certified: Certified
     path: list[Committee]  # from the reference on
 
 
-def promised(
-    pool: Pool, kind: str, space: Space, goal: Goal, promise: Promise, seed: int = 0,
+def guaranteed_search(
+    pool: Pool, kind: str, space: Space, goal: Goal, promise: Guarantee, seed: int = 0,
     tick: Callable[[], None] = lambda: None,
-) -> Promised:  # fmt: skip
+) -> GuaranteedCommittee:  # fmt: skip
     """All that is fitted, members and path from a half of the pool; from the other the last setting that keeps to it.
 
     `kind`: of the reference. UserError where that setting, at worst the reference itself, is beyond the goal's limits.
@@ -41,7 +41,7 @@ def promised(
     losses = np.stack([regret(right, right_answers(testing, committee)) for committee in path])
     found = certify(losses, promise)
     _check_limits(pool, path[found.place], goal, found)
-    return Promised(path[found.place], aim, found, path)
+    return GuaranteedCommittee(path[found.place], aim, found, path)
 
 
 def _check_limits(pool: Pool, kept: Committee, goal: Goal, certified: Certified) -> None:
@@ -67,7 +67,7 @@ def right_answers(pool: Pool, committee: Committee) -> np.ndarray:
 
 
 def lay(
-    pool: Pool, aim: Committee, space: Space, goal: Goal, promise: Promise,
+    pool: Pool, aim: Committee, space: Space, goal: Goal, promise: Guarantee,
     tick: Callable[[], None] = lambda: None,
 ) -> list[Committee]:  # fmt: skip
     """The reference, and behind it ever cheaper settings of the members that save most at the promised risk here."""
@@ -84,7 +84,7 @@ def lay(
 
 
 def _front(
-    pool: Pool, committee: Committee, reference_right: np.ndarray, space: Space, goal: Goal, promise: Promise
+    pool: Pool, committee: Committee, reference_right: np.ndarray, space: Space, goal: Goal, promise: Guarantee
 ) -> tuple[float, list[Committee]]:
     """(cost of the cheapest setting that keeps the promise on these images, settings by rising loss)."""
     if len(committee.members) > space.largest:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dico_tf.committee import words
+from dico_tf.committee import serialization
+from dico_tf.committee.committee_file import Calibration, CommitteeFile, SavedMember, changed, load, save, stale
 from dico_tf.committee.decision import ALWAYS, NEVER, Committee
-from dico_tf.committee.saved import Calibration, Member, Saved, changed, load, save, stale
 from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import Cost
 from dico_tf.formulas.confidences import CONFIDENCES
@@ -21,7 +21,7 @@ SUMS = {name: name * 64 for name in "abc"}
 
 def saved(committee=COMMITTEE, **changes):
     members = tuple(
-        Member(name=name, kind="run", source="runs/x", sha256=SUMS[name], input_size=32,
+        SavedMember(name=name, kind="run", source="runs/x", sha256=SUMS[name], input_size=32,
                cost=Cost(macs=10.0 * n, params=5, milliseconds=0.1 + n))
         for n, name in enumerate(committee.members)
     )  # fmt: skip
@@ -30,7 +30,7 @@ def saved(committee=COMMITTEE, **changes):
         "calibration": Calibration(name="validation", fingerprint="00ff", images=500),
         "results": {"top1": 0.5, "test": [1, 2]}, "promise": {"risk": 0.05},
     }  # fmt: skip
-    return Saved(**{**about, **changes})
+    return CommitteeFile(**{**about, **changes})
 
 
 gates = st.one_of(st.floats(allow_nan=False, allow_infinity=False), st.just(NEVER), st.just(ALWAYS))
@@ -57,7 +57,7 @@ def test_what_is_saved_is_loaded(tmp_path_factory, data, n, confidence, average,
     path = tmp_path_factory.mktemp("saved") / "committee.json"
     save(path, saved(committee))
     assert load(path) == saved(committee)
-    assert words.committee(json.loads(json.dumps(words.cascade(committee)))) == committee
+    assert serialization.committee(json.loads(json.dumps(serialization.cascade(committee)))) == committee
 
 
 def test_never_is_written_as_a_word(tmp_path):

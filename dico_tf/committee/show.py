@@ -6,16 +6,16 @@ from typing import Any
 
 from dico_tf import startup
 from dico_tf.committee import report
+from dico_tf.committee.committee_file import CommitteeFile, load, stale
 from dico_tf.committee.dense import report as dense
-from dico_tf.committee.saved import Saved, load, stale
-from dico_tf.committee.sources import of_branches
+from dico_tf.committee.inputs import of_branches
 from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import MEASURES
 from dico_tf.evaluation.table import table
 from dico_tf.files import member_kinds as kinds
 
 
-def shown(path: str | Path, check: bool = False) -> str:
+def committee_text(path: str | Path, check: bool = False) -> str:
     """Return a committee file as text; with `check`, look at the members again and warn where one has changed."""
     saved = load(path)
     rows = [
@@ -25,10 +25,10 @@ def shown(path: str | Path, check: bool = False) -> str:
     lines = [table(["member", "kind", "source", *MEASURES], rows, range(3, 6)), "", *_fitted(saved)]
     if check:
         lines.append(_checked(saved))
-    return "\n".join([*lines, "", told(saved)] if saved.results else lines)
+    return "\n".join([*lines, "", results_text(saved)] if saved.results else lines)
 
 
-def told(saved: Saved) -> str:
+def results_text(saved: CommitteeFile) -> str:
     """Its results as text; they have no format of their own, and another version may have written others."""
     try:
         if saved.grid:
@@ -38,7 +38,7 @@ def told(saved: Saved) -> str:
         return f"what it does was written in other words, by {saved.made_by.get('dico_tf', 'another version')}"
 
 
-def _checked(saved: Saved) -> str:
+def _checked(saved: CommitteeFile) -> str:
     sums = checksums(saved)
     unknown = [member.name for member in saved.members if not (member.sha256 and sums.get(member.name))]
     same = "every member is the one that the gates were fitted to"
@@ -50,7 +50,7 @@ def _checked(saved: Saved) -> str:
     return stale(saved, sums) or same
 
 
-def _fitted(saved: Saved) -> list[str]:
+def _fitted(saved: CommitteeFile) -> list[str]:
     calibration = saved.calibration
     lines = [f"fitted to {calibration.images} images of {calibration.name} ({calibration.fingerprint})"]
     for name in ("weights", "temperatures"):
@@ -61,7 +61,7 @@ def _fitted(saved: Saved) -> list[str]:
     return lines
 
 
-def checksums(saved: Saved, members: Sequence[Any] = ()) -> dict[str, str]:
+def checksums(saved: CommitteeFile, members: Sequence[Any] = ()) -> dict[str, str]:
     """Return the checksum of each member as it is now; "" where nothing can be compared, as for a table.
 
     A run's branch is known by its weights alone (a search with --workdir wrote it), or as any other member is.
@@ -74,20 +74,20 @@ def checksums(saved: Saved, members: Sequence[Any] = ()) -> dict[str, str]:
     return weights | _opened(saved, {*unchanged, *_lost(saved, weights)}) | unchanged
 
 
-def _weights(saved: Saved) -> dict[str, str]:
+def _weights(saved: CommitteeFile) -> dict[str, str]:
     """Return {member: sha256 of its weights} of branches of runs that still have weights."""
     folders = {member.source.rpartition(":")[0] for member in saved.members if member.kind == kinds.RUN} - {""}
     sums = {f"{run}:{name}": sha256 for run in folders for name, sha256 in of_branches(Path(run)).items()}
     return {member.name: sums[member.source] for member in saved.members if member.source in sums}
 
 
-def _lost(saved: Saved, weights: Mapping[str, str]) -> list[str]:
+def _lost(saved: CommitteeFile, weights: Mapping[str, str]) -> list[str]:
     """Return members of runs whose folder has no weights any more."""
     runs = [member for member in saved.members if member.kind == kinds.RUN and member.name not in weights]
     return [member.name for member in runs if not of_branches(Path(member.source.rpartition(":")[0]))]
 
 
-def _opened(saved: Saved, but: Collection[str]) -> dict[str, str]:
+def _opened(saved: CommitteeFile, but: Collection[str]) -> dict[str, str]:
     """Return checksums of the members that have to be opened for it; a run that cannot be opened is left out."""
     asked = [m for m in saved.members if m.sha256 and m.kind != kinds.TABLE and m.name not in but]
     if not asked:

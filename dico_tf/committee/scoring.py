@@ -12,7 +12,7 @@ from dico_tf.evaluation.averaging import log_softmax
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Judged:
+class CommitteeScores:
     committee: Committee
     decision: Decision
     right: np.ndarray  # bool [N]
@@ -40,12 +40,12 @@ class Judged:
         return costs.reach(self.decision.stage, len(self.committee.members)).tolist()
 
 
-def judged(committee: Committee, pool: Pool, measure: str) -> Judged:
+def scores_of(committee: Committee, pool: Pool, measure: str) -> CommitteeScores:
     decision = decide(committee, pool.stacked(committee.members))
     price = np.array([pool.cost(member, measure) for member in committee.members])
     spent = np.cumsum(price)[decision.stage]
     log_p = log_softmax(np.nan_to_num(decision.logits, nan=0.0, posinf=1e30, neginf=-1e30))
-    return Judged(
+    return CommitteeScores(
         committee,
         decision,
         decision.right(pool.labels),

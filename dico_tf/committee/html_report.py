@@ -11,7 +11,7 @@ img { max-width: 100%; margin: 1em 0; }
 """
 
 
-def page(title: str, texts: list[str], folder: Path, figures: list[str]) -> str:
+def html_page(title: str, texts: list[str], folder: Path, figures: list[str]) -> str:
     """Complete in itself: figures are inside as data."""
     parts = [f"<pre>{html.escape(text)}</pre>" for text in texts]
     for name in figures:

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from dico_tf import startup
 from dico_tf.committee import pool as pools
+from dico_tf.committee.committee_file import SavedMember
 from dico_tf.committee.options import Search
 from dico_tf.committee.pool import Pool
-from dico_tf.committee.saved import Member
 from dico_tf.config import Data
 from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import MEASURES, Cost
@@ -21,14 +21,14 @@ from dico_tf.invocation import command
 from dico_tf.registry import suggestion
 
 
-class Answered(NamedTuple):
+class Inputs(NamedTuple):
     calibration: Pool
     test: Pool
-    members: dict[str, Member]  # what is known of each
+    members: dict[str, SavedMember]  # what is known of each
     class_names: tuple[str, ...] | None
 
 
-def answered(asked: Search, values: dict[str, Any]) -> Answered:
+def collect(asked: Search, values: dict[str, Any]) -> Inputs:
     """`values`: the flags of a run and its data."""
     given = [name for name in ("members", "logits") if getattr(asked, name)] + ["workdir"] * bool(values["workdir"])
     if len(given) != 1:
@@ -38,7 +38,7 @@ def answered(asked: Search, values: dict[str, Any]) -> Answered:
         raise UserError(f"--calibration_share={asked.calibration_share:g} must be above 0 and below 1")
     costs = read_costs(asked.costs) if asked.costs else {}
     of = {"members": _of_members, "logits": _of_table, "workdir": _of_run}[given[0]]
-    found: Answered = of(asked, values, costs)
+    found: Inputs = of(asked, values, costs)
     if strangers := [member for member in costs if member not in found.calibration.logits]:
         raise UserError(f"--costs={asked.costs} names {strangers[0]!r}, which is no member; "
                         f"{suggestion(strangers[0], found.calibration.members)}")  # fmt: skip
@@ -65,7 +65,7 @@ def read_costs(path: str) -> dict[str, Cost]:
     return {member: Cost(**cost) for member, cost in content.items()}
 
 
-def _of_table(asked: Search, values: dict[str, Any], costs: dict[str, Cost]) -> Answered:
+def _of_table(asked: Search, values: dict[str, Any], costs: dict[str, Cost]) -> Inputs:
     table = pools.read(asked.logits, costs)
     if asked.test_logits:
         calibration, test = table, pools.read(asked.test_logits, costs)
@@ -75,9 +75,9 @@ def _of_table(asked: Search, values: dict[str, Any], costs: dict[str, Cost]) -> 
         _check_classes(calibration, test)
     else:
         calibration, test = table.halves(asked.calibration_share, values["seed"])
-    members = {name: Member(name=name, kind=kinds.TABLE, source=asked.logits, sha256="", input_size=1,
+    members = {name: SavedMember(name=name, kind=kinds.TABLE, source=asked.logits, sha256="", input_size=1,
                             cost=costs.get(name, Cost())) for name in table.members}  # fmt: skip
-    return Answered(calibration, test, members, table.class_names)
+    return Inputs(calibration, test, members, table.class_names)
 
 
 def _check_classes(one: Pool, other: Pool) -> None:
@@ -91,7 +91,7 @@ def _check_classes(one: Pool, other: Pool) -> None:
         )
 
 
-def _of_run(asked: Search, values: dict[str, Any], costs: dict[str, Cost]) -> Answered:
+def _of_run(asked: Search, values: dict[str, Any], costs: dict[str, Cost]) -> Inputs:
     """Fitted to the validation images, judged by the test images, both as evaluate.py left them."""
     workdir = Path(values["workdir"])
     summary = read_of_run(workdir / "summary.json")
@@ -109,9 +109,9 @@ def _of_run(asked: Search, values: dict[str, Any], costs: dict[str, Cost]) -> An
             raise UserError(f"{path} does not exist: {evaluate} --workdir={workdir} --split={split} writes it")
         parts.append(pools.read(path, costs))
     data, sums = kept["data"], of_branches(workdir)
-    members = {name: Member(name=name, kind=kinds.RUN, source=f"{workdir}:{name}", sha256=sums.get(name, ""),
+    members = {name: SavedMember(name=name, kind=kinds.RUN, source=f"{workdir}:{name}", sha256=sums.get(name, ""),
                             input_size=data["image_size"], cost=cost) for name, cost in costs.items()}  # fmt: skip
-    return Answered(*parts, members, tuple(data["class_names"]))
+    return Inputs(*parts, members, tuple(data["class_names"]))
 
 
 def _check_distinct(members: Sequence[Any]) -> None:
@@ -145,7 +145,7 @@ def _views(path: Path) -> dict[str, Any]:
     return read_of_run(path).get("views", {}) if path.exists() else {}
 
 
-def _of_members(asked: Search, values: dict[str, Any], costs: dict[str, Cost]) -> Answered:
+def _of_members(asked: Search, values: dict[str, Any], costs: dict[str, Cost]) -> Inputs:
     """Models are asked now, or were before: fitted to the data's validation images, or else to a part of the test."""
     startup.tensorflow()
     from dico_tf.data import source as data
@@ -168,9 +168,9 @@ def _of_members(asked: Search, values: dict[str, Any], costs: dict[str, Cost]) -
         outputs |= {name: kind for name, kind in found.outputs.items() if kind}
     calibration, test = parts if len(parts) == 2 else parts[0].halves(asked.calibration_share, values["seed"])
     known = {
-        member.name: Member(name=member.name, kind=member.kind, source=member.source, sha256=member.checksum,
+        member.name: SavedMember(name=member.name, kind=member.kind, source=member.source, sha256=member.checksum,
                             input_size=max(member.input_size, 1), cost=calibration.costs[member.name],
                             outputs=outputs.get(member.name, ""))
         for member in members
     }  # fmt: skip
-    return Answered(calibration, test, known, source.class_names)
+    return Inputs(calibration, test, known, source.class_names)
