@@ -80,7 +80,7 @@ def photos(asked: Measurement) -> tuple[Cascade, dict[str, float]]:
     pool = Pool(logits=logits, labels=labels, ids=np.array([line["image"] for line in lines]), costs=prices)
     fitted, test = pool.halves(0.5, 0)
     largest = list(MACS)[-1]
-    goal = Goal(accuracy=float((fitted.logits[largest].argmax(1) == fitted.labels).mean()))
+    goal = Goal(target=float((fitted.logits[largest].argmax(1) == fitted.labels).mean()))
     committee = chosen(search(fitted, Space(largest=3), goal), goal).committee
     decision = decide(committee, test.stacked(committee.members))
     rows_of_test = np.flatnonzero(np.isin(pool.ids, test.ids))

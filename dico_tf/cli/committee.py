@@ -7,7 +7,7 @@ from dico_tf.config import option
 
 VERBS = {
     "search": "chooses members and gates on held-out images, and writes them with their scores to committee.json",
-    "scenes": "chooses gates for segmentation networks, over the cells of a grid",
+    "scenes": "chooses gates for segmentation networks, over the cells of a grid: search --task=segmentation",
     "show": "prints a committee.json",
 }
 SHARED = {
@@ -32,23 +32,40 @@ def _settings(verb: str) -> type:
 
 
 def script(verb: str) -> flags.Script:
-    fields = (*flags.pick(*SHARED[verb]), *flags.of(_settings(verb)))
-    return flags.Script(name=f"committee {verb}", about=f"{VERBS[verb].capitalize()}.", fields=fields)
+    """Return the flags of a verb; search has those of both tasks."""
+    fields = [*flags.pick(*SHARED[verb]), *flags.of(_settings(verb))]
+    if verb == "search":
+        known = {field.name for field in fields}
+        more = (*flags.pick(*SHARED["scenes"]), *flags.of(_settings("scenes")))
+        fields += [field for field in more if field.name not in known]
+    return flags.Script(name=f"committee {verb}", about=f"{VERBS[verb].capitalize()}.", fields=tuple(fields))
+
+
+def _of_task(verb: str, task: str) -> flags.Script:
+    """Return the flags that hold for one task of search: the other task's are refused."""
+    (task_field,) = (field for field in flags.of(_settings("search")) if field.name == "task")
+    own = flags.of(_settings("scenes")) if task == "segmentation" else flags.of(_settings("search"))
+    shared = flags.pick(*SHARED["scenes" if task == "segmentation" else "search"])
+    fields = {field.name: field for field in (task_field, *shared, *own)}
+    return flags.Script(name=f"committee {verb}", about="", fields=tuple(fields.values()))
 
 
 def main(arguments: list[str]) -> None:
     verb, words = flags.verb("committee", VERBS, arguments)
     values, _ = flags.parse(script(verb), words)
-    settings = _settings(verb)(**{field.name: values.pop(field.name) for field in flags.of(_settings(verb))})
+    kind = _settings(verb)
+    if verb == "search":
+        task = values["task"]
+        values, _ = flags.parse(_of_task(verb, task), words)
+        if task == "segmentation":
+            kind = _settings("scenes")
+            del values["task"]
+    settings = kind(**{field.name: values.pop(field.name) for field in flags.of(kind)})
     if verb == "show":
         from dico_tf.committee.show import committee_text
 
         print(committee_text(settings.committee, settings.check))
-    elif verb == "search":
-        from dico_tf.committee.run import search
-
-        search(settings, values, print)
     else:
-        from dico_tf.committee.dense.run import scenes
+        from dico_tf.committee.run import find
 
-        scenes(settings, values, print)
+        find(settings, values, print)

@@ -1,6 +1,5 @@
 """Figures of a search as PNG: accuracy against cost, confidences, exits, and how far confidences can be believed."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,10 +8,10 @@ import numpy as np
 from dico_tf.committee import fitting
 from dico_tf.committee.confidence import softmax
 from dico_tf.committee.decision import NEVER, Committee, are_right, decide, ensemble
+from dico_tf.committee.html_report import write_figure
 from dico_tf.committee.pool import Pool
 from dico_tf.committee.scoring import scores_of
 from dico_tf.committee.search import Point
-from dico_tf.files.atomic import write_bytes
 
 _UNITS = {"macs": (1e6, "million multiply-adds"), "params": (1e6, "million parameters"), "milliseconds": (1, "ms")}
 _BINS = 15
@@ -39,15 +38,7 @@ def _save(path: Path, name: str, drawing, split: str) -> str:
     axes = figure.add_subplot()
     drawing(axes)
     axes.set_title(f"{name.replace('_', ' ')}, {split} images")
-    return written(figure, path)
-
-
-def written(figure, path: Path) -> str:
-    """Whole or not at all."""
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=110)
-    write_bytes(path, stream.getvalue())
-    return path.name
+    return write_figure(figure, path)
 
 
 def _against_cost(axes, committee: Committee, front: Sequence[Point], pool: Pool, measure: str) -> None:

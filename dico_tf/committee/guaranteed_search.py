@@ -1,4 +1,7 @@
-"""The cheapest committee that keeps a promise to its reference: a path laid on one half, tested on the other."""
+"""The cheapest committee with a guarantee against its reference (`--risk`).
+
+A path of ever cheaper gate settings is laid on one half of the calibration images and tested on the other half.
+"""
 
 import dataclasses
 import math
@@ -10,7 +13,7 @@ from dico_tf.committee import costs
 from dico_tf.committee.decision import NEVER, Committee, are_right, decide, stages
 from dico_tf.committee.guarantee import Certified, Guarantee, certify, passes, regret
 from dico_tf.committee.pool import Pool
-from dico_tf.committee.search import Goal, Space, candidates, cheapest, template
+from dico_tf.committee.search import Goal, Space, cheapest, reference
 from dico_tf.committee.sweep import sweep
 from dico_tf.errors import UserError
 
@@ -20,6 +23,8 @@ _LONGEST = 200  # settings of a path
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class GuaranteedCommittee:
+    """A committee whose guarantee held on the images that tested it."""
+
     committee: Committee
     reference: Committee
     certified: Certified
@@ -27,82 +32,86 @@ class GuaranteedCommittee:
 
 
 def guaranteed_search(
-    pool: Pool, kind: str, space: Space, goal: Goal, promise: Guarantee, seed: int = 0,
+    pool: Pool, kind: str, space: Space, goal: Goal, guarantee: Guarantee, seed: int = 0,
     tick: Callable[[], None] = lambda: None,
 ) -> GuaranteedCommittee:  # fmt: skip
-    """All that is fitted, members and path from a half of the pool; from the other the last setting that keeps to it.
+    """Return the last setting of the path whose guarantee holds on the other half; at worst the reference itself.
 
-    `kind`: of the reference. UserError where that setting, at worst the reference itself, is beyond the goal's limits.
+    Args:
+        kind: reference: ensemble, largest, or a member's name.
+
+    Raises:
+        UserError: if that setting is beyond the goal's limits.
     """
     laying, testing = pool.halves(0.5, seed)
-    aim = reference(laying, kind, space, goal)
-    path = lay(laying, aim, space, goal, promise, tick)
-    right = right_answers(testing, aim)
+    against = reference(laying, kind, space, goal)
+    path = lay(laying, against, space, goal, guarantee, tick)
+    right = right_answers(testing, against)
     losses = np.stack([regret(right, right_answers(testing, committee)) for committee in path])
-    found = certify(losses, promise)
-    _check_limits(pool, path[found.place], goal, found)
-    return GuaranteedCommittee(path[found.place], aim, found, path)
+    certified = certify(losses, guarantee)
+    _check_limits(pool, path[certified.place], goal, certified)
+    return GuaranteedCommittee(path[certified.place], against, certified, path)
 
 
-def _check_limits(pool: Pool, kept: Committee, goal: Goal, certified: Certified) -> None:
-    """The reference is safe however dear it is, so what is kept may be dearer than what was allowed."""
-    slow = dataclasses.replace(goal, measure="milliseconds")
-    for flag, limit, of, takes in (
-        ("worst_case", goal.worst, goal, lambda g: costs.worst(_costs(pool, kept, g), kept.gates)),
-        ("budget", goal.budget, goal, lambda g: _cost(pool, kept, g)),
-        ("latency", goal.milliseconds, slow, lambda g: _cost(pool, kept, g)),
+def _check_limits(pool: Pool, committee: Committee, goal: Goal, certified: Certified) -> None:
+    """Raise UserError if the certified setting, which may be the reference, costs more than the goal allows."""
+    in_time = dataclasses.replace(goal, measure="milliseconds")
+    for flag, limit, measured, cost in (
+        ("worst_case", goal.worst, goal, lambda g: costs.worst(_costs(pool, committee, g), committee.gates)),
+        ("budget", goal.budget, goal, lambda g: _cost(pool, committee, g)),
+        ("latency", goal.milliseconds, in_time, lambda g: _cost(pool, committee, g)),
     ):
-        if limit < math.inf and (found := takes(of)) > limit * (1 + 1e-12):
+        if limit < math.inf and (spent := cost(measured)) > limit * (1 + 1e-12):
             more = f"; about {certified.needed} would test the next setting" if certified.needed else ""
             raise UserError(
-                f"--risk cannot be promised within --{flag}={limit:g}: the cheapest that {certified.images} images "
-                f"show to keep to it takes {found:g} {of.measure}; allow that much, or a larger risk, or give more "
-                f"images{more}"
+                f"--risk cannot be guaranteed within --{flag}={limit:g}: the cheapest setting that passes on "
+                f"{certified.images} images takes {spent:g} {measured.measure}; allow that much, or a larger --risk, "
+                f"or give more images{more}"
             )
 
 
 def right_answers(pool: Pool, committee: Committee) -> np.ndarray:
-    """bool [N]"""
+    """Return bool [N], whether the committee is right about each image."""
     return decide(committee, pool.stacked(committee.members)).right(pool.labels)
 
 
 def lay(
-    pool: Pool, aim: Committee, space: Space, goal: Goal, promise: Guarantee,
+    pool: Pool, against: Committee, space: Space, goal: Goal, guarantee: Guarantee,
     tick: Callable[[], None] = lambda: None,
 ) -> list[Committee]:  # fmt: skip
-    """The reference, and behind it ever cheaper settings of the members that save most at the promised risk here."""
-    right = right_answers(pool, aim)
-    best, lowest = [], _cost(pool, aim, goal)
-    for members in candidates(pool, space, goal):
-        committee = template(pool, members, space)
+    """Return the reference, followed by ever cheaper settings of the members that save most at this risk."""
+    right = right_answers(pool, against)
+    best, lowest = [], _cost(pool, against, goal)
+    for members in pool.candidates(space, goal):
+        committee = pool.template(members, space)
         if costs.worst(_costs(pool, committee, goal), committee.gates) <= goal.worst:
-            saving, path = _front(pool, committee, right, space, goal, promise)
-            if saving < lowest:
-                best, lowest = path, saving
+            cost, path = _front(pool, committee, right, space, goal, guarantee)
+            if cost < lowest:
+                best, lowest = path, cost
         tick()
-    return [aim, *best]
+    return [against, *best]
 
 
 def _front(
-    pool: Pool, committee: Committee, reference_right: np.ndarray, space: Space, goal: Goal, promise: Guarantee
+    pool: Pool, committee: Committee, reference_right: np.ndarray, space: Space, goal: Goal, guarantee: Guarantee
 ) -> tuple[float, list[Committee]]:
-    """(cost of the cheapest setting that keeps the promise on these images, settings by rising loss)."""
+    """Return the lowest cost at which the guarantee holds on these images, and the settings by rising loss."""
     if len(committee.members) > space.largest:
         return np.inf, []
     answers, confidences = stages(committee, pool.stacked(committee.members))
     lost = reference_right[:, None] & ~are_right(answers, pool.labels[:, None])
-    found = sweep(confidences, lost, space.percentiles)
-    cost, losses = found.average(_costs(pool, committee, goal)).ravel(), found.score.ravel()
+    settings = sweep(confidences, lost, space.percentiles)
+    cost, losses = settings.average(_costs(pool, committee, goal)).ravel(), settings.score.ravel()
     front = cheapest(-losses, cost)
-    kept = [cost[setting] for setting in front if passes(int(losses[setting]), pool.size, promise)]
-    if not kept:
+    safe = [cost[setting] for setting in front if passes(int(losses[setting]), pool.size, guarantee)]
+    if not safe:
         return np.inf, []
-    gates = dict.fromkeys(found.gates(int(setting)) for setting in _with_safer(front, found.shape))
-    return min(kept), [dataclasses.replace(committee, gates=each) for each in gates]
+    gates = dict.fromkeys(settings.gates(int(setting)) for setting in _with_safer(front, settings.shape))
+    return min(safe), [dataclasses.replace(committee, gates=each) for each in gates]
 
 
 def _with_safer(front: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The front behind a few settings between never and its first; thinned out where it is long."""
+    """Return the front, thinned out if it is long, after a few settings between never and its first one."""
     if len(front) > _LONGEST:
         front = front[np.unique(np.linspace(0, len(front) - 1, _LONGEST).round().astype(int))]
     if not shape:
@@ -121,17 +130,6 @@ def _cost(pool: Pool, committee: Committee, goal: Goal) -> float:
     return costs.average(_costs(pool, committee, goal), stage)
 
 
-def reference(pool: Pool, kind: str, space: Space, goal: Goal) -> Committee:
-    """The full ensemble of all members, or the dearest member alone."""
-    by_cost = sorted(pool.members, key=lambda member: pool.cost(member, goal.measure))
-    if kind == "ensemble":
-        return template(pool, by_cost, space)
-    if kind == "largest":
-        return template(pool, by_cost[-1:], space)
-    if kind in pool.members:
-        return template(pool, [kind], space)
-    raise UserError(f"--reference={kind} is neither ensemble, nor largest, nor a member: {', '.join(pool.members)}")
-
-
 def stops_early(committee: Committee) -> bool:
+    """Return whether any gate lets an answer through before the last member."""
     return any(gate < NEVER for gate in committee.gates)

@@ -12,6 +12,12 @@ GUARANTEES = ("probable", "expected")  # those of guarantee.py, which --help nee
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Search:
+    task: str = option(
+        "classification",
+        "classification of whole images, or segmentation: a cascade over the cells of a grid, whose flags and "
+        "defaults are those of the verb scenes",
+        ("classification", "segmentation"),
+    )
     members: tuple[str, ...] = option((), "models of any kind, comma separated, each as SOURCE or NAME=SOURCE")
     logits: str = option("", "table of precomputed logits: .npz with labels, ids, and [N, C] under each member's name")
     test_logits: str = option("", "a second table, which judges (default: a part of --logits, drawn by --seed)")

@@ -1,13 +1,19 @@
-"""What every member said about the same labelled images, and what it costs: all that a search looks at."""
+"""Logits of every member on the same labelled images, with what each member costs: the input of a search."""
 
 import dataclasses
 import hashlib
+import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from dico_tf.committee import costs, fitting
+from dico_tf.committee.decision import Committee, are_right, ensemble, stages
+from dico_tf.committee.search import Goal, Point, Space, by_cost, cheapest
+from dico_tf.committee.sweep import Sweep, sweep
 from dico_tf.errors import UserError
+from dico_tf.evaluation.averaging import log_sum_exp
 from dico_tf.evaluation.cost import Cost
 from dico_tf.evaluation.metrics import checked_labels
 from dico_tf.files import tables
@@ -44,7 +50,7 @@ class Pool:
         return len(self.labels)
 
     def stacked(self, members: Sequence[str]) -> np.ndarray:
-        """[N, n, C]"""
+        """Return the logits [N, n, C] of these members."""
         for member in members:
             if member not in self.logits:
                 raise UserError(f"no member {member!r} in {self.name or 'the pool'}; {suggestion(member, self.logits)}")
@@ -58,7 +64,7 @@ class Pool:
         return dataclasses.replace(self, logits=logits, labels=self.labels[positions], ids=self.ids[positions])
 
     def halves(self, share: float, seed: int) -> tuple["Pool", "Pool"]:
-        """Two parts without a common image, drawn by seed; the first has `share` of them."""
+        """Return two parts without a common image, drawn by seed; the first has this share of the images."""
         order = np.random.default_rng(seed).permutation(self.size)
         cut = round(share * self.size)
         if not 0 < cut < self.size:
@@ -67,10 +73,45 @@ class Pool:
 
     @property
     def fingerprint(self) -> str:
-        """Of the images and their labels, not of what members said."""
+        """Digest of the images' ids and labels; the members' answers are not part of it."""
         digest = hashlib.sha256(self.labels.astype("<i8").tobytes())
         digest.update("\n".join(self.ids).encode("utf-8", "surrogateescape"))
         return digest.hexdigest()[:16]
+
+    def everyone(self, space: Space, goal: Goal) -> tuple[str, ...]:
+        """Return all members, the cheapest first."""
+        return tuple(by_cost(self, goal.measure))
+
+    def candidates(self, space: Space, goal: Goal) -> list[tuple[str, ...]]:
+        """Return every combination of up to `space.largest` members, and all members together."""
+        combinations, everyone = orders(self, goal.measure, space.largest), self.everyone(space, goal)
+        return combinations if len(everyone) <= space.largest else [*combinations, everyone]
+
+    def template(self, members: Sequence[str], space: Space) -> Committee:
+        """Return the ensemble of these members, with temperatures and weights fitted to this pool if asked for."""
+        how = {"confidence": space.confidence, "average": space.average}
+        logits = self.stacked(members)
+        if (space.temperatures or space.weights) and not np.isfinite(logits).all():
+            raise UserError(
+                f"the logits of {', '.join(members)} contain NaN or inf, so nothing can be fitted to them; leave "
+                "--temperatures and --weights out"
+            )
+        if space.temperatures:
+            temperatures = [fitting.temperature(logits[:, k], self.labels) for k in range(len(members))]
+            how["temperatures"] = tuple(temperatures)
+            logits = logits / np.asarray(temperatures)[:, None]
+        if space.weights and len(members) > 1:
+            how["weights"] = tuple(fitting.weights(logits, self.labels).tolist())
+        return ensemble(*members, **how)
+
+    def fronts(self, space: Space, goal: Goal) -> Iterator[list[Point]]:
+        """Yield the best settings of each candidate within the goal's limits.
+
+        No setting has fewer right answers than a single member that costs no more, whatever it is ranked by.
+        """
+        floor = _Floor(self, goal)
+        for members in self.candidates(space, goal):
+            yield _points(self, self.template(members, space), space, goal, floor)
 
 
 def _fault(logits: Mapping[str, np.ndarray], labels: np.ndarray, ids: np.ndarray) -> str:
@@ -122,3 +163,71 @@ def read(path: str | os.PathLike, costs: Mapping[str, Cost] | None = None) -> Po
         name=str(path),
         class_names=table.class_names,
     )
+
+
+def orders(pool: Pool, measure: str, largest: int) -> list[tuple[str, ...]]:
+    """Return every combination of up to `largest` members, cheaper ones first; those of equal cost in every order."""
+    cost = {member: pool.cost(member, measure) for member in pool.members}
+    return [
+        order
+        for count in range(1, min(largest, len(pool.members)) + 1)
+        for order in itertools.permutations(pool.members, count)
+        if all(cost[a] <= cost[b] for a, b in itertools.pairwise(order))
+    ]
+
+
+def explored(pool: Pool, committee: Committee, percentiles: int) -> tuple[Sweep, np.ndarray]:
+    """Return all settings of a committee's gates with their right answers, and their smooth scores.
+
+    smooth: right answers plus the sum of the labels' probabilities, to a tenth; chance moves it less.
+    """
+    answers, confidences = stages(committee, pool.stacked(committee.members))
+    settings = sweep(confidences, are_right(answers, pool.labels[:, None]), percentiles)
+    own = np.take_along_axis(answers, pool.labels[:, None, None], -1)[..., 0]
+    with np.errstate(invalid="ignore"):  # infinity less itself is NaN, which counts as probability 0
+        probabilities = np.nan_to_num(np.exp(own - log_sum_exp(answers)))
+    return settings, np.round(settings.score + sweep(confidences, probabilities, percentiles).score, 1)
+
+
+class _Floor:
+    """Right answers of the best single member that costs no more and is within the goal's limits."""
+
+    def __init__(self, pool: Pool, goal: Goal) -> None:
+        within = [
+            member
+            for member in by_cost(pool, goal.measure)
+            if pool.cost(member, goal.measure) <= goal.worst
+            and goal.allows(pool.cost(member, goal.measure), pool.cost(member, "milliseconds"))
+        ]
+        self._costs = [pool.cost(member, goal.measure) for member in within]
+        right = [int(are_right(pool.logits[member], pool.labels).sum()) for member in within]
+        self._right = np.maximum.accumulate([0, *right])
+
+    def __call__(self, cost: np.ndarray) -> np.ndarray:
+        return self._right[np.searchsorted(self._costs, cost * (1 + 1e-12), side="right")]
+
+
+def _points(pool: Pool, committee: Committee, space: Space, goal: Goal, floor: _Floor) -> list[Point]:
+    """Return the cheapest setting of a committee's gates for each score."""
+    cost = [pool.cost(member, goal.measure) for member in committee.members]
+    milliseconds = [pool.cost(member, "milliseconds") for member in committee.members]
+    worst = costs.worst(cost, committee.gates)
+    if worst > goal.worst:
+        return []
+    ensemble_only = len(committee.members) > space.largest
+    settings, smooth = explored(pool, committee, 0 if ensemble_only else space.percentiles)
+    right = settings.score.ravel()
+    score = smooth.ravel() if space.score == "smooth" else right
+    average, slow = settings.average(cost).ravel(), settings.average(milliseconds).ravel()
+    allowed = np.flatnonzero(goal.allows(average, slow) & (right >= floor(average)))
+    return [
+        Point(
+            committee=dataclasses.replace(committee, gates=settings.gates(int(setting))),
+            quality=float(right[setting] / pool.size),
+            score=float(score[setting]),
+            cost=float(average[setting]),
+            worst=worst,
+            milliseconds=float(slow[setting]),
+        )
+        for setting in allowed[cheapest(score[allowed], average[allowed])]
+    ]

@@ -1,180 +1,137 @@
-"""Which members, in which order, with which gates: every combination, every setting, by held-out images alone."""
+"""The search for a committee: which members, in which order, behind which gates, by held-out images alone.
+
+It works on answers of members that are known already: about whole images (`pool.Pool`, scored by accuracy) or about
+the cells of a grid over each image (`dense.cell_pool.CellPool`, scored by mIoU).
+"""
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
-from dico_tf.committee import costs, fitting
-from dico_tf.committee.decision import Committee, are_right, ensemble, stages
-from dico_tf.committee.pool import Pool
-from dico_tf.committee.sweep import Sweep, sweep
+from dico_tf.committee.decision import Committee
+from dico_tf.committee.dense.grid import Grid
 from dico_tf.errors import UserError
-from dico_tf.evaluation.averaging import log_sum_exp
+
+_ROUNDING = 1 + 1e-12  # of averages against limits
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Space:
-    """What is looked through."""
+    """The committees that are looked through."""
 
     largest: int = 4  # members of a committee
     percentiles: int = 100  # candidates of each gate
     confidence: str = "max_prob"
     average: str = "logits"
-    temperatures: bool = False  # a temperature for each member, fitted to the calibration images
-    weights: bool = False  # of the members in the mean, fitted likewise
+    temperatures: bool = False  # fit a temperature of each member to the calibration images
+    weights: bool = False  # fit weights of the members in the average
     score: str = "right"  # of a setting: its right answers; smooth: these and the sum of the labels' probabilities
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Goal:
-    """The most accurate within the budgets, or the cheapest that is accurate enough where `accuracy` is given."""
+    """The best committee within the limits, or the cheapest one that reaches the target where there is one."""
 
     measure: str = "macs"
-    budget: float = math.inf  # average cost
-    worst: float = math.inf  # cost of an image that all members are asked about
-    milliseconds: float = math.inf  # average
-    accuracy: float = math.nan
+    budget: float = math.inf  # average cost of an image
+    worst: float = math.inf  # cost of an image for which every member runs
+    milliseconds: float = math.inf  # average of an image
+    target: float = math.nan  # accuracy or mIoU
+    quality: str = "accuracy"  # flag that sets the target: accuracy or miou
+
+    def allows(self, cost: np.ndarray, milliseconds: np.ndarray | float = math.nan) -> np.ndarray:
+        """Return which settings keep to the limits on average costs."""
+        allowed = np.asarray(cost <= self.budget * _ROUNDING)
+        if self.milliseconds < math.inf:
+            allowed &= milliseconds <= self.milliseconds * _ROUNDING
+        return allowed
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Point:
-    """A committee, and what it does on the calibration images."""
+    """A committee and its results on the calibration images."""
 
     committee: Committee
-    right: int  # images
-    score: float  # by which the search ranks
-    cost: float  # average
-    worst: float
-    milliseconds: float  # average; NaN where a member's is not known
-    images: int
+    quality: float  # accuracy or mIoU
+    score: float  # by which the search ranks: the number of right answers, its smooth form, or mIoU
+    cost: float  # average of an image
+    worst: float = math.nan
+    milliseconds: float = math.nan  # average; NaN if that of a member is not known
+    grid: Grid | None = None  # of a committee that decides about cells
+
+
+class Answers(Protocol):
+    """Answers of members to held-out images, with what each member costs."""
 
     @property
-    def accuracy(self) -> float:
-        return self.right / self.images
+    def members(self) -> tuple[str, ...]: ...
+
+    def cost(self, member: str, measure: str) -> float: ...
+
+    def candidates(self, space: Space, goal: Goal) -> list[Any]:
+        """Return the combinations of members, each with the grid if there are several."""
+
+    def fronts(self, space: Space, goal: Goal) -> Iterator[list[Point]]:
+        """Yield, for each candidate in turn, its best settings within the goal's limits."""
+
+    def template(self, members: Sequence[str], space: Space) -> Committee:
+        """Return the ensemble of these members, or a member alone."""
+
+    def everyone(self, space: Space, goal: Goal) -> tuple[str, ...]:
+        """Return the members of the full ensemble, the cheapest first."""
 
 
-def orders(pool: Pool, measure: str, largest: int) -> list[tuple[str, ...]]:
-    """Every combination of up to `largest` members, the cheaper before the dearer; equals in every order."""
-    cost = {member: pool.cost(member, measure) for member in pool.members}
-    found = []
-    for count in range(1, min(largest, len(pool.members)) + 1):
-        for chosen in itertools.permutations(pool.members, count):
-            if all(cost[a] <= cost[b] for a, b in itertools.pairwise(chosen)):
-                found.append(chosen)
-    return found
+def by_cost(answers: Answers, measure: str) -> list[str]:
+    """Return all members, the cheapest first."""
+    return sorted(answers.members, key=lambda member: answers.cost(member, measure))
 
 
-def template(pool: Pool, members: Sequence[str], space: Space) -> Committee:
-    """The ensemble of these members, its temperatures and weights fitted to the pool."""
-    how = {"confidence": space.confidence, "average": space.average}
-    logits = pool.stacked(members)
-    if (space.temperatures or space.weights) and not np.isfinite(logits).all():
-        raise UserError(f"NaN or infinity among the logits of {', '.join(members)}: nothing can be fitted to them")
-    if space.temperatures:
-        found = [fitting.temperature(logits[:, k], pool.labels) for k in range(len(members))]
-        how["temperatures"] = tuple(found)
-        logits = logits / np.asarray(found)[:, None]
-    if space.weights and len(members) > 1:
-        how["weights"] = tuple(fitting.weights(logits, pool.labels).tolist())
-    return ensemble(*members, **how)
+def reference(answers: Answers, kind: str, space: Space, goal: Goal) -> Committee:
+    """Return what a committee is compared with: the full ensemble, the most expensive member, or a member by name."""
+    if kind == "ensemble":
+        return answers.template(answers.everyone(space, goal), space)
+    if kind == "largest":
+        return answers.template(by_cost(answers, goal.measure)[-1:], space)
+    if kind in answers.members:
+        return answers.template([kind], space)
+    raise UserError(f"--reference must be ensemble, largest or a member ({', '.join(answers.members)}), got {kind}")
 
 
-def explored(pool: Pool, committee: Committee, percentiles: int) -> tuple[Sweep, np.ndarray]:
-    """All settings of this committee's gates with their right answers, and their smooth scores.
+def search(answers: Answers, space: Space, goal: Goal, tick: Callable[[], None] = lambda: None) -> list[Point]:
+    """Return the points within the goal's limits that no other beats in cost and score, sorted by cost.
 
-    smooth: right answers and the sum of the labels' probabilities, to a tenth; these are moved less by chance.
+    `tick` is called after each candidate.
     """
-    answers, confidences = stages(committee, pool.stacked(committee.members))
-    found = sweep(confidences, are_right(answers, pool.labels[:, None]), percentiles)
-    own = np.take_along_axis(answers, pool.labels[:, None, None], -1)[..., 0]
-    with np.errstate(invalid="ignore"):  # infinity less itself: such an answer is no number, and gives nothing
-        probabilities = np.nan_to_num(np.exp(own - log_sum_exp(answers)))
-    return found, np.round(found.score + sweep(confidences, probabilities, percentiles).score, 1)
-
-
-def search(pool: Pool, space: Space, goal: Goal, tick: Callable[[], None] = lambda: None) -> list[Point]:
-    """The front of all points that keep to the goal's limits: no other is as cheap and scores as much.
-
-    Sorted by cost. The full ensemble of all members is in the space, too, however many they are. No point has fewer
-    right answers than a single member that is no dearer, whatever the score.
-    """
-    _check(pool, goal)
-    floor = _Floor(pool, goal)
+    _check_costs(answers, goal)
     front: list[Point] = []
-    for members in candidates(pool, space, goal):
-        front = pareto([*front, *_points(pool, template(pool, members, space), space, goal, floor)])
+    for points in answers.fronts(space, goal):
+        front = pareto([*front, *points])
         tick()
     if not front:
-        raise UserError(_nothing(pool, goal))
+        raise UserError(_nothing(answers, goal))
     return front
 
 
-def candidates(pool: Pool, space: Space, goal: Goal) -> list[tuple[str, ...]]:
-    found = orders(pool, goal.measure, space.largest)
-    everyone = tuple(sorted(pool.members, key=lambda member: pool.cost(member, goal.measure)))
-    return found if len(everyone) <= space.largest else [*found, everyone]
-
-
 def chosen(front: Sequence[Point], goal: Goal) -> Point:
-    """Of the front: by accuracy, then cost; or the cheapest that is accurate enough."""
-    if math.isnan(goal.accuracy):
+    """Return the point of a front with the highest score, or the cheapest that reaches the goal's target."""
+    if math.isnan(goal.target):
         return max(front, key=lambda point: (point.score, -point.cost))
-    enough = [point for point in front if point.accuracy >= goal.accuracy - 1e-12]
+    enough = [point for point in front if point.quality >= goal.target - 1e-12]
     if not enough:
-        best = max(front, key=lambda point: point.right)
+        best = max(front, key=lambda point: point.quality)
         raise UserError(
-            f"an accuracy of {goal.accuracy:.4f}, as --accuracy asks or as --reference has, is out of reach on the "
-            f"calibration images within the limits given: {best.accuracy:.4f} is the most, by "
-            f"{', '.join(best.committee.members)}"
+            f"no committee within the limits reaches --{goal.quality}={goal.target:.4f} (by default that of "
+            f"--reference) on the calibration images: the best has {best.quality:.4f}, by "
+            f"{', '.join(best.committee.members)}; lower --{goal.quality}, or allow a higher cost"
         )
     return min(enough, key=lambda point: (point.cost, -point.score))
 
 
-class _Floor:
-    """Right answers of the best single member that costs no more and keeps to the goal's limits."""
-
-    def __init__(self, pool: Pool, goal: Goal) -> None:
-        within = [
-            member
-            for member in sorted(pool.members, key=lambda member: pool.cost(member, goal.measure))
-            if pool.cost(member, goal.measure) <= min(goal.worst, goal.budget * (1 + 1e-12))
-            and (goal.milliseconds == math.inf or pool.cost(member, "milliseconds") <= goal.milliseconds * (1 + 1e-12))
-        ]
-        self._costs = [pool.cost(member, goal.measure) for member in within]
-        right = [int(are_right(pool.logits[member], pool.labels).sum()) for member in within]
-        self._right = np.maximum.accumulate([0, *right])
-
-    def __call__(self, cost: np.ndarray) -> np.ndarray:
-        return self._right[np.searchsorted(self._costs, cost * (1 + 1e-12), side="right")]
-
-
-def _points(pool: Pool, committee: Committee, space: Space, goal: Goal, floor: _Floor) -> Iterator[Point]:
-    """Of one order of members: for each score the cheapest setting."""
-    cost = [pool.cost(member, goal.measure) for member in committee.members]
-    milliseconds = [pool.cost(member, "milliseconds") for member in committee.members]
-    worst = costs.worst(cost, committee.gates)
-    if worst > goal.worst:
-        return
-    many = len(committee.members) > space.largest  # then as an ensemble only
-    found, smooth = explored(pool, committee, 0 if many else space.percentiles)
-    score = (smooth if space.score == "smooth" else found.score).ravel()
-    average, slow = found.average(cost).ravel(), found.average(milliseconds).ravel()
-    kept = (average <= goal.budget * (1 + 1e-12)) & (found.score.ravel() >= floor(average))
-    if goal.milliseconds < math.inf:
-        kept &= slow <= goal.milliseconds * (1 + 1e-12)
-    settings = np.flatnonzero(kept)
-    for setting in settings[cheapest(score[settings], average[settings])]:
-        gates = found.gates(int(setting))
-        whole = dataclasses.replace(committee, gates=gates)
-        yield Point(whole, int(found.score.flat[setting]), float(score[setting]), float(average[setting]), worst,
-                    float(slow[setting]), pool.size)  # fmt: skip
-
-
 def cheapest(score: np.ndarray, cost: np.ndarray) -> np.ndarray:
-    """Positions of the front of (score, cost): the cheapest for each score, where no higher score is as cheap."""
+    """Return the positions of the front of (score, cost), by falling score: none is beaten in both."""
     if not len(score):
         return np.zeros(0, np.int64)
     order = np.lexsort((cost, -score))
@@ -184,7 +141,7 @@ def cheapest(score: np.ndarray, cost: np.ndarray) -> np.ndarray:
 
 
 def pareto(points: Sequence[Point]) -> list[Point]:
-    """Those that no other beats, by cost; of equals the one with fewer members, then the first."""
+    """Return the points that no other beats, by rising cost; of equals the one with fewer members, then the first."""
     ordered = sorted(points, key=lambda point: (point.cost, -point.score, len(point.committee.members)))
     front: list[Point] = []
     for point in ordered:
@@ -193,20 +150,19 @@ def pareto(points: Sequence[Point]) -> list[Point]:
     return front
 
 
-def _check(pool: Pool, goal: Goal) -> None:
-    unknown = [member for member in pool.members if not math.isfinite(pool.cost(member, goal.measure))]
-    if unknown:
-        raise UserError(f"the {goal.measure} of {', '.join(unknown)} are not known: give them with --costs, or another "
-                        "--cost")  # fmt: skip
+def _check_costs(answers: Answers, goal: Goal) -> None:
+    measures = {goal.measure: ", or choose another --cost"}
     if goal.milliseconds < math.inf:
-        unknown = [member for member in pool.members if not math.isfinite(pool.cost(member, "milliseconds"))]
+        measures.setdefault("milliseconds", ", or leave --latency out")
+    for measure, other in measures.items():
+        unknown = [member for member in answers.members if not math.isfinite(answers.cost(member, measure))]
         if unknown:
-            raise UserError(f"the milliseconds of {', '.join(unknown)} are not known: give them with --costs")
+            raise UserError(f"the {measure} of {', '.join(unknown)} are not known: give them with --costs{other}")
 
 
-def _nothing(pool: Pool, goal: Goal) -> str:
-    cheapest_member = min(pool.members, key=lambda member: pool.cost(member, goal.measure))
+def _nothing(answers: Answers, goal: Goal) -> str:
+    member = by_cost(answers, goal.measure)[0]
     limits = {"--budget": goal.budget, "--worst_case": goal.worst, "--latency": goal.milliseconds}
-    said = ", ".join(f"{flag}={value:g}" for flag, value in limits.items() if value < math.inf)
-    least = pool.cost(cheapest_member, goal.measure)
-    return f"no committee keeps to {said}: the cheapest member, {cheapest_member}, takes {least:g} {goal.measure}"
+    given = ", ".join(f"{flag}={value:g}" for flag, value in limits.items() if value < math.inf)
+    least = answers.cost(member, goal.measure)
+    return f"no committee keeps to {given}: the cheapest member, {member}, takes {least:g} {goal.measure}; allow more"

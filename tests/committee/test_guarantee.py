@@ -113,7 +113,7 @@ def test_a_worst_case_holds_for_the_path_too():
 def test_a_promise_that_only_something_too_dear_keeps_is_refused(limit, said):
     """The reference keeps it, by never stopping, but costs more than was allowed."""
     sample, goal = pool(200, seed=5), Goal(**limit)
-    with pytest.raises(UserError, match=rf"--risk cannot be promised within {said}; allow that much"):
+    with pytest.raises(UserError, match=rf"--risk cannot be guaranteed within {said}; allow that much"):
         guaranteed_search(sample, "ensemble", SPACE, goal, Guarantee(risk=0.001))
 
 

@@ -57,7 +57,7 @@ def test_a_committee_is_held_against_the_best_single_member_of_its_price(cost):
 
 def test_of_equals_the_one_of_fewer_members_is_kept_and_then_the_first():
     def point(*members, score=5.0, cost=10.0):
-        return Point(ensemble(*members), int(score), score, cost, cost, math.nan, 9)
+        return Point(committee=ensemble(*members), quality=score / 9, score=score, cost=cost)
 
     first, second, pair = point("a"), point("b"), point("c", "d")
     assert pareto([pair, first, second]) == [first] and pareto([second, pair, first]) == [second]

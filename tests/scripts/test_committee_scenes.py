@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dico_tf import flags
 from dico_tf.cli import committee
 from dico_tf.committee.committee_file import load
 from dico_tf.committee.dense.grid import Grid
@@ -54,7 +55,7 @@ def words(root, *more):
 def test_two_networks_become_a_cascade_over_cells(asked, capsys):
     committee.main(words(asked, "--cells=0,8", "--average=logits"))
     said, saved = capsys.readouterr().out, load(asked / "out/committee.json")
-    assert "at work on the test images" in said and "ms an image" in said
+    assert "routed over the test images" in said and "ms an image" in said
     assert isinstance(saved.grid, Grid) and saved.calibration.images == 6 and saved.classes == 3
     rows = {row["name"]: row for row in saved.results["rows"]}
     assert set(rows) == {"the committee", "small", "large", "ensemble"}
@@ -74,6 +75,19 @@ def test_two_networks_become_a_cascade_over_cells(asked, capsys):
     assert "every member is the one that the gates were fitted to" in shown and "pixels shown" in shown
 
 
+def test_search_with_the_task_does_what_scenes_does(asked, tmp_path, capsys):
+    for verb, out in (("scenes", "one"), ("search", "other")):
+        task = ["--task=segmentation"] if verb == "search" else []
+        committee.main([verb, *words(asked, "--cells=0,8", f"--out={tmp_path / out}")[1:], *task])
+    one, other = (load(tmp_path / out / "committee.json") for out in ("one", "other"))
+    assert (one.committee, one.grid, one.results["rows"]) == (other.committee, other.grid, other.results["rows"])
+    assert "--cells" in flags.help_text(committee.script("search"))
+    with pytest.raises(UserError, match="risk"):
+        committee.main(["search", *words(asked)[1:], "--task=segmentation", "--risk=0.1"])
+    with pytest.raises(UserError, match="cells"):
+        committee.main(["search", "--logits=x.npz", "--cells=8"])
+
+
 def test_a_damaged_grid_is_refused(asked, tmp_path):
     committee.main(words(asked, "--cells=8", "--nofigures"))
     content = json.loads((asked / "out/committee.json").read_text())
@@ -86,12 +100,12 @@ def test_a_damaged_grid_is_refused(asked, tmp_path):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--calibration=test"], "the very images that judge them"),
-        (["--calibration=dev"], "has no dev images; it has"),
+        (["--calibration=test"], "the very images that test them"),
+        (["--calibration=dev"], "has no dev images, it has"),
         (["--cells=-8"], "sides in pixels"),
         (["--cells=big"], "--cells=big"),
-        (["--budget=1"], "less than the cheapest member"),
-        (["--reference=tiny"], "neither largest, nor ensemble"),
+        (["--budget=1"], "keeps to --budget=1: the cheapest member, small, takes"),
+        (["--reference=tiny"], "must be ensemble, largest or a member"),
         (["--miou=80"], "must be a share"),
         (["--classes=4"], "has 3 classes and the data has 4"),
     ],
@@ -121,9 +135,9 @@ def of_one_size(asked):
 def test_cells_whose_windows_cost_as_much_as_the_picture_are_left_out(asked, of_one_size, tmp_path, capsys):
     committee.main([*words(asked, "--cells=0,8", f"--out={tmp_path}"), of_one_size])
     said, saved = capsys.readouterr().out, load(tmp_path / "committee.json")
-    assert "cells of 8 pixels are left out: windows of them cost fixed more than their share" in said
+    assert "cells of 8 pixels are left out: their windows cost fixed more than their share" in said
     assert [curve["cell"] for curve in saved.results["curves"]] == [0]
-    with pytest.raises(UserError, match="--cells=8: nothing is left, give --cells=0"):
+    with pytest.raises(UserError, match="--cells=8: no size is left; give --cells=0"):
         committee.main([*words(asked, "--cells=8", f"--out={tmp_path}"), of_one_size])
 
 

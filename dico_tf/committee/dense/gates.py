@@ -1,4 +1,4 @@
-"""Gates for cascades of segmentation networks, by mIoU over held-out images."""
+"""Gates of cascades of segmentation networks: mIoU and cost of every setting, over held-out images."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ import numpy as np
 
 from dico_tf.committee.decision import Committee, running, stage_of
 from dico_tf.committee.dense.grid import Grid, cell_confidences, cells, window
+from dico_tf.committee.search import Point
 from dico_tf.committee.sweep import Sweep, sweep
 from dico_tf.errors import UserError
 from dico_tf.evaluation.segmentation import confusion, miou
@@ -14,19 +15,19 @@ from dico_tf.evaluation.segmentation import confusion, miou
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Cells:
-    """What every cell of some images would cost and be worth if it stopped at each member."""
+    """Confusion and cost of each of M cells if it stopped at each of n members."""
 
     confidences: np.ndarray  # float32 [M, n]
     counts: np.ndarray  # int64 [M, n, C, C], confusion of the cell's pixels
-    shares: np.ndarray  # float64 [M, n], of its image that each member would be shown for it
-    image: np.ndarray  # int64 [M], which one it is of
+    shares: np.ndarray  # float64 [M, n], share of the image that each member sees for this cell
+    image: np.ndarray  # int64 [M], index of the cell's image
 
     @property
     def images(self) -> int:
         return int(self.image[-1]) + 1
 
-    def shown(self, stage: np.ndarray) -> np.ndarray:
-        """Share of an image that each member sees, [n], where cells stop at these stages: of no image more than all."""
+    def seen(self, stage: np.ndarray) -> np.ndarray:
+        """Return the average share of an image that each member sees, [n], if cells stop at these stages."""
         seen = [1.0]  # the first sees every image whole
         for k in range(1, self.shares.shape[1]):
             windows = np.bincount(self.image, self.shares[:, k] * (stage >= k))
@@ -34,38 +35,32 @@ class Cells:
         return np.asarray(seen)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class DensePoint:
-    committee: Committee
-    miou: float
-    cost: float  # average of an image
-
-
 def of_image(committee: Committee, apart: np.ndarray, mask: np.ndarray, grid: Grid) -> Cells:
+    """Return the cells of one image from the members' logits [n, H, W, C] and its mask [H, W]."""
     members, height, width, classes = apart.shape
-    found = cells(height, width, grid.cell)
+    places = cells(height, width, grid.cell)
     pixels = np.moveaxis(apart, 0, -2).reshape(-1, members, classes)
     answers = [answer.reshape(height, width, classes) for answer in running(committee, pixels)]
     confidences = [
-        cell_confidences(committee, answer, apart[: k + 1], found, grid.labelled) for k, answer in enumerate(answers)
+        cell_confidences(committee, answer, apart[: k + 1], places, grid.labelled) for k, answer in enumerate(answers)
     ]
-    said = [answer.argmax(-1) for answer in answers]
-    counts = [[confusion(each[cell], mask[cell], classes) for each in said] for cell in found]
-    shares = [_shares(cell, members, grid, height, width) for cell in found]
-    return Cells(np.stack(confidences, 1), np.asarray(counts), np.asarray(shares), np.zeros(len(found), np.int64))
+    classes_of = [answer.argmax(-1) for answer in answers]
+    counts = [[confusion(each[cell], mask[cell], classes) for each in classes_of] for cell in places]
+    shares = [_shares(cell, members, grid, height, width) for cell in places]
+    return Cells(np.stack(confidences, 1), np.asarray(counts), np.asarray(shares), np.zeros(len(places), np.int64))
 
 
 def together(parts: Sequence[Cells]) -> Cells:
-    """Of one image each -> of all."""
+    """Concatenate the cells of several images, given one part for each image."""
     if not parts:
-        raise UserError("there are no images to fit the gates to")
+        raise UserError("there are no images to fit the gates to; give --calibration images with masks")
     number = np.repeat(np.arange(len(parts)), [len(part.image) for part in parts])
     joined = [np.concatenate([getattr(part, name) for part in parts]) for name in ("confidences", "counts", "shares")]
     return Cells(*joined, number)
 
 
 def _shares(cell: tuple[slice, slice], members: int, grid: Grid, height: int, width: int) -> list[float]:
-    """The first member sees the whole image once, which every cell bears by its area; later ones windows."""
+    """Return the share of the image that each member sees for a cell: its own area, then its window."""
     own, seen = (
         (rows.stop - rows.start) * (columns.stop - columns.start) / (height * width)
         for rows, columns in (cell, window(cell, grid, height, width))
@@ -73,31 +68,34 @@ def _shares(cell: tuple[slice, slice], members: int, grid: Grid, height: int, wi
     return [own] + [seen] * (members - 1)
 
 
-def swept(found: Cells, costs: Sequence[float], percentiles: int = 50) -> tuple[Sweep, np.ndarray, np.ndarray]:
-    """(sweep, mIoU, average cost of an image) of every setting."""
-    classes = found.counts.shape[-1]
-    every = sweep(found.confidences, found.counts.reshape(*found.counts.shape[:2], -1), percentiles)
-    tables = np.rint(every.score).astype(np.int64).reshape(-1, classes, classes)
+def swept(table: Cells, costs: Sequence[float], percentiles: int = 50) -> tuple[Sweep, np.ndarray, np.ndarray]:
+    """Return every setting of the gates with its mIoU and its average cost of an image."""
+    classes = table.counts.shape[-1]
+    settings = sweep(table.confidences, table.counts.reshape(*table.counts.shape[:2], -1), percentiles)
+    tables = np.rint(settings.score).astype(np.int64).reshape(-1, classes, classes)
     values = np.array([miou(table) for table in tables], np.float64)
-    stages = (stage_of(found.confidences, every.gates(setting)) for setting in range(every.settings))
-    return every, values, np.array([found.shown(stage) @ np.asarray(costs) for stage in stages])
+    stages = (stage_of(table.confidences, settings.gates(setting)) for setting in range(settings.settings))
+    return settings, values, np.array([table.seen(stage) @ np.asarray(costs) for stage in stages])
 
 
-def curve(committee: Committee, found: Cells, costs: Sequence[float], percentiles: int = 50) -> list[DensePoint]:
-    """The front of mIoU against average cost."""
-    every, values, price = swept(found, costs, percentiles)
-    points = []
-    for setting in np.lexsort((-values, price)):
-        if not points or values[setting] > points[-1].miou:
-            gated = dataclasses.replace(committee, gates=every.gates(int(setting)))
-            points.append(DensePoint(gated, float(values[setting]), float(price[setting])))
+def curve(
+    committee: Committee, table: Cells, costs: Sequence[float], percentiles: int = 50, grid: Grid | None = None
+) -> list[Point]:
+    """Return the front of mIoU against average cost, by rising cost."""
+    settings, values, cost = swept(table, costs, percentiles)
+    points: list[Point] = []
+    for setting in np.lexsort((-values, cost)):
+        if not points or values[setting] > points[-1].score:
+            gated = dataclasses.replace(committee, gates=settings.gates(int(setting)))
+            value = float(values[setting])
+            points.append(Point(committee=gated, quality=value, score=value, cost=float(cost[setting]), grid=grid))
     return points
 
 
-def decided(committee: Committee, found: Cells, costs: Sequence[float]) -> tuple[np.ndarray, float]:
-    """(confusion of every image int64 [N, C, C], average cost of an image) under the committee's gates."""
-    stage = stage_of(found.confidences, committee.gates)
+def decided(committee: Committee, table: Cells, costs: Sequence[float]) -> tuple[np.ndarray, float]:
+    """Return (confusion of every image int64 [N, C, C], average cost of an image) under the committee's gates."""
+    stage = stage_of(table.confidences, committee.gates)
     each = np.arange(len(stage))
-    counts = np.zeros((found.images, *found.counts.shape[2:]), np.int64)
-    np.add.at(counts, found.image, found.counts[each, stage])
-    return counts, float(found.shown(stage) @ np.asarray(costs))
+    counts = np.zeros((table.images, *table.counts.shape[2:]), np.int64)
+    np.add.at(counts, table.image, table.counts[each, stage])
+    return counts, float(table.seen(stage) @ np.asarray(costs))

@@ -1,4 +1,4 @@
-"""What a search for scenes found, as numbers, as text and as a figure."""
+"""Results of a search over cells, as JSON, as text and as a figure."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from dico_tf.committee.decision import NEVER, Committee
+from dico_tf.committee.dense.cell_pool import Arrangement, CellPool
 from dico_tf.committee.dense.grid import Grid
-from dico_tf.committee.dense.search import Place, Point, Pool, front, interval_of_difference
-from dico_tf.committee.dense.work import Worked
-from dico_tf.committee.figures import written
+from dico_tf.committee.dense.measured_routing import MeasuredRouting
+from dico_tf.committee.html_report import write_figure
+from dico_tf.committee.search import Point, pareto
 from dico_tf.evaluation.segmentation import miou
 from dico_tf.evaluation.table import table
 
@@ -18,62 +19,75 @@ OURS = "the committee"
 
 
 def results(
-    best: Point, aim: Point, calibration: Pool, test: Pool, curves: Mapping[Place, list[Point]], worked: Worked
-) -> dict[str, Any]:
-    """A row for the committee, each member and the ensemble; a curve for each cell size; what really happened."""
-    points = {OURS: best, **{name: calibration.single(name) for name in calibration.names}}
-    points["ensemble"] = calibration.together(calibration.orders[-1])
-    against, _ = test.decided(aim.committee, aim.grid)
-    own = float(np.mean([test.costs[name] for name in test.names]))
-    shares = worked.seen @ np.asarray(test.prices(best.committee.members))
+    best: Point, reference: Point, calibration: CellPool, test: CellPool,
+    curves: Mapping[Arrangement, list[Point]], routing: MeasuredRouting,
+) -> dict[str, Any]:  # fmt: skip
+    """Return JSON: a row for the committee, each member and the ensemble, a curve for each cell size, and times."""
+    points = {OURS: best, **{name: calibration.point(calibration.template([name])) for name in calibration.members}}
+    points["ensemble"] = calibration.point(calibration.template(calibration.everyone()))
+    against, _ = test.decided(reference.committee, reference.grid)
     return {
         "task": "segmentation",
-        "reference": list(aim.committee.members),
+        "reference": list(reference.committee.members),
         "rows": [_row(name, point, test, against) for name, point in points.items()],
         "curves": _curves(curves, test),
         "images": {"calibration": calibration.images, "test": test.images},
-        "mean_cost_of_members": own,
+        "mean_cost_of_members": float(np.mean([test.costs[name] for name in test.members])),
         "at_work": {
-            "miou": miou(worked.counts.sum(0)),
-            "less_reference": list(interval_of_difference(worked.counts, against)),
-            "seen": worked.seen.tolist(),
-            "cost_of_timed": float(shares),
-            "milliseconds": worked.milliseconds,
-            "predicted_milliseconds": worked.predicted,
-            "milliseconds_of_members": worked.alone,
+            "miou": miou(routing.counts.sum(0)),
+            "less_reference": list(interval_of_difference(routing.counts, against)),
+            "seen": routing.seen.tolist(),
+            "cost_of_timed": float(routing.seen @ np.asarray(test.costs_of(best.committee.members))),
+            "milliseconds": routing.milliseconds,
+            "predicted_milliseconds": routing.predicted,
+            "milliseconds_of_members": routing.alone,
         },
     }
 
 
-def _row(name: str, point: Point, test: Pool, against: np.ndarray) -> dict[str, Any]:
+def _row(name: str, point: Point, test: CellPool, against: np.ndarray) -> dict[str, Any]:
     counts, cost = test.decided(point.committee, point.grid)
     return {
         "name": name,
         "members": list(point.committee.members),
         "gates": ["never" if gate == NEVER else gate for gate in point.committee.gates],
         "cell": point.grid.cell,
-        "calibration": {"miou": point.miou, "cost": point.cost},
+        "calibration": {"miou": point.quality, "cost": point.cost},
         "test": {"miou": miou(counts.sum(0)), "cost": cost},
         "less_reference": list(interval_of_difference(counts, against)),
     }
 
 
-def _curves(found: Mapping[Place, list[Point]], test: Pool) -> list[dict[str, Any]]:
-    """Gates found on calibration images, judged by test images."""
-    cells = sorted({grid.cell for _, grid in found})
-    curves = []
-    for cell in cells:
-        points = front([point for (_, grid), curve in found.items() if grid.cell == cell for point in curve])
-        judged = [test.decided(point.committee, point.grid) for point in points]
-        curves.append({
-            "cell": cell,
-            "calibration": [[point.cost, point.miou] for point in points],
-            "test": [[cost, miou(counts.sum(0))] for counts, cost in judged],
-        })  # fmt: skip
-    return curves
+def _curves(curves: Mapping[Arrangement, list[Point]], test: CellPool) -> list[dict[str, Any]]:
+    """Return, for each cell size, cost and mIoU of the calibration front, and of the same committees on test images."""
+    by_cell = []
+    for cell in sorted({grid.cell for _, grid in curves}):
+        points = pareto([point for (_, grid), curve in curves.items() if grid.cell == cell for point in curve])
+        tested = [test.decided(point.committee, point.grid) for point in points]
+        by_cell.append(
+            {
+                "cell": cell,
+                "calibration": [[point.cost, point.quality] for point in points],
+                "test": [[cost, miou(counts.sum(0))] for counts, cost in tested],
+            }
+        )
+    return by_cell
 
 
-def text(committee: Committee, grid: Grid, found: Mapping[str, Any]) -> str:
+def interval_of_difference(one: np.ndarray, other: np.ndarray, seed: int = 0, times: int = 1000) -> tuple[float, float]:
+    """Return the 95 % bootstrap interval over images of mIoU(one) - mIoU(other), from confusions [N, C, C]."""
+    images, classes = one.shape[:2]
+    draws = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), times)
+    values = []
+    for each in (one, other):
+        tables = np.rint(draws @ each.reshape(images, -1)).astype(np.int64).reshape(-1, classes, classes)
+        values.append([miou(table) or 0.0 for table in tables])
+    low, high = np.quantile(np.subtract(*values), (0.025, 0.975))
+    return float(low), float(high)
+
+
+def text(committee: Committee, grid: Grid, results: Mapping[str, Any]) -> str:
+    """Return the results as text: gates, a table, and the measured routing."""
     rows = [
         [
             row["name"],
@@ -81,30 +95,31 @@ def text(committee: Committee, grid: Grid, found: Mapping[str, Any]) -> str:
             "{:+.2f} to {:+.2f}".format(*(100 * bound for bound in row["less_reference"])),
             *(f"{row[split]['cost'] / 1e6:.1f}" for split in ("calibration", "test")),
         ]
-        for row in found["rows"]
+        for row in results["rows"]
     ]
     heads = ["", "mIoU, calibration", "mIoU, test", "less reference, 95 %", "M multiply-adds, calibration", "test"]
-    worked, ours = found["at_work"], found["rows"][0]
+    routing, ours = results["at_work"], results["rows"][0]
     cell = f"cells of {grid.cell} pixels" if grid.cell else "whole images"
     steps = "".join(f" -> {gate if gate == 'never' else format(gate, '.4f')} -> {name}"
                     for gate, name in zip(ours["gates"], ours["members"][1:], strict=True))  # fmt: skip
     shares = ", ".join(
-        f"{name} {100 * share:.1f} %" for name, share in zip(ours["members"], worked["seen"], strict=True)
+        f"{name} {100 * share:.1f} %" for name, share in zip(ours["members"], routing["seen"], strict=True)
     )
     return "\n".join([
         f"{ours['members'][0]}{steps}; {cell}, context {grid.context}; {committee.confidence}",
         "",
         table(heads, rows, range(1, 6)),
         "",
-        f"at work on the test images, where windows end: mIoU {100 * worked['miou']:.2f} "
-        "({:+.2f} to {:+.2f} of the reference)".format(*(100 * bound for bound in worked["less_reference"])),
-        f"pixels shown: {shares}; {worked['milliseconds']:.1f} ms an image, {worked['predicted_milliseconds']:.1f} by "
-        f"these shares, members alone {', '.join(f'{ms:.1f}' for ms in worked['milliseconds_of_members'])} ms",
+        f"routed over the test images, with windows cut out: mIoU {100 * routing['miou']:.2f} "
+        "({:+.2f} to {:+.2f} of the reference)".format(*(100 * bound for bound in routing["less_reference"])),
+        f"pixels shown: {shares}",
+        f"{routing['milliseconds']:.1f} ms an image, {routing['predicted_milliseconds']:.1f} ms predicted from these "
+        f"shares; members alone {', '.join(f'{ms:.1f}' for ms in routing['milliseconds_of_members'])} ms",
     ])  # fmt: skip
 
 
-def draw(folder: Path, found: Mapping[str, Any]) -> str:
-    """mIoU against cost, test images: a line for each cell size, a dot for each member and the ensemble."""
+def draw(folder: Path, results: Mapping[str, Any]) -> str:
+    """Draw mIoU against cost on test images: a line for each cell size, a dot for each member and the ensemble."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -112,16 +127,16 @@ def draw(folder: Path, found: Mapping[str, Any]) -> str:
 
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot()
-    for curve in found["curves"]:
+    for curve in results["curves"]:
         cost, value = np.array(curve["test"]).T
         axes.plot(cost / 1e6, 100 * value, ".-", label=f"cells of {curve['cell']}" if curve["cell"] else "whole images")
-    for row in found["rows"][1:]:
+    for row in results["rows"][1:]:
         axes.plot(row["test"]["cost"] / 1e6, 100 * row["test"]["miou"], "s", color="tab:gray")
         axes.annotate(row["name"], (row["test"]["cost"] / 1e6, 100 * row["test"]["miou"]), xytext=(4, -10),
                       textcoords="offset points")  # fmt: skip
-    ours = found["rows"][0]["test"]
+    ours = results["rows"][0]["test"]
     axes.plot(ours["cost"] / 1e6, 100 * ours["miou"], "*", color="tab:red", markersize=14, label="chosen")
     axes.set(xlabel="average million multiply-adds an image", ylabel="mIoU, %, test images")
     axes.legend()
     axes.grid(alpha=0.3)
-    return written(figure, folder / "miou_against_cost.png")
+    return write_figure(figure, folder / "miou_against_cost.png")

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from dico_tf.committee.decision import Committee, ensemble
+from dico_tf.committee.dense.cell_pool import CellPool
 from dico_tf.committee.dense.grid import Grid
-from dico_tf.committee.dense.search import Goal, Pool, chosen, curves, front, interval_of_difference
+from dico_tf.committee.dense.report import interval_of_difference
+from dico_tf.committee.search import Goal, Space, chosen, pareto, search
 from dico_tf.errors import UserError
 from dico_tf.evaluation.segmentation import confusion, miou
 from tests.committee.dense.oracle import decide_dense
@@ -24,23 +26,23 @@ def said(apart):
 
 @pytest.fixture(scope="module")
 def pool():
-    made = Pool(COSTS, GRIDS, 2, average="logits")
+    made = CellPool(COSTS, GRIDS, 2, average="logits")
     for apart, mask in SCENES:
         made.add(said(apart), mask)
     return made
 
 
 def test_every_order_begins_with_the_cheaper_and_every_grid_is_looked_at(pool):
-    found = curves(pool, 5)
+    found = pool.curves(5)
     assert set(found) == {(order, grid) for order in (("a", "b"), ("a", "c"), ("b", "c")) for grid in GRIDS}
     assert pool.images == len(SCENES)
 
 
 def test_points_are_what_their_committees_do(pool):
-    for (order, grid), points in curves(pool, 5).items():
+    for (order, grid), points in pool.curves(5).items():
         for point in points:
             counts, cost = pool.decided(point.committee, grid)
-            assert (miou(counts.sum(0)), cost) == pytest.approx((point.miou, point.cost))
+            assert (miou(counts.sum(0)), cost) == pytest.approx((point.quality, point.cost))
             one_by_one = [
                 decide_dense(point.committee, np.stack([said(apart)[name] for name in order]), grid).logits.argmax(-1)
                 for apart, _ in SCENES
@@ -50,38 +52,42 @@ def test_points_are_what_their_committees_do(pool):
 
 
 def test_members_alone_and_all_together_are_in_the_space(pool):
-    alone = pool.single("b")
+    alone = pool.point(pool.template(["b"]))
     tables = [confusion(apart[1].argmax(-1), mask, 3) for apart, mask in SCENES]
-    assert alone.cost == 4 and alone.miou == miou(sum(tables)) and alone.committee == Committee(members=("b",))
-    both = pool.together(("a", "b"))
+    assert alone.cost == 4 and alone.quality == miou(sum(tables)) and alone.committee == Committee(members=("b",))
+    both = pool.point(pool.template(("a", "b")))
     assert both.cost == 5 and both.committee == ensemble("a", "b")
 
 
 def test_a_front_holds_what_nothing_beats(pool):
-    points = [p for curve in curves(pool, 5).values() for p in curve] + [pool.single(name) for name in COSTS]
-    best = front(points)
+    points = [p for curve in pool.curves(5).values() for p in curve] + [
+        pool.point(pool.template([name])) for name in COSTS
+    ]
+    best = search(pool, Space(percentiles=5), Goal())
     assert [p.cost for p in best] == sorted({p.cost for p in best})
     for point in points:
-        assert any(p.cost <= point.cost and p.miou >= point.miou for p in best)
+        assert any(p.cost <= point.cost and p.score >= point.score for p in best)
     for one in best:
-        assert not any(p.cost <= one.cost and p.miou > one.miou for p in points)
+        assert not any(p.cost <= one.cost and p.score > one.score for p in points)
 
 
 def test_the_cheapest_that_is_good_enough_or_the_best_that_is_cheap_enough_is_chosen(pool):
-    points = front([p for curve in curves(pool, 9).values() for p in curve])
-    good = points[len(points) // 2].miou
-    assert chosen(points, Goal(miou=good)).cost == min(p.cost for p in points if p.miou >= good)
+    points = pareto([p for curve in pool.curves(9).values() for p in curve])
+    good = points[len(points) // 2].quality
+    assert chosen(points, Goal(target=good)).cost == min(p.cost for p in points if p.quality >= good)
     middle = points[len(points) // 2].cost
-    assert chosen(points, Goal(budget=middle)).miou == max(p.miou for p in points if p.cost <= middle)
-    with pytest.raises(UserError, match="less than the cheapest"):
-        chosen(points, Goal(budget=0.5))
-    with pytest.raises(UserError, match="no committee within the budget reaches"):
-        chosen(points, Goal(miou=0.9999, budget=middle))
+    goal, space = Goal(budget=middle, quality="miou"), Space(percentiles=9)
+    within = search(pool, space, goal)
+    assert chosen(within, goal).quality == max(p.quality for p in points if p.cost <= middle)
+    with pytest.raises(UserError, match=r"keeps to --budget=0\.5: the cheapest member, a, takes 1 macs"):
+        search(pool, space, Goal(budget=0.5))
+    with pytest.raises(UserError, match=r"no committee within the limits reaches --miou=0\.9999"):
+        chosen(within, dataclasses.replace(goal, target=0.9999))
 
 
 def test_one_member_is_no_cascade():
     with pytest.raises(UserError, match="give --members of two"):
-        Pool({"a": 1.0}, GRIDS, 2)
+        CellPool({"a": 1.0}, GRIDS, 2)
 
 
 def test_an_interval_covers_no_difference_and_sees_a_large_one():
@@ -94,7 +100,7 @@ def test_an_interval_covers_no_difference_and_sees_a_large_one():
 
 
 def test_gates_stay_what_they_are_when_images_are_added_one_by_one(pool):
-    again = Pool(COSTS, GRIDS, 2, average="logits")
+    again = CellPool(COSTS, GRIDS, 2, average="logits")
     for apart, mask in SCENES:
         again.add(said(apart), mask)
     one, other = (p.cells(("a", "b"), GRIDS[1]) for p in (pool, again))

@@ -1,10 +1,10 @@
 """Write the files of `committee.py scenes` from results that are made up."""
 
+from dico_tf.committee import run
 from dico_tf.committee.committee_file import Calibration, CommitteeFile, SavedMember, save
 from dico_tf.committee.decision import Committee
-from dico_tf.committee.dense import run
+from dico_tf.committee.dense import report
 from dico_tf.committee.dense.grid import Grid
-from dico_tf.committee.options import SegmentationSearch
 
 NAMES = ("a", "b")
 
@@ -17,7 +17,7 @@ def results(n):
 
 def written(out, n):
     """As `scenes` ends."""
-    run._write(out, SegmentationSearch(), f"the text of {n}", results(n))
+    run.write(out, "A committee for scenes", [f"the text of {n}"], lambda folder: [report.draw(folder, results(n))])
     members = tuple(SavedMember(name=name, kind="run", source=name, sha256="", input_size=8) for name in NAMES)
     about = Calibration(name="val", fingerprint="f", images=1)
     committee = Committee(members=NAMES, gates=(0.5,))

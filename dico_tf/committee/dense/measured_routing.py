@@ -1,4 +1,4 @@
-"""A committee at work on scenes: later members really see windows of the unsure cells only."""
+"""A cascade of segmentation networks run for real: later members see windows of the unsure cells only."""
 
 import dataclasses
 import sys
@@ -9,28 +9,30 @@ import numpy as np
 from tqdm import tqdm
 
 from dico_tf.committee.dense.grid import routed_dense
-from dico_tf.committee.dense.search import Point
+from dico_tf.committee.search import Point
 from dico_tf.evaluation.segmentation import confusion
 
-_BATCH = 8  # scenes read at once
-_TIMED = 40  # scenes, once more after all shapes of windows are known
+_BATCH = 8  # images read at once
+_TIMED = 40  # images that are timed, after all shapes of windows have been seen once
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Worked:
-    counts: np.ndarray  # int64 [N, C, C]
-    seen: np.ndarray  # [n], share of an image that each member was shown, on average
+class MeasuredRouting:
+    """Answers and times of a cascade on real images."""
+
+    counts: np.ndarray  # int64 [N, C, C], confusion of each image
+    seen: np.ndarray  # [n], average share of a timed image that each member saw
     milliseconds: float  # of an image
     alone: list[float]  # milliseconds of a whole image by each member
 
     @property
     def predicted(self) -> float:
-        """Milliseconds of an image by what members saw of it and their times alone."""
+        """Milliseconds of an image, predicted from what members saw of it and their times alone."""
         return float(self.seen @ np.asarray(self.alone))
 
 
 def framed(split, title: str, most: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pictures and masks, some at a time."""
+    """Yield batches of images and masks with a progress bar; at most `most` images, 0 = all."""
     size = min(split.size, most or split.size)
     pause = 0.5 if sys.stderr.isatty() else 30.0  # a log file wants few lines
     with tqdm(total=size, desc=title, leave=False, delay=1, mininterval=pause) as bar:
@@ -40,11 +42,12 @@ def framed(split, title: str, most: int = 0) -> Iterator[tuple[np.ndarray, np.nd
             bar.update(len(positions))
 
 
-def at_work(point: Point, members: Sequence, split) -> Worked:
-    answers = [member.answer for member in members]
+def measure_routing(point: Point, members: Sequence, split) -> MeasuredRouting:
+    """Run a committee over all images of a split, then time it and each of its members on some of them."""
+    networks = [member.answer for member in members]
 
     def route(image: np.ndarray):
-        return routed_dense(point.committee, answers, image, point.grid)
+        return routed_dense(point.committee, networks, image, point.grid)
 
     counts, seen = [], []
     for images, masks in framed(split, "routing"):
@@ -52,10 +55,9 @@ def at_work(point: Point, members: Sequence, split) -> Worked:
             decision = route(image)
             counts.append(confusion(decision.logits.argmax(-1), mask, decision.logits.shape[-1]))
             seen.append(decision.seen)
-    few = [image for images, _ in framed(split, "timing", _TIMED) for image in images]
-    alone = [_milliseconds(lambda image, ask=ask: ask(image[None]), few) for ask in answers]
-    few_seen = np.mean(seen[: len(few)], 0)
-    return Worked(np.stack(counts), few_seen, _milliseconds(route, few), alone)
+    timed = [image for images, _ in framed(split, "timing", _TIMED) for image in images]
+    alone = [_milliseconds(lambda image, network=network: network(image[None]), timed) for network in networks]
+    return MeasuredRouting(np.stack(counts), np.mean(seen[: len(timed)], 0), _milliseconds(route, timed), alone)
 
 
 def _milliseconds(act: Callable[[np.ndarray], object], images: Sequence[np.ndarray]) -> float:

@@ -1,0 +1,114 @@
+"""Segmentation networks on held-out images, cell by cell: the input of a search by mIoU."""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from dico_tf.committee.decision import Committee, ensemble
+from dico_tf.committee.dense import gates
+from dico_tf.committee.dense.gates import Cells
+from dico_tf.committee.dense.grid import Grid
+from dico_tf.committee.search import Goal, Point, Space
+from dico_tf.errors import UserError
+from dico_tf.evaluation.segmentation import confusion, miou
+
+Arrangement = tuple[tuple[str, ...], Grid]  # members in their order, and the grid
+WHOLE = Grid()
+
+
+class CellPool:
+    """Confusion and confidence of every cell, for every order of members, the cheaper first, and every grid.
+
+    Args:
+        costs: multiply-adds of an image for each member.
+        largest: most members of a cascade.
+        how: confidence and average of the committees.
+    """
+
+    def __init__(self, costs: Mapping[str, float], grids: Sequence[Grid], largest: int, **how: str) -> None:
+        if len(costs) < 2:
+            raise UserError(f"a cascade needs several members, got {', '.join(costs) or 'none'}: give --members of two")
+        self.costs, self.grids, self.how = dict(costs), tuple(grids), how
+        self.members = tuple(sorted(costs, key=costs.__getitem__))
+        sizes = range(2, min(largest, len(costs)) + 1)
+        self.orders = [order for size in sizes for order in itertools.combinations(self.members, size)]
+        self._parts: dict[Arrangement, list[Cells]] = {each: [] for each in itertools.product(self.orders, self.grids)}
+        self._alone: dict[str, list[np.ndarray]] = {name: [] for name in self.members}
+        self._curves: dict[tuple[Arrangement, int], list[Point]] = {}
+
+    def add(self, logits: Mapping[str, np.ndarray], mask: np.ndarray) -> None:
+        """Add one image: the logits [H, W, C] of each member, and the mask [H, W]."""
+        self._curves.clear()
+        for name, alone in self._alone.items():
+            alone.append(confusion(logits[name].argmax(-1), mask, logits[name].shape[-1]))
+        for (order, grid), parts in self._parts.items():
+            apart = np.stack([logits[name] for name in order])
+            parts.append(gates.of_image(ensemble(*order, **self.how), apart, mask, grid))
+
+    @property
+    def images(self) -> int:
+        return len(self.alone)
+
+    @property
+    def alone(self) -> list[np.ndarray]:
+        """Confusion matrix of the cheapest member on each image."""
+        return self._alone[self.members[0]]
+
+    def cost(self, member: str, measure: str = "macs") -> float:
+        return self.costs[member]
+
+    def costs_of(self, order: Sequence[str]) -> list[float]:
+        return [self.costs[name] for name in order]
+
+    def cells(self, order: tuple[str, ...], grid: Grid) -> Cells:
+        """Return the cells of all images, concatenated once."""
+        parts = self._parts[order, grid]
+        if len(parts) > 1:
+            parts[:] = [gates.together(parts)]
+        return parts[0]
+
+    def decided(self, committee: Committee, grid: Grid) -> tuple[np.ndarray, float]:
+        """Return (confusion of every image [N, C, C], average cost) of a cascade, an ensemble, or a member alone."""
+        order = committee.members
+        if len(order) == 1:
+            return np.stack(self._alone[order[0]]), self.costs[order[0]]
+        return gates.decided(committee, self.cells(order, grid), self.costs_of(order))
+
+    def template(self, members: Sequence[str], space: Space | None = None) -> Committee:
+        """Return the ensemble of these members, or a member alone."""
+        return ensemble(*members, **self.how)
+
+    def everyone(self, space: Space | None = None, goal: Goal | None = None) -> tuple[str, ...]:
+        """Return the members of the largest ensemble in the search, the cheapest first."""
+        return self.orders[-1]
+
+    def point(self, committee: Committee, grid: Grid | None = None) -> Point:
+        """Return a committee's mIoU and cost; by default, a member alone sees whole images, others the first grid."""
+        grid = grid or (WHOLE if len(committee.members) == 1 else self.grids[0])
+        counts, cost = self.decided(committee, grid)
+        value = miou(counts.sum(0)) or 0.0
+        return Point(committee=committee, grid=grid, quality=value, score=value, cost=cost)
+
+    def candidates(self, space: Space, goal: Goal) -> list[str | Arrangement]:
+        """Return each member alone, then each order of members with each grid."""
+        return [*self.members, *self._parts]
+
+    def curve(self, order: tuple[str, ...], grid: Grid, percentiles: int) -> list[Point]:
+        """Return the front of mIoU against average cost of one order and grid."""
+        key = (order, grid), percentiles
+        if key not in self._curves:
+            cells = self.cells(order, grid)
+            self._curves[key] = gates.curve(self.template(order), cells, self.costs_of(order), percentiles, grid)
+        return self._curves[key]
+
+    def curves(self, percentiles: int) -> dict[Arrangement, list[Point]]:
+        """Return the front of every order and grid."""
+        return {(order, grid): self.curve(order, grid, percentiles) for order, grid in self._parts}
+
+    def fronts(self, space: Space, goal: Goal) -> Iterator[list[Point]]:
+        """Yield the best settings of each candidate within the goal's budget."""
+        for candidate in self.candidates(space, goal):
+            alone = isinstance(candidate, str)
+            points = [self.point(self.template([candidate]))] if alone else self.curve(*candidate, space.percentiles)
+            yield [point for point in points if goal.allows(point.cost)]

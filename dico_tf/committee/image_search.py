@@ -1,0 +1,149 @@
+"""A search for a committee that classifies images: its settings, warnings, guarantee and report."""
+
+import dataclasses
+import logging
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from dico_tf.committee import figures, report
+from dico_tf.committee.committee_file import Calibration, CommitteeFile
+from dico_tf.committee.decision import Committee
+from dico_tf.committee.guarantee import Guarantee
+from dico_tf.committee.guaranteed_search import GuaranteedCommittee, guaranteed_search, right_answers
+from dico_tf.committee.inputs import Inputs, collect
+from dico_tf.committee.options import Search
+from dico_tf.committee.run import Report, progress
+from dico_tf.committee.search import Goal, Point, Space
+from dico_tf.errors import UserError
+
+_ODD_SCALES = 3.0  # times the spread of another member's logits
+_MOST_SETTINGS = 2e7  # of one combination
+
+
+class ImageSearch:
+    """A search whose unit is an image and whose score is accuracy."""
+
+    def __init__(self, options: Search, values: Mapping[str, Any]) -> None:
+        _check(options)
+        self.options, self.values = options, values
+        names = ("largest", "percentiles", "average", "temperatures", "weights", "score")
+        self.space = Space(confidence=options.gate, **{name: getattr(options, name) for name in names})
+        limits = {"budget": options.budget, "worst": options.worst_case, "milliseconds": options.latency}
+        self.limits = Goal(measure=options.cost, **{name: value or math.inf for name, value in limits.items()})
+        how = {"risk": options.risk, "confidence": options.confidence, "kind": options.guarantee}
+        self.guarantee = Guarantee(**how) if options.risk else None
+
+    def collect(self) -> None:
+        """Get the members' answers to calibration and test images, and warn about odd ones."""
+        self.inputs = collect(self.options, self.values)
+        self.calibration = self.inputs.calibration
+        if not self.options.members:  # members that were run for this search were checked then
+            _warn_of_lost(self.inputs)
+        if self.options.average == "logits" and not self.options.temperatures:
+            _warn_of_scales(self.inputs)
+
+    def goal(self, against: Committee) -> Goal:
+        """Return the limits with a target: --accuracy, or the reference's accuracy if no other goal is given."""
+        options = self.options
+        target = options.accuracy or math.nan
+        if not (options.accuracy or options.budget or options.latency or options.risk):
+            target = float(right_answers(self.calibration, against).mean())
+        return dataclasses.replace(self.limits, target=target)
+
+    def report(self, best: Point, against: Committee, front: list[Point], goal: Goal) -> Report:
+        """Return results on calibration and test images; with --risk, of the guaranteed committee."""
+        committee, record, texts = best.committee, None, []
+        if self.guarantee:
+            guaranteed = self._guaranteed(goal)
+            committee, against = guaranteed.committee, guaranteed.reference
+            record = report.promise_record(guaranteed, self.guarantee)
+            texts.append(report.promise(guaranteed, self.guarantee))
+        inputs, measure = self.inputs, self.options.cost
+        results = report.results(committee, against, inputs.calibration, inputs.test, measure)
+        return Report(
+            title="A committee of " + ", ".join(committee.members),
+            texts=[report.text(committee, results), *texts],
+            draw=lambda folder: figures.draw(folder, committee, front, inputs.test, "test", measure),
+            content=_content(inputs, committee, {**results, "front": _points(front)}, record),
+        )
+
+    def _guaranteed(self, goal: Goal) -> GuaranteedCommittee:
+        kind, seed = self.options.reference, self.values["seed"]
+        with progress("laying a path", self.calibration, self.space, goal) as bar:
+            return guaranteed_search(self.calibration, kind, self.space, goal, self.guarantee, seed, bar.update)
+
+
+def _check(options: Search) -> None:
+    for name in ("budget", "worst_case", "latency", "risk"):
+        value = getattr(options, name)
+        if not (math.isfinite(value) and value >= 0):
+            raise UserError(f"--{name} must be at least 0, got {value:g}; 0 means none")
+    if not 0 <= options.accuracy <= 1:
+        raise UserError(f"--accuracy must be a share such as 0.9, got {options.accuracy:g}")
+    if options.risk and options.accuracy:
+        raise UserError("--risk and --accuracy contradict each other: --risk compares with the reference; give one")
+    for name in ("largest", "percentiles"):
+        if getattr(options, name) < 1:
+            raise UserError(f"--{name} must be at least 1, got {getattr(options, name)}")
+    if (options.percentiles + 1) ** (options.largest - 1) > _MOST_SETTINGS:
+        raise UserError(
+            f"--largest={options.largest} with --percentiles={options.percentiles} are more than 20 million settings "
+            "of each combination: lower one of them"
+        )
+
+
+def _warn_of_lost(inputs: Inputs) -> None:
+    for pool in (inputs.calibration, inputs.test):
+        for member, logits in pool.logits.items():
+            if lost := int((~np.isfinite(logits)).any(1).sum()):
+                logging.getLogger(__name__).warning(
+                    "%s has NaN or infinity in its answers to %d of %d images of %s, which count as wrong "
+                    "(take logarithms of probabilities above 0 only)",
+                    member, lost, pool.size, pool.name,
+                )  # fmt: skip
+
+
+def _warn_of_scales(inputs: Inputs) -> None:
+    """Warn if one member's logits vary much more than another's: their mean would follow it alone."""
+    finite = {member: logits[np.isfinite(logits)] for member, logits in inputs.calibration.logits.items()}
+    spread = {member: float(values.std(dtype=np.float64)) for member, values in finite.items() if len(values)}
+    if not spread:
+        return
+    low, high = min(spread, key=spread.get), max(spread, key=spread.get)
+    if spread[high] > _ODD_SCALES * spread[low]:
+        logging.getLogger(__name__).warning(
+            "the logits of %s vary %.1f times as much as those of %s: give --temperatures, or --average=probs",
+            high, spread[high] / max(spread[low], 1e-30), low,
+        )  # fmt: skip
+
+
+def _points(front: list[Point]) -> list[dict[str, Any]]:
+    return [
+        {
+            "members": list(point.committee.members),
+            "accuracy": point.quality,
+            "cost": point.cost,
+            "worst": point.worst,
+            "milliseconds": point.milliseconds,
+        }
+        for point in front
+    ]
+
+
+def _content(
+    inputs: Inputs, committee: Committee, results: dict[str, Any], promise: dict[str, Any] | None
+) -> CommitteeFile:
+    pool, members = inputs.calibration, [inputs.members[name] for name in committee.members]
+    costs = [pool.costs.get(member.name, member.cost) for member in members]
+    return CommitteeFile(
+        committee=committee,
+        members=tuple(dataclasses.replace(m, cost=cost) for m, cost in zip(members, costs, strict=True)),
+        classes=pool.classes,
+        class_names=inputs.class_names,
+        calibration=Calibration(name=pool.name, fingerprint=pool.fingerprint, images=pool.size),
+        results=results,
+        promise=promise,
+    )
