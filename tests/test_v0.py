@@ -148,7 +148,7 @@ def test_a_committee_is_shown_and_knows_its_members(name, here):
         assert member["name"] in out and member_kinds.current(member["kind"]) in out
     known = "every member is the one that the gates were fitted to" in out
     assert known == bool(FOR_COMMITTEES[name]), out
-    assert "written in other words" not in out
+    assert "in another form" not in out
     assert ("promise: " in out) == (name == "guarantee")
 
 

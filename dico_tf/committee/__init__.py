@@ -1,5 +1,5 @@
-"""Ensembles and cascades of any members, from their logits alone; numpy only.
+"""Ensembles and cascades of any models, computed from their logits in numpy.
 
-Members answer in their order, the cheapest first; after each the running answer of those so far passes its gate, or
-the next member is asked. (Wang et al., arXiv 2012.01988.)
+The members of a cascade run in order, the cheapest first. After each one, the answer of the members so far is final if
+its confidence reaches the gate; otherwise the next member runs. (Wang et al., arXiv 2012.01988.)
 """

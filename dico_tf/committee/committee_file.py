@@ -1,4 +1,4 @@
-"""committee.json: who is asked in what order, the gates, what they were fitted to, and what came of it."""
+"""committee.json: members in their order, gates, the images they were fitted to, and results."""
 
 import dataclasses
 import importlib.metadata
@@ -21,18 +21,20 @@ KIND = "dico_tf committee"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SavedMember:
+    """A member as committee.json describes it."""
+
     name: str
     kind: str  # of files/member_kinds.py
-    source: str  # where it was found
-    sha256: str  # of its weights, or file; "" where that is not known
+    source: str  # path, address or spelling that opened it
+    sha256: str  # of its weights, or file; "" if unknown
     input_size: int  # pixels
-    outputs: str = ""  # what its outputs were read as: logits or probabilities; "" where that is not known
+    outputs: str = ""  # logits or probabilities, as its outputs were read; "" if unknown
     cost: Cost = dataclasses.field(default_factory=Cost)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """The images that everything was fitted to."""
+    """The images to which gates, temperatures and weights were fitted."""
 
     name: str
     fingerprint: str
@@ -45,6 +47,8 @@ def _versions() -> dict[str, str]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CommitteeFile:
+    """Contents of committee.json."""
+
     committee: Committee
     members: tuple[SavedMember, ...]  # in the committee's order
     classes: int
@@ -52,36 +56,37 @@ class CommitteeFile:
     calibration: Calibration
     results: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     promise: Mapping[str, Any] | None = None
-    grid: Grid | None = None  # of members that classify pixels
+    grid: Grid | None = None  # of a committee that decides about cells
     made_by: Mapping[str, str] = dataclasses.field(default_factory=_versions)
 
     def __post_init__(self) -> None:
         names = tuple(member.name for member in self.members)
         if names != self.committee.members:
-            raise UserError(f"members are {', '.join(names)}, and those asked {', '.join(self.committee.members)}")
+            raise UserError(f"expected the members {', '.join(self.committee.members)}, got {', '.join(names)}")
         if self.class_names is not None and len(self.class_names) != self.classes:
-            raise UserError(f"{len(self.class_names)} class_names, and classes is {self.classes}")
+            raise UserError(f"expected {self.classes} class_names, as classes says, got {len(self.class_names)}")
 
 
-def changed(saved: CommitteeFile, checksums: Mapping[str, str]) -> list[str]:
-    """Members that are not those the gates were fitted to; one whose checksum is not known on a side is not judged."""
-    pairs = [(member, checksums.get(member.name, "")) for member in saved.members]
-    return [member.name for member, found in pairs if member.sha256 and found and found != member.sha256]
+def changed(content: CommitteeFile, checksums: Mapping[str, str]) -> list[str]:
+    """Return the members whose checksum differs from the file's; an unknown checksum counts as equal."""
+    pairs = [(member, checksums.get(member.name, "")) for member in content.members]
+    return [member.name for member, current in pairs if member.sha256 and current and current != member.sha256]
 
 
-def stale(saved: CommitteeFile, checksums: Mapping[str, str]) -> str:
-    """The warning, or nothing."""
-    names = changed(saved, checksums)
+def stale(content: CommitteeFile, checksums: Mapping[str, str]) -> str:
+    """Return a warning if members have changed since the gates were fitted, else ""."""
+    names = changed(content, checksums)
     who = f"member {names[0]} is" if len(names) == 1 else f"members {', '.join(names)} are"
     one = "the one" if len(names) == 1 else "those"
     return f"the gates are stale: {who} not {one} they were fitted to; search again" if names else ""
 
 
-def save(path: str | Path, saved: CommitteeFile) -> None:
-    json_files.write(Path(path), _content(saved), finite=True)
+def save(path: str | Path, content: CommitteeFile) -> None:
+    """Write a committee file, whole or not at all."""
+    json_files.write(Path(path), _json(content), finite=True)
 
 
-def _content(saved: CommitteeFile) -> dict[str, Any]:
+def _json(saved: CommitteeFile) -> dict[str, Any]:
     return {
         "kind": KIND,
         "members": [_member(member) for member in saved.members],
@@ -102,7 +107,7 @@ def _member(member: SavedMember) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON has no word for, as null: what is not known, or infinite."""
+    """Return plain JSON values; NaN and infinity, which JSON does not have, become null."""
     if isinstance(value, Mapping):
         return {str(key): _plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
@@ -112,7 +117,7 @@ def _plain(value: Any) -> Any:
 
 
 def load(path: str | Path) -> CommitteeFile:
-    """UserError that names the file and what is wrong with it."""
+    """Read and check a committee file; raises UserError that names the file and its fault."""
     path = Path(path)
     content = json_files.read(
         path,
@@ -131,11 +136,11 @@ def load(path: str | Path) -> CommitteeFile:
 def _saved(content: dict[str, Any]) -> CommitteeFile:
     _typed(content, _FIELDS, "it")
     if content["ties"] != serialization.TIES:
-        raise UserError(f"ties are {content['ties']!r}, and this version knows {serialization.TIES!r}: search again")
-    members = tuple(_read_member(said, place) for place, said in enumerate(content["members"]))
+        raise UserError(f"ties must be {serialization.TIES!r}, got {content['ties']!r}; search again")
+    members = tuple(_read_member(member, place) for place, member in enumerate(content["members"]))
     names = content["class_names"]
     if names is not None and not all(isinstance(name, str) for name in names):
-        raise UserError("class_names are not all strings")
+        raise UserError("class_names must be strings")
     _typed(content["calibration"], {"name": str, "fingerprint": str, "images": int}, "calibration")
     calibration = {field.name: content["calibration"][field.name] for field in dataclasses.fields(Calibration)}
     return CommitteeFile(
@@ -151,14 +156,14 @@ def _saved(content: dict[str, Any]) -> CommitteeFile:
     )
 
 
-def _grid(said: Any) -> Grid:
+def _grid(value: Any) -> Grid:
     kinds = {field.name: field.type for field in dataclasses.fields(Grid)}
-    if not isinstance(said, dict) or set(said) != set(kinds):
-        raise UserError(f"grid is {said!r:.60}, expected {', '.join(kinds)}")
+    if not isinstance(value, dict) or set(value) != set(kinds):
+        raise UserError(f"grid must have the keys {', '.join(kinds)}, got {value!r:.60}")
     for name, kind in kinds.items():
-        if isinstance(said[name], bool) or not isinstance(said[name], int if kind is int else int | float):
-            raise UserError(f"{name} of the grid is {said[name]!r:.60}, which cannot be")
-    return Grid(**said)
+        if isinstance(value[name], bool) or not isinstance(value[name], int if kind is int else int | float):
+            raise UserError(f"{name} of the grid must be a number, got {value[name]!r:.60}")
+    return Grid(**value)
 
 
 _FIELDS = {
@@ -166,32 +171,42 @@ _FIELDS = {
     "promise": dict | None, "made_by": dict,
 }  # fmt: skip
 _OUTPUTS = ("", "logits", "probabilities")
+_KINDS = {
+    int: "an integer", str: "a string", list: "a list", dict: "an object",
+    list | None: "a list or null", dict | None: "an object or null",
+}  # fmt: skip
 _OF_MEMBER = {"name": str, "kind": str, "source": str, "sha256": str, "input_size": int, "cost": dict}
 
 
-def _typed(said: Mapping[str, Any], kinds: Mapping[str, Any], what: str) -> None:
+def _typed(value: Mapping[str, Any], kinds: Mapping[str, Any], what: str) -> None:
     for key, kind in kinds.items():
-        if key not in said:
+        if key not in value:
             raise UserError(f"{what} has no {key}")
-        if not isinstance(said[key], kind) or isinstance(said[key], bool):
-            raise UserError(f"{key} of {what} is {said[key]!r:.60}, which cannot be")
-        if kind is int and said[key] < 1:
-            raise UserError(f"{key} of {what} is {said[key]}: at least 1 is meant")
+        if not isinstance(value[key], kind) or isinstance(value[key], bool):
+            raise UserError(f"{key} of {what} must be {_KINDS[kind]}, got {value[key]!r:.60}")
+        if kind is int and value[key] < 1:
+            raise UserError(f"{key} of {what} must be at least 1, got {value[key]}")
 
 
-def _read_member(said: Any, place: int) -> SavedMember:
-    if not isinstance(said, dict):
-        raise UserError(f"member {place} is {said!r:.60}, which cannot be")
-    _typed(said, _OF_MEMBER, f"member {said.get('name', place)!r}")
-    if not re.fullmatch("([0-9a-f]{64})?", said["sha256"]):
-        raise UserError(f"sha256 of member {said['name']!r} is {said['sha256']!r:.80}: 64 digits of 0-9a-f, or none")
-    costs = {measure: said["cost"].get(measure) for measure in MEASURES}
+def _read_member(content: Any, place: int) -> SavedMember:
+    if not isinstance(content, dict):
+        raise UserError(f"member {place} must be an object, got {content!r:.60}")
+    _typed(content, _OF_MEMBER, f"member {content.get('name', place)!r}")
+    if not re.fullmatch("([0-9a-f]{64})?", content["sha256"]):
+        raise UserError(
+            f"sha256 of member {content['name']!r} must be 64 digits of 0-9a-f or empty, got {content['sha256']!r:.80}"
+        )
+    costs = {measure: content["cost"].get(measure) for measure in MEASURES}
     for measure, value in costs.items():
         if value is not None and (not isinstance(value, int | float) or isinstance(value, bool) or value < 0):
-            raise UserError(f"{measure} of member {said['name']!r} are {value!r:.60}: a number, or null if not known")
+            raise UserError(
+                f"{measure} of member {content['name']!r} must be a number, or null if unknown, got {value!r:.60}"
+            )
     cost = Cost(**{measure: math.nan if value is None else value for measure, value in costs.items()})
-    outputs = said.get("outputs", "")
+    outputs = content.get("outputs", "")
     if outputs not in _OUTPUTS:
-        raise UserError(f"outputs of member {said['name']!r} are {outputs!r:.60}: {' or '.join(_OUTPUTS[1:])}")
-    about = {key: said[key] for key in _OF_MEMBER if key != "cost"}
+        raise UserError(
+            f"outputs of member {content['name']!r} must be {' or '.join(_OUTPUTS[1:])}, got {outputs!r:.60}"
+        )
+    about = {key: content[key] for key in _OF_MEMBER if key != "cost"}
     return SavedMember(**{**about, "kind": member_kinds.current(about["kind"])}, cost=cost, outputs=outputs)

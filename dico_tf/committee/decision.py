@@ -1,4 +1,4 @@
-"""A committee, and what it decides about logits that are known already: the definition all other forms are held to."""
+"""A committee and its decision from known logits, against which routing, graphs and the gateway are tested."""
 
 import dataclasses
 import math
@@ -18,7 +18,7 @@ ALWAYS = -math.inf  # a gate all pass but NaN
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Committee:
-    """Members in the order they are asked. After member k the answer is final where confidence >= gates[k]."""
+    """Members in the order they run. After member k the answer is final where confidence >= gates[k]."""
 
     members: tuple[str, ...]
     gates: tuple[float, ...] = ()  # one less than members
@@ -33,15 +33,15 @@ class Committee:
 
     def _fault(self) -> str:
         if not self.members or len(set(self.members)) < len(self.members):
-            return "it needs members, and each once"
+            return "expected at least one member, and each only once"
         if len(self.gates) != len(self.members) - 1:
-            return f"{len(self.gates)} gates, and it needs {len(self.members) - 1}: one after each member but the last"
+            return f"expected {len(self.members) - 1} gates, one after each member but the last, got {len(self.gates)}"
         if any(map(math.isnan, self.gates)):
-            return "a gate is NaN; a gate nothing passes is infinity"
+            return "a gate is NaN; write infinity for a gate that nothing passes"
         for name in ("weights", "temperatures"):
             values = getattr(self, name)
             if values and (len(values) != len(self.members) or not all(0 < v < math.inf for v in values)):
-                return f"{name} are {', '.join(map(str, values))}; it needs a positive number for each member"
+                return f"expected a positive number in {name} for each member, got {', '.join(map(str, values))}"
         CONFIDENCES[self.confidence]
         average = AVERAGES[self.average]
         if self.weights and not average.weighted:
@@ -50,21 +50,24 @@ class Committee:
 
     @property
     def kind(self) -> str:
+        """One of single, ensemble and cascade."""
         if len(self.members) == 1:
             return "single"
         return "ensemble" if all(gate == NEVER for gate in self.gates) else "cascade"
 
 
 def ensemble(*members: str, **how) -> Committee:
-    """All members are always asked."""
+    """Return a committee whose members all run on every image."""
     return Committee(members=members, gates=(NEVER,) * (len(members) - 1), **how)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Decision:
-    logits: np.ndarray  # [N, C] of the running answer where it stopped
-    stage: np.ndarray  # int64 [N], the last member asked, from 0
-    confidence: np.ndarray  # float32 [N, n], after each member; of one that was really not asked it is NaN
+    """Final answers of a committee for N images."""
+
+    logits: np.ndarray  # [N, C] of the final answer
+    stage: np.ndarray  # int64 [N], the last member that ran, from 0
+    confidence: np.ndarray  # float32 [N, n], after each member; NaN after one that did not run
     lost: np.ndarray  # bool [N]: NaN or infinity in the answer; such rows went to the last member
 
     @property
@@ -72,11 +75,12 @@ class Decision:
         return self.logits.argmax(-1)
 
     def right(self, labels: np.ndarray) -> np.ndarray:
+        """Return bool [N], whether each answer is correct."""
         return are_right(self.logits, labels)
 
 
 def are_right(answers: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """bool [...] of answers [..., C]; with NaN or infinity in it one is none, wherever its largest number stands."""
+    """Return bool [...] for answers [..., C]; an answer that contains NaN or infinity is never correct."""
     return (answers.argmax(-1) == labels) & np.isfinite(answers).all(-1)
 
 
@@ -119,7 +123,7 @@ def share(committee: Committee, places: Sequence[int]) -> float:
 
 
 def stages(committee: Committee, logits: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """(answers [N, n, C] of the first 1 to n members, confidences float32 [N, n])."""
+    """Return the answers [N, n, C] of the first 1 to n members and their confidences float32 [N, n]."""
     logits = checked_members(committee, logits)
     answers = np.stack(list(running(committee, logits)), 1)
     confidences = [confidence(committee.confidence, answers[:, k], logits[:, : k + 1]) for k in range(logits.shape[1])]
@@ -127,7 +131,7 @@ def stages(committee: Committee, logits: ArrayLike) -> tuple[np.ndarray, np.ndar
 
 
 def decide(committee: Committee, logits: ArrayLike) -> Decision:
-    """What the committee answers where every member's logits [N, n, C] are known."""
+    """Return the committee's answers from the logits [N, n, C] of all its members."""
     answers, confidences = stages(committee, logits)
     stage = stage_of(confidences, committee.gates)
     final = answers[np.arange(len(stage)), stage]
@@ -135,22 +139,23 @@ def decide(committee: Committee, logits: ArrayLike) -> Decision:
 
 
 def stage_of(confidences: np.ndarray, gates: tuple[float, ...]) -> np.ndarray:
-    """The first stage whose gate is passed, confidence >= gate, else the last: [N, n] -> int64 [N]."""
+    """Return the first stage whose confidence reaches its gate, else the last: [N, n] -> int64 [N]."""
     passed = passes(confidences[:, :-1], gates)
     return np.concatenate([passed, np.ones((len(passed), 1), bool)], 1).argmax(1)
 
 
 def passes(confidences: np.ndarray, gates: ArrayLike) -> np.ndarray:
-    """confidence >= gate; a confidence of infinity does not pass a gate that is never passed, and NaN passes none."""
-    gates = np.asarray(gates, np.float64)  # compared as such: a number of Python would be rounded to float32 first
+    """Return confidence >= gate. Nothing passes the gate NEVER, not even infinity, and NaN passes no gate."""
+    gates = np.asarray(gates, np.float64)  # numpy would round a Python float to float32 before it compares
     return (confidences >= gates) & (gates != NEVER)
 
 
 def checked_members(committee: Committee, logits: ArrayLike) -> np.ndarray:
-    found = np.asarray(logits)
-    if found.dtype.kind != "f" or found.ndim != 3 or found.shape[1] != len(committee.members):
+    """Return logits as an array [N, n, C] of floats; raises UserError for any other shape or type."""
+    logits = np.asarray(logits)
+    if logits.dtype.kind != "f" or logits.ndim != 3 or logits.shape[1] != len(committee.members):
         raise UserError(
-            f"logits are {found.dtype} {list(found.shape)}, expected floats [N, {len(committee.members)}, C]: one row "
-            f"for each of {', '.join(committee.members)}"
+            f"expected logits as floats [N, {len(committee.members)}, C], one row for each of "
+            f"{', '.join(committee.members)}, got {logits.dtype} {list(logits.shape)}"
         )
-    return found
+    return logits

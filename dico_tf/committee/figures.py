@@ -1,4 +1,4 @@
-"""Figures of a search as PNG: accuracy against cost, confidences, exits, and how far confidences can be believed."""
+"""Figures of a search as PNG: accuracy against cost, confidences, exits, and reliability."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ _BINS = 15
 
 
 def draw(folder: Path, committee: Committee, front: Sequence[Point], pool: Pool, split: str, measure: str) -> list[str]:
-    """Writes the PNGs and returns their names; all on the images of `pool`."""
+    """Write the PNG files into a folder and return their names; all show the images of `pool`."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -53,9 +53,9 @@ def _against_cost(axes, committee: Committee, front: Sequence[Point], pool: Pool
         "chosen": ([committee], "*", "tab:red"),
     }
     for name, (members, style, colour) in groups.items():
-        found = [scores_of(one, pool, measure) for one in members]
+        scores = [scores_of(one, pool, measure) for one in members]
         spot = {"markersize": 16, "zorder": 3} if name == "chosen" else {}
-        axes.plot([one.cost / unit for one in found], [100 * one.accuracy for one in found], style, color=colour,
+        axes.plot([one.cost / unit for one in scores], [100 * one.accuracy for one in scores], style, color=colour,
                   label=name, **spot)  # fmt: skip
     axes.set(xlabel=f"average {word} an image", ylabel="accuracy, %", xscale="log")
     axes.legend()
@@ -63,7 +63,7 @@ def _against_cost(axes, committee: Committee, front: Sequence[Point], pool: Pool
 
 
 def _confidences(axes, committee: Committee, pool: Pool) -> None:
-    """Of the first member's answers, right and wrong, with its gate."""
+    """Plot the confidences of the first member's answers, right and wrong, with its gate."""
     decision = decide(committee, pool.stacked(committee.members))
     first = decision.confidence[:, 0]
     answered = are_right(pool.logits[committee.members[0]], pool.labels)
@@ -87,14 +87,14 @@ def _exits(axes, committee: Committee, pool: Pool) -> None:
 
 
 def _reliability(axes, committee: Committee, pool: Pool) -> None:
-    """Accuracy by confidence, before and after one temperature for the answers, fitted on these very images."""
+    """Plot accuracy against confidence, before and after a temperature that is fitted to these very images."""
     decision = decide(committee, pool.stacked(committee.members))
-    kept = ~decision.lost
-    logits, labels = decision.logits[kept], pool.labels[kept]
-    found = fitting.temperature(logits, labels) if kept.any() else 1.0
+    finite = ~decision.lost
+    logits, labels = decision.logits[finite], pool.labels[finite]
+    temperature = fitting.temperature(logits, labels) if finite.any() else 1.0
     for name, values, colour in (
         ("as it is", logits, "tab:red"),
-        (f"temperature {found:.2f}", logits / found, "tab:blue"),
+        (f"temperature {temperature:.2f}", logits / temperature, "tab:blue"),
     ):
         p = softmax(values)
         confidence, right = p.max(1), p.argmax(1) == labels

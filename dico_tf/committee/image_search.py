@@ -100,7 +100,7 @@ def _warn_of_lost(inputs: Inputs) -> None:
         for member, logits in pool.logits.items():
             if lost := int((~np.isfinite(logits)).any(1).sum()):
                 logging.getLogger(__name__).warning(
-                    "%s has NaN or infinity in its answers to %d of %d images of %s, which count as wrong "
+                    "%s gives NaN or infinity for %d of %d images of %s, which count as wrong "
                     "(take logarithms of probabilities above 0 only)",
                     member, lost, pool.size, pool.name,
                 )  # fmt: skip

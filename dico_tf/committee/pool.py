@@ -22,6 +22,8 @@ from dico_tf.registry import suggestion
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Pool:
+    """Answers of all members to the same labelled images."""
+
     logits: Mapping[str, np.ndarray]  # of each member, float [N, C]
     labels: np.ndarray  # int64 [N]
     ids: np.ndarray  # str [N]
@@ -33,7 +35,9 @@ class Pool:
         if fault := _fault(self.logits, self.labels, self.ids):
             raise UserError(f"{self.name or 'the table of logits'}: {fault}")
         if self.class_names and len(self.class_names) != self.classes:
-            raise UserError(f"{self.name}: {len(self.class_names)} class_names, and logits of {self.classes} classes")
+            raise UserError(
+                f"{self.name}: expected {self.classes} class_names, one for each logit, got {len(self.class_names)}"
+            )
         object.__setattr__(self, "labels", checked_labels(self.labels, len(self.labels), self.classes))
         object.__setattr__(self, "ids", np.asarray(self.ids).astype(np.str_))
 
@@ -120,35 +124,35 @@ def _fault(logits: Mapping[str, np.ndarray], labels: np.ndarray, ids: np.ndarray
     shapes = {member: np.shape(values) for member, values in logits.items()}
     odd = [member for member, values in logits.items() if np.ndim(values) != 2 or np.asarray(values).dtype.kind != "f"]
     if odd:
-        return f"logits of {odd[0]} are {np.asarray(logits[odd[0]]).dtype} {list(shapes[odd[0]])}, not floats [N, C]"
+        return f"expected floats [N, C] for {odd[0]}, got {np.asarray(logits[odd[0]]).dtype} {list(shapes[odd[0]])}"
     first, *others = shapes
     if 0 in shapes[first]:
         return f"logits of {first} have shape {list(shapes[first])}: there is nothing to learn from"
     for other in others:
         if shapes[other][1] != shapes[first][1]:
             return (
-                f"{first} knows {shapes[first][1]} classes and {other} {shapes[other][1]}: members of a committee "
-                "answer with the same classes in the same order"
+                f"{first} has {shapes[first][1]} classes and {other} {shapes[other][1]}: members of a committee must "
+                "have the same classes in the same order"
             )
         if shapes[other][0] != shapes[first][0]:
-            return f"{first} has answered {shapes[first][0]} images and {other} {shapes[other][0]}"
+            return f"{first} answers {shapes[first][0]} images and {other} {shapes[other][0]}: give equally many"
     for name, values in (("labels", labels), ("ids", ids)):
         if np.ndim(values) != 1:
-            return f"{name} have shape {list(np.shape(values))}, expected one for each image"
+            return f"{name} must have one entry for each image, got shape {list(np.shape(values))}"
     if not len(labels) == len(ids) == shapes[first][0]:
-        return f"{shapes[first][0]} answers of {first}, {len(labels)} labels, {len(ids)} ids"
+        return f"expected as many labels and ids as answers, {shapes[first][0]}, got {len(labels)} and {len(ids)}"
     if len(set(np.asarray(ids).tolist())) < len(ids):
-        return "an id stands twice: every image counts once"
+        return "an id occurs twice: every image must count once"
     return ""
 
 
 def apart(calibration: Pool, test: Pool) -> None:
-    """Refused where an image that fitted the committee would also judge it."""
+    """Raise UserError if an image is in both parts: a committee may not be tested on images it was fitted to."""
     both = np.intersect1d(calibration.ids, test.ids)
     if len(both):
         raise UserError(
-            f"{len(both)} images are in the calibration and in the test images, such as {both[0]}: a committee that "
-            "was fitted to an image cannot be judged by it; give other images for one of them"
+            f"{len(both)} images are in the calibration and in the test images, such as {both[0]}: give other images "
+            "for one of them, as a committee cannot be tested on images it was fitted to"
         )
 
 

@@ -1,4 +1,4 @@
-"""What a search found, on the images it was fitted to and on others, side by side."""
+"""Results of a search on calibration and test images, side by side, as JSON and as text."""
 
 import math
 from typing import Any
@@ -18,7 +18,7 @@ _UNITS = {"macs": (1e6, "M multiply-adds"), "params": (1e6, "M parameters"), "mi
 def results(
     committee: Committee, reference: Committee, calibration: Pool, test: Pool | None, measure: str
 ) -> dict[str, Any]:
-    """One row for the committee, its reference, the full ensemble and each member, with both splits; JSON."""
+    """Return JSON: a row for the committee, its reference or the full ensemble, and each member, with both splits."""
     pools = {"calibration": calibration} | ({} if test is None else {"test": test})
     named = {OURS: committee} | comparisons(calibration, committee, reference, measure)
     ours = {split: scores_of(committee, pool, measure) for split, pool in pools.items()}
@@ -34,37 +34,37 @@ def results(
     }
 
 
-def _numbers(found: CommitteeScores, ours: CommitteeScores) -> dict[str, Any]:
+def _numbers(scores: CommitteeScores, ours: CommitteeScores) -> dict[str, Any]:
     return {
-        "images": len(found.right),
-        "accuracy": found.accuracy,
-        "interval": list(found.interval),
-        "nll": found.nll,
-        "aurc": found.aurc,
-        "cost": found.cost,
-        "interval_of_cost": list(found.interval_of_cost),
-        "worst": found.worst,
-        "reach": found.reach,
-        "lost": int(found.decision.lost.sum()),
-        "committee_less_this": against(ours.right, found.right),
+        "images": len(scores.right),
+        "accuracy": scores.accuracy,
+        "interval": list(scores.interval),
+        "nll": scores.nll,
+        "aurc": scores.aurc,
+        "cost": scores.cost,
+        "interval_of_cost": list(scores.interval_of_cost),
+        "worst": scores.worst,
+        "reach": scores.reach,
+        "lost": int(scores.decision.lost.sum()),
+        "committee_less_this": against(ours.right, scores.right),
     }
 
 
 def _gap(calibration: CommitteeScores, test: CommitteeScores) -> dict[str, Any]:
-    """How much better the committee looks on the images it was fitted to: over-fitting shows here."""
+    """Return how much better the committee looks on the images it was fitted to, which shows over-fitting."""
     return {
         "accuracy": calibration.accuracy - test.accuracy,
         "interval": list(statistics.bootstrap_gap(calibration.right, test.right)),
     }
 
 
-def text(committee: Committee, found: dict[str, Any]) -> str:
-    """The committee's gates, and both splits side by side."""
-    unit, word = _UNITS[found["measure"]]
-    splits = [split for split in ("calibration", "test") if split in found["rows"][0]]
+def text(committee: Committee, results: dict[str, Any]) -> str:
+    """Return the committee's gates and a table of both splits."""
+    unit, word = _UNITS[results["measure"]]
+    splits = [split for split in ("calibration", "test") if split in results["rows"][0]]
     headers = ["", *(f"{split} %" for split in splits), "95 %", f"average {word}", "worst", "difference", "p"]
     rows = []
-    for row in found["rows"]:
+    for row in results["rows"]:
         last = row[splits[-1]]
         difference = last["committee_less_this"]
         other = row["name"] != OURS
@@ -76,19 +76,21 @@ def text(committee: Committee, found: dict[str, Any]) -> str:
             f"{difference['mcnemar_p']:.3f}" if other else None,
         ])  # fmt: skip
     lines = [gates(committee), "", table(headers, rows, range(1, len(headers))), ""]
-    lines.append(f"difference: of the committee's accuracy to this row's on the {splits[-1]} images, in points; p: "
-                 "McNemar's exact test")  # fmt: skip
-    best = found["best_single_no_dearer"]
-    lines.append(f"the best single member that is no dearer: {best}" if best else "no single member is as cheap")
-    if "gap" in found:
-        low, high = (100 * end for end in found["gap"]["interval"])
-        lines.append(f"calibration less test: {100 * found['gap']['accuracy']:+.2f} points (95 %: {low:+.2f} to "
+    lines.append(
+        f"difference: the committee's accuracy less this row's on the {splits[-1]} images, in points; p: McNemar's "
+        "exact test"
+    )
+    best = results["best_single_no_dearer"]
+    lines.append(f"the best single member at no higher cost: {best}" if best else "no single member is as cheap")
+    if "gap" in results:
+        low, high = (100 * end for end in results["gap"]["interval"])
+        lines.append(f"calibration less test: {100 * results['gap']['accuracy']:+.2f} points (95 %: {low:+.2f} to "
                      f"{high:+.2f})")  # fmt: skip
     return "\n".join(lines)
 
 
 def gates(committee: Committee) -> str:
-    """ask m0; where max_prob >= 0.93 stop, else ask m1; ... else ask m2"""
+    """Return the gates as text: ask m0; unless max_prob >= 0.93 ask m1; always ask m2."""
     parts = [f"ask {committee.members[0]}"]
     for gate, member in zip(committee.gates, committee.members[1:], strict=True):
         parts.append(
@@ -97,38 +99,36 @@ def gates(committee: Committee) -> str:
     return "; ".join(parts)
 
 
-def promise(found: GuaranteedCommittee, promise: Guarantee) -> str:
-    """What is promised, or why nothing can be, and how many images it would take."""
-    certified = found.certified
-    kept = (
-        f"with {100 * promise.confidence:g} % confidence, at most {100 * promise.risk:g} % of new images of this kind"
-        if promise.kind == "probable"
-        else f"in the mean, at most {100 * promise.risk:g} % of new images of this kind"
-    )
-    lines = [f"promise: {kept} are answered wrongly where the reference is right ({certified.losses} of "
-             f"{certified.images} that tested it)"]  # fmt: skip
-    if not stops_early(found.committee):
-        lines = [f"never exit early: {certified.images} images cannot show that {kept} would be lost by stopping"]
+def promise(guaranteed: GuaranteedCommittee, guarantee: Guarantee) -> str:
+    """Return the guarantee as text, or why there is none and how many images it would take."""
+    certified = guaranteed.certified
+    how = f"with {100 * guarantee.confidence:g} % confidence" if guarantee.kind == "probable" else "on average"
+    claim = f"{how}, at most {100 * guarantee.risk:g} % of new images of this kind"
+    lines = [f"guarantee: {claim} are answered wrongly where the reference is right ({certified.losses} of "
+             f"{certified.images} test images)"]  # fmt: skip
+    if not stops_early(guaranteed.committee):
+        lines = [f"no early exit: {certified.images} images are too few to show that {claim} would be lost by stopping"]
     if certified.needed > certified.images:
         lines.append(f"the next setting would need about {certified.needed} images to test it")
-    elif len(found.path) == 1:
-        lines.append("no setting here is cheaper than the reference and keeps to the risk on the images that laid it")
-    elif certified.needed == 0 and certified.place < len(found.path) - 1:
-        lines.append("more images would not help: the next setting loses more often than the risk")
+    elif len(guaranteed.path) == 1:
+        lines.append("no setting is cheaper than the reference and within the risk on the images that laid the path")
+    elif certified.needed == 0 and certified.place < len(guaranteed.path) - 1:
+        lines.append("more images would not help: the next setting loses more often than --risk allows")
     return "\n".join(lines)
 
 
-def promise_record(found: GuaranteedCommittee, promise: Guarantee) -> dict[str, Any]:
-    """For the committee's file."""
-    certified = found.certified
+def promise_record(guaranteed: GuaranteedCommittee, guarantee: Guarantee) -> dict[str, Any]:
+    """Return the guarantee as committee.json stores it."""
+    certified = guaranteed.certified
     return {
-        "kind": promise.kind, "risk": promise.risk,
-        "confidence": promise.confidence if promise.kind == "probable" else None,
-        "reference": list(found.reference.members), "losses": certified.losses, "images": certified.images,
-        "needed": certified.needed, "stops_early": stops_early(found.committee), "settings": len(found.path),
+        "kind": guarantee.kind, "risk": guarantee.risk,
+        "confidence": guarantee.confidence if guarantee.kind == "probable" else None,
+        "reference": list(guaranteed.reference.members), "losses": certified.losses, "images": certified.images,
+        "needed": certified.needed, "stops_early": stops_early(guaranteed.committee), "settings": len(guaranteed.path),
     }  # fmt: skip
 
 
 def cost(value: float, measure: str) -> str:
+    """Return a cost with its unit; - for NaN, an unknown one."""
     unit, word = _UNITS[measure]
     return "-" if math.isnan(value) else f"{value / unit:,.2f} {word}"

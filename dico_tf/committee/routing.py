@@ -1,8 +1,7 @@
-"""A committee that really stops early: a member sees only the images that those before it were unsure of.
+"""Cascades that really stop early: a member runs only on the images about which those before it were unsure.
 
-Undecided images are gathered, filled up to one of few batch sizes, run, and their answers put back in their places. The
-answers are those that `decide` finds where all members' logits are known, bit for bit if members do not mind in what
-batch an image comes.
+Undecided images are collected, filled up to one of a few batch sizes and run, and their answers are put back in order.
+The answers equal those of `decide`, bit for bit if a member's answer does not depend on the batch around an image.
 """
 
 import collections
@@ -16,65 +15,66 @@ from dico_tf.committee.confidence import confidence
 from dico_tf.committee.decision import Committee, Decision, joined, passes
 from dico_tf.errors import UserError
 
-BUCKETS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # images of a call: few sizes, and at most a third of one is filled up
+BUCKETS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # batch sizes of a call: at most a third of one is padding
 OPEN = 64  # batches of a stream that may wait for their slowest image
 
-Member = Callable[[np.ndarray], np.ndarray]  # images [B, ...] -> logits [B, C], where B is a bucket
+Classifier = Callable[[np.ndarray], np.ndarray]  # images [B, ...] -> logits [B, C], where B is a bucket
 
 
 def routed(
-    committee: Committee, members: Sequence[Member], images: np.ndarray, buckets: Sequence[int] = BUCKETS,
+    committee: Committee, members: Sequence[Classifier], images: np.ndarray, buckets: Sequence[int] = BUCKETS,
     classes: int = 1,
 ) -> Decision:  # fmt: skip
-    """Of images [N, ...], or of what stands for each in an array; a member is not called on nothing.
+    """Return the decision on images [N, ...]; members are never called on an empty batch.
 
-    `classes`: of the answer to no image at all, for which nobody is asked.
+    `images` may also hold whatever the members take in place of images, such as row numbers. `classes` is the width of
+    the answer if there are no images.
     """
     return next(refilled(committee, members, [images], buckets, classes=classes))
 
 
 def refilled(
-    committee: Committee, members: Sequence[Member], batches: Iterable[np.ndarray],
+    committee: Committee, members: Sequence[Classifier], batches: Iterable[np.ndarray],
     buckets: Sequence[int] = BUCKETS, open_batches: int = OPEN, classes: int = 1,
 ) -> Iterator[Decision]:  # fmt: skip
-    """Of each batch of a stream, in the stream's order; batches may have any size, also none.
+    """Yield the decision on each batch of a stream, in order; a batch may have any size, also 0.
 
-    The undecided of several batches wait until they fill the largest bucket of the next member. When more than
-    `open_batches` are open everything that waits is run, so that memory holds no more answers than theirs, and of
-    images a bucket for each member beside the batch that came last.
+    Undecided images of several batches wait until they fill the largest bucket of the next member. If more than
+    `open_batches` batches are waiting, all of their images run at once. This bounds memory: it holds the answers of so
+    many batches, and the images of one bucket for each member and of the last batch.
     """
     _check(committee, members, buckets, open_batches)
     queues: list[_Waiting | None] = [None] * len(members)
-    opened: collections.deque[_Answers] = collections.deque()
+    waiting: collections.deque[_Answers] = collections.deque()
     rows = 0
     for batch in itertools.chain(batches, [None]):
         if batch is not None:
             batch = np.asarray(batch)
-            opened.append(_Answers(rows, len(batch), len(members)))
+            waiting.append(_Answers(rows, len(batch), len(members)))
             queues[0] = _together(queues[0], _Waiting(np.arange(rows, rows + len(batch)), batch))
             rows += len(batch)
-        all = batch is None or len(opened) > open_batches
+        all = batch is None or len(waiting) > open_batches
         for k, member in enumerate(members):
             taken, queues[k] = _due(queues[k], max(buckets), all)
             if taken is None:
                 continue
             step = _step(committee, k, taken, _called(member, committee.members[k], taken.images, buckets))
-            for answers in opened:
+            for answers in waiting:
                 answers.take(k, step)
             if k + 1 < len(members):
                 queues[k + 1] = _together(queues[k + 1], step.going)
-        while opened and not opened[0].missing:
-            yield opened.popleft().decision(classes)
+        while waiting and not waiting[0].missing:
+            yield waiting.popleft().decision(classes)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Waiting:
-    """Images for the next member, in the order they came."""
+    """Images that wait for the next member, in their order."""
 
-    rows: np.ndarray  # int64 [M], number of each in the whole stream; rising
+    rows: np.ndarray  # int64 [M], index of each in the whole stream; rising
     images: np.ndarray  # [M, ...]
     answer: np.ndarray | None = None  # float64 [M, C] of the members so far
-    apart: np.ndarray | None = None  # [M, k, C], logits of each of them
+    apart: np.ndarray | None = None  # [M, k, C], logits of each of these members
 
     def where(self, which: np.ndarray | slice) -> "_Waiting":
         return _Waiting(*(None if part is None else part[which] for part in self._parts()))
@@ -93,7 +93,7 @@ def _together(first: _Waiting | None, second: _Waiting) -> _Waiting | None:
 
 
 def _due(queue: _Waiting | None, size: int, all: bool) -> tuple[_Waiting | None, _Waiting | None]:
-    """(those that run now: full buckets, or all of them; those that wait on)."""
+    """Return the images that run now, full buckets or all of them, and those that wait on."""
     if queue is None:
         return None, None
     count = len(queue.rows)
@@ -102,24 +102,25 @@ def _due(queue: _Waiting | None, size: int, all: bool) -> tuple[_Waiting | None,
     return now if count else None, later if len(later.rows) else None
 
 
-def _called(member: Member, name: str, images: np.ndarray, buckets: Sequence[int]) -> np.ndarray:
-    """Logits [M, C] of images [M, ...], M > 0, in calls of the buckets' sizes; what fills them up is dropped."""
-    found, size = [], max(buckets)
+def _called(member: Classifier, name: str, images: np.ndarray, buckets: Sequence[int]) -> np.ndarray:
+    """Return logits [M, C] of images [M, ...], M > 0, from calls of the buckets' sizes; padding is dropped."""
+    parts, size = [], max(buckets)
     for start in range(0, len(images), size):
         part = images[start : start + size]
         bucket = min(b for b in buckets if b >= len(part))
         filled = np.concatenate([part, np.repeat(part[-1:], bucket - len(part), 0)]) if bucket > len(part) else part
         logits = np.asarray(member(filled))
         if logits.dtype.kind != "f" or logits.ndim != 2 or len(logits) != bucket:
-            raise UserError(f"{name} answers {bucket} images with {logits.dtype} {list(logits.shape)}, not floats "
-                            f"[{bucket}, C]")  # fmt: skip
-        found.append(logits[: len(part)])
-    return np.concatenate(found)
+            raise UserError(
+                f"{name} must answer {bucket} images with floats [{bucket}, C], got {logits.dtype} {list(logits.shape)}"
+            )
+        parts.append(logits[: len(part)])
+    return np.concatenate(parts)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Step:
-    """What came of asking one member."""
+    """Results of one member on the images that came to it."""
 
     rows: np.ndarray  # [M]
     answer: np.ndarray  # [M, C]
@@ -139,7 +140,7 @@ def _step(committee: Committee, k: int, waiting: _Waiting, logits: np.ndarray) -
 
 
 class _Answers:
-    """Of one batch, as they come in."""
+    """Answers to one batch, filled in as they come."""
 
     def __init__(self, first: int, count: int, members: int):
         self._first, self.missing = first, count
@@ -148,6 +149,7 @@ class _Answers:
         self._logits: np.ndarray | None = None
 
     def take(self, k: int, step: _Step) -> None:
+        """Enter the answers of member k to images of this batch."""
         ends = np.searchsorted(step.rows, [self._first, self._first + len(self._stage)])
         ours = slice(*ends)
         rows, stopped = step.rows[ours] - self._first, step.stopped[ours]
@@ -165,12 +167,10 @@ class _Answers:
         return Decision(logits, self._stage, self._confidence, ~np.isfinite(logits).all(-1))
 
 
-def _check(committee: Committee, members: Sequence[Member], buckets: Sequence[int], open_batches: int) -> None:
+def _check(committee: Committee, members: Sequence[Classifier], buckets: Sequence[int], open_batches: int) -> None:
     if len(members) != len(committee.members):
-        raise UserError(f"{len(members)} networks were given for the members {', '.join(committee.members)}: one each")
+        raise UserError(f"expected a network for each of {', '.join(committee.members)}, got {len(members)}")
     if not buckets or min(buckets) < 1 or any(int(size) != size for size in buckets):
-        raise UserError(
-            f"buckets are {', '.join(map(str, buckets)) or 'none'}: give sizes of batches, such as 1, 8, 32"
-        )
+        raise UserError(f"buckets must be batch sizes such as 1, 8, 32, got {', '.join(map(str, buckets)) or 'none'}")
     if open_batches < 1:
-        raise UserError(f"open_batches is {open_batches}: at least 1 batch must be open")
+        raise UserError(f"open_batches must be at least 1, got {open_batches}")

@@ -1,4 +1,4 @@
-"""A committee on labelled images it was, or was not, fitted to."""
+"""Accuracy, cost and other scores of a committee on labelled images."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,14 +13,16 @@ from dico_tf.evaluation.averaging import log_softmax
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class CommitteeScores:
+    """Scores of one committee on N images."""
+
     committee: Committee
     decision: Decision
     right: np.ndarray  # bool [N]
     first_right: np.ndarray  # bool [N], of the first member alone
     nll: float
-    cost: float  # average
+    cost: float  # average of an image
     interval_of_cost: tuple[float, float]
-    worst: float
+    worst: float  # cost of an image on which every member runs
 
     @property
     def accuracy(self) -> float:
@@ -28,19 +30,22 @@ class CommitteeScores:
 
     @property
     def interval(self) -> tuple[float, float]:
+        """95 % interval of the accuracy."""
         return statistics.wilson(int(self.right.sum()), len(self.right))
 
     @property
     def aurc(self) -> float:
-        """Of the confidence of the first member's answers, by which most is decided."""
+        """Area under the risk-coverage curve of the first member's confidence, which decides about most images."""
         return statistics.aurc(self.decision.confidence[:, 0], self.first_right)
 
     @property
     def reach(self) -> list[float]:
+        """Share of the images on which each member runs."""
         return costs.reach(self.decision.stage, len(self.committee.members)).tolist()
 
 
 def scores_of(committee: Committee, pool: Pool, measure: str) -> CommitteeScores:
+    """Return the scores of a committee on the images of a pool; costs are by one measure, such as macs."""
     decision = decide(committee, pool.stacked(committee.members))
     price = np.array([pool.cost(member, measure) for member in committee.members])
     spent = np.cumsum(price)[decision.stage]
@@ -58,24 +63,24 @@ def scores_of(committee: Committee, pool: Pool, measure: str) -> CommitteeScores
 
 
 def comparisons(pool: Pool, chosen: Committee, reference: Committee, measure: str) -> dict[str, Committee]:
-    """What a committee is held against: its reference, the full ensemble, and every single member."""
+    """Return the committees listed beside the chosen one: the reference or the full ensemble, and each member."""
     by_cost = sorted(pool.members, key=lambda member: pool.cost(member, measure))
     how = {"average": chosen.average, "confidence": chosen.confidence}
     every = ensemble(*by_cost, **how)
-    found = {f"all {len(by_cost)} members": every} if len(by_cost) > 1 else {}
+    together = {f"all {len(by_cost)} members": every} if len(by_cost) > 1 else {}
     if reference.kind != "single":
-        found = {f"reference: {reference.kind} of {len(reference.members)}": reference}
-    return found | {member: Committee(members=(member,), **how) for member in by_cost}
+        together = {f"reference: {reference.kind} of {len(reference.members)}": reference}
+    return together | {member: Committee(members=(member,), **how) for member in by_cost}
 
 
 def no_dearer(pool: Pool, cost: float, measure: str) -> str | None:
-    """The most accurate single member that costs no more; None where the cheapest does."""
+    """Return the most accurate single member that costs at most this; None if even the cheapest costs more."""
     count = {m: int(are_right(pool.logits[m], pool.labels).sum()) for m in pool.members}
     within = [member for member in pool.members if pool.cost(member, measure) <= cost]
     return max(within, key=lambda member: count[member]) if within else None
 
 
 def against(one: Sequence[bool], other: Sequence[bool]) -> dict[str, float]:
-    """Paired: difference of accuracies, and McNemar's exact p of there being none."""
+    """Return the difference of two accuracies on the same images, and McNemar's exact p that there is none."""
     one, other = np.asarray(one), np.asarray(other)
     return {"difference": float(one.mean() - other.mean()), "mcnemar_p": statistics.mcnemar(one, other)}

@@ -1,4 +1,4 @@
-"""A committee's rules as JSON says them, in committee.json and in an export's manifest; infinity is no number there."""
+"""A committee's rules as JSON, in committee.json and in manifest.json; infinite gates become words."""
 
 import sys
 from collections.abc import Mapping
@@ -7,16 +7,16 @@ from typing import Any
 from dico_tf.committee.decision import ALWAYS, NEVER, Committee
 from dico_tf.errors import UserError
 
-_WORDS = {"never": NEVER, "always": ALWAYS}  # of gates
-_SPOKEN = {gate: word for word, gate in _WORDS.items()}
-_LARGEST = sys.float_info.max  # JSON has numbers beyond
+_GATES = {"never": NEVER, "always": ALWAYS}  # of gates
+_WORDS = {gate: word for word, gate in _GATES.items()}
+_LARGEST = sys.float_info.max  # JSON may have larger numbers, which Python reads as infinity
 TIES = "a confidence equal to the gate stops"
 
 
 def rules(committee: Committee) -> dict[str, Any]:
-    """All but the members."""
+    """Return a committee as JSON, without its members."""
     return {
-        "gates": [_SPOKEN.get(gate, gate) for gate in committee.gates],
+        "gates": [_WORDS.get(gate, gate) for gate in committee.gates],
         "confidence": committee.confidence,
         "average": committee.average,
         "weights": list(committee.weights),
@@ -25,41 +25,45 @@ def rules(committee: Committee) -> dict[str, Any]:
 
 
 def cascade(committee: Committee) -> dict[str, Any]:
-    """As a manifest says it."""
+    """Return a committee as the `cascade` of a manifest."""
     return {"order": list(committee.members), **rules(committee)}
 
 
-def committee(said: Mapping[str, Any], order: str = "order") -> Committee:
-    """UserError that names what is wrong; `order`: the key under which the members' names stand."""
-    if fault := next(_faults(said, order), ""):
+def committee(content: Mapping[str, Any], order: str = "order") -> Committee:
+    """Return the committee that JSON describes; `order` is the key of the members' names.
+
+    Raises:
+        UserError: names the first key that is wrong.
+    """
+    if fault := next(_faults(content, order), ""):
         raise UserError(fault)
     return Committee(
-        members=tuple(said[order]),
-        gates=tuple(_WORDS[gate] if isinstance(gate, str) else float(gate) for gate in said["gates"]),
-        confidence=said["confidence"],
-        average=said["average"],
-        weights=tuple(map(float, said["weights"])),
-        temperatures=tuple(map(float, said["temperatures"])),
+        members=tuple(content[order]),
+        gates=tuple(_GATES[gate] if isinstance(gate, str) else float(gate) for gate in content["gates"]),
+        confidence=content["confidence"],
+        average=content["average"],
+        weights=tuple(map(float, content["weights"])),
+        temperatures=tuple(map(float, content["temperatures"])),
     )
 
 
-def _faults(said: Mapping[str, Any], order: str):
+def _faults(content: Mapping[str, Any], order: str):
     for key in (order, "gates", "weights", "temperatures"):
-        if not isinstance(said.get(key), list):
-            yield f"{key} is {said.get(key)!r}, expected a list"
-    for name in said[order]:
+        if not isinstance(content.get(key), list):
+            yield f"{key} must be a list, got {content.get(key)!r}"
+    for name in content[order]:
         if not isinstance(name, str) or not name:
-            yield f"{name!r} in {order} is no member's name"
-    for gate in said["gates"]:
-        if not _number(gate) and not (isinstance(gate, str) and gate in _WORDS):
-            yield f"{gate!r} in gates is neither a number nor {' nor '.join(_WORDS)}"
+            yield f"{order} must be names of members, got {name!r}"
+    for gate in content["gates"]:
+        if not _number(gate) and not (isinstance(gate, str) and gate in _GATES):
+            yield f"gates must be numbers or {' or '.join(_GATES)}, got {gate!r}"
     for key in ("weights", "temperatures"):
-        for value in said[key]:
+        for value in content[key]:
             if not _number(value):
-                yield f"{value!r} in {key} is no number"
+                yield f"{key} must be numbers, got {value!r}"
     for key in ("confidence", "average"):
-        if not isinstance(said.get(key), str):
-            yield f"{key} is {said.get(key)!r}, expected a name"
+        if not isinstance(content.get(key), str):
+            yield f"{key} must be a name, got {content.get(key)!r}"
 
 
 def _number(value: Any) -> bool:

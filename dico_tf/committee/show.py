@@ -1,4 +1,4 @@
-"""Text that shows a committee.json."""
+"""Text of a committee.json for `committee.py show`."""
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -22,35 +22,37 @@ def committee_text(path: str | Path, check: bool = False) -> str:
         [member.name, member.kind, member.source, *(report.cost(member.cost.of(m), m) for m in MEASURES)]
         for member in saved.members
     ]
-    lines = [table(["member", "kind", "source", *MEASURES], rows, range(3, 6)), "", *_fitted(saved)]
+    lines = [table(["member", "kind", "source", *MEASURES], rows, range(3, 6)), "", *_calibration(saved)]
     if check:
         lines.append(_checked(saved))
     return "\n".join([*lines, "", results_text(saved)] if saved.results else lines)
 
 
 def results_text(saved: CommitteeFile) -> str:
-    """Its results as text; they have no format of their own, and another version may have written others."""
+    """Return a file's results as text; results of another version, whose keys may differ, are only named."""
     try:
         if saved.grid:
             return dense.text(saved.committee, saved.grid, saved.results)
         return report.text(saved.committee, saved.results)
     except (LookupError, TypeError, ValueError, AttributeError):
-        return f"what it does was written in other words, by {saved.made_by.get('dico_tf', 'another version')}"
+        return f"the results were written by version {saved.made_by.get('dico_tf', 'unknown')} in another form"
 
 
 def _checked(saved: CommitteeFile) -> str:
+    """Return a warning if a member has changed, or a line that says it has not."""
     sums = checksums(saved)
     unknown = [member.name for member in saved.members if not (member.sha256 and sums.get(member.name))]
     same = "every member is the one that the gates were fitted to"
     if unknown:
         same = (
-            f"of {', '.join(unknown)} nothing can be compared: only answers are known, or no network is where the "
-            "search found it (relative paths are looked for from the folder that the search ran in)"
+            f"{', '.join(unknown)} cannot be compared: only answers are known, or no network is at the path of the "
+            "search (relative paths start at the folder in which the search ran)"
         )
     return stale(saved, sums) or same
 
 
-def _fitted(saved: CommitteeFile) -> list[str]:
+def _calibration(saved: CommitteeFile) -> list[str]:
+    """Return lines about the images and values that were fitted, and the guarantee."""
     calibration = saved.calibration
     lines = [f"fitted to {calibration.images} images of {calibration.name} ({calibration.fingerprint})"]
     for name in ("weights", "temperatures"):
@@ -75,22 +77,22 @@ def checksums(saved: CommitteeFile, members: Sequence[Any] = ()) -> dict[str, st
 
 
 def _weights(saved: CommitteeFile) -> dict[str, str]:
-    """Return {member: sha256 of its weights} of branches of runs that still have weights."""
+    """Return {member: sha256 of its weights} for branches of runs that still have weights."""
     folders = {member.source.rpartition(":")[0] for member in saved.members if member.kind == kinds.RUN} - {""}
     sums = {f"{run}:{name}": sha256 for run in folders for name, sha256 in of_branches(Path(run)).items()}
     return {member.name: sums[member.source] for member in saved.members if member.source in sums}
 
 
 def _lost(saved: CommitteeFile, weights: Mapping[str, str]) -> list[str]:
-    """Return members of runs whose folder has no weights any more."""
+    """Return the members of runs whose folder no longer has weights."""
     runs = [member for member in saved.members if member.kind == kinds.RUN and member.name not in weights]
     return [member.name for member in runs if not of_branches(Path(member.source.rpartition(":")[0]))]
 
 
 def _opened(saved: CommitteeFile, but: Collection[str]) -> dict[str, str]:
-    """Return checksums of the members that have to be opened for it; a run that cannot be opened is left out."""
-    asked = [m for m in saved.members if m.sha256 and m.kind != kinds.TABLE and m.name not in but]
-    if not asked:
+    """Return checksums of members that must be opened to get them, without a run that cannot be opened."""
+    unopened = [m for m in saved.members if m.sha256 and m.kind != kinds.TABLE and m.name not in but]
+    if not unopened:
         return {}
     startup.tensorflow()
     if saved.grid:
@@ -98,11 +100,11 @@ def _opened(saved: CommitteeFile, but: Collection[str]) -> dict[str, str]:
     else:
         from dico_tf.evaluation.members.open_members import open_members as open_sources
 
-    found = {}
-    for member in asked:
+    sums = {}
+    for member in unopened:
         try:
-            found |= {one.name: one.checksum for one in open_sources([f"{member.name}={member.source}"], saved.classes)}
+            sums |= {one.name: one.checksum for one in open_sources([f"{member.name}={member.source}"], saved.classes)}
         except UserError:
             if member.kind != kinds.RUN:
                 raise
-    return found
+    return sums

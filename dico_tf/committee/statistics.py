@@ -1,4 +1,4 @@
-"""How far numbers from a sample can be trusted, exactly where that can be had."""
+"""Confidence intervals and tests, exact where an exact one exists."""
 
 import math
 
@@ -8,7 +8,7 @@ _Z = 1.959963984540054  # of a two-sided 95 % interval
 
 
 def wilson(right: int, images: int) -> tuple[float, float]:
-    """95 % interval of a share, Wilson (1927)."""
+    """Return the 95 % interval of a share, Wilson (1927)."""
     if not images:
         return 0.0, 1.0
     share, z2 = right / images, _Z**2
@@ -18,13 +18,13 @@ def wilson(right: int, images: int) -> tuple[float, float]:
 
 
 def of_mean(values: np.ndarray) -> tuple[float, float]:
-    """95 % interval of a mean of many values, by the normal distribution."""
+    """Return the 95 % interval of a mean of many values, by the normal distribution."""
     mean, spread = float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else math.inf
     return mean - _Z * spread / math.sqrt(len(values)), mean + _Z * spread / math.sqrt(len(values))
 
 
 def binomial_tail(successes: int, trials: int, share: float) -> float:
-    """P(X <= successes), X ~ Binomial(trials, share)."""
+    """Return P(X <= successes) for X ~ Binomial(trials, share)."""
     if successes >= trials or share <= 0:
         return 1.0
     if successes < 0 or share >= 1:
@@ -37,23 +37,23 @@ def binomial_tail(successes: int, trials: int, share: float) -> float:
 
 
 def bootstrap_gap(one: np.ndarray, other: np.ndarray, seed: int = 0, times: int = 2000) -> tuple[float, float]:
-    """95 % interval of mean(one) - mean(other) of bools, by drawing both anew: of bools that is a binomial draw."""
+    """Return the 95 % bootstrap interval of mean(one) - mean(other) of bools, whose resamples are binomial draws."""
     random = np.random.default_rng(seed)
-    drawn = [random.binomial(len(part), part.mean(), times) / len(part) for part in (one, other)]
-    low, high = np.quantile(drawn[0] - drawn[1], (0.025, 0.975))
+    means = [random.binomial(len(part), part.mean(), times) / len(part) for part in (one, other)]
+    low, high = np.quantile(means[0] - means[1], (0.025, 0.975))
     return float(low), float(high)
 
 
 def mcnemar(one: np.ndarray, other: np.ndarray) -> float:
-    """Exact two-sided p of "both are right equally often", from the images where only one of them is."""
+    """Return the exact two-sided p of "both are right equally often", from the images where only one of them is."""
     only_one, only_other = int((one & ~other).sum()), int((~one & other).sum())
     return min(2 * binomial_tail(min(only_one, only_other), only_one + only_other, 0.5), 1.0)
 
 
 def aurc(confidence: np.ndarray, right: np.ndarray) -> float:
-    """Area under risk against coverage: the mean, over n, of the share of wrong answers among the n surest.
+    """Return the area under risk against coverage: the mean over n of the share of wrong answers among the n surest.
 
-    Answers of one confidence come in together; NaN is the least sure.
+    Answers of equal confidence are counted together; NaN is the least sure.
     """
     levels, place = np.unique(np.nan_to_num(np.asarray(confidence, np.float64), nan=-np.inf), return_inverse=True)
     sizes, wrong = (np.bincount(place, weight, len(levels))[::-1] for weight in (None, ~np.asarray(right, bool)))

@@ -1,4 +1,4 @@
-"""Every setting of the gates at once, by histograms and their running sums.
+"""Cost and score of every setting of the gates at once, by histograms and their running sums.
 
 Candidates of gate k are the P quantiles 0, 1/P ... (P-1)/P of its confidences, and never. An image's bin at stage k is
 the number of candidates its confidence reaches: it stops at candidate j exactly where bin > j. So for settings
@@ -16,7 +16,9 @@ from dico_tf.committee.decision import NEVER
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sweep:
-    candidates: tuple[np.ndarray, ...]  # of each gate, rising; the last is never
+    """Results of all settings; Q is the number of candidates of a gate."""
+
+    candidates: tuple[np.ndarray, ...]  # of each gate, rising; the last is NEVER
     reached: tuple[np.ndarray, ...]  # int64, images that come to stage k: of shape [1 or Q] * (n - 1)
     score: np.ndarray  # sum over the images of the score of the stage where they stop: [Q] * (n - 1), or [..., D]
     images: int
@@ -27,23 +29,23 @@ class Sweep:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return tuple(len(found) for found in self.candidates)
+        return tuple(len(gate) for gate in self.candidates)
 
     def average(self, costs: Sequence[float]) -> np.ndarray:
-        """Mean cost of every setting, [Q] * (n - 1)."""
+        """Return the mean cost of every setting, [Q] * (n - 1)."""
         total = np.zeros(self.shape)
         for cost, reached in zip(costs, self.reached, strict=True):
             total += cost * reached
         return total / self.images
 
     def gates(self, setting: int) -> tuple[float, ...]:
-        """Of a flat index."""
+        """Return the gates of a setting, given by its flat index."""
         places = np.unravel_index(setting, self.shape)
         return tuple(float(of[place]) for of, place in zip(self.candidates, places, strict=True))
 
 
 def quantiles(confidences: np.ndarray, percentiles: int) -> np.ndarray:
-    """Candidates of one gate: distinct confidences that occur, the smallest first, so that all exit; then never."""
+    """Return the candidates of one gate: distinct confidences, rising from the smallest, which all pass; then NEVER."""
     finite = np.sort(confidences[~np.isnan(confidences)])
     if not len(finite):
         return np.array([NEVER])
@@ -52,41 +54,44 @@ def quantiles(confidences: np.ndarray, percentiles: int) -> np.ndarray:
 
 
 def bins(confidences: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-    """How many candidates each confidence reaches; NaN reaches none."""
-    found = np.searchsorted(candidates[:-1], confidences, side="right")
-    found[np.isnan(confidences)] = 0
-    return found
+    """Return how many candidates each confidence reaches; NaN reaches none."""
+    reached = np.searchsorted(candidates[:-1], confidences, side="right")
+    reached[np.isnan(confidences)] = 0
+    return reached
 
 
 def sweep(confidences: np.ndarray, scores: np.ndarray, percentiles: int = 100) -> Sweep:
-    """confidences [N, n], scores [N, n] or [N, n, D] of stopping at each stage; whole numbers stay exact."""
+    """Return every setting's results from confidences [N, n] and scores [N, n] or [N, n, D] of stopping at each stage.
+
+    Sums of whole numbers are exact.
+    """
     images, stages = scores.shape[:2]
     candidates = tuple(quantiles(confidences[:, k], percentiles) for k in range(stages - 1))
-    sizes = [len(found) for found in candidates]  # bins are 0 .. Q-1: never is reached by none
-    binned = [bins(confidences[:, k], found) for k, found in enumerate(candidates)]
+    sizes = [len(gate) for gate in candidates]  # bins are 0 .. Q-1: no confidence reaches NEVER
+    binned = [bins(confidences[:, k], gate) for k, gate in enumerate(candidates)]
     reached, total = [], np.zeros((*sizes, *scores.shape[2:]), np.float64 if scores.dtype.kind == "f" else np.int64)
     flat = np.zeros(images, np.int64)
     for k in range(stages):
         before = (*sizes[:k], *[1] * (stages - 1 - k))
         reached.append(_summed(flat, np.ones(images, np.int64), sizes[:k]).reshape(before))
-        total += _summed(flat, scores[:, k], sizes[:k]).reshape((*before, *scores.shape[2:]))  # all who come here ...
+        total += _summed(flat, scores[:, k], sizes[:k]).reshape((*before, *scores.shape[2:]))  # who come here ...
         if k < stages - 1:
             flat = flat * sizes[k] + binned[k]
             after = (*sizes[: k + 1], *[1] * (stages - 2 - k))
-            total -= _summed(flat, scores[:, k], sizes[: k + 1]).reshape((*after, *scores.shape[2:]))  # but who go on
+            total -= _summed(flat, scores[:, k], sizes[: k + 1]).reshape((*after, *scores.shape[2:]))  # less who go on
     return Sweep(candidates, tuple(reached), total, images)
 
 
 def _summed(flat: np.ndarray, values: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
-    """Sums of values [N] or [N, D] over all images with bin_i <= j_i, for every (j_1 ...)."""
+    """Return sums of values [N] or [N, D] over all images with bin_i <= j_i, for every (j_1 ...)."""
     count = int(np.prod(sizes, dtype=np.int64))
     if values.ndim == 1:
-        found = np.bincount(flat, values, count)
-        found = found if values.dtype.kind == "f" else np.rint(found).astype(np.int64)
+        sums = np.bincount(flat, values, count)
+        sums = sums if values.dtype.kind == "f" else np.rint(sums).astype(np.int64)
     else:
-        found = np.zeros((count, *values.shape[1:]), np.float64 if values.dtype.kind == "f" else np.int64)
-        np.add.at(found, flat, values)
-    found = found.reshape((*sizes, *values.shape[1:]))
+        sums = np.zeros((count, *values.shape[1:]), np.float64 if values.dtype.kind == "f" else np.int64)
+        np.add.at(sums, flat, values)
+    sums = sums.reshape((*sizes, *values.shape[1:]))
     for axis in range(len(sizes)):
-        found = np.cumsum(found, axis)
-    return found
+        sums = np.cumsum(sums, axis)
+    return sums

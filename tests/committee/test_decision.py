@@ -140,14 +140,14 @@ def test_halves_decide_as_floats_do_but_near_the_gate():
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ({"members": ()}, "needs members"),
-        ({"members": ("a", "a"), "gates": (0.5,)}, "each once"),
-        ({"members": ("a", "b")}, "0 gates, and it needs 1"),
+        ({"members": ()}, "at least one member"),
+        ({"members": ("a", "a"), "gates": (0.5,)}, "each only once"),
+        ({"members": ("a", "b")}, "expected 1 gates, .* got 0"),
         ({"members": ("a", "b"), "gates": (float("nan"),)}, "infinity"),
         ({"members": ("a", "b"), "gates": (0.5,), "confidence": "sure"}, "unknown confidence"),
         ({"members": ("a", "b"), "gates": (0.5,), "average": "mean"}, "unknown average"),
-        ({"members": ("a", "b"), "gates": (0.5,), "weights": (1.0,)}, "a positive number for each"),
-        ({"members": ("a", "b"), "gates": (0.5,), "temperatures": (1.0, 0.0)}, "a positive number for each"),
+        ({"members": ("a", "b"), "gates": (0.5,), "weights": (1.0,)}, "a positive number in .* for each"),
+        ({"members": ("a", "b"), "gates": (0.5,), "temperatures": (1.0, 0.0)}, "a positive number in .* for each"),
         ({"members": ("a", "b"), "gates": (0.5,), "average": "max", "weights": (1.0, 1.0)}, "takes no weights"),
     ],
 )
@@ -157,7 +157,7 @@ def test_what_is_no_committee_is_refused(how, message):
 
 
 def test_logits_of_other_members_are_refused():
-    with pytest.raises(UserError, match=r"expected floats \[N, 2, C\]"):
+    with pytest.raises(UserError, match=r"expected logits as floats \[N, 2, C\]"):
         decide(cascade(2, 0.5), POOL.stacked(NAMES[:3]))
 
 

@@ -47,5 +47,5 @@ def test_a_branch_costs_all_the_views_its_answer_is_made_of(run):
 
 def test_splits_seen_by_different_views_are_no_committee(run):
     seen(run, "test", 1)
-    with pytest.raises(UserError, match=r"different views of its films \(validation by 10x1, test by 1x1\)"):
+    with pytest.raises(UserError, match=r"different views of its videos \(validation by 10x1, test by 1x1\)"):
         collect(Search(), {"workdir": str(run)})

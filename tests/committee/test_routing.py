@@ -182,12 +182,12 @@ def test_answers_come_as_soon_as_they_and_those_before_them_are_there():
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ({"members": 2}, "2 networks were given for the members m0, m1, m2"),
-        ({"buckets": ()}, "buckets are none"),
-        ({"buckets": (0, 4)}, "buckets are 0, 4"),
-        ({"open_batches": 0}, "at least 1 batch"),
-        ({"answer": lambda rows: np.zeros((1, 3), np.float32)}, r"m0 answers 32 images with float32 \[1, 3\]"),
-        ({"answer": lambda rows: np.zeros((len(rows), 3), int)}, r"m0 answers 32 images with int64 \[32, 3\]"),
+        ({"members": 2}, "a network for each of m0, m1, m2, got 2"),
+        ({"buckets": ()}, "buckets must be .* got none"),
+        ({"buckets": (0, 4)}, "buckets must be .* got 0, 4"),
+        ({"open_batches": 0}, "open_batches must be at least 1"),
+        ({"answer": lambda rows: np.zeros((1, 3), np.float32)}, r"m0 must answer 32 images .* got float32 \[1, 3\]"),
+        ({"answer": lambda rows: np.zeros((len(rows), 3), int)}, r"m0 must answer 32 images .* got int64 \[32, 3\]"),
     ],
 )
 def test_what_cannot_be_routed_is_refused(how, message):

@@ -119,8 +119,8 @@ PROMISES = (
     Promise(
         "A guaranteed committee errs at most at the given risk, with the given confidence.",
         "dico_tf/committee/guarantee.py",
-        "return binomial_tail(losses, images, promise.risk) <= 1 - promise.confidence",
-        "return binomial_tail(losses, images, promise.risk) <= promise.confidence",
+        "return binomial_tail(losses, images, guarantee.risk) <= 1 - guarantee.confidence",
+        "return binomial_tail(losses, images, guarantee.risk) <= guarantee.confidence",
         fast=("tests/committee/test_guarantee.py",),
     ),
     Promise(

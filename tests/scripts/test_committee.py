@@ -58,11 +58,11 @@ def test_a_table_becomes_a_committee_a_page_and_figures(table, tmp_path, capsys)
     committee.main(["show", f"--committee={tmp_path / 'out/committee.json'}"])
     assert "fitted to 400 images" in capsys.readouterr().out
     committee.main(["show", f"--committee={tmp_path / 'out/committee.json'}", "--check"])
-    assert "nothing can be compared: only answers are known" in capsys.readouterr().out
+    assert "cannot be compared: only answers are known" in capsys.readouterr().out
     content = json.loads((tmp_path / "out/committee.json").read_text())
     (tmp_path / "old.json").write_text(json.dumps(content | {"results": {"rows": [{"top1": 0.5}]}}))
     committee.main(["show", f"--committee={tmp_path / 'old.json'}"])
-    assert "was written in other words" in capsys.readouterr().out
+    assert "in another form" in capsys.readouterr().out
 
 
 def test_without_a_budget_the_reference_is_matched_for_less(table, tmp_path, capsys):
@@ -79,7 +79,7 @@ def test_a_guarantee_is_said_and_kept_in_the_file(table, tmp_path, capsys):
     assert (promise["risk"], promise["confidence"], promise["images"]) == (0.05, 0.95, 200)
     assert "with 95 % confidence, at most 5 % of new images" in capsys.readouterr().out
     search(table, tmp_path, "--nofigures", "--risk=0.001", "--reference=largest")
-    assert "never exit early" in capsys.readouterr().out
+    assert "no early exit" in capsys.readouterr().out
     assert not load(tmp_path / "committee.json").promise["stops_early"]
 
 
@@ -110,14 +110,14 @@ def test_the_branches_of_a_run_become_a_cascade(tmp_path, capsys):
     (run / "best").rename(tmp_path / "moved")
     committee.main(show)
     said = capsys.readouterr().out
-    assert f"of {first}" in said and "nothing can be compared" in said and "every member" not in said
+    assert f"{first} cannot be compared" in said and "every member" not in said
     told = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text(json.dumps(told | {"config": {"task": "segmentation"}}))
-    with pytest.raises(UserError, match=r"classifies pixels: dico committee scenes"):
+    with pytest.raises(UserError, match=r"is a segmentation run: use dico committee scenes"):
         committee.main(["search", f"--workdir={run}"])
     (run / "config.json").write_text(json.dumps(told))
     (run / "predictions_validation.npz").unlink()
-    with pytest.raises(UserError, match=r"dico evaluate --workdir=.* --split=validation writes it"):
+    with pytest.raises(UserError, match=r"run dico evaluate --workdir=.* --split=validation first"):
         committee.main(["search", f"--workdir={run}"])
 
 
@@ -148,17 +148,20 @@ def test_a_member_that_says_no_numbers_is_warned_of_and_is_right_about_nothing(t
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "give one of --workdir"),
-        (["--logits=a.npz", "--workdir=b"], "not --logits and --workdir"),
+        ([], "expected one of --workdir"),
+        (["--logits=a.npz", "--workdir=b"], "got --logits and --workdir"),
         (["--logits=no.npz"], "no.npz does not exist: expected a table of logits"),
         (["--logits=README.md"], "README.md is damaged, cut short or not an .npz"),
         (["--logits={table}"], "the macs of m0, m1, m2 are not known: give them with --costs"),
         (["--logits={table}", "--costs=none.json"], "--costs=none.json does not exist"),
         (["--logits={table}", "--costs={costs}", "--budget=3"], "the cheapest member, m0, takes 10 macs"),
-        (["--logits={table}", "--costs={costs}", "--worst_case=-1"], "--worst_case=-1 must be at least 0"),
+        (["--logits={table}", "--costs={costs}", "--worst_case=-1"], "--worst_case must be at least 0, got -1"),
         (["--logits={table}", "--costs={costs}", "--accuracy=91"], "must be a share"),
-        (["--logits={table}", "--costs={costs}", "--accuracy=1"], "is out of reach on the calibration images"),
-        (["--logits={table}", "--costs={costs}", "--reference=m9"], "neither ensemble, nor largest, nor a member"),
+        (
+            ["--logits={table}", "--costs={costs}", "--accuracy=1"],
+            "within the limits reaches --accuracy=1.0000",
+        ),
+        (["--logits={table}", "--costs={costs}", "--reference=m9"], "must be ensemble, largest or a member"),
         (["--logits={table}", "--costs={costs}", "--risk=0.1", "--accuracy=0.5"], "contradict each other"),
         (["--logits={table}", "--costs={costs}", "--calibration_share=1"], "must be above 0 and below 1"),
         (["--logits={table}", "--costs={costs}", "--calibration_share=0.0001"], "one part would be empty"),
@@ -166,7 +169,7 @@ def test_a_member_that_says_no_numbers_is_warned_of_and_is_right_about_nothing(t
         (["--logits={table}", "--costs={costs}", "--largest=9"], "more than 20 million settings"),
         (["--logits=no.npz", "--out=/proc/no"], "--out=/proc/no cannot be written"),
         (["--logits=no.npz", "--out=README.md"], "--out=README.md cannot be written"),
-        (["--logits=no.npz", "--risk=2"], "--risk=2 and --confidence=0.95 must be above 0 and below 1"),
+        (["--logits=no.npz", "--risk=2"], "--risk and --confidence must be above 0 and below 1, got 2 and 0.95"),
     ],
 )
 def test_mistakes_are_one_message(table, words, message, monkeypatch):
@@ -180,14 +183,14 @@ def test_mistakes_are_one_message(table, words, message, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"m1": np.zeros((800, 9), np.float32)}, "m0 knows 10 classes and m1 9"),
-        ({"m1": np.zeros((700, 10), np.float32)}, "m0 has answered 800 images and m1 700"),
-        ({"m1": np.zeros((800, 10), np.int64)}, r"logits of m1 are int64"),
+        ({"m1": np.zeros((800, 9), np.float32)}, "m0 has 10 classes and m1 9"),
+        ({"m1": np.zeros((700, 10), np.float32)}, "m0 answers 800 images and m1 700"),
+        ({"m1": np.zeros((800, 10), np.int64)}, "for m1, got int64"),
         ({"labels": np.full(800, 12)}, "800 of 800 labels lie outside 0..9"),
-        ({"labels": POOL.labels[:-1]}, "800 answers of m0, 799 labels"),
-        ({"ids": np.array(["same"] * 800)}, "the table has an id twice"),
-        ({"ids": POOL.ids[:, None]}, r"ids have shape \[800, 1\], expected one for each image"),
-        ({"labels": np.array(3)}, r"labels have shape \[\], expected one for each image"),
+        ({"labels": POOL.labels[:-1]}, "as answers, 800, got 799 and 800"),
+        ({"ids": np.array(["same"] * 800)}, "an id occurs twice"),
+        ({"ids": POOL.ids[:, None]}, r"ids must have one entry for each image, got shape \[800, 1\]"),
+        ({"labels": np.array(3)}, r"labels must have one entry for each image, got shape \[\]"),
     ],
 )
 def test_tables_that_do_not_fit_are_refused(table, tmp_path, change, message):
@@ -201,9 +204,12 @@ def test_a_second_table_of_other_classes_is_refused_and_names_are_kept(table, tm
     names = np.array([f"class {c}" for c in range(10)])
     np.savez(table[0], labels=one.labels, ids=one.ids, class_names=names, **one.logits)
     for wrong, message in (
-        ({"class_names": names[::-1]}, "class 0 is 'class 0' in .* and 'class 9' in .*: it takes the same classes"),
-        ({"class_names": names[1:]}, "9 class_names, and logits of 10 classes"),
-        ({m: v[:, :9] for m, v in other.logits.items()} | {"labels": other.labels % 9}, "10 classes and .* 9: it"),
+        (
+            {"class_names": names[::-1]},
+            "class 0 is 'class 0' in .* and 'class 9' in .*: give tables of the same classes",
+        ),
+        ({"class_names": names[1:]}, "expected 10 class_names, got 9"),
+        ({m: v[:, :9] for m, v in other.logits.items()} | {"labels": other.labels % 9}, "10 classes and .* 9: give"),
     ):
         np.savez(tmp_path / "test.npz", **{"labels": other.labels, "ids": other.ids} | other.logits | wrong)
         with pytest.raises(UserError, match=message):

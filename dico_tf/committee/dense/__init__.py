@@ -1,1 +1,1 @@
-"""Committees of segmentation networks: what they say is decided cell by cell."""
+"""Committees of segmentation networks, which decide cell by cell."""

@@ -119,7 +119,7 @@ def _opened(options: SegmentationSearch, values: Mapping[str, Any]) -> tuple[lis
     """Return the members, the data, and the name of the calibration split."""
     startup.tensorflow()
     from dico_tf.data import source as data
-    from dico_tf.evaluation.members.segmenters import opened
+    from dico_tf.evaluation.members.segmentation_members import open_segmentation_members
 
     settings = {name: values[name] for name in ("dataset", "data_dir", "classes", "void")}
     source = data.load(Data(task="segmentation", **settings), values["seed"])
@@ -132,7 +132,7 @@ def _opened(options: SegmentationSearch, values: Mapping[str, Any]) -> tuple[lis
                 f"{source.name} has no {name} images, it has {', '.join(source.splits)}: gates are fitted to "
                 "--calibration images and tested on the test images"
             )
-    return opened(options.members, len(source.class_names)), source, split
+    return open_segmentation_members(options.members, len(source.class_names)), source, split
 
 
 def _cells(options: SegmentationSearch, frame: tuple[int, int]) -> list[int]:

@@ -121,7 +121,7 @@ def test_a_pixel_that_is_no_number_makes_its_cell_unsure_and_no_other():
 
 
 def test_what_is_no_segmenter_is_named():
-    with pytest.raises(UserError, match=r"a answers images \[1, 50, 70, 3\] with float32 \[1, 4\]"):
+    with pytest.raises(UserError, match=r"from a for images \[1, 50, 70, 3\], got float32 \[1, 4\]"):
         routed_dense(cascade(1), [lambda images: np.zeros((1, 4), np.float32)], IMAGE, Grid())
-    with pytest.raises(UserError, match="cell and context are pixels"):
+    with pytest.raises(UserError, match="cell and context must be at least 0"):
         Grid(cell=-1)
