@@ -19,8 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dico_tf import flags, startup
-from dico_tf.committee import costs
-from dico_tf.committee.decision import NEVER, Committee, decide, stages
+from dico_tf.committee.decision import NEVER, Committee, average_cost, decide, reach, stages
 from dico_tf.committee.pool import Pool
 from dico_tf.committee.routing import BUCKETS, refilled, routed
 from dico_tf.committee.search import Goal, Space, chosen, search
@@ -87,7 +86,7 @@ def photos(asked: Measurement) -> tuple[Cascade, dict[str, float]]:
     about = {
         "accuracy": float((decision.classes == test.labels).mean()),
         "accuracy_of_the_largest": float((test.logits[largest].argmax(1) == test.labels).mean()),
-        "macs_by_those_of_the_largest": costs.average([pool.cost(m, "macs") for m in committee.members], decision.stage)
+        "macs_by_those_of_the_largest": average_cost([pool.cost(m, "macs") for m in committee.members], decision.stage)
         / pool.cost(largest, "macs"),
     }
     alone = {ALONE: lambda: [members[largest](row) for row in _batches(rows_of_test, 1)]}
@@ -209,18 +208,18 @@ def report(cascade: Cascade, repeats: int, **about: float) -> None:
 
     order = cascade.committee.members
     stage = routed(cascade.committee, cascade.members, cascade.rows, cascade.buckets).stage
-    reach = costs.reach(stage, len(order))
+    reached = reach(stage, len(order))
     about = {name: round(value, 4) for name, value in about.items()}
     for ways in (one_by_one(cascade), by_batches(cascade)):
         found = timed(ways, repeats, len(cascade.rows))
         medians = {name: round(statistics.median(spent.wall), 4) for name, spent in found.items()}
         for way in [name for name in ways if name not in order]:
-            wall, processor = (_ratio(found, way, order, reach, clock) for clock in Spent._fields)
+            wall, processor = (_ratio(found, way, order, reached, clock) for clock in Spent._fields)
             alone = way == ALONE  # what a user without a cascade has; no prediction is meant for it
             emit("cascade_execution", wall, "of the predicted time", None if alone else 1 + BAR,
                  met=None if alone else abs(wall - 1) <= BAR, lower=True, part=cascade.part, way=way,
                  by_processor_time=round(processor, 4), images=len(cascade.rows), milliseconds=medians,
-                 reach=[round(float(share), 4) for share in reach], order=list(order), **about)  # fmt: skip
+                 reach=[round(float(share), 4) for share in reached], order=list(order), **about)  # fmt: skip
 
 
 def _ratio(found: dict[str, Spent], way: str, order: Sequence[str], reach: np.ndarray, clock: str) -> float:

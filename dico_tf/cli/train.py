@@ -13,7 +13,7 @@ SCRIPT = flags.Script(
 
 
 def _open_teacher(*arguments):
-    from dico_tf.committee.combined import combined
+    from dico_tf.committee.committee_file import combined
     from dico_tf.evaluation.teacher import open_teacher
 
     return open_teacher(*arguments, combined)

@@ -4,13 +4,15 @@ import dataclasses
 import importlib.metadata
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dico_tf import __version__
 from dico_tf.committee import serialization
-from dico_tf.committee.decision import Committee
+from dico_tf.committee.decision import Committee, decide
 from dico_tf.committee.dense.grid import Grid
 from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import MEASURES, Cost
@@ -133,6 +135,14 @@ def load(path: str | Path) -> CommitteeFile:
         raise UserError(f"{path}: {fault}") from None
 
 
+def combined(path: str | Path) -> tuple[list[str], int, Callable[[np.ndarray], np.ndarray]]:
+    """Return the members' sources, the number of classes, and a function from their logits [N, n, C] to [N, C]."""
+    content = load(path)
+    committee = content.committee
+    sources = [f"{member.name}={member.source}" for member in content.members]
+    return sources, content.classes, lambda logits: decide(committee, logits).logits.astype(np.float32)
+
+
 def _saved(content: dict[str, Any]) -> CommitteeFile:
     _typed(content, _FIELDS, "it")
     if content["ties"] != serialization.TIES:
@@ -167,14 +177,24 @@ def _grid(value: Any) -> Grid:
 
 
 _FIELDS = {
-    "members": list, "ties": str, "classes": int, "class_names": list | None, "calibration": dict, "results": dict,
-    "promise": dict | None, "made_by": dict,
-}  # fmt: skip
+    "members": list,
+    "ties": str,
+    "classes": int,
+    "class_names": list | None,
+    "calibration": dict,
+    "results": dict,
+    "promise": dict | None,
+    "made_by": dict,
+}
 _OUTPUTS = ("", "logits", "probabilities")
 _KINDS = {
-    int: "an integer", str: "a string", list: "a list", dict: "an object",
-    list | None: "a list or null", dict | None: "an object or null",
-}  # fmt: skip
+    int: "an integer",
+    str: "a string",
+    list: "a list",
+    dict: "an object",
+    list | None: "a list or null",
+    dict | None: "an object or null",
+}
 _OF_MEMBER = {"name": str, "kind": str, "source": str, "sha256": str, "input_size": int, "cost": dict}
 
 

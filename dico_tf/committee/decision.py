@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from dico_tf.committee.confidence import confidence
 from dico_tf.errors import UserError
+from dico_tf.formulas import softmax as formulas
 from dico_tf.formulas.averages import AVERAGES
 from dico_tf.formulas.confidences import CONFIDENCES
 
@@ -122,6 +122,21 @@ def share(committee: Committee, places: Sequence[int]) -> float:
     return float(weights[-1] / np.cumsum(weights)[-1])
 
 
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Return exp(z - max z) / sum in float32: in half precision a lead of 8 logits would be a probability of 1."""
+    with np.errstate(invalid="ignore"):  # infinity less itself: such a row becomes NaN
+        return formulas.softmax(np, np.asarray(logits, np.float32))
+
+
+def confidence(name: str, answer: np.ndarray, members: np.ndarray) -> np.ndarray:
+    """Return the confidence `name` of an answer [N, C] of members whose logits are [N, k, C]."""
+    formula = CONFIDENCES[name].formula
+    with np.errstate(invalid="ignore"):
+        values = formula(np, np.asarray(answer, np.float32), np.asarray(members, np.float32)).astype(np.float32)
+    values[~np.isfinite(answer).all(-1)] = np.nan
+    return values
+
+
 def stages(committee: Committee, logits: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Return the answers [N, n, C] of the first 1 to n members and their confidences float32 [N, n]."""
     logits = checked_members(committee, logits)
@@ -159,3 +174,26 @@ def checked_members(committee: Committee, logits: ArrayLike) -> np.ndarray:
             f"{', '.join(committee.members)}, got {logits.dtype} {list(logits.shape)}"
         )
     return logits
+
+
+def reach(stage: np.ndarray, members: int) -> np.ndarray:
+    """Return [n], the share of images on which each member runs: 1 for the first, never more for a later one."""
+    return (np.asarray(stage)[:, None] >= np.arange(members)).mean(0) if len(stage) else np.zeros(members)
+
+
+def average_cost(costs: Sequence[float], stage: np.ndarray) -> float:
+    """Return the mean cost of an image, where `stage` [N] is the last member that ran on each."""
+    return float(np.asarray(costs, np.float64) @ reach(stage, len(costs)))
+
+
+def reachable(gates: Sequence[float]) -> int:
+    """Return how many members can run at all: none after a gate that every answer passes."""
+    for k, gate in enumerate(gates):
+        if gate == -math.inf:
+            return k + 1
+    return len(gates) + 1
+
+
+def worst_cost(costs: Sequence[float], gates: Sequence[float]) -> float:
+    """Return the cost of an image on which every reachable member runs."""
+    return float(np.sum(costs[: reachable(gates)]))

@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from dico_tf.committee import fitting
-from dico_tf.committee.confidence import softmax
-from dico_tf.committee.decision import NEVER, Committee, are_right, decide, ensemble
+from dico_tf.committee.decision import NEVER, Committee, are_right, decide, ensemble, softmax
 from dico_tf.committee.html_report import write_figure
 from dico_tf.committee.pool import Pool
 from dico_tf.committee.scoring import scores_of
@@ -55,8 +54,14 @@ def _against_cost(axes, committee: Committee, front: Sequence[Point], pool: Pool
     for name, (members, style, colour) in groups.items():
         scores = [scores_of(one, pool, measure) for one in members]
         spot = {"markersize": 16, "zorder": 3} if name == "chosen" else {}
-        axes.plot([one.cost / unit for one in scores], [100 * one.accuracy for one in scores], style, color=colour,
-                  label=name, **spot)  # fmt: skip
+        axes.plot(
+            [one.cost / unit for one in scores],
+            [100 * one.accuracy for one in scores],
+            style,
+            color=colour,
+            label=name,
+            **spot,
+        )
     axes.set(xlabel=f"average {word} an image", ylabel="accuracy, %", xscale="log")
     axes.legend()
     axes.grid(alpha=0.3)
@@ -69,8 +74,13 @@ def _confidences(axes, committee: Committee, pool: Pool) -> None:
     answered = are_right(pool.logits[committee.members[0]], pool.labels)
     finite = np.isfinite(first)
     edges = np.linspace(first[finite].min(), first[finite].max() + 1e-9, 40) if finite.any() else 10
-    axes.hist([first[finite & answered], first[finite & ~answered]], edges, stacked=True, label=["right", "wrong"],
-              color=["tab:blue", "tab:red"])  # fmt: skip
+    axes.hist(
+        [first[finite & answered], first[finite & ~answered]],
+        edges,
+        stacked=True,
+        label=["right", "wrong"],
+        color=["tab:blue", "tab:red"],
+    )
     if committee.gates and committee.gates[0] != NEVER:
         axes.axvline(committee.gates[0], color="black", linestyle="--", label="gate")
     axes.set(xlabel=f"{committee.confidence} of {committee.members[0]}", ylabel="images")

@@ -9,8 +9,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from dico_tf.committee import costs
-from dico_tf.committee.decision import NEVER, Committee, are_right, decide, stages
+from dico_tf.committee.decision import NEVER, Committee, are_right, average_cost, decide, stages, worst_cost
 from dico_tf.committee.guarantee import Certified, Guarantee, certify, passes, regret
 from dico_tf.committee.pool import Pool
 from dico_tf.committee.search import Goal, Space, cheapest, reference
@@ -32,9 +31,14 @@ class GuaranteedCommittee:
 
 
 def guaranteed_search(
-    pool: Pool, kind: str, space: Space, goal: Goal, guarantee: Guarantee, seed: int = 0,
+    pool: Pool,
+    kind: str,
+    space: Space,
+    goal: Goal,
+    guarantee: Guarantee,
+    seed: int = 0,
     tick: Callable[[], None] = lambda: None,
-) -> GuaranteedCommittee:  # fmt: skip
+) -> GuaranteedCommittee:
     """Return the last setting of the path whose guarantee holds on the other half; at worst the reference itself.
 
     Args:
@@ -57,7 +61,7 @@ def _check_limits(pool: Pool, committee: Committee, goal: Goal, certified: Certi
     """Raise UserError if the certified setting, which may be the reference, costs more than the goal allows."""
     in_time = dataclasses.replace(goal, measure="milliseconds")
     for flag, limit, measured, cost in (
-        ("worst_case", goal.worst, goal, lambda g: costs.worst(_costs(pool, committee, g), committee.gates)),
+        ("worst_case", goal.worst, goal, lambda g: worst_cost(_costs(pool, committee, g), committee.gates)),
         ("budget", goal.budget, goal, lambda g: _cost(pool, committee, g)),
         ("latency", goal.milliseconds, in_time, lambda g: _cost(pool, committee, g)),
     ):
@@ -76,15 +80,19 @@ def right_answers(pool: Pool, committee: Committee) -> np.ndarray:
 
 
 def lay(
-    pool: Pool, against: Committee, space: Space, goal: Goal, guarantee: Guarantee,
+    pool: Pool,
+    against: Committee,
+    space: Space,
+    goal: Goal,
+    guarantee: Guarantee,
     tick: Callable[[], None] = lambda: None,
-) -> list[Committee]:  # fmt: skip
+) -> list[Committee]:
     """Return the reference, followed by ever cheaper settings of the members that save most at this risk."""
     right = right_answers(pool, against)
     best, lowest = [], _cost(pool, against, goal)
     for members in pool.candidates(space, goal):
         committee = pool.template(members, space)
-        if costs.worst(_costs(pool, committee, goal), committee.gates) <= goal.worst:
+        if worst_cost(_costs(pool, committee, goal), committee.gates) <= goal.worst:
             cost, path = _front(pool, committee, right, space, goal, guarantee)
             if cost < lowest:
                 best, lowest = path, cost
@@ -127,7 +135,7 @@ def _costs(pool: Pool, committee: Committee, goal: Goal) -> Sequence[float]:
 
 def _cost(pool: Pool, committee: Committee, goal: Goal) -> float:
     stage = decide(committee, pool.stacked(committee.members)).stage
-    return costs.average(_costs(pool, committee, goal), stage)
+    return average_cost(_costs(pool, committee, goal), stage)
 
 
 def stops_early(committee: Committee) -> bool:

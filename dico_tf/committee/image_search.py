@@ -102,8 +102,11 @@ def _warn_of_lost(inputs: Inputs) -> None:
                 logging.getLogger(__name__).warning(
                     "%s gives NaN or infinity for %d of %d images of %s, which count as wrong "
                     "(take logarithms of probabilities above 0 only)",
-                    member, lost, pool.size, pool.name,
-                )  # fmt: skip
+                    member,
+                    lost,
+                    pool.size,
+                    pool.name,
+                )
 
 
 def _warn_of_scales(inputs: Inputs) -> None:
@@ -116,8 +119,10 @@ def _warn_of_scales(inputs: Inputs) -> None:
     if spread[high] > _ODD_SCALES * spread[low]:
         logging.getLogger(__name__).warning(
             "the logits of %s vary %.1f times as much as those of %s: give --temperatures, or --average=probs",
-            high, spread[high] / max(spread[low], 1e-30), low,
-        )  # fmt: skip
+            high,
+            spread[high] / max(spread[low], 1e-30),
+            low,
+        )
 
 
 def _points(front: list[Point]) -> list[dict[str, Any]]:

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from dico_tf.committee import costs, fitting
-from dico_tf.committee.decision import Committee, are_right, ensemble, stages
+from dico_tf.committee import fitting
+from dico_tf.committee.decision import Committee, are_right, ensemble, stages, worst_cost
 from dico_tf.committee.search import Goal, Point, Space, by_cost, cheapest
 from dico_tf.committee.sweep import Sweep, sweep
 from dico_tf.errors import UserError
@@ -215,7 +215,7 @@ def _points(pool: Pool, committee: Committee, space: Space, goal: Goal, floor: _
     """Return the cheapest setting of a committee's gates for each score."""
     cost = [pool.cost(member, goal.measure) for member in committee.members]
     milliseconds = [pool.cost(member, "milliseconds") for member in committee.members]
-    worst = costs.worst(cost, committee.gates)
+    worst = worst_cost(cost, committee.gates)
     if worst > goal.worst:
         return []
     ensemble_only = len(committee.members) > space.largest

@@ -68,13 +68,17 @@ def text(committee: Committee, results: dict[str, Any]) -> str:
         last = row[splits[-1]]
         difference = last["committee_less_this"]
         other = row["name"] != OURS
-        rows.append([
-            row["name"], *(f"{100 * row[split]['accuracy']:.2f}" for split in splits),
-            "{:.1f} to {:.1f}".format(*(100 * end for end in last["interval"])),
-            f"{last['cost'] / unit:,.2f}", f"{last['worst'] / unit:,.2f}",
-            f"{100 * difference['difference']:+.2f}" if other else None,
-            f"{difference['mcnemar_p']:.3f}" if other else None,
-        ])  # fmt: skip
+        rows.append(
+            [
+                row["name"],
+                *(f"{100 * row[split]['accuracy']:.2f}" for split in splits),
+                "{:.1f} to {:.1f}".format(*(100 * end for end in last["interval"])),
+                f"{last['cost'] / unit:,.2f}",
+                f"{last['worst'] / unit:,.2f}",
+                f"{100 * difference['difference']:+.2f}" if other else None,
+                f"{difference['mcnemar_p']:.3f}" if other else None,
+            ]
+        )
     lines = [gates(committee), "", table(headers, rows, range(1, len(headers))), ""]
     lines.append(
         f"difference: the committee's accuracy less this row's on the {splits[-1]} images, in points; p: McNemar's "
@@ -84,8 +88,9 @@ def text(committee: Committee, results: dict[str, Any]) -> str:
     lines.append(f"the best single member at no higher cost: {best}" if best else "no single member is as cheap")
     if "gap" in results:
         low, high = (100 * end for end in results["gap"]["interval"])
-        lines.append(f"calibration less test: {100 * results['gap']['accuracy']:+.2f} points (95 %: {low:+.2f} to "
-                     f"{high:+.2f})")  # fmt: skip
+        lines.append(
+            f"calibration less test: {100 * results['gap']['accuracy']:+.2f} points (95 %: {low:+.2f} to {high:+.2f})"
+        )
     return "\n".join(lines)
 
 
@@ -104,8 +109,10 @@ def promise(guaranteed: GuaranteedCommittee, guarantee: Guarantee) -> str:
     certified = guaranteed.certified
     how = f"with {100 * guarantee.confidence:g} % confidence" if guarantee.kind == "probable" else "on average"
     claim = f"{how}, at most {100 * guarantee.risk:g} % of new images of this kind"
-    lines = [f"guarantee: {claim} are answered wrongly where the reference is right ({certified.losses} of "
-             f"{certified.images} test images)"]  # fmt: skip
+    lines = [
+        f"guarantee: {claim} are answered wrongly where the reference is right ({certified.losses} of "
+        f"{certified.images} test images)"
+    ]
     if not stops_early(guaranteed.committee):
         lines = [f"no early exit: {certified.images} images are too few to show that {claim} would be lost by stopping"]
     if certified.needed > certified.images:
@@ -121,11 +128,16 @@ def promise_record(guaranteed: GuaranteedCommittee, guarantee: Guarantee) -> dic
     """Return the guarantee as committee.json stores it."""
     certified = guaranteed.certified
     return {
-        "kind": guarantee.kind, "risk": guarantee.risk,
+        "kind": guarantee.kind,
+        "risk": guarantee.risk,
         "confidence": guarantee.confidence if guarantee.kind == "probable" else None,
-        "reference": list(guaranteed.reference.members), "losses": certified.losses, "images": certified.images,
-        "needed": certified.needed, "stops_early": stops_early(guaranteed.committee), "settings": len(guaranteed.path),
-    }  # fmt: skip
+        "reference": list(guaranteed.reference.members),
+        "losses": certified.losses,
+        "images": certified.images,
+        "needed": certified.needed,
+        "stops_early": stops_early(guaranteed.committee),
+        "settings": len(guaranteed.path),
+    }
 
 
 def cost(value: float, measure: str) -> str:

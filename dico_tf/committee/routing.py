@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from dico_tf.committee.confidence import confidence
-from dico_tf.committee.decision import Committee, Decision, joined, passes
+from dico_tf.committee.decision import Committee, Decision, confidence, joined, passes
 from dico_tf.errors import UserError
 
 BUCKETS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # batch sizes of a call: at most a third of one is padding
@@ -22,9 +21,12 @@ Classifier = Callable[[np.ndarray], np.ndarray]  # images [B, ...] -> logits [B,
 
 
 def routed(
-    committee: Committee, members: Sequence[Classifier], images: np.ndarray, buckets: Sequence[int] = BUCKETS,
+    committee: Committee,
+    members: Sequence[Classifier],
+    images: np.ndarray,
+    buckets: Sequence[int] = BUCKETS,
     classes: int = 1,
-) -> Decision:  # fmt: skip
+) -> Decision:
     """Return the decision on images [N, ...]; members are never called on an empty batch.
 
     `images` may also hold whatever the members take in place of images, such as row numbers. `classes` is the width of
@@ -34,9 +36,13 @@ def routed(
 
 
 def refilled(
-    committee: Committee, members: Sequence[Classifier], batches: Iterable[np.ndarray],
-    buckets: Sequence[int] = BUCKETS, open_batches: int = OPEN, classes: int = 1,
-) -> Iterator[Decision]:  # fmt: skip
+    committee: Committee,
+    members: Sequence[Classifier],
+    batches: Iterable[np.ndarray],
+    buckets: Sequence[int] = BUCKETS,
+    open_batches: int = OPEN,
+    classes: int = 1,
+) -> Iterator[Decision]:
     """Yield the decision on each batch of a stream, in order; a batch may have any size, also 0.
 
     Undecided images of several batches wait until they fill the largest bucket of the next member. If more than

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dico_tf.committee import costs, statistics
-from dico_tf.committee.decision import Committee, Decision, are_right, decide, ensemble
+from dico_tf.committee import statistics
+from dico_tf.committee.decision import Committee, Decision, are_right, decide, ensemble, reach, worst_cost
 from dico_tf.committee.pool import Pool
 from dico_tf.evaluation.averaging import log_softmax
 
@@ -41,7 +41,7 @@ class CommitteeScores:
     @property
     def reach(self) -> list[float]:
         """Share of the images on which each member runs."""
-        return costs.reach(self.decision.stage, len(self.committee.members)).tolist()
+        return reach(self.decision.stage, len(self.committee.members)).tolist()
 
 
 def scores_of(committee: Committee, pool: Pool, measure: str) -> CommitteeScores:
@@ -58,7 +58,7 @@ def scores_of(committee: Committee, pool: Pool, measure: str) -> CommitteeScores
         float(-log_p[np.arange(pool.size), pool.labels].mean()),
         float(spent.mean()),
         statistics.of_mean(spent),
-        costs.worst(price.tolist(), committee.gates),
+        worst_cost(price.tolist(), committee.gates),
     )
 
 

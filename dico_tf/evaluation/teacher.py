@@ -26,7 +26,7 @@ from dico_tf.training.build import trained_run
 
 PROBED = 8  # training images that decide whether a member's outputs are logits or probabilities
 Combine = Callable[[np.ndarray], np.ndarray]  # members' logits float32 [N, n, C] -> [N, C]
-ReadCommittee = Callable[[str], tuple[list[str], int, Combine]]  # see dico_tf.committee.combined
+ReadCommittee = Callable[[str], tuple[list[str], int, Combine]]  # see dico_tf.committee.committee_file
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dico_tf.committee import committee_file
-from dico_tf.committee import costs as prices
-from dico_tf.committee.decision import Committee, decide
+from dico_tf.committee.decision import Committee, average_cost, decide, reach
 from dico_tf.errors import UserError
 from dico_tf.export import comparison
 from dico_tf.export.comparison_images import ComparisonImages
@@ -49,6 +48,6 @@ def measure_cascade(
     decided = decide(committee, images.logits[:, places])
     return {
         **comparison.scores(decided.logits, images.labels),
-        "reach": prices.reach(decided.stage, len(places)).tolist(),
-        "macs": prices.average([costs[s]["macs"] for s in places], decided.stage),
+        "reach": reach(decided.stage, len(places)).tolist(),
+        "macs": average_cost([costs[s]["macs"] for s in places], decided.stage),
     }

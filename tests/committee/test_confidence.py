@@ -6,9 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from dico_tf.committee import costs
-from dico_tf.committee.confidence import confidence, softmax
-from dico_tf.committee.decision import decide, ensemble, stages
+from dico_tf.committee.decision import average_cost, confidence, decide, ensemble, softmax, stages
 from dico_tf.committee.sweep import sweep
 from dico_tf.errors import UserError
 from dico_tf.formulas.confidences import CONFIDENCES
@@ -69,7 +67,7 @@ def test_of_one_class_all_are_sure_and_their_gates_do_what_the_sweep_says(name):
     every = sweep(found, np.ones((3, 2), int), 5)
     for setting in range(every.settings):
         stage = decide(dataclasses.replace(committee, gates=every.gates(setting)), one).stage
-        assert every.average([1.0, 2.0]).flat[setting] == costs.average([1.0, 2.0], stage)
+        assert every.average([1.0, 2.0]).flat[setting] == average_cost([1.0, 2.0], stage)
     assert every.settings == 2 and every.average([1.0, 2.0]).tolist() == [1, 3]
 
 

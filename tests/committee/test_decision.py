@@ -6,8 +6,18 @@ import itertools
 import numpy as np
 import pytest
 
-from dico_tf.committee import costs
-from dico_tf.committee.decision import ALWAYS, NEVER, Committee, are_right, decide, ensemble, stages
+from dico_tf.committee.decision import (
+    ALWAYS,
+    NEVER,
+    Committee,
+    are_right,
+    average_cost,
+    decide,
+    ensemble,
+    reach,
+    stages,
+    worst_cost,
+)
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import combine, log_softmax
 from dico_tf.formulas.averages import AVERAGES
@@ -25,7 +35,7 @@ def cascade(n, *gates, **how):
 def test_an_open_gate_gives_the_first_members_answer_bit_for_bit():
     found = decide(cascade(3, 0.0, 0.0), POOL.stacked(NAMES[:3]))
     assert (found.logits == POOL.logits["m0"].astype(np.float64)).all()
-    assert (found.stage == 0).all() and costs.average([10, 30, 90], found.stage) == 10
+    assert (found.stage == 0).all() and average_cost([10, 30, 90], found.stage) == 10
 
 
 @pytest.mark.parametrize("average", AVERAGES)
@@ -35,7 +45,7 @@ def test_never_gives_the_ensemble(n, average):
     found = decide(ensemble(*NAMES[:n], average=average), logits)
     assert found.logits == pytest.approx(combine(logits, average), abs=1e-6)
     assert (found.stage == n - 1).all()
-    assert costs.average([10, 30, 90, 270][:n], found.stage) == sum([10, 30, 90, 270][:n])
+    assert average_cost([10, 30, 90, 270][:n], found.stage) == sum([10, 30, 90, 270][:n])
 
 
 def test_a_gate_of_one_is_not_never():
@@ -97,8 +107,8 @@ def test_the_cost_is_what_the_images_took():
     committee, logits = cascade(4, 0.9, 0.9, 0.9), POOL.stacked(NAMES)
     stage, price = decide(committee, logits).stage, [10.0, 30.0, 90.0, 270.0]
     by_hand = np.mean([sum(price[: s + 1]) for s in stage])
-    assert costs.average(price, stage) == pytest.approx(by_hand, abs=1e-9)
-    share = costs.reach(stage, 4)
+    assert average_cost(price, stage) == pytest.approx(by_hand, abs=1e-9)
+    share = reach(stage, 4)
     assert share[0] == 1 and (np.diff(share) <= 0).all()
     exits = np.bincount(stage, minlength=4) / len(stage)
     assert exits.sum() == pytest.approx(1) and share == pytest.approx(1 - np.cumsum(exits) + exits)
@@ -108,15 +118,15 @@ def test_closing_any_gate_never_makes_it_cheaper():
     logits, price = POOL.stacked(NAMES[:3]), [10.0, 30.0, 90.0]
     _, confidences = stages(ensemble(*NAMES[:3]), logits)
     grid = [[*np.quantile(confidences[:, k], np.linspace(0, 1, 12)).tolist(), NEVER] for k in range(2)]
-    cost = np.array([[costs.average(price, decide(cascade(3, a, b), logits).stage) for b in grid[1]] for a in grid[0]])
+    cost = np.array([[average_cost(price, decide(cascade(3, a, b), logits).stage) for b in grid[1]] for a in grid[0]])
     assert (np.diff(cost, axis=0) >= 0).all() and (np.diff(cost, axis=1) >= 0).all()
     assert cost.min() >= 10 and cost.max() <= 130
 
 
 def test_only_members_that_can_be_reached_count_as_the_worst_case():
-    assert costs.worst([1, 2, 4], (0.5, 0.5)) == 7
-    assert costs.worst([1, 2, 4], (0.5, ALWAYS)) == 3
-    assert costs.worst([1], ()) == 1
+    assert worst_cost([1, 2, 4], (0.5, 0.5)) == 7
+    assert worst_cost([1, 2, 4], (0.5, ALWAYS)) == 3
+    assert worst_cost([1], ()) == 1
 
 
 def test_weights_and_temperatures_are_of_those_that_were_asked():

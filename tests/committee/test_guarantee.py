@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from dico_tf.committee.costs import average
-from dico_tf.committee.decision import NEVER, decide
+from dico_tf.committee.decision import NEVER, average_cost, decide
 from dico_tf.committee.guarantee import Guarantee, certify, needed, passes
 from dico_tf.committee.guaranteed_search import guaranteed_search, lay, reference, right_answers, stops_early
 from dico_tf.committee.search import Goal, Space
@@ -89,7 +88,7 @@ def test_the_path_starts_at_the_reference_and_gets_cheaper():
     aim = reference(sample, "ensemble", SPACE, goal)
     path = lay(sample, aim, SPACE, goal, Guarantee(risk=0.05))
     price = [sample.cost(member, "macs") for member in path[1].members]
-    cost = [average(price, decide(one, sample.stacked(one.members)).stage) for one in path[1:]]
+    cost = [average_cost(price, decide(one, sample.stacked(one.members)).stage) for one in path[1:]]
     assert path[0] is aim and len(path) > 5
     assert all(a >= b - 1e-9 for a, b in itertools.pairwise(cost))
     assert all(gate == NEVER for gate in aim.gates)
@@ -124,7 +123,7 @@ def test_a_promise_within_its_limits_is_given(limit):
     price = [sample.cost(member, "macs") for member in found.committee.members]
     assert stops_early(found.committee) and sum(price) <= limit.get("worst", math.inf)
     stage = decide(found.committee, sample.stacked(found.committee.members)).stage
-    assert average(price, stage) <= limit.get("budget", math.inf)
+    assert average_cost(price, stage) <= limit.get("budget", math.inf)
 
 
 def test_a_path_whose_safest_setting_loses_is_refused():

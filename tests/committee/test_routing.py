@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dico_tf.committee import costs
-from dico_tf.committee.decision import ALWAYS, NEVER, Committee, decide, ensemble
+from dico_tf.committee.decision import ALWAYS, NEVER, Committee, average_cost, decide, ensemble, reach
 from dico_tf.committee.routing import BUCKETS, refilled, routed
 from dico_tf.errors import UserError
 from dico_tf.formulas.averages import AVERAGES
@@ -88,11 +87,11 @@ def test_routing_is_what_is_decided_where_all_is_known(data, n, images, name, av
 def test_only_the_undecided_are_asked_on():
     committee, spy = cascade(4, 0.9, 0.9, 0.9), Spy(LOGITS)
     found = routed(committee, spy.members, np.arange(len(LOGITS)), buckets=(1,))
-    reached = costs.reach(found.stage, 4) * len(LOGITS)
+    reached = reach(found.stage, 4) * len(LOGITS)
     assert [sum(calls) for calls in spy.calls] == reached.round().astype(int).tolist()
     assert reached[3] > 0 and (np.diff(reached) < 0).all()
     by_calls = sum(price * sum(calls) for price, calls in zip(PRICE, spy.calls, strict=True)) / len(LOGITS)
-    assert costs.average(PRICE, found.stage) == pytest.approx(by_calls, abs=1e-9)
+    assert average_cost(PRICE, found.stage) == pytest.approx(by_calls, abs=1e-9)
 
 
 def test_nobody_is_asked_about_nothing():
@@ -148,7 +147,7 @@ def test_a_stream_fills_the_batches_of_later_members():
         routed(committee, each.members, batch)
     found = list(refilled(committee, whole.members, batches, open_batches=1000))
     assert all(size == 32 for calls in whole.calls for size in calls[:-1])
-    assert [len(calls) for calls in whole.calls] == [-(-n // 32) for n in map(round, 400 * costs.reach(
+    assert [len(calls) for calls in whole.calls] == [-(-n // 32) for n in map(round, 400 * reach(
         np.concatenate([part.stage for part in found]), 3))]  # fmt: skip
     assert sum(map(len, whole.calls)) < sum(map(len, each.calls)) / 3
 

@@ -5,8 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from dico_tf.committee import costs
-from dico_tf.committee.decision import NEVER, decide, ensemble, stages
+from dico_tf.committee.decision import NEVER, average_cost, decide, ensemble, stages
 from dico_tf.committee.pool import apart, explored, orders
 from dico_tf.committee.search import Goal, Space, chosen, search
 from dico_tf.committee.sweep import sweep
@@ -25,7 +24,7 @@ def naive(found, space=FEW):
         for gates in itertools.product(*explored(found, template, space.percentiles)[0].candidates):
             committee = dataclasses.replace(template, gates=tuple(map(float, gates)))
             decision = decide(committee, found.stacked(members))
-            yield (int((decision.classes == found.labels).sum()), costs.average(price, decision.stage), sum(price),
+            yield (int((decision.classes == found.labels).sum()), average_cost(price, decision.stage), sum(price),
                    committee)  # fmt: skip
 
 
@@ -39,7 +38,7 @@ def test_the_sweep_is_the_loop():
     for setting in range(found.settings):
         decision = decide(dataclasses.replace(template, gates=found.gates(setting)), logits)
         assert found.score.flat[setting] == (decision.classes == POOL.labels).sum()
-        assert average.flat[setting] == pytest.approx(costs.average([10, 30, 90], decision.stage), abs=1e-12)
+        assert average.flat[setting] == pytest.approx(average_cost([10, 30, 90], decision.stage), abs=1e-12)
 
 
 def test_the_sweep_takes_scores_that_are_no_counts_and_rows_that_are_no_numbers():
@@ -128,7 +127,7 @@ def test_average_milliseconds_are_a_limit_of_their_own():
     for point in search(POOL, FEW, Goal(milliseconds=2.5)):
         decision = decide(point.committee, POOL.stacked(point.committee.members))
         price = [POOL.cost(member, "milliseconds") for member in point.committee.members]
-        assert costs.average(price, decision.stage) <= 2.5
+        assert average_cost(price, decision.stage) <= 2.5
 
 
 def test_costs_that_are_not_known_are_asked_for():

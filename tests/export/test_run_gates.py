@@ -10,9 +10,9 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from dico_tf.committee import costs, serialization
+from dico_tf.committee import serialization
 from dico_tf.committee.committee_file import Calibration, CommitteeFile, SavedMember, save
-from dico_tf.committee.decision import NEVER, Committee, decide
+from dico_tf.committee.decision import NEVER, Committee, average_cost, decide
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import softmax
 from dico_tf.export import tf_serving
@@ -112,7 +112,7 @@ def test_the_signature_decides_as_the_definition_does(exported, decided):
         assert found["probabilities"] == pytest.approx(softmax(decided.logits[:batch]).reshape(-1, 10), abs=1e-5)
         assert found["class_id"].tolist() == decided.classes[:batch].tolist()
         assert found["cost"].tolist() == (macs * (1 + decided.stage[:batch])).tolist()
-    average = costs.average([macs, macs], decided.stage)
+    average = average_cost([macs, macs], decided.stage)
     assert call(image=tf.constant(NOISE))["cost"].numpy().mean() == pytest.approx(average)
 
 

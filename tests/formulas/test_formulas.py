@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dico_tf.committee.confidence import confidence
-from dico_tf.committee.decision import NEVER, Committee, stages
+from dico_tf.committee.decision import NEVER, Committee, confidence, stages
 from dico_tf.formulas.averages import AVERAGES
 from dico_tf.formulas.confidences import CONFIDENCES
 from dico_tf.formulas.softmax import log_softmax, log_sum_exp, softmax

@@ -12,8 +12,7 @@ from dico_tf import flags
 from dico_tf.cli import committee
 from dico_tf.committee import guarantee, options
 from dico_tf.committee.committee_file import load
-from dico_tf.committee.costs import average
-from dico_tf.committee.decision import decide
+from dico_tf.committee.decision import average_cost, decide
 from dico_tf.errors import UserError
 from dico_tf.files import tables
 from dico_tf.files.arrays import write_folder
@@ -51,7 +50,7 @@ def test_a_table_becomes_a_committee_a_page_and_figures(table, tmp_path, capsys)
     ours = saved.results["rows"][0]["test"]
     assert ours["accuracy"] == pytest.approx((decision.classes == test.labels).mean())
     price = [POOL.cost(member, "macs") for member in saved.committee.members]
-    assert ours["cost"] == pytest.approx(average(price, decision.stage))
+    assert ours["cost"] == pytest.approx(average_cost(price, decision.stage))
     assert saved.calibration.images == 400 and saved.calibration.fingerprint == POOL.halves(0.5, 0)[0].fingerprint
     page = (tmp_path / "out/report.html").read_text()
     assert page.count("data:image/png;base64,") == 4 == len(list((tmp_path / "out").glob("*.png")))

@@ -12,8 +12,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from dico_tf.committee.confidence import confidence
-from dico_tf.committee.decision import Committee, joined, passes
+from dico_tf.committee.decision import Committee, confidence, joined, passes
 from dico_tf.errors import UserError
 
 Cell = tuple[slice, slice]
@@ -48,8 +47,9 @@ class DenseDecision:
 
 def cells(height: int, width: int, size: int) -> list[Cell]:
     """Return the cells of an image, row by row; the last of a row or column may be smaller."""
-    rows, columns = ([slice(a, min(a + (size or side), side)) for a in range(0, side, size or side)]
-                     for side in (height, width))  # fmt: skip
+    rows, columns = (
+        [slice(a, min(a + (size or side), side)) for a in range(0, side, size or side)] for side in (height, width)
+    )
     return list(itertools.product(rows, columns))
 
 

@@ -19,9 +19,13 @@ OURS = "the committee"
 
 
 def results(
-    best: Point, reference: Point, calibration: CellPool, test: CellPool,
-    curves: Mapping[Arrangement, list[Point]], routing: MeasuredRouting,
-) -> dict[str, Any]:  # fmt: skip
+    best: Point,
+    reference: Point,
+    calibration: CellPool,
+    test: CellPool,
+    curves: Mapping[Arrangement, list[Point]],
+    routing: MeasuredRouting,
+) -> dict[str, Any]:
     """Return JSON: a row for the committee, each member and the ensemble, a curve for each cell size, and times."""
     points = {OURS: best, **{name: calibration.point(calibration.template([name])) for name in calibration.members}}
     points["ensemble"] = calibration.point(calibration.template(calibration.everyone()))
@@ -100,22 +104,26 @@ def text(committee: Committee, grid: Grid, results: Mapping[str, Any]) -> str:
     heads = ["", "mIoU, calibration", "mIoU, test", "less reference, 95 %", "M multiply-adds, calibration", "test"]
     routing, ours = results["at_work"], results["rows"][0]
     cell = f"cells of {grid.cell} pixels" if grid.cell else "whole images"
-    steps = "".join(f" -> {gate if gate == 'never' else format(gate, '.4f')} -> {name}"
-                    for gate, name in zip(ours["gates"], ours["members"][1:], strict=True))  # fmt: skip
+    steps = "".join(
+        f" -> {gate if gate == 'never' else format(gate, '.4f')} -> {name}"
+        for gate, name in zip(ours["gates"], ours["members"][1:], strict=True)
+    )
     shares = ", ".join(
         f"{name} {100 * share:.1f} %" for name, share in zip(ours["members"], routing["seen"], strict=True)
     )
-    return "\n".join([
-        f"{ours['members'][0]}{steps}; {cell}, context {grid.context}; {committee.confidence}",
-        "",
-        table(heads, rows, range(1, 6)),
-        "",
-        f"routed over the test images, with windows cut out: mIoU {100 * routing['miou']:.2f} "
-        "({:+.2f} to {:+.2f} of the reference)".format(*(100 * bound for bound in routing["less_reference"])),
-        f"pixels shown: {shares}",
-        f"{routing['milliseconds']:.1f} ms an image, {routing['predicted_milliseconds']:.1f} ms predicted from these "
-        f"shares; members alone {', '.join(f'{ms:.1f}' for ms in routing['milliseconds_of_members'])} ms",
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            f"{ours['members'][0]}{steps}; {cell}, context {grid.context}; {committee.confidence}",
+            "",
+            table(heads, rows, range(1, 6)),
+            "",
+            f"routed over the test images, with windows cut out: mIoU {100 * routing['miou']:.2f} "
+            "({:+.2f} to {:+.2f} of the reference)".format(*(100 * bound for bound in routing["less_reference"])),
+            f"pixels shown: {shares}",
+            f"{routing['milliseconds']:.1f} ms an image, {routing['predicted_milliseconds']:.1f} ms predicted from "
+            f"these shares; members alone {', '.join(f'{ms:.1f}' for ms in routing['milliseconds_of_members'])} ms",
+        ]
+    )
 
 
 def draw(folder: Path, results: Mapping[str, Any]) -> str:
@@ -132,8 +140,12 @@ def draw(folder: Path, results: Mapping[str, Any]) -> str:
         axes.plot(cost / 1e6, 100 * value, ".-", label=f"cells of {curve['cell']}" if curve["cell"] else "whole images")
     for row in results["rows"][1:]:
         axes.plot(row["test"]["cost"] / 1e6, 100 * row["test"]["miou"], "s", color="tab:gray")
-        axes.annotate(row["name"], (row["test"]["cost"] / 1e6, 100 * row["test"]["miou"]), xytext=(4, -10),
-                      textcoords="offset points")  # fmt: skip
+        axes.annotate(
+            row["name"],
+            (row["test"]["cost"] / 1e6, 100 * row["test"]["miou"]),
+            xytext=(4, -10),
+            textcoords="offset points",
+        )
     ours = results["rows"][0]["test"]
     axes.plot(ours["cost"] / 1e6, 100 * ours["miou"], "*", color="tab:red", markersize=14, label="chosen")
     axes.set(xlabel="average million multiply-adds an image", ylabel="mIoU, %, test images")

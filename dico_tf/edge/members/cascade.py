@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from dico_tf.committee import serialization
-from dico_tf.committee.confidence import confidence
-from dico_tf.committee.decision import NEVER, Committee, joined, passes
+from dico_tf.committee.decision import NEVER, Committee, confidence, joined, passes
 from dico_tf.edge.members.ask_all import BelowQuorum, MemberAnswers, Voter, ask_all
 from dico_tf.edge.members.combine import CombinedAnswer, combined_answer
 from dico_tf.edge.members.outcome import Images, Missing, Outcome, Vote, image_count, images_of
