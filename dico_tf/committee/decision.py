@@ -97,7 +97,7 @@ def running(committee: Committee, logits: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def joined(committee: Committee, before: np.ndarray | None, places: Sequence[int], logits: np.ndarray) -> np.ndarray:
-    """Return the answer [N, C] of the members at `places`, some of which may be missing from the committee's order.
+    """Return the answer [N, C] of the members at `places`; other members may have failed.
 
     logits: [N, k, C] of these members. before: [N, C], the answer without the last of them; None if there is no other.
     """

@@ -21,7 +21,7 @@ NAME = "committee.json"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Report:
-    """What a search writes."""
+    """Texts, figures and committee file of a finished search."""
 
     title: str
     texts: Sequence[str]
@@ -30,7 +30,7 @@ class Report:
 
 
 class Unit(Protocol):
-    """What a search decides about: images, or cells of images."""
+    """The part of a search that differs between images and cells of images."""
 
     calibration: Answers
     space: Space
