@@ -157,5 +157,6 @@ def test_serve_wants_one_verb_first_and_no_other_word():
 def test_a_worker_says_everything_it_was_not_told():
     lines = mistake("serve.py", "worker", "--queue=0", "--port=70000").split("\n")
     assert [line.split()[0] for line in lines] == ["--manifest", "--member", "--queue=0"]
-    told = ("--manifest=m", "--member=branch_0", "--port=70000", "--max_batch=0")
-    assert mistake("serve.py", "worker", *told) == "--max_batch=0 must be at least 1\n--port=70000 must be at most 65535"
+    arguments = ("--manifest=m", "--member=branch_0", "--port=70000", "--max_batch=0")
+    faults = "--max_batch=0 must be at least 1\n--port=70000 must be at most 65535"
+    assert mistake("serve.py", "worker", *arguments) == faults
