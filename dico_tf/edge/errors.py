@@ -37,9 +37,9 @@ def invalid(sentence: str) -> EdgeError:
     return EdgeError("INVALID_ARGUMENT", sentence)
 
 
-def not_found(what: str, name: str, known: str) -> EdgeError:
-    """Return the error for a name that this server does not have; `known` is what it has."""
-    return EdgeError("NOT_FOUND", f"unknown {what} {name[:_QUOTED]!r}: this server has {known}")
+def not_found(what: str, name: str, available: str) -> EdgeError:
+    """Return the error for a name that this server does not have; `available` is what it has."""
+    return EdgeError("NOT_FOUND", f"unknown {what} {name[:_QUOTED]!r}: this server has {available}")
 
 
 def quote(value: Any) -> str:

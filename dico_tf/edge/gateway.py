@@ -169,10 +169,10 @@ def parameters(combined: CombinedAnswer, export: str) -> dict[str, Value]:
 
 
 def _output_names(requested: tuple[str, ...], cascade: bool) -> tuple[str, ...]:
-    known = (*OUTPUTS, BRANCHES, CLASS_NAME, STAGE)
+    available = (*OUTPUTS, BRANCHES, CLASS_NAME, STAGE)
     for name in requested:
-        if name not in known:
-            raise invalid(f"unknown output {quote(name)}; known: {', '.join(known)}")
+        if name not in available:
+            raise invalid(f"unknown output {quote(name)}; known: {', '.join(available)}")
     if cascade and BRANCHES in requested:
         raise _no_branches_error()
     return tuple(dict.fromkeys(requested)) or ((*OUTPUTS, STAGE) if cascade else OUTPUTS)

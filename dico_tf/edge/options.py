@@ -25,12 +25,12 @@ class ServerOptions:
         "", "file with the bearer token that clients must send (default: the variable DICO_TF_TOKEN)"
     )
     insecure: bool = option(False, "allow other machines to connect without TLS or without authentication")
-    timeout_ms: int = option(10_000, "deadline of requests that have none")
-    max_request_bytes: int = option(16 * 2**20, "largest request")
+    timeout_ms: int = option(10_000, "milliseconds after which a request without its own deadline fails")
+    max_request_bytes: int = option(16 * 2**20, "most bytes of a request")
     max_pixels: int = option(25_000_000, "most pixels of an encoded image")
     max_batch: int = option(64, "most images in one request")
     max_concurrency: int = option(64, "most requests at the same time; more are refused")
-    stop_seconds: float = option(10.0, "time to finish current requests after SIGTERM or Ctrl-C")
+    stop_seconds: float = option(10.0, "seconds to finish current requests after SIGTERM or Ctrl-C")
 
     def __post_init__(self) -> None:
         smallest = {"timeout_ms": 1, "max_request_bytes": 1024, "max_pixels": 1, "max_batch": 1, "max_concurrency": 1}
@@ -65,7 +65,7 @@ class CommitteeOptions:
 
     manifest: str = option("", "manifest.json of an export, or its folder")
     quorum: int = option(0, "members that must answer; 0 = more than half of the committee")
-    deadline_ms: int = option(1000, "time after which the members that have answered decide alone")
+    deadline_ms: int = option(1000, "milliseconds after which the members that have answered decide alone")
     cascade: bool = option(
         True, "if the export has a cascade, ask each member only about images that the members before it were unsure of"
     )

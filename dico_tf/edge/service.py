@@ -16,7 +16,7 @@ MIXED = "mixed"  # replaces the export's id in a response that averages members 
 
 @dataclasses.dataclass(frozen=True)
 class ModelMetadata:
-    """Description of a model; tensors are (name, datatype, shape), and -1 stands for any size."""
+    """Description of a model; a tensor is (name, datatype, shape), with -1 for any size."""
 
     name: str
     version: str

@@ -81,10 +81,10 @@ class Worker:
 
 
 def _output_names(model: ServedModel, requested: tuple[str, ...]) -> tuple[str, ...]:
-    known = (*model.shapes, CLASS_NAME)
+    available = (*model.shapes, CLASS_NAME)
     for name in requested:
-        if name not in known:
-            raise invalid(f"unknown output {quote(name)}; known: {', '.join(known)}")
+        if name not in available:
+            raise invalid(f"unknown output {quote(name)}; known: {', '.join(available)}")
     return tuple(dict.fromkeys(requested)) or tuple(model.shapes)
 
 

@@ -124,7 +124,7 @@ def test_nothing_is_asked_again_when_the_deadline_would_pass():
 
 
 def test_asking_again_has_a_budget():
-    """Of n calls 10 + n / 10 at most are repeated."""
+    """At most 10 + n / 10 of n calls are repeated."""
     turns = [(0.0, GONE), (0.0, VOTE)] * 500
     only = Fake(*turns)
     member = made(only)

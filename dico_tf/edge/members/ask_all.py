@@ -11,7 +11,7 @@ import numpy as np
 from dico_tf.edge.errors import EdgeError
 from dico_tf.edge.members.outcome import Cause, Images, Missing, Outcome, Vote, images_of
 
-log = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 
 
 class Voter(Protocol):
@@ -93,6 +93,6 @@ def _outcome(name: str, task: asyncio.Task[Outcome], unfinished: Cause) -> Outco
     if not task.done() or task.cancelled():
         return Missing(unfinished)
     if error := task.exception():  # a bug of ours: the other members' answers are still good
-        log.error("asking %s failed with an unexpected error", name, exc_info=error)
+        LOG.error("asking %s failed with an unexpected error", name, exc_info=error)
         return Missing(Cause.UNUSABLE, type(error).__name__)
     return task.result()

@@ -14,7 +14,7 @@ from dico_tf.edge.members.outcome import FAULTS, Cause, Missing, Outcome, Vote
 from dico_tf.edge.members.protocols import MemberProtocol, OpenInference, TensorFlowServing, Unusable
 from dico_tf.edge.members.resilience import CircuitBreaker, CircuitState, ResponseTimes
 
-log = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 PROBE_TIMEOUT = 1.0  # seconds
 _LONGEST_DETAIL = 200  # characters of a member's error message that are passed on
 _CAUSES = {
@@ -109,7 +109,7 @@ class Replica:
         state = self.breaker.state
         if state is not before and state is not CircuitState.HALF_OPEN:
             change = f"is skipped for now: it {reason}" if state is CircuitState.OPEN else "answers again"
-            log.warning("%s at %s %s", self._name, self.address, change)
+            LOG.warning("%s at %s %s", self._name, self.address, change)
 
     def _short(self, timeout: float) -> bool:
         """Return True if the client left less time than a member normally gets."""
@@ -122,7 +122,7 @@ class Replica:
             content = await self._status(request, timeout=PROBE_TIMEOUT, metadata=self._metadata)
             self.ready = self._protocol.parse_ready(content)
         except Exception as error:  # whatever it is, the address is not ready
-            log.debug("%s is not ready: %s", self.address, error)
+            LOG.debug("%s is not ready: %s", self.address, error)
             self.ready = False
         before = self.breaker.state
         self.breaker.probe_ended(self.ready)
@@ -135,7 +135,7 @@ class Replica:
 def _missing(error: grpc.aio.AioRpcError, address: Address) -> Missing:
     """Return the cause of a failed call, without gRPC's message, which would reveal addresses to clients."""
     cause = _CAUSES.get(error.code(), Cause.REFUSED)
-    log.info("%s: %s: %s", address, error.code().name, error.details())
+    LOG.info("%s: %s: %s", address, error.code().name, error.details())
     if cause is not Cause.REFUSED:
         return Missing(cause)
     detail = "" if address.served_as else f": {error.details()}"[:_LONGEST_DETAIL]  # workers' sentences name no host

@@ -293,6 +293,6 @@ class HttpServer:
             if writer.can_write_eof():
                 writer.write_eof()
             async with asyncio.timeout(self._times.linger):
-                left = _LINGER_BYTES
-                while left > 0 and (part := await reader.read(_READ_BYTES)):
-                    left -= len(part)
+                remaining = _LINGER_BYTES
+                while remaining > 0 and (part := await reader.read(_READ_BYTES)):
+                    remaining -= len(part)
