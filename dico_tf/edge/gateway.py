@@ -77,10 +77,14 @@ class Gateway:
         outputs += [("class_id", "INT64", (-1,)), (CLASS_NAME, "BYTES", (-1,))]
         outputs += [(STAGE, "INT64", (-1,))] if self.cascade else []
         properties = {
-            "export": export.id, "average": export.average, "input_size": self._input_sizes(),
-            "class_names": json.dumps(names), "members": ",".join(self.committee.members),
-            "quorum": str(self.committee.policy.quorum), "cascade": ",".join(self.cascade),
-        }  # fmt: skip
+            "export": export.id,
+            "average": export.average,
+            "input_size": self._input_sizes(),
+            "class_names": json.dumps(names),
+            "members": ",".join(self.committee.members),
+            "quorum": str(self.committee.policy.quorum),
+            "cascade": ",".join(self.cascade),
+        }
         tensors_in = inputs.input_tensors(*self._distinct_sizes)
         return ModelMetadata(self.name, export.id, tensors_in, tuple(outputs), properties, "dico_tf_gateway")
 
@@ -201,9 +205,12 @@ def run(settings: options.GatewayOptions, server: options.ServerOptions, print_l
     token = access.token(settings.member_token_file, "member_token_file") if settings.member_token_file else ""
     _check_token(token, security, places, server.insecure)
     policy = CommitteePolicy(
-        quorum=settings.majority(len(places)), seconds=settings.deadline_ms / 1000, hedge_share=settings.hedge,
-        mixed_exports=settings.allow_mixed_exports, cascade=settings.cascade,
-    )  # fmt: skip
+        quorum=settings.majority(len(places)),
+        seconds=settings.deadline_ms / 1000,
+        hedge_share=settings.hedge,
+        mixed_exports=settings.allow_mixed_exports,
+        cascade=settings.cascade,
+    )
     listener = Listener(server)
     asyncio.run(_serve(lambda: connect(export, places, policy, security, token), listener, print_line))
 
@@ -257,10 +264,17 @@ async def serve(committee: RemoteCommittee, listener: Listener, on_listening: Ca
     places = await listener.start(gateway)
     listener.readiness.set(committee.ready)
     watching = asyncio.create_task(committee.watch(listener.readiness.set))
-    on_listening({
-        "ready": committee.ready, "committee": list(committee.members), "present": committee.present,
-        "quorum": committee.policy.quorum, "cascade": list(gateway.cascade), "export": gateway.export, **places,
-    })  # fmt: skip
+    on_listening(
+        {
+            "ready": committee.ready,
+            "committee": list(committee.members),
+            "present": committee.present,
+            "quorum": committee.policy.quorum,
+            "cascade": list(gateway.cascade),
+            "export": gateway.export,
+            **places,
+        }
+    )
     try:
         await listener.wait_for_stop()
     finally:

@@ -52,9 +52,13 @@ class Worker:
     def metadata(self, model: str, version: str) -> ModelMetadata:
         served = self._model(model, version)
         properties = {
-            "export": served.version, "format": served.format, "sha256": served.sha256, "average": served.average,
-            "input_size": str(served.size), "class_names": json.dumps(served.class_names),
-        }  # fmt: skip
+            "export": served.version,
+            "format": served.format,
+            "sha256": served.sha256,
+            "average": served.average,
+            "input_size": str(served.size),
+            "class_names": json.dumps(served.class_names),
+        }
         outputs = {**served.shapes, CLASS_NAME: []}
         return ModelMetadata(
             name=self.name,
@@ -97,9 +101,13 @@ def run(settings: options.WorkerOptions, server: options.ServerOptions, print_li
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the default would end the process before the watcher exists
     load_model = functools.partial(
-        load, os.path.abspath(settings.manifest), settings.member, settings.format, settings.threads,
+        load,
+        os.path.abspath(settings.manifest),
+        settings.member,
+        settings.format,
+        settings.threads,
         settings.threads_each,
-    )  # fmt: skip
+    )
     asyncio.run(_serve(settings, Listener(server), load_model, print_line))
 
 

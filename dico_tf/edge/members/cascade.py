@@ -53,9 +53,13 @@ def load_weighted_committee(manifest: Manifest) -> Committee | None:
 def without_gates(committee: Committee) -> Committee:
     """Return the same committee with gates that no image passes, for answers of networks that gates do not fit."""
     return Committee(
-        members=committee.members, gates=(NEVER,) * len(committee.gates), confidence=committee.confidence,
-        average=committee.average, weights=committee.weights, temperatures=committee.temperatures,
-    )  # fmt: skip
+        members=committee.members,
+        gates=(NEVER,) * len(committee.gates),
+        confidence=committee.confidence,
+        average=committee.average,
+        weights=committee.weights,
+        temperatures=committee.temperatures,
+    )
 
 
 async def ask_in_turn(

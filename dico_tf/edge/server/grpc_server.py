@@ -19,9 +19,14 @@ from dico_tf.wire import health_pb2, inference_pb2
 
 LOG = logging.getLogger(__name__)
 INFERENCE, HEALTH = "inference.GRPCInferenceService", "grpc.health.v1.Health"
-PUBLIC = frozenset({
-    f"/{INFERENCE}/ServerLive", f"/{INFERENCE}/ServerReady", f"/{HEALTH}/Check", f"/{HEALTH}/Watch",
-})  # need no token: load balancers have none  # fmt: skip
+PUBLIC = frozenset(
+    {
+        f"/{INFERENCE}/ServerLive",
+        f"/{INFERENCE}/ServerReady",
+        f"/{HEALTH}/Check",
+        f"/{HEALTH}/Watch",
+    }
+)  # need no token: load balancers have none
 UPLOAD_SECONDS = 20.0  # for the whole message of a request
 PUBLIC_CALLS = WATCHERS = 16  # calls at once to methods without a token; they take no places from inference
 Context = grpc.aio.ServicerContext
@@ -96,9 +101,13 @@ class InferenceServicer:
             for side in (metadata.inputs, metadata.outputs)
         )
         return inference_pb2.ModelMetadataResponse(
-            name=metadata.name, versions=[metadata.version], platform=metadata.platform, inputs=inputs,
-            outputs=outputs, properties=dict(metadata.properties),
-        )  # fmt: skip
+            name=metadata.name,
+            versions=[metadata.version],
+            platform=metadata.platform,
+            inputs=inputs,
+            outputs=outputs,
+            properties=dict(metadata.properties),
+        )
 
     async def _infer(self, contents: AsyncIterator[bytes], context: Context) -> bytes:
         self.active += 1

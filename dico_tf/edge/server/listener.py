@@ -24,9 +24,11 @@ class Listener:
     def __init__(self, options: ServerOptions):
         self.options = options
         self.limits = Limits(
-            request_bytes=options.max_request_bytes, pixels=options.max_pixels, batch=options.max_batch,
+            request_bytes=options.max_request_bytes,
+            pixels=options.max_pixels,
+            batch=options.max_batch,
             concurrency=options.max_concurrency,
-        )  # fmt: skip
+        )
         self._tls = tls.ServerTLS(cert=options.tls_cert, key=options.tls_key, client_ca=options.tls_client_ca)
         self._token = access.token(options.token_file)
         authenticated = bool(self._token or options.tls_client_ca)
@@ -77,9 +79,12 @@ class Listener:
         options, seconds = self.options, self.options.timeout_ms / 1000
         routes = rest.RestApi(service, self.readiness, self.metrics, self._request_metrics, seconds).routes()
         self._http = http_server.HttpServer(
-            routes, request_bytes=options.max_request_bytes, connections=4 * options.max_concurrency,
-            token=self._token, public=rest.PUBLIC,
-        )  # fmt: skip
+            routes,
+            request_bytes=options.max_request_bytes,
+            connections=4 * options.max_concurrency,
+            token=self._token,
+            public=rest.PUBLIC,
+        )
         try:
             return await self._http.start(options.host, options.http_port, self._tls.context() if self._tls else None)
         except OSError:

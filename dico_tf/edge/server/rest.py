@@ -38,16 +38,18 @@ class RestApi:
 
     def routes(self) -> Routes:
         model, version = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
-        return Routes({
-            ("GET", "/healthz"): self._ready,
-            ("GET", "/metrics"): self._metrics_text,
-            ("GET", "/v2"): self._server,
-            ("GET", "/v2/health/live"): self._live,
-            ("GET", "/v2/health/ready"): self._ready,
-            **{("GET", at): self._model for at in (model, version)},
-            **{("GET", f"{at}/ready"): self._model_ready for at in (model, version)},
-            **{("POST", f"{at}/infer"): self._infer for at in (model, version)},
-        })  # fmt: skip
+        return Routes(
+            {
+                ("GET", "/healthz"): self._ready,
+                ("GET", "/metrics"): self._metrics_text,
+                ("GET", "/v2"): self._server,
+                ("GET", "/v2/health/live"): self._live,
+                ("GET", "/v2/health/ready"): self._ready,
+                **{("GET", at): self._model for at in (model, version)},
+                **{("GET", f"{at}/ready"): self._model_ready for at in (model, version)},
+                **{("POST", f"{at}/infer"): self._infer for at in (model, version)},
+            }
+        )
 
     async def _live(self, _: HttpRequest) -> HttpResponse:
         return _json({"live": True})
@@ -72,10 +74,16 @@ class RestApi:
             [{"name": name, "datatype": datatype, "shape": list(shape)} for name, datatype, shape in side]
             for side in (metadata.inputs, metadata.outputs)
         )
-        return _json({
-            "name": metadata.name, "versions": [metadata.version], "platform": metadata.platform, "inputs": inputs,
-            "outputs": outputs, "properties": dict(metadata.properties),
-        })  # fmt: skip
+        return _json(
+            {
+                "name": metadata.name,
+                "versions": [metadata.version],
+                "platform": metadata.platform,
+                "inputs": inputs,
+                "outputs": outputs,
+                "properties": dict(metadata.properties),
+            }
+        )
 
     async def _infer(self, request: HttpRequest, model: str, version: str = "") -> HttpResponse:
         start, code = time.monotonic(), "INTERNAL"
