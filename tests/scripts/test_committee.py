@@ -207,7 +207,7 @@ def test_a_second_table_of_other_classes_is_refused_and_names_are_kept(table, tm
             {"class_names": names[::-1]},
             "class 0 is 'class 0' in .* and 'class 9' in .*: give tables of the same classes",
         ),
-        ({"class_names": names[1:]}, "expected 10 class_names, got 9"),
+        ({"class_names": names[1:]}, "expected 10 class_names, one for each logit, got 9"),
         ({m: v[:, :9] for m, v in other.logits.items()} | {"labels": other.labels % 9}, "10 classes and .* 9: give"),
     ):
         np.savez(tmp_path / "test.npz", **{"labels": other.labels, "ids": other.ids} | other.logits | wrong)

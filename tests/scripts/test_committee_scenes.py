@@ -103,7 +103,7 @@ def test_a_damaged_grid_is_refused(asked, tmp_path):
         (["--calibration=test"], "the very images that test them"),
         (["--calibration=dev"], "has no dev images, it has"),
         (["--cells=-8"], "sides in pixels"),
-        (["--cells=big"], "--cells=big"),
+        (["--cells=big"], "got big"),
         (["--budget=1"], "keeps to --budget=1: the cheapest member, small, takes"),
         (["--reference=tiny"], "must be ensemble, largest or a member"),
         (["--miou=80"], "must be a share"),
