@@ -89,7 +89,7 @@ class MemberFiles:
     format: Format
     member: ExportMember
     saved_model: Path
-    made: Path  # folder that becomes the export
+    folder: Path  # becomes the export
     conversions: Conversions
     images: ComparisonImages
     expected: np.ndarray | None  # the network's logits [N, C] of the comparison images; None = no comparison
@@ -129,7 +129,7 @@ class MemberFiles:
         return [used[kind] for kind in self.format.kinds if kind in used]
 
     def _path(self, kind: str) -> Path:
-        return self.format.path(self.made, self.name, kind)
+        return self.format.path(self.folder, self.name, kind)
 
     def _first_good(self, kind: str) -> Converted:
         """Return the file of this kind, or of the next safer kind that does not lose too much."""

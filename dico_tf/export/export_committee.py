@@ -40,8 +40,8 @@ class CommitteeExport:
         return self.pipeline.formats
 
     @property
-    def made(self) -> Path:
-        return self.pipeline.made
+    def folder(self) -> Path:
+        return self.pipeline.folder
 
     @property
     def class_names(self) -> list[str]:
@@ -62,8 +62,8 @@ class CommitteeExport:
         if not missing:
             entries.append(self._write_committee(graphs))
         content = self._content(entries)
-        (self.made / manifest.NAME).write_text(manifest.text(content), encoding="utf-8")
-        (self.made / "README.md").write_text(committee_card.card(content, self.saved, missing), encoding="utf-8")
+        (self.folder / manifest.NAME).write_text(manifest.text(content), encoding="utf-8")
+        (self.folder / "README.md").write_text(committee_card.card(content, self.saved, missing), encoding="utf-8")
         return missing or f"one SavedModel with the cascade inside: {SAVED_MODEL}/{COMMITTEE}, signature cascade"
 
     def _entry(self, resolved: ResolvedMember) -> dict[str, Any]:
@@ -87,11 +87,11 @@ class CommitteeExport:
         if TFLITE not in self.formats:
             raise UserError(f"{resolved.member.source} is a LiteRT file: add {TFLITE} to --formats")
         self.pipeline.say(f"{name}: {file.path.name}, copied unchanged ({file.kind})")
-        path = registry.load(TFLITE).path(self.made, name, file.kind)
+        path = registry.load(TFLITE).path(self.folder, name, file.kind)
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file.path, path)
         about = {"batch": resolved.batch, "inputs": ["image"], "outputs": ["logits"]}
-        entry["files"][file.kind] = {**manifest.measure(path, self.made), **about}
+        entry["files"][file.kind] = {**manifest.measure(path, self.folder), **about}
         entry[READING] = {
             "pixels": file.pixels,
             "output": file.output,
@@ -123,7 +123,7 @@ class CommitteeExport:
     def _write_committee(self, graphs: dict[str, ExportMember]) -> dict[str, Any]:
         """Write the SavedModel of the whole committee. Return its entry of the manifest."""
         self.pipeline.say(f"{COMMITTEE}: SavedModel")
-        path = self.made / SAVED_MODEL / COMMITTEE
+        path = self.folder / SAVED_MODEL / COMMITTEE
         views = [(m.member.input_size, m.member.short_side) for m in self.members]
         networks = [network for member in graphs.values() for network in member.networks]
         cascade_from_bytes.write(
@@ -137,7 +137,7 @@ class CommitteeExport:
             "class_names": self.class_names,
             "params": sum(m.params for m in self.members),
             "macs": sum(m.macs for m in self.members),
-            "files": {SAVED_MODEL: manifest.measure(path, self.made)},
+            "files": {SAVED_MODEL: manifest.measure(path, self.folder)},
             "metrics": {},
         }
 
@@ -180,5 +180,5 @@ def export(path: str | Path, out: Path, *, formats: Sequence[str], say: Callable
     with folder.making(out) as place:
         pipeline = Pipeline(formats=formats, place=place, say=say)
         sentence = CommitteeExport(saved=saved, members=members, pipeline=pipeline).make()
-        folder.publish(out, pipeline.made)
+        folder.publish(out, pipeline.folder)
         say(sentence)

@@ -81,8 +81,8 @@ class RunExport:
             content["comparison"]["cascade"] = run_gates.measure_cascade(
                 self.committee, images, manifest_content.branch_costs(self.run)
             )
-        (pipeline.made / manifest.NAME).write_text(manifest.text(content), encoding="utf-8")
-        (pipeline.made / "README.md").write_text(manifest_content.run_card(self.run, content), encoding="utf-8")
+        (pipeline.folder / manifest.NAME).write_text(manifest.text(content), encoding="utf-8")
+        (pipeline.folder / "README.md").write_text(manifest_content.run_card(self.run, content), encoding="utf-8")
 
     def _stage(self, members: Sequence[ExportMember]) -> None:
         for member in members:
@@ -145,7 +145,7 @@ def export(
         pipeline = Pipeline(formats=formats, place=place, say=say, conversions=conversions, images=images)
         work = RunExport(run=run, model=model, pipeline=pipeline, committee=committee)
         work.make()
-        folder.publish(out, pipeline.made)
+        folder.publish(out, pipeline.folder)
         if SAVED_MODEL in formats:
             version = tf_serving.publish(out, work.staged, keep_versions)
             say(f"version {version} in {out / tf_serving.FOLDER}")

@@ -59,11 +59,11 @@ def _lock(stream: IO, out: Path) -> None:
         raise UserError(f"another export into --out={out} is running: wait for it, or give another folder") from None
 
 
-def publish(out: Path, made: Path) -> None:
-    """Make the folder `made` the export at `out`. Readers see either the complete old or the complete new export."""
-    atomic.flush(made)
+def publish(out: Path, new: Path) -> None:
+    """Make the folder `new` the export at `out`. Readers see either the complete old or the complete new export."""
+    atomic.flush(new)
     complete = out / f"{_DONE}{uuid.uuid4().hex[:12]}"
-    made.rename(complete)
+    new.rename(complete)
     _link(out, CURRENT, complete.name)
     for name in LINKS:
         if (complete / name).exists() and not (out / name).is_symlink():

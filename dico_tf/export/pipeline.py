@@ -37,13 +37,13 @@ class Pipeline:
     images: ComparisonImages = dataclasses.field(default_factory=ComparisonImages)
 
     @property
-    def made(self) -> Path:
+    def folder(self) -> Path:
         """The folder that becomes the export."""
         return self.place / "export"
 
     def saved_model(self, name: str) -> Path:
         """Return the path of a member's SavedModel, which is written even if only other formats are exported."""
-        return (self.made if SAVED_MODEL in self.formats else self.place) / SAVED_MODEL / name
+        return (self.folder if SAVED_MODEL in self.formats else self.place) / SAVED_MODEL / name
 
     def write(self, items: Sequence[Item]) -> dict[str, list[MemberFiles]]:
         """Write and check all files. Return the chosen ones by format; `describe` deletes the others."""
@@ -51,7 +51,7 @@ class Pipeline:
             self._saved_model(item)
         chosen = {}
         for format in (registry.load(name) for name in self.formats if name != SAVED_MODEL and items):
-            (self.made / format.name).mkdir(parents=True, exist_ok=True)
+            (self.folder / format.name).mkdir(parents=True, exist_ok=True)
             files = [self._files(format, item) for item in items]
             self.say(f"{', '.join(each.name for each in files)}: {format.title} {', '.join(files[0].kinds)}")
             choose_kinds.write(files)
@@ -66,7 +66,7 @@ class Pipeline:
         metrics = format.check(path, noise, saved_model.logits(item.member, noise))
         if SAVED_MODEL in self.formats:
             item.entry["metrics"][SAVED_MODEL] = metrics
-            item.entry["files"][SAVED_MODEL] = {**manifest.measure(path, self.made), **format.describe(path)}
+            item.entry["files"][SAVED_MODEL] = {**manifest.measure(path, self.folder), **format.describe(path)}
         if item.expected is not None:
             item.entry["metrics"]["keras"] = comparison.scores(item.expected, self.images.labels)
 
@@ -75,7 +75,7 @@ class Pipeline:
             format=format,
             member=item.member,
             saved_model=self.saved_model(item.member.name),
-            made=self.made,
+            folder=self.folder,
             conversions=self.conversions,
             images=self.images,
             expected=item.expected,
@@ -92,7 +92,7 @@ class Pipeline:
         batch = self.conversions.batch if files.format.fixed_batch else 0
         for converted in files.remove_others():
             about = {"batch": batch, **files.format.describe(converted.path)}
-            entry["files"][converted.kind] = {**manifest.measure(converted.path, self.made), **about}
+            entry["files"][converted.kind] = {**manifest.measure(converted.path, self.folder), **about}
             entry["metrics"] |= {converted.kind: converted.metrics} if converted.metrics else {}
         replaced = {kind: file.kind for kind, file in files.chosen.items() if file.kind != kind}
         entry["instead"] = entry.get("instead", {}) | replaced

@@ -53,7 +53,7 @@ def fake(tmp_path):
                 format=Fake(),
                 member=SimpleNamespace(name=name),
                 saved_model=tmp_path,
-                made=tmp_path,
+                folder=tmp_path,
                 conversions=asked,
                 images=material,
                 expected=expected,

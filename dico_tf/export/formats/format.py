@@ -62,10 +62,10 @@ class Format(abc.ABC):
                 f'pip install "dico_tf[{self.extra}]"'
             )
 
-    def path(self, made: Path, member: str, kind: str) -> Path:
-        """Return the path of a member's file in the folder `made` of an export."""
+    def path(self, folder: Path, member: str, kind: str) -> Path:
+        """Return the path of a member's file in the `folder` of an export."""
         several = f"_{kind}" if len(self.kinds) > 1 else ""
-        return made / self.name / f"{member}{several}{self.suffix}"
+        return folder / self.name / f"{member}{several}{self.suffix}"
 
     @abc.abstractmethod
     def write(self, jobs: Sequence[Job], batch: int, calibration: Path | None) -> dict[Path, str]:
