@@ -52,14 +52,14 @@ def answers(cascade: Cascade, image: tf.Tensor) -> dict[str, tf.Tensor]:
         )
     logits = tf.cast(answer, tf.float32)
     spent = tf.constant(np.cumsum(cascade.costs), tf.int64)
-    found = {
+    outputs = {
         "logits": logits,
         "probabilities": tf.nn.softmax(logits),
         "class_id": tf.argmax(answer, -1, output_type=tf.int64),
         "stage": stage,
         "cost": tf.gather(spent, stage),
     }
-    return {name: tf.identity(value, name=name) for name, value in found.items()}
+    return {name: tf.identity(value, name=name) for name, value in outputs.items()}
 
 
 def _step(

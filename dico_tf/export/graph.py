@@ -95,7 +95,7 @@ def answers(member: ExportMember, image: tf.Tensor) -> dict[str, tf.Tensor]:
         apart = tf.stack(apart, 1)
         average = AVERAGES[member.average if member.committee else "logits"]
         logits = average.combine(keras.ops, average.values(keras.ops, apart))
-        found = {
+        outputs = {
             "logits": logits,
             "probabilities": tf.nn.softmax(logits),
             "class_id": tf.argmax(logits, -1, output_type=tf.int64),
@@ -103,8 +103,8 @@ def answers(member: ExportMember, image: tf.Tensor) -> dict[str, tf.Tensor]:
         if member.committee:
             of_branches = tf.exp(log_softmax(keras.ops, apart))  # softmax would be rounded in int8 files
             spread = _entropy(tf.reduce_mean(of_branches, 1)) - tf.reduce_mean(_entropy(of_branches), 1)
-            found |= {"branch_probabilities": of_branches, "disagreement": tf.maximum(spread, 0.0)}
-    return {name: tf.identity(value, name=name) for name, value in found.items()}
+            outputs |= {"branch_probabilities": of_branches, "disagreement": tf.maximum(spread, 0.0)}
+    return {name: tf.identity(value, name=name) for name, value in outputs.items()}
 
 
 def _entropy(p: tf.Tensor) -> tf.Tensor:

@@ -144,9 +144,9 @@ def test_measuring_imports_neither_tensorflow_nor_keras():
 def test_the_pages_example_works_as_it_says(tmp_path, monkeypatch):
     page = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
-    (shown,) = re.findall(r"```text\n(.*?)```", page, flags=re.DOTALL)
+    (output,) = re.findall(r"```text\n(.*?)```", page, flags=re.DOTALL)
     monkeypatch.chdir(tmp_path)
     ast.parse(block)
-    said = []
-    exec(block, {"print": said.append})
-    assert "\n".join(said) == shown.rstrip("\n")
+    printed = []
+    exec(block, {"print": printed.append})
+    assert "\n".join(printed) == output.rstrip("\n")

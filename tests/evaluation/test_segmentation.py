@@ -21,12 +21,12 @@ LOGITS = DRAW.normal(size=(6, 2, 4, 6, 5)).astype(np.float16)  # class 4 is neve
 
 def by_hand(answers, masks, classes):
     """IoU of each class from sets of pixels, one class after another."""
-    found = []
+    values = []
     for c in range(classes):
-        said, true = (answers == c) & (masks != VOID), masks == c
-        union = (said | true).sum()
-        found.append((said & true).sum() / union if union else None)
-    return found
+        predicted_c, true = (answers == c) & (masks != VOID), masks == c
+        union = (predicted_c | true).sum()
+        values.append((predicted_c & true).sum() / union if union else None)
+    return values
 
 
 def tallied(order=range(6)):
@@ -42,14 +42,14 @@ def evaluated(tally):
 
 
 def test_the_example_has_one_half():
-    found = confusion([0, 1, 1, 1], [0, 1, VOID, 2], 3)
-    assert found.tolist() == [[1, 0, 0], [0, 1, 0], [0, 1, 0]]
-    assert iou(found) == [1, 0.5, 0] and miou(found) == 0.5
+    counts = confusion([0, 1, 1, 1], [0, 1, VOID, 2], 3)
+    assert counts.tolist() == [[1, 0, 0], [0, 1, 0], [0, 1, 0]]
+    assert iou(counts) == [1, 0.5, 0] and miou(counts) == 0.5
 
 
 def test_a_class_that_occurs_nowhere_is_left_out_of_the_mean():
-    found = confusion([0, 0, 3], [0, 0, 3], 5)
-    assert iou(found) == [1, None, None, 1, None] and miou(found) == 1
+    counts = confusion([0, 0, 3], [0, 0, 3], 5)
+    assert iou(counts) == [1, None, None, 1, None] and miou(counts) == 1
     assert miou(confusion([0], [VOID], 5)) is None
 
 
@@ -60,13 +60,13 @@ def test_scores_are_those_of_sets_of_pixels():
         expected = by_hand(large[:, s].argmax(-1), MASKS, 5)
         assert iou(tally.branches[s]) == pytest.approx(expected)
     together = by_hand(large.mean(1).argmax(-1), MASKS, 5)
-    found = evaluated(tally)
-    assert found["ensemble"]["iou"] == pytest.approx(together)
-    assert found["ensemble"]["miou"] == pytest.approx(np.mean(together))
+    evaluation = evaluated(tally)
+    assert evaluation["ensemble"]["iou"] == pytest.approx(together)
+    assert evaluation["ensemble"]["miou"] == pytest.approx(np.mean(together))
     right = (large.mean(1).argmax(-1) == MASKS)[MASKS != VOID].mean()
-    assert found["ensemble"]["pixel_accuracy"] == pytest.approx(right)
+    assert evaluation["ensemble"]["pixel_accuracy"] == pytest.approx(right)
     different = (large[:, 0].argmax(-1) != large[:, 1].argmax(-1))[MASKS != VOID].mean()
-    assert found["diversity"]["disagreement"] == pytest.approx(different)
+    assert evaluation["diversity"]["disagreement"] == pytest.approx(different)
 
 
 def test_the_order_of_images_and_what_is_said_of_void_change_nothing():
@@ -97,9 +97,9 @@ def test_classes_that_do_not_exist_are_refused():
 
 
 def test_the_table_shows_every_class_and_branch():
-    shown = evaluation_table(evaluated(tallied()))
-    assert "test: 6 images" in shown and "mIoU %" in shown and "of the pixels" in shown
-    lines = {line.split()[0]: line.split() for line in shown.splitlines() if line}
+    table = evaluation_table(evaluated(tallied()))
+    assert "test: 6 images" in table and "mIoU %" in table and "of the pixels" in table
+    lines = {line.split()[0]: line.split() for line in table.splitlines() if line}
     assert len(lines["sign"]) == 4 and lines["bus"][1:] == ["0.00"] * 3
 
 
@@ -111,8 +111,8 @@ def predicted():
 
 def test_predictions_are_read_as_they_were_written(tmp_path):
     segmentation_predictions.write(tmp_path / "predictions.npz", predicted())
-    found = segmentation_predictions.read(tmp_path / "predictions.npz")
-    for mine, other in zip(found, predicted(), strict=True):
+    stored = segmentation_predictions.read(tmp_path / "predictions.npz")
+    for mine, other in zip(stored, predicted(), strict=True):
         assert mine.dtype == other.dtype and np.array_equal(mine, other)
     assert [path.name for path in tmp_path.iterdir()] == ["predictions.npz"]
 

@@ -30,21 +30,21 @@ class Made:
 def made(folder: Path, members: Sequence[str], dataset: Path, classes: int, **how) -> Made:
     """`dataset`: a labels.csv; `how`: rules of the committee."""
     data = sources.load(Data(dataset=f"folder:{dataset}", classes=classes), 0)
-    found = open_members(members, len(data.class_names))
-    asked = collect_logits(found, data, "test", Cache(folder / "cache"), timed=False)
-    logits = np.stack([asked.logits[member.name] for member in found], 1)
+    opened = open_members(members, len(data.class_names))
+    collected = collect_logits(opened, data, "test", Cache(folder / "cache"), timed=False)
+    logits = np.stack([collected.logits[member.name] for member in opened], 1)
     saved = CommitteeFile(
-        committee=gated(tuple(member.name for member in found), logits, **how),
+        committee=gated(tuple(member.name for member in opened), logits, **how),
         members=tuple(
             SavedMember(name=m.name, kind=m.kind, source=m.source, sha256=m.checksum, input_size=m.input_size,
-                   cost=asked.costs[m.name], outputs=asked.outputs[m.name]) for m in found
+                   cost=collected.costs[m.name], outputs=collected.outputs[m.name]) for m in opened
         ),
         classes=len(data.class_names),
         class_names=tuple(data.class_names),
         calibration=Calibration(name=data.name, fingerprint="f", images=len(logits)),
     )  # fmt: skip
     save(folder / "committee.json", saved)
-    return Made(folder / "committee.json", saved, logits, [Path(dataset).parent / name for name in asked.ids])
+    return Made(folder / "committee.json", saved, logits, [Path(dataset).parent / name for name in collected.ids])
 
 
 def gated(names: tuple[str, ...], logits: np.ndarray, **how) -> Committee:

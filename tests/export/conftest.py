@@ -63,7 +63,7 @@ def run(trained, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def exported(run, tmp_path_factory) -> Path:
-    """Every kind of file."""
+    """An export with files of all kinds."""
     words = [f"--workdir={run}", ALL, "--max_accuracy_drop=5", "--compare_images=100"]
     return once(tmp_path_factory, "export", lambda out: script("export.py", *words, f"--out={out}"))
 

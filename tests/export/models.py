@@ -33,7 +33,7 @@ def keras_file(path: Path, side: int | None, seed: int, policy: str = "float32",
 
 
 def saved_model(path: Path, side: int, seed: int, batch: int | None = None) -> Path:
-    """Of a fixed number of pictures at a time, where that is given."""
+    """A SavedModel with a fixed batch size if `batch` is given."""
     model, module = network(side, seed), tf.Module()
     module.variables_ = [variable.value for variable in model.variables]
     spec = tf.TensorSpec((batch, side, side, 3), tf.float32, name="picture")

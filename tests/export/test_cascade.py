@@ -57,18 +57,18 @@ def middling(n, **how):
     return cascade(n, *levels, **how)
 
 
-def held(found, committee, logits):
+def compare_with_decide(outputs, committee, logits):
     """To the definition, but for confidences that are a rounding away from a gate."""
     expected = decide(committee, logits)
     gates = np.asarray((*committee.gates, NEVER), np.float64)
     near = (abs(expected.confidence - gates) < 1e-5).any(1)
     ours = ~near & ~expected.lost
-    assert (found["stage"][~near] == expected.stage[~near]).all()
-    assert found["logits"][ours] == pytest.approx(expected.logits[ours], rel=1e-5, abs=1e-5)
-    assert found["probabilities"][ours] == pytest.approx(softmax(expected.logits[ours]), abs=1e-6)
-    assert (found["class_id"][ours] == expected.classes[ours]).all()
-    assert (~np.isfinite(found["logits"]).all(-1))[~near].tolist() == expected.lost[~near].tolist()
-    assert (found["cost"] == np.cumsum(COSTS)[found["stage"]]).all()
+    assert (outputs["stage"][~near] == expected.stage[~near]).all()
+    assert outputs["logits"][ours] == pytest.approx(expected.logits[ours], rel=1e-5, abs=1e-5)
+    assert outputs["probabilities"][ours] == pytest.approx(softmax(expected.logits[ours]), abs=1e-6)
+    assert (outputs["class_id"][ours] == expected.classes[ours]).all()
+    assert (~np.isfinite(outputs["logits"]).all(-1))[~near].tolist() == expected.lost[~near].tolist()
+    assert (outputs["cost"] == np.cumsum(COSTS)[outputs["stage"]]).all()
     return near
 
 
@@ -94,7 +94,7 @@ def test_the_graph_is_what_numpy_decides(data, n, name, average, tuned, bad, buc
     how = {"weights": (1.0, 3.0, 2.0, 0.5)[:n]} if tuned and AVERAGES[average].weighted else {}
     how |= {"temperatures": (1.5, 0.7, 1.0, 2.0)[:n]} if tuned else {}
     committee = cascade(n, *data.draw(st.tuples(*[gate] * (n - 1))), confidence=name, average=average, **how)
-    near = held(Spy(committee, logits, buckets)(np.arange(len(logits))), committee, logits)
+    near = compare_with_decide(Spy(committee, logits, buckets)(np.arange(len(logits))), committee, logits)
     assert len(near) == len(logits)
 
 
@@ -106,24 +106,24 @@ def test_every_confidence_and_average_is_held_to_the_definition(name, average):
         if name != "agreement"
         else cascade(3, 1.1, 0.9, confidence=name, average=average)
     )
-    assert not held(Spy(committee)(np.arange(120)), committee, LOGITS[:, :3]).any()
+    assert not compare_with_decide(Spy(committee)(np.arange(120)), committee, LOGITS[:, :3]).any()
     assert len(set(decide(committee, LOGITS[:, :3]).stage.tolist())) > 1
 
 
 def test_a_member_runs_on_the_undecided_alone_and_in_sizes_of_buckets():
     committee = middling(3)
     spy, expected = Spy(committee), decide(committee, LOGITS[:, :3])
-    found = spy(np.arange(30))
+    outputs = spy(np.arange(30))
     reached = [(expected.stage[:30] >= k).sum() for k in range(3)]
-    assert (found["stage"] == expected.stage[:30]).all() and 0 < reached[2] < reached[1] < 30
+    assert (outputs["stage"] == expected.stage[:30]).all() and 0 < reached[2] < reached[1] < 30
     assert spy.runs == [[30], *([min(next(b for b in BUCKETS if b >= reached[k]), 30)] for k in (1, 2))]
 
 
 def test_nothing_runs_on_nothing():
     spy = Spy(cascade(3, ALWAYS, 0.5))
     assert (spy(np.arange(7))["stage"] == 0).all() and spy.runs == [[7], [], []]
-    found = spy(np.arange(0))
-    assert spy.runs == [[7], [], []] and found["probabilities"].shape == (0, 10) and found["cost"].shape == (0,)
+    outputs = spy(np.arange(0))
+    assert spy.runs == [[7], [], []] and outputs["probabilities"].shape == (0, 10) and outputs["cost"].shape == (0,)
 
 
 def test_batches_of_all_sizes_are_one_trace():
@@ -150,8 +150,8 @@ def test_a_row_without_a_number_reaches_the_last_member_and_no_other_does():
     logits = LOGITS.copy()
     logits[4, 0, 1] = np.nan
     spy = Spy(cascade(3, ALWAYS, ALWAYS), logits)
-    found = spy(np.arange(10))
-    assert found["stage"].tolist() == [0] * 4 + [2] + [0] * 5 and np.isnan(found["probabilities"][4]).any()
+    outputs = spy(np.arange(10))
+    assert outputs["stage"].tolist() == [0] * 4 + [2] + [0] * 5 and np.isnan(outputs["probabilities"][4]).any()
     assert spy.runs == [[10], [1], [1]]
 
 

@@ -1,4 +1,4 @@
-"""What a conversion may lose, and what becomes of one that loses more."""
+"""Tests of the choice of kinds: how much accuracy a file may lose, and which kind replaces one that loses more."""
 
 import dataclasses
 from types import SimpleNamespace
@@ -31,15 +31,15 @@ MATERIAL = ComparisonImages(
 
 @pytest.fixture
 def fake(tmp_path):
-    """Makes Files whose answers are as given, by the names of the files; what was made and said is recorded."""
+    """Makes MemberFiles with given logits by file name; records the kinds that were written and the sentences."""
 
     def start(answers: dict[str, np.ndarray]):
-        made, said = [], []
+        written, sentences = [], []
 
         class Fake(TFLite):
             def write(self, jobs, batch, calibration):
                 for job in jobs:
-                    made.extend(job.files)
+                    written.extend(job.files)
                     for path in job.files.values():
                         path.parent.mkdir(exist_ok=True)
                         path.write_bytes(b"weights")
@@ -48,69 +48,74 @@ def fake(tmp_path):
             def open(self, path):
                 return lambda images, advance: TimedLogits(answers[path.stem], 1.5)
 
-        def files(asked: Conversions, name: str = "branch_0", expected: np.ndarray = RIGHT, material=MATERIAL):
-            found = choose_kinds.MemberFiles(
+        def files(conversions: Conversions, name: str = "branch_0", expected: np.ndarray = RIGHT, material=MATERIAL):
+            chosen = choose_kinds.MemberFiles(
                 format=Fake(),
                 member=SimpleNamespace(name=name),
                 saved_model=tmp_path,
                 folder=tmp_path,
-                conversions=asked,
+                conversions=conversions,
                 images=material,
                 expected=expected,
-                say=said.append,
+                say=sentences.append,
             )
-            choose_kinds.write([found])
-            return found
+            choose_kinds.write([chosen])
+            return chosen
 
-        return files, made, said
+        return files, written, sentences
 
     return start
 
 
 @pytest.fixture
 def files(fake, tmp_path):
-    """Of one branch whose kinds lose as many points: what is used, what was made, what is left, what was said."""
+    """For a branch whose kinds lose these points: chosen files, kinds written, files left, sentences."""
 
-    def make(lost: dict[str, int], **asked):
-        files, made, said = fake({f"branch_0_{kind}": losing(points) for kind, points in lost.items()})
-        found = {converted.kind: converted for converted in files(Conversions(**asked)).remove_others()}
-        return found, made, sorted(path.name for path in (tmp_path / "tflite").iterdir()), said
+    def make(lost: dict[str, int], **settings):
+        files, written, sentences = fake({f"branch_0_{kind}": losing(points) for kind, points in lost.items()})
+        chosen = {converted.kind: converted for converted in files(Conversions(**settings)).remove_others()}
+        return chosen, written, sorted(path.name for path in (tmp_path / "tflite").iterdir()), sentences
 
     return make
 
 
 def test_what_loses_no_more_than_allowed_is_kept(files):
-    found, made, names, said = files({"float32": 0, "int8": 1}, kinds=("int8", "float32"))
-    assert list(found) == made == ["float32", "int8"] and said == []
+    chosen, written, names, sentences = files({"float32": 0, "int8": 1}, kinds=("int8", "float32"))
+    assert list(chosen) == written == ["float32", "int8"] and sentences == []
     assert names == ["branch_0_float32.tflite", "branch_0_int8.tflite"]
-    assert found["int8"].metrics["top1"] == pytest.approx(0.99) and found["int8"].metrics["same_class"] == 0.99
-    assert found["int8"].metrics["milliseconds"] == 1.5
+    assert chosen["int8"].metrics["top1"] == pytest.approx(0.99) and chosen["int8"].metrics["same_class"] == 0.99
+    assert chosen["int8"].metrics["milliseconds"] == 1.5
 
 
 def test_a_loss_that_may_be_chance_is_kept_and_reported(files):
-    found, made, names, said = files({"int8": 2}, kinds=("int8",))
-    assert list(found) == made == ["int8"] and names == ["branch_0_int8.tflite"]
-    assert len(said) == 1 and said[0].startswith(
+    chosen, written, names, sentences = files({"int8": 2}, kinds=("int8",))
+    assert list(chosen) == written == ["int8"] and names == ["branch_0_int8.tflite"]
+    assert len(sentences) == 1 and sentences[0].startswith(
         "branch_0 as int8 loses 2.00 points of accuracy, not significantly more than --max_accuracy_drop=1 (p = 0.56): "
         "of 100 validation images 2 became wrong and 0 right"
     )
-    assert said[0].endswith("kept")
-    assert {name: found["int8"].metrics[name] for name in ("lost", "won")} == {"lost": 2, "won": 0}
-    assert found["int8"].metrics["p_value"] == pytest.approx(0.75**2)
+    assert sentences[0].endswith("kept")
+    assert {name: chosen["int8"].metrics[name] for name in ("lost", "won")} == {"lost": 2, "won": 0}
+    assert chosen["int8"].metrics["p_value"] == pytest.approx(0.75**2)
 
 
 def test_the_next_safer_kind_takes_the_place_of_a_significant_loss(files):
-    found, made, names, said = files({"float32": 0, "int8": 20, "dynamic": 10, "float16": 0}, kinds=("float32", "int8"))
-    assert (list(found), made) == (["float32", "float16"], ["float32", "int8", "dynamic", "float16"])
+    chosen, written, names, sentences = files(
+        {"float32": 0, "int8": 20, "dynamic": 10, "float16": 0}, kinds=("float32", "int8")
+    )
+    assert (list(chosen), written) == (["float32", "float16"], ["float32", "int8", "dynamic", "float16"])
     assert names == ["branch_0_float16.tflite", "branch_0_float32.tflite"]
-    assert len(said) == 2 and "branch_0 as int8 loses 20.00 points of accuracy, significantly more than" in said[0]
-    assert said[0].endswith("exporting dynamic instead of int8")
-    assert said[1].endswith("exporting float16 instead of dynamic")
+    assert (
+        len(sentences) == 2
+        and "branch_0 as int8 loses 20.00 points of accuracy, significantly more than" in sentences[0]
+    )
+    assert sentences[0].endswith("exporting dynamic instead of int8")
+    assert sentences[1].endswith("exporting float16 instead of dynamic")
 
 
 def test_a_kind_that_is_there_already_is_not_made_twice(files):
-    found, made, _, _ = files({"int8": 9, "dynamic": 9, "float16": 9, "float32": 0}, kinds=("int8", "float32"))
-    assert (list(found), made) == (["float32"], ["float32", "int8", "dynamic", "float16"])
+    chosen, written, _, _ = files({"int8": 9, "dynamic": 9, "float16": 9, "float32": 0}, kinds=("int8", "float32"))
+    assert (list(chosen), written) == (["float32"], ["float32", "int8", "dynamic", "float16"])
 
 
 def test_float32_has_nothing_safer_to_fall_back_to(files):
@@ -122,9 +127,9 @@ def test_float32_has_nothing_safer_to_fall_back_to(files):
 def test_an_answer_that_is_no_number_is_refused_however_accurate(fake, value):
     answers = RIGHT.copy()
     answers[5, LABELS[5]] = value  # as large as can be, so the class is right
-    files, _, said = fake({"branch_0_float16": answers, "branch_0_float32": RIGHT})
-    assert [kept.kind for kept in files(Conversions(kinds=("float16",))).remove_others()] == ["float32"]
-    assert said[0].startswith("branch_0 as float16 gives NaN or infinity for some of 100 validation images")
+    files, _, sentences = fake({"branch_0_float16": answers, "branch_0_float32": RIGHT})
+    assert [file.kind for file in files(Conversions(kinds=("float16",))).remove_others()] == ["float32"]
+    assert sentences[0].startswith("branch_0 as float16 gives NaN or infinity for some of 100 validation images")
 
 
 def test_all_branches_fall_back_where_they_lose_too_much_together(fake):
@@ -133,14 +138,14 @@ def test_all_branches_fall_back_where_they_lose_too_much_together(fake):
     sure[:10] *= 5
     timid[:10] *= 0.5
     answers = {"branch_0_int8": unsure, "branch_1_int8": timid, "branch_0_dynamic": unsure, "branch_1_dynamic": sure}
-    files, _, said = fake(answers)
-    asked = Conversions(kinds=("int8",))
+    files, _, sentences = fake(answers)
+    conversions = Conversions(kinds=("int8",))
     material = dataclasses.replace(MATERIAL, logits=np.stack([unsure, sure], 1))
-    branches = [files(asked, "branch_0", unsure, material), files(asked, "branch_1", sure, material)]
-    found = choose_kinds.measure_ensemble(branches, "logits")
-    assert found["int8"]["top1"] == 1 and found["int8"]["files"] == {"branch_0": "dynamic", "branch_1": "dynamic"}
-    assert [[kept.kind for kept in each.remove_others()] for each in branches] == [["dynamic"], ["dynamic"]]
-    assert len(said) == 1 and "the ensemble as int8 loses 10.00 points" in said[0]
+    branches = [files(conversions, "branch_0", unsure, material), files(conversions, "branch_1", sure, material)]
+    scores = choose_kinds.measure_ensemble(branches, "logits")
+    assert scores["int8"]["top1"] == 1 and scores["int8"]["files"] == {"branch_0": "dynamic", "branch_1": "dynamic"}
+    assert [[file.kind for file in each.remove_others()] for each in branches] == [["dynamic"], ["dynamic"]]
+    assert len(sentences) == 1 and "the ensemble as int8 loses 10.00 points" in sentences[0]
 
 
 @pytest.mark.slow

@@ -43,5 +43,5 @@ def test_images_are_counted_where_exactly_one_of_both_is_right():
     before, after = np.eye(3)[labels], np.eye(3)[labels]
     after[[0, 3]] = np.roll(after[[0, 3]], 1, 1)
     before[5] = np.roll(before[5], 1)
-    found = accuracy_loss(before, after, labels)
-    assert (found.images, found.lost, found.won, found.points) == (6, 2, 1, pytest.approx(100 / 6))
+    loss = accuracy_loss(before, after, labels)
+    assert (loss.images, loss.lost, loss.won, loss.points) == (6, 2, 1, pytest.approx(100 / 6))

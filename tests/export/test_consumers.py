@@ -1,4 +1,4 @@
-"""What stands for the server, which cannot run here: TensorFlow's C API, a session without Keras, its own command."""
+"""Tests of substitutes for the server, which cannot run here: the C API, a session without Keras, its command."""
 
 import io
 import re
@@ -45,22 +45,22 @@ def photo(kind: str, seed: int) -> bytes:
 
 @pytest.mark.parametrize("name", ["branch_0", "committee"])
 def test_the_signatures_are_named_typed_and_free_in_their_batch(exported, name):
-    found = signatures(exported / "saved_model" / name)
+    definitions = signatures(exported / "saved_model" / name)
     outputs = BRANCH | ({"branch_probabilities", "disagreement"} if name == "committee" else set())
-    assert {"serving_default", "serving_bytes", "classify"} <= found.keys()
+    assert {"serving_default", "serving_bytes", "classify"} <= definitions.keys()
     for signature, entry, kind, shape in (
         ("serving_default", "image", tf.float32, [-1, 32, 32, 3]),
         ("serving_bytes", "image_bytes", tf.string, [-1]),
         ("classify", "inputs", tf.string, [-1]),
     ):
-        given = found[signature].inputs
+        given = definitions[signature].inputs
         assert list(given) == [entry] and given[entry].dtype == kind.as_datatype_enum
         assert [d.size for d in given[entry].tensor_shape.dim] == shape
     for signature in ("serving_default", "serving_bytes"):
-        kinds = {key: tf.as_dtype(tensor.dtype) for key, tensor in found[signature].outputs.items()}
+        kinds = {key: tf.as_dtype(tensor.dtype) for key, tensor in definitions[signature].outputs.items()}
         assert kinds == dict.fromkeys(outputs, tf.float32) | {"class_id": tf.int64}
-        assert all(tensor.tensor_shape.dim[0].size == -1 for tensor in found[signature].outputs.values())
-    assert found["classify"].method_name == tf_serving_method() and set(found["classify"].outputs) == {
+        assert all(tensor.tensor_shape.dim[0].size == -1 for tensor in definitions[signature].outputs.values())
+    assert definitions["classify"].method_name == tf_serving_method() and set(definitions["classify"].outputs) == {
         "classes",
         "scores",
     }
@@ -107,8 +107,8 @@ def test_the_c_api_answers_as_keras_does(infer, exported, expected, name):
         words = [str(folder), signature.inputs["image"].name, signature.outputs["logits"].name, str(batch), "32", "32"]
         done = subprocess.run([str(infer), *words], input=NOISE[:batch].tobytes(), capture_output=True, check=False)
         assert done.returncode == 0, done.stderr.decode()
-        found = np.frombuffer(done.stdout, np.float32).reshape(batch, -1)
-        assert found == pytest.approx(logits[:batch], **ERROR)
+        outputs = np.frombuffer(done.stdout, np.float32).reshape(batch, -1)
+        assert outputs == pytest.approx(logits[:batch], **ERROR)
 
 
 @pytest.mark.slow
@@ -128,16 +128,16 @@ def test_a_session_that_knows_no_keras_answers_every_signature(exported, expecte
     words = [HERE / "without_keras.py", folder, folder / tf_serving.WARM_UP, *(tmp_path / n for n in _FILES)]
     done = subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    found = np.load(tmp_path / "answers.npz")
+    outputs = np.load(tmp_path / "answers.npz")
     decoded = np.stack([image_decoding.decode(io.BytesIO(content), 32, 32) for content in encoded]).astype(np.float32)
     for signature, images in (("serving_default", NOISE[:5]), ("serving_bytes", decoded)):
         own = expected(images)
         logits = combine(own) if name == "committee" else own[:, 0]
-        assert found[f"{signature}__logits"] == pytest.approx(logits, **ERROR)
-        assert found[f"{signature}__probabilities"] == pytest.approx(softmax(logits), abs=1e-5)
-    assert found["classify__scores"] == pytest.approx(found["serving_bytes__probabilities"][:2], abs=1e-6)
-    assert found["classify__classes"].tolist() == [list("0123456789")] * 2
-    assert found["refused"] and found["replayed"] == len(tf_serving.SIZES) + 1
+        assert outputs[f"{signature}__logits"] == pytest.approx(logits, **ERROR)
+        assert outputs[f"{signature}__probabilities"] == pytest.approx(softmax(logits), abs=1e-5)
+    assert outputs["classify__scores"] == pytest.approx(outputs["serving_bytes__probabilities"][:2], abs=1e-6)
+    assert outputs["classify__classes"].tolist() == [list("0123456789")] * 2
+    assert outputs["refused"] and outputs["replayed"] == len(tf_serving.SIZES) + 1
 
 
 _FILES = ("questions.npz", "answers.npz")

@@ -73,8 +73,8 @@ def squares(request):
 @pytest.mark.parametrize("sides", SIDES, ids=str)
 def test_a_graph_sees_what_training_saw(squares, sides):
     contents = kinds(*sides)
-    found, expected = squares(list(contents.values()))
-    wrong = [name for name, a, b in zip(contents, found, expected, strict=True) if not np.array_equal(a, b)]
+    decoded, expected = squares(list(contents.values()))
+    wrong = [name for name, a, b in zip(contents, decoded, expected, strict=True) if not np.array_equal(a, b)]
     assert wrong == []
 
 
@@ -82,17 +82,17 @@ def test_a_graph_sees_what_training_saw(squares, sides):
 def test_a_palette_of_few_colours_is_as_opaque_as_it_was(squares, bits):
     image = picture(50, 40).quantize(2**bits)
     contents = [encoded(image, "PNG", bits=bits, **more) for more in ({}, {"transparency": b"\x00\x80"})]
-    found, expected = squares(contents)
-    assert np.array_equal(found, expected)
-    assert not np.array_equal(found[0], found[1])
+    decoded, expected = squares(contents)
+    assert np.array_equal(decoded, expected)
+    assert not np.array_equal(decoded[0], decoded[1])
 
 
 @pytest.mark.parametrize("sides", [(120, 90), (33, 200)], ids=str)
 def test_a_photo_that_lies_on_its_side_is_put_upright(squares, sides):
     image = picture(*sides)
-    found, expected = squares([turned(image, orientation) for orientation in range(10)])
-    assert np.array_equal(found, expected)
-    assert not np.array_equal(found[1], found[6])
+    decoded, expected = squares([turned(image, orientation) for orientation in range(10)])
+    assert np.array_equal(decoded, expected)
+    assert not np.array_equal(decoded[1], decoded[6])
 
 
 @pytest.mark.parametrize("order", [b"II", b"MM"])
@@ -142,5 +142,5 @@ def test_random_sides_and_sizes_agree_too():
         size = int(DRAW.integers(8, 70))
         short = size if DRAW.random() < 0.5 else int(1.15 * size)
         image = Image.fromarray(DRAW.integers(0, 256, (*DRAW.integers(3, 220, 2), 3), np.uint8))
-        found = decoding.square(tf.constant(np.asarray(image)), size, short)
-        assert np.array_equal(found, image_decoding.square(image, size, short)), (size, short, image.size)
+        decoded = decoding.square(tf.constant(np.asarray(image)), size, short)
+        assert np.array_equal(decoded, image_decoding.square(image, size, short)), (size, short, image.size)

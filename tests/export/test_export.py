@@ -32,8 +32,8 @@ def images(count: int = 100) -> np.ndarray:
 def answer(path, pictures: np.ndarray) -> dict[str, np.ndarray]:
     """By LiteRT, picture by picture."""
     call = Interpreter(model_path=str(path), num_threads=1).get_signature_runner("serving_default")
-    found = [call(image=picture[None].astype(np.float32)) for picture in pictures]
-    return {name: np.concatenate([one[name] for one in found]) for name in found[0]}
+    results = [call(image=picture[None].astype(np.float32)) for picture in pictures]
+    return {name: np.concatenate([one[name] for one in results]) for name in results[0]}
 
 
 def test_every_file_is_there_and_is_the_one_described(described, exported):
@@ -69,14 +69,14 @@ def test_the_manifest_says_what_a_device_must_know(described):
 def test_what_each_file_loses_is_measured(described, run):
     logits = read_predictions(run / "predictions_validation.npz")
     for name in described.names:
-        found = described.member(name)["metrics"]
-        assert found.keys() == {"keras", "saved_model", *manifest.LITERT}
+        scores = described.member(name)["metrics"]
+        assert scores.keys() == {"keras", "saved_model", *manifest.LITERT}
         for kind in manifest.LITERT:
-            assert found[kind].keys() >= {"top1", "nll", "ece", "largest_difference", "same_class", "milliseconds"}
-            assert found[kind]["milliseconds"] > 0
-        assert found["saved_model"]["largest_difference"] < 1e-4 and found["float32"]["largest_difference"] < 1e-4
-        assert found["float32"]["top1"] == found["keras"]["top1"] > 0.2  # chance is 0.1
-        assert 1e-6 < found["float16"]["largest_difference"] < found["int8"]["largest_difference"]
+            assert scores[kind].keys() >= {"top1", "nll", "ece", "largest_difference", "same_class", "milliseconds"}
+            assert scores[kind]["milliseconds"] > 0
+        assert scores["saved_model"]["largest_difference"] < 1e-4 and scores["float32"]["largest_difference"] < 1e-4
+        assert scores["float32"]["top1"] == scores["keras"]["top1"] > 0.2  # chance is 0.1
+        assert 1e-6 < scores["float16"]["largest_difference"] < scores["int8"]["largest_difference"]
     top1 = (combine(logits.logits).argmax(1) == logits.labels).mean()
     assert described.member("committee")["metrics"]["keras"]["top1"] == pytest.approx(top1, abs=0.03)  # bfloat16's
     together = described.content["comparison"]["ensemble_of_branches"]
@@ -95,23 +95,23 @@ def test_a_litert_file_takes_raw_pixels_and_gives_every_output_in_float32(descri
         entry = interpreter.get_input_details()[0]
         assert entry["dtype"] is np.float32 and entry["shape_signature"].tolist() == [1, 32, 32, 3]
         assert not [d["op_name"] for d in interpreter._get_ops_details() if d["op_name"].startswith(("Flex", "CUSTOM"))]
-        found, about = answer(path, pictures), described.member(name)["files"][kind]
-        assert found.keys() == set(about["outputs"]) == (COMMITTEE if name == "committee" else BRANCH)
+        outputs, about = answer(path, pictures), described.member(name)["files"][kind]
+        assert outputs.keys() == set(about["outputs"]) == (COMMITTEE if name == "committee" else BRANCH)
         assert about["inputs"] == ["image"] and about["batch"] == 1
-        assert {v.dtype.name for k, v in found.items() if k != "class_id"} == {"float32"}
-        assert found["class_id"].tolist() == found["logits"].argmax(1).tolist()
-        for probabilities in (found["probabilities"], found.get("branch_probabilities", np.ones((20, 1)))):
+        assert {v.dtype.name for k, v in outputs.items() if k != "class_id"} == {"float32"}
+        assert outputs["class_id"].tolist() == outputs["logits"].argmax(1).tolist()
+        for probabilities in (outputs["probabilities"], outputs.get("branch_probabilities", np.ones((20, 1)))):
             assert probabilities.sum(-1) == pytest.approx(1, abs=1e-5)  # int8 would round to 1/256
 
 
 def test_the_committees_file_is_the_mean_of_the_branches_files(described):
     pictures = images(20)
     branches = [answer(described.path(name, "float32"), pictures) for name in described.branches]
-    found = answer(described.path("committee", "float32"), pictures)
-    assert found["logits"] == pytest.approx(np.mean([b["logits"] for b in branches], 0), rel=1e-6, abs=1e-6)
+    outputs = answer(described.path("committee", "float32"), pictures)
+    assert outputs["logits"] == pytest.approx(np.mean([b["logits"] for b in branches], 0), rel=1e-6, abs=1e-6)
     apart = np.stack([b["probabilities"] for b in branches], 1)
-    assert found["branch_probabilities"] == pytest.approx(apart, abs=1e-6)
-    assert (found["disagreement"] >= 0).all()
+    assert outputs["branch_probabilities"] == pytest.approx(apart, abs=1e-6)
+    assert (outputs["disagreement"] >= 0).all()
 
 
 def test_a_convolutional_branch_is_one_piece_for_the_fast_kernels(described):
@@ -125,13 +125,13 @@ def test_an_exports_files_are_scored_as_the_run_is(run, exported):
     words = ["evaluate.py", f"--workdir={run}", "--split=validation"]
     own, theirs = script(*words), script(*words, f"--manifest={exported / 'manifest.json'}", "--format=int8")
     assert own.splitlines()[0] == theirs.splitlines()[0] and "branch_1" in theirs and own != theirs
-    told = script(*words, f"--manifest={exported}", "--split=none", status=2)
-    assert "--split=none" in told and "validation" in told
+    message = script(*words, f"--manifest={exported}", "--split=none", status=2)
+    assert "--split=none" in message and "validation" in message
 
 
 def test_the_readme_says_what_how_good_and_whose(exported):
     text = (exported / "README.md").read_text(encoding="utf-8")
-    for said in (
+    for words in (
         "wrn_tiny in 2 branches",
         "| committee | int8 |",
         "| branches together | int8 |",
@@ -139,7 +139,7 @@ def test_the_readme_says_what_how_good_and_whose(exported):
         "## Limits",
         "On the test images",
     ):
-        assert said in text
+        assert words in text
 
 
 @pytest.mark.slow
@@ -171,7 +171,7 @@ def test_a_tampered_export_is_refused(exported, tmp_path, harm):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--quantise=int4"], "--quantise=int4: did you mean int8?"),
         (["--formats=tflight"], "--formats=tflight: did you mean tflite?"),
@@ -182,8 +182,8 @@ def test_a_tampered_export_is_refused(exported, tmp_path, harm):
         (["--max_accuracy_drop=nan"], "--max_accuracy_drop=nan must be at least 0"),
     ],
 )
-def test_a_users_mistake_is_said_in_a_sentence(run, tmp_path, words, said):
-    assert said in script("export.py", f"--workdir={run}", f"--out={tmp_path / 'o'}", *words, status=2)
+def test_a_users_mistake_is_said_in_a_sentence(run, tmp_path, words, message):
+    assert message in script("export.py", f"--workdir={run}", f"--out={tmp_path / 'o'}", *words, status=2)
     assert not (tmp_path / "o" / "manifest.json").exists()
 
 
@@ -201,7 +201,7 @@ def _nan(folder):
 
 
 @pytest.mark.parametrize(
-    ("harm", "said"),
+    ("harm", "message"),
     [
         (lambda run: (run / "config.json").write_text('{"format": 1}'), "config.json has no config or data of the run"),
         (lambda run: (run / "best/state.json").write_text('{"format": 1}'), "best/state.json lists no files"),
@@ -211,15 +211,15 @@ def _nan(folder):
     ],
     ids=["config", "state", "weights", "best", "diverged"],
 )
-def test_a_damaged_run_is_refused_in_a_sentence(run, here, tmp_path, harm, said):
+def test_a_damaged_run_is_refused_in_a_sentence(run, here, tmp_path, harm, message):
     folder = damaged(run, tmp_path / "run", harm)
-    status, _, told = here("export", f"--workdir={folder}", f"--out={tmp_path / 'o'}")
-    assert status == 2 and said in told
+    status, _, err = here("export", f"--workdir={folder}", f"--out={tmp_path / 'o'}")
+    assert status == 2 and message in err
     assert not (tmp_path / "o").exists()
 
 
 def test_a_folder_with_other_things_is_left_alone(run, here, tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
-    status, _, told = here("export", f"--workdir={run}", f"--out={tmp_path}")
-    assert status == 2 and "contains other files (thesis.txt)" in told
+    status, _, err = here("export", f"--workdir={run}", f"--out={tmp_path}")
+    assert status == 2 and "contains other files (thesis.txt)" in err
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]

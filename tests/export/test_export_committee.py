@@ -64,19 +64,19 @@ def answered(folder, name, pictures) -> np.ndarray:
 
 
 def test_litert_files_are_taken_byte_for_byte_and_the_manifest_says_how_they_are_fed_and_read(lite, tmp_path, capsys):
-    said = assembled(lite, tmp_path / "o", capsys)
-    assert "no SavedModel with the cascade inside: small, large are LiteRT files" in said
-    found = manifest.load(tmp_path / "o")
-    manifest.verify(found)
-    assert found.branches == ["small", "large"] and found.formats("small") == ["float32"]
-    assert found.formats("large") == ["int8"]
+    output = assembled(lite, tmp_path / "o", capsys)
+    assert "no SavedModel with the cascade inside: small, large are LiteRT files" in output
+    exported = manifest.load(tmp_path / "o")
+    manifest.verify(exported)
+    assert exported.branches == ["small", "large"] and exported.formats("small") == ["float32"]
+    assert exported.formats("large") == ["int8"]
     for name, kind, file in (("small", "float32", "a"), ("large", "int8", "b")):
-        assert found.path(name, kind).read_bytes() == (lite.path.parent / f"{file}.tflite").read_bytes()
-    about = found.member("large")
+        assert exported.path(name, kind).read_bytes() == (lite.path.parent / f"{file}.tflite").read_bytes()
+    about = exported.member("large")
     assert (about["input_size"], about["short_side"], about["kind"]) == (32, 40, "tflite")
     reading = {"pixels": "-1..1", "place": 0, "outputs": "probabilities", "background": "first"}
     assert reading.items() <= about["reading"].items() and about["class_names"] == list(lite.saved.class_names)
-    rules = found.content["committee"]
+    rules = exported.content["committee"]
     assert serialization.committee(rules["cascade"]) == lite.saved.committee
     assert (rules["weights"], rules["temperatures"]) == ([2.0, 1.0], [1.3, 0.9])
     assert "There is no SavedModel" in (tmp_path / "o/README.md").read_text()
@@ -130,17 +130,17 @@ def test_one_machine_serves_it_and_asks_the_next_member_only_when_unsure(lite, e
     words_ = [sys.executable, "serve.py", "local", f"--manifest={exported}", "--deadline_ms=20000"]
     with workers.running(exported, words=words_) as local, Client(local.grpc) as client:
         assert local.ready_line["cascade"] == ["small", "large"] and 10 < decided.stage.sum() < 50
-        told = client.predict(sent, deadline=30)
-        assert told.stage.tolist() == decided.stage.tolist()
-        assert told.class_id.tolist() == decided.classes.tolist()
-        assert told.probabilities == pytest.approx(softmax(decided.logits), abs=1e-6)
+        answer = client.predict(sent, deadline=30)
+        assert answer.stage.tolist() == decided.stage.tolist()
+        assert answer.class_id.tolist() == decided.classes.tolist()
+        assert answer.probabilities == pytest.approx(softmax(decided.logits), abs=1e-6)
         assert local.metric('dico_cascade_exits_total{stage="1",member="large"}') == decided.stage.sum()
         used = local.metric('dico_member_outcomes_total{member="large",outcome="used"}')
         sure = [content for content, stage in zip(sent, decided.stage, strict=True) if stage == 0]
         assert client.predict(sure, deadline=30).used == ("small",)
         assert local.metric('dico_member_outcomes_total{member="large",outcome="used"}') == used
-        status, said = local.post(sure[0], workers.JPEG, gateways.INFER)
-        assert status == 200 and said["parameters"]["used"] == "small"
+        status, reply = local.post(sure[0], workers.JPEG, gateways.INFER)
+        assert status == 200 and reply["parameters"]["used"] == "small"
         about = json.loads(local.ask("GET", "/v2/models/committee")[2])
         assert [given["name"] for given in about["inputs"]] == ["image_bytes"]
         assert about["properties"]["input_size"] == "24,32"
@@ -170,13 +170,13 @@ def test_what_tensorflow_knows_is_converted_and_stops_early_in_one_graph_too(gra
 
     call = tf.saved_model.load(str(tmp_path / "o/saved_model/committee")).signatures["cascade"]
     sent = tf.constant([path.read_bytes() for path in graphs.pictures])
-    found = {name: value.numpy() for name, value in call(image_bytes=sent).items()}
+    outputs = {name: value.numpy() for name, value in call(image_bytes=sent).items()}
     decided = dataclasses.replace(graphs, logits=np.stack([graphs.logits[:, 0], own], 1)).decided
-    assert found["stage"].tolist() == decided.stage.tolist() == graphs.decided.stage.tolist()
+    assert outputs["stage"].tolist() == decided.stage.tolist() == graphs.decided.stage.tolist()
     assert 10 < decided.stage.sum() < 50
-    assert found["probabilities"] == pytest.approx(softmax(decided.logits), abs=1e-4)
+    assert outputs["probabilities"] == pytest.approx(softmax(decided.logits), abs=1e-4)
     macs = [round(member.cost.macs) for member in graphs.saved.members]
-    assert found["cost"].tolist() == np.cumsum(macs)[decided.stage].tolist()
+    assert outputs["cost"].tolist() == np.cumsum(macs)[decided.stage].tolist()
     assert call(image_bytes=sent[:0])["stage"].shape == (0,)
 
 
@@ -205,10 +205,10 @@ def test_within_a_graph_a_member_says_what_it_says_outside(kind, run, tmp_path):
     (member,) = open_members([sources[kind]()], models.CLASSES)
     images = np.random.default_rng(0).integers(0, 256, (3, member.input_size, member.input_size, 3), np.uint8)
     graph, expected = member.graph(), member.network.answer(images)
-    found = tf.function(graph.call, autograph=False)(tf.constant(images, tf.float32)).numpy()
-    assert found.dtype == np.float32
+    outputs = tf.function(graph.call, autograph=False)(tf.constant(images, tf.float32)).numpy()
+    assert outputs.dtype == np.float32
     near = 0.05 if kind in ("mixed.keras", "ensemble", "saved ensemble") else 1e-4  # bfloat16 outside
-    assert found == pytest.approx(expected, abs=near * float(abs(expected).max()))
+    assert outputs == pytest.approx(expected, abs=near * float(abs(expected).max()))
 
 
 def _dico(run, path):
@@ -224,14 +224,14 @@ def test_real_mobilenets_decide_about_photos_as_the_search_did(shared_data, tmp_
     (tmp_path / "images").symlink_to(shared_data / "nips17/images")
     names = {"a": "mobilenet_v1_0.25_128_quant", "b": "mobilenet_v1_0.5_160_quant", "c": "mobilenet_v2_1.0_224_quant"}
     members = [f"{name}={shared_data}/mobilenet_tflite/{file}.tflite" for name, file in names.items()]
-    found = assemblies.made(tmp_path, members, tmp_path / "labels.csv", 1000, temperatures=(2.0, 1.5, 1.0))
-    assembled(found, tmp_path / "o", capsys)
+    committee = assemblies.made(tmp_path, members, tmp_path / "labels.csv", 1000, temperatures=(2.0, 1.5, 1.0))
+    assembled(committee, tmp_path / "o", capsys)
     words_ = [sys.executable, "serve.py", "local", f"--manifest={tmp_path / 'o'}", "--deadline_ms=20000"]
     with workers.running(tmp_path / "o", words=words_) as local, Client(local.grpc) as client:
-        told = client.predict(found.pictures, deadline=60)
-    assert told.stage.tolist() == found.decided.stage.tolist() and set(told.stage.tolist()) == {0, 1, 2}
-    assert told.class_id.tolist() == found.decided.classes.tolist()
-    assert told.probabilities == pytest.approx(softmax(found.decided.logits), abs=1e-6)
+        answer = client.predict(committee.pictures, deadline=60)
+    assert answer.stage.tolist() == committee.decided.stage.tolist() and set(answer.stage.tolist()) == {0, 1, 2}
+    assert answer.class_id.tolist() == committee.decided.classes.tolist()
+    assert answer.probabilities == pytest.approx(softmax(committee.decided.logits), abs=1e-6)
 
 
 def test_tables_of_logits_are_refused(lite, tmp_path):
@@ -250,9 +250,9 @@ def test_a_member_that_changed_since_the_search_makes_the_gates_stale(lite, tmp_
 
 
 def test_branches_that_were_searched_by_their_runs_folder_need_no_folder_named_again(run, lite, tmp_path, caplog):
-    found, names = trained_run(run), ("branch_1", "branch_0")
+    trained, names = trained_run(run), ("branch_1", "branch_0")
     members = [dataclasses.replace(lite.saved.members[0], name=name, kind="run", source=f"{run}:{name}",
-                                   sha256=found.checksums[name], outputs="") for name in names]  # fmt: skip
+                                   sha256=trained.checksums[name], outputs="") for name in names]  # fmt: skip
     rules = dataclasses.replace(lite.saved.committee, members=names)
     saved = dataclasses.replace(lite.saved, committee=rules, members=tuple(members), class_names=tuple("0123456789"))
     save(tmp_path / "c.json", saved)
@@ -267,8 +267,8 @@ def test_branches_that_were_searched_by_their_runs_folder_need_no_folder_named_a
 def test_what_outputs_are_is_found_out_where_an_older_search_has_not_said_it(lite, tmp_path):
     members = tuple(dataclasses.replace(member, outputs="") for member in lite.saved.members)
     save(tmp_path / "c.json", dataclasses.replace(lite.saved, members=members))
-    _, found = resolve_members(tmp_path / "c.json")
-    assert [(each.outputs, each.dropped) for each in found] == [("probabilities", 1)] * 2
+    _, members = resolve_members(tmp_path / "c.json")
+    assert [(each.outputs, each.dropped) for each in members] == [("probabilities", 1)] * 2
 
 
 @pytest.mark.parametrize(

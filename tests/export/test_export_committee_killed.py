@@ -26,8 +26,8 @@ SAVED = CommitteeFile(
 )
 
 
-def found(folder, name, megabytes):
-    """As `gathered` finds a LiteRT file, which is copied whatever is in it."""
+def resolved(folder, name, megabytes):
+    """A resolved LiteRT file, which an export copies without reading it."""
     path = folder / f"{name}.tflite"
     path.write_bytes(os.urandom(megabytes << 20))
     file = TFLiteFile(path=path, kind="float32", pixels="0..255", output="o", place=0)
@@ -39,20 +39,22 @@ def found(folder, name, megabytes):
 
 @pytest.mark.parametrize("every", [9, pytest.param(1, marks=pytest.mark.slow)])
 def test_killed_at_any_moment_it_leaves_one_whole_export(tmp_path, monkeypatch, every):
-    members, out = [found(tmp_path, name, n + 1) for n, name in enumerate(NAMES)], tmp_path / "o"
+    members, out = [resolved(tmp_path, name, n + 1) for n, name in enumerate(NAMES)], tmp_path / "o"
 
     def written(words):
-        told = dataclasses.replace(SAVED.calibration, name=words)
+        calibration = dataclasses.replace(SAVED.calibration, name=words)
         monkeypatch.setattr(
-            export_committee, "resolve_members", lambda _: (dataclasses.replace(SAVED, calibration=told), members)
+            export_committee,
+            "resolve_members",
+            lambda _: (dataclasses.replace(SAVED, calibration=calibration), members),
         )
         export_committee.export("committee.json", out, formats=("tflite",), say=lambda _: None)
 
     def checked():
-        """All of it is of one export; its words."""
-        shown = manifest.load(out)
-        manifest.verify(shown)
-        words = shown.content["source"]["committee"]["name"]
+        """Check that all files belong to one export, and return its name."""
+        exported = manifest.load(out)
+        manifest.verify(exported)
+        words = exported.content["source"]["committee"]["name"]
         assert f"1 images of {words}." in (out / "README.md").read_text()
         assert {path.name for path in out.iterdir() if path.name[0] != "."} == {"manifest.json", "README.md", "tflite"}
         return words

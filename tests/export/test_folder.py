@@ -43,10 +43,10 @@ def write(out: Path, words: str) -> None:
 
 
 def check(out: Path) -> str:
-    """All of it is of one export, and all the server could find is whole; the words of the export."""
-    found = manifest.load(out)
-    manifest.verify(found)
-    assert (out / "README.md").read_text() == found.id
+    """Check that all files belong to one export and that all served versions are complete. Return the export's id."""
+    export = manifest.load(out)
+    manifest.verify(export)
+    assert (out / "README.md").read_text() == export.id
     served = out / "tf_serving"
     for version in tf_serving.versions(served, "branch_0"):
         files = sorted(path for path in (served / "branch_0" / str(version)).rglob("*") if path.is_file())
@@ -55,7 +55,7 @@ def check(out: Path) -> str:
         for version in (served / "models.config").read_text().split("versions: ")[1:]:
             for name in ("branch_0", "committee"):
                 assert int(version.split()[0]) in tf_serving.versions(served, name)
-    return found.id
+    return export.id
 
 
 def test_an_export_shows_all_of_it_and_the_next_one_all_of_that(tmp_path):
@@ -98,9 +98,9 @@ def test_readers_find_one_export_while_others_take_its_place(tmp_path):
     try:
         seen, until = set(), time.monotonic() + 120
         while len(seen) < 6 and time.monotonic() < until:
-            found, content = manifest.read(tmp_path, "branch_0", "float32")
-            assert content.decode() == found.id
-            seen.add(found.id)
+            export, content = manifest.read(tmp_path, "branch_0", "float32")
+            assert content.decode() == export.id
+            seen.add(export.id)
     finally:
         os.close(writer)
         os.waitpid(child, 0)
@@ -153,7 +153,7 @@ def test_export_py_killed_at_work_leaves_the_old_export(run, exported, tmp_path)
     assert list(out.glob(".making-*")) and (out / "manifest.json").read_bytes() == before
     manifest.verify(manifest.load(out))
     assert tf_serving.versions(out / "tf_serving", "branch_0") == [1]
-    shown = script(*words[1:], "--formats=saved_model")
-    assert "version 2 in" in shown and not list(out.glob(".making-*")) and not (out / "tflite").exists()
+    output = script(*words[1:], "--formats=saved_model")
+    assert "version 2 in" in output and not list(out.glob(".making-*")) and not (out / "tflite").exists()
     assert manifest.load(out).id == json.loads(before)["id"]
     assert "served at most in version 1" in script("export.py", f"--out={out}", "--stable=1")

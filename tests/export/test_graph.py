@@ -1,4 +1,4 @@
-"""What every family's tiny preset, divided by two, must do outside of Keras."""
+"""Tests of exported graphs: the tiny preset of every family, divided by two, without Keras."""
 
 import tempfile
 from pathlib import Path
@@ -41,10 +41,10 @@ def test_a_saved_model_answers_without_keras(branch, folder):
         loaded = tf.compat.v1.saved_model.load(session, ["serve"], str(folder))
         signature = loaded.signature_def["serving_default"]
         names = {key: tensor.name for key, tensor in (*signature.inputs.items(), *signature.outputs.items())}
-        found = session.run(names["logits"], {names["image"]: IMAGES})
+        logits = session.run(names["logits"], {names["image"]: IMAGES})
     expected = np.asarray(branch(IMAGES))
     assert expected.std(0).max() > 0.1  # or any constant would do
-    assert abs(found - expected).max() <= 1e-5 * expected.std()
+    assert abs(logits - expected).max() <= 1e-5 * expected.std()
 
 
 def test_a_saved_model_holds_every_weight_once_and_no_xla(branch, folder):
@@ -59,9 +59,9 @@ def test_a_litert_file_answers_with_its_own_operations(branch):
     interpreter = Interpreter(model_content=content, num_threads=1)
     interpreter.allocate_tensors()
     run = interpreter.get_signature_runner("serving_default")
-    found = np.concatenate([run(image=image[None])["logits"] for image in IMAGES])
+    logits = np.concatenate([run(image=image[None])["logits"] for image in IMAGES])
     expected = np.asarray(branch(IMAGES))
-    assert abs(found - expected).max() <= 1e-5 * expected.std()
+    assert abs(logits - expected).max() <= 1e-5 * expected.std()
     operations = {details["op_name"] for details in interpreter._get_ops_details()}
     assert not [name for name in operations if name.startswith("Flex")] and "CONV_2D" in operations
 
@@ -87,21 +87,21 @@ def test_groups_stay_one_convolution_each():
 @pytest.mark.parametrize("average", AVERAGES)
 def test_a_committee_averages_as_an_evaluation_does(average):
     branches = [networks.branch("wrn_tiny", seed) for seed in (1, 2, 3)]
-    found = graph.answers(networks.member(*branches, average=average), tf.constant(IMAGES))
+    outputs = graph.answers(networks.member(*branches, average=average), tf.constant(IMAGES))
     apart = np.stack([branch(IMAGES) for branch in branches], 1)
     expected = combine(apart, average)
-    assert found["logits"].numpy() == pytest.approx(expected, rel=1e-5, abs=1e-5)
-    assert found["probabilities"].numpy() == pytest.approx(softmax(expected), abs=1e-6)
-    assert found["branch_probabilities"].numpy() == pytest.approx(softmax(apart), abs=1e-6)
-    assert found["class_id"].numpy().tolist() == expected.argmax(1).tolist()
-    assert found["class_id"].dtype == tf.int64
+    assert outputs["logits"].numpy() == pytest.approx(expected, rel=1e-5, abs=1e-5)
+    assert outputs["probabilities"].numpy() == pytest.approx(softmax(expected), abs=1e-6)
+    assert outputs["branch_probabilities"].numpy() == pytest.approx(softmax(apart), abs=1e-6)
+    assert outputs["class_id"].numpy().tolist() == expected.argmax(1).tolist()
+    assert outputs["class_id"].dtype == tf.int64
 
 
 @pytest.mark.parametrize("average", AVERAGES)
 def test_a_branch_gives_its_own_logits_whatever_its_committee_averages(average):
     branch = networks.branch("wrn_tiny")
-    found = graph.answers(networks.member(branch, average=average), tf.constant(IMAGES))
-    assert found["logits"].numpy() == pytest.approx(np.asarray(branch(IMAGES)), abs=1e-6)
+    outputs = graph.answers(networks.member(branch, average=average), tf.constant(IMAGES))
+    assert outputs["logits"].numpy() == pytest.approx(np.asarray(branch(IMAGES)), abs=1e-6)
 
 
 @pytest.mark.slow
@@ -114,22 +114,22 @@ def test_an_int8_committee_rounds_no_probability(average, tmp_path):
     interpreter = Interpreter(model_content=content)
     operations = [details["op_name"] for details in interpreter._get_ops_details()]
     assert operations.count("QUANTIZE") == 1  # of the picture
-    found = interpreter.get_signature_runner("serving_default")(image=IMAGES[:1])
-    assert found["branch_probabilities"].sum(-1) == pytest.approx(1, abs=1e-6)
-    assert found["branch_probabilities"].max() * 256 % 1 != 0
+    outputs = interpreter.get_signature_runner("serving_default")(image=IMAGES[:1])
+    assert outputs["branch_probabilities"].sum(-1) == pytest.approx(1, abs=1e-6)
+    assert outputs["branch_probabilities"].max() * 256 % 1 != 0
 
 
 def test_disagreement_is_what_the_mean_is_more_uncertain_by():
     branches = [networks.branch("wrn_tiny", seed) for seed in (1, 2)]
     branches[1].layers[-1].bias.assign([30.0, *[0.0] * 6])  # a branch that is certain
-    found = graph.answers(networks.member(*branches), tf.constant(IMAGES))
-    p = found["branch_probabilities"].numpy().astype(np.float64)
+    outputs = graph.answers(networks.member(*branches), tf.constant(IMAGES))
+    p = outputs["branch_probabilities"].numpy().astype(np.float64)
 
     def entropy(q):
         return -(q * np.log(np.where(q > 0, q, 1))).sum(-1)
 
     expected = entropy(p.mean(1)) - entropy(p).mean(1)
-    assert found["disagreement"].numpy() == pytest.approx(expected, abs=1e-5) and (expected > 0.1).any()
+    assert outputs["disagreement"].numpy() == pytest.approx(expected, abs=1e-5) and (expected > 0.1).any()
 
 
 def test_a_function_that_keras_would_have_compiled_is_not():
@@ -157,6 +157,6 @@ def test_a_network_of_ones_own_is_read_in_float32():
             keras.layers.Dense(3, dtype="mixed_bfloat16"),
         ]
     )
-    found = architecture.from_dict(architecture.in_float32(architecture.to_dict(with_policy)))
+    network = architecture.from_dict(architecture.in_float32(architecture.to_dict(with_policy)))
     assert {layer.compute_dtype for layer in with_policy.layers} != {"float32"}
-    assert {layer.compute_dtype for layer in found.layers} == {"float32"}
+    assert {layer.compute_dtype for layer in network.layers} == {"float32"}

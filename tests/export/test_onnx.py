@@ -64,10 +64,10 @@ def test_a_committee_is_one_file_that_takes_any_number_of_images(branch, tmp_pat
 
     branches = [branch, networks.branch("wrn_tiny", 2)]
     path = written(tmp_path, *branches)
-    found = onnxruntime.InferenceSession(path)
+    session = onnxruntime.InferenceSession(path)
     apart = np.stack([np.asarray(branch(IMAGES, training=False)) for branch in branches], 1)
     for count in (1, 3):
-        logits, p = found.run(["logits", "branch_probabilities"], {"image": IMAGES[:count]})
+        logits, p = session.run(["logits", "branch_probabilities"], {"image": IMAGES[:count]})
         assert logits == pytest.approx(apart[:count].mean(1), rel=1e-4, abs=1e-4)
         assert p.shape == (count, 2, 7) and p.sum(-1) == pytest.approx(1, abs=1e-5)
 

@@ -59,10 +59,10 @@ def test_every_kind_of_file_runs_and_answers_about_the_same(network, kind, tmp_p
     path = tmp_path / f"{kind}.tflite"
     path.write_bytes(convert.to_tflite(frozen(folder, 1), kind, IMAGES))
     expected = np.asarray(made(IMAGES.astype(np.float32)))
-    found = litert.run(path, IMAGES)
+    outcome = litert.run(path, IMAGES)
     near = {"float32": 1e-5, "float16": 0.005, "dynamic": 0.15, "int8": 0.6}[kind]  # of the logits' deviation
-    assert abs(found.logits - expected).max() <= near * expected.std()
-    assert found.milliseconds > 0
+    assert abs(outcome.logits - expected).max() <= near * expected.std()
+    assert outcome.milliseconds > 0
     interpreter = Interpreter(model_path=str(path))
     names = {details["op_name"] for details in interpreter._get_ops_details()}
     assert not [name for name in names if name.startswith(("Flex", "CUSTOM"))]
@@ -98,11 +98,11 @@ def test_a_network_that_was_saved_and_loaded_is_exported_alike(tmp_path):
     first.save(tmp_path / "branch.keras")
     again = keras.saving.load_model(tmp_path / "branch.keras")
     servables = [graph.Servable(networks.member(made)) for made in (first, again)]
-    found = [servable.serve.get_concrete_function() for servable in servables]
-    assert found[0].structured_input_signature == found[1].structured_input_signature
-    kinds = [{name: (x.dtype, x.shape.as_list()) for name, x in f.structured_outputs.items()} for f in found]
+    functions = [servable.serve.get_concrete_function() for servable in servables]
+    assert functions[0].structured_input_signature == functions[1].structured_input_signature
+    kinds = [{name: (x.dtype, x.shape.as_list()) for name, x in f.structured_outputs.items()} for f in functions]
     assert kinds[0] == kinds[1]
-    assert [spec.name for spec in found[0].structured_input_signature[0]] == ["image"]
+    assert [spec.name for spec in functions[0].structured_input_signature[0]] == ["image"]
 
 
 @pytest.mark.slow

@@ -29,14 +29,14 @@ ORDER = ("branch_1", "branch_0")
 
 
 @pytest.fixture(scope="module")
-def fitted(run) -> CommitteeFile:
-    """Of a temperature for each branch, and a gate that half of the noise passes, no image of which is near it."""
-    found = trained_run(run)
+def stored(run) -> CommitteeFile:
+    """A committee with a temperature for each branch and a gate that half of the noise images pass, none near it."""
+    trained = trained_run(run)
     committee = Committee(members=ORDER, gates=(NEVER,), temperatures=(1.5, 0.8))
-    sure = np.sort(decide(committee, _logits(found, NOISE)).confidence[:, 0].astype(float))
+    sure = np.sort(decide(committee, _logits(trained, NOISE)).confidence[:, 0].astype(float))
     place = 8 + np.diff(sure)[8:-8].argmax()
     members = [
-        SavedMember(name=name, kind="run", source=str(run), sha256=found.checksums[name], input_size=32)
+        SavedMember(name=name, kind="run", source=str(run), sha256=trained.checksums[name], input_size=32)
         for name in ORDER
     ]
     return CommitteeFile(
@@ -48,49 +48,49 @@ def fitted(run) -> CommitteeFile:
     )
 
 
-def _logits(found, images) -> np.ndarray:
+def _logits(trained, images) -> np.ndarray:
     """[B, S, C] in the cascade's order."""
-    return np.asarray(found.network(precision="float32")(images, training=False))[:, [1, 0]]
+    return np.asarray(trained.network(precision="float32")(images, training=False))[:, [1, 0]]
 
 
 @pytest.fixture(scope="module")
-def exported(run, fitted, tmp_path_factory):
+def exported(run, stored, tmp_path_factory):
     out = tmp_path_factory.mktemp("exports") / "cascade"
-    save(out.parent / "committee.json", fitted)
+    save(out.parent / "committee.json", stored)
     script("export.py", f"--workdir={run}", f"--out={out}", f"--committee={out.parent / 'committee.json'}",
            "--compare_images=100")  # fmt: skip
     return out
 
 
 @pytest.fixture(scope="module")
-def decided(run, fitted):
-    return decide(fitted.committee, _logits(trained_run(run), NOISE))
+def decided(run, stored):
+    return decide(stored.committee, _logits(trained_run(run), NOISE))
 
 
-def test_the_manifest_says_the_cascade_and_what_it_does(exported, fitted, run):
-    found = manifest.load(exported)
-    said = found.content["committee"]
-    assert found.branches == ["branch_0", "branch_1"] and said["average"] == "logits"
-    assert said["cascade"] == {
-        "order": list(ORDER), "gates": list(fitted.committee.gates), "confidence": "max_prob", "average": "logits",
+def test_the_manifest_says_the_cascade_and_what_it_does(exported, stored, run):
+    export = manifest.load(exported)
+    committee = export.content["committee"]
+    assert export.branches == ["branch_0", "branch_1"] and committee["average"] == "logits"
+    assert committee["cascade"] == {
+        "order": list(ORDER), "gates": list(stored.committee.gates), "confidence": "max_prob", "average": "logits",
         "weights": [], "temperatures": [1.5, 0.8],
     }  # fmt: skip
-    assert serialization.committee(said["cascade"]) == fitted.committee
-    judged, macs = found.content["comparison"]["cascade"], found.member("branch_0")["macs"]
-    assert judged["reach"][0] == 1 >= judged["reach"][1] and judged["macs"] == pytest.approx(
-        macs * sum(judged["reach"])
+    assert serialization.committee(committee["cascade"]) == stored.committee
+    scores, macs = export.content["comparison"]["cascade"], export.member("branch_0")["macs"]
+    assert scores["reach"][0] == 1 >= scores["reach"][1] and scores["macs"] == pytest.approx(
+        macs * sum(scores["reach"])
     )
     validation = read_predictions(run / "predictions_validation.npz")
-    known = decide(fitted.committee, validation.logits[:, [1, 0]])
-    assert judged["top1"] == pytest.approx((known.classes == validation.labels).mean(), abs=0.03)  # bfloat16's
+    known = decide(stored.committee, validation.logits[:, [1, 0]])
+    assert scores["top1"] == pytest.approx((known.classes == validation.labels).mean(), abs=0.03)  # bfloat16's
     assert "cascade" in (exported / "README.md").read_text()
 
 
 def test_the_committees_saved_model_has_the_signature_and_no_branch_has(exported):
     for name, there in (("committee", True), ("branch_0", False)):
         content = (exported / "saved_model" / name / "saved_model.pb").read_bytes()
-        found = saved_model_pb2.SavedModel.FromString(content).meta_graphs[0].signature_def
-        assert ("cascade" in found) == there and "serving_default" in found
+        signatures = saved_model_pb2.SavedModel.FromString(content).meta_graphs[0].signature_def
+        assert ("cascade" in signatures) == there and "serving_default" in signatures
     signature = saved_model_pb2.SavedModel.FromString(
         (exported / "saved_model/committee/saved_model.pb").read_bytes()
     ).meta_graphs[0].signature_def["cascade"]  # fmt: skip
@@ -107,21 +107,21 @@ def test_the_signature_decides_as_the_definition_does(exported, decided):
     call, macs = loaded.signatures["cascade"], manifest.load(exported).member("branch_0")["macs"]
     assert 5 < decided.stage.sum() < 27
     for batch in (1, 3, 8, 32, 0):
-        found = {name: value.numpy() for name, value in call(image=tf.constant(NOISE[:batch])).items()}
-        assert found["stage"].tolist() == decided.stage[:batch].tolist()
-        assert found["probabilities"] == pytest.approx(softmax(decided.logits[:batch]).reshape(-1, 10), abs=1e-5)
-        assert found["class_id"].tolist() == decided.classes[:batch].tolist()
-        assert found["cost"].tolist() == (macs * (1 + decided.stage[:batch])).tolist()
+        outputs = {name: value.numpy() for name, value in call(image=tf.constant(NOISE[:batch])).items()}
+        assert outputs["stage"].tolist() == decided.stage[:batch].tolist()
+        assert outputs["probabilities"] == pytest.approx(softmax(decided.logits[:batch]).reshape(-1, 10), abs=1e-5)
+        assert outputs["class_id"].tolist() == decided.classes[:batch].tolist()
+        assert outputs["cost"].tolist() == (macs * (1 + decided.stage[:batch])).tolist()
     average = average_cost([macs, macs], decided.stage)
     assert call(image=tf.constant(NOISE))["cost"].numpy().mean() == pytest.approx(average)
 
 
 def test_the_other_signatures_are_the_full_ensemble(exported, run):
     loaded = tf.saved_model.load(str(exported / "saved_model/committee"))
-    found = loaded.signatures["serving_default"](image=tf.constant(NOISE))
+    outputs = loaded.signatures["serving_default"](image=tf.constant(NOISE))
     apart = _logits(trained_run(run), NOISE)
-    assert found["logits"].numpy() == pytest.approx(apart.mean(1), rel=1e-5, abs=1e-5)
-    assert found["branch_probabilities"].numpy()[:, [1, 0]] == pytest.approx(softmax(apart), abs=1e-5)
+    assert outputs["logits"].numpy() == pytest.approx(apart.mean(1), rel=1e-5, abs=1e-5)
+    assert outputs["branch_probabilities"].numpy()[:, [1, 0]] == pytest.approx(softmax(apart), abs=1e-5)
 
 
 @pytest.mark.slow
@@ -132,10 +132,10 @@ def test_a_session_that_knows_no_keras_stops_early_and_replays_the_warm_up(expor
              tmp_path / "answers.npz"]  # fmt: skip
     done = subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
-    found = np.load(tmp_path / "answers.npz")
-    assert found["cascade__stage"].tolist() == decided.stage.tolist()
-    assert found["cascade__probabilities"] == pytest.approx(softmax(decided.logits), abs=1e-5)
-    assert found["replayed"] == len(tf_serving.SIZES) + 2
+    outputs = np.load(tmp_path / "answers.npz")
+    assert outputs["cascade__stage"].tolist() == decided.stage.tolist()
+    assert outputs["cascade__probabilities"] == pytest.approx(softmax(decided.logits), abs=1e-5)
+    assert outputs["replayed"] == len(tf_serving.SIZES) + 2
 
 
 def test_every_weight_is_still_stored_once(exported):
@@ -155,26 +155,26 @@ def test_every_weight_is_still_stored_once(exported):
         ({"input_size": 64}, "has branch_1 at 64 pixels, and .* has 32"),
     ],
 )
-def test_a_committee_of_something_else_is_refused(run, fitted, tmp_path, change, message):
+def test_a_committee_of_something_else_is_refused(run, stored, tmp_path, change, message):
     names = change.pop("names", ORDER)
     size = change.pop("input_size", 32)
-    members = tuple(dataclasses.replace(m, name=n, input_size=size) for m, n in zip(fitted.members, names, strict=True))
-    committee = dataclasses.replace(fitted.committee, members=names)
+    members = tuple(dataclasses.replace(m, name=n, input_size=size) for m, n in zip(stored.members, names, strict=True))
+    committee = dataclasses.replace(stored.committee, members=names)
     path = tmp_path / "other.json"
-    save(path, dataclasses.replace(fitted, committee=committee, members=members, **change))
+    save(path, dataclasses.replace(stored, committee=committee, members=members, **change))
     with pytest.raises(UserError, match=f"--committee={re.escape(str(path))} .*{message}"):
         load_committee(path, trained_run(run))
 
 
 def test_a_file_that_is_no_committee_ends_an_export_with_status_2_before_anything_is_made(run, tmp_path):
     (tmp_path / "other.json").write_text("{}")
-    said = script("export.py", f"--workdir={run}", f"--out={tmp_path / 'o'}", f"--committee={tmp_path / 'other.json'}",
+    text = script("export.py", f"--workdir={run}", f"--out={tmp_path / 'o'}", f"--committee={tmp_path / 'other.json'}",
                   status=2)  # fmt: skip
-    assert "other.json is not a committee.json" in said and "Traceback" not in said and not (tmp_path / "o").exists()
+    assert "other.json is not a committee.json" in text and "Traceback" not in text and not (tmp_path / "o").exists()
 
 
-def test_gates_that_were_fitted_to_other_weights_are_stale(run, fitted, tmp_path, caplog):
-    other = (fitted.members[0], dataclasses.replace(fitted.members[1], sha256="0" * 64))
-    save(tmp_path / "old.json", dataclasses.replace(fitted, members=other))
-    assert load_committee(tmp_path / "old.json", trained_run(run)) == fitted.committee
+def test_gates_that_were_fitted_to_other_weights_are_stale(run, stored, tmp_path, caplog):
+    other = (stored.members[0], dataclasses.replace(stored.members[1], sha256="0" * 64))
+    save(tmp_path / "old.json", dataclasses.replace(stored, members=other))
+    assert load_committee(tmp_path / "old.json", trained_run(run)) == stored.committee
     assert "the gates are stale: member branch_0 is not the one they were fitted to" in caplog.text

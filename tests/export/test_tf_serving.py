@@ -46,10 +46,12 @@ def test_a_single_version_has_nothing_previous(tmp_path):
 
 
 def test_a_version_goes_one_export_after_it_was_served_the_last_time(tmp_path):
-    for found in ([1], [1, 2], [2, 3], [3, 4]):
+    for expected in ([1], [1, 2], [2, 3], [3, 4]):
         bundle(tmp_path, keep=1)
-        assert tf_serving.versions(tmp_path / "tf_serving", "committee") == found  # the server may not have looked yet
-        assert list(config(tmp_path)["committee"].model_version_policy.specific.versions) == found[-1:]
+        assert (
+            tf_serving.versions(tmp_path / "tf_serving", "committee") == expected
+        )  # the server may not have looked yet
+        assert list(config(tmp_path)["committee"].model_version_policy.specific.versions) == expected[-1:]
 
 
 def test_a_branch_that_the_newest_export_has_not_is_not_served(tmp_path):
@@ -141,8 +143,8 @@ def test_the_warm_up_is_read_by_the_servers_own_messages(exported):
 
 
 def test_a_served_version_is_the_exported_model_and_its_warm_up(exported):
-    served, shown = exported / "tf_serving/branch_0/1", exported / "saved_model/branch_0"
+    served, exported_model = exported / "tf_serving/branch_0/1", exported / "saved_model/branch_0"
     own = {path.relative_to(served): path for path in served.rglob("*") if path.is_file()}
-    for path in (path for path in shown.rglob("*") if path.is_file()):
-        assert own.pop(path.relative_to(shown)).samefile(path)  # not twice on the disk
+    for path in (path for path in exported_model.rglob("*") if path.is_file()):
+        assert own.pop(path.relative_to(exported_model)).samefile(path)  # not twice on the disk
     assert [str(name) for name in own] == [tf_serving.WARM_UP]

@@ -44,18 +44,18 @@ def replayed(session, signatures) -> int:
 
 with tf.Graph().as_default(), tf.compat.v1.Session() as session:
     signatures = tf.compat.v1.saved_model.load(session, ["serve"], model).signature_def
-    found = {}
+    arrays = {}
     for name, value in np.load(questions).items():
         signature, entry = name.split("__")
         outputs = {output: tensor.name for output, tensor in signatures[signature].outputs.items()}
         fed = {signatures[signature].inputs[entry].name: value}
         for output, result in session.run(outputs, fed).items():
-            found[f"{signature}__{output}"] = result.astype(np.str_) if result.dtype == object else result
+            arrays[f"{signature}__{output}"] = result.astype(np.str_) if result.dtype == object else result
     try:
         session.run(signatures["serving_bytes"].outputs["logits"].name,
                     {signatures["serving_bytes"].inputs["image_bytes"].name: [b"no picture"]})  # fmt: skip
     except tf.errors.InvalidArgumentError:
-        found["refused"] = np.array(True)
-    found["replayed"] = np.array(replayed(session, signatures))
+        arrays["refused"] = np.array(True)
+    arrays["replayed"] = np.array(replayed(session, signatures))
 assert "keras" not in sys.modules
-np.savez(answers, **found)
+np.savez(answers, **arrays)

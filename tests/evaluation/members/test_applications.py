@@ -37,11 +37,9 @@ def counted(name, **options):
 
 @pytest.mark.parametrize("name", slow_but(("EfficientNetB0", "MobileNetV2"), GIGA))
 def test_multiply_adds_are_the_published_ones(name):
-    found = counted(name)
-    assert found.macs / 1e9 == pytest.approx(GIGA[name], rel=0.001 if name in PARAMS else 0.01)
-    assert (found.params, found.params + found.running) == PARAMS.get(
-        name, (found.params, found.params + found.running)
-    )
+    cost = counted(name)
+    assert cost.macs / 1e9 == pytest.approx(GIGA[name], rel=0.001 if name in PARAMS else 0.01)
+    assert (cost.params, cost.params + cost.running) == PARAMS.get(name, (cost.params, cost.params + cost.running))
 
 
 @pytest.mark.slow
@@ -58,10 +56,10 @@ MOBILENETS = [
 
 @pytest.mark.parametrize(("alpha", "size", "giga"), slow_but(MOBILENETS[:1], MOBILENETS))
 def test_mobilenets_of_every_width_and_size_are_counted(alpha, size, giga):
-    found = counted("MobileNetV2", alpha=alpha, input_shape=(size, size, 3))
-    assert found.macs / 1e9 == pytest.approx(giga, rel=1e-3)
+    cost = counted("MobileNetV2", alpha=alpha, input_shape=(size, size, 3))
+    assert cost.macs / 1e9 == pytest.approx(giga, rel=1e-3)
     of_width = {0.75: (2_636_424, 2_663_064), 1.0: (3_504_872, 3_538_984), 1.4: (6_108_776, 6_156_712)}
-    assert (found.params, found.params + found.running) == of_width[alpha]
+    assert (cost.params, cost.params + cost.running) == of_width[alpha]
 
 
 def test_every_network_has_a_preprocessing_of_its_own():
@@ -144,13 +142,13 @@ def test_without_a_network_the_missing_file_and_its_place_are_said(monkeypatch, 
     applications._base.cache_clear()
     with pytest.raises(UserError) as error:
         open_members(["keras:MobileNet?alpha=0.25"], 1000)
-    said = str(error.value)
-    assert "mobilenet_2_5_224_tf.h5 are not in" in said and "https://storage.googleapis.com/" in said
-    assert "put it there" in said and len(said.splitlines()) == 1
+    message = str(error.value)
+    assert "mobilenet_2_5_224_tf.h5 are not in" in message and "https://storage.googleapis.com/" in message
+    assert "put it there" in message and len(message.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "message"),
     [
         ("keras:EfficientNetB9", "did you mean EfficientNetB"),
         ("keras:VGG16@64?weights=none", "weights for 224 pixels only"),
@@ -160,8 +158,8 @@ def test_without_a_network_the_missing_file_and_its_place_are_said(monkeypatch, 
     ],
 )
 @pytest.mark.slow
-def test_what_cannot_be_built_says_why(source, said):
-    with pytest.raises(UserError, match=said):
+def test_what_cannot_be_built_says_why(source, message):
+    with pytest.raises(UserError, match=message):
         open_members([source], 10)
 
 

@@ -1,4 +1,4 @@
-"""What is kept of members' answers."""
+"""Tests of the disk cache of logits and costs."""
 
 import json
 
@@ -15,9 +15,9 @@ KEY = ("a" * 64, "f" * 32, "test")
 
 @pytest.fixture
 def cache(tmp_path):
-    found = Cache(tmp_path / "kept")
-    found.write_logits(*KEY, LOGITS)
-    return found
+    cache = Cache(tmp_path / "kept")
+    cache.write_logits(*KEY, LOGITS)
+    return cache
 
 
 def test_what_was_kept_is_read_again(cache):
@@ -37,9 +37,9 @@ def test_a_damaged_file_is_said_and_asked_for_again(cache, damage, caplog):
         path = path.rename(path.with_name(path.name.replace("aaa", "baa", 1)))
         assert cache.logits("b" + "a" * 63, *KEY[1:], 3) is None
     else:
-        found = {"cut": whole[: len(whole) // 2], "flipped": whole.replace(b"\x80?", b"\x80>"), "empty": b""}[damage]
-        assert found != whole
-        path.write_bytes(found)
+        damaged = {"cut": whole[: len(whole) // 2], "flipped": whole.replace(b"\x80?", b"\x80>"), "empty": b""}[damage]
+        assert damaged != whole
+        path.write_bytes(damaged)
         assert cache.logits(*KEY, 3) is None
     assert "the network runs again" in caplog.text
 

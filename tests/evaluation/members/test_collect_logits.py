@@ -1,4 +1,4 @@
-"""What members are asked, with which pictures, and what is kept of it."""
+"""Tests of the collection of members' logits: images at each member's size, the cache, times, tables."""
 
 import time
 
@@ -21,23 +21,23 @@ from dico_tf.evaluation.members.open_members import open_members
 
 @pytest.fixture
 def member():
-    """Answers with the mean of each band of rows, and keeps what it was shown."""
+    """Makes members whose outputs are mean values of bands of rows, with the list of images they received."""
 
     def made(name="m", size=16, short_side=None, fails_after=None, classes=10):
-        shown = []
+        received = []
 
         def answer(images):
-            shown.append(images)
-            if fails_after is not None and len(shown) > fails_after:
+            received.append(images)
+            if fails_after is not None and len(received) > fails_after:
                 raise KeyboardInterrupt
             rows = np.array_split(images.astype(np.float32), classes, axis=1)
             return np.stack([part.mean((1, 2, 3)) if part.size else np.zeros(len(images)) for part in rows], 1)
 
-        found = Member(
+        member = Member(
             name=name, kind="made", source=name, weights=name, input_size=size, short_side=short_side or size,
             load=lambda: LoadedNetwork(answer=answer, cost=Cost(macs=7, params=3)),
         )  # fmt: skip
-        return found, shown
+        return member, received
 
     return made
 
@@ -58,9 +58,9 @@ def test_each_member_sees_every_photo_decoded_at_its_own_size(folder, member):
     source = sources.load(Data(dataset=f"folder:{folder}", image_size=32), 0)
     (small, of_small), (large, of_large) = member("a", 32, classes=2), member("b", 80, 92, classes=2)
     collect_logits([small, large], source, "test", timed=False)
-    for shown, size, short in ((of_small, 32, 32), (of_large, 80, 92)):
+    for received, size, short in ((of_small, 32, 32), (of_large, 80, 92)):
         expected = [image_decoding.decode(str(folder / name), size, short) for name in source.splits["test"].ids]
-        assert (np.concatenate(shown) == np.stack(expected)).all()
+        assert (np.concatenate(received) == np.stack(expected)).all()
 
 
 def test_images_in_memory_are_resampled_as_pillow_does(source, member):
@@ -87,24 +87,24 @@ def test_what_is_complete_when_interrupted_is_not_asked_again(source, member, tm
         collect_logits([first, second], data, "test", cache, timed=False)
     assert len(of_first) == 3
     healthy, of_healthy = member("second", 8)
-    found = collect_logits([first, healthy], data, "test", cache, timed=False)
-    assert len(of_first) == 3 and len(of_healthy) == 3 and found.computed == ("second",)
+    collected = collect_logits([first, healthy], data, "test", cache, timed=False)
+    assert len(of_first) == 3 and len(of_healthy) == 3 and collected.computed == ("second",)
 
 
 def test_other_images_are_asked_about_anew(source, member, tmp_path):
-    one, shown = member("m", 16)
+    one, received = member("m", 16)
     cache = Cache(tmp_path)
     collect_logits([one], source(), "test", cache, timed=False)
     collect_logits([one], source(), "test", cache, timed=False)
-    assert len(shown) == 1
+    assert len(received) == 1
     collect_logits([one], source(seed=1), "test", cache, timed=False)
-    assert len(shown) == 2
+    assert len(received) == 2
 
 
 def test_the_fingerprint_follows_the_files(folder):
     def seen():
-        found = sources.load(Data(dataset=f"folder:{folder}", image_size=80), 0)
-        return fingerprint(found, found.splits["test"])
+        data = sources.load(Data(dataset=f"folder:{folder}", image_size=80), 0)
+        return fingerprint(data, data.splits["test"])
 
     before = seen()
     assert seen() == before
@@ -117,10 +117,10 @@ def test_every_member_is_timed_on_the_same_images(source, member, monkeypatch):
     monkeypatch.setattr(collecting, "_SECONDS", 0.0)
     one, of_one = member("a", 16)
     two, of_two = member("b", 16)
-    found = collect_logits([one, two], source(count=5), "test")
+    collected = collect_logits([one, two], source(count=5), "test")
     assert len(of_one) == len(of_two) == 1 + collecting._WARM + collecting._LEAST
     assert all((x == y).all() for x, y in zip(of_one, of_two, strict=True))
-    for cost in found.costs.values():
+    for cost in collected.costs.values():
         assert cost.macs == 7 and cost.milliseconds > 0
 
 
@@ -143,8 +143,8 @@ def test_empty_and_unknown_splits_are_refused(source, member):
 def test_numbers_that_are_none_are_warned_of_and_kept(source, member, caplog):
     one, _ = member()
     one.__dict__["network"] = LoadedNetwork(answer=lambda images: np.full((len(images), 10), np.nan), cost=Cost())
-    found = collect_logits([one], source(), "test", timed=False)
-    assert np.isnan(found.logits["m"]).all() and "NaN or infinity for 20 of 20 images" in caplog.text
+    collected = collect_logits([one], source(), "test", timed=False)
+    assert np.isnan(collected.logits["m"]).all() and "NaN or infinity for 20 of 20 images" in caplog.text
 
 
 @pytest.fixture
@@ -166,8 +166,10 @@ def test_a_table_answers_by_ids_in_any_order(table, source):
     part = source().splits["test"]
     order = np.random.default_rng(0).permutation(20)
     path = table(labels=part.labels[order], ids=part.ids[order], right=np.eye(10)[part.labels[order]])
-    found = collect_logits(open_members([f"{path}:right"], 10), source(), "test")
-    assert (found.logits["right"].argmax(1) == part.labels).all() and np.isnan(found.costs["right"].milliseconds)
+    collected = collect_logits(open_members([f"{path}:right"], 10), source(), "test")
+    assert (collected.logits["right"].argmax(1) == part.labels).all() and np.isnan(
+        collected.costs["right"].milliseconds
+    )
     both = open_members([path])
     assert [member.name for member in both] == ["right", "wrong"]
     with pytest.raises(UserError, match="which has none for other images"):
@@ -188,7 +190,7 @@ def test_a_runs_predictions_are_a_table_of_its_branches(table):
 
 
 @pytest.mark.parametrize(
-    ("changes", "words", "said"),
+    ("changes", "words", "message"),
     [
         ({"labels": None}, "", "expected a table of logits with labels and ids or image_ids"),
         ({}, ":none", "no 'none'; known: right, wrong"),
@@ -202,13 +204,13 @@ def test_a_runs_predictions_are_a_table_of_its_branches(table):
         ({"right": np.zeros((19, 10))}, ":right", r"a row for each id"),
     ],
 )
-def test_tables_that_are_none_are_refused(table, changes, words, said):
-    with pytest.raises(UserError, match=said):
+def test_tables_that_are_none_are_refused(table, changes, words, message):
+    with pytest.raises(UserError, match=message):
         open_members([table(**changes) + words])
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"labels": (np.arange(20) + 1) % 10}, "20 of 20 labels differ between table and data, such as 1 and 0"),
         ({"ids": np.array([f"other_{n}" for n in range(20)])}, "has no logits of 20 of 20 images, such as image_0"),
@@ -217,8 +219,8 @@ def test_tables_that_are_none_are_refused(table, changes, words, said):
         ({"class_names": np.array(list("abc"))}, "has 3 classes and noise has 10"),
     ],
 )
-def test_tables_about_other_images_or_classes_are_refused(table, source, changes, said):
-    with pytest.raises(UserError, match=said):
+def test_tables_about_other_images_or_classes_are_refused(table, source, changes, message):
+    with pytest.raises(UserError, match=message):
         collect_logits(open_members([f"{table(**changes)}:right"], 10), source(), "test")
 
 

@@ -41,8 +41,8 @@ def test_a_network_of_logits_and_a_background_answers_the_others(saved, images):
     model = saved("net", network(outputs=11, ending=None))
     (member,) = open_members(["net.keras"], 10)
     np.testing.assert_allclose(member.run(images(16)), model(images(16).astype("float32"))[:, 1:], rtol=1e-4, atol=1e-5)
-    (told,) = open_members(["net.keras:background"])
-    assert told.run(images(16)).shape == (4, 10)
+    (explicit,) = open_members(["net.keras:background"])
+    assert explicit.run(images(16)).shape == (4, 10)
 
 
 def test_a_file_for_any_size_is_a_member_at_each(saved, images):
@@ -75,7 +75,7 @@ def test_the_checksum_follows_the_weights_the_size_and_the_preprocessing(saved):
 
 
 @pytest.mark.parametrize(
-    ("model", "source", "said"),
+    ("model", "source", "message"),
     [
         (lambda: network(), "net.keras@32", "takes images of 16 pixels only: leave out @32"),
         (lambda: network(), "net.keras:other", "of a network, got 'other'"),
@@ -86,9 +86,9 @@ def test_the_checksum_follows_the_weights_the_size_and_the_preprocessing(saved):
         (lambda: keras.Sequential([keras.Input((16, 16, 3)), keras.layers.Conv2D(4, 3)]), "net.keras", "one score per"),
     ],
 )
-def test_what_cannot_be_a_member_says_why(saved, model, source, said):
+def test_what_cannot_be_a_member_says_why(saved, model, source, message):
     saved("net", model())
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         open_members([source], 10)
 
 

@@ -1,4 +1,4 @@
-"""How members are written on a command line."""
+"""Tests of the parsing of members' URIs."""
 
 import importlib.util
 
@@ -65,12 +65,12 @@ def test_one_of_several_networks_of_a_source_has_a_spelling_of_its_own(place, te
     ],
 )
 def test_a_source_is_read_as_it_is_meant(place, text, kind, name, part, size, options):
-    found = parse(text)
-    assert (found.kind, found.name, found.part, found.size, dict(found.options)) == (kind, name, part, size, options)
+    uri = parse(text)
+    assert (uri.kind, uri.name, uri.part, uri.size, dict(uri.options)) == (kind, name, part, size, options)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("nat.keras", "did you mean net.keras"),
         ("nowhere/x.tflite", "there is no nowhere/x.tflite"),
@@ -83,8 +83,8 @@ def test_a_source_is_read_as_it_is_meant(place, text, kind, name, part, size, op
         ("EfficientNetB0", "keras:EfficientNetB0"),
     ],
 )
-def test_what_cannot_be_read_says_what_would_do(place, text, said):
-    with pytest.raises(UserError, match=said.replace("(", r"\(")):
+def test_what_cannot_be_read_says_what_would_do(place, text, message):
+    with pytest.raises(UserError, match=message.replace("(", r"\(")):
         parse(text)
 
 

@@ -19,18 +19,18 @@ def test_logits_pass_as_they_are():
 
 def test_probabilities_become_logits_with_the_same_softmax():
     decoder = OutputDecoder(classes=11)
-    found = decoder(softmax(LOGITS), name="m")
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(softmax(found), softmax(LOGITS), atol=1e-6)
+    logits = decoder(softmax(LOGITS), name="m")
+    assert logits.dtype == np.float32
+    np.testing.assert_allclose(softmax(logits), softmax(LOGITS), atol=1e-6)
     assert decoder.description == "m answers with 11 probabilities, whose logarithms are taken"
 
 
 def test_one_output_more_than_classes_is_a_background_that_goes():
     for values in (LOGITS, softmax(LOGITS)):
         decoder = OutputDecoder(classes=10)
-        found = decoder(values)
-        assert found.shape == (6, 10) and decoder.description.endswith("the first, the background, is left out")
-        assert (found.argmax(1) == LOGITS[:, 1:].argmax(1)).all()
+        logits = decoder(values)
+        assert logits.shape == (6, 10) and decoder.description.endswith("the first, the background, is left out")
+        assert (logits.argmax(1) == LOGITS[:, 1:].argmax(1)).all()
 
 
 @pytest.mark.parametrize(("background", "classes", "width"), [("first", 11, 10), ("none", 10, 11), ("auto", 7, 11)])
@@ -43,9 +43,9 @@ def test_eight_bit_probabilities_are_known_though_their_roundings_add_up():
     values = np.round(softmax(peaked) * 256) / 256  # most become 0: they add up to less than 1
     values[:, -1] += 0.8 - values.sum(1)
     decoder = OutputDecoder(classes=1000)
-    found = decoder(values, 1 / 256, "m")
-    assert "in steps of 1/256" in decoder.description and np.isfinite(found).all()
-    assert found.min() == pytest.approx(np.log(smallest_probability(1 / 256, 1000)))
+    logits = decoder(values, 1 / 256, "m")
+    assert "in steps of 1/256" in decoder.description and np.isfinite(logits).all()
+    assert logits.min() == pytest.approx(np.log(smallest_probability(1 / 256, 1000)))
 
 
 def test_the_first_batch_decides_for_all():
@@ -55,8 +55,8 @@ def test_the_first_batch_decides_for_all():
 
 
 def test_a_zero_probability_has_a_finite_logarithm():
-    found = OutputDecoder()(np.array([[1.0, 0.0], [0.5, 0.5]]))
-    assert np.isfinite(found).all() and found[0, 1] < -80
+    logits = OutputDecoder()(np.array([[1.0, 0.0], [0.5, 0.5]]))
+    assert np.isfinite(logits).all() and logits[0, 1] < -80
 
 
 def test_numbers_that_were_to_be_probabilities_and_are_none_are_refused():
@@ -78,8 +78,8 @@ def test_answers_without_a_score_per_class_are_refused():
 @pytest.mark.parametrize(("pixels", "low", "high"), [("0..255", 0, 255), ("0..1", 0, 1), ("-1..1", -1, 1)])
 def test_pixels_fill_the_range_a_network_wants(pixels, low, high):
     ends = np.array([0, 255], np.uint8).reshape(1, 1, 2, 1).repeat(3, -1)
-    found = preprocess(ends, pixels, np.float32)
-    assert found.dtype == np.float32 and (found[0, 0, 0] == low).all() and (found[0, 0, 1] == high).all()
+    values = preprocess(ends, pixels, np.float32)
+    assert values.dtype == np.float32 and (values[0, 0, 0] == low).all() and (values[0, 0, 1] == high).all()
 
 
 def test_imagenets_statistics_are_those_of_torchvision():

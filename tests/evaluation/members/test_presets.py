@@ -48,9 +48,9 @@ def checkpoint(tmp_path, monkeypatch):
 def test_weights_of_a_file_answer_as_the_network_they_are_of(checkpoint, images):
     (member,) = open_members(["preset:vit_tiny@32?weights=vit.safetensors&pixels=-1..1"], CLASSES)
     assert (member.name, member.kind, member.input_size) == ("vit_tiny@32", "preset", 32)
-    said = checkpoint(images(32).astype("float32"), training=False)
-    assert np.std(said) > 0.1
-    np.testing.assert_allclose(member.run(images(32)), said, atol=1e-5)
+    expected = checkpoint(images(32).astype("float32"), training=False)
+    assert np.std(expected) > 0.1
+    np.testing.assert_allclose(member.run(images(32)), expected, atol=1e-5)
     assert member.cost.params == checkpoint.count_params()
     assert member.cost.macs == PRESETS["vit_tiny"].cost(32, CLASSES).macs
 
@@ -72,7 +72,7 @@ def test_drawn_weights_have_as_many_classes_as_the_data(images):
 
 
 @pytest.mark.parametrize(
-    ("source", "told"),
+    ("source", "message"),
     [
         ("preset:vit_tinny@32?weights=none", r"unknown model 'vit_tinny'; did you mean vit_tiny"),
         ("preset:vit_tiny@32", r"presets come without weights: add \?weights=FILE.safetensors"),
@@ -82,8 +82,8 @@ def test_drawn_weights_have_as_many_classes_as_the_data(images):
         ("preset:vit_tiny@32?alpha=2", r"a preset has no option 'alpha'"),
     ],
 )
-def test_what_cannot_be_is_named(source, told):
-    with pytest.raises(UserError, match=told):
+def test_what_cannot_be_is_named(source, message):
+    with pytest.raises(UserError, match=message):
         open_members([source], CLASSES)
 
 

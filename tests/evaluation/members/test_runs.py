@@ -29,29 +29,29 @@ def digits(workdir):
 
 @pytest.fixture(scope="module")
 def evaluated(workdir):
-    """What evaluate.py writes of the run alone."""
+    """Return the predictions that evaluate.py writes for the run."""
     run = trained_run(workdir)
     evaluate.evaluate_split(run, run.network(), "test", evaluate.load_splits(run))
     return tables.read_predictions(workdir / "predictions_test.npz")
 
 
 def test_branches_say_what_the_evaluation_of_the_run_says(workdir, digits, evaluated):
-    found = collect_logits(open_members([str(workdir)], 10), digits, "test", timed=False)
-    assert list(found.logits) == ["digits.branch_0", "digits.branch_1"]
-    assert (found.ids == evaluated.ids).all() and (found.labels == evaluated.labels).all()
-    for s, logits in enumerate(found.logits.values()):
+    collected = collect_logits(open_members([str(workdir)], 10), digits, "test", timed=False)
+    assert list(collected.logits) == ["digits.branch_0", "digits.branch_1"]
+    assert (collected.ids == evaluated.ids).all() and (collected.labels == evaluated.labels).all()
+    for s, logits in enumerate(collected.logits.values()):
         np.testing.assert_allclose(logits, evaluated.logits[:, s], rtol=1e-4, atol=1e-5)
-        assert metrics.top_k(logits, found.labels, 1) == metrics.top_k(evaluated.logits[:, s], evaluated.labels, 1)
+        assert metrics.top_k(logits, collected.labels, 1) == metrics.top_k(evaluated.logits[:, s], evaluated.labels, 1)
 
 
 def test_the_ensemble_is_the_mean_at_the_price_of_all(workdir, digits, evaluated):
-    found = collect_logits(
+    collected = collect_logits(
         open_members([f"all={workdir}:ensemble", f"{workdir}:branch_1"], 10), digits, "test", timed=False
     )
-    np.testing.assert_allclose(found.logits["all"], combine(evaluated.logits), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(collected.logits["all"], combine(evaluated.logits), rtol=1e-4, atol=1e-5)
     summary = json.loads((workdir / "summary.json").read_text())
-    assert found.costs["all"].macs == summary["macs"]["branches"] == 2 * found.costs["digits.branch_1"].macs
-    assert found.costs["all"].params == summary["params"]["branches"]
+    assert collected.costs["all"].macs == summary["macs"]["branches"] == 2 * collected.costs["digits.branch_1"].macs
+    assert collected.costs["all"].params == summary["params"]["branches"]
 
 
 def test_a_second_search_runs_no_network(workdir, digits, tmp_path, monkeypatch):
@@ -84,12 +84,12 @@ def test_a_self_cascade_shares_every_weight_and_costs_as_the_square_of_the_side(
 
 
 def test_both_resolutions_answer_for_the_same_images(workdir, digits):
-    found = collect_logits(
+    collected = collect_logits(
         open_members([f"{workdir}:branch_0", f"{workdir}:branch_0@40"], 10), digits, "test", timed=False
     )
-    small, large = found.logits.values()
+    small, large = collected.logits.values()
     assert small.shape == large.shape == (359, 10) and not np.allclose(small, large)
-    assert metrics.top_k(large, found.labels, 1) > 0.2  # chance is 0.1
+    assert metrics.top_k(large, collected.labels, 1) > 0.2  # chance is 0.1
 
 
 def test_a_part_that_is_none_is_refused_with_those_that_are(workdir):
@@ -124,14 +124,14 @@ def test_files_of_an_export_answer_as_the_run_does(run, exported):
         str(exported), f"{exported}/manifest.json:committee", f"lite={exported}:branch_0?format=float32",
         f"folder={exported}/saved_model/branch_1",
     ]  # fmt: skip
-    found = collect_logits(open_members(given, 10), data, "test", timed=False)
-    assert list(found.logits) == ["export.branch_0", "export.branch_1", "export.committee", "lite", "folder"]
-    assert all(found.class_names == data.class_names for found in open_members(given, 10))
+    collected = collect_logits(open_members(given, 10), data, "test", timed=False)
+    assert list(collected.logits) == ["export.branch_0", "export.branch_1", "export.committee", "lite", "folder"]
+    assert all(member.class_names == data.class_names for member in open_members(given, 10))
     expected = [*np.moveaxis(apart, 1, 0), combine(apart), *np.moveaxis(apart, 1, 0)]
-    for (name, logits), right in zip(found.logits.items(), expected, strict=True):
+    for (name, logits), right in zip(collected.logits.items(), expected, strict=True):
         np.testing.assert_allclose(logits, right, rtol=1e-3, atol=1e-3, err_msg=name)
     about = manifest.load(exported).member("branch_0")
-    assert found.costs["lite"].macs == about["macs"]
+    assert collected.costs["lite"].macs == about["macs"]
 
 
 def test_what_is_counted_in_the_files_is_what_the_manifest_says(exported):
@@ -167,11 +167,11 @@ def test_a_file_that_is_not_the_exported_one_is_refused(exported, tmp_path):
 def test_a_saved_dico_gives_its_branches(workdir, tmp_path, images):
     model = trained_run(workdir).network()
     model.save(tmp_path / "both.keras")
-    found = open_members([f"{tmp_path}/both.keras", f"{tmp_path}/both.keras:ensemble"], 10)
-    assert [member.name for member in found] == ["both.branch_0", "both.branch_1", "both.ensemble"]
+    members = open_members([f"{tmp_path}/both.keras", f"{tmp_path}/both.keras:ensemble"], 10)
+    assert [member.name for member in members] == ["both.branch_0", "both.branch_1", "both.ensemble"]
     expected = np.asarray(model(images(32), training=False))
-    np.testing.assert_allclose(found[1].run(images(32)), expected[:, 1], rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(found[2].run(images(32)), combine(expected), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(members[1].run(images(32)), expected[:, 1], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(members[2].run(images(32)), combine(expected), rtol=1e-4, atol=1e-5)
     with pytest.raises(UserError, match="did you mean branch_"):
         open_members([f"{tmp_path}/both.keras:branch_5"])
 

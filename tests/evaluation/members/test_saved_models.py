@@ -69,7 +69,7 @@ def test_another_output_can_be_named(plain, module, images):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         ("", "any size: add a size"),
         ("@8:four", "there is no"),
@@ -79,8 +79,8 @@ def test_another_output_can_be_named(plain, module, images):
         (":four@9", "takes images of 8 pixels only"),
     ],
 )
-def test_what_does_not_fit_is_refused_with_the_signatures(plain, words, said):
-    with pytest.raises(UserError, match=said):
+def test_what_does_not_fit_is_refused_with_the_signatures(plain, words, message):
+    with pytest.raises(UserError, match=message):
         open_members([f"{plain}{words}"], 10)
 
 

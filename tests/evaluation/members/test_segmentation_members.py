@@ -72,6 +72,6 @@ def test_scores_are_read_where_a_file_says_only_which_is_largest(shared_data):
     plain.allocate_tensors()
     plain.set_tensor(plain.get_input_details()[0]["index"], pictures)
     plain.invoke()
-    said = plain.get_tensor(plain.get_output_details()[0]["index"])
-    assert np.array_equal(member.answer(pictures).argmax(-1), said)
+    output = plain.get_tensor(plain.get_output_details()[0]["index"])
+    assert np.array_equal(member.answer(pictures).argmax(-1), output)
     assert member.macs((100, 100)) == 867_496_704

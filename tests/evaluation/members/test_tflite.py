@@ -78,12 +78,12 @@ def files(network, tmp_path_factory):
 def test_files_of_every_kind_of_number_say_what_the_network_says(files, network, images, kind, away):
     (member,) = open_members([f"{files}/{kind}.tflite"], 10)
     expected = np.asarray(network(images(16).astype("float32")))[:, 1:]
-    found = member.run(images(16))
-    assert found.shape == (4, 10) and found.dtype == np.float32
-    assert abs(np.exp(found) - expected).max() < away
+    logits = member.run(images(16))
+    assert logits.shape == (4, 10) and logits.dtype == np.float32
+    assert abs(np.exp(logits) - expected).max() < away
     assert ("1/256" in member.decoder.description) == (kind in ("int8", "uint8"))
     assert "11 probabilities" in member.decoder.description and "background" in member.decoder.description
-    assert (member.run(images(16, 7))[:4] == found).all()  # batches of any number
+    assert (member.run(images(16, 7))[:4] == logits).all()  # batches of any number
 
 
 def test_their_operators_cost_what_keras_counts(files, network):
@@ -96,8 +96,8 @@ def test_their_operators_cost_what_keras_counts(files, network):
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_mobilenets_cost_what_is_published(paths, name):
-    found = tflite_graph.read(Path(paths[name]))
-    assert found.macs / 1e6 == pytest.approx(PUBLISHED[name], rel=0.035)
+    graph = tflite_graph.read(Path(paths[name]))
+    assert graph.macs / 1e6 == pytest.approx(PUBLISHED[name], rel=0.035)
 
 
 def test_two_counters_agree_on_a_mobilenet_to_the_last_multiply_add(paths):
@@ -114,20 +114,20 @@ def test_two_counters_agree_on_a_mobilenet_to_the_last_multiply_add(paths):
 @pytest.mark.slow
 def test_the_smallest_mobilenet_on_real_photos(paths, photos):
     name = "mobilenet_v1_0.25_128_quant"
-    said = []
-    found = collect_logits(open_members([paths[name]], 1000), photos, "test", timed=False, say=said.append)
-    assert said == [f"{name} answers with 1001 probabilities in steps of 1/256, whose logarithms are taken; the first, "
-                    "the background, is left out"]  # fmt: skip
-    accuracy = (found.logits[name].argmax(1) == found.labels).mean()
-    assert found.logits[name].shape == (1000, 1000) and accuracy == pytest.approx(TOP1[name], abs=0.01)
+    lines = []
+    collected = collect_logits(open_members([paths[name]], 1000), photos, "test", timed=False, say=lines.append)
+    outputs = "1001 probabilities in steps of 1/256, whose logarithms are taken"
+    assert lines == [f"{name} answers with {outputs}; the first, the background, is left out"]
+    accuracy = (collected.logits[name].argmax(1) == collected.labels).mean()
+    assert collected.logits[name].shape == (1000, 1000) and accuracy == pytest.approx(TOP1[name], abs=0.01)
 
 
 @pytest.mark.slow
 def test_every_mobilenet_on_real_photos_and_at_the_crop_of_its_authors(paths, photos):
     """Crop 16..240 of 256 is a short side of 256 where the network sees 224: then nothing is resampled."""
     largest = f"exact={paths['mobilenet_v2_1.0_224_quant']}?short_side=256"
-    found = collect_logits(open_members([*paths.values(), largest], 1000), photos, "test", timed=False)
-    top1 = {name: (logits.argmax(1) == found.labels).mean() for name, logits in found.logits.items()}
+    collected = collect_logits(open_members([*paths.values(), largest], 1000), photos, "test", timed=False)
+    top1 = {name: (logits.argmax(1) == collected.labels).mean() for name, logits in collected.logits.items()}
     assert top1.pop("exact") == 0.807
     assert top1 == {name: pytest.approx(value, abs=0.01) for name, value in TOP1.items()}
 
@@ -137,13 +137,13 @@ def test_live_answers_and_stored_ones_stand_in_one_pool(paths, photos, shared_da
     table = f"{shared_data}/nips17/logits.npz"
     name = "mobilenet_v1_0.25_128_quant"
     given = [f"live={paths[name]}", f"{table}:{name}", f"big={table}:efficientnet_lite2_fp32?macs=899e6&params=6.15e6"]
-    found = collect_logits(open_members(given, 1000), photos, "test", timed=False)
-    live, stored, big = (logits.argmax(1) for logits in found.logits.values())
+    collected = collect_logits(open_members(given, 1000), photos, "test", timed=False)
+    live, stored, big = (logits.argmax(1) for logits in collected.logits.values())
     assert 0.65 < (live == stored).mean() < 0.95  # .83 with the crop of 16..240, .71 a pixel beside it
-    assert (stored == found.labels).mean() == pytest.approx(0.438, abs=5e-4)
-    assert (big == found.labels).mean() == pytest.approx(0.915, abs=5e-4)
-    assert (found.costs["big"].macs, found.costs["big"].params) == (899e6, 6.15e6)
-    assert np.isnan(found.costs["big"].milliseconds)
+    assert (stored == collected.labels).mean() == pytest.approx(0.438, abs=5e-4)
+    assert (big == collected.labels).mean() == pytest.approx(0.915, abs=5e-4)
+    assert (collected.costs["big"].macs, collected.costs["big"].params) == (899e6, 6.15e6)
+    assert np.isnan(collected.costs["big"].milliseconds)
 
 
 def test_other_data_than_the_networks_are_refused_by_number(paths, source):
@@ -152,15 +152,15 @@ def test_other_data_than_the_networks_are_refused_by_number(paths, source):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         ("@32", "takes images of 16 pixels only"),
         (":other", "no part or :background"),
         ("?alpha=1", "no option 'alpha'"),
     ],
 )
-def test_what_a_file_cannot_be_is_refused(files, words, said):
-    with pytest.raises(UserError, match=said):
+def test_what_a_file_cannot_be_is_refused(files, words, message):
+    with pytest.raises(UserError, match=message):
         open_members([f"{files}/float32.tflite{words}"], 10)
 
 
