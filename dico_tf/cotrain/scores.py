@@ -4,7 +4,8 @@ import keras
 from keras import ops
 
 from dico_tf.cotrain.losses import combine
-from dico_tf.formulas.averages import AVERAGES
+
+COMPARED = ("logits", "probs", "max")  # averages scored while training; one more would refuse older checkpoints
 
 
 def accuracy(scores, targets):
@@ -24,7 +25,7 @@ class Scores:
         self.agreement = keras.metrics.Mean(name="agreement")
         self.branch_loss = [keras.metrics.Mean(name=f"branch_{s}_loss") for s in range(splits)]
         self.branch_accuracy = [keras.metrics.Mean(name=f"branch_{s}_accuracy") for s in range(splits)]
-        self.ensemble = {a: keras.metrics.Mean(name=f"ensemble_{a}_accuracy") for a in AVERAGES}
+        self.ensemble = {a: keras.metrics.Mean(name=f"ensemble_{a}_accuracy") for a in COMPARED}
         self.chosen = keras.metrics.Mean(name="ensemble_accuracy")
 
     @property
@@ -40,11 +41,13 @@ class Scores:
             self.branch_loss[s].update_state(losses[:, s])
             self.branch_accuracy[s].update_state(accuracy(logits[:, s], target))
         if shared:
+            values = {
+                average: accuracy(combine(logits, average), targets[0])
+                for average in dict.fromkeys((*COMPARED, self.average))
+            }
             for average, metric in self.ensemble.items():
-                values = accuracy(combine(logits, average), targets[0])
-                metric.update_state(values)
-                if average == self.average:
-                    self.chosen.update_state(values)
+                metric.update_state(values[average])
+            self.chosen.update_state(values[self.average])
 
     def results(self, shared: bool = True) -> dict[str, object]:
         """Return the running means by their keys in metrics.jsonl; `shared`: all branches saw the same images."""

@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from dico_tf.cotrain import DiCo
 from dico_tf.cotrain.losses import cross_entropy, jensen_shannon, kullback_leibler, smooth
+from dico_tf.cotrain.scores import COMPARED
 from dico_tf.errors import UserError
-from dico_tf.formulas.averages import AVERAGES
 
 CLASSES, COUNT = 5, 8
 _DRAW = np.random.default_rng(0)
@@ -72,7 +72,7 @@ def test_a_saved_model_answers_and_goes_on_training_as_the_original_does(tmp_pat
     data = {"batch_size": 4, "shuffle": False, "verbose": 0}
     history = model.fit(IMAGES, LABELS, epochs=2, **data).history
     names = {"loss", "agreement", "ensemble_accuracy", "branch_0_loss", "branch_1_loss", "branch_0_accuracy"}
-    names |= {"branch_1_accuracy", *(f"ensemble_{a}_accuracy" for a in AVERAGES)}
+    names |= {"branch_1_accuracy", *(f"ensemble_{a}_accuracy" for a in COMPARED)}
     assert set(history) == names and len(history["loss"]) == 2
     assert np.isfinite(list(history.values())).all()
     assert [int(c) for c in (model.epoch, model.step, model.seen)] == [1, 4, COUNT]
