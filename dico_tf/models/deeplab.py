@@ -12,7 +12,7 @@ from dico_tf.divide.rules import lookup, multiple
 from dico_tf.errors import UserError
 from dico_tf.layers.image_input import Normalisation, Sides, entrance
 from dico_tf.layers.resizing import ResizeAs
-from dico_tf.models import residual, resnet, segmentation
+from dico_tf.models import narrowing, residual, resnet, segmentation
 from dico_tf.models.family import BaseSpec, Family
 from dico_tf.models.residual import BLOCKS
 from dico_tf.models.segmentation import as_large, logits, unit
@@ -69,7 +69,7 @@ def divide(spec: Spec, splits: int) -> Spec:
 
 def narrow(spec: Spec, scale: float) -> Spec:
     """Multiply all widths by the scale."""
-    return dataclasses.replace(spec, width=residual.narrower(spec.width, scale), grid=4)
+    return dataclasses.replace(spec, width=narrowing.stem_width(spec.width, scale), grid=4)
 
 
 def strides_and_dilations(spec: Spec) -> Iterator[list[tuple[int, int]]]:

@@ -56,10 +56,10 @@ PRESETS = {
 
 def narrow(spec: Spec, scale: float) -> Spec:
     """Reduce the number of heads; their ratios between stages stay, and the MLPs are sized to meet the scale."""
-    first = narrowing.fewer(spec.heads[0], scale)
+    first = narrowing.head_count(spec.heads[0], scale)
     heads = tuple(first * count // spec.heads[0] for count in spec.heads)
     sizes = zip(spec.widths, spec.inner, heads, strict=True)
-    hidden = tuple(narrowing.hidden(width, inner, scale, count * spec.head_width) for width, inner, count in sizes)
+    hidden = tuple(narrowing.mlp_width(width, inner, scale, count * spec.head_width) for width, inner, count in sizes)
     return dataclasses.replace(spec, heads=heads, hidden=hidden)
 
 
@@ -108,9 +108,14 @@ def pooled(x, sides: tuple[int, int], width: int, name: str):
     x, padding = padded(x, 3, 2, f"{name}_conv")
     fan_in = uniform(1 / 3)
     x = keras.layers.DepthwiseConv2D(
-        3, 2, padding=padding, depth_multiplier=width // channels, depthwise_initializer=fan_in,
-        bias_initializer=fan_in, name=f"{name}_conv",
-    )(x)  # fmt: skip
+        3,
+        2,
+        padding=padding,
+        depth_multiplier=width // channels,
+        depthwise_initializer=fan_in,
+        bias_initializer=fan_in,
+        name=f"{name}_conv",
+    )(x)
     sides = x.shape[1:3]
     x = keras.layers.Reshape((-1, width), name=f"{name}_tokens")(x)
     return keras.layers.Concatenate(axis=1, name=f"{name}_together")([token, x]), sides

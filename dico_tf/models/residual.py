@@ -27,11 +27,6 @@ def widths(width: float, count: int, step: int, planes: Sequence[int] = ()) -> l
     return list(planes) or [multiple(width * 2**i, step) for i in range(count)]
 
 
-def narrower(width: float, scale: float) -> float:
-    """Return width * scale in steps of 1/8, below which no stage changes: widths are multiples of 4 channels."""
-    return multiple(width * scale, 1 / 8)
-
-
 def relu(x, name: str):
     """Apply the activation ReLU."""
     return keras.layers.Activation("relu", name=name)(x)
@@ -102,9 +97,19 @@ def middle(planes: int, base_width: float, groups: int) -> int:
 
 
 def bottleneck(
-    x, planes: int, stride: int, name: str, *, base_width: float = 64, groups: int = 1, gamma="zeros",
-    norm=batch_norm, finish=None, dilation: int = 1, shortcut=shortcut,
-):  # fmt: skip
+    x,
+    planes: int,
+    stride: int,
+    name: str,
+    *,
+    base_width: float = 64,
+    groups: int = 1,
+    gamma="zeros",
+    norm=batch_norm,
+    finish=None,
+    dilation: int = 1,
+    shortcut=shortcut,
+):
     """Apply relu(shortcut + finish(BN(1x1(relu(BN(3x3(relu(BN(1x1))))))))), with 4 * planes channels at the end.
 
     Args:

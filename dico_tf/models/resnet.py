@@ -8,7 +8,7 @@ import keras
 from dico_tf.divide.rules import lookup, multiple
 from dico_tf.errors import UserError
 from dico_tf.layers.image_input import Normalisation, entrance, head
-from dico_tf.models import residual
+from dico_tf.models import narrowing, residual
 from dico_tf.models.family import BaseSpec, Family, WeightDecay
 from dico_tf.models.residual import BLOCKS
 
@@ -65,7 +65,7 @@ def divide(spec: Spec, splits: int) -> Spec:
 
 def narrow(spec: Spec, scale: float) -> Spec:
     """Multiply all widths by the scale."""
-    return dataclasses.replace(spec, width=residual.narrower(spec.width, scale), grid=4)
+    return dataclasses.replace(spec, width=narrowing.stem_width(spec.width, scale), grid=4)
 
 
 def stages(spec: Spec) -> list[int]:

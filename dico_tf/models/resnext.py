@@ -9,7 +9,7 @@ from dico_tf.divide.rules import evenly, multiple
 from dico_tf.layers.image_input import Normalisation, entrance, head
 from dico_tf.models import residual
 from dico_tf.models.family import BaseSpec, Family, WeightDecay
-from dico_tf.models.narrowing import dividing, narrowed
+from dico_tf.models.narrowing import narrow_groups, splits_of
 from dico_tf.models.residual import BLOCKS
 
 GRID = 4  # channels; published widths are on it
@@ -29,7 +29,7 @@ class Spec(BaseSpec):
 
     @property
     def splits(self) -> tuple[int, ...]:
-        return dividing(self.groups)
+        return splits_of(self.groups)
 
 
 PRESETS = {
@@ -49,7 +49,7 @@ def divide(spec: Spec, splits: int) -> Spec:
 
 def narrow(spec: Spec, scale: float) -> Spec:
     """Multiply all widths by the scale, in fewer groups."""
-    return narrowed(spec, scale)
+    return narrow_groups(spec, scale)
 
 
 def stages(spec: Spec) -> list[int]:

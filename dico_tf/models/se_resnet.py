@@ -11,9 +11,9 @@ from dico_tf.layers.convolution import convolution
 from dico_tf.layers.drop_path import DropBlock, DropPath
 from dico_tf.layers.image_input import Normalisation, entrance, head
 from dico_tf.layers.normalisation import batch_norm
-from dico_tf.models import residual
+from dico_tf.models import narrowing, residual
 from dico_tf.models.family import BaseSpec, Family
-from dico_tf.models.narrowing import dividing, narrowed
+from dico_tf.models.narrowing import narrow_groups, splits_of
 from dico_tf.models.residual import BLOCKS, relu
 
 WIDTHS = {  # of the stem by S, for networks without groups
@@ -43,7 +43,7 @@ class Spec(BaseSpec):
 
     @property
     def splits(self) -> tuple[int, ...]:
-        return tuple(WIDTHS[self.layout]) if self.groups == 1 else dividing(self.groups)
+        return tuple(WIDTHS[self.layout]) if self.groups == 1 else splits_of(self.groups)
 
 
 def _imagenet(blocks: tuple[int, ...], **options) -> Spec:
@@ -76,9 +76,9 @@ def narrow(spec: Spec, scale: float) -> Spec:
     """Multiply all widths by the scale, in fewer groups if there are any."""
     spec = dataclasses.replace(spec, grid=4)
     return (
-        narrowed(spec, scale)
+        narrow_groups(spec, scale)
         if spec.groups > 1
-        else dataclasses.replace(spec, width=residual.narrower(spec.width, scale))
+        else dataclasses.replace(spec, width=narrowing.stem_width(spec.width, scale))
     )
 
 

@@ -10,7 +10,7 @@ from dico_tf.layers.convolution import convolution, shifted
 from dico_tf.layers.image_input import Normalisation, entrance, head, uniform
 from dico_tf.layers.normalisation import batch_norm
 from dico_tf.layers.shake import ShakeShake
-from dico_tf.models import residual
+from dico_tf.models import narrowing, residual
 from dico_tf.models.family import BaseSpec, Family
 from dico_tf.models.residual import relu
 
@@ -52,7 +52,7 @@ def divide(spec: Spec, splits: int) -> Spec:
 
 def narrow(spec: Spec, scale: float) -> Spec:
     """Multiply all widths by the scale."""
-    return dataclasses.replace(spec, width=residual.narrower(spec.width, scale), grid=4)
+    return dataclasses.replace(spec, width=narrowing.stem_width(spec.width, scale), grid=4)
 
 
 def stages(spec: Spec) -> list[int]:

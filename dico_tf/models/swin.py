@@ -59,9 +59,9 @@ PRESETS = {
 
 def narrow(spec: Spec, scale: float) -> Spec:
     """Reduce the number of heads in every stage; the MLPs are sized to meet the scale."""
-    heads = tuple(narrowing.fewer(count, scale) for count in spec.heads)
+    heads = tuple(narrowing.head_count(count, scale) for count in spec.heads)
     sizes = zip(spec.widths, spec.inner, heads, strict=True)
-    hidden = tuple(narrowing.hidden(width, inner, scale, count * spec.head_width) for width, inner, count in sizes)
+    hidden = tuple(narrowing.mlp_width(width, inner, scale, count * spec.head_width) for width, inner, count in sizes)
     return dataclasses.replace(spec, heads=heads, hidden=hidden)
 
 

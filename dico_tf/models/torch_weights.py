@@ -87,8 +87,12 @@ def _warn_of_strides(preset: Preset, image_size: int | None, path: str | Path) -
         logging.getLogger(__name__).warning(
             "%s: at %d pixels %s is built with the strides for CIFAR; weights that were trained on images above %d "
             "pixels, such as ImageNet's, are of another network: give an image size above %d for these",
-            path, image_size, preset.name, CIFAR_LARGEST, CIFAR_LARGEST,
-        )  # fmt: skip
+            path,
+            image_size,
+            preset.name,
+            CIFAR_LARGEST,
+            CIFAR_LARGEST,
+        )
 
 
 def carry(

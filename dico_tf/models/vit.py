@@ -65,8 +65,8 @@ PRESETS = {
 
 def narrow(spec: Spec, scale: float) -> Spec:
     """Reduce the number of heads, and the tokens' width with them; the MLP is sized to meet the scale."""
-    heads = narrowing.fewer(spec.heads, scale)
-    hidden = narrowing.hidden(spec.width, spec.hidden, scale, heads * spec.head_width)
+    heads = narrowing.head_count(spec.heads, scale)
+    hidden = narrowing.mlp_width(spec.width, spec.hidden, scale, heads * spec.head_width)
     return dataclasses.replace(spec, heads=heads, hidden=hidden)
 
 

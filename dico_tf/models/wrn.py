@@ -8,7 +8,7 @@ import keras
 from dico_tf.divide.rules import multiple, published, root
 from dico_tf.errors import UserError
 from dico_tf.layers.image_input import Normalisation, entrance, head
-from dico_tf.models import residual
+from dico_tf.models import narrowing, residual
 from dico_tf.models.family import BaseSpec, Family, WeightDecay
 from dico_tf.models.residual import BLOCKS
 
@@ -62,8 +62,8 @@ def divide(spec: Spec, splits: int) -> Spec:
 def narrow(spec: Spec, scale: float) -> Spec:
     """Multiply k, or for ImageNet the stem and all widths with it, by the scale."""
     if spec.layout == "cifar":
-        return dataclasses.replace(spec, width=residual.narrower(spec.stem * spec.width, scale) / spec.stem)
-    return dataclasses.replace(spec, stem=residual.narrower(spec.stem, scale))
+        return dataclasses.replace(spec, width=narrowing.stem_width(spec.stem * spec.width, scale) / spec.stem)
+    return dataclasses.replace(spec, stem=narrowing.stem_width(spec.stem, scale))
 
 
 def stages(spec: Spec) -> list[int]:
