@@ -49,8 +49,8 @@ def test_a_token_sees_its_window_and_nothing_from_over_the_maps_end(shift):
             for h in range(heads):
                 scores = np.array([q[b, i, j, h] @ k[b, m, n, h] for m, n in seen]) / depth**0.5 + bias[h]
                 expected[b, i, j, h] = _softmax(scores) @ np.array([v[b, m, n, h] for m, n in seen])
-    found = np.asarray(layer(x))
-    assert found == pytest.approx(expected.reshape(2, height, width, -1), abs=1e-5)
+    result = np.asarray(layer(x))
+    assert result == pytest.approx(expected.reshape(2, height, width, -1), abs=1e-5)
 
 
 def test_channels_attend_to_the_channels_of_their_head():

@@ -29,12 +29,12 @@ def differences(layer, reference, x) -> list[float]:
     layer.build(x.shape)
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(x)
-        found, wanted = layer(x), reference(x, layer.kernel.value)
-        weights = tf.constant(DRAW.normal(size=wanted.shape).astype("float32"))
-        scores = [tf.reduce_sum(y * weights) for y in (found, wanted)]
+        result, expected = layer(x), reference(x, layer.kernel.value)
+        weights = tf.constant(DRAW.normal(size=expected.shape).astype("float32"))
+        scores = [tf.reduce_sum(y * weights) for y in (result, expected)]
     of_x, of_kernel = ([tape.gradient(s, what) for s in scores] for what in (x, layer.kernel.value))
-    assert found.shape == wanted.shape == tf.TensorShape(layer.compute_output_shape(x.shape))
-    return [float(abs(a - b).numpy().max()) for a, b in ((found, wanted), of_x, of_kernel)]
+    assert result.shape == expected.shape == tf.TensorShape(layer.compute_output_shape(x.shape))
+    return [float(abs(a - b).numpy().max()) for a, b in ((result, expected), of_x, of_kernel)]
 
 
 @pytest.mark.parametrize("size", [(4, 7, 7), (3, 6, 8), (1, 5, 4), (5, 1, 1)])

@@ -60,14 +60,14 @@ def test_a_dilated_convolution_is_keras_own(dilation, padding):
     ours, keras_own = DilatedConvolution(5, 3, **options), keras.layers.Conv2D(5, 3, **options)
     ours.build(x.shape), keras_own.build(x.shape)
     keras_own.set_weights(ours.get_weights())
-    found = []
+    result = []
     for layer in (ours, keras_own):
         with tf.GradientTape() as tape:
             tape.watch(x)
             y = layer(x, training=True) if layer is ours else layer(x)
             loss = tf.reduce_sum(y**2)
-        found.append([y, *tape.gradient(loss, [x, *layer.trainable_variables])])
-    for mine, other in zip(*found, strict=True):
+        result.append([y, *tape.gradient(loss, [x, *layer.trainable_variables])])
+    for mine, other in zip(*result, strict=True):
         assert np.asarray(mine) == pytest.approx(np.asarray(other), rel=1e-4, abs=1e-3)
     assert np.asarray(ours(x)) == pytest.approx(np.asarray(keras_own(x)), abs=1e-4)
 
@@ -89,11 +89,11 @@ def test_a_convolution_pads_the_same_on_every_side(kernel, stride):
     rim = (kernel - 1) // 2
     padded = np.pad(x, ((0, 0), (rim, rim), (rim, rim), (0, 0)))
     weights = np.asarray(model.get_layer("conv").kernel)
-    found = model.predict(x, verbose=0)
-    for i in range(found.shape[1]):
-        for j in range(found.shape[2]):
+    result = model.predict(x, verbose=0)
+    for i in range(result.shape[1]):
+        for j in range(result.shape[2]):
             patch = padded[:, i * stride : i * stride + kernel, j * stride : j * stride + kernel]
-            assert found[:, i, j] == pytest.approx(np.einsum("bhwc,hwco->bo", patch, weights), abs=1e-4)
+            assert result[:, i, j] == pytest.approx(np.einsum("bhwc,hwco->bo", patch, weights), abs=1e-4)
 
 
 def test_a_convolution_starts_with_the_published_deviation():
@@ -238,7 +238,7 @@ def test_drop_block_drops_whole_squares_at_its_rate():
 def test_split_attention_weighs_each_channel_of_the_halves_against_its_twin():
     draw = np.random.default_rng(9)
     x, scores = draw.normal(size=(2, 3, 3, 8)), draw.normal(size=(2, 1, 1, 8))
-    found = np.asarray(WeighedHalves(2)([x.astype(np.float32), scores.astype(np.float32)]))
+    result = np.asarray(WeighedHalves(2)([x.astype(np.float32), scores.astype(np.float32)]))
     scores = scores.reshape(2, 2, 2, 2)  # [B, groups, radix, m / groups]
     for group in range(2):
         for c in range(2):
@@ -246,7 +246,7 @@ def test_split_attention_weighs_each_channel_of_the_halves_against_its_twin():
             weight = (pair / pair.sum(axis=1, keepdims=True))[:, :, None, None]
             channel = 2 * group + c
             mixed = weight[:, 0] * x[..., channel] + weight[:, 1] * x[..., 4 + channel]
-            assert found[..., channel] == pytest.approx(mixed, abs=1e-6)
+            assert result[..., channel] == pytest.approx(mixed, abs=1e-6)
 
 
 def test_squeezed_widths_leave_whole_groups():

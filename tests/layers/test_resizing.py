@@ -42,18 +42,18 @@ def test_means_are_those_of_keras(sides, count):
 
 def test_maps_with_fewer_places_than_parts_repeat_them_within_graphs_too():
     x = DRAW.normal(size=(2, 1, 2, 3)).astype(np.float32)
-    found = tf.function(AdaptiveAveragePooling(6))(x).numpy()
-    assert found.shape == (2, 6, 6, 3)
-    assert found == pytest.approx(np.broadcast_to(np.repeat(x, 3, axis=2), (2, 6, 6, 3)), abs=1e-6)
+    result = tf.function(AdaptiveAveragePooling(6))(x).numpy()
+    assert result.shape == (2, 6, 6, 3)
+    assert result == pytest.approx(np.broadcast_to(np.repeat(x, 3, axis=2), (2, 6, 6, 3)), abs=1e-6)
 
 
 @pytest.mark.parametrize("golden", [LARGER, SMALLER], ids=["larger", "smaller"])
 def test_a_map_is_resized_as_pytorch_does_it(golden):
     sides = np.shape(golden)
     channels = np.stack([MAP, 1 - MAP], axis=-1)
-    found = bicubic(channels, sides)
-    assert found[..., 0] == pytest.approx(np.array(golden), abs=1e-8)
-    assert found[..., 1] == pytest.approx(1 - np.array(golden), abs=1e-8)
+    result = bicubic(channels, sides)
+    assert result[..., 0] == pytest.approx(np.array(golden), abs=1e-8)
+    assert result[..., 1] == pytest.approx(1 - np.array(golden), abs=1e-8)
 
 
 def test_a_map_of_the_same_size_stays_as_it_is():

@@ -45,15 +45,15 @@ def network(rate: float, form: str, branches: int = 1) -> tuple[keras.Model, lis
 
 
 @pytest.mark.parametrize(
-    ("rows", "rate", "kept"), [(100, 0.55, 44), (2, 0.05, 1), (4, 0.9, 1), (16, 0.3, 11), (1, 0.5, 1)]
+    ("rows", "rate", "computed_rows"), [(100, 0.55, 44), (2, 0.05, 1), (4, 0.9, 1), (16, 0.3, 11), (1, 0.5, 1)]
 )
-def test_rows_that_are_computed_are_cut_off_and_never_none(rows, rate, kept):
+def test_rows_that_are_computed_are_cut_off_and_never_none(rows, rate, computed_rows):
     """100 (1 - 0.55) is 44.99... in float64: the reference computes 44 rows, and so do we."""
-    assert computed(rows, rate) == kept
+    assert computed(rows, rate) == computed_rows
     taken = Taken(rate, form="efficient")
-    assert taken(tf.zeros((rows, 2)), training=True)[0].shape == (kept, 2)
+    assert taken(tf.zeros((rows, 2)), training=True)[0].shape == (computed_rows, 2)
     open_size = tf.function(lambda x: taken(x, training=True)[0], input_signature=[tf.TensorSpec((None, 2))])
-    assert open_size(tf.zeros((rows, 2))).shape == (kept, 2)
+    assert open_size(tf.zeros((rows, 2))).shape == (computed_rows, 2)
 
 
 def test_powers_of_two_lose_no_row_to_rounding():
@@ -68,10 +68,10 @@ def test_the_efficient_form_computes_k_rows_and_passes_the_others_as_they_are(ra
     y = model(X, training=True).numpy()
     k = computed(ROWS, rate)
     assert spy.rows == [k]
-    kept = [row for row in range(ROWS) if not np.array_equal(y[row], X[row])]
-    assert len(kept) == k
+    computed_rows = [row for row in range(ROWS) if not np.array_equal(y[row], X[row])]
+    assert len(computed_rows) == k
     want = X + (ROWS / k) * spy(X)
-    assert y[kept] == pytest.approx(want.numpy()[kept], abs=1e-6)
+    assert y[computed_rows] == pytest.approx(want.numpy()[computed_rows], abs=1e-6)
 
 
 def test_a_pass_that_does_not_train_leaves_nothing_out():
@@ -82,7 +82,7 @@ def test_a_pass_that_does_not_train_leaves_nothing_out():
 
 def test_both_forms_are_the_same_for_the_same_choice():
     """At half of the rows b / k is 1 / (1 - rate); the masked form is told the efficient one's choice."""
-    spy, found = Spy(), []
+    spy, result = Spy(), []
     spy.build(X.shape)
     part, rows = Taken(0.5, form="efficient")(X, training=True)
     chosen = tf.where(tf.reduce_any(tf.range(ROWS)[:, None] == rows, axis=1), tf.range(ROWS), -1)
@@ -94,8 +94,8 @@ def test_both_forms_are_the_same_for_the_same_choice():
             y = PutBack(0.5, form=form)(X, spy(taken), numbers, training=True)
             loss = tf.reduce_sum(y**2)
         assert given.shape == taken.shape
-        found.append((y, *tape.gradient(loss, [spy.kernel.value, X])))
-    (y, *gradients), (other_y, *others) = found
+        result.append((y, *tape.gradient(loss, [spy.kernel.value, X])))
+    (y, *gradients), (other_y, *others) = result
     assert np.abs(y - other_y).max() <= 1e-6
     for mine, other in zip(gradients, others, strict=True):
         assert np.asarray(mine) == pytest.approx(np.asarray(other), rel=1e-4, abs=1e-6)
@@ -126,9 +126,9 @@ def choices(model: keras.Model, steps: int, **options) -> list[list[tuple[int, .
 def test_every_branch_of_every_block_and_step_draws_anew(compiled):
     keras.utils.set_random_seed(0)
     model = PRESETS["vit_tiny"].with_drop_path(0.5).build(32, 3)
-    found = choices(model, 4, jit_compile=compiled)
-    assert {len(rows) for step in found for rows in step} == {32}
-    flat = [rows for step in found for rows in step]
+    result = choices(model, 4, jit_compile=compiled)
+    assert {len(rows) for step in result for rows in step} == {32}
+    flat = [rows for step in result for rows in step]
     assert len(flat) == 4 * 8 and len(set(flat)) == len(flat)
 
 
@@ -153,17 +153,17 @@ def test_gradients_of_a_step_that_xla_compiles_reach_the_rows_that_were_computed
         return y, tape.gradient(loss, [spy.kernel.value, x])
 
     y, (of_kernel, of_x) = tf.nest.map_structure(np.asarray, step(X))
-    kept = [row for row in range(ROWS) if not np.array_equal(y[row], X[row])]
+    computed_rows = [row for row in range(ROWS) if not np.array_equal(y[row], X[row])]
     k = computed(ROWS, 0.4)
-    assert len(kept) == k
+    assert len(computed_rows) == k
     with tf.GradientTape() as tape:
-        some = tf.gather(X, kept)
+        some = tf.gather(X, computed_rows)
         tape.watch(some)
         want = tf.reduce_sum(some + ROWS / k * spy(some))
     other_kernel, other_x = tape.gradient(want, [spy.kernel.value, some])
     assert of_kernel == pytest.approx(np.asarray(other_kernel), rel=1e-4, abs=1e-5)
-    assert of_x[kept] == pytest.approx(np.asarray(other_x), rel=1e-4, abs=1e-5)
-    assert np.all(np.delete(of_x, kept, axis=0) == 1)
+    assert of_x[computed_rows] == pytest.approx(np.asarray(other_x), rel=1e-4, abs=1e-5)
+    assert np.all(np.delete(of_x, computed_rows, axis=0) == 1)
 
 
 @pytest.mark.slow

@@ -150,10 +150,10 @@ def _weights(model: keras.Model) -> dict[str, np.ndarray]:
 )
 def test_weights_start_as_published(name, drawn):
     keras.utils.set_random_seed(0)
-    found = _weights(PRESETS[name].build(32, 10))
+    result = _weights(PRESETS[name].build(32, 10))
     for key, deviation in drawn.items():
-        few = 4 / (2 * found[key].size) ** 0.5  # four deviations of the deviation
-        assert found[key].std() == pytest.approx(deviation, rel=max(few, 0.02)), key
+        few = 4 / (2 * result[key].size) ** 0.5  # four deviations of the deviation
+        assert result[key].std() == pytest.approx(deviation, rel=max(few, 0.02)), key
 
 
 # tiny preset: what does not decay though it is no vector, without the numbers of stages and blocks
@@ -170,15 +170,15 @@ SPARED = {
 @pytest.mark.parametrize("name", SPARED)
 def test_kernels_decay_and_neither_vectors_nor_places_do(name):
     def parted() -> dict[bool, dict[str, int]]:
-        network, found = PRESETS[name].build(32, 3), {True: {}, False: {}}
+        network, result = PRESETS[name].build(32, 3), {True: {}, False: {}}
         exclude_gammas(network)
         for variable in network.trainable_variables:
-            found[decays(variable)]["/".join(variable.path.split("/")[-2:])] = len(variable.shape)
-        return found
+            result[decays(variable)]["/".join(variable.path.split("/")[-2:])] = len(variable.shape)
+        return result
 
-    found = weightless(parted)
-    assert {key.split("/")[1] for key in found[True]} == {"kernel"} and min(found[True].values()) > 1
-    spared = {re.sub(r"(stage|block)\d+", r"\1", key) for key, rank in found[False].items() if rank > 1}
+    result = weightless(parted)
+    assert {key.split("/")[1] for key in result[True]} == {"kernel"} and min(result[True].values()) > 1
+    spared = {re.sub(r"(stage|block)\d+", r"\1", key) for key, rank in result[False].items() if rank > 1}
     assert spared == SPARED[name]
 
 
@@ -188,8 +188,8 @@ def test_scales_start_small_in_deep_networks_and_final_gammas_of_regnets_at_zero
     assert starts == {
         "xcit_tiny": 1, "xcit_s12_16": 1, "xcit_s12_8": 1, "xcit_s24_16": 1e-5, "xcit_m24_16": 1e-5, "xcit_l24_16": 1e-5
     }  # fmt: skip
-    found = _weights(PRESETS["regnety_tiny"].build(32, 3))
-    assert not found["stage2_block2_norm3/gamma"].any() and found["stage2_block2_norm2/gamma"].all()
+    result = _weights(PRESETS["regnety_tiny"].build(32, 3))
+    assert not result["stage2_block2_norm3/gamma"].any() and result["stage2_block2_norm2/gamma"].all()
 
 
 def test_norms_have_the_published_epsilons():
@@ -205,7 +205,7 @@ def test_a_regnety_of_16_gigaflops_is_laid_out_as_published():
 
 
 @pytest.mark.parametrize(
-    ("name", "side", "told"),
+    ("name", "side", "message"),
     [
         ("convnext_t", 200, r"image_size=200 does not divide into squares of 32x32 .*give --image_size=192 or 224"),
         ("swin_t", 222, r"image_size=222 does not divide into patches of 4x4 pixels: give --image_size=220 or 224"),
@@ -214,8 +214,8 @@ def test_a_regnety_of_16_gigaflops_is_laid_out_as_published():
         ("xcit_s12_16", 100, r"image_size=100 does not divide into patches of 16x16 pixels: give .*=96 or 112"),
     ],
 )
-def test_pictures_that_patches_do_not_divide_are_refused(name, side, told):
-    with pytest.raises(UserError, match=told):
+def test_pictures_that_patches_do_not_divide_are_refused(name, side, message):
+    with pytest.raises(UserError, match=message):
         PRESETS[name].build(side, 3)
 
 

@@ -15,9 +15,9 @@ def test_safetensors_of_every_width_become_float32(tmp_path):
     kinds = {"full": np.float32, "half": np.float16, "brain": ml_dtypes.bfloat16, "double": np.float64}
     arrays = {name: (1.5 * ONES).astype(kind) for name, kind in kinds.items()}
     save_file({**arrays, "norm.num_batches_tracked": np.array(3)}, tmp_path / "x.safetensors")
-    (found,) = checkpoints.read(tmp_path / "x.safetensors")
-    assert set(found) == set(kinds)
-    assert all(array.dtype == np.float32 and np.array_equal(array, 1.5 * ONES) for array in found.values())
+    (result,) = checkpoints.read(tmp_path / "x.safetensors")
+    assert set(result) == set(kinds)
+    assert all(array.dtype == np.float32 and np.array_equal(array, 1.5 * ONES) for array in result.values())
 
 
 def test_safetensors_may_hold_several_branches(tmp_path):
@@ -27,15 +27,15 @@ def test_safetensors_may_hold_several_branches(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arrays", "told"),
+    ("arrays", "message"),
     [
         ({"steps": np.arange(3)}, r"x.safetensors holds 'steps' of type int64, expected floats"),
         ({"a.num_batches_tracked": np.array(1)}, r"x.safetensors holds no weights"),
     ],
 )
-def test_what_is_no_weight_is_named(arrays, told, tmp_path):
+def test_what_is_no_weight_is_named(arrays, message, tmp_path):
     save_file(arrays, tmp_path / "x.safetensors")
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         checkpoints.read(tmp_path / "x.safetensors")
 
 

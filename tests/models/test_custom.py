@@ -58,8 +58,8 @@ def test_it_trains_and_is_saved_without_the_file(file, tmp_path):
 
 @pytest.mark.slow
 def test_the_audit_is_a_presets(file):
-    asked = {"model": file, "splits": 3, "dataset": "mine", "image_size": 16, "classes": 9, "division": "macs"}
-    report = audit.one(config.from_values(asked))
+    settings = {"model": file, "splits": 3, "dataset": "mine", "image_size": 16, "classes": 9, "division": "macs"}
+    report = audit.one(config.from_values(settings))
     assert report["model"] == "small.keras" and report["division"] == "macs" and abs(report["distance"]) <= 0.02
     assert report["total_macs"] == 3 * report["branches"][0]["macs"]
     assert report["changes"]["scores"] == [4, 9], "a new head"

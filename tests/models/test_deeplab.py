@@ -51,8 +51,8 @@ def test_parameters_are_torchvisions_to_the_unit(depth, classes):
 
 def _check_gmacs(depth: str, column: int) -> None:
     for stride, row in zip((16, 8), GMACS[depth], strict=True):
-        found = _named(depth, stride).cost(SIDES[column], 19).macs / 1e9
-        assert found == pytest.approx(row[column], rel=1e-3)
+        result = _named(depth, stride).cost(SIDES[column], 19).macs / 1e9
+        assert result == pytest.approx(row[column], rel=1e-3)
 
 
 @pytest.mark.slow
@@ -102,9 +102,9 @@ def test_a_dilated_backbone_sees_what_the_striding_one_sees_and_more(float64, si
     seen = {stride: np.asarray(model(image)) for stride, model in models.items()}
     assert np.abs(seen[32]).max() > 1e-3
     for stride, step in ((16, 2), (8, 4)):
-        found = seen[stride][:, ::step, ::step]
-        assert found.shape == seen[32].shape
-        assert np.abs(found - seen[32]).max() < 1e-12 * np.abs(seen[32]).max()
+        result = seen[stride][:, ::step, ::step]
+        assert result.shape == seen[32].shape
+        assert np.abs(result - seen[32]).max() < 1e-12 * np.abs(seen[32]).max()
 
 
 def test_the_first_block_of_a_stage_that_does_not_stride_keeps_the_dilation_before():

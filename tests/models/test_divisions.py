@@ -103,9 +103,9 @@ def test_published_cifar_rows_are_met_to_the_last_parameter(family):
     mine = {name for name in PRESETS if PRESETS[name].family_name == family}
     for published, classes in ((CIFAR100, 100), (CIFAR10, 10)):
         rows = [row for row in published if row[0] in mine]
-        for row, found in zip(rows, _counted(rows, classes), strict=True):
-            assert found[:3] == row[:3]
-            assert found[3] == (row[3] and pytest.approx(row[3], rel=0.005)), row
+        for row, result in zip(rows, _counted(rows, classes), strict=True):
+            assert result[:3] == row[:3]
+            assert result[3] == (row[3] and pytest.approx(row[3], rel=0.005)), row
 
 
 def test_every_cifar_family_has_a_published_row():
@@ -222,8 +222,8 @@ QUICK = [("wrn_10_4", 3, "params"), ("wrn_10_4", 3, "macs"), ("vit_tiny", 2, "pa
     slow_but(QUICK, [(*row, division) for row in BUDGETS for division in ("params", "macs")]),
 )
 def test_any_number_of_branches_meets_a_budget(model, splits, division):
-    asked = {"model": model, "splits": splits, "dataset": "cifar100", "division": division}
-    report = audit.one(config.from_values(asked))
+    settings = {"model": model, "splits": splits, "dataset": "cifar100", "division": division}
+    report = audit.one(config.from_values(settings))
     assert report[f"total_{division}"] / report[f"whole_{division}"] - 1 == pytest.approx(report["distance"])
     assert abs(report["distance"]) <= 0.02
 
@@ -248,8 +248,8 @@ def test_widths_of_a_budget_lie_on_the_grid_and_groups_are_whole():
 
 @pytest.mark.slow
 def test_what_a_grid_cannot_meet_comes_with_its_distance():
-    asked = {"model": "wrn_tiny", "splits": 32, "dataset": "cifar100", "division": "params"}
-    report = audit.one(config.from_values(asked))
+    settings = {"model": "wrn_tiny", "splits": 32, "dataset": "cifar100", "division": "params"}
+    report = audit.one(config.from_values(settings))
     assert abs(report["distance"]) > 0.02
     assert f"by params, {100 * report['distance']:+.2f}% from the whole's" in audit.describe(report)
 
@@ -257,8 +257,8 @@ def test_what_a_grid_cannot_meet_comes_with_its_distance():
 @pytest.mark.slow
 @pytest.mark.parametrize("division", ["params", "macs"])
 def test_stages_step_by_themselves_where_the_path_passes_the_budget(division):
-    asked = {"model": "resnet_20", "splits": 8, "dataset": "cifar100", "division": division}
-    report = audit.one(config.from_values(asked))
+    settings = {"model": "resnet_20", "splits": 8, "dataset": "cifar100", "division": division}
+    report = audit.one(config.from_values(settings))
     whole, branch = report["changes"]["planes"]
     assert abs(report["distance"]) <= 0.02 and whole == [16, 32, 64]
     assert all(width % 4 == 0 for width in branch)

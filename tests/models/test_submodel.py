@@ -28,17 +28,17 @@ def test_a_block_is_its_attention_and_its_mlp(network):
     assert blocks(network) == [[f"block{n}_attention", f"block{n}_mlp"] for n in (1, 2, 3, 4)]
 
 
-@pytest.mark.parametrize(("count", "kept"), [(2, {1, 3}), (3, {1, 2, 3}), (1, {1})])
-def test_fewer_blocks_answer_as_the_same_submodel_does_in_training(network, count, kept, monkeypatch):
-    found = np.asarray(shorter(network, count)(IMAGES))
+@pytest.mark.parametrize(("count", "remaining"), [(2, {1, 3}), (3, {1, 2, 3}), (1, {1})])
+def test_fewer_blocks_answer_as_the_same_submodel_does_in_training(network, count, remaining, monkeypatch):
+    result = np.asarray(shorter(network, count)(IMAGES))
     for layer in network.layers:
         if hasattr(layer, "rate"):
             monkeypatch.setattr(layer, "rate", 1 - count / 4)
     for layer in droppings(network):
-        stays = int(layer.name[5]) in kept
+        stays = int(layer.name[5]) in remaining
         rows = np.arange(3, dtype=np.int32) if stays else np.full(3, -1, np.int32)
         monkeypatch.setattr(layer, "call", lambda x, training=False, rows=rows: (x, keras.ops.convert_to_tensor(rows)))
-    assert found == pytest.approx(np.asarray(network(IMAGES, training=True)), abs=1e-5)
+    assert result == pytest.approx(np.asarray(network(IMAGES, training=True)), abs=1e-5)
 
 
 def test_all_blocks_are_the_network_and_fewer_cost_their_share(network):

@@ -118,16 +118,16 @@ def saved(made, path, **changes):
 
 def carried(preset: Preset, path, size: Sides, **options) -> keras.Model:
     branch = preset.build(size, CLASSES)
-    found = torch_weights.carry(torch_weights.read(path), [branch], family=preset.family_name, **options)
-    assert found == torch_weights.Carried([], [])
+    result = torch_weights.carry(torch_weights.read(path), [branch], family=preset.family_name, **options)
+    assert result == torch_weights.Carried([], [])
     return branch
 
 
 def check(preset: Preset, made, size: Sides, tmp_path) -> None:
     expected = logits_of(made, images(size))
-    found = np.asarray(carried(preset, saved(made, tmp_path / "timm.pth"), size)(images(size)))
+    result = np.asarray(carried(preset, saved(made, tmp_path / "timm.pth"), size)(images(size)))
     assert expected.std() > 0.05
-    np.testing.assert_allclose(found, expected, atol=1e-4, rtol=1e-4)
+    np.testing.assert_allclose(result, expected, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("preset", "name", "options"), SMALL, ids=[preset.name for preset, *_ in SMALL])
@@ -158,8 +158,8 @@ def test_places_are_resized_for_another_picture_size_as_pytorch_does_it(tmp_path
     places = made.pos_embed.detach().reshape(1, 8, 8, -1).permute(0, 3, 1, 2)
     places = torch.nn.functional.interpolate(places, size=(12, 12), mode="bicubic", align_corners=False)
     larger.load_state_dict({**made.state_dict(), "pos_embed": places.permute(0, 2, 3, 1).reshape(1, 144, -1)})
-    found = np.asarray(carried(preset, saved(made, tmp_path / "timm.pth"), 48)(images(48)))
-    np.testing.assert_allclose(found, logits_of(larger, images(48)), atol=1e-4, rtol=1e-4)
+    result = np.asarray(carried(preset, saved(made, tmp_path / "timm.pth"), 48)(images(48)))
+    np.testing.assert_allclose(result, logits_of(larger, images(48)), atol=1e-4, rtol=1e-4)
 
 
 def test_offsets_are_resized_for_a_smaller_window(tmp_path):
@@ -168,8 +168,8 @@ def test_offsets_are_resized_for_a_smaller_window(tmp_path):
     branch = carried(preset, saved(made, tmp_path / "timm.pth"), 12)  # a map of 6x6, then one of 3x3
     table = made.layers[1].blocks[0].attn.relative_position_bias_table.detach().reshape(1, 7, 7, 4).permute(0, 3, 1, 2)
     expected = torch.nn.functional.interpolate(table, size=(5, 5), mode="bicubic", align_corners=False)
-    found = branch.get_layer("stage2_block1_attention_products").table
-    np.testing.assert_allclose(found, expected[0].permute(1, 2, 0).numpy(), atol=1e-6)
+    result = branch.get_layer("stage2_block1_attention_products").table
+    np.testing.assert_allclose(result, expected[0].permute(1, 2, 0).numpy(), atol=1e-6)
 
 
 def test_a_run_begins_with_a_checkpoint_of_timm_and_a_fresh_head(tmp_path):
@@ -184,7 +184,7 @@ def test_a_run_begins_with_a_checkpoint_of_timm_and_a_fresh_head(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"blocks.1.norm1.weight": None}, r"block2_norm1 is blocks.1.norm1.weight in checkpoints of timm, which is mi"),
         ({"head_dist.weight": torch.zeros(5, 64)}, "has layers that the network lacks: head_dist.weight"),
@@ -192,12 +192,12 @@ def test_a_run_begins_with_a_checkpoint_of_timm_and_a_fresh_head(tmp_path):
         ({"pos_embed": torch.zeros(1, 63, 64)}, r"expected a table of 8x8 positions or a square, got 63 positions"),
     ],
 )
-def test_what_does_not_fit_is_named_and_nothing_is_assigned(change, told, tmp_path):
+def test_what_does_not_fit_is_named_and_nothing_is_assigned(change, message, tmp_path):
     preset, name, options = SMALL[0]
     weights = {**network(name, **options).state_dict(), **change}
     torch.save({key: value for key, value in weights.items() if value is not None}, tmp_path / "timm.pth")
     branch = preset.build(32, CLASSES)
     before = [variable.numpy() for variable in branch.variables]
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         torch_weights.carry(torch_weights.read(tmp_path / "timm.pth"), [branch], family="vit")
     assert all(np.array_equal(a, b) for a, b in zip(before, branch.variables, strict=True))

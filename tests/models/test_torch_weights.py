@@ -181,5 +181,5 @@ def test_another_network_is_refused_before_anything_is_assigned(tmp_path):
 def test_without_torch_the_remedy_is_said(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "torch", None)
     (tmp_path / "a.pth.tar").touch()
-    said = _fault(tmp_path / "a.pth.tar")
-    assert "pip install torch" in said and ".safetensors" in said
+    message = _fault(tmp_path / "a.pth.tar")
+    assert "pip install torch" in message and ".safetensors" in message

@@ -22,8 +22,8 @@ def sizes(name: str, size: int) -> list[tuple[int, int]]:
 
 @pytest.mark.parametrize("backbone", WIDTHS)
 def test_levels_lie_at_4_8_16_and_32_pixels(backbone):
-    found = weightless(lambda: sizes(f"upernet_{backbone}", 128))
-    assert found == list(zip((32, 16, 8, 4), WIDTHS[backbone], strict=True))
+    result = weightless(lambda: sizes(f"upernet_{backbone}", 128))
+    assert result == list(zip((32, 16, 8, 4), WIDTHS[backbone], strict=True))
 
 
 def test_tiny_backbones_have_the_levels_they_can():
@@ -116,8 +116,8 @@ def test_a_budget_narrows_backbone_and_head_together():
 def test_drop_rates_are_those_asked_for_and_the_backbone_s_own_otherwise():
     for name in ALL:
         assert PRESETS[name].spec.drop_path == PRESETS[PRESETS[name].classifier].spec.drop_path
-    found = weightless(lambda: PRESETS["upernet_swin_mini"].with_drop_path(0.6).build(32, 5))
-    assert max(layer.rate for layer in found.layers if layer.name.endswith("_taken")) == pytest.approx(0.6)
+    result = weightless(lambda: PRESETS["upernet_swin_mini"].with_drop_path(0.6).build(32, 5))
+    assert max(layer.rate for layer in result.layers if layer.name.endswith("_taken")) == pytest.approx(0.6)
 
 
 def test_multiply_adds_of_a_picture_are_those_of_its_windows():

@@ -84,12 +84,12 @@ def test_attention_and_mlp_of_every_block_are_dropped_by_draws_of_their_own(name
 def test_weights_start_as_published():
     keras.utils.set_random_seed(0)
     network = PRESETS["vit_tiny"].build(32, 7)
-    found = {f"{layer.name}/{v.name}": v.numpy() for layer in network.layers for v in layer.weights}
+    result = {f"{layer.name}/{v.name}": v.numpy() for layer in network.layers for v in layer.weights}
     for name in ("block1_attention_qkv/kernel", "block4_dense1/kernel", "positions/table"):
-        assert found[name].std() == pytest.approx(0.02, rel=0.05), name
-        assert abs(found[name].mean()) < 0.001, name
-    assert np.all(found["block2_scale1/scale"] == np.float32(1e-4))
-    biases = [value for name, value in found.items() if name.endswith("bias") and not name.startswith("patches")]
+        assert result[name].std() == pytest.approx(0.02, rel=0.05), name
+        assert abs(result[name].mean()) < 0.001, name
+    assert np.all(result["block2_scale1/scale"] == np.float32(1e-4))
+    biases = [value for name, value in result.items() if name.endswith("bias") and not name.startswith("patches")]
     assert all(np.all(bias == 0) for bias in biases)
     assert all(layer.epsilon == 1e-6 for layer in network.layers if "norm" in layer.name and layer.name != "normalise")
 

@@ -26,9 +26,9 @@ def test_weight_decay_divides_by_the_three_rules():
     ],
 )  # fmt: skip
 def test_weight_decay_is_the_published_one_unless_given(model, image_size, decay):
-    asked = {"model": model, "splits": 2, "weight_decay_division": "exp"}
-    assert whole_weight_decay(config.from_values(asked), image_size) == decay
-    given = config.from_values({**asked, "weight_decay": 0.01})
+    settings = {"model": model, "splits": 2, "weight_decay_division": "exp"}
+    assert whole_weight_decay(config.from_values(settings), image_size) == decay
+    given = config.from_values({**settings, "weight_decay": 0.01})
     assert branch_weight_decay(given, image_size) == pytest.approx(0.01 * math.exp(-0.5))
 
 

@@ -146,9 +146,9 @@ PLAIN = _conv("l.1.q", 4, 4, 3, 3)
 
 @pytest.mark.parametrize("theirs", [[*_identity(), PLAIN], [PLAIN, *_identity()]])
 def test_a_shortcut_of_a_block_without_one_is_left_out(theirs):
-    found = match([FIRST, SECOND], [*BEGUN, *theirs])
-    assert found.unused == _identity()
-    assert (SECOND.paths[0][0], PLAIN) in found.pairs
+    result = match([FIRST, SECOND], [*BEGUN, *theirs])
+    assert result.unused == _identity()
+    assert (SECOND.paths[0][0], PLAIN) in result.pairs
 
 
 @pytest.mark.parametrize(
@@ -168,8 +168,8 @@ def test_blocks_are_read_off_our_names():
         "block1_layer2_conv1",
         "logits",
     ]
-    found = blocks([_conv(name, 1, 1) for name in names])
-    assert [(b.name, [[e.name for e in p] for p in b.paths], [e.name for e in b.shortcut]) for b in found] == [
+    result = blocks([_conv(name, 1, 1) for name in names])
+    assert [(b.name, [[e.name for e in p] for p in b.paths], [e.name for e in b.shortcut]) for b in result] == [
         ("stem1_conv", [["stem1_conv", "stem1_norm"]], []),
         ("stage1_block1", [["stage1_block1_conv1"]], ["stage1_block1_shortcut_conv"]),
         ("transition1_conv", [["transition1_conv"]], []),

@@ -112,9 +112,9 @@ def test_a_larger_clip_is_answered_at_several_places(small):
     """The mean of their logits; a clip that repeats in space is answered the same everywhere inside."""
     places = keras.Model(small.input, small.get_layer("logits").output)
     noise = np.random.default_rng(0).integers(0, 256, (1, 2, 182, 182, 3)).astype(np.uint8)
-    found = places(noise).numpy()
-    assert found.shape == (1, 2, 2, 5)
-    np.testing.assert_allclose(small(noise), found.mean((1, 2)), atol=1e-6)
+    result = places(noise).numpy()
+    assert result.shape == (1, 2, 2, 5)
+    np.testing.assert_allclose(small(noise), result.mean((1, 2)), atol=1e-6)
 
 
 def test_at_the_start_identity_blocks_return_what_they_get(small):

@@ -33,9 +33,9 @@ def entry(model: str, dataset: str, splits: int) -> dict[str, Any]:
     image_size, classes, _ = SHAPES[dataset]
     shape = {"dataset": dataset, "image_size": image_size, "classes": classes, "task": PRESETS[model].task}
     report = audit.one(config.from_values({"model": model, "splits": splits, **shape}))
-    kept = ("model", "splits", "dataset", "changes", "regularisation")
-    found = {**{name: report[name] for name in kept}, **report["branches"][0]}
-    return json.loads(json.dumps(found))
+    names = ("model", "splits", "dataset", "changes", "regularisation")
+    result = {**{name: report[name] for name in names}, **report["branches"][0]}
+    return json.loads(json.dumps(result))
 
 
 def main() -> None:
