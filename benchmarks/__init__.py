@@ -1,1 +1,1 @@
-"""Whole-process measurements that print one JSON object a line."""
+"""Whole-process measurements that print one JSON object per line."""

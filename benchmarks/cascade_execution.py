@@ -1,10 +1,10 @@
-"""What stopping early saves on the clock, against what exit rates and the members' own times predict.
+"""Time that a cascade saves by stopping early, compared with the time predicted from its exit rates.
 
 python -m benchmarks.cascade_execution
-Predicted: sum_k reach_k time_k an image, time_k of each member run on all images in the same turns. Members are the
-four classifiers of --models on the photos of --photos, run by LiteRT, whose cascade is searched on one half of the
-photos and timed on the other; and three sizes of one network in TensorFlow, with random weights and gates that a set
-share passes.
+The predicted time per image is sum_k reach_k time_k, where time_k is measured by running member k on all images in the
+same turns. Two cascades are timed. The first has the four classifiers of --models, run by LiteRT: its gates are chosen
+on one half of the photos of --photos, and it is timed on the other half. The second has three sizes of one network in
+TensorFlow, with random weights and with gates that a fixed share of the images passes.
 """
 
 import csv
@@ -28,59 +28,63 @@ from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import Cost
 
 DATA = "../shared/data"
-BAR = 0.15  # of the predicted time, either way
-MACS = {  # millions, as their authors say
+BAR = 0.15  # largest difference from the predicted time, as a share of it
+MACS = {  # millions, as their authors state
     "mobilenet_v1_0.25_128_quant": 14, "mobilenet_v1_0.5_160_quant": 77, "mobilenet_v1_0.75_192_quant": 233,
     "mobilenet_v2_1.0_224_quant": 300,
 }  # fmt: skip
-BATCH, REACH = BUCKETS[-1], (0.4, 0.15)  # images of a batch; share of images that come to the second and third size
+BATCH, REACH = BUCKETS[-1], (0.4, 0.15)  # images in a batch; share of images that reach the second and third size
 CROP = (16, 16, 240, 240)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Measurement:
-    photos: str = option(f"{DATA}/nips17", "folder of labels.csv and images/; where there is none: the networks alone")
+    photos: str = option(
+        f"{DATA}/nips17", "folder of labels.csv and images/; if it is missing, only the networks are timed"
+    )
     models: str = option(f"{DATA}/mobilenet_tflite", "folder of the four classifiers")
-    network: str = option("wrn_10_3", "preset whose whole and two divisions are the sizes of one network")
-    images: int = option(256, "images of the networks in TensorFlow")
+    network: str = option("wrn_10_3", "preset that is timed whole, divided in 4 and in 16")
+    images: int = option(256, "images for the networks in TensorFlow")
     repeats: int = option(5, "interleaved repeats")
 
 
 SCRIPT = flags.Script(name="-m benchmarks.cascade_execution", about=__doc__, fields=flags.of(Measurement))
-Member = Callable[[np.ndarray], np.ndarray]  # numbers of images [B] -> logits [B, C]
+Member = Callable[[np.ndarray], np.ndarray]  # indices of images [B] -> logits [B, C]
 Run = Callable[[], Any]
 ALONE = "the largest alone, one image at a time"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Cascade:
+    """A committee, the functions that run its members, and the ways to run it that are timed."""
+
     part: str
     committee: Committee
     members: Sequence[Member]
-    rows: np.ndarray  # numbers of the images that are timed
+    rows: np.ndarray  # indices of the images that are timed
     buckets: Sequence[int] = BUCKETS
     single: dict[str, Run] = dataclasses.field(default_factory=dict)  # other ways to run them one by one
     batched: dict[str, Run] = dataclasses.field(default_factory=dict)
 
 
-def photos(asked: Measurement) -> tuple[Cascade, dict[str, float]]:
-    """(the cascade, its accuracy beside that of the largest member)."""
+def photos(settings: Measurement) -> tuple[Cascade, dict[str, float]]:
+    """Return the cascade of classifiers and its accuracy and cost beside those of the largest one."""
     from PIL import Image
 
-    folder = Path(asked.photos)
+    folder = Path(settings.photos)
     with (folder / "labels.csv").open(newline="", encoding="utf-8") as stream:
         lines = list(csv.DictReader(stream))
     labels = np.array([int(line["label"]) for line in lines])
-    pictures = [Image.open(folder / "images" / line["image"]).convert("RGB").crop(CROP) for line in lines]
-    members = {name: classifier(Path(asked.models) / f"{name}.tflite", pictures) for name in MACS}
+    photographs = [Image.open(folder / "images" / line["image"]).convert("RGB").crop(CROP) for line in lines]
+    members = {name: classifier(Path(settings.models) / f"{name}.tflite", photographs) for name in MACS}
     rows = np.arange(len(lines))
     logits = {name: member(rows) for name, member in members.items()}
     prices = {name: Cost(macs=1e6 * macs) for name, macs in MACS.items()}
     pool = Pool(logits=logits, labels=labels, ids=np.array([line["image"] for line in lines]), costs=prices)
-    fitted, test = pool.halves(0.5, 0)
+    calibration, test = pool.halves(0.5, 0)
     largest = list(MACS)[-1]
-    goal = Goal(target=float((fitted.logits[largest].argmax(1) == fitted.labels).mean()))
-    committee = chosen(search(fitted, Space(largest=3), goal), goal).committee
+    goal = Goal(target=float((calibration.logits[largest].argmax(1) == calibration.labels).mean()))
+    committee = chosen(search(calibration, Space(largest=3), goal), goal).committee
     decision = decide(committee, test.stacked(committee.members))
     rows_of_test = np.flatnonzero(np.isin(pool.ids, test.ids))
     about = {
@@ -90,35 +94,35 @@ def photos(asked: Measurement) -> tuple[Cascade, dict[str, float]]:
         / pool.cost(largest, "macs"),
     }
     alone = {ALONE: lambda: [members[largest](row) for row in _batches(rows_of_test, 1)]}
-    asked_ones = [members[name] for name in committee.members]
+    committee_members = [members[name] for name in committee.members]
     return Cascade(
-        part="litert", committee=committee, members=asked_ones, rows=rows_of_test, buckets=(1,), single=alone
+        part="litert", committee=committee, members=committee_members, rows=rows_of_test, buckets=(1,), single=alone
     ), about
 
 
-def classifier(path: Path, pictures: Sequence) -> Member:
-    """Log-probabilities without the background; its files take one image a call."""
+def classifier(path: Path, photographs: Sequence) -> Member:
+    """Return a function that gives log-probabilities without the background class, one image at a time."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(str(path), num_threads=1)
     interpreter.allocate_tensors()
     entry, result = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
     side = int(entry["shape"][1])
-    images = np.stack([np.asarray(picture.resize((side, side), 2)) for picture in pictures])
+    images = np.stack([np.asarray(photograph.resize((side, side), 2)) for photograph in photographs])
 
     def answer(rows: np.ndarray) -> np.ndarray:
-        found = []
+        probabilities = []
         for row in rows:
             interpreter.set_tensor(entry["index"], images[row : row + 1])
             interpreter.invoke()
-            found.append(interpreter.get_tensor(result["index"])[0, 1:])
-        return np.log(np.maximum(np.stack(found) / np.float32(256), np.float32(1e-4)))
+            probabilities.append(interpreter.get_tensor(result["index"])[0, 1:])
+        return np.log(np.maximum(np.stack(probabilities) / np.float32(256), np.float32(1e-4)))
 
     return answer
 
 
-def networks(asked: Measurement) -> Cascade:
-    """Sizes of one network in one process, and the cascade of them in one graph."""
+def networks(settings: Measurement) -> Cascade:
+    """Return a cascade of three sizes of one network, which also runs as one graph."""
     import keras
     import tensorflow as tf
 
@@ -126,13 +130,13 @@ def networks(asked: Measurement) -> Cascade:
     from dico_tf.models.presets import PRESETS
 
     keras.utils.set_random_seed(0)
-    made = [PRESETS[asked.network].divided(splits, "params", 32, 10).build(32, 10) for splits in (16, 4, 1)]
+    made = [PRESETS[settings.network].divided(splits, "params", 32, 10).build(32, 10) for splits in (16, 4, 1)]
     for network in made:
         head = network.layers[-1].kernel
         head.assign(np.random.default_rng(0).normal(0, 1, head.shape))
-    images = np.random.default_rng(1).integers(0, 256, (asked.images, 32, 32, 3)).astype(np.float32)
+    images = np.random.default_rng(1).integers(0, 256, (settings.images, 32, 32, 3)).astype(np.float32)
     members = [_compiled(network, images) for network in made]
-    rows, names = np.arange(asked.images), ("sixteenth", "quarter", "whole")
+    rows, names = np.arange(settings.images), ("sixteenth", "quarter", "whole")
     logits = np.stack([np.concatenate([member(part) for part in _batches(rows)]) for member in members], 1)
     committee = Committee(members=names, gates=(NEVER, NEVER), confidence="logit_gap")
     sure = stages(committee, logits)[1]
@@ -168,7 +172,7 @@ def _named(cascade: Cascade) -> Iterator[tuple[str, Member]]:
 
 
 def one_by_one(cascade: Cascade) -> dict[str, Run]:
-    """{way: a run over all images}: each member by itself, then the cascade."""
+    """Return the runs over all images one by one: of each member alone, then of the cascade."""
     committee, members, rows = cascade.committee, cascade.members, cascade.rows
     ways = {name: lambda m=member: [m(row) for row in _batches(rows, 1)] for name, member in _named(cascade)}
     together = {"one image at a time": lambda: [routed(committee, members, row, (1,)) for row in _batches(rows, 1)]}
@@ -176,6 +180,7 @@ def one_by_one(cascade: Cascade) -> dict[str, Run]:
 
 
 def by_batches(cascade: Cascade) -> dict[str, Run]:
+    """Return the runs over all images in batches: of each member alone, then of the cascade."""
     committee, members, rows = cascade.committee, cascade.members, cascade.rows
     ways = {name: lambda m=member: [m(part) for part in _batches(rows)] for name, member in _named(cascade)}
     together = {
@@ -186,21 +191,21 @@ def by_batches(cascade: Cascade) -> dict[str, Run]:
 
 
 class Spent(NamedTuple):
-    """Milliseconds an image, of each turn."""
+    """Milliseconds per image in each turn."""
 
     wall: list[float]
-    processor: list[float]  # of all threads
+    processor: list[float]  # summed over all threads
 
 
 def timed(ways: dict[str, Run], repeats: int, images: int) -> dict[str, Spent]:
-    found = {name: Spent([], []) for name in ways}
+    spent = {name: Spent([], []) for name in ways}
     for turn, (name, run) in itertools.product(range(-1, repeats), ways.items()):
         wall, processor = time.perf_counter(), time.process_time()
         run()
         if turn >= 0:  # the first is warm-up
-            found[name].wall.append(1e3 * (time.perf_counter() - wall) / images)
-            found[name].processor.append(1e3 * (time.process_time() - processor) / images)
-    return found
+            spent[name].wall.append(1e3 * (time.perf_counter() - wall) / images)
+            spent[name].processor.append(1e3 * (time.process_time() - processor) / images)
+    return spent
 
 
 def report(cascade: Cascade, repeats: int, **about: float) -> None:
@@ -211,33 +216,35 @@ def report(cascade: Cascade, repeats: int, **about: float) -> None:
     reached = reach(stage, len(order))
     about = {name: round(value, 4) for name, value in about.items()}
     for ways in (one_by_one(cascade), by_batches(cascade)):
-        found = timed(ways, repeats, len(cascade.rows))
-        medians = {name: round(statistics.median(spent.wall), 4) for name, spent in found.items()}
+        times = timed(ways, repeats, len(cascade.rows))
+        medians = {name: round(statistics.median(spent.wall), 4) for name, spent in times.items()}
         for way in [name for name in ways if name not in order]:
-            wall, processor = (_ratio(found, way, order, reached, clock) for clock in Spent._fields)
-            alone = way == ALONE  # what a user without a cascade has; no prediction is meant for it
+            wall, processor = (_ratio(times, way, order, reached, clock) for clock in Spent._fields)
+            alone = way == ALONE  # the baseline without a cascade, which the prediction does not cover
             emit("cascade_execution", wall, "of the predicted time", None if alone else 1 + BAR,
                  met=None if alone else abs(wall - 1) <= BAR, lower=True, part=cascade.part, way=way,
                  by_processor_time=round(processor, 4), images=len(cascade.rows), milliseconds=medians,
                  reach=[round(float(share), 4) for share in reached], order=list(order), **about)  # fmt: skip
 
 
-def _ratio(found: dict[str, Spent], way: str, order: Sequence[str], reach: np.ndarray, clock: str) -> float:
-    """Median over the turns of time / sum_k reach_k time_k."""
-    apart = np.array([getattr(found[name], clock) for name in order])
-    return float(np.median(getattr(found[way], clock) / (reach @ apart)))
+def _ratio(times: dict[str, Spent], way: str, order: Sequence[str], reach: np.ndarray, clock: str) -> float:
+    """Return the median over the turns of time / sum_k reach_k time_k."""
+    apart = np.array([getattr(times[name], clock) for name in order])
+    return float(np.median(getattr(times[way], clock) / (reach @ apart)))
 
 
 def main(arguments: list[str]) -> None:
     values, _ = flags.parse(SCRIPT, arguments)
-    asked = Measurement(**values)
-    if asked.repeats < 5 or asked.images < BATCH:
-        raise UserError(f"--repeats={asked.repeats} must be at least 5 and --images={asked.images} at least {BATCH}")
+    settings = Measurement(**values)
+    if settings.repeats < 5 or settings.images < BATCH:
+        raise UserError(
+            f"--repeats={settings.repeats} must be at least 5 and --images={settings.images} at least {BATCH}"
+        )
     startup.tensorflow()
-    if (Path(asked.photos) / "labels.csv").exists() and Path(asked.models).is_dir():
-        cascade, about = photos(asked)
-        report(cascade, asked.repeats, **about)
-    report(networks(asked), asked.repeats)
+    if (Path(settings.photos) / "labels.csv").exists() and Path(settings.models).is_dir():
+        cascade, about = photos(settings)
+        report(cascade, settings.repeats, **about)
+    report(networks(settings), settings.repeats)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Does a grouped network train about as fast as a dense one of its multiply-adds?
+"""Training speed of a grouped network compared with a dense one of as many multiply-adds.
 
 python -m benchmarks.groups
-One training step (forward, gradient) of ResNeXt-29 8x64d, batch 16, against the same network with dense 3x3
-convolutions of width m / sqrt(8), which cost as many multiply-adds; and against Keras' own grouped convolution for one
-stage's 3x3 alone.
+Times one training step (forward, gradient) of ResNeXt-29 8x64d at batch 16, and that of the same network with dense 3x3
+convolutions of width m / sqrt(8), which cost as many multiply-adds. Then times one stage's 3x3 convolution alone, and
+Keras' own grouped convolution.
 """
 
 import dataclasses
@@ -58,7 +58,7 @@ def _layer(kind, batch_size: int):
 
 def main(arguments: list[str]) -> None:
     values, _ = flags.parse(SCRIPT, arguments)
-    asked = Groups(**values)
+    settings = Groups(**values)
     startup.tensorflow()
     import keras
 
@@ -69,9 +69,9 @@ def main(arguments: list[str]) -> None:
     grouped = resnext.PRESETS["resnext_29_8x64d"]
     dense = dataclasses.replace(grouped, groups=1, base_width=grouped.base_width * grouped.groups / grouped.groups**0.5)
     networks = {name: resnext.build(spec, 32, 10) for name, spec in (("grouped", grouped), ("dense", dense))}
-    steps = {name: _step(network, asked.batch_size) for name, network in networks.items()}
-    seconds = measure.interleaved(steps, repeats=asked.repeats)
-    about = {"batch_size": asked.batch_size}
+    steps = {name: _step(network, settings.batch_size) for name, network in networks.items()}
+    seconds = measure.interleaved(steps, repeats=settings.repeats)
+    about = {"batch_size": settings.batch_size}
     measure.emit(
         "grouped step",
         seconds["grouped"] / seconds["dense"],
@@ -83,7 +83,9 @@ def main(arguments: list[str]) -> None:
         **about,
     )
     kinds = {"ours": GroupedConvolution, "keras": keras.layers.Conv2D}
-    alone = measure.interleaved({name: _layer(kind, asked.batch_size) for name, kind in kinds.items()}, asked.repeats)
+    alone = measure.interleaved(
+        {name: _layer(kind, settings.batch_size) for name, kind in kinds.items()}, settings.repeats
+    )
     measure.emit("grouped layer", alone["keras"] / alone["ours"], "times faster than Keras' own", None, **about)
 
 

@@ -1,8 +1,8 @@
-"""Images per second of the input pipeline alone, as a share of what Pillow decodes in all threads.
+"""Images per second of the input pipeline alone, as a share of Pillow's speed in all threads.
 
 python -m benchmarks.input_pipeline [--image_size=224] [--splits=1,2]
-The pictures are made up, as large as ImageNet's (500x375, JPEG of quality 90), and lie in a temporary folder, which the
-system holds in memory. The reference opens, decodes, crops and resizes the same files with nothing around it.
+The images are synthetic and as large as ImageNet's (500x375, JPEG of quality 90). They lie in a temporary folder, which
+the system's cache holds in memory. The reference only opens, decodes, crops and resizes the same files.
 """
 
 import concurrent.futures
@@ -25,18 +25,18 @@ from dico_tf.errors import UserError
 
 WIDTH, HEIGHT, QUALITY = 500, 375, 90
 PIECES = "flip+randaugment:6+erase:0.05:0.12:min_aspect=0.5:max_aspect=1.5"
-LEAST = 0.8  # of the reference: what is left for order, batches and draws
-HIDDEN = 0.5  # of the shorter of input and step
-STEPS = 12  # of the check that input and step overlap
+LEAST = 0.8  # of the reference's speed; order, batches and random draws may cost the rest
+HIDDEN = 0.5  # share of the shorter of input and step
+STEPS = 12  # in the check that input and step overlap
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Measurement:
     image_size: int = option(224, "side of the views in pixels")
-    splits: tuple[int, ...] = option((1, 2), "numbers of branches, each with a window and views of its own")
-    pictures: int = option(256, "files")
-    rounds: int = option(10, "times the files pass in each repeat, as one epoch")
-    batch_size: int = option(32, "pictures per batch")
+    splits: tuple[int, ...] = option((1, 2), "numbers of branches, each with its own window and views")
+    pictures: int = option(256, "number of image files")
+    rounds: int = option(10, "passes over the files in each repeat, as one epoch")
+    batch_size: int = option(32, "images per batch")
     repeats: int = option(5, "interleaved repeats")
 
 
@@ -44,29 +44,30 @@ SCRIPT = flags.Script(name="-m benchmarks.input_pipeline", about=__doc__, fields
 
 
 def write(folder: Path, count: int) -> list[Path]:
-    """Colours in patches under detail and grain, about 100 kB each."""
+    """Write JPEG files of coloured patches, fine detail and noise, about 100 kB each; return their paths."""
     paths = []
     for n in range(count):
         draw = np.random.default_rng(n)
-        picture = draw.normal(128, 9, (HEIGHT, WIDTH, 3))
+        image = draw.normal(128, 9, (HEIGHT, WIDTH, 3))
         for cells, strength in ((5, 80), (40, 30)):
             coarse = Image.fromarray(draw.integers(0, 256, (cells, cells, 3), np.uint8))
             smooth = coarse.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
-            picture += strength * (np.asarray(smooth, np.float64) / 127.5 - 1)
+            image += strength * (np.asarray(smooth, np.float64) / 127.5 - 1)
         path = folder / ("a", "b")[n % 2] / f"{n}.jpg"
         path.parent.mkdir(exist_ok=True)
-        Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(path, quality=QUALITY)
+        Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(path, quality=QUALITY)
         paths.append(path)
     return paths
 
 
 def in_threads(action: Callable, items: list, rounds: int) -> Callable[[], None]:
+    """Return a call that applies the action to all items in as many threads as there are cores."""
     pool = concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0)))
     return lambda: [None for _ in pool.map(action, items * rounds)]
 
 
 def reference(paths: list[Path], boxes: np.ndarray, size: int, rounds: int) -> Callable[[], None]:
-    """Opens and decodes the files, and cuts out and resizes their windows [N, S, 4]; nothing more where S = 0."""
+    """Return a call that decodes the files and resizes their windows [N, S, 4]; with S = 0 it only decodes."""
 
     def cut(task: tuple[Path, list[list[float]]]) -> None:
         with Image.open(task[0]) as image:
@@ -78,14 +79,14 @@ def reference(paths: list[Path], boxes: np.ndarray, size: int, rounds: int) -> C
 
 
 def centre(count: int, size: int) -> np.ndarray:
-    """What an evaluation looks at, in whole pixels: [N, 1, 4]."""
+    """Return the central windows that an evaluation uses, in whole pixels: [N, 1, 4]."""
     side = HEIGHT * size / int(1.15 * size)
     left, top = (WIDTH - side) / 2, (HEIGHT - side) / 2
     return np.tile([left, top, left + side, top + side], (count, 1, 1)).astype(int)
 
 
-def passes(split, asked: Measurement, splits: int, policy: str) -> Callable[[], None]:
-    """One pass over all pictures in batches, with every branch's views where the policy has more than a window."""
+def passes(split, settings: Measurement, splits: int, policy: str) -> Callable[[], None]:
+    """Return a call that reads all images in batches, and makes all views unless the policy is only a window."""
     import tensorflow as tf
 
     from dico_tf.data.pipeline import training_batches
@@ -100,7 +101,7 @@ def passes(split, asked: Measurement, splits: int, policy: str) -> Callable[[], 
 
     def run() -> None:
         epoch = tf.constant(next(epochs), tf.int64)
-        indices = np.tile(np.arange(split.size), asked.rounds).reshape(-1, 1, asked.batch_size)
+        indices = np.tile(np.arange(split.size), settings.rounds).reshape(-1, 1, settings.batch_size)
         batches = training_batches(split, indices, lambda index, sizes: windows(index, sizes, epoch))
         for batch in batches:
             if "+" in policy:
@@ -109,34 +110,38 @@ def passes(split, asked: Measurement, splits: int, policy: str) -> Callable[[], 
     return run
 
 
-def evaluation(split, asked: Measurement) -> Callable[[], None]:
+def evaluation(split, settings: Measurement) -> Callable[[], None]:
+    """Return a call that reads all images in batches as an evaluation does."""
     from dico_tf.data.pipeline import evaluation_batches
 
-    whole = split.subset(np.tile(np.arange(split.size), asked.rounds))
-    return lambda: [None for _ in evaluation_batches(whole, asked.batch_size)]
+    whole = split.subset(np.tile(np.arange(split.size), settings.rounds))
+    return lambda: [None for _ in evaluation_batches(whole, settings.batch_size)]
 
 
-def hidden(split, asked: Measurement) -> float:
-    """Of the shorter of input and step, the share that passes while the other is at work; the step only waits."""
+def hidden(split, settings: Measurement) -> float:
+    """Return which share of the shorter of input and step overlaps with the longer; the step only waits."""
     from benchmarks.measure import interleaved
     from dico_tf.data.pipeline import training_batches
     from dico_tf.views.image_views import ImageViews
 
     views = ImageViews(["resized_crop"], 1, 0, (0.0, 0.0, 0.0))
-    indices = (np.arange(STEPS * asked.batch_size) % split.size).reshape(STEPS, 1, asked.batch_size)
+    indices = (np.arange(STEPS * settings.batch_size) % split.size).reshape(STEPS, 1, settings.batch_size)
 
     def run(wait: float) -> None:
         for _ in training_batches(split, indices, lambda index, sizes: views.windows(index, sizes, 0)):
             time.sleep(wait)
 
-    wait = interleaved({"input": lambda: run(0.0)}, asked.repeats)["input"] / STEPS
-    seconds = interleaved({"input": lambda: run(0.0), "both": lambda: run(wait)}, asked.repeats)
+    wait = interleaved({"input": lambda: run(0.0)}, settings.repeats)["input"] / STEPS
+    seconds = interleaved({"input": lambda: run(0.0), "both": lambda: run(wait)}, settings.repeats)
     steps = wait * STEPS
     return (seconds["input"] + steps - seconds["both"]) / min(seconds["input"], steps)
 
 
-def subjects(asked: Measurement, folder: Path, paths: list[Path]) -> tuple[dict[str, Callable], dict[str, str], Any]:
-    """Calls, each after the one it is compared with; {call: what it is compared with}; and the files as a split."""
+def subjects(settings: Measurement, folder: Path, paths: list[Path]) -> tuple[dict[str, Callable], dict[str, str], Any]:
+    """Return the calls by name, the name of each one's reference, and the files as a split.
+
+    A call follows its reference, so that both run under the same load.
+    """
     import tensorflow as tf
 
     from dico_tf.data import image_decoding
@@ -145,32 +150,32 @@ def subjects(asked: Measurement, folder: Path, paths: list[Path]) -> tuple[dict[
     from dico_tf.data.source import Split
     from dico_tf.views.image_views import ImageViews
 
-    sizes, count, size = np.tile([[WIDTH, HEIGHT]], (len(paths), 1)), len(paths), asked.image_size
+    sizes, count, size = np.tile([[WIDTH, HEIGHT]], (len(paths), 1)), len(paths), settings.image_size
 
-    def split(room: int) -> Split:
-        shelf = ImageFiles(folder, [str(path.relative_to(folder)) for path in paths])
-        lazy_images = LazyImages(shelf, sizes, size, image_decoding.short_side(size), MemoryBudget(room))
-        return Split(labels=np.zeros(count), ids=shelf.names, lazy_images=lazy_images)
+    def split(cache_bytes: int) -> Split:
+        image_files = ImageFiles(folder, [str(path.relative_to(folder)) for path in paths])
+        lazy_images = LazyImages(image_files, sizes, size, image_decoding.short_side(size), MemoryBudget(cache_bytes))
+        return Split(labels=np.zeros(count), ids=image_files.names, lazy_images=lazy_images)
 
-    files, kept = split(0), split(2**40)
+    files, cached = split(0), split(2**40)
     calls = {
-        "decode": reference(paths, np.zeros((count, 0, 4)), size, asked.rounds),
-        "decode and take the centre": reference(paths, centre(count, size), size, asked.rounds),
-        "evaluation": evaluation(files, asked),
+        "decode": reference(paths, np.zeros((count, 0, 4)), size, settings.rounds),
+        "decode and take the centre": reference(paths, centre(count, size), size, settings.rounds),
+        "evaluation": evaluation(files, settings),
     }
     compared = {"evaluation": "decode and take the centre"}
-    for s in asked.splits:
-        drawn = ImageViews(["resized_crop"], s, 0, (0.0, 0.0, 0.0)).windows(tf.range(count), tf.constant(sizes), 0)
-        calls[f"decode and cut {s}"] = reference(paths, drawn.numpy(), size, asked.rounds)
-        calls[f"windows {s}"] = passes(files, asked, s, "resized_crop")
-        calls[f"views {s}"] = passes(files, asked, s, f"resized_crop+{PIECES}")
-        calls[f"kept windows {s}"] = passes(kept, asked, s, "resized_crop")
-        compared |= {f"{what} {s}": f"decode and cut {s}" for what in ("windows", "views", "kept windows")}
+    for s in settings.splits:
+        boxes = ImageViews(["resized_crop"], s, 0, (0.0, 0.0, 0.0)).windows(tf.range(count), tf.constant(sizes), 0)
+        calls[f"decode and cut {s}"] = reference(paths, boxes.numpy(), size, settings.rounds)
+        calls[f"windows {s}"] = passes(files, settings, s, "resized_crop")
+        calls[f"views {s}"] = passes(files, settings, s, f"resized_crop+{PIECES}")
+        calls[f"kept windows {s}"] = passes(cached, settings, s, "resized_crop")
+        compared |= {f"{name} {s}": f"decode and cut {s}" for name in ("windows", "views", "kept windows")}
     return calls, compared, files
 
 
 def watched(call: Callable[[], Any], busy: list[float]) -> Callable[[], None]:
-    """The call, which notes the processor time it took."""
+    """Wrap a call so that it appends the processor time it took to a list."""
 
     def run() -> None:
         started = time.process_time()
@@ -181,46 +186,54 @@ def watched(call: Callable[[], Any], busy: list[float]) -> Callable[[], None]:
 
 
 def against(reference: list[float], times: list[float]) -> float:
-    """Median share of the reference's speed, turn by turn: what disturbs one disturbs its neighbour."""
+    """Return the median over the turns of speed / reference speed: a disturbance affects both calls of a turn."""
     return statistics.median(a / b for a, b in zip(reference, times, strict=True))
 
 
-def measure(asked: Measurement, folder: Path) -> None:
+def measure(settings: Measurement, folder: Path) -> None:
     from benchmarks.measure import emit, turns
 
-    paths = write(folder, asked.pictures)
-    calls, compared, files = subjects(asked, folder, paths)
-    busy = {name: [] for name in calls}  # seconds of processor time, which other work on the machine leaves as they are
-    seconds = turns({name: watched(call, busy[name]) for name, call in calls.items()}, asked.repeats)
-    weight = statistics.mean(path.stat().st_size for path in paths)
-    about = {"image_size": asked.image_size, "pictures": f"{WIDTH}x{HEIGHT}", "bytes": round(weight)}
+    paths = write(folder, settings.pictures)
+    calls, compared, files = subjects(settings, folder, paths)
+    busy = {name: [] for name in calls}  # seconds of processor time, which other processes do not change
+    seconds = turns({name: watched(call, busy[name]) for name, call in calls.items()}, settings.repeats)
+    mean_bytes = statistics.mean(path.stat().st_size for path in paths)
+    about = {"image_size": settings.image_size, "pictures": f"{WIDTH}x{HEIGHT}", "bytes": round(mean_bytes)}
     for name, times in seconds.items():
-        emit(f"input_pipeline {name}", len(paths) * asked.rounds / statistics.median(times), "pictures/s", **about)
+        emit(f"input_pipeline {name}", len(paths) * settings.rounds / statistics.median(times), "pictures/s", **about)
         if name in compared:
             other, bar = compared[name], LEAST if name.split()[0] in ("evaluation", "windows") else None
             share = against(seconds[other], times)
-            worked = round(against(busy[other][1:], busy[name][1:]), 4)  # without the warm-up
-            emit(f"input_pipeline_share {name}", share, f"share of {other}", bar, processor_share=worked, **about)
-    share = hidden(files, asked)
+            processor_share = round(against(busy[other][1:], busy[name][1:]), 4)  # without the warm-up
+            emit(
+                f"input_pipeline_share {name}",
+                share,
+                f"share of {other}",
+                bar,
+                processor_share=processor_share,
+                **about,
+            )
+    share = hidden(files, settings)
     emit("input_pipeline_hidden", share, "share of the shorter of input and step", HIDDEN, **about)
 
 
 def main(arguments: list[str]) -> None:
     values, _ = flags.parse(SCRIPT, arguments)
-    asked = Measurement(**values)
-    if asked.repeats < 5:
-        raise UserError(f"--repeats={asked.repeats} must be at least 5")
-    if not asked.splits or min(asked.splits) < 1 or max(asked.splits) > 9:
-        raise UserError(f"--splits={','.join(map(str, asked.splits))}: give numbers of 1 to 9")
-    if min(asked.batch_size, asked.pictures, asked.rounds) < 1 or asked.pictures % asked.batch_size:
+    settings = Measurement(**values)
+    if settings.repeats < 5:
+        raise UserError(f"--repeats={settings.repeats} must be at least 5")
+    if not settings.splits or min(settings.splits) < 1 or max(settings.splits) > 9:
+        raise UserError(f"--splits={','.join(map(str, settings.splits))} must be numbers from 1 to 9")
+    if min(settings.batch_size, settings.pictures, settings.rounds) < 1 or settings.pictures % settings.batch_size:
         raise UserError(
-            f"--pictures={asked.pictures} must be a multiple of --batch_size={asked.batch_size}, --rounds at least 1"
+            f"--pictures={settings.pictures} must be a multiple of --batch_size={settings.batch_size},"
+            " --rounds at least 1"
         )
-    if asked.image_size < 8:
-        raise UserError(f"--image_size={asked.image_size} must be at least 8")
+    if settings.image_size < 8:
+        raise UserError(f"--image_size={settings.image_size} must be at least 8")
     startup.tensorflow()
     with tempfile.TemporaryDirectory() as folder:
-        measure(asked, Path(folder))
+        measure(settings, Path(folder))
 
 
 if __name__ == "__main__":

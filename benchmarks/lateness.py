@@ -1,8 +1,8 @@
-"""Milliseconds by which an answer comes after its deadline when a member of the committee has stopped (SIGSTOP).
+"""Delay of answers after their deadline while one member of the committee is stopped (SIGSTOP).
 
 python -m benchmarks.lateness --manifest=O/manifest.json
-Workers and the gateway are processes; the time is a client's, over gRPC on this machine. The last branch is stopped
-before each request and goes on after it, or its circuit would open and nobody would wait for it.
+Workers and the gateway are processes on this machine; a client measures the time over gRPC. The last branch is stopped
+before each request and resumed after it. Otherwise the gateway's circuit breaker would open and stop waiting for it.
 """
 
 import contextlib
@@ -24,14 +24,14 @@ from dico_tf.config import option
 from dico_tf.errors import UserError
 
 BAR = 10.0  # ms
-TRIES = 100  # requests in which a member that goes on must be heard again
+TRIES = 100  # requests within which a resumed member must answer again
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Measurement:
     manifest: str = option("", "manifest.json of an export of at least two branches")
     deadline_ms: int = option(100, "deadline of each request")
-    requests: int = option(200, "requests with a member stopped")
+    requests: int = option(200, "requests with one member stopped")
 
 
 SCRIPT = flags.Script(name="-m benchmarks.lateness", about=__doc__, fields=flags.of(Measurement))
@@ -39,7 +39,7 @@ SCRIPT = flags.Script(name="-m benchmarks.lateness", about=__doc__, fields=flags
 
 @contextlib.contextmanager
 def serving(verb: str, *words: str) -> Iterator[tuple[subprocess.Popen, dict]]:
-    """A process of serve.py, and what it says when it is ready."""
+    """Run serve.py; yield its process and the status it prints when it is ready."""
     command = [sys.executable, "serve.py", verb, "--http_port=-1", *words]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1])
     try:
@@ -51,44 +51,46 @@ def serving(verb: str, *words: str) -> Iterator[tuple[subprocess.Popen, dict]]:
         process.stdout.close()
 
 
-def late(asked: Measurement, branches: list[str], size: int) -> list[float]:
-    """Milliseconds after the deadline."""
+def delays(settings: Measurement, branches: list[str], size: int) -> list[float]:
+    """Return how many milliseconds after its deadline each answer came."""
     from dico_tf.edge import Client
 
-    manifest, image = f"--manifest={os.path.abspath(asked.manifest)}", np.zeros((1, size, size, 3), np.uint8)
+    manifest, image = f"--manifest={os.path.abspath(settings.manifest)}", np.zeros((1, size, size, 3), np.uint8)
     with contextlib.ExitStack() as stack:
         started = {name: stack.enter_context(serving("worker", manifest, f"--member={name}")) for name in branches}
-        members = ",".join(f"{name}={said['grpc']}" for name, (_, said) in started.items())
-        rules = (f"--members={members}", f"--quorum={len(branches) - 1}", f"--deadline_ms={asked.deadline_ms}")
-        _, said = stack.enter_context(serving("gateway", manifest, *rules))
-        client, straggler = stack.enter_context(Client(said["grpc"])), started[branches[-1]][0]
-        found = []
-        while len(found) < asked.requests:
+        members = ",".join(f"{name}={status['grpc']}" for name, (_, status) in started.items())
+        rules = (f"--members={members}", f"--quorum={len(branches) - 1}", f"--deadline_ms={settings.deadline_ms}")
+        _, status = stack.enter_context(serving("gateway", manifest, *rules))
+        client, straggler = stack.enter_context(Client(status["grpc"])), started[branches[-1]][0]
+        milliseconds = []
+        while len(milliseconds) < settings.requests:
             if not any(len(client.predict(image).used) == len(branches) for _ in range(TRIES)):
-                raise UserError(f"{branches[-1]} was not heard within --deadline_ms={asked.deadline_ms}: give more")
+                raise UserError(
+                    f"{branches[-1]} did not answer within --deadline_ms={settings.deadline_ms}; give a longer one"
+                )
             straggler.send_signal(signal.SIGSTOP)
             start = time.perf_counter()
             answer = client.predict(image)
-            taken = 1e3 * (time.perf_counter() - start)
+            duration = 1e3 * (time.perf_counter() - start)
             straggler.send_signal(signal.SIGCONT)
             if answer.late:
-                found.append(taken - asked.deadline_ms)
-        return found
+                milliseconds.append(duration - settings.deadline_ms)
+        return milliseconds
 
 
 def main(arguments: list[str]) -> None:
     values, _ = flags.parse(SCRIPT, arguments)
-    asked = Measurement(**values)
+    settings = Measurement(**values)
     from benchmarks.measure import emit
     from dico_tf.files import manifest
 
-    found = manifest.load(asked.manifest or "manifest.json")
-    if len(found.branches) < 2:
-        raise UserError(f"{asked.manifest} has one branch: nobody is left when it stops")
-    values = late(asked, found.branches, found.member(found.branches[0])["input_size"])
+    export = manifest.load(settings.manifest or "manifest.json")
+    if len(export.branches) < 2:
+        raise UserError(f"--manifest={settings.manifest} must have at least two branches, got one")
+    values = delays(settings, export.branches, export.member(export.branches[0])["input_size"])
     more = {f"p{p}_ms": round(float(np.percentile(values, p)), 2) for p in (95, 99)}
     emit("lateness", statistics.median(values), "ms", BAR, lower=True, **more, most_ms=round(max(values), 2),
-         requests=len(values), deadline_ms=asked.deadline_ms)  # fmt: skip
+         requests=len(values), deadline_ms=settings.deadline_ms)  # fmt: skip
 
 
 if __name__ == "__main__":

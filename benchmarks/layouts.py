@@ -1,8 +1,8 @@
-"""How S branches may share one machine: in parallel as the graph allows, in sequence, or stacked into groups.
+"""Speed of S branches on one machine: in parallel as the graph allows, in sequence, or as groups of one network.
 
 python -m benchmarks.layouts --splits=2,4 [--inter_op=1]
-A stack of 3x3 convolutions and batch normalisations as wide as WRN-16-8's second stage, divided by S, forward and
-backward; images per second of each layout and its ratio to the parallel one.
+Each branch is a stack of 3x3 convolutions and batch normalisations as wide as WRN-16-8's second stage divided by S.
+Prints images per second, forward and backward, of each layout and its ratio to the parallel one.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ SCRIPT = flags.Script(name="-m benchmarks.layouts", about=__doc__, fields=flags.
 
 
 def _step(forward, kernels: list):
-    """Gradients of the mean output, summed to one number so that nothing large is copied out."""
+    """Return a call that computes all gradients, summed to one number so that nothing large is copied out."""
     import tensorflow as tf
 
     @tf.function(autograph=False)
@@ -42,12 +42,13 @@ def _stack(x, kernels: list, width: int):
 
     one, zero = tf.ones(width), tf.zeros(width)
     for kernel in kernels:
-        y = tf.nn.conv2d(x, kernel, 1, "SAME")  # a kernel with fewer inputs than x has channels is grouped
+        y = tf.nn.conv2d(x, kernel, 1, "SAME")  # grouped where the kernel has fewer inputs than x has channels
         x = tf.nn.relu(tf.compat.v1.nn.fused_batch_norm(y, one, zero)[0])
     return tf.reduce_mean(x)
 
 
 def layouts(splits: int) -> dict:
+    """Return a training step of each layout by name."""
     import tensorflow as tf
 
     width = root(WIDTH, splits, 0.4)
@@ -76,20 +77,20 @@ def layouts(splits: int) -> dict:
 
 def main(arguments: list[str]) -> None:
     values, _ = flags.parse(SCRIPT, arguments)
-    asked = Layouts(**values)
+    settings = Layouts(**values)
     startup.tensorflow()
     import tensorflow as tf
 
     from benchmarks.measure import emit, interleaved
 
-    if asked.inter_op:
-        tf.config.threading.set_inter_op_parallelism_threads(asked.inter_op)
-    for splits in asked.splits:
-        found = interleaved(layouts(splits), repeats=asked.repeats)
-        for name, seconds in found.items():
-            ratio = found["parallel"] / seconds
+    if settings.inter_op:
+        tf.config.threading.set_inter_op_parallelism_threads(settings.inter_op)
+    for splits in settings.splits:
+        times = interleaved(layouts(splits), repeats=settings.repeats)
+        for name, seconds in times.items():
+            ratio = times["parallel"] / seconds
             emit(
-                f"layout {name}", BATCH / seconds, "images/s", None, splits=splits, inter_op=asked.inter_op,
+                f"layout {name}", BATCH / seconds, "images/s", None, splits=splits, inter_op=settings.inter_op,
                 times_parallel=round(ratio, 3),
             )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""How every benchmark measures and what it prints: medians of interleaved repeats, one JSON object a line."""
+"""Timing and output shared by all benchmarks: medians of interleaved repeats, one JSON object per line."""
 
 import json
 import os
@@ -13,7 +13,7 @@ FORMAT = 1
 
 
 def machine() -> dict[str, Any]:
-    """What a figure depends on: processor, cores this process may use, load, versions."""
+    """Return what the results depend on: processor, cores this process may use, load, versions."""
     import keras
     import tensorflow as tf
 
@@ -29,21 +29,21 @@ def machine() -> dict[str, Any]:
 
 
 def has_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16 itself."""
+    """Return True if the processor has instructions to multiply bfloat16."""
     return bool({"avx512_bf16", "amx_bf16"} & set(_processor().get("flags", "").split()))
 
 
 def _processor() -> dict[str, str]:
-    """The first processor of /proc/cpuinfo; empty where there is none."""
+    """Return the first processor of /proc/cpuinfo, or {} if that file does not exist."""
     file = Path("/proc/cpuinfo")
     lines = file.read_text().split("\n\n")[0].splitlines() if file.exists() else []
     return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
 def turns(functions: Mapping[str, Callable[[], Any]], repeats: int = 5, warm_up: int = 1) -> dict[str, list[float]]:
-    """Seconds of each function's turns; they take them in order, so that a disturbance falls on all of them."""
+    """Return the seconds of each function in every turn; they alternate, so that a disturbance affects all of them."""
     if repeats < 5:
-        raise ValueError(f"a median of {repeats} repeats says little: take at least 5")
+        raise ValueError(f"repeats must be at least 5 for a median, got {repeats}")
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for turn in range(warm_up + repeats):
         for name, function in functions.items():
@@ -55,7 +55,7 @@ def turns(functions: Mapping[str, Callable[[], Any]], repeats: int = 5, warm_up:
 
 
 def interleaved(functions: Mapping[str, Callable[[], Any]], repeats: int = 5, warm_up: int = 1) -> dict[str, float]:
-    """Median seconds of each function's turns."""
+    """Return the median seconds of each function; the functions take turns."""
     return {name: statistics.median(times) for name, times in turns(functions, repeats, warm_up).items()}
 
 
@@ -68,7 +68,7 @@ def emit(
     lower: bool = False,
     **more: Any,
 ) -> None:
-    """One line: the figure, the bar it must reach (`lower`: stay below; None: no bar), and the machine."""
+    """Print one JSON line: a value, the bar it must reach (with `lower`: not exceed) or None, and the machine."""
     if met is None and bar is not None:
         met = bool(value <= bar if lower else value >= bar)
     line = {"format": FORMAT, "name": name, "value": round(value, 4), "unit": unit, "bar": bar, "met": met}

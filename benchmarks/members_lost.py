@@ -1,7 +1,8 @@
-"""Accuracy of a run's ensemble against the number of branches that do not answer, from its test predictions.
+"""Accuracy of a run's ensemble by the number of branches that do not answer, from its test predictions.
 
 python -m benchmarks.members_lost --workdir=W [--svg=FILE]
-Every set of branches that may remain is averaged as the gateway averages those that answered: mean, worst and best.
+Each possible set of remaining branches is averaged as the gateway averages the members that answer. Prints the mean,
+worst and best accuracy of the sets.
 """
 
 import dataclasses
@@ -19,23 +20,23 @@ from dico_tf.errors import UserError
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Measurement:
     workdir: str = option("", "folder of a trained run that has predictions.npz")
-    svg: str = option("", "file to draw the curve into; none is drawn unless said")
+    svg: str = option("", "file to draw the curve into; empty = no drawing")
 
 
 SCRIPT = flags.Script(name="-m benchmarks.members_lost", about=__doc__, fields=flags.of(Measurement))
 
 
 def curve(logits: np.ndarray, labels: np.ndarray, average: str) -> list[tuple[int, list[float]]]:
-    """(branches lost, accuracies of every set that remains) of logits [N, S, C]."""
+    """Return (branches lost, accuracies of every possible set of remaining branches) for logits [N, S, C]."""
     from dico_tf.evaluation.averaging import combine
 
     branches = logits.shape[1]
-    found = []
+    points = []
     for lost in range(branches):
         remaining = itertools.combinations(range(branches), branches - lost)
-        right = [(combine(logits[:, list(kept)], average).argmax(1) == labels).mean() for kept in remaining]
-        found.append((lost, [float(share) for share in right]))
-    return found
+        right = [(combine(logits[:, list(subset)], average).argmax(1) == labels).mean() for subset in remaining]
+        points.append((lost, [float(share) for share in right]))
+    return points
 
 
 def draw(points: list[tuple[int, list[float]]], path: Path) -> None:
@@ -59,23 +60,23 @@ def draw(points: list[tuple[int, list[float]]], path: Path) -> None:
 
 def main(arguments: list[str]) -> None:
     values, _ = flags.parse(SCRIPT, arguments)
-    asked = Measurement(**values)
-    if not asked.workdir:
-        raise UserError("--workdir is needed: the folder of a trained run")
+    settings = Measurement(**values)
+    if not settings.workdir:
+        raise UserError("--workdir is missing; give the folder of a trained run")
     from benchmarks.measure import emit
     from dico_tf.files.json_files import read_of_run
     from dico_tf.files.tables import read_predictions
 
-    found = read_predictions(Path(asked.workdir) / "predictions.npz")
-    config = read_of_run(Path(asked.workdir) / "config.json")["config"]
-    points = curve(found.logits, found.labels, config["average"])
+    predictions = read_predictions(Path(settings.workdir) / "predictions.npz")
+    config = read_of_run(Path(settings.workdir) / "config.json")["config"]
+    points = curve(predictions.logits, predictions.labels, config["average"])
     for lost, shares in points:
         about = {"lost": lost, "sets": len(shares), "worst": round(min(shares), 4), "best": round(max(shares), 4)}
         emit(
             "members_lost", statistics.mean(shares), "test accuracy", model=config["model"], splits=len(points), **about
         )
-    if asked.svg:
-        draw(points, Path(asked.svg))
+    if settings.svg:
+        draw(points, Path(settings.svg))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Training runs that answer a question, in pieces that can be interrupted, and one line for each that has finished."""
+"""Studies: sets of training runs that can be interrupted and continued, with one result line per finished run."""
 
 import dataclasses
 import json
@@ -18,19 +18,23 @@ SEEDS = (0, 1, 2)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Piece:
-    data_dir: str = option("", "folder that holds prepared CIFAR-10 (default: TFDS's own)")
-    runs: str = option("", "folder of the runs (default: runs/ and the study's name)")
-    minutes: float = option(8.0, "length of this piece")
-    seeds: tuple[int, ...] = option(SEEDS, "seeds of this piece: pieces of different seeds can run at once")
-    table: bool = option(False, "print the table of what is finished")
+    """Flags of one call, which runs a part of a study."""
+
+    data_dir: str = option("", "folder of the prepared CIFAR-10 (default: TFDS's own)")
+    runs: str = option("", "folder of the runs (default: runs/STUDY)")
+    minutes: float = option(8.0, "time limit of this call")
+    seeds: tuple[int, ...] = option(SEEDS, "seeds to run; calls with different seeds can run at once")
+    table: bool = option(False, "only print the table of finished runs")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Study:
+    """A set of training runs: every arm with every seed."""
+
     name: str
-    arms: Mapping[str, Sequence[str]]  # what train.py is told of each
-    table: Callable[[list[dict]], str]  # Markdown of the rows that are there
-    more: Callable[[Path, str], dict] = lambda folder, data_dir: {}  # what else is measured of a finished run
+    arms: Mapping[str, Sequence[str]]  # flags of train.py for each arm
+    table: Callable[[list[dict]], str]  # result rows -> Markdown
+    more: Callable[[Path, str], dict] = lambda folder, data_dir: {}  # further measurements of a finished run
 
     @property
     def results(self) -> Path:
@@ -44,14 +48,14 @@ class Study:
         return [(arm, seed) for seed in seeds for arm in self.arms if (arm, seed) not in done]
 
 
-def go_on(study: Study, asked: Piece) -> None:
-    """One piece: runs until the time is up or all is finished, then the table."""
-    until = time.monotonic() + 60 * asked.minutes
-    while not asked.table and (left := study.left(asked.seeds)) and time.monotonic() < until:
+def go_on(study: Study, piece: Piece) -> None:
+    """Continue the runs of a study until its time is up or all have finished; then print the table."""
+    until = time.monotonic() + 60 * piece.minutes
+    while not piece.table and (left := study.left(piece.seeds)) and time.monotonic() < until:
         arm, seed = left[0]
-        folder = _train(study, arm, seed, asked, until - time.monotonic())
+        folder = _train(study, arm, seed, piece, until - time.monotonic())
         if folder:
-            row = {**_record(arm, seed, folder), **study.more(folder, asked.data_dir)}
+            row = {**_record(arm, seed, folder), **study.more(folder, piece.data_dir)}
             with study.results.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(row) + "\n")
             print(json.dumps(row), flush=True)
@@ -60,17 +64,17 @@ def go_on(study: Study, asked: Piece) -> None:
     print(f"{len(left)} runs left: call again" if left else "all runs are finished")
 
 
-def _train(study: Study, arm: str, seed: int, asked: Piece, seconds: float) -> Path | None:
-    """The run's folder once it has finished; None where the time ran out and it was asked to stop."""
-    place = asked.runs or f"runs/{study.name}"
-    folder = ROOT / place / f"{arm.replace(' ', '_').replace(',', '')}-{seed}"
+def _train(study: Study, arm: str, seed: int, piece: Piece, seconds: float) -> Path | None:
+    """Train one run; return its folder, or None if it had to stop because the time ran out."""
+    runs = piece.runs or f"runs/{study.name}"
+    folder = ROOT / runs / f"{arm.replace(' ', '_').replace(',', '')}-{seed}"
     command = [sys.executable, "train.py", *study.arms[arm], f"--workdir={folder}", f"--seed={seed}"]
-    command += [f"--data_dir={asked.data_dir}"] if asked.data_dir else []
+    command += [f"--data_dir={piece.data_dir}"] if piece.data_dir else []
     with subprocess.Popen(command, cwd=ROOT) as process:
         try:
             status = process.wait(seconds)
         except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGTERM)  # saves; the next piece continues
+            process.send_signal(signal.SIGTERM)  # it saves its state, and the next call continues
             process.wait()
             return None
     if status:
@@ -79,6 +83,7 @@ def _train(study: Study, arm: str, seed: int, asked: Piece, seconds: float) -> P
 
 
 def _record(arm: str, seed: int, folder: Path) -> dict:
+    """Return the result row of a finished run."""
     evaluation = json.loads((folder / "evaluation_test.json").read_text())
     summary = json.loads((folder / "summary.json").read_text())
     return {
@@ -100,6 +105,6 @@ def _record(arm: str, seed: int, folder: Path) -> dict:
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:
-    """Mean and standard deviation."""
+    """Format the mean and the standard deviation of some values."""
     around = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.{digits}f}{around}"

@@ -1,9 +1,9 @@
-"""Does dividing pay on two cores? The network of configs/cifar10_cpu.flags whole, divided, and without each ingredient.
+"""Study of configs/cifar10_cpu.flags on two cores: whole, divided, without agreement, and with the same views.
 
 python -m benchmarks.study_cifar10 --data_dir=DIR [--minutes=8]
-Runs one piece of at most --minutes and stops; call it again until it says that all runs are finished. Each finished
-run appends one line to benchmarks/results/study_cifar10.jsonl. python -m benchmarks.study_cifar10 --table prints
-mean and spread of what is there.
+Runs for at most --minutes; call it again until it prints that all runs are finished. Each finished run appends one line
+to benchmarks/results/study_cifar10.jsonl. python -m benchmarks.study_cifar10 --table prints the mean and standard
+deviation of the finished runs.
 """
 
 import statistics
@@ -22,7 +22,7 @@ SCRIPT = flags.Script(name="-m benchmarks.study_cifar10", about=__doc__, fields=
 
 
 def table(finished: list[dict]) -> str:
-    """Markdown: mean and standard deviation over the seeds."""
+    """Return a Markdown table of means and standard deviations over the seeds."""
     lines = [
         "| network | runs | parameters | multiply-adds | branch top-1 % | ensemble top-1 % | NLL | disagreement % |",
         "|---|---|---|---|---|---|---|---|",

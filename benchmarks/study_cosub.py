@@ -1,12 +1,12 @@
-"""What submodels give at toy scale: a small ViT and a small ConvNeXt on CIFAR-10, with them and without.
+"""Study of submodels at toy scale: a small ViT and a small ConvNeXt on CIFAR-10, with and without submodels.
 
 python -m benchmarks.study_cosub --data_dir=DIR [--minutes=8] [--seeds=0,1,2]
-Arms of each network, all with the same rate of dropped residual branches and the same binary targets: alone; alone for
-twice the epochs, which costs what submodels cost, since they see every image twice; and with submodels. The ViT is also
-divided in two of half its multiply-adds each: with views and agreement for twice the epochs, and with submodels. Each
-run of one network that has finished is also judged with a quarter of its residual branches left out, the mean of eight
-draws. One piece takes at most --minutes; call it again until all runs are finished. Each of these appends one line to
-benchmarks/results/study_cosub.jsonl; --table prints mean and spread of what is there.
+Each network is trained alone, alone for twice the epochs, and with submodels. Twice the epochs cost as much as
+submodels, which see every image twice. All arms drop residual branches at the same rate and use binary targets. The ViT
+is also divided in two branches of half its multiply-adds each: with views and agreement for twice the epochs, and with
+submodels. A finished run of an undivided network is also evaluated with a quarter of its residual branches left out, as
+the mean of eight random choices. Runs for at most --minutes; call it again until all runs are finished. Each finished
+run appends one line to benchmarks/results/study_cosub.jsonl; --table prints means and standard deviations.
 """
 
 from pathlib import Path
@@ -19,22 +19,23 @@ from dico_tf import flags, startup
 NETWORKS = {"ViT": "cifar10_cosub_vit", "ConvNeXt": "cifar10_cosub_convnext"}
 EPOCHS, WARMUP = 5, 1
 DIVIDED = ["--splits=2", "--division=macs", "--agreement=js", "--agreement_weight=0.5", "--agreement_warmup_epochs=2"]
-DRAWS = 8  # of a quarter of the residual branches
+DRAWS = 8  # random choices of a quarter of the residual branches
 
 
 def arms() -> dict[str, list[str]]:
+    """Return the flags of train.py for each arm."""
     once, twice = f"--epochs={EPOCHS}", f"--epochs={2 * EPOCHS}"
-    found = {}
+    flags_of = {}
     for name, recipe in NETWORKS.items():
-        told = [f"--flagfile=configs/{recipe}.flags", f"--warmup_epochs={WARMUP}"]
-        alone = [*told, "--method=dico", "--target=binary"]
-        found[f"{name} alone"] = [*alone, once]
-        found[f"{name} alone, twice as long"] = [*alone, twice]
-        found[f"{name} with submodels"] = [*told, once]
+        recipe_flags = [f"--flagfile=configs/{recipe}.flags", f"--warmup_epochs={WARMUP}"]
+        alone = [*recipe_flags, "--method=dico", "--target=binary"]
+        flags_of[f"{name} alone"] = [*alone, once]
+        flags_of[f"{name} alone, twice as long"] = [*alone, twice]
+        flags_of[f"{name} with submodels"] = [*recipe_flags, once]
         if name == "ViT":
-            found[f"{name} divided in 2, twice as long"] = [*alone, *DIVIDED, twice]
-            found[f"{name} divided in 2 with submodels"] = [*told, *DIVIDED, "--method=dico+cosub", once]
-    return found
+            flags_of[f"{name} divided in 2, twice as long"] = [*alone, *DIVIDED, twice]
+            flags_of[f"{name} divided in 2 with submodels"] = [*recipe_flags, *DIVIDED, "--method=dico+cosub", once]
+    return flags_of
 
 
 ARMS = arms()
@@ -42,7 +43,7 @@ SCRIPT = flags.Script(name="-m benchmarks.study_cosub", about=__doc__, fields=fl
 
 
 def thinned(folder: Path, data_dir: str) -> dict:
-    """Top-1 of one network on the test images with a quarter of its residual branches left out, of each draw."""
+    """Return a network's test accuracies with a random quarter of its residual branches left out."""
     startup.tensorflow()
     from dico_tf.data import source as sources
     from dico_tf.models.submodel import droppable, without
@@ -51,20 +52,20 @@ def thinned(folder: Path, data_dir: str) -> dict:
     run = build.trained_run(folder)
     if run.config.network.splits > 1:
         return {}
-    asked = build.data_options(run.config)
-    split = sources.load(asked, run.config.run.seed).splits["test"]
+    options = build.data_options(run.config)
+    split = sources.load(options, run.config.run.seed).splits["test"]
     (whole,) = run.network().branches
-    names, found = droppable(whole), []
+    names, accuracies = droppable(whole), []
     removed = max(1, round(len(names) / 4))
     for draw in range(DRAWS):
         chosen = np.random.default_rng(draw).choice(names, removed, replace=False)
         logits = without(whole, set(chosen.tolist())).predict(split.images, batch_size=250, verbose=0)
-        found.append(float((logits.argmax(1) == split.labels).mean()))
-    return {"thinned_top1": found}
+        accuracies.append(float((logits.argmax(1) == split.labels).mean()))
+    return {"thinned_top1": accuracies}
 
 
 def table(finished: list[dict]) -> str:
-    """Markdown: mean and standard deviation over the seeds."""
+    """Return a Markdown table of means and standard deviations over the seeds."""
     lines = [
         "| network | runs | parameters | multiply-adds | epochs | top-1 % | NLL | top-1 %, 3/4 deep |",
         "|---|---|---|---|---|---|---|---|",

@@ -26,11 +26,11 @@ KERAS_CV = "keras_cv.layers.RandAugment"
 
 
 def _inputs() -> tuple[tf.Tensor, tf.Tensor]:
-    """Smooth pictures with noise (plain noise would flatter equalize), uint8 [B, H, W, 3], and their numbers."""
+    """Return smooth noisy images, uint8 [B, H, W, 3], and their indices; plain noise would make equalize look fast."""
     coarse = tf.random.stateless_uniform([BATCH, 4, 4, 3], [1, 2], 0, 256)
     noise = tf.random.stateless_normal([BATCH, SIDE, SIDE, 3], [3, 4], stddev=6.0)
-    pictures = tf.clip_by_value(tf.image.resize(coarse, [SIDE, SIDE], "bicubic") + noise, 0, 255)
-    return tf.cast(pictures, tf.uint8), tf.range(BATCH, dtype=tf.int64)
+    images = tf.clip_by_value(tf.image.resize(coarse, [SIDE, SIDE], "bicubic") + noise, 0, 255)
+    return tf.cast(images, tf.uint8), tf.range(BATCH, dtype=tf.int64)
 
 
 def _ours(policy: str) -> Callable[[], None]:
@@ -41,12 +41,12 @@ def _ours(policy: str) -> Callable[[], None]:
     def step(epoch: tf.Tensor) -> tf.Tensor:
         return views.view(images, index, epoch, 0)
 
-    epochs = iter(range(1_000_000))  # every batch has draws of its own
+    epochs = iter(range(1_000_000))  # every batch draws new random numbers
     return lambda: [step(tf.constant(next(epochs))).numpy() for _ in range(BATCHES)]
 
 
 def _theirs() -> Callable[[], None]:
-    """keras-cv's own RandAugment of two operations, without crop and flip; it needs AutoGraph."""
+    """Return a call of keras-cv's RandAugment with two operations, without crop and flip; it needs AutoGraph."""
     layer = keras_cv.layers.RandAugment(value_range=(0, 255), augmentations_per_image=2, magnitude=0.9, rate=0.5)
     images, _ = _inputs()
     images = tf.cast(images, tf.float32)
