@@ -45,7 +45,7 @@ def _mask_values(path: str) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class MaskFacts:
-    """What is checked of a mask before a run begins."""
+    """Facts about a mask file that are checked before a run begins."""
 
     size: tuple[int, int]  # (width, height)
     highest: int  # class; -1 if all pixels are void
