@@ -18,6 +18,7 @@ from dico_tf.config.config import (
 from dico_tf.config.schema import (
     DIVISIONS,
     METHODS,
+    OPTIMIZERS,
     TASKS,
     CotrainingOptions,
     Data,
@@ -33,6 +34,7 @@ __all__ = [
     "DIVISIONS",
     "FORMAT",
     "METHODS",
+    "OPTIMIZERS",
     "REMOVED",
     "SECTIONS",
     "TASKS",

@@ -7,6 +7,7 @@ import dataclasses
 
 from dico_tf.config.bounds import option
 from dico_tf.formulas.averages import AVERAGES
+from dico_tf.formulas.schedules import SCHEDULES
 
 DIVISIONS = ("published", "params", "macs")
 # {--task or --method: its class in dico_tf/cotrain/tasks or methods}, imported when a model is built
@@ -20,6 +21,12 @@ METHODS = {
     "cosub": "cosub.Cosub",
     "dico+cosub": "cosub.Cosub",
     "distill": "distill.Distill",
+}
+# {--optimizer: its class in dico_tf/training}, imported when a run starts
+OPTIMIZERS = {
+    "sgd": "optimizers.SGD",
+    "adamw": "optimizers.AdamW",
+    "lamb": "lamb.Lamb",
 }
 SUBMODEL_METHODS = ("cosub", "dico+cosub")
 
@@ -208,7 +215,7 @@ class OptimisationOptions:
     optimizer: str = option(
         "sgd",
         "sgd (Nesterov momentum, weight decay as part of the gradient), adamw or lamb (decoupled weight decay)",
-        ("sgd", "adamw", "lamb"),
+        tuple(OPTIMIZERS),
     )
     lr: float = option(0.1, "learning rate after the warm-up", at_least=0)
     momentum: float = option(0.9, "momentum of sgd", at_least=0, below=1)
@@ -216,7 +223,7 @@ class OptimisationOptions:
         "cosine",
         "how the learning rate falls after the warm-up; cosine_floor is the cosine of timm, over all epochs and down "
         "to min_lr",
-        ("cosine", "cosine_floor", "step", "constant", "poly"),
+        tuple(SCHEDULES),
     )
     warmup_epochs: int = option(
         0,

@@ -1,1 +1,1 @@
-"""Formulas written once for numpy and keras.ops: averages of members and confidences of answers."""
+"""Formulas written once for numpy and keras.ops: averages, confidences and learning rates."""

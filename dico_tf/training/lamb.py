@@ -35,6 +35,11 @@ class Lamb(OptimizerWithOwnDecay):
         self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
         self.clip, self.networks = clip, networks
 
+    @classmethod
+    def from_options(cls, options, rate, weight_decay: float, networks: int, **average):
+        """Return the optimizer of a run of `networks` equal networks."""
+        return cls(rate, weight_decay=weight_decay, networks=networks, **average)
+
     def build(self, variables):
         if self.built:
             return

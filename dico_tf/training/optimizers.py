@@ -1,11 +1,13 @@
-"""Optimizers: SGD, AdamW and LAMB as the recipes use them."""
+"""Optimizers as the recipes use them. A class in each file is listed in `dico_tf.config.OPTIMIZERS`."""
+
+import importlib
 
 import keras
 
-from dico_tf.config import OptimisationOptions
+from dico_tf.config import OPTIMIZERS, OptimisationOptions
 from dico_tf.cotrain.gradients import decays
 from dico_tf.layers.keras_internals import slot
-from dico_tf.training.lamb import Lamb
+from dico_tf.training.lamb import Lamb  # noqa: F401 (files saved with it load once this module is imported)
 from dico_tf.training.schedules import Schedule
 
 
@@ -27,15 +29,29 @@ class SGD(keras.optimizers.SGD):
         self.assign(velocity, latest)
         self.assign_sub(variable, lr * (gradient + momentum * latest if self.nesterov else latest))
 
+    @classmethod
+    def from_options(cls, options: OptimisationOptions, rate: Schedule, weight_decay: float, networks: int, **average):
+        """Return the optimizer of a run; its weight decay is part of the gradient."""
+        return cls(rate, momentum=options.momentum, nesterov=True, **average)
 
-@keras.saving.register_keras_serializable("dico_tf")
-class AdamW(keras.optimizers.AdamW):
-    """Keras' AdamW, which decays only variables for which `decays` is true."""
+
+class KernelDecay:
+    """Mixin for a Keras optimizer with decoupled weight decay: only variables for which `decays` is true decay."""
+
+    @classmethod
+    def from_options(cls, options: OptimisationOptions, rate: Schedule, weight_decay: float, networks: int, **average):
+        """Return the optimizer of a run of `networks` equal networks."""
+        return cls(rate, weight_decay=weight_decay, **average)
 
     def build(self, variables):
         if not self.built:
             self.exclude_from_weight_decay([v for v in variables if not decays(v)])  # must come before build
         super().build(variables)
+
+
+@keras.saving.register_keras_serializable("dico_tf")
+class AdamW(KernelDecay, keras.optimizers.AdamW):
+    """Keras' AdamW without weight decay of biases and of normalisation."""
 
 
 def schedule(options: OptimisationOptions, steps_per_epoch: int) -> Schedule:
@@ -64,11 +80,8 @@ def optimizer(
     """
     rate = schedule(options, steps_per_epoch)
     average = {"use_ema": True, "ema_momentum": options.ema} if options.ema else {}
-    if options.optimizer == "adamw":
-        built = AdamW(rate, weight_decay=weight_decay, **average)
-    elif options.optimizer == "lamb":
-        built = Lamb(rate, weight_decay=weight_decay, networks=networks, **average)
-    else:
-        built = SGD(rate, momentum=options.momentum, nesterov=True, **average)
+    module, name = OPTIMIZERS[options.optimizer].split(".")
+    kind = getattr(importlib.import_module(f"dico_tf.training.{module}"), name)
+    built = kind.from_options(options, rate, weight_decay, networks, **average)
     built.build(variables)
     return built

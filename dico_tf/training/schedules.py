@@ -3,17 +3,14 @@
 import keras
 from keras import ops
 
+from dico_tf.formulas.schedules import SCHEDULES
+
 
 @keras.saving.register_keras_serializable("dico_tf")
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
-    """Linear warm-up to `lr` over W epochs, then cosine, cosine_floor, step, constant or poly.
+    """Linear warm-up to `lr` over W epochs, then one of `SCHEDULES`.
 
-    With step T, n steps per epoch and E epochs:
-
-    warm-up, T <= W n: warmup_lr + (lr - warmup_lr) T / (W n)
-    cosine: max(lr (1 + cos(pi (T - W n) / ((E - W) n))) / 2, min_lr)
-    poly: lr (1 - (T - W n) / ((E - W) n)) ^ power
-    cosine_floor: min_lr + (lr - min_lr) (1 + cos(pi T / (E n))) / 2
+    In the warm-up, with n steps per epoch and step T <= W n, the rate is warmup_lr + (lr - warmup_lr) T / (W n).
 
     W = -1 is the published "none" of the 1800-epoch runs: the cosine spans E + 1 epochs and starts at its second one.
     Cosine_floor is the schedule of timm: the warm-up replaces its first epochs. In timm it is constant within an
@@ -51,10 +48,15 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         self.step_epochs = tuple(step_epochs) or tuple(round(epochs * share) for share in (0.3, 0.6, 0.9))
         self.step_factor, self.poly_power = step_factor, poly_power
 
+    @property
+    def warmup_steps(self) -> int:
+        """Number of steps of the warm-up; negative for the published "none"."""
+        return self.warmup_epochs * self.steps_per_epoch
+
     def __call__(self, step):
         step = ops.cast(step, "float32")
-        after = getattr(self, f"_{self.shape}")(step)
-        warmup = self.warmup_epochs * self.steps_per_epoch
+        after = SCHEDULES[self.shape](ops, self, step)
+        warmup = self.warmup_steps
         if warmup <= 0:
             return after
         rising = self.warmup_lr + (self.lr - self.warmup_lr) * step / warmup
@@ -62,29 +64,6 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
             step < warmup if self.shape == "cosine_floor" else step <= warmup
         )  # at T = W n cosine_floor has its own value
         return ops.where(risen, rising, after)
-
-    def _share(self, step):
-        """Return the share of the steps after the warm-up that is done, 0..1."""
-        start = self.warmup_epochs * self.steps_per_epoch
-        span = (self.epochs - self.warmup_epochs) * self.steps_per_epoch
-        return ops.clip((step - start) / span, 0.0, 1.0)
-
-    def _cosine(self, step):
-        return ops.maximum(0.5 * self.lr * (1 + ops.cos(3.141592653589793 * self._share(step))), self.min_lr)
-
-    def _cosine_floor(self, step):
-        share = ops.clip(step / (self.epochs * self.steps_per_epoch), 0.0, 1.0)
-        return self.min_lr + 0.5 * (self.lr - self.min_lr) * (1 + ops.cos(3.141592653589793 * share))
-
-    def _poly(self, step):
-        return self.lr * ops.power(1 - self._share(step), self.poly_power)
-
-    def _step(self, step):
-        falls = sum(ops.cast(step >= e * self.steps_per_epoch, "float32") for e in self.step_epochs)
-        return self.lr * ops.power(self.step_factor, falls)
-
-    def _constant(self, step):
-        return self.lr + 0 * step
 
     def get_config(self):
         return dict(self._config)

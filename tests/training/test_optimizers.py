@@ -6,6 +6,7 @@ import pytest
 
 from dico_tf.config import OptimisationOptions
 from dico_tf.cotrain.gradients import decays, exclude_gammas, with_decay
+from dico_tf.formulas.schedules import SCHEDULES
 from dico_tf.training.optimizers import SGD, optimizer
 from dico_tf.training.schedules import Schedule
 
@@ -60,6 +61,14 @@ def test_poly_is_as_published():
     assert [float(schedule(step)) for step in (0, 15_000, 30_000)] == pytest.approx([0.007, 0.0037512, 0], abs=5e-8)
     warm = Schedule("poly", 0.1, 10, N, warmup_epochs=1, poly_power=1)
     assert [float(warm(e * N)) for e in (0, 1, 5.5)] == pytest.approx([0.005, 0.1, 0.05], rel=1e-5)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_schedule_is_the_same_in_numpy_and_in_keras(name):
+    schedule, steps = Schedule(name, 0.1, 10, N, warmup_epochs=1), np.linspace(N + 1, 11 * N, 50, dtype=np.float32)
+    expected = SCHEDULES[name](np, schedule, steps)
+    assert np.allclose(schedule(keras.ops.convert_to_tensor(steps)), expected, rtol=1e-5, atol=1e-7)
+    assert (expected >= 0).all() and (expected <= 0.1 + 1e-7).all()
 
 
 def test_a_schedule_survives_its_config():
