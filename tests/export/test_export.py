@@ -207,7 +207,7 @@ def _nan(folder):
         (lambda run: (run / "best/state.json").write_text('{"format": 1}'), "best/state.json lists no files"),
         (lambda run: (run / "best/weights.npz").write_bytes(b"PK"), "weights.npz is truncated or changed"),
         (lambda run: shutil.rmtree(run / "best"), "has no best/ yet"),
-        (_nan, "best has weights that are NaN or infinite: the training diverged"),
+        (_nan, "best holds weights that are NaN or infinite: the training diverged"),
     ],
     ids=["config", "state", "weights", "best", "diverged"],
 )
