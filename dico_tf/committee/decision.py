@@ -85,10 +85,10 @@ def are_right(answers: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def running(committee: Committee, logits: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the answer [N, C] of the first 1, 2, ... n members from the logits [N, n, C] of all.
+    """Yield the answers [N, C] of the first 1, 2, ... n members, from the logits [N, n, C] of all members.
 
-    logits: a_k = a_{k-1} + w_k / W_k (z_k - a_{k-1}), W_k = w_1 + ... + w_k; probs: the logarithm of the same mean of
-    probabilities; max: the largest logit so far. The first is the member's own logits, untouched.
+    The rule of `committee.average` combines the logits z_k of member k, divided by its temperature. The mean of logits,
+    with weights w_k, is a_1 = z_1 and then a_k = a_{k-1} + w_k / (w_1 + ... + w_k) (z_k - a_{k-1}).
     """
     answer = None
     for k in range(len(committee.members)):
@@ -99,7 +99,9 @@ def running(committee: Committee, logits: np.ndarray) -> Iterator[np.ndarray]:
 def joined(committee: Committee, before: np.ndarray | None, places: Sequence[int], logits: np.ndarray) -> np.ndarray:
     """Return the answer [N, C] of the members at `places`; other members may have failed.
 
-    logits: [N, k, C] of these members. before: [N, C], the answer without the last of them; None if there is no other.
+    Args:
+        before: the answer [N, C] without the last of these members; None if there is only one.
+        logits: [N, k, C] of these members.
     """
     average = AVERAGES[committee.average]
     with np.errstate(divide="ignore", invalid="ignore"):  # infinity less itself: such a row becomes NaN

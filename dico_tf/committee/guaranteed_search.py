@@ -1,6 +1,7 @@
-"""The cheapest committee with a guarantee against its reference (`--risk`).
+"""Search for the cheapest committee with a guarantee: seldom wrong where a reference committee is right (`--risk`).
 
-A path of ever cheaper gate settings is laid on one half of the calibration images and tested on the other half.
+One half of the calibration images orders gate settings from the safest to the cheapest, which is called a path. The
+other half tests the settings in this order. `guarantee.py` explains the tests.
 """
 
 import dataclasses
@@ -39,13 +40,13 @@ def guaranteed_search(
     seed: int = 0,
     tick: Callable[[], None] = lambda: None,
 ) -> GuaranteedCommittee:
-    """Return the last setting of the path whose guarantee holds on the other half; at worst the reference itself.
+    """Return the cheapest committee whose guarantee passes its test; the reference itself if no other passes.
 
     Args:
         kind: reference: ensemble, largest, or a member's name.
 
     Raises:
-        UserError: if that setting is beyond the goal's limits.
+        UserError: if that committee is beyond the goal's limits.
     """
     laying, testing = pool.halves(0.5, seed)
     against = reference(laying, kind, space, goal)

@@ -1,4 +1,4 @@
-"""Inputs of a search for images: a run's predictions, a table of logits, or models that are run now."""
+"""Inputs of a committee search for image classifiers: a run's predictions, a table of logits, or models to run."""
 
 import json
 import math

@@ -92,7 +92,10 @@ class Pool:
         return combinations if len(everyone) <= space.largest else [*combinations, everyone]
 
     def template(self, members: Sequence[str], space: Space) -> Committee:
-        """Return the ensemble of these members, with temperatures and weights fitted to this pool if asked for."""
+        """Return the ensemble of these members, to which a search adds gates.
+
+        Temperatures and weights are fitted to this pool if `space` turns them on.
+        """
         how = {"confidence": space.confidence, "average": space.average}
         logits = self.stacked(members)
         if (space.temperatures or space.weights) and not np.isfinite(logits).all():

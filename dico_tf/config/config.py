@@ -121,7 +121,7 @@ def from_json(values: Mapping[str, Any], origin: str = "the run") -> Config:
 
 
 def identity(config: Config) -> dict[str, Any]:
-    """Return the settings that identify a run: those that differ from their defaults and may not change later."""
+    """Return the settings that identify a run: they must stay the same when it continues. Defaults are left out."""
     return {
         field.name: value
         for section, field in fields()

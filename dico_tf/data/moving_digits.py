@@ -6,6 +6,7 @@ the other, and a video starts at any point of the motion. So a single frame does
 
 import functools
 import math
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -57,7 +58,7 @@ def _split(part: str, size: int, count: int, rate: int) -> Split:
 
 @functools.cache
 def digits(part: str) -> np.ndarray:
-    """Return the digits of one part, uint8 [M, 32, 32], white on black; train and test share no digit."""
+    """Return the digit images of one part, uint8 [M, 32, 32], white on black; no image is in both train and test."""
     from sklearn.datasets import load_digits
 
     originals = load_digits()
@@ -67,7 +68,7 @@ def digits(part: str) -> np.ndarray:
 
 
 def facts(part: str) -> dict[str, np.ndarray]:
-    """Return what the videos of a part are drawn from: random U(0, 1) [N] by name, classes [N], and digit images."""
+    """Return the values that define the videos of a part: random U(0, 1) [N] by name, classes [N], and digit images."""
     number = VIDEOS[part]
     source = np.random.Philox(np.random.SeedSequence((_STREAM, SET_SEED, list(VIDEOS).index(part))))
     draws = (source.random_raw(number * len(_DRAWS)) >> np.uint64(11)) * 2.0**-53
@@ -79,7 +80,7 @@ def facts(part: str) -> dict[str, np.ndarray]:
     }
 
 
-def state(video: dict[str, float], frame: int) -> tuple[float, float, float, float]:
+def state(video: dict[str, Any], frame: int) -> tuple[float, float, float, float]:
     """Return (x, y, angle, scale) of the digit in a frame: shares of the image, radians, and a share of its side."""
     kind, backwards = divmod(int(video["class"]), 2)
     speed = SPEED[0] + (SPEED[1] - SPEED[0]) * video["speed"]
@@ -97,7 +98,7 @@ def state(video: dict[str, float], frame: int) -> tuple[float, float, float, flo
     return x, y, angle, SCALE[0] * (SCALE[1] / SCALE[0]) ** progress
 
 
-def draw(video: dict[str, float], frame: int, size: int) -> np.ndarray:
+def draw(video: dict[str, Any], frame: int, size: int) -> np.ndarray:
     """Draw one frame of a video, uint8 [size, size, 3]."""
     x, y, angle, scale = state(video, frame)
     step = _SPRITE / (scale * size)  # pixels of the digit per pixel of the image
@@ -123,8 +124,8 @@ class DrawnFrames:
     def at(self, image_size: int, short_side: int) -> "DrawnFrames":
         return DrawnFrames(self._facts, image_size, self._budget)
 
-    def video(self, number: int) -> dict[str, float]:
-        """Return what one video is drawn from."""
+    def video(self, number: int) -> dict[str, Any]:
+        """Return the values that define one video: random numbers by name, the class, and the digit's image."""
         facts = {name: self._facts[name][number] for name in (*_DRAWS, "class")}
         images = self._facts["digits"]
         return {**facts, "digit": images[min(int(facts["digit"] * len(images)), len(images) - 1)]}

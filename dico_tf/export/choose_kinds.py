@@ -1,4 +1,7 @@
-"""Choice of a member's files: measures what each kind loses, and replaces a kind that loses too much by a safer one."""
+"""Choice of a member's files: measures what each kind loses, and replaces a kind that loses too much by a safer one.
+
+A kind is a form of a file in one format, such as float32, float16 or int8. A safer kind rounds less.
+"""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -117,7 +120,7 @@ class MemberFiles:
         self.chosen = {kind: self._first_good(kind) for kind in self.kinds}
 
     def replace(self, requested: str, kind: str) -> None:
-        """Choose `kind`, or a safer one, in place of the kind `requested`."""
+        """Choose another file for the kind `requested`: of `kind`, or of a safer kind if that file loses too much."""
         self.chosen[requested] = self._first_good(kind)
 
     def remove_others(self) -> list[Converted]:

@@ -91,7 +91,7 @@ def _orientation(content: tf.Tensor) -> tf.Tensor:
     little = _at(data, start) == ord("I")
 
     def number(place, length):
-        """Read unsigned integers of `length` bytes, in the header's byte order; `place` may have any shape."""
+        """Read the unsigned integers of `length` bytes at the offsets `place`, in the byte order of the EXIF data."""
         powers = tf.range(length)
         powers = tf.where(little, powers, length - 1 - powers)
         parts = [_at(data, place + n) * 256 ** powers[n] for n in range(length)]

@@ -1,8 +1,11 @@
 """Stochastic depth: training drops the residual branch f of x + f(x) for some rows of a batch.
 
-Two forms. Masked: f is computed for all rows; a row becomes x + f(x) / (1 - rate), or x with probability `rate`.
-Efficient: f is computed only for k = max(int(b (1 - rate)), 1) of b rows, drawn anew for every f; these rows become
-x + f(x) b / k.
+There are two forms, here for a batch of b rows:
+
+* masked: f is computed for all rows. Each row stays x with probability `rate`, and otherwise becomes
+  x + f(x) / (1 - rate).
+* efficient: f is computed only for k = max(int(b (1 - rate)), 1) rows, drawn anew for every f. These rows become
+  x + f(x) b / k; the others stay x.
 """
 
 import itertools

@@ -1,4 +1,4 @@
-"""Shake-Shake 26 2xNd for CIFAR (Gastaldi 2017): two residual branches, mixed at random."""
+"""Shake-Shake 26 2xNd for CIFAR (Gastaldi 2017): residual blocks of two paths, mixed at random."""
 
 import dataclasses
 import math
@@ -70,7 +70,7 @@ def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisatio
 
 
 def block(x, planes: int, stride: int, name: str):
-    """Apply shortcut + Shake-Shake of two branches BN(3x3(relu(BN(3x3(relu(x))))))."""
+    """Return shortcut + Shake-Shake of two paths; each path is relu, 3x3 convolution, BN, relu, 3x3 convolution, BN."""
     paths = []
     for path in ("a", "b"):
         here = f"{name}_{path}"
@@ -82,7 +82,10 @@ def block(x, planes: int, stride: int, name: str):
 
 
 def _shortcut(x, planes: int, stride: int, name: str):
-    """Return x, or if the shape changes BN of two 1x1 side by side, the second on the map shifted by one pixel."""
+    """Return x if the shape stays; else relu, two 1x1 convolutions side by side, BN.
+
+    The second convolution sees the map shifted by one pixel.
+    """
     if stride == 1 and x.shape[-1] == planes:
         return x
     x = relu(x, f"{name}_shortcut_relu")

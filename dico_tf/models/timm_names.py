@@ -84,7 +84,7 @@ def theirs(family: str, name: str) -> str:
 
 
 def pairs(family: str, branch: Any, arrays: Mapping[str, np.ndarray], classes: str) -> tuple[Pairs, list[str]]:
-    """Return every variable of the branch with its new value, and the names of a head's variables that stay fresh.
+    """Return every variable of the branch with its new value, and the names of a head's variables that are not loaded.
 
     Raises UserError if anything is missing, left over or of another shape; classes="any" allows another head.
     """
@@ -113,7 +113,7 @@ def pairs(family: str, branch: Any, arrays: Mapping[str, np.ndarray], classes: s
 
 
 def _values(layer: Any, name: str, remaining: dict[str, np.ndarray]) -> Pairs:
-    """Return the variables of a layer with their arrays in our axis order, which are removed from `remaining`."""
+    """Take a layer's arrays out of `remaining`. Return its variables, each with its array in Keras' axis order."""
 
     def take(part: str = "") -> np.ndarray:
         return remaining.pop(f"{name}.{part}" if part else name)

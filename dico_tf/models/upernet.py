@@ -123,7 +123,7 @@ def _sized(x, factor: float, name: str):
 
 
 def pooled(x, spec: Spec):
-    """Apply pyramid pooling: the map beside its means over 1x1, 2x2, 3x3 and 6x6 parts, then a 3x3."""
+    """Concatenate the map and its means over 1x1, 2x2, 3x3 and 6x6 parts; apply relu(BN(3x3 convolution))."""
     paths = [x]
     for bins in BINS:
         part = AdaptiveAveragePooling(bins, name=f"pool{bins}")(x)
@@ -133,7 +133,7 @@ def pooled(x, spec: Spec):
 
 
 def top_down(maps: list, spec: Spec) -> list:
-    """Add all coarser levels to each level, then apply a 3x3 to all but the coarsest."""
+    """Add all coarser levels to each level; apply relu(BN(3x3 convolution)) to all but the coarsest."""
     x = pooled(maps[-1], spec)
     levels = [x]
     for n in range(len(maps) - 1, 0, -1):
@@ -144,7 +144,7 @@ def top_down(maps: list, spec: Spec) -> list:
 
 
 def fused(maps: list, spec: Spec):
-    """Resize all levels to the finest, concatenate them and apply a 3x3."""
+    """Resize all levels to the finest, concatenate them and apply relu(BN(3x3 convolution))."""
     finest, *others = maps
     large = [ResizeAs(name=f"fuse{n}_spread")([x, finest]) for n, x in enumerate(others, 2)]
     return unit(keras.layers.Concatenate(name="fuse")([finest, *large]), spec.head, 3, "fuse_join")

@@ -104,11 +104,11 @@ def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisatio
 
 
 def block(x, width: int, name: str, stride: int, excited: bool, form: str):
-    """Apply relu(shortcut + BN(1x1x1(swish([SE] BN(depthwise 3x3x3(relu(BN(1x1x1)))))))).
+    """Return relu(shortcut + y), where y is 1x1x1, BN, relu, depthwise 3x3x3, BN, SE, swish, 1x1x1, BN applied to x.
 
     Args:
-        excited: with squeeze and excitation (SE).
-        form: one of SHORTCUTS.
+        excited: whether the block has squeeze and excitation (SE).
+        form: of the shortcut, one of SHORTCUTS.
     """
     inner = int(INNER * width)
     y = convolution_3d.convolution(x, inner, f"{name}_conv1")
@@ -123,7 +123,7 @@ def block(x, width: int, name: str, stride: int, excited: bool, form: str):
 
 
 def shortcut(x, width: int, stride: int, name: str, form: str):
-    """Return x, or if the shape changes a 1x1x1 with the stride, and BN (pytorchvideo: only if the width changes)."""
+    """Return x if the shape stays, else BN(1x1x1 with the stride); pytorchvideo has no BN where the width stays."""
     same_width = x.shape[-1] == width
     if stride == 1 and same_width:
         return x

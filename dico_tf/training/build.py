@@ -137,7 +137,7 @@ class TrainedRun:
             raise UserError(f"{self.workdir} is a {task} run, but {users} need one that classifies images: {remedy}")
 
     def network(self, precision: str = "") -> DiCo:
-        """Build the model with the run's weights."""
+        """Build the run's DiCo model and load its best weights; `precision` replaces that of the config."""
         model = network(self.config, self.data, self.reference, precision)
         variables.assign(variables.weights(model), self.arrays, f"{self.workdir}/best")
         return model

@@ -226,7 +226,10 @@ class Loop:
         return row
 
     def _evaluated(self, epoch: int) -> bool:
-        """Return whether this epoch is evaluated: every --evaluate_every epochs, and the last complete one."""
+        """Return whether this epoch is evaluated: every --evaluate_every epochs, and the last epoch that ends.
+
+        An epoch that --max_steps cuts short is not evaluated.
+        """
         last = self.total_steps // self.steps_per_epoch - 1
         return (epoch + 1) % self.config.run.evaluate_every == 0 or epoch == last
 

@@ -1,7 +1,7 @@
-"""Base classes of the pieces that a view policy is made of. Needs no TensorFlow: policies are checked before it loads.
+"""Base classes of the pieces (steps) of a view policy. Needs no TensorFlow: policies are checked before it loads.
 
 A piece is a frozen dataclass whose fields are its arguments in a policy. Methods import TensorFlow where they need it.
-The name of a class is part of its random streams: renaming a class changes every view that uses it.
+The name of its class seeds its random numbers: renaming a class changes every view that uses it.
 """
 
 import abc

@@ -1,7 +1,8 @@
 """The views of a batch of images with segmentation masks.
 
-Branches that looked at different places would have no pixel to agree on. So scale, crop and flip are drawn once per
-image, for the mask and all branches; the other pieces move no pixel and are drawn for each branch.
+The agreement loss compares the branches' predictions for each pixel, so all views of an image must show the same part
+of it. Pieces of a policy that move pixels (scale, crop and flip) are drawn once per image, for the mask and all
+branches. The other pieces, such as colour changes, are drawn for each branch.
 """
 
 from typing import Any

@@ -148,20 +148,20 @@ def _dot_attention(layer, inputs, output) -> int:
 
 @counts(Attention)
 def _self_attention(layer, inputs, output) -> int:
-    """Return the products of all queries with all keys, and of all weights with all values."""
+    """Count the multiply-adds of all queries with all keys, and of the attention weights with all values."""
     _, tokens, width = output
     return 2 * tokens * tokens * width
 
 
 @counts(WindowAttention)
 def _window_attention(layer, inputs, output) -> int:
-    """Return the products of queries with keys, and of weights with values, within windows."""
+    """Count the multiply-adds of queries with keys, and of the attention weights with values, within windows."""
     return 2 * math.prod(output[1:]) * math.prod(layer.window)
 
 
 @counts(CrossCovariance)
 def _cross_covariance(layer, inputs, output) -> int:
-    """Return the products of each channel's query with the keys of its head, and of the weights with the values."""
+    """Count the multiply-adds of each channel's query with its head's keys, and of the weights with the values."""
     return 2 * math.prod(output[1:]) * (output[-1] // layer.heads)
 
 

@@ -1,4 +1,4 @@
-"""Axes of a reshaped tensor: merged and split."""
+"""Axes of a tensor after a reshape, which merges and splits them."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from dico_tf.divide.networks.widths import Axis, evenly, fixed
 
 
 def merged(axes: Sequence[Axis]) -> Axis | None:
-    """Return several axes merged into one; None if two of them are free."""
+    """Return several axes merged into one; None if two are free, or one is free and the size of another is open."""
     if None in [axis.size for axis in axes]:
         return None if any(axis.free for axis in axes) else fixed(None)
     free = [n for n, axis in enumerate(axes) if axis.free]
@@ -37,12 +37,15 @@ def reshaped(axes: Sequence[Axis], shape: Sequence[int | None]) -> list[Axis] | 
     while before and after and before[-1].size == after[-1]:
         tail.insert(0, before.pop())
         after.pop()
-    middle = _blocks(before, after)
+    middle = _groups(before, after)
     return None if middle is None else head + middle + tail
 
 
-def _blocks(axes: list[Axis], shape: list[int | None]) -> list[Axis] | None:
-    """Reshape block by block: the smallest groups of axes with equal products before and after."""
+def _groups(axes: list[Axis], shape: list[int | None]) -> list[Axis] | None:
+    """Reshape group by group; a group is the fewest axes whose sizes have the same product before and after.
+
+    Returns None if free axes are reshaped together with open sizes, or if a group cannot be reshaped.
+    """
     if not any(axis.free for axis in axes):
         return [fixed(size) for size in shape]
     if None in shape or None in [axis.size for axis in axes]:
@@ -54,16 +57,19 @@ def _blocks(axes: list[Axis], shape: list[int | None]) -> list[Axis] | None:
         i, j = 1 if axes else 0, 1 if shape else 0
         while (a := math.prod(axis.size for axis in axes[:i])) != (b := math.prod(shape[:j])):
             i, j = (i + 1, j) if a < b else (i, j + 1)
-        block = _block(axes[:i], shape[:j])
-        if block is None:
+        group = _group(axes[:i], shape[:j])
+        if group is None:
             return None
-        out += block
+        out += group
         axes, shape = axes[i:], shape[j:]
     return out
 
 
-def _block(axes: list[Axis], sizes: list[int]) -> list[Axis] | None:
-    """Reshape one block: merge its axes, then split; axes of size 1 are removed and inserted."""
+def _group(axes: list[Axis], sizes: list[int]) -> list[Axis] | None:
+    """Reshape one group of axes: merge them, then split the result into `sizes`; None if they cannot be merged.
+
+    Axes of size 1 are removed before and inserted after.
+    """
     one = merged([axis for axis in axes if axis.size != 1])
     if one is None:
         return None

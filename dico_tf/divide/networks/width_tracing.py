@@ -89,7 +89,7 @@ class SymbolicCall:
             self._new_config[key] = self._same(self._new_config.get(key, value), value)
 
     def _same(self, before: Any, now: Any) -> Any:
-        """Make the values that several calls of one layer set equal, or refuse."""
+        """Return one value for two calls of a layer: axes of equal size are joined, other differences refused."""
         if isinstance(before, Axis) and isinstance(now, Axis) and before.size == now.size:
             join(before, now)
         elif isinstance(before, tuple) and isinstance(now, tuple) and len(before) == len(now):

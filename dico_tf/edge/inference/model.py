@@ -128,7 +128,7 @@ def load(path: str | Path, member: str, format: str, threads: int, threads_each:
 
 
 def _check_has_file(export: manifest.Manifest, member: str) -> None:
-    """Raise UserError for the committee of an export whose members come from several sources: it has no file."""
+    """Raise UserError if `member` is the committee and was never written as one file (members of several sources)."""
     if member == manifest.COMMITTEE and manifest.COMMITTEE in (export.content.get("source") or ()):
         raise UserError(
             f"the committee of the export {export.folder} has no LiteRT file of its own: serve it by "

@@ -97,7 +97,7 @@ class RemoteCommittee:
         return answers, combine_answers(answers, source.average, load_weighted_committee(source))
 
     def _reject(self, accepted: Sequence[Vote], vote: Vote) -> Missing | None:
-        """Return a cause for a vote of another export than the first vote of this request."""
+        """Return why a vote does not count: its export is not that of the request's first vote. None if it counts."""
         if not vote.known:
             return None
         export = next((each.export for each in accepted if each.known), vote.export)

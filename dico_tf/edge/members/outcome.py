@@ -43,7 +43,7 @@ class Missing:
 
     @property
     def reason(self) -> str:
-        """Text for messages, e.g. `branch_0 {reason}`."""
+        """Text that follows the member's name in messages, e.g. "is busy" or "cannot be reached: timeout"."""
         return f"{self.cause.value}: {self.detail}" if self.detail else self.cause.value
 
 

@@ -75,9 +75,10 @@ class CircuitBreaker:
 
 
 class CallBudget:
-    """A limit on extra calls (hedges, retries): each ordinary call earns `share` of one, so load stays bounded.
+    """A limit on extra calls (hedges and retries), so that they cannot multiply the load.
 
-    Of n ordinary calls, at most start + share * n extra calls follow.
+    The budget starts at `start` calls. An ordinary call adds `share` of a call, an extra call takes one away: n
+    ordinary calls allow at most start + share * n extra calls.
     """
 
     def __init__(self, share: float, start: float = 0.0):

@@ -117,7 +117,7 @@ def check_classes(members: Sequence[Member], source: Source) -> None:
 
 
 def _names_differ(number: int, a: str, b: str) -> bool:
-    """Return whether two names of a class differ. A placeholder class_N matches any name."""
+    """Return whether two names of class `number` differ. The placeholder `class_<number>` agrees with any name."""
     return a != b and f"class_{number}" not in (a, b)
 
 
