@@ -100,8 +100,8 @@ def _warn_of_lost(inputs: Inputs) -> None:
         for member, logits in pool.logits.items():
             if lost := int((~np.isfinite(logits)).any(1).sum()):
                 logging.getLogger(__name__).warning(
-                    "%s gives NaN or infinity for %d of %d images of %s, which count as wrong "
-                    "(take logarithms of probabilities above 0 only)",
+                    "%s gives NaN or infinity for %d of %d images of %s; these answers count as wrong. If its logits "
+                    "are logarithms of probabilities, replace probabilities of 0 by a small number first",
                     member,
                     lost,
                     pool.size,

@@ -139,7 +139,7 @@ def _names_in(file: Path) -> list[str]:
     try:
         names = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, ValueError) as error:
-        raise UserError(f"{file} cannot be read: {error}") from None
+        raise UserError(f"{file}, the list of class names, cannot be read: {error}; save it as UTF-8 text") from None
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice or not names:
         raise UserError(

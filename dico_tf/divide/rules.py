@@ -31,7 +31,7 @@ def published(known, splits: int, what: str) -> None:
     if splits not in known:
         raise UserError(
             f"{what} has no published division by --splits={splits}; published: {words(known)}. "
-            "--division=params takes any"
+            "Give one of these, or --division=params, which takes any number"
         )
 
 

@@ -209,7 +209,7 @@ def _checked_token(token: str) -> str:
     """Return the token without the line break of a file. Raises UserError if a header cannot carry it."""
     token = token.strip()
     if not token.isascii() or not token.isprintable():
-        raise UserError("the token must consist of visible ASCII characters: give the token alone")
+        raise UserError("the token must be one line of visible ASCII characters; give the token without any other text")
     return token
 
 

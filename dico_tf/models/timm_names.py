@@ -95,7 +95,10 @@ def pairs(family: str, branch: Any, arrays: Mapping[str, np.ndarray], classes: s
         try:
             of_layer = _values(layer, theirs(family, layer.name), remaining)
         except KeyError as error:
-            raise UserError(f"the checkpoint lacks {error.args[0]}, timm's name of {layer.name}") from None
+            raise UserError(
+                f"the checkpoint has no {error.args[0]}, the weights of layer {layer.name}; give timm weights "
+                "of this architecture"
+            ) from None
         for variable, array in of_layer:
             array = resize_positions(variable, array)
             if array.shape == tuple(variable.shape):

@@ -185,10 +185,10 @@ def _start_from_run(model: DiCo, workdir: str | Path) -> Carried:
     heads = network.heads if backbone else ("logits", "auxiliary")
     wrong = [name for name in fresh if not name.split("/")[1].startswith(heads)]
     if wrong or before.splits != model.splits:
-        differ = f": {len(wrong)} variables differ, e.g. {wrong[0]}" if wrong else f" {model.splits}"
+        differ = f"{len(wrong)} variables differ, e.g. {wrong[0]}" if wrong else f"this run has {model.splits}"
         same = f"the same --model and --splits{network.classifier and f', or a run of --model={network.classifier}'}"
         raise UserError(
-            f"--init_from={workdir} is {before.model} in {before.splits} branches, which does not fit{differ}; "
+            f"--init_from={workdir} is {before.model} in {before.splits} branches, which does not fit: {differ}; "
             f"give {same}"
         )
     for name, array in matching.items():

@@ -139,7 +139,8 @@ def _cells(options: SegmentationSearch, frame: tuple[int, int]) -> list[int]:
     """Return the sides given; by default the whole image, and 1/2, 1/4 and 1/8 of its short side."""
     if not all(cell.isdecimal() for cell in options.cells):
         raise UserError(
-            f"--cells must be sides in pixels, 0 for the whole image, got {','.join(options.cells)}; e.g. --cells=0,64"
+            "--cells must list the sides in pixels of square cells, whole numbers from 0 (0 = the whole image), got "
+            f"{','.join(options.cells)}; e.g. --cells=0,64"
         )
     short = min(frame)
     given = [int(cell) for cell in options.cells]

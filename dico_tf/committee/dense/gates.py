@@ -53,7 +53,7 @@ def of_image(committee: Committee, apart: np.ndarray, mask: np.ndarray, grid: Gr
 def together(parts: Sequence[Cells]) -> Cells:
     """Concatenate the cells of several images, given one part for each image."""
     if not parts:
-        raise UserError("there are no images to fit the gates to; give --calibration images with masks")
+        raise UserError("there are no images to fit the gates to; give --calibration a split with images and masks")
     number = np.repeat(np.arange(len(parts)), [len(part.image) for part in parts])
     joined = [np.concatenate([getattr(part, name) for part in parts]) for name in ("confidences", "counts", "shares")]
     return Cells(*joined, number)

@@ -44,8 +44,11 @@ def chosen_output(scores: Sequence[str], every: Sequence[str], uri: MemberURI, d
         raise UserError(f"{uri.source} has no output {name!r}: {described}")
     name = name or next((key for key in PREFERRED if key in scores), scores[0] if len(scores) == 1 else "")
     if not name:
-        several = "several outputs that may be scores: add ?output=NAME" if scores else "no output [B, classes]"
-        raise UserError(f"{uri.source} has {several}: {described}")
+        if not scores:
+            raise UserError(f"{uri.source} has no output [B, classes]: {described}")
+        raise UserError(
+            f"{uri.source} has several outputs that may be the scores; add ?output=NAME with one of {', '.join(scores)}"
+        )
     return name
 
 

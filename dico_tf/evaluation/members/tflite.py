@@ -81,8 +81,8 @@ def score_map(graph: TFLiteGraph, uri: MemberURI) -> TFLiteTensor:
         return maps[name]
     if name or len(maps) != 1:
         raise UserError(
-            f"{uri.source} has the outputs {_described(graph.outputs)}: name one that is "
-            "[B, h, w, classes] as ?output=NAME"
+            f"{uri.source}: expected one output [B, h, w, classes], or ?output=NAME with the name of one, got "
+            f"the outputs {_described(graph.outputs)}"
         )
     return next(iter(maps.values()))
 
