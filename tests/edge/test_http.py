@@ -2,9 +2,8 @@
 
 import asyncio
 import contextlib
-import gc
 import json
-import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -191,6 +190,12 @@ def test_stopping_lets_what_was_asked_be_answered():
     assert talk(conversation=conversation) == (200, b"late")
 
 
+def established(port):
+    """Return the number of open TCP connections whose local end has this port."""
+    rows = [line.split() for line in Path("/proc/self/net/tcp").read_text().splitlines()[1:]]
+    return sum(int(row[1].rpartition(":")[2], 16) == port and row[3] == "01" for row in rows)
+
+
 async def large(request):
     return http_server.HttpResponse(body=bytes(2**25))
 
@@ -202,23 +207,21 @@ def test_answers_that_nobody_reads_are_given_up(secure, tmp_path):
     ours = tls.ServerTLS(cert=made.server.cert, key=made.server.key).context() if secure else None
     theirs = tls.ClientTLS(ca=made.ca).context() if secure else None
 
-    def descriptors():
-        return len(os.listdir("/proc/self/fd"))
-
-    async def until(count):
+    async def until(count, port):
+        """Wait until the server's ends of so many connections are open."""
         async with asyncio.timeout(60):
-            while descriptors() != count:
+            while established(port) != count:
                 await asyncio.sleep(0.05)
 
     async def run():
         server = http_server.HttpServer(http_server.Routes({("GET", "/"): large}), times=TIMES)
         port = await server.start("127.0.0.1", 0, ours)
-        gc.collect()  # close what earlier tests have left open
-        before, clients = descriptors(), []
+        clients = []
         for last in (b"", b"Connection: close\r\n"):
             clients.append(await asyncio.open_connection("localhost", port, limit=2**12, ssl=theirs))
             clients[-1][1].write(b"GET / HTTP/1.1\r\nHost: h\r\n" + last + b"\r\n")
-        await until(before + 2)  # the client's ends of the two connections: the server has closed its own
+        await until(2, port)
+        await until(0, port)
         for _, writer in clients:
             writer.transport.abort()
         await server.stop(0)

@@ -71,7 +71,7 @@ def test_a_foreign_file_is_read_as_the_manifest_says_and_outputs_that_are_someth
     actual = loaded(tmp_path / "a", content, reading=reading).run(0, IMAGES, soon())
     assert actual["logits"] == pytest.approx(IMAGES[:, 0, 0] / 10)
     actual = loaded(tmp_path / "b", content, reading=reading | {"outputs": "probabilities"})
-    with pytest.raises(EdgeError, match="branch_0 was to give probabilities, and gives numbers from") as caught:
+    with pytest.raises(EdgeError, match="branch_0: expected probabilities, got values from") as caught:
         actual.run(0, IMAGES, soon())
     assert caught.value.code == "INTERNAL"
     fed = loaded(tmp_path / "c", content, reading=reading | {"pixels": "-1..1"}).run(0, IMAGES, soon())
