@@ -150,7 +150,7 @@ def _fault(logits: Mapping[str, np.ndarray], labels: np.ndarray, ids: np.ndarray
 
 
 def apart(calibration: Pool, test: Pool) -> None:
-    """Raise UserError if an image is in both parts: a committee may not be tested on images it was fitted to."""
+    """Raise UserError if an image is in both parts: a committee must not be tested on images it was fitted to."""
     both = np.intersect1d(calibration.ids, test.ids)
     if len(both):
         raise UserError(

@@ -90,7 +90,7 @@ def convolution(x, filters: int, kernel: int, name: str):
 
 
 def dense_layer(x, growth: int, name: str, rate: float):
-    """Concatenate x and 3x3(relu(BN(1x1(relu(BN(x)))))), where the 1x1 has four times the growth."""
+    """Concatenate x and y; y applies BN, relu, 1x1 convolution (4 * growth wide), BN, relu, 3x3 and ShakeDrop to x."""
     y = convolution(relu(norm(x, f"{name}_norm1"), f"{name}_relu1"), 4 * growth, 1, f"{name}_conv1")
     y = convolution(relu(norm(y, f"{name}_norm2"), f"{name}_relu2"), growth, 3, f"{name}_conv2")
     if rate:

@@ -77,7 +77,7 @@ def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisatio
 
 
 def bottleneck(x, planes: int, stride: int, name: str, rate: float):
-    """Apply shortcut + ShakeDrop(BN(1x1(relu(BN(3x3(relu(BN(1x1(BN(x))))))))))."""
+    """Return shortcut + y; y applies BN, 1x1 convolution, BN, relu, 3x3, BN, relu, 1x1, BN and ShakeDrop to x."""
     y = convolution(batch_norm(x, f"{name}_norm1"), planes, 1, f"{name}_conv1")
     y = convolution(relu(batch_norm(y, f"{name}_norm2"), f"{name}_relu1"), planes, 3, f"{name}_conv2", stride)
     y = convolution(relu(batch_norm(y, f"{name}_norm3"), f"{name}_relu2"), 4 * planes, 1, f"{name}_conv3")
@@ -88,7 +88,7 @@ def bottleneck(x, planes: int, stride: int, name: str, rate: float):
 
 
 def _shortcut(x, width: int, stride: int, name: str):
-    """Apply [2x2 average pooling and] channels of zeros up to the width."""
+    """Apply 2x2 average pooling if the block strides, then append channels of zeros up to the width."""
     if stride > 1:
         x = keras.layers.AveragePooling2D(stride, padding="same", name=f"{name}_shortcut_pool")(x)
     missing = width - x.shape[-1]

@@ -96,7 +96,7 @@ def norm(x, name: str, **options):
 
 
 def block(x, width: int, groups: int, group: int, stride: int, rate: float, name: str):
-    """Apply relu(shortcut(x) + BN(1x1(SE(relu(BN(grouped 3x3(relu(BN(1x1(x))))))))))."""
+    """Return relu(shortcut + y); y applies 1x1 convolution, BN, relu, grouped 3x3, BN, relu, SE, 1x1 and BN to x."""
     entering = x.shape[-1]
 
     def branch(x):

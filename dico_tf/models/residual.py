@@ -65,7 +65,7 @@ def pooled_without_border(x):
 
 
 def shortcut(x, width: int, stride: int, name: str):
-    """Return x, or if the shape changes BN(1x1([2x2 average pooling](x)))."""
+    """Return x if the shape stays; else 2x2 average pooling if the block strides, 1x1 convolution and BN."""
     if stride == 1 and x.shape[-1] == width:
         return x
     if stride > 1:
@@ -75,14 +75,14 @@ def shortcut(x, width: int, stride: int, name: str):
 
 
 def striding_shortcut(x, width: int, stride: int, name: str):
-    """Return x, or if the shape changes BN(1x1 with the stride (x)), the shortcut of torchvision."""
+    """Return x if the shape stays, else a 1x1 convolution with the stride and BN, as torchvision does."""
     if stride == 1 and x.shape[-1] == width:
         return x
     return batch_norm(convolution(x, width, 1, f"{name}_shortcut_conv", stride), f"{name}_shortcut_norm")
 
 
 def basic(x, planes: int, stride: int, name: str):
-    """Apply relu(shortcut + BN(3x3(relu(BN(3x3)))))."""
+    """Return relu(shortcut + y); y applies 3x3 convolution, BN, relu, 3x3 and BN to x."""
     y = convolution(x, planes, 3, f"{name}_conv1", stride)
     y = relu(batch_norm(y, f"{name}_norm1"), f"{name}_relu1")
     y = convolution(y, planes, 3, f"{name}_conv2")
@@ -110,7 +110,9 @@ def bottleneck(
     dilation: int = 1,
     shortcut=shortcut,
 ):
-    """Apply relu(shortcut + finish(BN(1x1(relu(BN(3x3(relu(BN(1x1))))))))), with 4 * planes channels at the end.
+    """Return relu(shortcut + y), with 4 * planes channels.
+
+    y applies 1x1 convolution, BN, relu, 3x3, BN, relu, 1x1, BN and `finish` to x.
 
     Args:
         base_width: width of each group of the 3x3 if planes were 64.

@@ -34,10 +34,10 @@ def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisatio
 
 
 def bottleneck(x, planes: int, stride: int, name: str, *, base_width: float, groups: int, pool: bool):
-    """Apply relu(shortcut + BN(1x1([3x3 average pooling](split attention(relu(BN(1x1))))))).
+    """Return relu(shortcut + y); y applies 1x1 convolution, BN, relu, split attention, pooling, 1x1 and BN to x.
 
     Args:
-        pool: pool, with the stride; the first stage does not.
+        pool: whether to apply 3x3 average pooling with the stride; the first stage does not.
     """
     m = residual.middle(planes, base_width, groups)
     y = relu(batch_norm(convolution(x, m, 1, f"{name}_conv1"), f"{name}_norm1"), f"{name}_relu1")

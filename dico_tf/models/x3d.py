@@ -104,7 +104,7 @@ def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisatio
 
 
 def block(x, width: int, name: str, stride: int, excited: bool, form: str):
-    """Return relu(shortcut + y), where y is 1x1x1, BN, relu, depthwise 3x3x3, BN, SE, swish, 1x1x1, BN applied to x.
+    """Return relu(shortcut + y); y applies 1x1x1, BN, relu, depthwise 3x3x3, BN, SE, swish, 1x1x1 and BN to x.
 
     Args:
         excited: whether the block has squeeze and excitation (SE).
