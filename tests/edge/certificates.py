@@ -23,8 +23,9 @@ class Made(NamedTuple):
 def make(folder: Path) -> Made:
     if not shutil.which("openssl"):
         pytest.skip("openssl is not here to make certificates with")
-    ca = _pair(folder, "ca", "/CN=test ca", "-addext", "basicConstraints=critical,CA:TRUE")
-    by = ("-CA", ca.cert, "-CAkey", ca.key)
+    signs = "keyUsage=critical,keyCertSign,cRLSign"  # Python 3.13 and later refuse an authority without it
+    ca = _pair(folder, "ca", "/CN=test ca", "-addext", "basicConstraints=critical,CA:TRUE", "-addext", signs)
+    by = ("-CA", ca.cert, "-CAkey", ca.key, "-addext", "basicConstraints=critical,CA:FALSE")
     server = _pair(folder, "server", "/CN=localhost", *by, "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1")
     return Made(ca.cert, server, _pair(folder, "client", "/CN=client", *by), _pair(folder, "stranger", "/CN=client"))
 
