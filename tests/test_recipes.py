@@ -59,7 +59,7 @@ def _first_of_its_family() -> set[str]:
 
 
 _DEAR = {"cifar100_pyramidnet_272_a200", "cifar100_densenet_190_k40", "cifar100_se_resnet_110", "kinetics"}
-_FIRST = _first_of_its_family() - _DEAR
+_FIRST = sorted(_first_of_its_family() - _DEAR)[::2]
 
 
 @pytest.mark.parametrize("stem", slow_but(_FIRST, [stem for stem in RECIPES if stem != "quickstart"]))

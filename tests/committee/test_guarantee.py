@@ -51,6 +51,7 @@ def test_the_expected_loss_is_at_most_the_risk():
     assert np.mean(risks) > 0.015, "it may not be bought by never stopping"
 
 
+@pytest.mark.slow
 def test_the_whole_search_keeps_its_promise_on_new_images():
     """Members, path and gates from 600 images each time; the true loss from 40,000 others."""
     population, promise = pool(40_000, seed=99), Guarantee(risk=0.03)

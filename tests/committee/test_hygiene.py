@@ -29,6 +29,7 @@ def test_the_images_that_test_a_path_had_no_part_in_laying_it():
     assert one.certified != moved.certified
 
 
+@pytest.mark.slow
 def test_on_new_images_the_expected_loss_is_at_most_the_risk():
     """200 random splits: 300 images fit and test, the others are new."""
     population, promise, losses = pool(2000, seed=12), Guarantee(risk=0.03, kind="expected"), []

@@ -88,6 +88,7 @@ def test_below_the_quorum_the_error_has_a_code_and_the_reasons(client, members):
     assert caught.value.code == "UNAVAILABLE"
 
 
+@pytest.mark.slow
 def test_a_worker_may_be_asked_as_well(export):
     with workers.running(export) as worker, Client(worker.grpc, model="branch_0") as client:
         result = client.predict(exports.images(2))

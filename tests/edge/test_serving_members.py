@@ -33,6 +33,7 @@ def story(both, word, image=IMAGE, model="served.branch_1"):
     return asyncio.run(asking())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("word", ["right", "values"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_one_committee_mixes_both(both, word, dtype):

@@ -13,6 +13,7 @@ from dico_tf.export.cascade import Cascade, answers
 from dico_tf.formulas.averages import AVERAGES
 from dico_tf.formulas.confidences import CONFIDENCES
 from tests.committee.generated import pool
+from tests.tiers import slow_but
 
 POOL = pool(images=120, members=4)
 NAMES, LOGITS = POOL.members, POOL.stacked(POOL.members)
@@ -99,7 +100,7 @@ def test_the_graph_is_what_numpy_decides(data, n, name, average, tuned, bad, buc
 
 
 @pytest.mark.parametrize("name", sorted(CONFIDENCES))
-@pytest.mark.parametrize("average", AVERAGES)
+@pytest.mark.parametrize("average", slow_but(("probs",), AVERAGES))
 def test_every_confidence_and_average_is_held_to_the_definition(name, average):
     committee = (
         middling(3, confidence=name, average=average)

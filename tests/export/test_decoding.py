@@ -70,7 +70,9 @@ def squares(request):
     return both
 
 
-@pytest.mark.parametrize("sides", SIDES, ids=str)
+@pytest.mark.parametrize(
+    "sides", [SIDES[0], *(pytest.param(sides, marks=pytest.mark.slow) for sides in SIDES[1:])], ids=str
+)
 def test_a_graph_sees_what_training_saw(squares, sides):
     contents = kinds(*sides)
     decoded, expected = squares(list(contents.values()))

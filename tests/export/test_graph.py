@@ -84,7 +84,7 @@ def test_groups_stay_one_convolution_each():
     assert len(convolutions) == sum("conv" in layer.name and hasattr(layer, "kernel") for layer in network.layers)
 
 
-@pytest.mark.parametrize("average", AVERAGES)
+@pytest.mark.parametrize("average", slow_but(("probs",), AVERAGES))
 def test_a_committee_averages_as_an_evaluation_does(average):
     branches = [networks.branch("wrn_tiny", seed) for seed in (1, 2, 3)]
     outputs = graph.answers(networks.member(*branches, average=average), tf.constant(IMAGES))
@@ -97,7 +97,7 @@ def test_a_committee_averages_as_an_evaluation_does(average):
     assert outputs["class_id"].dtype == tf.int64
 
 
-@pytest.mark.parametrize("average", AVERAGES)
+@pytest.mark.parametrize("average", slow_but(("probs",), AVERAGES))
 def test_a_branch_gives_its_own_logits_whatever_its_committee_averages(average):
     branch = networks.branch("wrn_tiny")
     outputs = graph.answers(networks.member(branch, average=average), tf.constant(IMAGES))

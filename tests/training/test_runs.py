@@ -206,6 +206,7 @@ def test_predict_in_json(averaged, here, tmp_path):
     assert len(answer["branches"]) == 2 and 0 <= answer["disagreement"] <= np.log(2)
 
 
+@pytest.mark.slow
 def test_predict_names_a_picture_it_cannot_read(averaged, here, tmp_path, caplog):
     (tmp_path / "text.png").write_text("no picture")
     _picture(tmp_path / "noon.png", 140, 7)
@@ -217,6 +218,7 @@ def test_predict_names_a_picture_it_cannot_read(averaged, here, tmp_path, caplog
     assert caplog.text.count(f"cannot read, left out: {pictures[0]} (") == 1
 
 
+@pytest.mark.slow
 def test_a_folder_of_pictures_trains_and_its_averaged_weights_are_judged(averaged):
     folder, output = averaged
     assert "(44 train, 12 test, 4 validation)" in output
@@ -230,6 +232,7 @@ def test_a_folder_of_pictures_trains_and_its_averaged_weights_are_judged(average
     assert evaluated == pytest.approx(row["validation_ema"]["ensemble_accuracy"], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_other_classes_get_a_fresh_head_and_nothing_else_does(averaged, digits):
     folder, output = averaged
     heads = [f"branch_{s}/logits/{name}" for s in (0, 1) for name in ("kernel", "bias")]

@@ -81,6 +81,7 @@ def test_another_size_takes_the_same_weights_with_its_places_resized(whole):
     assert branch.input_shape == (None, 32, 32, 3)
 
 
+@pytest.mark.slow
 def test_a_run_without_drops_gives_its_weights_to_one_with(whole, tmp_path):
     still = {**RECIPE, "method": "dico", "drop_path": 0.0}
     trained = build.trained_run(whole)
