@@ -15,8 +15,8 @@ from dico_tf.committee.guarantee import Guarantee
 from dico_tf.committee.guaranteed_search import GuaranteedCommittee, guaranteed_search, right_answers
 from dico_tf.committee.inputs import Inputs, collect
 from dico_tf.committee.options import Search
-from dico_tf.committee.run import Report, progress
 from dico_tf.committee.search import Goal, Point, Space
+from dico_tf.committee.search_unit import Report, progress
 from dico_tf.errors import UserError
 
 _ODD_SCALES = 3.0  # times the spread of another member's logits

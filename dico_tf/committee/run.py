@@ -1,49 +1,19 @@
 """`committee.py search`: from answers of members to committee.json, an HTML page and figures."""
 
-import dataclasses
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from tqdm import tqdm
-
-from dico_tf.committee.committee_file import CommitteeFile, save
+from dico_tf.committee.committee_file import save
 from dico_tf.committee.decision import Committee
 from dico_tf.committee.html_report import html_page
 from dico_tf.committee.options import Search, SegmentationSearch
-from dico_tf.committee.search import Answers, Goal, Point, Space, chosen, reference, search
+from dico_tf.committee.search import chosen, reference, search
+from dico_tf.committee.search_unit import Unit, progress
 from dico_tf.errors import UserError
 from dico_tf.files.atomic import check_writable, write_text
 
 NAME = "committee.json"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Report:
-    """Texts, figures and committee file of a finished search."""
-
-    title: str
-    texts: Sequence[str]
-    draw: Callable[[Path], list[str]]  # writes figures into a folder and returns their names
-    content: CommitteeFile
-
-
-class Unit(Protocol):
-    """The part of a search that differs between images and cells of images."""
-
-    calibration: Answers
-    space: Space
-    limits: Goal  # without the target
-
-    def collect(self) -> None:
-        """Get the members' answers to calibration and test images."""
-
-    def goal(self, against: Committee) -> Goal:
-        """Return the limits and the target, which is the reference's result if no other goal is given."""
-
-    def report(self, best: Point, against: Committee, front: list[Point], goal: Goal) -> Report:
-        """Measure the chosen committee on calibration and test images."""
 
 
 def find(options: Search | SegmentationSearch, values: Mapping[str, Any], say: Callable[[str], None]) -> Committee:
@@ -77,12 +47,6 @@ def _unit(options: Search | SegmentationSearch, values: Mapping[str, Any], say: 
     from dico_tf.committee.image_search import ImageSearch
 
     return ImageSearch(options, values)
-
-
-def progress(title: str, answers: Answers, space: Space, goal: Goal) -> tqdm:
-    """Return a progress bar over the candidates of a search."""
-    pause = 0.5 if sys.stderr.isatty() else 30.0  # a log file wants few lines
-    return tqdm(total=len(answers.candidates(space, goal)), desc=title, leave=False, delay=1, mininterval=pause)
 
 
 def write(out: Path, title: str, texts: Sequence[str], draw: Callable[[Path], list[str]]) -> None:

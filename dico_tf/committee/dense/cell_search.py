@@ -14,8 +14,8 @@ from dico_tf.committee.dense.cell_pool import CellPool
 from dico_tf.committee.dense.grid import Grid, window
 from dico_tf.committee.dense.measured_routing import framed, measure_routing
 from dico_tf.committee.options import SegmentationSearch
-from dico_tf.committee.run import Report
 from dico_tf.committee.search import Goal, Point, Space
+from dico_tf.committee.search_unit import Report
 from dico_tf.config import Data
 from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import Cost

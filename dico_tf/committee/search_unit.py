@@ -1,0 +1,46 @@
+"""The interface between a committee search and its unit: images, or cells of images."""
+
+import dataclasses
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from tqdm import tqdm
+
+from dico_tf.committee.committee_file import CommitteeFile
+from dico_tf.committee.decision import Committee
+from dico_tf.committee.search import Answers, Goal, Point, Space
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Report:
+    """Texts, figures and committee file of a finished search."""
+
+    title: str
+    texts: Sequence[str]
+    draw: Callable[[Path], list[str]]  # writes figures into a folder and returns their names
+    content: CommitteeFile
+
+
+class Unit(Protocol):
+    """The part of a search that differs between images and cells of images."""
+
+    calibration: Answers
+    space: Space
+    limits: Goal  # without the target
+
+    def collect(self) -> None:
+        """Get the members' answers to calibration and test images."""
+
+    def goal(self, against: Committee) -> Goal:
+        """Return the limits and the target, which is the reference's result if no other goal is given."""
+
+    def report(self, best: Point, against: Committee, front: list[Point], goal: Goal) -> Report:
+        """Measure the chosen committee on calibration and test images."""
+
+
+def progress(title: str, answers: Answers, space: Space, goal: Goal) -> tqdm:
+    """Return a progress bar over the candidates of a search."""
+    pause = 0.5 if sys.stderr.isatty() else 30.0  # a log file wants few lines
+    return tqdm(total=len(answers.candidates(space, goal)), desc=title, leave=False, delay=1, mininterval=pause)
