@@ -73,7 +73,7 @@ def test_keras_fit_on_two_replicas_is_our_own_loop(steps, tmp_path):
     a, b = np.load(steps / "one.npz"), np.load(tmp_path / "fit.npz")
     pairs = {name: (a[f"ema/{name}"] if f"ema/{name}" in a else a[name]) for name in a if "/" in name}
     pairs = {name: expected for name, expected in pairs.items() if not name.startswith("ema/")}
-    assert len(pairs) > 90
+    assert len(pairs) > 30
     worst = max((float(np.abs(b[name].astype(np.float64) - expected).max()), name) for name, expected in pairs.items())
     assert worst[0] <= 2e-5, worst
     assert b["scores"] == pytest.approx(a["scores"], abs=1e-5)
