@@ -126,7 +126,9 @@ def test_fewer_blocks_of_a_run_are_a_member_that_costs_less(whole):
     pictures = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3)).astype(np.uint8)
     assert short.answer(pictures).shape == long.answer(pictures).shape == (3, 10)
     assert result[0].weights != result[1].weights
-    with pytest.raises(UserError, match=r"blocks=9: branch_0 cannot answer with 9 blocks: it has 4 that can be dropped"):
+    with pytest.raises(
+        UserError, match=r"blocks=9: branch_0 cannot answer with 9 blocks: it has 4 that can be dropped"
+    ):
         open_members([f"{whole}?blocks=9"])[0].load()
 
 
