@@ -1,4 +1,4 @@
-"""Averages of the branches' logits, softmax and disagreement, in float64."""
+"""Softmax, averages of the branches' logits, and their disagreement, in float64."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ _BLOCK = 4096  # images whose float64 copy is alive at a time: ImageNet's would 
 
 
 def log_sum_exp(logits: ArrayLike, axis: int = -1) -> np.ndarray:
-    """log(sum(exp(z))) = max(z) + log(sum(exp(z - max(z))))."""
+    """log(sum(exp(z))) = max(z) + log(sum(exp(z - max(z)))) over one axis, which is removed."""
     return formulas.log_sum_exp(np, np.asarray(logits, np.float64), axis)
 
 
@@ -28,16 +28,29 @@ def softmax(logits: ArrayLike) -> np.ndarray:
 
 
 def log_probabilities(probabilities: ArrayLike) -> np.ndarray:
-    """Return log(p) as logits, with p at least the smallest normal number; rows may add up to 1 roughly, as of int8."""
+    """Return log(p) in float64, which can be used as logits; p below 2.2e-308 counts as 2.2e-308.
+
+    Raises UserError for a row with a negative number or NaN, or with a sum that differs from 1 by 0.1 or more. Sums of
+    int8 probabilities differ a little.
+    """
     probabilities = np.asarray(probabilities, np.float64)
-    good = (probabilities >= 0).all(-1) & (abs(probabilities.sum(-1) - 1) < 0.1)
-    if not good.all():
-        raise UserError(f"{(~good).sum()} of {good.size} rows are no probabilities: negative, or do not add up to 1")
+    negative = ~(probabilities >= 0).all(-1)
+    if negative.any():
+        raise UserError(
+            f"expected probabilities, got a negative number or NaN in {negative.sum()} of {negative.size} rows"
+        )
+    sums = probabilities.sum(-1)
+    wrong = ~(abs(sums - 1) < 0.1)
+    if wrong.any():
+        raise UserError(
+            f"expected probabilities, but {wrong.sum()} of {wrong.size} rows do not add up to 1, such as one with the "
+            f"sum {sums[wrong].flat[0]:.4g}"
+        )
     return np.log(np.maximum(probabilities, np.finfo(np.float64).tiny))
 
 
 def disagreement(probabilities: np.ndarray) -> np.ndarray:
-    """H(mean_s p_s) - mean_s H(p_s), nats: [N, S, C] -> [N]."""
+    """H(mean_s p_s) - mean_s H(p_s) in nats, with the entropy H: [N, S, C] -> [N]."""
     return _entropy(probabilities.mean(1)) - _entropy(probabilities).mean(1)
 
 
@@ -46,7 +59,10 @@ def _entropy(p: np.ndarray) -> np.ndarray:
 
 
 def combine(logits: ArrayLike, average: str = "logits") -> np.ndarray:
-    """Return the ensemble's logits [N, C] from those of its branches [N, S, C], by a rule of `AVERAGES`."""
+    """Return the ensemble's logits float64 [N, C] from its branches' [N, S, C]; `average` is a key of AVERAGES.
+
+    Raises UserError for an unknown average, another shape, NaN or infinity.
+    """
     checked = checked_logits(logits, "NSC")
     rule = AVERAGES[average]
     combined = np.empty((checked.shape[0], checked.shape[2]))
@@ -56,14 +72,17 @@ def combine(logits: ArrayLike, average: str = "logits") -> np.ndarray:
 
 
 def blocks(logits: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yield (rows, float64 copy of the rows), some images at a time."""
+    """Yield (slice of rows, float64 copy of these rows) for blocks of 4,096 images."""
     for start in range(0, len(logits), _BLOCK):
         rows = slice(start, start + _BLOCK)
         yield rows, logits[rows].astype(np.float64)
 
 
 def checked_logits(logits: ArrayLike, axes: str) -> np.ndarray:
-    """An array of finite numbers with one axis per letter of `axes`, none of them empty, or a UserError."""
+    """Return the logits as an array; `axes` has a letter for each axis, e.g. "NSC".
+
+    Raises UserError for another number of axes, an empty axis, NaN, infinity, or values that are no numbers.
+    """
     logits = np.asarray(logits)
     expected = f"[{', '.join(axes)}]"
     if logits.dtype.kind not in "fiu":

@@ -1,4 +1,4 @@
-"""Cost of one image through one member: multiply-adds, parameters, milliseconds."""
+"""Cost of a member: multiply-adds and milliseconds of one image, and parameters."""
 
 import dataclasses
 import math
@@ -10,9 +10,9 @@ MEASURES = ("macs", "params", "milliseconds")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cost:
-    """Cost of one image through one member; NaN = unknown."""
+    """Cost of a member; NaN = unknown."""
 
-    macs: float = math.nan  # multiply-adds
+    macs: float = math.nan  # multiply-adds of one image
     params: float = math.nan
     milliseconds: float = math.nan  # mean time of single images on the measuring machine
 
@@ -24,5 +24,5 @@ class Cost:
     def of(self, measure: str) -> float:
         """Return one measure by its name."""
         if measure not in MEASURES:
-            raise UserError(f"expected a cost of {', '.join(MEASURES)}, got {measure!r}")
+            raise UserError(f"expected one of {', '.join(MEASURES)}, got {measure!r}")
         return getattr(self, measure)

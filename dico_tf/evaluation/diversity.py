@@ -33,11 +33,11 @@ def q_statistic(logits: ArrayLike, labels: ArrayLike) -> float | None:
 
 
 def ambiguity(logits: ArrayLike, average: str = "logits") -> float | None:
-    """Return the mean score of the branches minus the score of the ensemble, which needs no labels; at least 0.
+    """Return the branches' mean score minus the ensemble's score, computed without labels; never negative.
 
     logits: NLL,   mean_n [mean_s log sum exp z_s - log sum exp mean_s z_s]
     probs:  Brier, mean_n mean_s ||p_s - mean_s p_s||^2
-    others: None, there is no such formula
+    other averages: None, there is no such formula
     """
     logits = checked_logits(logits, "NSC")
     AVERAGES[average]
@@ -49,7 +49,7 @@ def ambiguity(logits: ArrayLike, average: str = "logits") -> float | None:
 
 
 def measure(logits: ArrayLike, labels: ArrayLike, average: str = "logits") -> dict[str, float | str | None]:
-    """Return all measures by name. `ambiguity_score` names the score that `ambiguity` refers to."""
+    """Return disagreement, q_statistic, ambiguity, and ambiguity_score: nll or brier, which ambiguity refers to."""
     return {
         "disagreement": disagreement(logits),
         "q_statistic": q_statistic(logits, labels),

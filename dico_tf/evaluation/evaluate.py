@@ -25,13 +25,20 @@ Evaluated = tuple[dict[str, Any], Callable[[Path], None]]  # an evaluation, and 
 
 
 def load_splits(run: TrainedRun, data_dir: str = "") -> dict[str, Any]:
-    """Return the run's splits. Raises UserError if its data set has changed since the training."""
+    """Load a run's data and return its splits by name. Raises UserError if the data has changed since the training.
+
+    Args:
+        data_dir: folder of the data; "" = that of the training.
+    """
     config = run.config
     data = data_options(config)
     data = dataclasses.replace(data, data_dir=data_dir or data.data_dir)
     source = sources.load(data, config.run.seed)
     if source.fingerprint != run.data["fingerprint"]:
-        raise UserError(f"the images of {source.name} are not those {run.workdir} was trained with")
+        raise UserError(
+            f"{source.name} is not the data that {run.workdir} was trained with: its name, image size, classes, labels "
+            "or image names differ; restore the data of the training"
+        )
     return splits(config, source)
 
 
@@ -41,11 +48,13 @@ def evaluate_split(run: TrainedRun, model, name: str, parts: dict[str, Any], tes
     The test split is also written as evaluation.json and predictions.npz.
 
     Args:
-        parts: the run's splits, as load_splits returns them.
-        test_views: views of each video, e.g. "10x3"; "" = the run's own.
+        model: the run's network, as run.network() returns it.
+        name: of the split.
+        parts: all splits of the run, as load_splits returns them.
+        test_views: clips of each video x crops of each clip that are averaged, e.g. "10x3"; "" = the run's own.
     """
     if name not in parts:
-        raise UserError(f"--split={name}: {run.data['name']} has no such images; it has {', '.join(parts)}")
+        raise UserError(f"--split={name}: {run.workdir} has no such split; it has {', '.join(parts)}")
     split, folder = parts[name], run.workdir
     if test_views and not split.videos:
         raise UserError(
@@ -87,7 +96,7 @@ def _segmentation(
 
 
 def _views(run: TrainedRun, split: Split, views: tuple[int, int]) -> dict[str, int]:
-    """Return the views that are averaged for each video, and the multiply-adds of all branches."""
+    """Return number and size of the views averaged for a video, and all branches' multiply-adds per view and in all."""
     clips, crops = views
     size, classes, network = run.data["image_size"], len(run.data["class_names"]), run.config.network
     seen = split.views(*views)[0].image_size

@@ -16,7 +16,7 @@ from dico_tf.training.build import TrainedRun
 def evaluate(
     run: TrainedRun, model, name: str, split: SegmentationSplit, bar=None
 ) -> tuple[SegmentationPredictions, dict[str, Any]]:
-    """Return the predictions of a split, and the evaluation computed from exactly these float16 logits."""
+    """Return the predictions of the split `name`, and the evaluation computed from exactly these float16 logits."""
     average = run.config.cotraining.average
     counts = segmentation.ConfusionCounts(model.splits, model.classes)
     logits, masks = [], []
@@ -51,7 +51,7 @@ def evaluate(
 
 
 def _costs(run: TrainedRun, classes: int, frame: tuple[int, int]) -> dict[str, int]:
-    """Return the multiply-adds of one frame, for the undivided network and for one branch."""
+    """Return the multiply-adds of one frame (height, width), for the undivided network and for one branch."""
     network, config = find(run.reference or run.config.network.model), run.config.network
     division = network.division(config.division)
     size = run.data["image_size"]

@@ -1,6 +1,6 @@
-"""Classification metrics: logits [N, C] against labels [N], in float64.
+"""Classification metrics: logits [N, C] against labels [N], in float64, with p = softmax(logits).
 
-Log-probabilities are logits too. Of equal logits the lower class number ranks first, as with argmax.
+Log-probabilities are logits too. Among equal logits the lower class number ranks first, as with argmax.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ ECE_BINS = 15
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """A number that every branch and the ensemble are reported with."""
+    """A metric that is reported for every branch and for the ensemble."""
 
     heading: str  # of its column in the table
     formula: Callable[[ArrayLike, ArrayLike], float]  # (logits [N, C], labels [N]) -> score
@@ -29,7 +29,10 @@ SCORES: Registry[Score] = Registry("score")
 
 
 def top_k(logits: ArrayLike, labels: ArrayLike, k: int) -> float:
-    """Return the share of images whose label is among the k largest logits; 1.0 if k >= C."""
+    """Return the share of images whose label is among the k largest logits; 1.0 if k >= C.
+
+    Among equal logits the lower class number ranks first.
+    """
     logits, labels = _checked(logits, labels)
     if k < 1:
         raise UserError(f"top-{k} accuracy does not exist: k must be at least 1")
@@ -40,13 +43,13 @@ def top_k(logits: ArrayLike, labels: ArrayLike, k: int) -> float:
 
 
 def nll(logits: ArrayLike, labels: ArrayLike) -> float:
-    """mean_n -log p_n[y_n], in nats."""
+    """mean_n -log p_n[y_n], in nats, with p = softmax(logits) and the labels y."""
     logits, labels = _checked(logits, labels)
     return float(-_at(log_softmax(logits), labels).mean())
 
 
 def brier(logits: ArrayLike, labels: ArrayLike) -> float:
-    """mean_n sum_c (p_n[c] - [c = y_n])^2, between 0 and 2."""
+    """mean_n sum_c (p_n[c] - [c = y_n])^2, between 0 and 2, with p = softmax(logits) and the labels y."""
     logits, labels = _checked(logits, labels)
     errors = softmax(logits)
     errors[np.arange(len(labels)), labels] -= 1
@@ -54,7 +57,10 @@ def brier(logits: ArrayLike, labels: ArrayLike) -> float:
 
 
 def ece(logits: ArrayLike, labels: ArrayLike, bins: int = ECE_BINS) -> float:
-    """sum_b n_b / N |accuracy_b - confidence_b|, confidence = max p, bins (b / B, (b + 1) / B]."""
+    """Expected calibration error sum_b n_b / N |accuracy_b - confidence_b|, a share.
+
+    An image's confidence is its largest probability; bin b of B has the n_b images with it in (b / B, (b + 1) / B].
+    """
     logits, labels = _checked(logits, labels)
     confidence = softmax(logits).max(1)
     edges = np.arange(bins + 1) / bins
@@ -78,7 +84,7 @@ def per_class_accuracy(logits: ArrayLike, labels: ArrayLike) -> list[float | Non
 
 
 def scores(logits: ArrayLike, labels: ArrayLike) -> dict[str, float]:
-    """Return every score of `SCORES` for one branch or the ensemble."""
+    """Return {name: score} of one branch or of the ensemble, for every score of `SCORES`."""
     return {name: SCORES[name].formula(logits, labels) for name in SCORES}
 
 
@@ -100,7 +106,7 @@ def checked_labels(labels: ArrayLike, images: int, classes: int) -> np.ndarray:
     if outside.any():
         raise UserError(
             f"{outside.sum()} of {images} labels lie outside 0..{classes - 1}, the first is "
-            f"{labels[outside.argmax()]}: the network and the images name different classes"
+            f"{labels[outside.argmax()]}: the network and the data need the same classes"
         )
     return labels.astype(np.int64)
 

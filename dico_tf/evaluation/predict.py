@@ -28,14 +28,22 @@ class ImagePrediction:
 
     picture: str  # path as the user gave it
     classes: list[tuple[str, float]]  # (class, probability), the most probable first
-    branches: list[str]  # the class that each branch chooses
-    disagreement: float  # entropy of the mean minus mean of the entropies, in nats
+    branches: list[str]  # the most probable class of each branch
+    disagreement: float  # entropy of the branches' mean probabilities minus mean of their entropies, in nats
 
 
 def predict(
     run: TrainedRun, names: Sequence[str], top: int, skip_unreadable: bool = False
 ) -> Iterator[ImagePrediction]:
-    """Yield a prediction for each readable image or clip, in order. All files are read before the first prediction."""
+    """Yield a prediction for each image or clip, in order.
+
+    All images are decoded before the first prediction; of clips, only the first frame is checked before it.
+
+    Args:
+        names: image files, or folders of frames if the run is a video run.
+        top: number of classes in a prediction, the most probable first.
+        skip_unreadable: leave out files that cannot be read, with a warning, instead of raising UserError.
+    """
     if run.config.data.task == "video":
         yield from _predict_clips(run, readable(names, look, skip_unreadable), top)
         return
@@ -49,7 +57,7 @@ def predict(
 
 
 def readable(names: Sequence[str], decode: Callable[[str], T], skip: bool) -> dict[str, T]:
-    """Return the decoded images by name. Unreadable files raise UserError, or are left out with a warning if `skip`."""
+    """Return {name: decoded file}. Unreadable files raise UserError, or are left out with a warning if `skip`."""
     images, bad = {}, []
     for name in names:
         image = image_decoding.tried(decode, name)
@@ -58,7 +66,8 @@ def readable(names: Sequence[str], decode: Callable[[str], T], skip: bool) -> di
         else:
             images[name] = image
     if bad and not skip:
-        raise UserError(f"cannot read {'; '.join(bad[:10])}: leave them out, or give --skip_unreadable")
+        more = f" and {len(bad) - 10} more" if len(bad) > 10 else ""
+        raise UserError(f"cannot read {'; '.join(bad[:10])}{more}: leave them out, or give --skip_unreadable")
     if bad:
         logging.getLogger(__name__).warning("cannot read, left out: %s", "; ".join(bad))
     return images

@@ -22,18 +22,25 @@ _GOLDEN = 0.618034  # of the colour circle, between consecutive classes: the gol
 
 @dataclasses.dataclass(frozen=True)
 class SegmentationPrediction:
-    """Prediction for one image."""
+    """Classes that a segmentation run predicts for the pixels of one image."""
 
     picture: str  # path as the user gave it
     shares: list[tuple[str, float]]  # (class, share of the pixels), the largest first
     disagreement: float  # mean over pairs of branches of the share of pixels they classify differently
-    mask: str = ""  # path of the PNG with class numbers
+    mask: str = ""  # path of the PNG whose values are class numbers; "" = not written
 
 
 def predict(
     run: TrainedRun, names: Sequence[str], top: int, skip_unreadable: bool = False, masks: str = ""
 ) -> Iterator[SegmentationPrediction]:
-    """Yield a prediction for each readable image, in order; masks are written into the folder `masks`, if given."""
+    """Yield a prediction for each image, in order. All images are decoded before the first prediction.
+
+    Args:
+        names: image files.
+        top: number of classes in a prediction, those of most pixels first.
+        skip_unreadable: leave out files that cannot be read, with a warning, instead of raising UserError.
+        masks: folder for the masks, PNG files named after the images; "" = do not write masks.
+    """
     images = readable(names, lambda name: image_decoding.whole(name, 2**30), skip_unreadable)
     files = _files(list(images), masks) if masks else {}
     model, average = run.network(), run.config.cotraining.average
@@ -70,7 +77,7 @@ def _shares(classes: np.ndarray, class_names: Sequence[str]) -> list[tuple[str, 
 
 
 def _disagreement(classes: np.ndarray) -> float:
-    """Return the mean disagreement of two branches; classes [pixels, branches]."""
+    """Return the mean over pairs of branches of the share of pixels they classify differently; classes [P, S]."""
     splits = classes.shape[1]
     pairs = [(classes[:, a] != classes[:, b]).mean() for a in range(splits) for b in range(a)]
     return float(np.mean(pairs)) if pairs else 0.0
@@ -79,22 +86,23 @@ def _disagreement(classes: np.ndarray) -> float:
 def _files(names: Sequence[str], folder: str) -> dict[str, Path]:
     """Return the PNG file of each image. Raises UserError if two would be the same, or would overwrite an image."""
     files = {name: Path(folder) / f"{Path(name).stem}.png" for name in names}
-    if len(set(files.values())) < len(files):
-        raise UserError(
-            f"--masks={folder}: several images have the same name, and their masks would be one file: rename them"
-        )
+    by_file: dict[Path, str] = {}
+    for name, file in files.items():
+        first = by_file.setdefault(file, name)
+        if first != name:
+            raise UserError(f"--masks={folder}: the masks of {first} and {name} would both be {file}: rename one image")
     inside = [name for name, file in files.items() if file.resolve() == Path(name).resolve()]
     if inside:
         raise UserError(f"--masks={folder} would overwrite {inside[0]}: give another folder")
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"cannot write to --masks={folder}: {error.strerror}") from None
+        raise UserError(f"--masks={folder}: the folder cannot be created: {error.strerror}") from None
     return files
 
 
 def palette(classes: int) -> list[int]:
-    """Return red, green and blue of each class in turn, 0..255."""
+    """Return [red, green, blue, red, green, blue, ...] of the classes, each 0..255, for Pillow's putpalette."""
     colours = [colorsys.hsv_to_rgb(c * _GOLDEN % 1, 0.6 + 0.4 * (c % 2), 0.95 - 0.15 * (c % 3)) for c in range(classes)]
     return [round(255 * part) for colour in colours for part in colour]
 

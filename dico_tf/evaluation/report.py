@@ -17,21 +17,31 @@ WEIGHTS = ("raw", "ema")
 
 
 def evaluate(
-    logits: ArrayLike,  # [N, S, C]
-    labels: ArrayLike,  # [N]
+    logits: ArrayLike,
+    labels: ArrayLike,
     average: str,
     split: str,
     select: str,
     weights: str,
     class_names: Sequence[str],
 ) -> dict[str, Any]:
-    """Return the metrics of every branch and of the ensemble as plain JSON values; None for undefined ones."""
+    """Return the content of the file: metrics of every branch and of the ensemble; None for undefined ones.
+
+    Args:
+        logits: [N, S, C] of the branches.
+        labels: [N].
+        average: key of AVERAGES, the rule that makes the ensemble.
+        split: name of the evaluated split.
+        select: split that chose the epoch, validation or test.
+        weights: raw, or ema = moving average of the weights.
+        class_names: C names.
+    """
     with np.errstate(over="ignore"):  # overflow gives infinity, which is refused below
         logits = checked_logits(logits, "NSC").astype(np.float32)  # as in the predictions file
     AVERAGES[average]
     checked_run(select, weights)
     if len(class_names) != logits.shape[2]:
-        raise UserError(f"{len(class_names)} class names for logits of {logits.shape[2]} classes")
+        raise UserError(f"expected {logits.shape[2]} class names, as many as the logits have, got {len(class_names)}")
     ensembles = {name: combine(logits, name) for name in AVERAGES}
     ensemble = ensembles[average]
     return {
@@ -51,7 +61,7 @@ def evaluate(
 
 
 def checked_run(select: str, weights: str) -> None:
-    """Raise UserError unless `select` (split that chose the epoch) and `weights` are known values."""
+    """Raise UserError unless `select` is validation or test, and `weights` is raw or ema."""
     _check("select", select, SELECTS)
     _check("weights", weights, WEIGHTS)
 

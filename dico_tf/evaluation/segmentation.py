@@ -1,4 +1,4 @@
-"""Segmentation metrics, computed from one confusion matrix over all images without void pixels. NumPy only."""
+"""Segmentation metrics, computed from one confusion matrix over the pixels of all images, except void ones."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from dico_tf.formulas.averages import AVERAGES
 
 
 def enlarged(logits: ArrayLike, sides: tuple[int, int]) -> np.ndarray:
-    """Enlarge logits [..., h, w, C] to float32 [..., H, W, C], bilinearly as networks do (align_corners=False)."""
+    """Resize logits [..., h, w, C] bilinearly to float32 [..., H, W, C]; `sides` is (H, W), align_corners=False."""
     logits = np.asarray(logits, np.float32)
     rows, columns = (_weights(large, small) for large, small in zip(sides, logits.shape[-3:-1], strict=True))
     *outer, height, width, classes = logits.shape
@@ -34,7 +34,13 @@ def _weights(large: int, small: int) -> np.ndarray:
 
 
 def confusion(predictions: ArrayLike, masks: ArrayLike, classes: int) -> np.ndarray:
-    """Return the confusion matrix int64 [C, C] in pixels, without void: rows are the truth, columns predictions."""
+    """Return the confusion matrix int64 [C, C] in pixels: rows are the truth, columns predictions.
+
+    Args:
+        predictions: class numbers, in any shape.
+        masks: true class numbers, in the same shape; pixels with VOID (255) are not counted.
+        classes: C.
+    """
     predictions, masks = np.asarray(predictions), np.asarray(masks)
     if predictions.shape != masks.shape:
         raise UserError(f"predictions {list(predictions.shape)} and masks {list(masks.shape)} must have the same shape")
@@ -47,20 +53,20 @@ def confusion(predictions: ArrayLike, masks: ArrayLike, classes: int) -> np.ndar
 
 
 def iou(counts: np.ndarray) -> list[float | None]:
-    """Return TP / (TP + FP + FN) of each class; None for a class that occurs neither in masks nor in predictions."""
+    """Return TP / (TP + FP + FN) of each class of a confusion matrix; None if neither masks nor predictions have it."""
     intersection = counts.diagonal()
     union = counts.sum(0) + counts.sum(1) - intersection
     return [int(i) / int(u) if u else None for i, u in zip(intersection, union, strict=True)]
 
 
 def miou(counts: np.ndarray) -> float | None:
-    """Return the mean IoU over the classes that occur; None without any pixel."""
+    """Return the mean IoU over the classes that masks or predictions have; None if the matrix counts no pixel."""
     values = [value for value in iou(counts) if value is not None]
     return sum(values) / len(values) if values else None
 
 
 def scores(counts: np.ndarray) -> dict[str, Any]:
-    """Return the metrics of a confusion matrix; None for undefined ones."""
+    """Return miou, pixel_accuracy and iou (a list by class) of a confusion matrix; None for undefined values."""
     total = int(counts.sum())
     return {
         "miou": miou(counts),
@@ -70,9 +76,10 @@ def scores(counts: np.ndarray) -> dict[str, Any]:
 
 
 class ConfusionCounts:
-    """Confusion matrices of all branches and averages, accumulated over images."""
+    """Confusion matrices of each branch, and of the ensemble under each rule of AVERAGES, summed over images."""
 
     def __init__(self, splits: int, classes: int):
+        """Start with counts of 0 for `splits` branches."""
         self.classes = classes
         self.branches = np.zeros((splits, classes, classes), np.int64)
         self.averages = {name: np.zeros((classes, classes), np.int64) for name in AVERAGES}
@@ -109,7 +116,15 @@ def evaluation(
     class_names: Sequence[str],
     **more: Any,
 ) -> dict[str, Any]:
-    """Return the content of evaluation_<split>.json of a segmentation run; None for undefined values."""
+    """Return the content of evaluation_<split>.json of a segmentation run; None for undefined values.
+
+    Args:
+        average: key of AVERAGES, the rule that makes the ensemble.
+        split: name of the evaluated split.
+        select: split that chose the epoch, validation or test.
+        weights: raw, or ema = moving average of the weights.
+        more: further keys and values of the content.
+    """
     AVERAGES[average]
     checked_run(select, weights)
     ensemble = counts.averages[average]

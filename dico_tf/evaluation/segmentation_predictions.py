@@ -39,6 +39,8 @@ def _checked(p: SegmentationPredictions) -> SegmentationPredictions:
     """Return the arrays with their dtypes. Raises UserError if their shapes do not match."""
     if p.logits.ndim != 5:
         raise UserError(f"logits have shape {list(p.logits.shape)}, expected [N, S, h, w, C]")
+    if p.masks.ndim != 3:
+        raise UserError(f"masks have shape {list(p.masks.shape)}, expected [N, H, W]")
     images, splits, *_, classes = p.logits.shape
     expected = {"masks": (images, *p.masks.shape[1:3]), "sizes": (images, 2), "ids": (images,)}
     expected["confusion"] = (splits + 1, classes, classes)

@@ -10,7 +10,10 @@ from dico_tf.training.build import trained_run
 
 
 def summarize(workdir: str | Path) -> str:
-    """Evaluate the selected weights, complete summary.json, and return the table for the terminal."""
+    """Evaluate a run on its validation and test images, add `final` to summary.json, and return `describe` of it.
+
+    The table and `final` have the scores on test, or on validation if there is no test split.
+    """
     run = trained_run(workdir)
     model, parts = run.network(), load_splits(run)
     evaluations = {name: evaluate_split(run, model, name, parts) for name in ("validation", "test") if name in parts}
@@ -27,7 +30,14 @@ def summarize(workdir: str | Path) -> str:
 
 
 def describe(summary: dict[str, Any], evaluation: dict[str, Any]) -> str:
-    """Return a table with a row for the undivided network's cost, for each branch and for the ensemble."""
+    """Return a table for the terminal: cost of the undivided network, cost and scores of each branch and the ensemble.
+
+    Lines about the best epoch and the branches' disagreement follow.
+
+    Args:
+        summary: content of summary.json.
+        evaluation: content of evaluation_<split>.json.
+    """
     splits, params, macs = summary["splits"], summary["params"], summary["macs"]
     rows = [["whole budget", f"{params['whole']:,}", f"{macs['whole']:,}", None, None]]
     for s, branch in enumerate(evaluation["branches"]):

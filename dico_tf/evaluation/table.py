@@ -13,7 +13,7 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[Any]], right_aligned: 
     """Return headers, a rule and rows in aligned columns; None is printed as -.
 
     Args:
-        right_aligned: numbers of the columns that are flush right.
+        right_aligned: numbers, from 0, of the columns that are flush right.
     """
     cells = [[_cell(value) for value in row] for row in (headers, *rows)]
     for row in cells:
@@ -25,7 +25,7 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[Any]], right_aligned: 
 
 
 def evaluation_table(evaluation: dict[str, Any]) -> str:
-    """Return an evaluation as text: a heading, a row for each branch and for the ensemble, and the diversity."""
+    """Return an evaluation_<split>.json as text: scores of each branch and the ensemble, and the diversity."""
     if evaluation.get("task") == "segmentation":
         return _segmentation_table(evaluation)
     named = [(f"branch_{number}", scores) for number, scores in enumerate(evaluation["branches"])]

@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -31,7 +30,10 @@ ReadCommittee = Callable[[str], tuple[list[str], int, Combine]]  # see dico_tf.c
 
 @dataclasses.dataclass(frozen=True)
 class Teacher:
-    """Callable: images [B, H, W, 3] of 0..255 and their index [B] -> logits. `checksum` identifies its weights."""
+    """Callable: images [B, H, W, 3] or clips [B, T, H, W, 3] of 0..255, and their index [B] -> logits.
+
+    `index` is the position of each image in the training split. `checksum` identifies the weights.
+    """
 
     checksum: str
     answer: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
@@ -43,7 +45,15 @@ class Teacher:
 def open_teacher(
     config: Config, source: Source, train: Split, say: Callable[[str], None], read_committee: ReadCommittee
 ) -> Teacher:
-    """Return the teacher of a run. Raises UserError if its classes are not those of the data."""
+    """Return the teacher that --teacher names. Raises UserError if its classes are not those of the data.
+
+    Args:
+        config: settings of the run that learns from it.
+        source: data of that run.
+        train: its training split.
+        say: called with messages about the members.
+        read_committee: reads a committee.json: path -> (members' URIs, number of classes, function that combines them).
+    """
     if config.data.task != "classification":
         return _run_teacher(config, source)
     members, combine_members = _members(config.cotraining.teacher, len(source.class_names), read_committee)
@@ -93,7 +103,7 @@ def _network(member: Member, source: Source, train: Split) -> Callable[[tf.Tenso
     """Return a function: float32 images [B, H, W, 3] of any size -> the member's logits [B, C]."""
     if member.stored:
         raise UserError(
-            f"--teacher={member.source} is a table of logits, which has no logits of augmented images: give "
+            f"--teacher={member.source} is a table of logits, which has none for augmented images: give "
             "--teacher_views=clean"
         )
     size = member.input_size
@@ -132,13 +142,18 @@ def _run_teacher(config: Config, source: Source) -> Teacher:
         raise UserError(f"--teacher={spec} is a {run.config.data.task} run: for --task={task} give a run of that task")
     if list(run.data["class_names"]) != list(source.class_names):
         raise UserError(
-            f"--teacher={spec} knows the classes {_listed(run.data['class_names'])}, and {source.name} has "
-            f"{_listed(source.class_names)}: both need the same classes in the same order"
+            f"--teacher={spec}: {_difference(run.data['class_names'], source)}; both need the same classes in the same "
+            "order"
         )
     model, average = run.network(), run.config.cotraining.average
     digest = hashlib.sha256("\n".join(run.checksums.values()).encode()).hexdigest()
     return Teacher(digest, lambda images, index: combine(model(tf.cast(images, tf.float32), training=False), average))
 
 
-def _listed(names: Sequence[Any]) -> str:
-    return ", ".join(map(str, names[:5])) + (" ..." if len(names) > 5 else "")
+def _difference(names: Sequence[str], source: Source) -> str:
+    """Return a clause about the number of classes, or about the first class whose names differ."""
+    ours = source.class_names
+    if len(names) != len(ours):
+        return f"the run has {len(names)} classes and {source.name} has {len(ours)}"
+    n = next(n for n, pair in enumerate(zip(names, ours, strict=True)) if pair[0] != pair[1])
+    return f"class {n} is {names[n]!r} in the run and {ours[n]!r} in {source.name}"

@@ -111,8 +111,10 @@ def test_probabilities_become_logits_and_come_back():
 
 
 def test_logits_passed_as_probabilities_are_refused():
-    with pytest.raises(UserError, match="1 of 2 rows are no probabilities"):
+    with pytest.raises(UserError, match="a negative number or NaN in 1 of 2 rows"):
         log_probabilities([[0.5, 0.5], [2.0, -1.0]])
+    with pytest.raises(UserError, match="1 of 2 rows do not add up to 1, such as one with the sum 3"):
+        log_probabilities([[0.5, 0.5], [2.0, 1.0]])
 
 
 def test_an_unknown_average_is_refused_with_a_suggestion():

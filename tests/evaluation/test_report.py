@@ -107,7 +107,7 @@ def test_a_word_out_of_its_menu_is_refused(change, message):
 
 
 def test_class_names_must_match_the_classes():
-    with pytest.raises(UserError, match="2 class names for logits of 4 classes"):
+    with pytest.raises(UserError, match="expected 4 class names, as many as the logits have, got 2"):
         evaluate(*random_case(), "logits", "test", "test", "raw", ["a", "b"])
 
 

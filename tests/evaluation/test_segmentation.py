@@ -128,3 +128,5 @@ def test_other_files_are_refused(tmp_path):
         segmentation_predictions.write(path, predicted()._replace(sizes=np.zeros((5, 2), np.int32)))
     with pytest.raises(UserError, match=r"expected \[N, S, h, w, C\]"):
         segmentation_predictions.write(path, predicted()._replace(logits=LOGITS[0]))
+    with pytest.raises(UserError, match=r"masks have shape \[6\], expected \[N, H, W\]"):
+        segmentation_predictions.write(path, predicted()._replace(masks=np.zeros(6, np.uint8)))

@@ -182,7 +182,7 @@ def test_evaluate_scores_the_images_held_out_for_it(digits):
 
 def test_evaluate_refuses_a_split_there_is_none_of(digits, here):
     status, out, err = here("evaluate", f"--workdir={digits}", "--split=val")
-    assert (status, out) == (2, "") and err.startswith("evaluate.py: --split=val: digits has no such images")
+    assert (status, out) == (2, "") and err.startswith(f"evaluate.py: --split=val: {digits} has no such split")
 
 
 @pytest.mark.slow
