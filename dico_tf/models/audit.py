@@ -48,7 +48,7 @@ def audit(config: Config, image_size: int, classes: int, network: Any = None) ->
 
 
 def _distance(splits: int, division: str, whole: NetworkCost, branch: NetworkCost) -> dict[str, float]:
-    """Return {"distance": relative difference of S branches from the budget}; empty for a published rule."""
+    """Return {"distance": relative difference between S branches and the whole's cost}; {} for a published rule."""
     if division == "published":
         return {}
     return {"distance": splits * getattr(branch, division) / getattr(whole, division) - 1}
@@ -81,7 +81,7 @@ def _of_clips(config: Config, network: Any) -> dict[str, Any]:
 
 
 def every(config: Config) -> Iterator[dict[str, Any]]:
-    """Yield the audit of each preset that fits the data set's layout and image size, for each published S."""
+    """Yield the audit of each preset that fits the data set's layout and image size, for each S that its Spec lists."""
     task = "video" if config.data.dataset in CLIPS else config.data.task
     image_size, layout = 0, task
     if task == "classification":
@@ -175,7 +175,7 @@ def _cells(report: dict[str, Any]) -> list[str]:
 
 
 def _words(value: Any) -> str:
-    """Return a number with four digits, or the first and last of a list of widths; () = chosen by the family."""
+    """Return a number with four significant digits, or a list of widths as first..last; "its own" for an empty list."""
     if not isinstance(value, list | tuple):
         return f"{value:.4g}"
     return f"{value[0]}..{value[-1]}" if value else "its own"

@@ -15,18 +15,19 @@ Arrays = dict[str, np.ndarray]
 
 
 def read(path: str | Path) -> list[Arrays]:
-    """Return a checkpoint's tensors, one dict {name: array} for each branch.
+    """Return a checkpoint's tensors in float32, one dict {name: array} for each branch.
 
     The file holds a state dict, alone or under "state_dict". Names may begin with `module.`, and with `models.0.`,
-    `models.1.` ... for several branches. Raises UserError, which names the file.
+    `models.1.` ... for several branches; the result is without these prefixes and without `num_batches_tracked`.
+    Raises UserError, which names the file.
     """
     path = Path(path).expanduser()
     try:
         if not path.is_file():
-            raise UserError("does not exist, or is not a file")
+            raise UserError("is a folder, expected a file" if path.is_dir() else "does not exist")
         arrays = _safe(path) if path.suffix == SAFE else _state_dict(_pickled(path))
         if not arrays:
-            raise UserError("holds no weights")
+            raise UserError("holds no weights: expected a state dict of float tensors")
         return by_branch(arrays)
     except UserError as error:
         raise UserError(f"{path} {error}") from None
@@ -39,10 +40,12 @@ def _safe(path: Path) -> Arrays:
 
     try:
         arrays = load_file(path)
-    except (SafetensorError, KeyError, TypeError) as error:  # not such a file, or a dtype that NumPy does not know
+    except SafetensorError as error:
         raise UserError(
-            f"cannot be read as safetensors ({str(error).splitlines()[0]}): the file may be incomplete"
+            f"cannot be read as safetensors ({str(error).splitlines()[0]}): the file is incomplete or of another kind"
         ) from None
+    except (AttributeError, KeyError, TypeError) as error:  # from NumPy
+        raise UserError(f"holds numbers of a type that NumPy does not know ({error}): save them as float32") from None
     return {name: _floats(name, array) for name, array in arrays.items() if _is_weight(name)}
 
 
@@ -60,14 +63,18 @@ def _pickled(path: Path) -> Any:
     try:
         import torch
     except ImportError:
-        raise UserError(f"needs PyTorch, which is not installed: pip install torch, or use a {SAFE} file") from None
+        raise UserError(
+            "needs PyTorch, which is not installed: pip install torch; or, for transformers, ConvNeXt and RegNetY, use "
+            f"a {SAFE} file"
+        ) from None
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds, by what is wrong with a file
         reason = str(error).strip().split("\n")[0]
         raise UserError(
-            f"cannot be read as a file of tensors ({reason}). Files with Python objects can run code and are refused: "
-            "if you trust it, open it in PyTorch and save its state dict: torch.save(checkpoint['state_dict'], FILE)"
+            f"cannot be read as a file of tensors ({reason}). It is damaged, or holds more than tensors. Files with "
+            "Python objects can run code and are refused: if you trust it, open it in PyTorch and save its state dict: "
+            "torch.save(checkpoint['state_dict'], FILE)"
         ) from None
 
 
@@ -93,7 +100,11 @@ def _array(name: Any, value: Any) -> np.ndarray:
 
 
 def by_branch(arrays: Arrays) -> list[Arrays]:
-    """Split tensors by their prefix models.<s>.; without such prefixes there is one branch. Removes `module.`."""
+    """Split tensors by their prefix models.<s>.; without such prefixes there is one branch.
+
+    The result is without the prefixes, and without `module.` if all names begin with it. Raises UserError if the
+    numbers s are not 0, 1, 2 ... for all tensors.
+    """
     if all(name.startswith("module.") for name in arrays):
         arrays = {name.removeprefix("module."): array for name, array in arrays.items()}
     branches: dict[int, Arrays] = {}

@@ -1,4 +1,4 @@
-"""ConvNeXt (Liu et al. 2022): depthwise 7x7 convolutions and MLPs; each stage halves the sides of its maps.
+"""ConvNeXt (Liu et al. 2022): depthwise 7x7 convolutions and MLPs. Each stage but the first halves its maps' sides.
 
 No division of these networks is published; the one by budget is our choice. `convnext_mini` is ours; the paper's tiny
 is `convnext_t`.
@@ -42,7 +42,7 @@ PRESETS = {
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
-    """Multiply all widths by the scale."""
+    """Multiply all widths by the scale, in multiples of 4 channels."""
     return dataclasses.replace(spec, widths=tuple(int(multiple(width * scale, _GRID)) for width in spec.widths))
 
 
@@ -75,7 +75,7 @@ def _patches(x, width: int, side: int, name: str):
 
 
 def block(x, layer_scale: float, rate: float, name: str):
-    """Apply x + scale W2 gelu(W1 LN(depthwise 7x7(x))), four times as wide in between."""
+    """Apply x + scale W2 gelu(W1 LN(depthwise 7x7(x))), four times as wide in between; drop the branch at `rate`."""
     width = x.shape[-1]
 
     def branch(x):

@@ -27,22 +27,25 @@ class CustomBranch:
     plan: Plan
 
     def build(self, image_size: int, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
-        """Return a fresh branch; its own layers normalise the images, and `normalisation` is ignored."""
+        """Return a fresh branch.
+
+        All arguments are ignored: `divided` has set size and classes, and the network's own layers normalise images.
+        """
         if keras.config.dtype_policy().name != "float32":
             raise UserError(
                 f"precision {keras.config.dtype_policy().name} is for presets: a network of your own uses the dtype "
-                "policies of its layers; give --precision=float32"
+                'policies of its layers; give --precision=float32 (in Python: dtype="float32")'
             )
         return self.plan.build("branch", logits=True)
 
     def cost(self, image_size: int, classes: int) -> NetworkCost:
-        """Return the parameters and multiply-adds of the branch."""
+        """Return the parameters and multiply-adds of the branch, at the size and classes it was divided for."""
         return self.plan.branch
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CustomNetwork:
-    """A network of the user's own, as JSON, so that a run can store it and divide it again."""
+    """Architecture of a network of the user's own, as JSON, so that a run can store it and divide it again."""
 
     name: str
     text: str
@@ -73,7 +76,7 @@ class CustomNetwork:
         return self.divided(1, "params", image_size, classes).cost(image_size, classes)
 
     def division(self, requested: str) -> str:
-        """Return the division that is used when this one is requested."""
+        """Return the division that is used for a requested one: params for published, which no paper gives."""
         return "params" if requested == "published" else requested
 
     def differences(self, branch: CustomBranch) -> tuple[dict[str, list], dict[str, list]]:
@@ -103,14 +106,20 @@ def _on_raw_images(whole: keras.Model, name: str, image_size: int) -> keras.Mode
 
 
 def _check(whole: keras.Model, name: str, image_size: int) -> None:
-    """Raise UserError unless the network classifies square RGB images of this size."""
+    """Raise UserError unless the network classifies RGB images of image_size x image_size pixels."""
     shapes = [tuple(x.shape[1:]) for x in whole.inputs]
     if len(shapes) != 1 or len(shapes[0]) != 3 or shapes[0][-1] != 3:
         raise UserError(f"{name}: expected one input, an image [height, width, 3], got {shapes}")
-    if shapes[0][:2] not in ((image_size, image_size), (None, None)):
+    height, width = shapes[0][:2]
+    if height != width:
         raise UserError(
-            f"{name} takes images of {shapes[0][0]}x{shapes[0][1]} pixels, got {image_size}x{image_size}: "
-            f"give --image_size={shapes[0][0]}, or save it with keras.Input((None, None, 3))"
+            f"{name} takes images of {height}x{width} pixels, expected square images: save it with "
+            "keras.Input((None, None, 3))"
+        )
+    if height not in (image_size, None):
+        raise UserError(
+            f"{name} takes images of {height}x{width} pixels, got {image_size}x{image_size}: "
+            f"give --image_size={height}, or save it with keras.Input((None, None, 3))"
         )
     if len(whole.outputs) != 1 or len(whole.outputs[0].shape) != 2:
         raise UserError(f"{name}: expected one output [batch, classes], got {[tuple(x.shape) for x in whole.outputs]}")
@@ -119,7 +128,7 @@ def _check(whole: keras.Model, name: str, image_size: int) -> None:
 
 
 def load(path: str) -> CustomNetwork:
-    """The architecture in a .keras file; its weights are left where they are."""
+    """Return the architecture in a .keras file, without its weights. Raises UserError if the file cannot be used."""
     if not path.endswith(SUFFIX):
         raise UserError(
             f"--model={path} is neither a preset nor a {SUFFIX} file; write one: model.save('NAME{SUFFIX}')"

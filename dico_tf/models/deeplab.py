@@ -38,7 +38,8 @@ class Spec(BaseSpec):
             raise UserError(f"DeepLabV3: expected output_stride of 8, 16 or 32, got {self.output_stride}")
         if self.multi_grid and len(self.multi_grid) != self.blocks[-1]:
             raise UserError(
-                f"multi_grid: expected one factor for each of {self.blocks[-1]} blocks, got {self.multi_grid}"
+                f"multi_grid: expected a factor for each of the {self.blocks[-1]} blocks of the last stage, "
+                f"got {self.multi_grid}"
             )
 
     @property
@@ -62,18 +63,18 @@ PRESETS = {
 
 
 def divide(spec: Spec, splits: int) -> Spec:
-    """Divide the stem as in ResNet, 64 -> 44, 32, 24; narrower networks by the same ratios, in multiples of 4."""
+    """Reduce all widths as in ResNet: by 44/64, 32/64, 24/64 for S = 2, 4, 8, to a stem that is a multiple of 4."""
     share = lookup(WIDTHS, splits, f"a DeepLabV3 of {sum(spec.blocks)} blocks") / WIDTHS[1]
     return dataclasses.replace(spec, width=multiple(spec.width * share, 4))
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
-    """Multiply all widths by the scale."""
+    """Multiply all widths by the scale, in multiples of 4 channels."""
     return dataclasses.replace(spec, width=narrowing.stem_width(spec.width, scale), grid=4)
 
 
 def strides_and_dilations(spec: Spec) -> Iterator[list[tuple[int, int]]]:
-    """Yield the (stride, dilation) of the blocks of each stage.
+    """Yield, for each stage, the (stride, dilation) of its blocks.
 
     A stage that dilates instead of striding doubles the dilation after its first block.
     """

@@ -46,14 +46,14 @@ PRESETS = {
 
 
 def divide(spec: Spec, splits: int) -> Spec:
-    """Divide the growth g: floor(floor(2g / sqrt(S)) / 2), so 40 -> 28, 20, 14, 10."""
+    """Divide the growth g: floor(floor(2g / sqrt(S)) / 2), at least 1; for S = 2, 4, 8, 16, 40 -> 28, 20, 14, 10."""
     published(spec.splits, splits, f"DenseNet-{spec.depth}")
     growth = max(math.floor(2 * spec.growth / math.sqrt(splits)) // 2, 1)
     return dataclasses.replace(spec, growth=growth)
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
-    """Multiply all widths by the scale."""
+    """Multiply the growth, and all widths with it, by the scale; they become multiples of 4 channels."""
     return dataclasses.replace(spec, growth=multiple(spec.growth * scale, 1 / 16), grid=4)
 
 
@@ -75,7 +75,10 @@ def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisatio
 
 
 def growths(spec: Spec) -> Iterator[int]:
-    """Yield the channels that each layer of a block adds, with all sums on the grid: 28, 28, 32, 24 for 28.5 by 4."""
+    """Yield the channels that each layer of a block adds; their sums are multiples of the grid, nearest to growth * i.
+
+    For example 28, 28, 32, 28 for a growth of 29 and a grid of 4.
+    """
     so_far = 0
     for i in range(1, spec.layers + 1):
         total = max(spec.grid * round(spec.growth * i / spec.grid), so_far + spec.grid)

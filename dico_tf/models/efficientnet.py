@@ -47,7 +47,10 @@ class Spec(BaseSpec):
     splits = (1, 2, 4)
 
     def rounded(self, channels: int) -> int:
-        """Return width * channels, rounded to a multiple of the divisor but never more than a tenth down."""
+        """Return width * channels, rounded to a multiple of the divisor, but never more than a tenth down.
+
+        At width 1, channels stay as they are.
+        """
         if self.width == 1:
             return channels
         exact, d = self.width * channels, self.divisor
@@ -83,7 +86,10 @@ _WIDTH_OF_B5 = 1.6  # from this width on torchvision uses the original epsilon
 
 
 def forms_of(layers: Iterable[str], width: float) -> tuple[str, ...]:
-    """Return the prefixes (keys of FORMS, or "") that a checkpoint with these layers can be of; () if unknown."""
+    """Return the prefixes (keys of FORMS, or "") of presets that a checkpoint with these layers can be of.
+
+    () if the names of the layers do not tell.
+    """
     patterns = {
         r"_conv_stem\.|_blocks\.\d": ("tf_",),  # the original ImageNet networks, and their PyTorch port
         r"mod\d+\.block\d": ("",),  # those of arXiv 2011.14660
@@ -98,19 +104,19 @@ def forms_of(layers: Iterable[str], width: float) -> tuple[str, ...]:
 
 
 def presets_of(name: str, spec: Spec, layers: Iterable[str]) -> tuple[str, ...]:
-    """Return the presets of this size that a checkpoint with layers of these names can be of; () if nothing tells."""
+    """Return the names of the presets of this size that a checkpoint with these layer names can be of; () = unknown."""
     size = next((name.removeprefix(form) for form in FORMS if name.startswith(form)), name)
     return tuple(form + size for form in forms_of(layers, spec.width))
 
 
 def divide(spec: Spec, splits: int) -> Spec:
-    """Use the published table of channels for S = 2 and 4."""
+    """Replace all channels by those of the published table for S = 2 or 4."""
     published(spec.splits, splits, "EfficientNet")
     return dataclasses.replace(spec, **TABLES.get(splits, {}))
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
-    """Multiply all widths by the scale."""
+    """Multiply all widths by the scale, in multiples of 4 channels."""
     return dataclasses.replace(spec, width=multiple(spec.width * scale, 1 / 256), divisor=4)
 
 

@@ -19,7 +19,7 @@ class BaseSpec:
     """Base of each family's `Spec`: a frozen dataclass of the sizes and drop rates that define one network.
 
     Two field names have a meaning for all families: `drop_path` is the rate at which training drops residual
-    branches, and `planes` the widths of the stages where a budget chose them one by one.
+    branches, and `planes` the widths of the stages; () = the family computes them from other fields.
     """
 
     layout: str  # images the network is made for: cifar, imagenet, segmentation or video; "" = by the image size
@@ -36,7 +36,11 @@ class WeightDecay:
     decoupled: float | None = None  # apart from the gradient, as with AdamW and LAMB; None = as with SGD
 
     def rate(self, layout: str, decoupled: bool) -> float:
-        """Return the weight decay for images of this layout (cifar, imagenet, segmentation or video)."""
+        """Return the weight decay for images of this layout (cifar, imagenet, segmentation or video).
+
+        Args:
+            decoupled: True for AdamW and LAMB, False for SGD.
+        """
         if decoupled and self.decoupled is not None:
             return self.decoupled
         if layout == "imagenet" and self.coupled_imagenet is not None:
@@ -62,7 +66,7 @@ def divided_weight_decay(whole: float, splits: int, rule: str) -> float:
 class Family:
     """A family of architectures: its presets, and how they are built, divided and trained.
 
-    The functions never see the number of branches they build for: a branch is just another Spec.
+    Only `divide` sees the number of branches. A branch is just another Spec, which `build` builds like any other.
     """
 
     name: str  # of the family's module, e.g. resnet
@@ -88,11 +92,15 @@ class Family:
     classifiers: Mapping[str, str] = dataclasses.field(default_factory=dict)  # preset -> classifier on its backbone
 
     def __post_init__(self) -> None:
-        unknown = set(self.regularisation.values()) - DIVISORS.keys()
-        if unknown or (self.task == "segmentation") != (self.learner is not None):
+        if unknown := set(self.regularisation.values()) - DIVISORS.keys():
             raise ValueError(
-                f"family {self.name}: expected `learner` for segmentation alone and rates divided by one of "
-                f"{', '.join(DIVISORS)}, got task={self.task!r} and {', '.join(unknown) or 'known divisors'}"
+                f"family {self.name}: expected rates divided by one of {', '.join(DIVISORS)}, "
+                f"got {', '.join(sorted(unknown))}"
+            )
+        if (self.task == "segmentation") != (self.learner is not None):
+            raise ValueError(
+                f"family {self.name}: expected `learner` for segmentation alone, got task={self.task!r} "
+                f"{'with' if self.learner else 'without'} it"
             )
 
     def regularised(self, spec: Any, splits: int) -> Any:

@@ -55,7 +55,10 @@ PRESETS = {
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
-    """Reduce the number of heads; their ratios between stages stay, and the MLPs are sized to meet the scale."""
+    """Reduce the number of heads, and widths with it; the MLPs are sized to meet the scale.
+
+    The ratios of heads between stages stay.
+    """
     first = narrowing.head_count(spec.heads[0], scale)
     heads = tuple(first * count // spec.heads[0] for count in spec.heads)
     sizes = zip(spec.widths, spec.inner, heads, strict=True)
@@ -122,7 +125,7 @@ def pooled(x, sides: tuple[int, int], width: int, name: str):
 
 
 def block(x, heads: int, hidden: int, rate: float, name: str):
-    """Apply x + attention(LN(x)), then x + MLP(LN(x))."""
+    """Apply x + attention(LN(x)), then x + MLP(LN(x)); training drops each branch at `rate`."""
     width = x.shape[-1]
 
     def attend(x):

@@ -32,17 +32,17 @@ class Preset:
 
     @property
     def reference(self) -> str:
-        """The value with which `find` returns this preset."""
+        """Name by which `presets.find` returns the preset: whole, with its own frames and drop rates."""
         return self.name
 
     @property
     def family_name(self) -> str:
-        """Name of the family, or "" for a network of the user's own."""
+        """Name of the family, e.g. resnet."""
         return self.family.name
 
     @property
     def task(self) -> str:
-        """classification, segmentation or video."""
+        """Task of the network: classification, segmentation or video."""
         return self.family.task
 
     @property
@@ -52,21 +52,21 @@ class Preset:
 
     @property
     def tiny(self) -> bool:
-        """True for presets made for tests on 32x32 pixels; named mini where a paper has a tiny network of its own."""
+        """True for the small presets for tests and CPUs: their names end in _tiny or _mini."""
         return self.name.endswith(("_tiny", "_mini"))
 
     @property
     def fixed(self) -> bool:
-        """True if the network takes images of one size only; larger ones are then seen window by window."""
+        """True for segmentation networks that take images of one size only; larger images are seen window by window."""
         return self.family.fixed_size
 
     def accepts(self, image_size: int) -> bool:
-        """Return True if the network can be built for square images of this size."""
+        """Return True if image_size is a multiple of the Spec's `side_step`; `build` may still refuse the size."""
         return image_size % self.spec.side_step == 0
 
     @property
     def classifier(self) -> str:
-        """Name of the preset that classifies with the same backbone, or "" if there is none."""
+        """Name of the preset whose classification runs can begin this segmentation network's backbone; "" = none."""
         return self.family.classifiers.get(self.name, "")
 
     @property
@@ -75,15 +75,21 @@ class Preset:
         return self.family.head_layers
 
     def presets_of_checkpoint(self, layers: Iterable[str]) -> tuple[str, ...]:
-        """Return the presets that a checkpoint with layers of these names can be of; () if the names do not tell."""
+        """Return the names of the presets of this size that a checkpoint with these layer names can be of.
+
+        () if the names do not tell, or if the family has one form only.
+        """
         return self.family.forms(self.name, self.spec, layers) if self.family.forms else ()
 
     def with_frames(self, frames: int) -> "Preset":
-        """Return the preset for clips of this many frames; 0 = its own number."""
+        """Return the video preset for clips of this many frames; 0 = its own number."""
         return _with(self, dataclasses.replace(self.spec, frames=frames)) if frames else self
 
     def with_drop_path(self, rate: float) -> "Preset":
-        """Return the preset with its residual branches dropped at this rate; -1 = its own rate."""
+        """Return the preset with this rate of dropping residual branches in training; -1 = its own rate.
+
+        Where rates rise from block to block, this is the last one. Raises UserError if the network drops none.
+        """
         if rate == -1:
             return self
         if "drop_path" not in {field.name for field in dataclasses.fields(self.spec)}:
@@ -93,7 +99,7 @@ class Preset:
         return _with(self, dataclasses.replace(self.spec, drop_path=rate))
 
     def shape(self, image_size: Sides) -> tuple[int | None, ...]:
-        """Return [H, W, 3] of an image, or [T, H, W, 3] of a clip."""
+        """Return the shape of one input: (H, W, 3) of an image, or (T, H, W, 3) of a clip."""
         frames = (self.spec.frames,) if self.task == "video" else ()
         return (*frames, *sides(image_size), 3)
 
@@ -104,7 +110,12 @@ class Preset:
     def divided(self, splits: int, division: str = "published", image_size: int = 0, classes: int = 0) -> "Preset":
         """Return one of S branches; S = 1 changes nothing.
 
-        A division by budget (params or macs) counts at this image size and number of classes.
+        Args:
+            division: published, or a budget: params or macs.
+            image_size, classes: the size and number of classes at which a budget is counted; needed for a budget only.
+
+        Raises:
+            UserError: if such a division is not published, or image_size or classes are missing for a budget.
         """
         if splits == 1:
             return self
@@ -115,26 +126,29 @@ class Preset:
         return _with(self, self.family.divide(self.family.regularised(self.spec, splits), splits))
 
     def build(self, image_size: Sides, classes: int, normalisation: Normalisation | None = None) -> keras.Model:
-        """Return a fresh network from raw images (0..255) to logits."""
+        """Return a fresh network from raw images (0..255) to logits; normalisation None = the family's."""
         return self.family.build(self.spec, image_size, classes, normalisation or self.family.normalisation)
 
     def cost(self, image_size: Sides, classes: int, seen_size: Sides = 0) -> NetworkCost:
         """Return parameters and multiply-adds of one forward pass.
 
         Args:
-            seen_size: size of the clips that are evaluated, if other than the size the network trains at.
+            seen_size: size of the inputs, for networks that take any size; 0 = image_size, the training size.
         """
         return _cost(self, image_size, classes, seen_size or image_size)
 
     def macs(self, sides: tuple[int, int], classes: int, image_size: int) -> int:
-        """Return the multiply-adds of an image [H, W]; a network of fixed size sees it in windows of image_size."""
+        """Return the multiply-adds of one image of sides (H, W).
+
+        A network of fixed size sees it in windows of image_size pixels.
+        """
         if not self.fixed:
             return self.cost(sides, classes).macs
         windows = segmentation.count_windows(sides, image_size, self.spec.output_stride)
         return windows * self.cost(image_size, classes).macs
 
     def division(self, requested: str) -> str:
-        """Return the division that is used when this one is requested."""
+        """Return the division that is used for a requested one: for a preset, always the same."""
         return requested
 
     def differences(self, branch: "Preset") -> tuple[dict[str, list], dict[str, list]]:
@@ -176,7 +190,9 @@ def _of_known_size(network: keras.Model, shape: tuple[int | None, ...]) -> keras
 def _within_budget(whole: Preset, splits: int, division: str, image_size: int, classes: int) -> Preset:
     """Return the narrowed preset of which S copies come nearest the whole's params or macs."""
     if not image_size or not classes:
-        raise UserError(f"--division={division} needs the image size and the number of classes")
+        raise UserError(
+            f"--division={division}: expected image_size and classes above 0, got {image_size} and {classes}; give both"
+        )
 
     def price(preset: Preset) -> int:
         return getattr(preset.cost(image_size, classes), division)

@@ -5,7 +5,7 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """Figures of S branches together: trainable parameters (M), multiply-adds (G), error (%); None = not printed."""
+    """Figures of S branches together: parameters (M), multiply-adds (G), error (%); None = not printed."""
 
     dataset: str
     model: str
@@ -83,5 +83,5 @@ def rows(dataset: str, model: str) -> list[Row]:
 
 
 def find(dataset: str, model: str, splits: int) -> Row | None:
-    """Return the row of the shortest training, or None."""
+    """Return the row of a model in S branches with the shortest training, or None."""
     return next((row for row in rows(dataset, model) if row.splits == splits), None)

@@ -39,7 +39,7 @@ class Spec(BaseSpec):
 
     @property
     def planes(self) -> list[int]:
-        """Planes of each block: 16 + alpha i / (3n), rounded."""
+        """Planes of each block i = 1 .. 3n: 16 + alpha i / (3n), rounded to a multiple of `grid`."""
         steps = itertools.repeat(self.alpha / (3 * self.blocks), 3 * self.blocks)
         return [multiple(width, self.grid) for width in itertools.accumulate(steps, initial=STEM)][1:]
 
@@ -58,7 +58,7 @@ def divide(spec: Spec, splits: int) -> Spec:
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
-    """Multiply all widths by the scale."""
+    """Multiply alpha by the scale; the stem stays, and all planes become multiples of 4."""
     return dataclasses.replace(spec, alpha=multiple(spec.alpha * scale, 1 / 2), grid=4)
 
 

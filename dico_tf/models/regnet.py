@@ -40,7 +40,10 @@ class Spec(BaseSpec):
 
 
 def _published(depth: int, start: int, slope: float, factor: float, group: int, **options) -> Spec:
-    """Return a Spec of blocks start + slope j wide, rounded to start * factor^n, to eights, to whole groups."""
+    """Return a Spec whose block j is start + slope j wide, rounded to start * factor^n, then to multiples of 8.
+
+    Each width that results is a stage; it is rounded to a multiple of `group` at last.
+    """
     steps = [round(math.log((start + slope * j) / start, factor)) for j in range(depth)]
     exact = [round(start * factor**step / 8) * 8 for step in steps]
     stages = [(width, len(list(same))) for width, same in itertools.groupby(exact)]
@@ -61,7 +64,10 @@ PRESETS = {
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
-    """Multiply stem, stages and the width of groups by the scale; the 3x3 of each stage has whole groups."""
+    """Multiply stem, stages and the width of groups by the scale; the 3x3 of each stage has whole groups.
+
+    Widths are multiples of 4 channels, those of groups of 8.
+    """
     group = int(multiple(spec.group * scale, 8))
     return dataclasses.replace(
         spec,
@@ -96,7 +102,12 @@ def norm(x, name: str, **options):
 
 
 def block(x, width: int, groups: int, group: int, stride: int, rate: float, name: str):
-    """Return relu(shortcut + y); y applies 1x1 convolution, BN, relu, grouped 3x3, BN, relu, SE, 1x1 and BN to x."""
+    """Return relu(shortcut + y); y applies 1x1 convolution, BN, relu, grouped 3x3, BN, relu, SE, 1x1 and BN to x.
+
+    Args:
+        groups, group: number of groups of the 3x3, and channels of each.
+        rate: drop rate of y in training.
+    """
     entering = x.shape[-1]
 
     def branch(x):

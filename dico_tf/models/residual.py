@@ -18,12 +18,12 @@ BLOCKS = {
 
 
 def layout(blocks: Sequence[int]) -> str:
-    """Return cifar for networks of three stages and imagenet for four."""
+    """Return the kind of images for these blocks per stage: cifar for three stages, imagenet for any other number."""
     return "cifar" if len(blocks) == 3 else "imagenet"
 
 
 def widths(width: float, count: int, step: int, planes: Sequence[int] = ()) -> list[int]:
-    """Return width * 2^i for each stage i, in multiples of `step` channels, unless a budget chose the widths."""
+    """Return `planes` if there are any, else width * 2^i for `count` stages i from 0, in multiples of `step`."""
     return list(planes) or [multiple(width * 2**i, step) for i in range(count)]
 
 
@@ -39,20 +39,23 @@ def stem(x, width: int, name: str = "stem", stride: int = 1):
 
 
 def deep_stem(x, width: int, last: int):
-    """Apply three 3x3 convolutions with BN, ReLU to `width`, `width` and `last` channels, the first with stride 2."""
+    """Apply three 3x3 convolutions with BN and ReLU to `width`, `width` and `last` channels; the first has stride 2."""
     x = stem(x, width, "stem1", stride=2)
     return stem(stem(x, width, "stem2"), last, "stem3")
 
 
 def widening_stem(x, width: int):
-    """Apply the deep stem to twice the width, then 3x3 maximum pooling with stride 2 and a border of one pixel."""
+    """Apply `deep_stem` to width, width and 2 * width channels, then 3x3 maximum pooling with stride 2.
+
+    The pooling has a border of one pixel.
+    """
     x = deep_stem(x, width, 2 * width)
     x = keras.layers.ZeroPadding2D(1, name="stem_pool_pad")(x)  # after a ReLU, zeros never change a maximum
     return keras.layers.MaxPooling2D(3, 2, name="stem_pool")(x)
 
 
 def plain_stem(x, width: int):
-    """Apply a 7x7 convolution with stride 2, BN, ReLU; 3x3 maximum pooling with stride 2 and a border of one pixel."""
+    """Apply a 7x7 convolution with stride 2, BN and ReLU, then 3x3 maximum pooling with stride 2 and a border of 1."""
     x = relu(batch_norm(convolution(x, width, 7, "stem_conv", 2), "stem_norm"), "stem_relu")
     x = keras.layers.ZeroPadding2D(1, name="stem_pool_pad")(x)  # after a ReLU, zeros never change a maximum
     return keras.layers.MaxPooling2D(3, 2, name="stem_pool")(x)
@@ -116,6 +119,7 @@ def bottleneck(
 
     Args:
         base_width: width of each group of the 3x3 if planes were 64.
+        gamma: initialiser of the last normalisation's factors.
         norm, finish: normalisation, and what ends the residual branch; both take (x, name).
     """
     m = middle(planes, base_width, groups)

@@ -58,13 +58,16 @@ PRESETS = {
 
 
 def divide(spec: Spec, splits: int) -> Spec:
-    """Divide the width of the stem, and all widths with it: 16 -> 12, 8, 6, 4; for ImageNet 64 -> 44, 32, 24."""
+    """Reduce the stem's width, and all widths with it: 16 -> 12, 8, 6, 4 for S = 2, 4, 8, 16.
+
+    For ImageNet 64 -> 44, 32, 24 for S = 2, 4, 8.
+    """
     width = lookup(WIDTHS[spec.layout], splits, f"a ResNet of {sum(spec.blocks)} blocks")
     return dataclasses.replace(spec, width=width)
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
-    """Multiply all widths by the scale."""
+    """Multiply all widths by the scale, in multiples of 4 channels."""
     return dataclasses.replace(spec, width=narrowing.stem_width(spec.width, scale), grid=4)
 
 

@@ -48,7 +48,7 @@ def divide(spec: Spec, splits: int) -> Spec:
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
-    """Multiply all widths by the scale, in fewer groups."""
+    """Multiply all widths by the scale, in multiples of 4 channels and in fewer groups."""
     return narrow_groups(spec, scale)
 
 

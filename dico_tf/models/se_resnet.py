@@ -34,8 +34,8 @@ class Spec(BaseSpec):
     stem: str = "even"  # widths of its three convolutions: even = w, w, w; widening = w, w, 2w
     block: str = "bottleneck"  # or senet: first 1x1 half as wide, 3x3 shortcuts where it strides
     dropout: float = 0.0  # before the dense layer
-    drop_path: float = 0.0  # drop rate of the last block; rises linearly from the first
-    drop_block: float = 0.0  # in stages 3 and 4
+    drop_path: float = 0.0  # p: block i of n, from 1, has the drop rate p i / (n + 1)
+    drop_block: float = 0.0  # drop rate in stages 3 and 4
 
     @property
     def layout(self) -> str:
@@ -64,8 +64,10 @@ PRESETS = {
 
 
 def divide(spec: Spec, splits: int) -> Spec:
-    """Divide the number of groups by S, or without groups the stem: 16 -> 12, 8; for ImageNet 64 -> 44, 32, 24."""
-    spec = spec
+    """Divide the number of groups by S; without groups, reduce the stem's width, and all widths with it.
+
+    For S = 2, 4 the stem becomes 16 -> 12, 8; ImageNet's, for S = 2, 4, 8, becomes 64 -> 44, 32, 24.
+    """
     if spec.groups > 1:
         return dataclasses.replace(spec, groups=evenly(spec.groups, splits, "groups"))
     width = lookup(WIDTHS[spec.layout], splits, f"an SE-ResNet of {sum(spec.blocks)} blocks")
@@ -73,7 +75,7 @@ def divide(spec: Spec, splits: int) -> Spec:
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
-    """Multiply all widths by the scale, in fewer groups if there are any."""
+    """Multiply all widths by the scale, in multiples of 4 channels, and in fewer groups if there are any."""
     spec = dataclasses.replace(spec, grid=4)
     return (
         narrow_groups(spec, scale)
@@ -105,7 +107,10 @@ def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisatio
     )
 
     def by_place(stage: int, number: int) -> dict:
-        """Return DropPath of rate p i / (n + 1) for block i of n, and in stages 3 and 4 DropBlock (3 pixels at 224)."""
+        """Return `finish` and `norm` of a block, with the rate p i / (n + 1) of DropPath for block i of n.
+
+        From the third stage on, `norm` includes DropBlock, of squares of 3 pixels at image size 224.
+        """
         drop_path = spec.drop_path * (number + 1) / (sum(spec.blocks) + 1)
         squares = (spec.drop_block if stage >= 2 else 0.0, max(3 * image_size // 224, 1))
         return {"finish": _finish(REDUCTION[spec.layout], drop_path), "norm": _norm(*squares)}

@@ -15,7 +15,7 @@ def unit(x, width: int, kernel: int, name: str, dilation: int = 1):
 
 
 def logits(x, classes: int, name: str = "logits"):
-    """Apply a 1x1 convolution to float32 logits of all classes."""
+    """Apply a 1x1 convolution that gives float32 logits of all classes."""
     start = keras.initializers.TruncatedNormal(stddev=0.01)
     return convolution(x, classes, 1, name, use_bias=True, kernel_initializer=start, dtype="float32")
 
@@ -52,14 +52,14 @@ def round_up(side, stride: int):
 
 
 def windows_along(side, window: int, stride: int):
-    """Return the number of windows along a side, a multiple of the stride and at least a window long.
+    """Return the number of windows along a side; the last window ends where the side does. Works for tensors too.
 
-    The last window ends where the side does. Works for tensors too.
+    The side must be a multiple of the stride and at least `window`.
     """
     return -(-(side - window) // window_step(window, stride)) + 1
 
 
 def count_windows(sides: tuple[int, int], window: int, stride: int) -> int:
-    """Return the number of windows that cover an image of these sides [H, W]."""
+    """Return the number of windows that cover an image of these sides (H, W); `stride` is the output stride."""
     rows, columns = (windows_along(max(round_up(side, stride), window), window, stride) for side in sides)
     return rows * columns

@@ -45,13 +45,16 @@ PRESETS = {
 
 
 def divide(spec: Spec, splits: int) -> Spec:
-    """Divide the width by the published table: 96 -> 64, 48, 32, 24; 64 -> 44, 32, 20; 32 -> 24, 16."""
+    """Reduce the width by the published table: 96 -> 64, 48, 32, 24 for S = 2, 4, 8, 16.
+
+    64 -> 44, 32, 20 for S = 2, 4, 8; 32 -> 24, 16 for S = 2, 4.
+    """
     table = WIDTHS.get(spec.width, {1: spec.width})
     return dataclasses.replace(spec, width=lookup(table, splits, f"Shake-Shake 2x{spec.width:g}d"))
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
-    """Multiply all widths by the scale."""
+    """Multiply the widths of the stages by the scale, in multiples of 4 channels; the stem stays."""
     return dataclasses.replace(spec, width=narrowing.stem_width(spec.width, scale), grid=4)
 
 

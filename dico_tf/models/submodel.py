@@ -31,14 +31,20 @@ def _block(name: str) -> str:
 def without(network: keras.Model, removed: Collection[str]) -> keras.Model:
     """Return the network without these residual branches, with the same weights.
 
-    The other k of its n branches are multiplied by n / k, as training does for dropped branches. The removed ones are
-    not computed.
+    The removed branches are not computed. The other k of n droppable branches are multiplied by n / k, as training
+    multiplies a branch that it keeps by 1 / (1 - drop rate). Raises UserError if a name is unknown or none would stay.
     """
     every = droppable(network)
     strangers = sorted(set(removed) - set(every))
-    if strangers or len(set(removed)) >= len(every):
-        reason = f"no droppable branch {strangers[0]!r}" if strangers else f"only {len(every)} droppable ones"
-        raise UserError(f"{network.name} cannot answer without {len(set(removed))} residual branches: it has {reason}")
+    if strangers:
+        raise UserError(
+            f"{network.name} has no droppable branch {strangers[0]!r}; give names that droppable(network) returns"
+        )
+    if len(set(removed)) >= len(every):
+        raise UserError(
+            f"{network.name} cannot answer without {len(set(removed))} residual branches: it has only {len(every)} "
+            "droppable ones, and one must stay"
+        )
     scale = len(every) / (len(every) - len(set(removed)))
 
     def answer(call: Call, args: tuple, kwargs: dict):
@@ -56,10 +62,14 @@ def without(network: keras.Model, removed: Collection[str]) -> keras.Model:
 
 
 def shorter(network: keras.Model, count: int) -> keras.Model:
-    """Return the network with `count` of its n droppable blocks, spread evenly."""
+    """Return the network with `count` of its n droppable blocks, spread evenly, the others removed as by `without`."""
     every = blocks(network)
     if not 0 < count <= len(every):
-        reason = f"it has {len(every)} that can be dropped" if every else "none of its blocks can be dropped"
+        reason = (
+            f"it has {len(every)} that can be dropped; give 1 to {len(every)}"
+            if every
+            else "none of its blocks can be dropped"
+        )
         raise UserError(f"{network.name} cannot answer with {count} blocks: {reason}")
     remaining = {i * len(every) // count for i in range(count)}
     return without(network, {name for n, names in enumerate(every) if n not in remaining for name in names})

@@ -58,7 +58,7 @@ PRESETS = {
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
-    """Reduce the number of heads in every stage; the MLPs are sized to meet the scale."""
+    """Reduce the number of heads in every stage, and widths with it; the MLPs are sized to meet the scale."""
     heads = tuple(narrowing.head_count(count, scale) for count in spec.heads)
     sizes = zip(spec.widths, spec.inner, heads, strict=True)
     hidden = tuple(narrowing.mlp_width(width, inner, scale, count * spec.head_width) for width, inner, count in sizes)
@@ -97,7 +97,7 @@ def merged(x, width: int, name: str):
 
 
 def block(x, spec: Spec, stage: int, shifted: bool, rate: float, name: str):
-    """Apply x + attention(LN(x)), then x + MLP(LN(x)); each branch is dropped for whole images."""
+    """Apply x + attention(LN(x)), then x + MLP(LN(x)); training drops each branch for images at `rate`."""
 
     def attend(x):
         y = layer_norm(x, f"{name}_norm1")

@@ -76,7 +76,10 @@ _NAME = re.compile(r"(?:stage(\d+)_)?(?:(block|class|stem)(\d+)_)?(.+)")
 
 
 def theirs(family: str, name: str) -> str:
-    """Return timm's name of a layer: stage1_block2_dense1 -> layers.0.blocks.1.mlp.fc1 (RegNetY counts from 1)."""
+    """Return timm's name of a layer, e.g. for swin stage1_block2_dense1 -> layers.0.blocks.1.mlp.fc1.
+
+    Blocks of RegNetY count from 1 in timm, those of the others from 0.
+    """
     stage, kind, number, rest = _NAME.fullmatch(name).groups()
     stage, number, place = int(stage or 1), int(number or 1), kind or ("stage" if stage else "")
     i, j = stage - 1, number - 1
@@ -92,12 +95,12 @@ def pairs(family: str, branch: Any, arrays: Mapping[str, np.ndarray], classes: s
     for layer in branch.layers:
         if not layer.weights:
             continue
+        name = theirs(family, layer.name)
         try:
-            of_layer = _values(layer, theirs(family, layer.name), remaining)
+            of_layer = _values(layer, name, remaining)
         except KeyError as error:
             raise UserError(
-                f"the checkpoint has no {error.args[0]}, the weights of layer {layer.name}; give timm weights "
-                "of this architecture"
+                f"the checkpoint has no {error.args[0]}, timm's name for the weights of layer {layer.name}"
             ) from None
         for variable, array in of_layer:
             array = resize_positions(variable, array)

@@ -29,13 +29,13 @@ class Carried:
 
 
 def holds_weights(path: str | Path) -> bool:
-    """Return True if the path names a checkpoint file (which may be missing) and not a folder."""
+    """Return True for a file, and for a missing one that ends as checkpoints do: .pth, .pt, .tar or .safetensors."""
     path = Path(path)
     return path.is_file() or (path.suffix in SUFFIXES and not path.is_dir())
 
 
 def load(model: Any, path: str | Path, classes: str = "same") -> Carried:
-    """Load a checkpoint into a DiCo with as many branches.
+    """Load a checkpoint into a DiCo with as many branches. Raises UserError, and changes nothing, if it does not fit.
 
     Args:
         classes: "same", or "any": a head for another number of classes stays fresh.
@@ -44,7 +44,11 @@ def load(model: Any, path: str | Path, classes: str = "same") -> Carried:
 
 
 def preset_of(preset: Preset, path: str | Path) -> Preset:
-    """Return the form of a listed preset that the checkpoint is of. Raises UserError if it can be of several."""
+    """Return the preset that the checkpoint is of, by its layer names; the same preset if they do not tell.
+
+    A listed preset may give way to another form of itself. Raises UserError if the names allow several forms of a
+    listed preset, or only other forms of an unlisted one.
+    """
     if not preset.family.forms:
         return preset
     names = preset.presets_of_checkpoint(read(path)[0])
@@ -56,7 +60,7 @@ def preset_of(preset: Preset, path: str | Path) -> Preset:
 
 def _check_form(preset: Preset, names: Sequence[str], path: str | Path) -> None:
     if names and preset.name not in names:
-        which = "one of them, the one that it was trained as" if len(names) > 1 else "that preset"
+        which = "as the model the one of them that it was trained as" if len(names) > 1 else "that preset as the model"
         raise UserError(
             f"{path}: expected a checkpoint of {preset.name}, got one whose layers are named as those of "
             f"{' and '.join(names)}, which pads or normalises differently and would answer wrongly; give {which}"
@@ -64,12 +68,13 @@ def _check_form(preset: Preset, names: Sequence[str], path: str | Path) -> None:
 
 
 def fill(branches: Sequence[Any], path: str | Path, preset: Preset | CustomNetwork, classes: str = "same") -> Carried:
-    """Load a checkpoint into as many networks of a preset; see `load`."""
+    """Load a checkpoint into as many networks of a preset, one branch each; arguments and result as in `load`."""
     family = preset.family_name
     orderless = Path(path).suffix == SAFE
     if orderless and family not in timm_names.TABLES:
         raise UserError(
-            f"{path}: {SAFE} files lose the order of layers, which {family} needs: give a PyTorch checkpoint"
+            f"{path}: {SAFE} files lose the order of layers, which {family or preset.name} needs: "
+            "give a PyTorch checkpoint"
         )
     checkpoint = read(path)
     named = orderless or family not in timm_names.IN_ORDER

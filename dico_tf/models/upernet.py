@@ -73,7 +73,7 @@ PRESETS = {f"upernet_{classifier}": _on(classifier, head) for classifier, head i
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
-    """Multiply the widths of backbone and head by the scale."""
+    """Multiply the widths of backbone and head by the scale, the backbone's as its own family does."""
     backbone = BACKBONES[type(spec.backbone)].narrow(spec.backbone, scale)
     return dataclasses.replace(spec, backbone=backbone, head=int(multiple(spec.head * scale, _GRID)))
 
@@ -123,7 +123,10 @@ def _sized(x, factor: float, name: str):
 
 
 def pooled(x, spec: Spec):
-    """Concatenate the map and its means over 1x1, 2x2, 3x3 and 6x6 parts; apply relu(BN(3x3 convolution))."""
+    """Concatenate the map and its means over 1x1, 2x2, 3x3 and 6x6 parts; apply a 3x3 `unit`.
+
+    Each mean passes a 1x1 `unit` and is resized to the map first.
+    """
     paths = [x]
     for bins in BINS:
         part = AdaptiveAveragePooling(bins, name=f"pool{bins}")(x)
@@ -133,7 +136,10 @@ def pooled(x, spec: Spec):
 
 
 def top_down(maps: list, spec: Spec) -> list:
-    """Add all coarser levels to each level; apply relu(BN(3x3 convolution)) to all but the coarsest."""
+    """Return the levels of the pyramid, finest first, all `spec.head` wide.
+
+    The coarsest is `pooled`. Each other one passes a 1x1 `unit`; all coarser levels are added; a 3x3 `unit` follows.
+    """
     x = pooled(maps[-1], spec)
     levels = [x]
     for n in range(len(maps) - 1, 0, -1):
@@ -144,7 +150,7 @@ def top_down(maps: list, spec: Spec) -> list:
 
 
 def fused(maps: list, spec: Spec):
-    """Resize all levels to the finest, concatenate them and apply relu(BN(3x3 convolution))."""
+    """Resize all levels to the finest, concatenate them and apply a 3x3 `unit`."""
     finest, *others = maps
     large = [ResizeAs(name=f"fuse{n}_spread")([x, finest]) for n, x in enumerate(others, 2)]
     return unit(keras.layers.Concatenate(name="fuse")([finest, *large]), spec.head, 3, "fuse_join")

@@ -71,12 +71,15 @@ class _Misfit(Exception):  # noqa: N818 - becomes a UserError once it is known w
 
 
 def match(blocks: Sequence[Block], theirs: Sequence[Entry]) -> Match:
-    """Match every layer of ours with one of the checkpoint. Raises UserError if any is left over or missing."""
+    """Match every layer of ours with one of the checkpoint.
+
+    Raises UserError if a layer is missing, does not fit or is left over; shortcuts that are never run may be.
+    """
     pairs, unused, rest = [], [], list(theirs)
     pattern = next((block.shortcut for block in blocks if block.shortcut), ())
     for block in blocks:
         if len(rest) < len(block):
-            remaining = f"; only {_few(rest)} is left" if rest else ""
+            remaining = f", got only {_few(rest)}" if rest else ""
             raise UserError(f"the checkpoint ends before {block.name}: expected {_few(block.layers)}{remaining}")
         own, idle = _share(block, rest, pattern)
         rest = rest[len(own) + len(idle) :]

@@ -5,7 +5,7 @@ import functools
 
 import keras
 
-from dico_tf.divide.rules import multiple, published, root
+from dico_tf.divide.rules import multiple, published, root, words
 from dico_tf.errors import UserError
 from dico_tf.layers.image_input import Normalisation, entrance, head
 from dico_tf.models import narrowing, residual
@@ -27,7 +27,10 @@ class Spec(BaseSpec):
 
     def __post_init__(self):
         if self.layout == "cifar" and (self.depth - 4) % 6:
-            raise UserError(f"WRN: expected a depth of 6n + 4, e.g. 10, 16, 28 or 40, or 50, got {self.depth}")
+            raise UserError(
+                f"WRN: expected a depth of 6n + 4, e.g. 10, 16, 28 or 40, or {words(BLOCKS, 'or')} for ImageNet, "
+                f"got {self.depth}"
+            )
 
     @property
     def layout(self) -> str:
@@ -60,7 +63,7 @@ def divide(spec: Spec, splits: int) -> Spec:
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
-    """Multiply k, or for ImageNet the stem and all widths with it, by the scale."""
+    """Multiply k, or for ImageNet the stem and all widths with it, by the scale; widths are multiples of 4."""
     if spec.layout == "cifar":
         return dataclasses.replace(spec, width=narrowing.stem_width(spec.stem * spec.width, scale) / spec.stem)
     return dataclasses.replace(spec, stem=narrowing.stem_width(spec.stem, scale))

@@ -33,7 +33,7 @@ KINETICS = Normalisation(mean=(0.45,) * 3, std=(0.225,) * 3)
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Spec(BaseSpec):
     frames: int  # of a clip
-    rate: int  # a clip takes every rate-th frame of the film
+    rate: int  # a clip takes every rate-th frame of the video
     crop: int  # side in pixels of the square frames
     width: float = 2.0  # multiplies every width
     depth: float = 2.2  # multiplies the blocks
@@ -61,7 +61,7 @@ class Spec(BaseSpec):
 
 
 def rounded(exact: float, divisor: int = 8) -> int:
-    """Round to a multiple of the divisor, but never more than a tenth down."""
+    """Round to a multiple of the divisor, at least one, but never more than a tenth down."""
     nearest = max(divisor, int(exact + divisor / 2) // divisor * divisor)
     return nearest + divisor if nearest < 0.9 * exact else nearest
 
@@ -77,14 +77,14 @@ PRESETS = {
 
 
 def divide(spec: Spec, splits: int) -> Spec:
-    """Divide width and head by sqrt(S), in steps of 4 channels; this rule is our choice."""
+    """Divide all widths by sqrt(S), in multiples of 4 channels (the head's rounded down); this rule is our choice."""
     published(spec.splits, splits, "X3D")
     width, width_of_head = spec.width / math.sqrt(splits), root(spec.head, splits)
     return dataclasses.replace(spec, width=width, head=width_of_head, divisor=4)
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
-    """Multiply all widths by the scale."""
+    """Multiply all widths by the scale, in multiples of 4 channels (the head's of 8)."""
     width, head = multiple(spec.width * scale, 1 / 256), int(multiple(spec.head * scale, 8))
     return dataclasses.replace(spec, width=width, head=head, divisor=4)
 

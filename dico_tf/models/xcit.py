@@ -98,7 +98,10 @@ def _dense(x, width: int, name: str, activation=None, **options):
 
 
 def stem(x, spec: Spec):
-    """Apply 3x3 convolutions of stride 2 with BN, doubling the width, until a pixel is a patch; GELU between."""
+    """Apply 3x3 convolutions of stride 2 with BN, and GELU between, until a pixel is a patch.
+
+    Each doubles the width; the last gives `spec.width` channels.
+    """
     count = spec.patch.bit_length() - 1
     for i in range(count):
         name, width = f"stem{i + 1}", spec.width // 2 ** (count - 1 - i)
@@ -109,7 +112,7 @@ def stem(x, spec: Spec):
 
 
 def block(x, spec: Spec, name: str):
-    """Apply x + scale XCA(LN(x)), x + scale LPI(LN(x)), x + scale MLP(LN(x)) to maps [B, H, W, C].
+    """Apply x + scale XCA(LN(x)), then x + scale LPI(LN(x)), then x + scale MLP(LN(x)), to maps [B, H, W, C].
 
     XCA is cross-covariance attention, LPI two depthwise 3x3 convolutions with GELU and BN between.
     """
@@ -150,7 +153,7 @@ def _scaled(x, spec: Spec, name: str):
 def class_block(x, spec: Spec, name: str):
     """Apply a class-attention layer: only the class token attends and passes the MLP.
 
-    As in the published code, the other tokens are added to their own norm, scaled, and then doubled.
+    As in the published code, each other token x becomes 2 LN(x + scale LN(x)).
     """
     n = layer_norm(x, f"{name}_norm1")
     first, others = _split(n, f"{name}_norm1")

@@ -48,6 +48,15 @@ def test_half_a_file_and_none_are_named(tmp_path):
         checkpoints.read(tmp_path / "gone.safetensors")
 
 
+def test_numbers_that_numpy_does_not_know_and_folders_are_named(tmp_path):
+    header = b'{"a":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[0,2]}}'
+    (tmp_path / "x.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"11")
+    with pytest.raises(UserError, match=r"x.safetensors holds numbers of a type that NumPy does not know"):
+        checkpoints.read(tmp_path / "x.safetensors")
+    with pytest.raises(UserError, match=r"is a folder, expected a file"):
+        checkpoints.read(tmp_path)
+
+
 def test_names_of_branches_are_for_all_or_for_none():
     one = np.zeros(1)
     assert checkpoints.by_branch({"module.models.1.a": one, "module.models.0.b": one}) == [{"b": one}, {"a": one}]

@@ -87,9 +87,13 @@ def test_an_se_resnet_drops_more_in_later_blocks_and_squares_in_its_last_two_sta
 
 
 @pytest.mark.parametrize(
-    "wrong",
-    [{"regularisation": {"dropout": "S^2"}}, {"task": "segmentation"}, {"learner": lambda spec, branch: branch}],
+    ("wrong", "message"),
+    [
+        ({"regularisation": {"dropout": "S^2"}}, r"expected rates divided by one of S, sqrt\(S\), got S\^2"),
+        ({"task": "segmentation"}, "expected `learner` for segmentation alone, .* without it"),
+        ({"learner": lambda spec, branch: branch}, "expected `learner` for segmentation alone, .* with it"),
+    ],
 )
-def test_a_family_that_contradicts_itself_is_refused(wrong):
-    with pytest.raises(ValueError, match="family resnet: expected `learner` for segmentation alone"):
+def test_a_family_that_contradicts_itself_is_refused(wrong, message):
+    with pytest.raises(ValueError, match=f"family resnet: {message}"):
         dataclasses.replace(PRESETS["resnet_20"].family, **wrong)

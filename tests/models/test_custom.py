@@ -94,6 +94,10 @@ def test_a_run_goes_on_and_is_evaluated_when_the_file_is_gone(file, tmp_path):
     ("network", "message"),
     [
         (lambda: small(side=24), "takes images of 24x24 pixels, got 16x16: give --image_size=24"),
+        (
+            lambda: keras.Sequential([keras.Input((16, 24, 3)), layers.Flatten(), layers.Dense(4)]),
+            "takes images of 16x24 pixels, expected square images",
+        ),
         (lambda: keras.Sequential([keras.Input((5,)), layers.Dense(4)]), "expected one input, an image"),
         (lambda: keras.Sequential([keras.Input((None, None, 3)), layers.Conv2D(4, 3)]), "expected one output"),
         (

@@ -110,7 +110,9 @@ def test_a_run_that_is_built_otherwise_refuses_the_weights_and_names_its_model(c
 def test_names_that_two_forms_share_need_the_form(checkpoint):
     timm = {"_conv_stem": "conv_stem", "_blocks.": "blocks.0."}
     model = checkpoint("torch_efficientnet_tiny", timm)
-    with pytest.raises(UserError, match=r"of tf_efficientnet_tiny and torch_efficientnet_tiny.* give one of them"):
+    with pytest.raises(
+        UserError, match=r"of tf_efficientnet_tiny and torch_efficientnet_tiny.* give as the model the one"
+    ):
         open_members([f"preset:efficientnet_tiny@{SIZE}?weights=drawn.pth"], CLASSES)
     (member,) = open_members([f"preset:torch_efficientnet_tiny@{SIZE}?weights=drawn.pth"], CLASSES)
     logits = model(images(), training=False).numpy()

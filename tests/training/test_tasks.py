@@ -38,6 +38,12 @@ def test_a_network_of_another_task_is_refused_with_what_would_do(task):
             check_task("mine.keras", task)
 
 
+def test_an_unknown_model_is_unknown_for_every_task():
+    for task in TASKS:
+        with pytest.raises(UserError, match=r"unknown model 'deeplabv3_resnet50'; did you mean .*deeplabv3_resnet_50"):
+            check_task("deeplabv3_resnet50", task)
+
+
 def test_only_runs_of_images_and_their_classes_go_where_one_class_an_image_is_answered(tmp_path):
     def run(task: str) -> TrainedRun:
         return TrainedRun(tmp_path, config.from_values({"task": task}), {}, "", {}, {})
