@@ -174,7 +174,7 @@ class Loop:
 
     def _windows(self, epoch: int):
         """Return a function that gives each view's window in an image, and time in a film; None if views have none."""
-        if not (self.model.views.zooms or self.train.videos):
+        if not (self.model.views.needs_windows or self.train.videos):
             return None
         return lambda index, sizes: self._places(index, sizes, tf.constant(epoch, tf.int64))
 

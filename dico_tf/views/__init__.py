@@ -1,1 +1,1 @@
-"""The views of an image that branches see. `policies`, `piece` and `pieces` need no TensorFlow."""
+"""The views of an image that branches see. `policies`, `piece` and `pieces` can be imported without TensorFlow."""

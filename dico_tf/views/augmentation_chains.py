@@ -1,4 +1,4 @@
-"""AutoAugment and RandAugment: which operations each image goes through, and at which strengths."""
+"""AutoAugment and RandAugment: draw the operations of each image and their strengths, and apply them."""
 
 import numpy as np
 import tensorflow as tf
@@ -14,7 +14,7 @@ RANDAUGMENT = (
 
 
 def in_place_only(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the operations that move no pixel."""
+    """Return the names without those of operations that move pixels."""
     return tuple(name for name in names if name not in operations.GEOMETRIC)
 
 
@@ -23,9 +23,15 @@ def _where(done: tf.Tensor, operation: tf.Tensor) -> tf.Tensor:
 
 
 def auto_augment(images: tf.Tensor, table: tuple, rng: CounterRng, in_place: bool = False) -> tf.Tensor:
-    """Apply one of the table's pairs to each image; each half is done with its own probability, signs are drawn.
+    """Apply one pair of operations of a table to each image; all pairs are equally likely.
 
-    With `in_place`, operations that move pixels are left out of the pairs.
+    Each operation of the pair is applied with its own probability. Its value is centre + span or centre - span, equally
+    likely (see `autoaugment.value`).
+
+    Args:
+        images: float32 [B, H, W, 3] in 0..255.
+        table: pairs of (operation, probability, level), such as `autoaugment.CIFAR`.
+        in_place: operations that move pixels do nothing; the rest of their pair is still applied.
     """
     if in_place:
         table = tuple(
@@ -46,7 +52,10 @@ def auto_augment(images: tf.Tensor, table: tuple, rng: CounterRng, in_place: boo
 
 
 def randaugment_values(level: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Return the value of every operation at levels 0..10, without its sign."""
+    """Return the values of each operation of RandAugment at these levels in 0..10, with the shape of `level`.
+
+    Values of operations that move pixels are above 0 here; `rand_augment` makes every second one negative at random.
+    """
     share, none = level / 10.0, tf.zeros_like(level)
     factor = 0.1 + 1.8 * share
     return {
@@ -71,7 +80,17 @@ def randaugment_values(level: tf.Tensor) -> dict[str, tf.Tensor]:
 def rand_augment(
     images: tf.Tensor, m: float, rng: CounterRng, fill: operations.Fill, in_place: bool = False
 ) -> tf.Tensor:
-    """Draw two operations with replacement; do each with probability 1/2 at its own level N(m, 1/2) in 0..10."""
+    """Draw two of 15 operations for each image, with replacement, and apply each with probability 1/2.
+
+    Each has its own level, drawn from a normal distribution and clipped to 0..10. Rotations, shears and translations go
+    to either side, equally likely.
+
+    Args:
+        images: float32 [B, H, W, 3] in 0..255.
+        m: mean of the levels; their standard deviation is 1/2.
+        fill: colour of pixels from outside of the image.
+        in_place: draw from the ten operations that move no pixel.
+    """
     names = in_place_only(RANDAUGMENT) if in_place else RANDAUGMENT
     choice = rng.integers("operation", len(names), count=2)  # [B, 2]
     level = tf.clip_by_value(m + 0.5 * rng.normal("level", count=2), 0.0, 10.0)

@@ -62,7 +62,7 @@ FILL = (128.0, 128.0, 128.0)
 
 
 def value(operation: str, level: int) -> tuple[float, float]:
-    """Return (centre, span) of an operation at a level; its value is centre + span or centre - span."""
+    """Return (centre, span) of an operation at a level of 0..9; its value is centre + span or centre - span."""
     share = level / 9
     if operation in ("shear_x", "shear_y"):
         return 0.0, 0.3 * share

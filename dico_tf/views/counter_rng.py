@@ -1,4 +1,4 @@
-"""Random numbers without state: each is a pure function of (seed, epoch, image index, branch, stream)."""
+"""Random numbers without state: pure functions of seed, epoch or step, image index, branch and stream name."""
 
 import copy
 import zlib
@@ -27,7 +27,7 @@ def _mix(x: tf.Tensor) -> tf.Tensor:
 
 
 def _absorb(state: tuple[tf.Tensor, tf.Tensor], word: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Hash one word into the state: a' = mix(a xor word), b' = mix(b + a' + odd).
+    """Hash one word into the state: a' = mix(a xor word), b' = mix(b + a' + 0x9E3779B9).
 
     The state has 64 bits, so that two images do not share their numbers by chance.
     """
@@ -53,26 +53,38 @@ def _hashed(*numbers: Any) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 class CounterRng:
-    """A random number generator for each image of a batch: `uniform("top")` is [B], and each name is its own stream."""
+    """Random numbers for each image of a batch, as a pure function of seed, epoch, image index and branch.
+
+    `uniform("top")` returns [B]. A name gives the same numbers at every call; other names give independent numbers.
+
+    Args:
+        epoch: an integer or a scalar tensor.
+        index: numbers of the images in the data set, [B].
+        branch: an integer or a scalar tensor.
+    """
 
     def __init__(self, seed: int, epoch: Any, index: Any, branch: Any = 0):
         self._state, self._scope = _hashed(_VIEW, seed, branch, epoch, index), ""
 
     @classmethod
     def of_step(cls, seed: int, step: Any, index: Any = 0, branch: Any = 0) -> "CounterRng":
-        """Return a generator that belongs to a training step; `index` numbers what is drawn within the step."""
+        """Return a generator that depends on a training step in place of an epoch.
+
+        Args:
+            index: integers [B], to draw one number for each of them; 0 draws scalars.
+        """
         rng = cls.__new__(cls)
         rng._state, rng._scope = _hashed(_STEP, seed, branch, step, index), ""
         return rng
 
     def scope(self, name: str) -> "CounterRng":
-        """Return the same generator whose streams are called `name ...`, so that two users never share a stream."""
+        """Return a generator with the prefix `name` before all stream names, so that two users never share a stream."""
         rng = copy.copy(self)
         rng._scope = f"{self._scope} {name}".strip()
         return rng
 
     def bits(self, stream: str = "", count: int = 0) -> tf.Tensor:
-        """Return random uint32 [B], or [B, count]."""
+        """Return random uint32 [B], or [B, count] if `count` is above 0."""
         name = f"{self._scope} {stream}".strip()
         a, b = _absorb(self._state, _u32(zlib.crc32(name.encode())))
         if count:
@@ -80,21 +92,28 @@ class CounterRng:
         return _mix(a + b)
 
     def uniform(self, stream: str = "", low: float = 0.0, high: float = 1.0, count: int = 0) -> tf.Tensor:
-        """Return float32 U[low, high) of 24 random bits: [B], or [B, count]."""
+        """Return float32 uniform in [low, high), of 24 random bits: [B], or [B, count] if `count` is above 0."""
         unit = tf.cast(tf.cast(_shift(self.bits(stream, count), 8), tf.int32), tf.float32) * 2.0**-24
         return unit if (low, high) == (0.0, 1.0) else low + (high - low) * unit
 
     def integers(self, stream: str, limit: Any, count: int = 0) -> tf.Tensor:
-        """Return int32 from 0 .. limit - 1, all equally likely: [B], or [B, count]; `limit` is far below 2^24."""
+        """Return int32 from 0 .. limit - 1, all equally likely: [B], or [B, count] if `count` is above 0.
+
+        Args:
+            limit: a number far below 2^24, or one for each image [B].
+        """
         limit = tf.cast(limit, tf.float32)
         # u * limit may round up to limit itself
         return tf.cast(tf.minimum(tf.floor(self.uniform(stream, count=count) * limit), limit - 1), tf.int32)
 
     def normal(self, stream: str, count: int = 0) -> tf.Tensor:
-        """Return float32 N(0, 1): sqrt(-2 ln(1 - u)) cos(2 pi v) (Box and Muller)."""
+        """Return float32 of the standard normal distribution: [B], or [B, count] if `count` is above 0.
+
+        Box and Muller: sqrt(-2 ln(1 - u)) cos(2 pi v), with uniform u and v.
+        """
         radius = tf.sqrt(-2.0 * tf.math.log1p(-self.uniform(f"{stream} radius", count=count)))
         return radius * tf.cos(6.283185307179586 * self.uniform(f"{stream} angle", count=count))
 
     def permutation(self, stream: str) -> tf.Tensor:
-        """Return a random order int32 [B] of the batch: the one that sorts one draw per image."""
+        """Return a random order of the batch, int32 [B]: the order that sorts one uniform number per image."""
         return tf.argsort(self.uniform(stream), stable=True)

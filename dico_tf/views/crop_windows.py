@@ -1,4 +1,4 @@
-"""Random windows of images (random resized crop, random short side, simple crop), and cutting them out."""
+"""Random windows of images: random resized crop, random short side and simple crop; and their cutting out."""
 
 import math
 
@@ -12,10 +12,14 @@ ASPECTS = (3 / 4, 4 / 3)  # width / height
 
 
 def area_windows(image_sizes: tf.Tensor, min_area: float, rng: CounterRng) -> tf.Tensor:
-    """Return int32 windows [B, (left, top, right, bottom)] of images of sizes [B, (width, height)].
+    """Draw int32 windows [B, (left, top, right, bottom)] by the rule of torchvision's RandomResizedCrop.
 
-    Width round(sqrt(a r)) and height round(sqrt(a / r)), a = U(min_area, 1) of the area, r = e^U(ln 3/4, ln 4/3),
-    anywhere inside: the first of ten draws that fits (the rule of torchvision's RandomResizedCrop).
+    A window is round(sqrt(a r)) pixels wide and round(sqrt(a / r)) high. The area a is uniform between min_area and 1
+    times that of the image, and the aspect r log-uniform in 3/4..4/3. The first of ten draws that fits is placed
+    anywhere inside the image. If none fits, it is the largest window of an aspect in 3/4..4/3, in the middle.
+
+    Args:
+        image_sizes: [B, (width, height)].
     """
     side = tf.cast(image_sizes, tf.float32)[:, None, :]  # [B, 1, 2]
     least = tf.constant(min_area, tf.float32)
@@ -33,18 +37,22 @@ def area_windows(image_sizes: tf.Tensor, min_area: float, rng: CounterRng) -> tf
     return tf.concat([corner, corner + extent], axis=-1)
 
 
-def _largest(side: tf.Tensor) -> tf.Tensor:
-    """Return the largest width and height [B, 2] of an allowed aspect."""
-    width, height = side[:, 0], side[:, 1]
+def _largest(image_sizes: tf.Tensor) -> tf.Tensor:
+    """Return the largest (width, height) [B, 2] of an aspect in 3/4..4/3 that fits into images of these sizes."""
+    width, height = image_sizes[:, 0], image_sizes[:, 1]
     extent = [tf.minimum(width, tf.round(height * ASPECTS[1])), tf.minimum(height, tf.round(width / ASPECTS[0]))]
     return tf.stack(extent, axis=-1)
 
 
 def short_side_squares(image_sizes: tf.Tensor, least: float, most: float, rng: CounterRng) -> tf.Tensor:
-    """Return float32 windows [B, 4] of images of sizes [B, (width, height)]: squares anywhere inside.
+    """Draw square windows anywhere inside of images: float32 [B, (left, top, right, bottom)].
 
-    A square's side is the image's short side / U(least, most). Resizing it to the view's size therefore makes the
-    image's short side U(least, most) times as long as the view.
+    A square's side is the image's short side / f, with f uniform between `least` and `most`. When the square is resized
+    to the size of the view, the image's short side is f times the view's.
+
+    Args:
+        image_sizes: [B, (width, height)].
+        least: at least 1, so that the square fits into the image.
     """
     image_sizes = tf.cast(image_sizes, tf.float32)
     least, most = tf.constant(least, tf.float32), tf.constant(most, tf.float32)
@@ -56,10 +64,13 @@ def short_side_squares(image_sizes: tf.Tensor, least: float, most: float, rng: C
 
 
 def padded_squares(image_sizes: tf.Tensor, side: int, padding: int, rng: CounterRng) -> tf.Tensor:
-    """Return float32 windows [B, 4] of images of sizes [B, (width, height)].
+    """Draw square windows that may reach beyond the image: float32 [B, (left, top, right, bottom)].
 
-    They are squares of `side` pixels of the image whose short side was resized to `side`, and reach up to `padding`
-    of its pixels beyond an edge.
+    Think of the image as resized, so that its short side is `side` pixels, with a border of `padding` pixels around. A
+    window is a square of `side` pixels anywhere in it. Its corners are returned in pixels of the original image.
+
+    Args:
+        image_sizes: [B, (width, height)] of the original images.
     """
     image_sizes = tf.cast(image_sizes, tf.float32)
     resized = tf.floor(side * image_sizes / tf.reduce_min(image_sizes, axis=-1, keepdims=True) + 1e-3)
@@ -76,8 +87,11 @@ def sizes(images: tf.Tensor) -> tf.Tensor:
     return tf.tile(tf.stack([width, height])[None], [batch, 1])
 
 
-def show(images: tf.Tensor, windows: tf.Tensor) -> tf.Tensor:
-    """Return the windows [B, 4] of images [B, H, W, 3], enlarged to [B, H, W, 3], bilinear."""
+def cut_and_resize(images: tf.Tensor, windows: tf.Tensor) -> tf.Tensor:
+    """Cut the window (left, top, right, bottom) [B, 4] out of each image [B, H, W, 3] and resize it to H x W, bilinear.
+
+    Beyond the image, its edge pixels are repeated.
+    """
     height, width = (tf.shape(images)[axis] for axis in (1, 2))
     left, top, right, bottom = tf.unstack(tf.cast(windows, tf.float32), axis=1)
     columns = (right - left) / tf.cast(width, tf.float32)  # shares of the sides

@@ -13,23 +13,28 @@ from dico_tf.views.view_maker import ViewMaker, apply_policy
 
 @keras.saving.register_keras_serializable("dico_tf", name="Views")  # the name in files saved since version 0
 class ImageViews(ViewMaker):
-    """S views of images [B, H, W, 3] or clips [B, T, H, W, 3]; the frames of a clip share all draws."""
+    """Callable that makes S views of images [B, H, W, 3] or clips [B, T, H, W, 3]; a clip's frames share all draws."""
 
     def _parse(self) -> None:
         self._policies = parse_all(self.policies, self.splits, "classification")
 
     def __call__(self, images: tf.Tensor, index: tf.Tensor, epoch: Any, cut: bool = False) -> list[tf.Tensor]:
-        """Return S views, float32 [B, H, W, 3] in 0..255.
+        """Return S views, float32 of the shape of the images, in 0..255.
 
         Args:
-            cut: images are [B, S, H, W, 3], the window of each branch that `windows` has drawn.
+            index: numbers of the images in the data set, [B].
+            cut: images are [B, S, H, W, 3] (S is 1 with `same`): the windows that `windows` drew, already cut out.
         """
         each = tf.unstack(images, axis=1) if cut else [images] * self.distinct
         views = [self.view(each[branch], index, epoch, branch, cut) for branch in range(self.distinct)]
         return views * self.splits if self.same else views
 
     def view(self, images: tf.Tensor, index: tf.Tensor, epoch: Any, branch: int, cut: bool = False) -> tf.Tensor:
-        """Return one branch's view, float32 [B, H, W, 3]; with `cut`, of the windows drawn for this branch."""
+        """Return one branch's view of images [B, H, W, 3] or clips [B, T, H, W, 3], float32 of the same shape.
+
+        Args:
+            cut: the images are the windows that `windows` drew for this branch.
+        """
         images = tf.cast(images, tf.float32)
         shape = images.shape
         if shape.rank == 5:
@@ -40,15 +45,16 @@ class ImageViews(ViewMaker):
         return tf.ensure_shape(tf.reshape(view, [-1, *shape[1:]]), shape) if shape.rank == 5 else view
 
     @property
-    def zooms(self) -> bool:
-        """True if a branch begins with a window of the whole image."""
+    def needs_windows(self) -> bool:
+        """True if the policy of a branch begins with a window, which is cut where the image is decoded."""
         return any(_first_window(policy) for policy in self._policies)
 
     def windows(self, index: tf.Tensor, sizes: tf.Tensor, epoch: Any) -> tf.Tensor:
-        """Return the window of each branch, float32 [B, S, (left, top, right, bottom)]; with `same`, S is 1.
+        """Draw the window of each branch, float32 [B, S, (left, top, right, bottom)]; with `same`, S is 1.
 
-        A branch whose policy begins with no window has one without area. For videos each window is followed by the
-        first frame of the branch's clip, or by -1 for the clip in the middle, which the policy `none` takes.
+        If a policy does not begin with a window, its branch has the window (0, 0, 0, 0), which stands for the central
+        square. For videos the result is [B, S, 5]: the fifth value is the first frame of the branch's clip. It is -1,
+        for the clip in the middle, if the policy is `none`.
 
         Args:
             index: image indices [B], or one per branch [B, S].
@@ -75,5 +81,5 @@ class ImageViews(ViewMaker):
 
 
 def _first_window(policy: Policy) -> WindowPiece | None:
-    """Return the window a policy begins with; later windows are cut from the square image."""
+    """Return the first piece of a policy if it is a window, else None."""
     return policy[0] if policy and isinstance(policy[0], WindowPiece) else None

@@ -15,7 +15,7 @@ _RANGE = {"value_range": (0, 255), "dtype": "float32"}
 
 @functools.cache
 def layers() -> dict[str, keras.layers.Layer]:
-    """Return the layers, made with the first views and not at import: making a layer initialises the devices."""
+    """Return the layers by operation. The first call makes them, not the import: making one initialises the devices."""
     return {
         "solarize": keras_cv.layers.Solarization(**_RANGE),
         "colour": keras_cv.layers.RandomColorDegeneration(1.0, dtype="float32"),
@@ -27,10 +27,10 @@ def _per_image(value: tf.Tensor) -> tf.Tensor:
 
 
 def solarize(images: tf.Tensor, threshold: tf.Tensor) -> tf.Tensor:
-    """Return x below the threshold and 255 - x from there on; threshold 0 inverts."""
+    """Return x for values below the threshold [B] of an image, else 255 - x; threshold 0 inverts."""
     return layers()["solarize"].augment_images(images, {"additions": 0.0, "thresholds": _per_image(threshold)})
 
 
 def colour(images: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    """Return grey(x) + factor (x - grey(x))."""
+    """Return grey(x) + factor (x - grey(x)), clipped to 0..255, with a factor [B] for each image."""
     return layers()["colour"].augment_images(images, _per_image(1.0 - factor))

@@ -1,4 +1,4 @@
-"""Mixup and CutMix: per step one lambda and one order of the batch, shared by all branches."""
+"""Mixup and CutMix: each step draws one lambda and one order of the batch, for all branches or for each of them."""
 
 from typing import Any
 
@@ -12,9 +12,10 @@ _POINTS = 4096  # per table: the distribution function is then exact to 1e-6
 
 
 def beta_table(alpha: float) -> tuple[np.ndarray, np.ndarray, float]:
-    """Return (F, s, power): the lower half of Beta(alpha, alpha) as F(x) at x = s^power / 2, F(1/2) = 1/2.
+    """Return a table (F, s, power) of the distribution function of Beta(alpha, alpha) in 0..1/2.
 
-    In s the density is s^(power alpha - 1) (1 - x)^(alpha - 1): finite, as power = max(1/alpha, 1).
+    F[i] is its value at x = s[i]^power / 2; the last one is F(1/2) = 1/2. The table is even in s, where the density is
+    proportional to s^(power alpha - 1) (1 - x)^(alpha - 1). This is finite, since power = max(1/alpha, 1).
     """
     power = max(1.0 / alpha, 1.0)
     fine = np.linspace(0.0, 1.0, 16 * _POINTS + 1)
@@ -24,7 +25,7 @@ def beta_table(alpha: float) -> tuple[np.ndarray, np.ndarray, float]:
 
 
 def beta(uniform: tf.Tensor, alpha: float) -> tf.Tensor:
-    """Return Beta(alpha, alpha) from U(0, 1): the inverse distribution function, using its symmetry about 1/2."""
+    """Convert uniform numbers in 0..1 to numbers of Beta(alpha, alpha), by the inverse distribution function."""
     below, s, power = beta_table(alpha)
     low = tf.minimum(uniform, 1.0 - uniform)
     below, s = tf.constant(below, tf.float32), tf.constant(s, tf.float32)
@@ -38,7 +39,15 @@ def beta(uniform: tf.Tensor, alpha: float) -> tf.Tensor:
 
 @keras.saving.register_keras_serializable("dico_tf")
 class Mixing:
-    """Mixes images of a batch, w x + (1 - w) x[order]: w is lambda (mixup), or 0 in a box and 1 around it (CutMix)."""
+    """Mixes each image of a batch with a partner, w x + (1 - w) x[order], and the targets by the mean of w.
+
+    In mixup, w is lambda. In CutMix, w is 0 in a box and 1 around it. With both, each step uses one of them, with
+    probability 1/2.
+
+    Args:
+        mixup: alpha of mixup's Beta(alpha, alpha), from which lambda is drawn; 0: no mixup.
+        cutmix: alpha of CutMix's distribution; 0: no CutMix.
+    """
 
     def __init__(self, mixup: float, cutmix: float, seed: int) -> None:
         self.mixup, self.cutmix, self.seed = mixup, cutmix, seed
@@ -46,11 +55,13 @@ class Mixing:
     def __call__(
         self, views: list[tf.Tensor], targets: Any, step: Any, branch: int = -1
     ) -> tuple[list[tf.Tensor], Any]:
-        """Return views S x [B, H, W, 3] and targets, mixed in the same way.
+        """Return views and targets, mixed by one lambda and with the same partners; unchanged without mixup and CutMix.
 
         Args:
+            views: tensors [B, H, W, 3], or [B, T, H, W, 3] of clips.
             targets: one tensor [B, C] or a structure of them.
-            branch: -1 to draw once for all branches, or the number of the one branch that draws for itself.
+            step: training step; the draws depend on it, on the seed and on `branch`.
+            branch: number of the branch if each one mixes by itself; -1 if the views are those of all branches.
         """
         if not self.mixup and not self.cutmix:
             return views, targets
@@ -65,7 +76,7 @@ class Mixing:
         )
 
     def _weight(self, view: tf.Tensor, rng: CounterRng) -> tf.Tensor:
-        """Return w [H, W, 1]: the share of its own image at each pixel."""
+        """Draw w [H, W, 1], the share of the image itself at each pixel."""
         height, width = tf.shape(view)[-3], tf.shape(view)[-2]  # the last axes, so that the frames of a clip share w
         flat = box = None
         if self.mixup:

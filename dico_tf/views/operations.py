@@ -15,18 +15,24 @@ Group = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, Fill], tf.Tensor]  # images [
 
 
 def _blend(degenerate: tf.Tensor, images: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    """Return d + factor (x - d), clipped."""
+    """Return d + factor (x - d), clipped to 0..255, with the degenerate image d and a factor [G] for each image."""
     return tf.clip_by_value(degenerate + factor[:, None, None, None] * (images - degenerate), 0.0, 255.0)
 
 
 def contrast(images: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    """Return m + factor (x - m), m the image's mean grey in whole levels (keras-cv: each channel's own mean)."""
+    """Return m + factor (x - m), clipped to 0..255; m is the image's mean grey, rounded to a whole number.
+
+    keras-cv takes each channel's own mean.
+    """
     grey = _over_pixels(tf.reduce_mean, images) @ tf.constant([[0.299], [0.587], [0.114]])  # [G, 1]
     return _blend(tf.floor(grey + 0.5)[:, :, None, None], images, factor)
 
 
 def autocontrast(images: tf.Tensor) -> tf.Tensor:
-    """Return 255 (x - min) / (max - min) for each image and channel (keras-cv: the same, 2.5 times slower)."""
+    """Return 255 (x - min) / (max - min) for each channel of each image; a channel of one value stays as it is.
+
+    keras-cv computes the same and takes 2.5 times as long.
+    """
     low, high = (_over_pixels(reduce, images)[:, None, None] for reduce in (tf.reduce_min, tf.reduce_max))
     plain = high <= low
     scale = 255.0 / tf.where(plain, 255.0, high - low)
@@ -34,9 +40,9 @@ def autocontrast(images: tf.Tensor) -> tf.Tensor:
 
 
 def sharpness(images: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    """Return s + factor (x - s), s = x smoothed by (1 1 1, 1 5 1, 1 1 1) / 13, unsmoothed at the rim.
+    """Return s + factor (x - s), clipped to 0..255; s is x smoothed by (1 1 1, 1 5 1, 1 1 1) / 13.
 
-    keras-cv is half as fast.
+    The outermost pixels are not smoothed. keras-cv takes up to twice as long.
     """
     rows = images[:, :-2] + images[:, 1:-1] + images[:, 2:]
     inner = images[:, 1:-1, 1:-1]
@@ -46,30 +52,34 @@ def sharpness(images: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
 
 
 def _over_pixels(reduce: Callable[..., tf.Tensor], images: tf.Tensor) -> tf.Tensor:
-    """Reduce all pixels to [G, 3], in two steps: twice as fast as at once."""
+    """Reduce [G, H, W, 3] to [G, 3] by a mean, minimum or maximum, first over rows: twice as fast as both at once."""
     return reduce(reduce(images, axis=1), axis=1)
 
 
 def brightness(images: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    """Return factor x, clipped (keras-cv adds instead)."""
+    """Return factor x, clipped to 0..255 (keras-cv adds instead)."""
     return _blend(tf.zeros([1, 1, 1, 1]), images, factor)
 
 
 def posterize(images: tf.Tensor, bits: tf.Tensor) -> tf.Tensor:
-    """Keep the highest `bits` of the 8 bits of each value; 0 bits give black (keras-cv: one image at a time)."""
+    """Round each value, keep the highest `bits` of its 8 bits and clear the others; 0 bits give black.
+
+    keras-cv has one number of bits for all images.
+    """
     step = tf.pow(2.0, 8.0 - bits)[:, None, None, None]
     return tf.floor(tf.round(images) / step) * step
 
 
 def solarize_add(images: tf.Tensor, addition: tf.Tensor) -> tf.Tensor:
-    """Return min(x + addition, 255) for values below 128 (keras-cv adds everywhere, then inverts)."""
+    """Return min(x + addition, 255) for values below 128, else x (keras-cv adds everywhere, then inverts)."""
     return tf.where(images < 128.0, tf.minimum(images + addition[:, None, None, None], 255.0), images)
 
 
 def equalize(images: tf.Tensor) -> tf.Tensor:
-    """Equalize the histogram of each channel.
+    """Round the values and equalize the histogram of each channel of each image, as PIL does.
 
-    A value becomes (count of lower values + step // 2) // step, step = (pixels - count of the highest value) // 255.
+    A value becomes min((number of pixels with lower values + step // 2) // step, 255), where step is
+    (number of pixels - number of pixels with the highest value) // 255. If step is 0, values are only rounded.
     keras-cv leaves out the rarest value where PIL leaves out the highest, and needs AutoGraph.
     """
     shape = tf.shape(images)
@@ -107,30 +117,36 @@ def project(images: tf.Tensor, matrices: tf.Tensor, fill: Fill | None) -> tf.Ten
 
 
 def _centred(a: tf.Tensor, b: tf.Tensor, d: tf.Tensor, e: tf.Tensor, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-    """Return the matrices [B, 6] of the map (a b; d e) with the fixed point (x, y) in pixel coordinates."""
+    """Return matrices [B, 6] for `project` of the linear map (a b; d e) that leaves the point (x, y) in place."""
     return tf.stack([a, b, x - a * x - b * y, d, e, y - d * x - e * y], axis=1)
 
 
 def rotation(degrees: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-    """Return the matrices [B, 6] of counter-clockwise rotations around the middle."""
+    """Return matrices [B, 6] for `project` that rotate counter-clockwise around the middle."""
     cos, sin = tf.cos(degrees * (math.pi / 180)), tf.sin(degrees * (math.pi / 180))
     return _centred(cos, -sin, sin, cos, (width - 1) / 2, (height - 1) / 2)
 
 
 def shear(along_x: tf.Tensor, along_y: tf.Tensor) -> tf.Tensor:
-    """Return the matrices [B, 6] of x + s y and y + s x around the upper left corner, (-1/2, -1/2) in pixels."""
+    """Return matrices [B, 6] for `project`: output (x, y) shows input (x + along_x y, along_y x + y).
+
+    Here x and y are counted from the upper left corner of the image, not from the middle of its first pixel.
+    """
     one = tf.ones_like(along_x)
     return _centred(one, along_x, along_y, one, -0.5, -0.5)
 
 
 def translation(right: tf.Tensor, down: tf.Tensor) -> tf.Tensor:
-    """Return the matrices [B, 6] that read `right` and `down` pixels further, so that the image moves left and up."""
+    """Return matrices [B, 6] for `project`: output (x, y) shows input (x + right, y + down).
+
+    Positive values therefore move the image left and up.
+    """
     zero, one = tf.zeros_like(right), tf.ones_like(right)
     return tf.stack([one, zero, right, zero, one, down], axis=1)
 
 
 def _geometric(images: tf.Tensor, value: tf.Tensor, number: tf.Tensor, fill: Fill) -> tf.Tensor:
-    """Rotate, shear or translate: one transform for all, with a matrix per image."""
+    """Apply operation GEOMETRIC[number] with its value to each image, by one transform with a matrix per image."""
     height, width = tf.unstack(tf.cast(tf.shape(images)[1:3], tf.float32))
     zero = tf.zeros_like(value)
     choices = tf.stack(
@@ -147,7 +163,7 @@ def _geometric(images: tf.Tensor, value: tf.Tensor, number: tf.Tensor, fill: Fil
 
 
 def _tone(images: tf.Tensor, value: tf.Tensor, number: tf.Tensor, fill: Fill) -> tf.Tensor:
-    """Solarize or invert; to invert is to solarize from 0."""
+    """Solarize from `value` if `number` is 0, else invert, which is to solarize from 0."""
     return kcv.solarize(images, tf.where(number == 0, value, 0.0))
 
 
@@ -174,14 +190,17 @@ _NUMBER_OF = [number for names, _ in _GROUPS for number in range(len(names))]
 
 
 def apply(images: tf.Tensor, operation: tf.Tensor, value: tf.Tensor, fill: Fill) -> tf.Tensor:
-    """Apply operation NAMES[operation[b]] with value[b] to each image b."""
+    """Apply operation NAMES[operation[b]] with value[b] to each image b; the comment on `_GROUPS` has the units."""
     number = tf.gather(tf.constant(_NUMBER_OF), operation)
     runs = [lambda mine, *rest, run=run: run(mine, *rest, fill) for _, run in _GROUPS]
     return apply_by_group(tf.gather(tf.constant(_GROUP_OF), operation), runs, images, value, number)
 
 
 def apply_by_group(group: tf.Tensor, runs: Sequence[Callable[..., tf.Tensor]], images: tf.Tensor, *rest: tf.Tensor):
-    """Apply runs[group[b]] to image b and its values in `rest`; a run gets all of its images [G, H, W, 3] at once."""
+    """Return the images [B, H, W, 3], each changed by its function runs[group[b]].
+
+    A function is called once, with all of its images [G, H, W, 3] and their rows of `rest`, and not without images.
+    """
     places = tf.dynamic_partition(tf.range(tf.shape(images)[0]), group, len(runs))
     done = [_on_group(run, place, images, *rest) for place, run in zip(places, runs, strict=True)]
     out = tf.dynamic_stitch(places, done)
@@ -189,6 +208,6 @@ def apply_by_group(group: tf.Tensor, runs: Sequence[Callable[..., tf.Tensor]], i
 
 
 def _on_group(run: Callable[..., tf.Tensor], place: tf.Tensor, images: tf.Tensor, *rest: tf.Tensor) -> tf.Tensor:
-    """Run on the images at the positions `place`, but not on an empty group, which some ops cannot handle."""
+    """Return run(images, ...) for the images at the positions `place`; an empty group is not run, as some ops fail."""
     mine = tf.gather(images, place)
     return tf.cond(tf.size(place) > 0, lambda: run(mine, *(tf.gather(r, place) for r in rest)), lambda: mine)

@@ -1,4 +1,4 @@
-"""Base classes of the pieces (steps) of a view policy. Needs no TensorFlow: policies are checked before it loads.
+"""Base classes of the pieces (steps) of a view policy. Policies are checked before TensorFlow is imported.
 
 A piece is a frozen dataclass whose fields are its arguments in a policy. Methods import TensorFlow where they need it.
 The name of its class seeds its random numbers: renaming a class changes every view that uses it.
@@ -21,8 +21,9 @@ Tensor = Any  # a tf.Tensor
 class Piece(abc.ABC):
     """One step of a view policy.
 
-    `moves_pixels` is True for a piece that always moves pixels, so that a segmentation mask would no longer match.
-    `tasks` lists where a piece may be used ("classification" includes clips); `instead` tells what to give elsewhere.
+    `moves_pixels` is True for a piece that moves pixels even with `in_place`, so that a mask would no longer match.
+    `tasks` lists where a piece may be used ("classification" includes clips). `instead` is the error message for other
+    tasks, which names a piece to give instead.
     """
 
     moves_pixels: ClassVar[bool] = False
@@ -30,7 +31,7 @@ class Piece(abc.ABC):
     instead: ClassVar[str] = ""
 
     def faults(self) -> str:
-        """Return what is wrong with the arguments, or an empty string."""
+        """Return an error message about the arguments, or an empty string if they are right."""
         return ""
 
     @abc.abstractmethod
@@ -40,17 +41,17 @@ class Piece(abc.ABC):
         Args:
             images: float32 [B, H, W, 3] in 0..255.
             rng: one random stream for each image; every name is a stream of its own.
-            fill: the colour of pixels from outside the image.
+            fill: RGB in 0..255 of pixels from outside of the image, and of covered ones.
             in_place: no pixel may move, as in segmentation, where the mask would no longer match.
         """
 
 
 class GatherPiece(Piece):
-    """A piece that only moves or covers whole pixels. Neighbouring ones run as a single gather."""
+    """A piece that only moves or covers whole pixels. Such pieces that follow each other run as a single gather."""
 
     @abc.abstractmethod
     def place(self, pixels: "PixelMap", rng: "CounterRng") -> None:
-        """Change which pixel of the image each pixel of the view shows."""
+        """Record the moves and covers of this piece in the pixel map."""
 
     def apply(self, images: Tensor, rng: "CounterRng", fill: "Fill", in_place: bool) -> Tensor:
         from dico_tf.views.pixel_map import PixelMap
@@ -63,7 +64,8 @@ class GatherPiece(Piece):
 class WindowPiece(Piece):
     """A piece that shows a window of the image, resized to the view's size.
 
-    As the first piece of a policy it sees the whole image: its window is cut where the image file is decoded.
+    As the first piece of a policy, it is a window of the whole image file, cut where that is decoded. Otherwise, and
+    for images in memory, it is a window of the square image.
     """
 
     moves_pixels = True
@@ -71,20 +73,21 @@ class WindowPiece(Piece):
 
     @abc.abstractmethod
     def window(self, sizes: Tensor, side: int, rng: "CounterRng") -> Tensor:
-        """Return windows [B, (left, top, right, bottom)] in pixels of images of `sizes` [B, (width, height)].
+        """Return windows [B, (left, top, right, bottom)] in pixels of the images.
 
         Args:
-            side: width and height of the view.
+            sizes: [B, (width, height)] of the images.
+            side: width and height of the view in pixels; `apply` passes 0, so a piece that uses it needs its own.
         """
 
     def apply(self, images: Tensor, rng: "CounterRng", fill: "Fill", in_place: bool) -> Tensor:
         from dico_tf.views import crop_windows
 
-        return crop_windows.show(images, self.window(crop_windows.sizes(images), 0, rng))
+        return crop_windows.cut_and_resize(images, self.window(crop_windows.sizes(images), 0, rng))
 
 
 class SharedPiece(Piece):
-    """A piece that moves a segmentation mask together with its image: drawn once per image, for all branches."""
+    """A piece that moves image and mask together in segmentation, where one draw per image serves all branches."""
 
     moves_pixels = True
 
@@ -93,7 +96,7 @@ class SharedPiece(Piece):
         return 1.0
 
     def corner(self, room: Tensor, rng: "CounterRng") -> Tensor | None:
-        """Return the crop's (left, top) [B, 2], or None to leave it to other pieces.
+        """Return the crop's (left, top) [B, 2] in the resized image, or None if the piece does not crop.
 
         Args:
             room: int32 [B, 2], how much larger than the crop the resized image is; negative if it is smaller.
@@ -101,5 +104,5 @@ class SharedPiece(Piece):
         return None
 
     def move(self, pixels: Tensor, rng: "CounterRng") -> Tensor:
-        """Return images [B, h, w, 3] or masks [B, h, w] with their pixels moved."""
+        """Return images [B, h, w, 3] or masks [B, h, w] with their pixels moved, both alike for equal `rng`."""
         return pixels

@@ -6,7 +6,7 @@ from dico_tf.views.operations import Fill
 
 
 class PixelMap:
-    """The source of each pixel of a view: row [B, H] and column [B, W] of the image, or -1 for black."""
+    """The source of each pixel of a view: row [B, H] and column [B, W] of the image, or -1 for black; and covers."""
 
     def __init__(self, images: tf.Tensor, fill: Fill) -> None:
         self.images, self.fill = images, fill
@@ -18,11 +18,11 @@ class PixelMap:
 
     @property
     def covered(self) -> bool:
-        """True if pixels are covered, which later moves would have to take along."""
+        """True after `cover`. Render before moving pixels again: a move does not take covers along."""
         return bool(self._covers)
 
     def shift(self, down: tf.Tensor, right: tf.Tensor, mirrored: bool = False) -> None:
-        """Show the window that begins `down` and `right` [B] pixels further; beyond the image is black, or mirrored."""
+        """Move the view by `down` and `right` [B] pixels over the image; beyond it is black, or the image mirrored."""
         moved = _mirrored if mirrored else _shifted
         self.rows, self.columns = moved(self.rows, down), moved(self.columns, right)
 
@@ -31,7 +31,10 @@ class PixelMap:
         self.columns = tf.where(where[:, None], self.columns[:, ::-1], self.columns)
 
     def cover(self, top: tf.Tensor, left: tf.Tensor, height, width, where: tf.Tensor | None = None) -> None:
-        """Cover a rectangle of each image, or of those for which `where` [B] is true, with the fill colour."""
+        """Cover a rectangle of each image, or of those for which `where` [B] is true, with the fill colour.
+
+        Top, left, height and width are in pixels. The rectangle may reach beyond the image.
+        """
         inside = []
         for start, length, side in zip((top, left), (height, width), self.sides, strict=True):
             between = _between(start, length * tf.ones_like(start), side)

@@ -33,10 +33,14 @@ PIECES.add("cutout", "pixels.Cutout")
 
 
 def parse(policy: str) -> Policy:
-    """Return the pieces in the order in which they are applied; `none` gives ()."""
+    """Parse one view policy: return its pieces in the order in which they are applied; `none` gives ().
+
+    Raises:
+        UserError: if the policy names an unknown piece, or a piece has wrong arguments.
+    """
     pieces = tuple(_piece(text.strip()) for text in policy.split("+"))
     if None in pieces and len(pieces) > 1:
-        raise UserError(f"view policy {policy!r}: none must stand alone")
+        raise UserError(f"view policy {policy!r}: none must stand alone; leave it out, or give only none")
     return tuple(piece for piece in pieces if piece is not None)
 
 
@@ -44,18 +48,19 @@ def parse_all(policies: Sequence[str], splits: int, task: str) -> tuple[Policy, 
     """Return one parsed policy per branch, from one for all branches or one for each.
 
     Raises:
-        UserError: if a policy cannot be read, or a piece cannot be used for the task.
+        UserError: if a policy cannot be parsed, if a piece cannot be used for the task, or if the number of policies is
+            neither 1 nor `splits`.
     """
     if len(policies) not in (1, splits):
-        raise UserError(f"{len(policies)} view policies for {splits} branches: give one, or one per branch")
+        raise UserError(f"got {len(policies)} view policies for {splits} branches: give one, or one per branch")
     parsed = tuple(parse(policy) for policy in policies)
     for fault in _segmentation_faults(parsed) if task == "segmentation" else _image_faults(parsed):
         raise UserError(f"--views={','.join(policies)}: {fault}")
     return parsed * splits if len(parsed) == 1 else parsed
 
 
-def divided(policy: Policy) -> tuple[tuple[SharedPiece, ...], Policy]:
-    """Return the pieces that segmentation draws once for all branches, and the others."""
+def shared_and_own(policy: Policy) -> tuple[tuple[SharedPiece, ...], Policy]:
+    """Return the pieces that segmentation draws once for all branches, and those that it draws for each branch."""
     shared = tuple(piece for piece in policy if isinstance(piece, SharedPiece))
     return shared, tuple(piece for piece in policy if not isinstance(piece, SharedPiece))
 
@@ -65,18 +70,18 @@ def _image_faults(parsed: Sequence[Policy]) -> list[str]:
 
 
 def _segmentation_faults(parsed: Sequence[Policy]) -> list[str]:
-    shared, others = zip(*map(divided, parsed), strict=True)
+    shared, others = zip(*map(shared_and_own, parsed), strict=True)
     if len(set(shared)) > 1:
         return [
-            "branches of a segmentation run see the same place of an image, so scale, crop and flip must be the same "
-            "for all"
+            "branches of a segmentation run see the same place of an image; give scale, crop and flip with the same "
+            "arguments and in the same order for all"
         ]
     faults = []
     for piece in (piece for policy in others for piece in policy):
         if "segmentation" not in piece.tasks:
             faults.append(_misplaced(piece))
         elif piece.moves_pixels:
-            faults.append(f"{type(piece).__name__} moves pixels, but not the mask's; leave it out for segmentation")
+            faults.append(f"{type(piece).__name__} moves pixels of the image, but not of the mask; leave it out")
     if len({type(piece) for piece in shared[0]}) < len(shared[0]):
         faults.append("give scale, crop and flip at most once each for segmentation")
     return faults
@@ -89,14 +94,16 @@ def _misplaced(piece: Piece) -> str:
 def _piece(text: str) -> Piece | None:
     name, *words = text.split(":")
     if not name:
-        raise UserError(f"a view policy has an empty piece; {suggestion(name, PIECES)}")
+        raise UserError(
+            f"a view policy has an empty piece: give a name before and after each +; {suggestion(name, PIECES)}"
+        )
     kind = _load(PIECES[name])
     fields = dataclasses.fields(kind) if kind else ()
     values: dict[str, float] = {}
     for position, word in enumerate(words):
         field, number = _argument(text, fields, position, word)
         if field.name in values:
-            raise UserError(f"{text!r} gives {field.name} twice")
+            raise UserError(f"{text!r} gives {field.name} twice: give it once")
         values[field.name] = number
     piece = kind(**values) if kind else None
     if fault := piece.faults() if piece else "":
@@ -105,7 +112,7 @@ def _piece(text: str) -> Piece | None:
 
 
 def _load(path: str) -> type[Piece] | None:
-    """Return the class that a registry entry names; the entry of `none` is empty."""
+    """Import the class that a registry entry such as `pixels.Crop` names; None for the empty entry of `none`."""
     module, _, name = path.rpartition(".")
     return getattr(importlib.import_module(f"dico_tf.views.pieces.{module}"), name) if path else None
 
@@ -126,11 +133,11 @@ def _argument(
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        wanted = "a whole number" if field.type is int else "a number"
-        raise UserError(f"{text!r}: {field.name} must be {wanted}, not {number!r}") from None
+        expected = "a whole number" if field.type is int else "a finite number"
+        raise UserError(f"{text!r}: {field.name} must be {expected}, got {number!r}") from None
     return field, value
 
 
 def _usage(text: str, known: dict[str, dataclasses.Field]) -> str:
     name = text.split(":")[0]
-    return f"{name} takes {', '.join(known)}" if known else f"{name} takes none"
+    return f"{name} takes {', '.join(known)}" if known else f"{name} takes no arguments"

@@ -12,26 +12,30 @@ import tensorflow as tf
 
 from dico_tf.views.counter_rng import CounterRng
 from dico_tf.views.piece import SharedPiece
-from dico_tf.views.policies import divided, parse_all
+from dico_tf.views.policies import parse_all, shared_and_own
 from dico_tf.views.view_maker import ViewMaker, apply_policy
 
 
 @keras.saving.register_keras_serializable("dico_tf", name="SceneViews")  # the name in files saved since version 0
 class SegmentationViews(ViewMaker):
-    """S views of images [B, h, w, 3] and the masks [B, h, w] that they share."""
+    """Makes S views of images [B, h, w, 3], and the masks [B, h, w] that they share."""
 
-    zooms = True  # the crop is cut where images are read
+    needs_windows = True  # the crop is cut where images are read
 
     def _parse(self) -> None:
         parsed = parse_all(self.policies, self.splits, "segmentation")
-        self._shared = divided(parsed[0])[0]
-        self._own = [divided(policy)[1] for policy in parsed]
+        self._shared = shared_and_own(parsed[0])[0]
+        self._own = [shared_and_own(policy)[1] for policy in parsed]
 
     def windows(self, index: tf.Tensor, sizes: tf.Tensor, epoch: Any) -> tf.Tensor:
-        """Return int32 [B, (width, height, left, top)] for images of sizes [B, (width, height)].
+        """Draw the crop of each image, int32 [B, (width, height, left, top)].
 
-        An image is resized to width x height and cropped at (left, top). Left and top are negative where it is
-        smaller than the crop and lies inside of it.
+        The image is resized to width x height, and the crop of `image_size` pixels begins at (left, top) of it. Left or
+        top is negative if the resized image is smaller than the crop and lies inside of it. Without a piece that crops,
+        the crop is in the middle.
+
+        Args:
+            sizes: (width, height) of the images, [B, 2].
         """
         rng = CounterRng(self.seed, epoch, index)
         factor = tf.ones(tf.shape(sizes)[:1])
@@ -46,7 +50,7 @@ class SegmentationViews(ViewMaker):
     def pair(
         self, images: tf.Tensor, masks: tf.Tensor, index: tf.Tensor, epoch: Any
     ) -> tuple[list[tf.Tensor], tf.Tensor]:
-        """Return S views, float32 [B, h, w, 3] in 0..255, and the masks they share."""
+        """Return S views of crops, float32 [B, h, w, 3] in 0..255, and the masks [B, h, w] that they share."""
         rng = CounterRng(self.seed, epoch, index)
         images = tf.cast(images, tf.float32)
         for piece in self._shared:
@@ -58,7 +62,7 @@ class SegmentationViews(ViewMaker):
         return (views * self.splits if self.same else views), masks
 
     def __call__(self, images: tf.Tensor, index: tf.Tensor, epoch: Any, cut: bool = False) -> list[tf.Tensor]:
-        """Return S views of images without masks."""
+        """Return S views of images without masks; `cut` has no effect."""
         return self.pair(images, tf.zeros(tf.shape(images)[:3], tf.uint8), index, epoch)[0]
 
 

@@ -24,7 +24,7 @@ def _grey(images: tf.Tensor) -> tf.Tensor:
 
 
 def solarize(images: tf.Tensor) -> tf.Tensor:
-    """Return 255 - x for values from 128 on."""
+    """Return x for values below 128, else 255 - x."""
     return tf.where(images < THRESHOLD, images, 255.0 - images)
 
 
@@ -42,7 +42,7 @@ def blur(images: tf.Tensor, sigma: tf.Tensor) -> tf.Tensor:
 
 
 def _three_boxes(sigma: tf.Tensor, side: int | tf.Tensor) -> tf.Tensor:
-    """Return three box filters in a row as one matrix [G, side, side]."""
+    """Return three box filters, one after another, as one matrix [G, side, side]."""
     once = _box(sigma, side)
     return once @ once @ once
 
@@ -69,7 +69,8 @@ def _box(sigma: tf.Tensor, side: int | tf.Tensor) -> tf.Tensor:
 def jitter(images: tf.Tensor, amount: float, rng: CounterRng) -> tf.Tensor:
     """Change brightness, contrast and saturation by factors U(max(1 - amount, 0), 1 + amount), in random order.
 
-    Each change is clip(f x + (1 - f) d), with d black, the mean grey in whole levels, or each pixel's grey.
+    Each change is f x + (1 - f) d, clipped to 0..255. For brightness d is black, for contrast the image's mean grey,
+    rounded, and for saturation each pixel's grey.
     """
     factor = rng.uniform("factor", max(1.0 - amount, 0.0), 1.0 + amount, count=3)  # [B, 3]
     order = tf.argsort(rng.uniform("order", count=3), axis=1)  # [B, place] of brightness, ...

@@ -1,4 +1,4 @@
-"""Base class of what draws the views of a batch, and how the pieces of one policy are applied."""
+"""Base class of the objects that make the views of a batch, and the function that applies one policy."""
 
 import abc
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ SETTINGS = ("policies", "splits", "seed", "fill", "same", "image_size")
 
 
 class ViewMaker(abc.ABC):
-    """Draws S views of each image. Every draw is a pure function of (seed, epoch, image index, branch).
+    """Makes S views of each image. Every draw is a pure function of (seed, epoch, image index, branch).
 
     Args:
         policies: one view policy for all branches, or one per branch.
         splits: S, the number of branches.
         seed: an integer that all draws depend on.
-        fill: colour in 0..255 of what comes into a view from outside of the image.
+        fill: RGB in 0..255 of covered pixels, and of pixels from outside of the image (crop: black; AutoAugment: 128).
         same: show all branches the view of branch 0.
         image_size: side of the views in pixels; 0 if no piece needs it.
     """
@@ -70,8 +70,8 @@ def apply_policy(
     Pieces that only move or cover whole pixels are collected in a pixel map until a piece needs the pixels.
 
     Args:
-        cut: the images are already the windows of the policy's first piece.
-        in_place: no pixel may move.
+        cut: if the first piece is a window, the images are that window already, and the piece is skipped.
+        in_place: pieces that draw operations leave out those that move pixels, so that a mask still matches.
     """
     pixels: PixelMap | None = None
     for number, piece in enumerate(policy):

@@ -48,7 +48,7 @@ def test_each_branch_draws_a_first_frame_and_a_square_of_its_own():
     index, sizes = facts(4000, 7)
     views = ImageViews(["short_side:1.25:2+flip"], 2, 1, FILL)
     places = views.windows(index, sizes, 3).numpy()
-    assert places.shape == (4000, 2, 5) and views.zooms
+    assert places.shape == (4000, 2, 5) and views.needs_windows
     left, top, right, bottom, first = np.moveaxis(places, -1, 0)
     np.testing.assert_allclose(right - left, bottom - top, atol=1e-4)
     assert left.min() >= 0 and top.min() >= 0 and right.max() <= 40.001 and bottom.max() <= 30.001

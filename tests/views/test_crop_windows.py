@@ -76,7 +76,7 @@ def test_each_branch_draws_its_own_window_of_the_same_picture():
     index, sizes = tf.range(64, dtype=tf.int64), tf.tile(tf.constant([[500, 375]]), [64, 1])
     views = ImageViews(["resized_crop+flip", "flip", "resized_crop:0.5"], 3, 1, FILL)
     places = views.windows(index, sizes, 2).numpy()
-    assert views.zooms and places.shape == (64, 3, 4)
+    assert views.needs_windows and places.shape == (64, 3, 4)
     assert (places[:, 1] == 0).all()
     area = np.prod(places[..., 2:] - places[..., :2], axis=-1) / (500 * 375)
     assert (places[:, 0] != places[:, 2]).any(1).all() and area[:, 0].min() < 0.3 < 0.49 < area[:, 2].min()
@@ -107,10 +107,10 @@ def test_with_the_same_view_for_all_one_window_serves_them():
 
 
 @pytest.mark.parametrize(
-    ("policy", "zooms"), [("resized_crop+flip", True), ("flip+resized_crop", False), ("none", False)]
+    ("policy", "needs_windows"), [("resized_crop+flip", True), ("flip+resized_crop", False), ("none", False)]
 )
-def test_only_a_policy_that_begins_with_a_resized_crop_looks_at_whole_pictures(policy, zooms):
-    assert ImageViews([policy], 2, 1, FILL).zooms == zooms
+def test_only_a_policy_that_begins_with_a_resized_crop_looks_at_whole_pictures(policy, needs_windows):
+    assert ImageViews([policy], 2, 1, FILL).needs_windows == needs_windows
 
 
 def test_images_cut_beforehand_pass_the_rest_of_the_policy_alone():

@@ -39,15 +39,15 @@ def test_policy_is_read_as_its_pieces_in_order(text, pieces):
         ("", "empty piece"),
         ("crop++flip", "empty piece"),
         ("none+flip", "none must stand alone"),
-        ("none:3", "none takes none"),
+        ("none:3", "none takes no arguments"),
         ("flip:1", "too many arguments"),
         ("crop:4:4", "too many arguments; crop takes padding"),
         ("crop:pad=4", "has no argument 'pad'; crop takes padding"),
-        ("crop:four", "padding must be a whole number, not 'four'"),
+        ("crop:four", "padding must be a whole number, got 'four'"),
         ("crop:1.5", "padding must be a whole number"),
         ("crop:-1", "padding must be at least 0"),
         ("crop:4:padding=4", "padding twice"),
-        ("randaugment:nan", "m must be a number"),
+        ("randaugment:nan", "m must be a finite number"),
         ("randaugment:11", "m must lie in 0..10"),
         ("resized_crop:0", "min_area must be above 0"),
         ("erase:0.3:0.2", "min_area <= max_area"),
@@ -65,7 +65,7 @@ def test_a_wrong_policy_says_what_would_do(text, words):
 def test_one_policy_serves_all_branches_and_as_many_as_branches_serve_one_each():
     assert parse_all(["flip"], 3, "classification") == ((Flip(),),) * 3
     assert parse_all(["flip", "none"], 2, "video") == ((Flip(),), ())
-    with pytest.raises(UserError, match="2 view policies for 3 branches"):
+    with pytest.raises(UserError, match="got 2 view policies for 3 branches"):
         parse_all(["flip", "none"], 3, "segmentation")
 
 

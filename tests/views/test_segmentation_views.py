@@ -95,11 +95,11 @@ def test_lights_move_no_pixel(policy, axis):
 
 
 def test_what_segmentation_cannot_see_is_refused():
-    with pytest.raises(UserError, match="scale, crop and flip must be the same for all"):
+    with pytest.raises(UserError, match="give scale, crop and flip with the same arguments"):
         policies.parse_all(("crop+flip", "crop"), 2, "segmentation")
-    with pytest.raises(UserError, match="resized_crop distorts masks; give scale"):
+    with pytest.raises(UserError, match="resized_crop does not crop masks; give scale"):
         policies.parse_all(("resized_crop+flip",), 2, "segmentation")
-    with pytest.raises(UserError, match="short_side is for clips; give scale"):
+    with pytest.raises(UserError, match="short_side does not crop masks; give scale"):
         policies.parse_all(("short_side+flip",), 2, "segmentation")
     with pytest.raises(UserError, match="crop and flip at most once each"):
         policies.parse_all(("flip+crop+flip",), 2, "segmentation")

@@ -120,7 +120,7 @@ def test_a_simple_crop_of_a_whole_picture_is_the_published_one(size):
     width, height = size
     picture, side, count = Image.fromarray(noisy(height, width)[0]), 32, 60
     views = ImageViews(["simple_crop+flip"], 1, 1, FILL, image_size=side)
-    assert views.zooms
+    assert views.needs_windows
     sizes = tf.constant([[width, height]] * count)
     places = views.windows(tf.range(count), sizes, 0).numpy()[:, 0]
     scale = np.array([side * length // min(size) for length in size]) / size
@@ -157,5 +157,5 @@ def test_branches_may_begin_differently():
 
 def test_scenes_take_tones_and_refuse_a_crop_that_masks_cannot_follow():
     SegmentationViews(["crop+three_augment+jitter"], 1, 1, FILL, image_size=32)
-    with pytest.raises(UserError, match="simple_crop mirrors what has no mask; give scale"):
+    with pytest.raises(UserError, match="simple_crop does not crop masks; give scale"):
         SegmentationViews(["simple_crop"], 1, 1, FILL, image_size=32)

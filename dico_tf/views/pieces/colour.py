@@ -7,7 +7,7 @@ from dico_tf.views.piece import Piece
 
 @dataclasses.dataclass(frozen=True)
 class ThreeAugment(Piece):
-    """Do exactly one of grayscale, solarize from 128 and Gaussian blur (DeiT III, arXiv 2204.07118)."""
+    """Apply one of grayscale, solarize from 128 and Gaussian blur, equally likely (DeiT III, arXiv 2204.07118)."""
 
     def apply(self, images, rng, fill, in_place):
         from dico_tf.views.three_augment import three_augment
@@ -17,7 +17,7 @@ class ThreeAugment(Piece):
 
 @dataclasses.dataclass(frozen=True)
 class Jitter(Piece):
-    """Change brightness, contrast and saturation, each by a factor U(1 - amount, 1 + amount), in a random order."""
+    """Change brightness, contrast and saturation, by factors U(max(1 - amount, 0), 1 + amount), in random order."""
 
     amount: float = 0.3
 

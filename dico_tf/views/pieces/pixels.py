@@ -7,7 +7,7 @@ from dico_tf.views.piece import GatherPiece, SharedPiece, WindowPiece
 
 @dataclasses.dataclass(frozen=True)
 class Flip(GatherPiece, SharedPiece):
-    """Mirror every second image left to right."""
+    """Mirror each image left to right with probability 1/2."""
 
     def place(self, pixels, rng):
         pixels.flip(rng.uniform() < 0.5)
@@ -23,7 +23,7 @@ class Flip(GatherPiece, SharedPiece):
 class Crop(GatherPiece, SharedPiece):
     """Cut a random window of the image's own size from the image with a black border of `padding` pixels.
 
-    In segmentation it cuts a random window of `--image_size` pixels from the resized image.
+    In segmentation it cuts a random window of `--image_size` pixels from the resized image, and ignores `padding`.
     """
 
     padding: int = 4
@@ -44,10 +44,13 @@ class Crop(GatherPiece, SharedPiece):
 
 @dataclasses.dataclass(frozen=True)
 class SimpleCrop(GatherPiece, WindowPiece):
-    """Cut a square as wide as the image's short side, up to `padding` mirrored pixels beyond the image's edges."""
+    """Cut a square as wide as the image's short side, at a random place, and resize it to the view's size.
+
+    It may reach up to `padding` pixels of the view beyond the image's edges, where the image is mirrored.
+    """
 
     padding: int = 4
-    instead = "simple_crop mirrors what has no mask; give scale:0.5:2+crop for segmentation"
+    instead = "simple_crop does not crop masks; give scale:0.5:2+crop for segmentation"
 
     def faults(self):
         return "" if self.padding >= 0 else f"padding must be at least 0 pixels, got {self.padding}"
@@ -64,9 +67,11 @@ class SimpleCrop(GatherPiece, WindowPiece):
 
 @dataclasses.dataclass(frozen=True)
 class Erase(GatherPiece):
-    """Cover a rectangle inside the image with the mean colour, with probability p.
+    """Cover a rectangle inside each image with the mean colour, with probability p (arXiv 1708.04896).
 
-    It is round(sqrt(area aspect)) pixels high and round(sqrt(area / aspect)) wide (random erasing, arXiv 1708.04896).
+    The area is uniform between min_area and max_area times that of the image, and the aspect (height / width) uniform
+    between min_aspect and max_aspect. The rectangle is round(sqrt(area aspect)) pixels high and
+    round(sqrt(area / aspect)) wide, at most as large as the image.
     """
 
     min_area: float = 0.125
@@ -77,9 +82,11 @@ class Erase(GatherPiece):
 
     def faults(self):
         if not 0 < self.min_area <= self.max_area <= 1:
-            return "the areas must satisfy 0 < min_area <= max_area <= 1"
+            areas = f"got {self.min_area:g} and {self.max_area:g}"
+            return f"the areas must satisfy 0 < min_area <= max_area <= 1, {areas}"
         if not 0 < self.min_aspect <= self.max_aspect:
-            return "the aspects must satisfy 0 < min_aspect <= max_aspect (1 unless given)"
+            aspects = f"got {self.min_aspect:g} and {self.max_aspect:g}"
+            return f"the aspects must satisfy 0 < min_aspect <= max_aspect (1 by default), {aspects}"
         return "" if 0 <= self.p <= 1 else f"p must lie in 0..1, got {self.p:g}"
 
     def place(self, pixels, rng):
@@ -100,9 +107,9 @@ class Erase(GatherPiece):
 
 @dataclasses.dataclass(frozen=True)
 class Cutout(GatherPiece):
-    """Cover a square of `size` pixels (0: half of each side) around a random pixel with the mean colour.
+    """Cover a square of `size` pixels around a random pixel with the mean colour (arXiv 1708.04552).
 
-    The square is cut off at the image's edges (arXiv 1708.04552).
+    The square is cut off at the image's edges. Size 0 covers half of each side of the image.
     """
 
     size: int = 0

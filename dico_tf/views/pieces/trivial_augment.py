@@ -29,9 +29,10 @@ WIDE = {
 
 @dataclasses.dataclass(frozen=True)
 class TrivialAugment(Piece):
-    """Apply one of 14 operations at one of 31 strengths (TrivialAugment Wide, Mueller and Hutter, arXiv 2103.10158).
+    """Apply one of 14 operations at one of 31 strengths to each image (TrivialAugment Wide, arXiv 2103.10158).
 
-    The range of each operation is that of torchvision's TrivialAugmentWide.
+    Operation, strength and sign are drawn uniformly. The range of each operation is that of torchvision's
+    TrivialAugmentWide.
     """
 
     def apply(self, images, rng, fill, in_place):

@@ -7,10 +7,13 @@ from dico_tf.views.piece import SharedPiece, WindowPiece
 
 @dataclasses.dataclass(frozen=True)
 class ResizedCrop(WindowPiece):
-    """Cut a window of area U(min_area, 1) and aspect 3/4 to 4/3, and resize it to the view's size."""
+    """Cut a window anywhere in the image and resize it to the view's size (torchvision's RandomResizedCrop).
+
+    Its area is uniform between min_area and 1 times that of the image, its aspect log-uniform in 3/4..4/3.
+    """
 
     min_area: float = 0.1
-    instead = "resized_crop distorts masks; give scale:0.5:2+crop for segmentation"
+    instead = "resized_crop does not crop masks; give scale:0.5:2+crop for segmentation"
 
     def faults(self):
         return "" if 0 < self.min_area <= 1 else f"min_area must be above 0 and at most 1, got {self.min_area:g}"
@@ -23,17 +26,19 @@ class ResizedCrop(WindowPiece):
 
 @dataclasses.dataclass(frozen=True)
 class ShortSide(WindowPiece):
-    """Resize so that the short side is U(least, most) times the view's size, and cut a square anywhere.
+    """Resize so that the image's short side is U(least, most) times the view's size, and cut a square anywhere.
 
     The defaults are 182 to 228 pixels for views of 160, or 256 to 320 for 224: the range in which X3D is trained.
     """
 
     least: float = 1.14
     most: float = 1.43
-    instead = "short_side is for clips; give scale:0.5:2+crop for segmentation"
+    instead = "short_side does not crop masks; give scale:0.5:2+crop for segmentation"
 
     def faults(self):
-        return "" if 1 <= self.least <= self.most else "the sides must satisfy 1 <= least <= most"
+        if 1 <= self.least <= self.most:
+            return ""
+        return f"the factors must satisfy 1 <= least <= most, got {self.least:g} and {self.most:g}"
 
     def window(self, sizes, side, rng):
         from dico_tf.views import crop_windows
@@ -43,7 +48,11 @@ class ShortSide(WindowPiece):
 
 @dataclasses.dataclass(frozen=True)
 class Scale(SharedPiece):
-    """Resize image and mask by a factor of U(least, most), or of least, least + step, ... most, before the crop."""
+    """Resize image and mask by a random factor before the crop.
+
+    It is uniform between least and most. With a step above 0, it is one of least, least + step, ... up to most, equally
+    likely.
+    """
 
     least: float = 0.5
     most: float = 2.0
@@ -53,7 +62,7 @@ class Scale(SharedPiece):
 
     def faults(self):
         if not 0 < self.least <= self.most:
-            return "the factors must satisfy 0 < least <= most"
+            return f"the factors must satisfy 0 < least <= most, got {self.least:g} and {self.most:g}"
         return "" if self.step >= 0 else f"step must be at least 0, got {self.step:g}"
 
     def resize_factor(self, rng):
