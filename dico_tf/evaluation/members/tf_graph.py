@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2  # a private module
 
 from dico_tf.evaluation.cost import Cost
 from dico_tf.evaluation.members.member import Graph
 from dico_tf.evaluation.members.preprocessing import PIXELS
 
 _KERNELS = ("Conv2D", "DepthwiseConv2dNative", "Conv3D", "MatMul", "BatchMatMulV2", "Einsum")
+_COUNTED = (*_KERNELS, "Conv2DBackpropInput")
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 _UNINLINED = ("_XlaMustCompile", "_noinline", "_output_shapes")  # attributes that keep a call from being inlined
 _MARKS = itertools.count()
@@ -48,30 +49,50 @@ class GraphNetwork:
 
 
 def freeze_variables(function: Any) -> Any:
-    """Return a concrete function with constants in place of its variables. Uses a private module of TensorFlow."""
+    """Return a copy of a concrete function with constants in place of its variables."""
     return convert_variables_to_constants_v2(function)
 
 
 def array_function(
     call: Callable[[tf.Tensor], tf.Tensor], side: int, kind: tf.DType = tf.uint8, batch: int | None = None
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a function from images to float32 outputs [B, outputs], traced once for any number of images."""
+    """Return a function of arrays: images [B, side, side, 3] -> float32 outputs [B, outputs].
+
+    Args:
+        call: network: tensor of images -> tensor of outputs. It is traced once.
+        side: of the images, in pixels.
+        kind: dtype of the images.
+        batch: number of images in each call; None = any.
+    """
     image = tf.TensorSpec((batch, side, side, 3), kind)
     forward = tf.function(call, input_signature=[image], autograph=False)
     return lambda images: np.asarray(tf.cast(forward(tf.constant(images)), tf.float32))
 
 
 def preprocess_tensor(images: tf.Tensor, ranges: str, kind: tf.DType) -> tf.Tensor:
-    """Convert raw float32 pixels to a network's input within a graph, as preprocessing.preprocess does."""
+    """Convert raw float32 pixels to a network's input of dtype `kind`, within a graph.
+
+    It does what preprocessing.preprocess does without a scale: integer inputs get raw pixels, for int8 minus 128.
+
+    Args:
+        ranges: range of values of a float input, a key of PIXELS.
+    """
     if kind.is_integer:
         return tf.cast(tf.round(images) - (128 if kind == tf.int8 else 0), kind)
     return tf.cast(PIXELS[ranges](images), kind)
 
 
 def graph_cost(call: Callable[[tf.Tensor], Any], side: int, kind: tf.DType, variables: list, batch: int = 1) -> Cost:
-    """Count the multiply-adds of one image and the trained parameters; NaN if some cannot be counted.
+    """Count the multiply-adds of one image and the trained parameters; NaN for a number that cannot be counted.
 
     Variables become constants for this, which takes the memory of the network once more.
+
+    Args:
+        call: network: tensor of images -> outputs.
+        side: of the images, in pixels.
+        kind: dtype of the images.
+        variables: of the network.
+        batch: number of images in a call.
     """
     image = tf.TensorSpec((batch, side, side, 3), kind)
     try:
@@ -86,7 +107,7 @@ def graph_cost(call: Callable[[tf.Tensor], Any], side: int, kind: tf.DType, vari
 
 
 def _parameters(variables: list, operations: list | tuple) -> float:
-    """Return the number of trained parameters; of a graph without variables, the size of its constants."""
+    """Return the number of trained parameters; without float variables, the number of entries of float constants."""
     variables = [v for v in variables if v.dtype.is_floating]
     trained = [v for v in variables if v.trainable] or variables
     if trained:
@@ -99,10 +120,10 @@ def _parameters(variables: list, operations: list | tuple) -> float:
 def _multiply_adds(operation: tf.Operation) -> int | None:
     """Return the multiply-adds of an operation; None if their number is unknown."""
     names = [attribute.func.name for attribute in operation.node_def.attr.values() if attribute.func.name]
-    if names:  # loops and conditions: the graph does not tell how often they run
+    if names:  # loops and conditions that are still functions: the graph does not tell how often they run
         library = operation.graph.as_graph_def().library.function
         within = [node.op for f in library if f.signature.name in names for node in f.node_def]
-        return None if set(within) & {*_KERNELS, *_CALLS} else 0
+        return None if set(within) & {*_COUNTED, *_CALLS} else 0
     if operation.type == "Conv2DBackpropInput":  # every input position meets every entry of the kernel
         kernel, image = operation.inputs[1].shape, operation.inputs[2].shape
         return _product(*_positions(image, operation), kernel) if image.rank else None
@@ -144,7 +165,7 @@ def _product(*shapes) -> int | None:
 
 
 def _inlined(frozen: Any) -> Any:
-    """Inline the calls that TensorFlow was told to keep, such as those of Keras' grouped convolutions."""
+    """Return the function with calls inlined that TensorFlow keeps otherwise, such as Keras' grouped convolutions."""
     if not any(operation.type in _CALLS for operation in frozen.graph.get_operations()):
         return frozen
     graph = frozen.graph.as_graph_def()
@@ -166,5 +187,20 @@ def _inlined(frozen: Any) -> Any:
 
 
 def _total(operations: list[tf.Operation]) -> int | None:
+    """Return the multiply-adds of all operations; None if a number is unknown, or if some are in a loop."""
+    if any(operation.type in _COUNTED for operation in _in_loops(operations)):
+        return None  # the graph does not tell how often a loop runs
     counts = [_multiply_adds(operation) for operation in operations]
     return None if None in counts else sum(counts)
+
+
+def _in_loops(operations: list[tf.Operation]) -> set[tf.Operation]:
+    """Return the operations in the bodies of loops: those between a Switch and a NextIteration."""
+    within: set[tf.Operation] = set()
+    waiting = [operation for operation in operations if operation.type == "NextIteration"]
+    while waiting:
+        operation = waiting.pop()
+        if operation not in within and operation.type not in ("Switch", "Enter"):
+            within.add(operation)
+            waiting += [tensor.op for tensor in operation.inputs]
+    return within
