@@ -15,7 +15,6 @@ from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import combine
 from dico_tf.evaluation.members import keras_files, preprocessing, runs, tflite
 from dico_tf.evaluation.members.member_uri import MemberURI, parse
-from dico_tf.evaluation.members.tflite_graph import read
 from dico_tf.evaluation.segmentation import enlarged
 from dico_tf.files import member_kinds as kinds
 from dico_tf.files.checksums import checksum
@@ -28,12 +27,12 @@ KINDS = (kinds.RUN, kinds.KERAS_FILE, kinds.TFLITE)
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class SegmentationMember:
-    """A network of any kind that classifies each pixel."""
+    """A network that classifies each pixel: of a run, a .keras file or a .tflite file."""
 
     name: str
     kind: str
     source: str  # URI without the name
-    checksum: str  # of the weights
+    checksum: str  # sha256 of the weights, or of their file
     classes: int
     answer: Callable[[np.ndarray], np.ndarray]  # uint8 [B, h, w, 3] -> float32 [B, h, w, C]
     macs: Callable[[Sides], float]  # multiply-adds of one image of this height and width
@@ -41,13 +40,16 @@ class SegmentationMember:
 
 
 def open_segmentation_members(sources: Sequence[str], classes: int) -> list[SegmentationMember]:
-    """Return each branch of runs, and each file. Raises UserError if names or numbers of classes do not fit."""
+    """Return the members that the URIs name: branches of runs, .keras files and .tflite files.
+
+    Raises UserError if two have the same name, or if one has another number of classes than `classes`.
+    """
     members = [member for source in sources for member in _members(parse(source))]
     for member in members:
         if member.classes != classes:
             raise UserError(
-                f"{member.source} has {member.classes} classes and the data has {classes}: "
-                "a committee's members need the same classes in the same order"
+                f"{member.source} has {member.classes} classes and the data has {classes}: members and data need the "
+                "same classes in the same order"
             )
     names = [member.name for member in members]
     if twice := {name for name in names if names.count(name) > 1}:
@@ -71,7 +73,7 @@ def _members(uri: MemberURI) -> list[SegmentationMember]:
 
 
 def _by_shape(call: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a function that is traced once for each image size: dilated layers need a fixed size."""
+    """Return `call` as a function of arrays, traced once for each image size: dilated layers need a fixed size."""
 
     @functools.lru_cache(64)
     def forward(height: int, width: int):
@@ -112,7 +114,7 @@ def _run_members(uri: MemberURI) -> list[SegmentationMember]:
 
 
 def _averaged(answers: Sequence[Callable[[np.ndarray], np.ndarray]], average: str, images: np.ndarray) -> np.ndarray:
-    """Return the averaged logits [B, h, w, C] of several networks."""
+    """Return the logits [B, h, w, C] of several networks, combined by the rule `average`."""
     logits = np.stack([answer(images) for answer in answers], axis=-2)  # [B, h, w, S, C]
     pixels = logits.reshape(-1, *logits.shape[-2:])
     return combine(pixels, average).astype(np.float32).reshape(*logits.shape[:3], -1)
@@ -121,11 +123,12 @@ def _averaged(answers: Sequence[Callable[[np.ndarray], np.ndarray]], average: st
 def _keras_file_members(uri: MemberURI) -> list[SegmentationMember]:
     uri.check(("pixels",))
     model = keras_files.load_keras_file(Path(uri.place), uri.source)
-    shapes = [tuple(x.shape) for x in (*model.inputs, *model.outputs)]
-    if len(shapes) != 2 or any(len(shape) != 4 for shape in shapes) or shapes[0][-1] != 3 or shapes[1][-1] is None:
+    inputs, outputs = ([tuple(x.shape) for x in tensors or ()] for tensors in (model.inputs, model.outputs))
+    shapes = [*inputs, *outputs]
+    one = len(inputs) == len(outputs) == 1 and all(len(shape) == 4 for shape in shapes)
+    if not one or shapes[0][-1] != 3 or shapes[1][-1] is None:
         raise UserError(
-            f"{uri.source}: expected one image [B, H, W, 3] -> logits [B, h, w, classes], got "
-            f"{shapes[:1]} -> {shapes[1:]}"
+            f"{uri.source}: expected one image [B, H, W, 3] -> logits [B, h, w, classes], got {inputs} -> {outputs}"
         )
     ranges = preprocessing.check_pixels(uri.options.get("pixels", preprocessing.OWN))
     forward = _by_shape(lambda images: model(images, training=False))
@@ -158,10 +161,10 @@ def _keras_file_members(uri: MemberURI) -> list[SegmentationMember]:
 def _tflite_members(uri: MemberURI) -> list[SegmentationMember]:
     uri.check(("pixels", "output"))
     path = Path(uri.place)
-    contents = read(path)
+    contents = tflite.read_graph(path, uri.source)
     image, output = tflite.image_input(contents, uri.source), tflite.score_map(contents, uri)
     if -1 in image.shape[1:3]:
-        raise UserError(f"{uri.source} takes images of any size: convert it for one size")
+        raise UserError(f"{uri.source} takes images of any size: convert the network for one size, and give that file")
     ranges = preprocessing.check_pixels(uri.options.get("pixels", preprocessing.OWN))
     network = functools.cache(lambda: tflite.network(path, contents, image, output, image.shape[1], ranges, uri.source))
     return [
@@ -179,7 +182,12 @@ def _tflite_members(uri: MemberURI) -> list[SegmentationMember]:
 
 
 def _any_size(answer: Callable[[np.ndarray], np.ndarray], fixed: Sides | None) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a function for images of any size: images are resized to the size `fixed`, and logits resized back."""
+    """Return a function for images of any size whose logits have the size of the images.
+
+    Args:
+        answer: network; its logits may be smaller than its images.
+        fixed: (height, width) to which images are resized first; None = the network takes any size.
+    """
 
     def resize(image: np.ndarray) -> np.ndarray:
         return np.asarray(Image.fromarray(image).resize(fixed[::-1], Image.Resampling.BILINEAR))

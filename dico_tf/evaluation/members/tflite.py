@@ -23,15 +23,15 @@ _QUANTISED = {"UINT8", "INT8", "INT16"}
 
 
 def members(uri: MemberURI, classes: int) -> list[Member]:
-    """Return the one member of a .tflite file."""
+    """Return the one member of a .tflite file.
+
+    `classes` is the number of classes of the data, by which a background class is recognised; 0 = unknown.
+    """
     uri.check(OPTIONS)
     path = Path(uri.place)
     if uri.part not in ("", BACKGROUND):
-        raise UserError(f"{uri.source}: expected no part or :{BACKGROUND} of a .tflite file, got {uri.part!r}")
-    try:
-        graph = tflite_graph.read(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{uri.source} cannot be read: {error}") from error
+        raise UserError(f"{uri.source}: expected no part, or :{BACKGROUND}, got {uri.part!r}")
+    graph = read_graph(path, uri.source)
     image = image_input(graph, uri.source)
     size = _size(image, uri)
     described = _described(graph.outputs)
@@ -57,12 +57,20 @@ def members(uri: MemberURI, classes: int) -> list[Member]:
     ]
 
 
+def read_graph(path: Path, source: str) -> TFLiteGraph:
+    """Read the graph of a .tflite file. Raises UserError, which begins with `source`, if it cannot be read."""
+    try:
+        return tflite_graph.read(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{source} cannot be read: {error}") from error
+
+
 def _described(tensors: Sequence[TFLiteTensor]) -> str:
     return ", ".join(f"{t.name} {t.kind.lower()} {list(t.shape)}" for t in tensors) or "nothing"
 
 
 def image_input(graph: TFLiteGraph, source: str) -> TFLiteTensor:
-    """Return the only input. Raises UserError unless it takes images."""
+    """Return the only input of a graph. Raises UserError unless it takes images [B, side, side, 3]."""
     if len(graph.inputs) == 1:
         image = graph.inputs[0]
         if len(image.shape) == 4 and image.shape[3] == 3 and image.kind in _IMAGES:
@@ -73,7 +81,10 @@ def image_input(graph: TFLiteGraph, source: str) -> TFLiteTensor:
 
 
 def score_map(graph: TFLiteGraph, uri: MemberURI) -> TFLiteTensor:
-    """Return the output [B, h, w, classes] of a segmentation network: the one of ?output, or the only one."""
+    """Return the output [B, h, w, classes] of a segmentation network: the one of ?output, or the only one.
+
+    If the file ends with an argmax, the scores it is computed from count as an output.
+    """
     every = (*graph.outputs, *graph.scores)
     maps = {t.name: t for t in every if len(t.shape) == 4 and (t.kind == "FLOAT32" or t.kind in _QUANTISED)}
     name = uri.options.get("output", "")
@@ -94,7 +105,16 @@ def _size(image: TFLiteTensor, uri: MemberURI) -> int:
 def network(
     path: Path, graph: TFLiteGraph, image: TFLiteTensor, scores: TFLiteTensor, size: int, ranges: str, source: str
 ) -> LoadedNetwork:
-    """Load a .tflite file; `image` and `scores` are its input and the output to return."""
+    """Load a .tflite file.
+
+    Args:
+        graph: of the file.
+        image: its input.
+        scores: the output to return.
+        size: side of the images in pixels.
+        ranges: value of ?pixels, a key of preprocessing.PIXELS.
+        source: member's URI, for messages.
+    """
     from dico_tf.runtime.litert import LiteRT
 
     batch, free = max(image.shape[0], 1), image.shape[0] < 0

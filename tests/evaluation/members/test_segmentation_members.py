@@ -60,6 +60,9 @@ def test_what_cannot_classify_pixels_is_refused(tmp_path):
     keras.Model(image, keras.layers.GlobalAveragePooling2D()(image)).save(tmp_path / "flat.keras")
     with pytest.raises(UserError, match="expected one image"):
         open_segmentation_members([str(tmp_path / "flat.keras")], 4)
+    (tmp_path / "text.tflite").write_text("nothing of the kind")
+    with pytest.raises(UserError, match=r"text.tflite cannot be read: it is not a .tflite file"):
+        open_segmentation_members([str(tmp_path / "text.tflite")], 4)
 
 
 def test_scores_are_read_where_a_file_says_only_which_is_largest(shared_data):
