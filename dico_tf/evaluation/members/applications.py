@@ -1,6 +1,7 @@
-"""Members `keras:NAME`: networks of keras.applications with ImageNet weights, their own preprocessing, and logits.
+"""Members `keras:NAME`: networks of keras.applications, by default with ImageNet weights, that answer with logits.
 
-Keras builds each of them for one image size. A member at another size is a second instance with the same weights.
+Images are preprocessed by the `preprocess_input` of the network. Keras builds a network for one image size; a member at
+another size is a second instance with the same weights.
 """
 
 import functools
@@ -34,14 +35,17 @@ NAMES = tuple(name for name in dir(keras.applications) if name[0].isupper())
 
 
 def members(uri: MemberURI, classes: int) -> list[Member]:
-    """Return the one member of a `keras:` URI."""
+    """Return the one member of a `keras:` URI.
+
+    Without ImageNet weights it has as many classes as the data, or 1,000 if `classes` is 0.
+    """
     uri.check(OPTIONS)
     if uri.place not in NAMES:
         raise UserError(f"{uri.source}: keras.applications has no {uri.place!r}; {suggestion(uri.place, NAMES)}")
     weights = uri.options.get("weights", IMAGENET)
     family = getattr(keras.applications, uri.place)
     if "alpha" in uri.options and "alpha" not in inspect.signature(family).parameters:
-        raise UserError(f"{uri.source}: {uri.place} has no option ?alpha: it comes in one width")
+        raise UserError(f"{uri.source}: {uri.place} has no option ?alpha: its width is fixed")
     alpha = uri.number("alpha", 0.0, float)
     outputs = CLASSES if weights == IMAGENET else classes or CLASSES
     base = _base(uri.place, weights, outputs, alpha)
@@ -67,13 +71,13 @@ def members(uri: MemberURI, classes: int) -> list[Member]:
 
 
 def preprocessing(family: Callable) -> Callable:
-    """Return the function `preprocess_input` of a network's module in keras.applications."""
+    """Return the function `preprocess_input` for the networks of `family`, e.g. keras.applications.ResNet50."""
     return importlib.import_module(f"keras.applications.{family.__module__.rsplit('.', 1)[-1]}").preprocess_input
 
 
 @functools.lru_cache(32)
 def _base(name: str, weights: str, classes: int, alpha: float) -> keras.Model:
-    """Return a network at its native size. Cached, so that two members of one network share it."""
+    """Return a network with logits at its native image size. Cached, so that two members of one network share it."""
     source = f"keras:{name}"
     family = getattr(keras.applications, name)
     options: dict[str, Any] = {"classes": classes, "classifier_activation": None, **_width(alpha)}
@@ -91,7 +95,7 @@ def _base(name: str, weights: str, classes: int, alpha: float) -> keras.Model:
 def _load_weights(model: keras.Model, weights: str, source: str) -> keras.Model:
     if not Path(weights).expanduser().is_file():
         raise UserError(
-            f"{source}: there is no file {weights}; ?weights is {IMAGENET}, {NONE}, or a file that save_weights wrote"
+            f"{source}: there is no file {weights}; ?weights must be {IMAGENET}, {NONE}, or a file of save_weights"
         )
     try:
         model.load_weights(Path(weights).expanduser())
@@ -110,11 +114,13 @@ def _width(alpha: float) -> dict[str, float]:
 def _missing_weights(source: str, error: Exception) -> str:
     url = re.search(r"https?://\S+\.h5", str(error))
     if not url:
-        return f"{source}: its ImageNet weights cannot be loaded: {str(error).splitlines()[0]}"
+        return (
+            f"{source}: its ImageNet weights cannot be loaded: {(str(error) or type(error).__name__).splitlines()[0]}"
+        )
     folder = Path(keras.config.keras_home() if hasattr(keras.config, "keras_home") else _home()) / "models"
     return (
         f"{source}: its ImageNet weights {url[0].rsplit('/', 1)[-1]} are not in {folder} and could not be downloaded: "
-        f"fetch {url[0]} elsewhere and put it there"
+        f"download {url[0]} on another machine and put it there"
     )
 
 
@@ -123,7 +129,7 @@ def _home() -> str:
 
 
 def weights_digest(model: keras.Model) -> str:
-    """Return a sha256 of all weights of a network."""
+    """Return the sha256, as hexadecimal digits, of all weights of a network: their order, types, shapes and values."""
     digest = hashlib.sha256()
     for number, array in enumerate(model.get_weights()):
         digest.update(f"\0{number} {array.dtype} {array.shape}\0".encode() + array.tobytes())
@@ -138,8 +144,8 @@ def _check_size(base: keras.Model, family: Callable, size: int, alpha: float, so
         raise UserError(f"{source}: {family.__name__} cannot be built for {size} pixels: {error}") from error
     if shapes != [tuple(weight.shape) for weight in base.weights]:
         raise UserError(
-            f"{source}: {family.__name__} has weights for {base.input_shape[1]} pixels only, as its dense "
-            "layers count positions; leave out the size"
+            f"{source}: {family.__name__} has weights for {base.input_shape[1]} pixels only, because "
+            "its dense layers depend on the image size; leave out the size"
         )
 
 
@@ -155,14 +161,17 @@ def _arguments(base: keras.Model, size: int, alpha: float) -> dict[str, Any]:
 
 
 def resized(base: keras.Model, family: Callable, size: int, alpha: float) -> keras.Model:
-    """Return a network for another image size with the same weights."""
+    """Return a network for images of `size` pixels with the weights of `base`, which `family` built with `alpha`."""
     model = family(**_arguments(base, size, alpha))
     model.set_weights(base.get_weights())
     return _completed(model, base)
 
 
 def _completed(model: keras.Model, base: keras.Model) -> keras.Model:
-    """Add the layer that Keras gives EfficientNet only when it loads the ImageNet weights itself, as in `base`."""
+    """Return the model, with the weightless layer that only `base` has, if there is one.
+
+    Keras adds a layer to EfficientNet only when it loads the ImageNet weights itself.
+    """
     ours, theirs = ([call.operation for call in calls(m)] for m in (model, base))
     if len(ours) == len(theirs):
         return model

@@ -18,18 +18,25 @@ from dico_tf.files import arrays, json_files
 
 
 def default() -> Path:
-    """Return the default folder of the cache."""
+    """Return the default folder: $XDG_CACHE_HOME/dico_tf/logits, or ~/.cache/dico_tf/logits."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "dico_tf" / "logits"
 
 
 class Cache:
-    """Folder of logits by (member, images, split), and of costs by member. Damaged files count as missing."""
+    """Folder of logits by (member, images, split), and of costs by member.
+
+    Damaged files count as missing. A file that cannot be written is not cached. Both give a warning.
+    """
 
     def __init__(self, folder: str | Path = "") -> None:
+        """Create the folder if it does not exist; "" = the default folder."""
         self.folder = Path(folder).expanduser() if folder else default()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
+            if self.folder == default():
+                remedy = "set XDG_CACHE_HOME to a folder that can be written"
+                raise UserError(f"cannot create the cache {self.folder}: {error.strerror}; {remedy}") from None
             raise UserError(f"cannot create --cache={self.folder}: {error.strerror}; give another folder") from None
 
     def logits(self, checksum: str, fingerprint: str, split: str, images: int) -> np.ndarray | None:
@@ -47,16 +54,16 @@ class Cache:
         except FileNotFoundError:
             return None
         except (UserError, KeyError) as error:
-            _warn(path, f"is damaged ({error})")
+            _warn(path, f"is damaged ({error}): the network runs again")
             return None
         fits = logits.ndim == 2 and logits.dtype == np.float32 and len(logits) == images
         if not fits or about != self._about(checksum, fingerprint, split):
-            _warn(path, "does not contain what its name says")
+            _warn(path, "has the logits of other images or of another member: the network runs again")
             return None
         return logits
 
     def write_logits(self, checksum: str, fingerprint: str, split: str, logits: np.ndarray) -> None:
-        """Store the logits of a member on a split."""
+        """Store the logits [N, C] of a member on a split, as float32."""
         about = np.asarray(self._about(checksum, fingerprint, split))
         with _warn_if_full():
             path = self._path(checksum, fingerprint, split)
@@ -65,26 +72,30 @@ class Cache:
     def cost(self, checksum: str, machine: str) -> tuple[Cost, str] | None:
         """Return a member's cost and the sentence that describes its outputs, or None if they are not cached.
 
-        Milliseconds are NaN if another machine measured them.
+        Args:
+            checksum: of the member.
+            machine: this machine; milliseconds that another one measured are NaN.
         """
         path = self._cost_path(checksum)
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
-            if stored["format"] != json_files.FORMAT or stored["checksum"] != checksum:
-                raise ValueError("it belongs to another member or version")
+            if stored["format"] != json_files.FORMAT:
+                raise ValueError(f"expected format {json_files.FORMAT}, got {stored['format']!r}")
+            if stored["checksum"] != checksum:
+                raise ValueError("it is the cost of another member")
             numbers = {f.name: _number(stored["cost"][f.name]) for f in dataclasses.fields(Cost)}
             description, measured_on = str(stored["said"]), stored["machine"]
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
-            _warn(path, f"is damaged ({error})")
+            _warn(path, f"cannot be used ({type(error).__name__}: {error}): the cost is determined again")
             return None
         if measured_on != machine:
             numbers = {name: numbers[name] for name in ("macs", "params")}
         return Cost(**numbers), description
 
     def outputs(self, checksum: str) -> str:
-        """Return "logits" or "probabilities", whichever the member's outputs are, or "" if that is not cached."""
+        """Return "logits" or "probabilities", which the member's outputs are; "" if that is not cached."""
         try:
             stored = json.loads(self._cost_path(checksum).read_text(encoding="utf-8"))
             return str(stored.get("outputs", "")) if stored["checksum"] == checksum else ""
@@ -92,7 +103,13 @@ class Cache:
             return ""
 
     def write_cost(self, checksum: str, cost: Cost, machine: str, description: str, outputs: str = "") -> None:
-        """Store a member's cost, and the description and kind of its outputs."""
+        """Store a member's cost, and what its outputs are.
+
+        Args:
+            machine: that measured the milliseconds.
+            description: sentence about the outputs.
+            outputs: "logits" or "probabilities"; "" = unknown.
+        """
         numbers = {name: None if math.isnan(v) else v for name, v in dataclasses.asdict(cost).items()}
         value = {"checksum": checksum, "machine": machine, "said": description, "outputs": outputs, "cost": numbers}
         with _warn_if_full():
@@ -110,11 +127,11 @@ class Cache:
 
 @contextlib.contextmanager
 def _warn_if_full() -> Iterator[None]:
-    """Warn instead of failing if a file cannot be written: the next search then runs the network again."""
+    """Warn if a file cannot be written, instead of raising UserError."""
     try:
         yield
     except UserError as error:
-        logging.getLogger(__name__).warning("%s: nothing is cached", error)
+        logging.getLogger(__name__).warning("%s: it is not cached", error)
 
 
 def _number(value: Any) -> float:
@@ -122,4 +139,4 @@ def _number(value: Any) -> float:
 
 
 def _warn(path: Path, fault: str) -> None:
-    logging.getLogger(__name__).warning("%s %s: the network runs again", path, fault)
+    logging.getLogger(__name__).warning("%s %s", path, fault)

@@ -51,8 +51,12 @@ def collect_logits(
 ) -> MemberLogits:
     """Return the logits and costs of all members on a split. Each member is cached as soon as it is complete.
 
+    Raises UserError if there is no such split, or if a member has other classes than the data.
+
     Args:
-        timed: measure milliseconds, too.
+        split: name of the split.
+        cache: is read and written; None = run every network.
+        timed: measure milliseconds, unless they are cached.
         say: called with a sentence about each member's outputs.
     """
     images = _split(source, split)
@@ -76,7 +80,7 @@ def collect_logits(
         costs[member.name] = _cost(member, images, cache, timed, say)
         lost = int((~np.isfinite(values)).any(1).sum())
         if lost:
-            _log.warning("%s gives NaN or infinity for %d of %d images", member.name, lost, images.size)
+            _log.warning("%s gives NaN or infinity in the logits of %d of %d images", member.name, lost, images.size)
     return MemberLogits(
         logits=logits,
         labels=images.labels,
@@ -92,14 +96,17 @@ def collect_logits(
 
 def _split(source: Source, split: str) -> Split:
     if split not in source.splits:
-        raise UserError(f"{source.name} has no images {split!r}; it has {', '.join(source.splits)}")
+        raise UserError(f"{source.name} has no split {split!r}; it has {', '.join(source.splits)}")
     if not source.splits[split].size:
-        raise UserError(f"{source.name} has no image in {split}: there is nothing to run the members on")
+        raise UserError(f"the split {split!r} of {source.name} has no images: there is nothing to run the members on")
     return source.splits[split]
 
 
 def check_classes(members: Sequence[Member], source: Source) -> None:
-    """Raise UserError unless all members with class names have the data's classes, in the data's order."""
+    """Raise UserError unless all members with class names have the data's classes, in the data's order.
+
+    A name `class_7` of class 7 agrees with any name.
+    """
     for member in members:
         if member.class_names is None:
             continue
@@ -122,16 +129,18 @@ def _names_differ(number: int, a: str, b: str) -> bool:
 
 
 def _width_error(member: Member, count: int, source: Source) -> str:
-    more = count == len(source.class_names) + 1 and member.decoder.settings["background"] != "none"
-    background = f"; if the first is a background class, write {member.source}:background" if more else ""
-    return (
-        f"{member.name} has {count} classes and {source.name} has {len(source.class_names)} "
-        f"({source.class_names[0]!r} to {source.class_names[-1]!r}){background}"
+    classes = source.class_names
+    message = (
+        f"{member.name} has {count} classes and {source.name} has {len(classes)} ({classes[0]!r} to {classes[-1]!r})"
     )
+    file = member.class_names is None and not member.stored and member.decoder.settings["background"] == "auto"
+    if file and count == len(classes) + 1:
+        return f"{message}; if the first is a background class, give {member.source} the option background=first"
+    return f"{message}; members and data need the same classes"
 
 
 def check_width(member: Member, count: int, source: Source) -> None:
-    """Raise UserError if a member gives another number of scores than the data has classes."""
+    """Raise UserError if `count`, the number of scores that a member gives, is not that of the data's classes."""
     if count != len(source.class_names):
         raise UserError(_width_error(member, count, source))
 
@@ -151,7 +160,7 @@ def _run(member: Member, split: Split, source: Source) -> np.ndarray:
 
 
 def _cost(member: Member, split: Split, cache: Cache | None, timed: bool, say: Callable[[str], None]) -> Cost:
-    """Return the cached cost of a member, or count it; measure the time if `timed` and it is not cached."""
+    """Return the cost of a member, with its time if `timed`: cached, or else counted and measured, and then cached."""
     this_machine = machine()
     cached = cache.cost(member.checksum, this_machine) if cache else None
     cost, description = cached or (member.cost, member.decoder.description)
@@ -170,12 +179,12 @@ def _cost(member: Member, split: Split, cache: Cache | None, timed: bool, say: C
 
 
 def machine() -> str:
-    """Return a description of this machine, under which times are cached."""
+    """Return name, architecture and number of cores of this machine: cached times hold for it alone."""
     return f"{platform.node()} {platform.machine()}, {image_decoding.cores()} cores"
 
 
 def measure_milliseconds(member: Member, images: np.ndarray) -> float:
-    """Measure the mean time in milliseconds of batches of one image, from pixels to logits."""
+    """Return the mean time in milliseconds from pixels to logits of one of the images, run alone, after a warm-up."""
     for n in range(_WARM):
         member.run(images[n % len(images)][None])
     seconds: list[float] = []

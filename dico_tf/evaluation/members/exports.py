@@ -1,4 +1,4 @@
-"""Members that are exports: their files, with the class names, image sizes and costs of the manifest."""
+"""Members that are files of an export, with the class names, short sides and costs of its manifest."""
 
 import contextlib
 import dataclasses
@@ -20,7 +20,7 @@ _MODULES = {SAVED_MODEL: saved_models, "onnx": onnx}  # kind of file -> module t
 
 
 def members(uri: MemberURI, classes: int) -> list[Member]:
-    """Return each branch of the export, or the one member that the URI names."""
+    """Return each member of the export's committee, or the one that the URI names; `classes` is not used."""
     uri.check(OPTIONS)
     with _prefixed(uri.source):
         export = manifest.load(uri.place)
@@ -30,7 +30,7 @@ def members(uri: MemberURI, classes: int) -> list[Member]:
 
 @contextlib.contextmanager
 def _prefixed(source: str) -> Iterator[None]:
-    """Put the member's URI before the message of a UserError, unless it stands there."""
+    """Put the member's URI before the message of a UserError, unless the message begins with it."""
     try:
         yield
     except UserError as error:
@@ -41,7 +41,11 @@ def _member(uri: MemberURI, export: Manifest, name: str) -> Member:
     about = export.member(name)
     kind = uri.options.get("format", "")
     files = about["files"]
-    if not files or (kind and kind not in files):
+    if not files:
+        raise UserError(
+            f"{uri.source}: the export has no file of {about['name']}: name one of {', '.join(export.names)}"
+        )
+    if kind and kind not in files:
         raise UserError(f"{uri.source}: {about['name']} has no file {kind!r}; it has {', '.join(files)}")
     kind = kind or (SAVED_MODEL if SAVED_MODEL in files else next(iter(files)))
     manifest.verify(export, name, kind)
@@ -69,7 +73,7 @@ def _with_cost(network: LoadedNetwork, cost: Cost) -> LoadedNetwork:
 
 
 def owner(path: Path) -> Path | None:
-    """Return the manifest of the export that contains this SavedModel, or None if there is none."""
+    """Return the path of the manifest of the export that has this SavedModel as a member, or None if there is none."""
     file = path.absolute().parent.parent / manifest.NAME
     if path.absolute().parent.name != SAVED_MODEL or not file.is_file():
         return None

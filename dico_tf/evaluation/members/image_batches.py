@@ -14,9 +14,13 @@ _BATCH, _PIXELS = 256, 2**20  # largest number of images, and of pixels, in a ba
 
 
 class ImageBatches:
-    """The images of a split, decoded or resampled to one member's size."""
+    """The images of a split as squares of one member's size, decoded from files or resampled in memory."""
 
     def __init__(self, split: Split, size: int, short_side: int) -> None:
+        """Take a split; images are resized to `short_side`, then the central square of `size` pixels is cut out.
+
+        With a short side of `size` or less, the whole central square is resized to `size`.
+        """
         self._split, self._size, self._short = split, size, short_side
         self._lazy_images = (
             split.lazy_images.at(size, short_side, cached=False) if split.lazy_images is not None else None
@@ -48,9 +52,9 @@ class ImageBatches:
 
 
 def fingerprint(source: Source, split: Split) -> str:
-    """Return a hash of the data set's name and classes, and of each image's id, label and content.
+    """Return a hash of the dataset's name and classes, and of each image's id, label and pixels.
 
-    The content of image files is represented by their sizes and modification times.
+    For image files, their sizes and modification times stand for the pixels.
     """
     digest = hashlib.sha256(repr((source.name, source.class_names)).encode())
     digest.update(split.labels.astype("<i8").tobytes())

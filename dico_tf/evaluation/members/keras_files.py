@@ -26,7 +26,10 @@ OPTIONS = ("short_side", "pixels", "outputs", "background")
 
 
 def members(uri: MemberURI, classes: int) -> list[Member]:
-    """Return the network of the file as a member, or each branch of a saved DiCo."""
+    """Return the network of the file as a member; of a saved DiCo, each branch or the one that the URI names.
+
+    `classes` is the number of classes of the data, by which a background class is recognised; 0 = unknown.
+    """
     uri.check(OPTIONS)
     path = Path(uri.place)
     model = load_keras_file(path, uri.source)
@@ -43,7 +46,7 @@ def members(uri: MemberURI, classes: int) -> list[Member]:
     if dico:
         return _dico_members(model, uri, shared)
     if uri.part not in ("", BACKGROUND):
-        raise UserError(f"{uri.source}: expected no part or :{BACKGROUND} of a network, got {uri.part!r}")
+        raise UserError(f"{uri.source}: expected no part, or :{BACKGROUND}, got {uri.part!r}")
     decoder = OutputDecoder(uri.options.get("outputs", "auto"), uri.background, classes)
     return [
         Member(
@@ -58,7 +61,7 @@ def members(uri: MemberURI, classes: int) -> list[Member]:
 
 
 def _dico_members(model: DiCo, uri: MemberURI, shared: dict) -> list[Member]:
-    """Return the members of a file written by `DiCo.save`: each branch, or the one that the URI names."""
+    """Return the members of a saved DiCo: each branch, or the branch or ensemble that the URI names."""
     names = [f"branch_{s}" for s in range(model.splits)]
     if uri.part and uri.part not in (*names, runs.ENSEMBLE):
         near = suggestion(uri.part, (*names, runs.ENSEMBLE))
@@ -80,7 +83,7 @@ def _dico_members(model: DiCo, uri: MemberURI, shared: dict) -> list[Member]:
 
 
 def load_keras_file(path: Path, source: str) -> keras.Model:
-    """Load a .keras file. Raises UserError if it cannot be read."""
+    """Load a .keras file in Keras' safe mode. Raises UserError, which begins with `source`, if it cannot be read."""
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises errors of many types
@@ -92,14 +95,18 @@ def load_keras_file(path: Path, source: str) -> keras.Model:
 
 
 def _size(model: keras.Model, uri: MemberURI, size: int) -> int:
-    """Return the image size; `size` is that of a DiCo, or 0."""
+    """Return the image size of a member: that of the file, or of the URI if the file takes any.
+
+    Args:
+        size: image size of a DiCo; 0 = the model is no DiCo.
+    """
     shapes = [(None, size, size, 3)] if size else [tuple(x.shape) for x in model.inputs or ()]
     if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][-1] != 3:
-        raise UserError(f"{uri.source} takes {[s[1:] for s in shapes]}: a member takes one image [side, side, 3]")
+        raise UserError(f"{uri.source}: expected one input [side, side, 3], got {[s[1:] for s in shapes]}")
     height, width = shapes[0][1:3]
     outputs = [] if size else [tuple(x.shape) for x in model.outputs]
     if not size and (len(outputs) != 1 or len(outputs[0]) != 2):
-        raise UserError(f"{uri.source} gives {[s[1:] for s in outputs]}: a member gives one score per class")
+        raise UserError(f"{uri.source}: expected one output [classes], got {[s[1:] for s in outputs]}")
     return fixed_size(uri, height, width)
 
 

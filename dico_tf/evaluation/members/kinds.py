@@ -10,7 +10,7 @@ from dico_tf.registry import Registry
 class Kind:
     """A kind of member. Its URIs are recognised by exactly one of prefix, suffix and marker."""
 
-    module: str  # of this package, with `members(uri, classes) -> list[Member]`; imported when needed
+    module: str  # of this package, with `members(uri, classes: int) -> list[Member]`; imported when needed
     prefix: str = ""  # of the URI, e.g. keras:
     suffix: str = ""  # of a file's name, e.g. .keras
     marker: str = ""  # file that a folder of this kind contains

@@ -20,7 +20,7 @@ class LoadedNetwork:
     """A member's network in memory, with its own outputs: logits or probabilities, maybe with a background class."""
 
     answer: Callable[[np.ndarray], np.ndarray]  # uint8 [B, H, W, 3] -> float32 [B, outputs], any B
-    cost: Cost  # without milliseconds
+    cost: Cost  # milliseconds are NaN, except of a table whose URI gives them
     step: float = 0.0  # distance between two neighbouring output values if quantised, else 0
 
 
@@ -50,11 +50,11 @@ class Member:
     name: str
     kind: str
     source: str  # URI without the name
-    weights: str  # sha256 of the weights alone
-    input_size: int  # side of its images in pixels; 0 = it takes no images
+    weights: str  # sha256 of the weights, or of their file
+    input_size: int  # side of its square images in pixels; 0 = it is a table of logits
     short_side: int  # images are resized to this short side, then the centre is cut out
     load: Callable[[], LoadedNetwork]
-    class_names: tuple[str, ...] | None = None
+    class_names: tuple[str, ...] | None = None  # None = unknown
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # everything else that its outputs depend on
     decoder: OutputDecoder = dataclasses.field(default_factory=OutputDecoder)
     stored: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None  # table of logits: (ids, labels) -> logits
@@ -68,12 +68,15 @@ class Member:
 
     @property
     def cost(self) -> Cost:
-        """Multiply-adds and parameters. Milliseconds are measured by collect_logits."""
+        """Multiply-adds and parameters; collect_logits measures milliseconds. Loads the network."""
         return self.network.cost
 
     @functools.cached_property
     def checksum(self) -> str:
-        """sha256 of weights, image size, preprocessing and decoding of outputs; the key in the cache."""
+        """sha256 of everything that the logits depend on but the images; the key in the cache.
+
+        That is kind, weights, image size, preprocessing and decoding of outputs.
+        """
         identity = {
             "kind": self.kind,
             "weights": self.weights,
@@ -85,9 +88,9 @@ class Member:
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        """Return logits float32 [B, C] of uint8 images [B, H, W, 3] of the member's size."""
+        """Return logits float32 [B, C] of uint8 images [B, H, W, 3] of the member's size. A table raises UserError."""
         if self.stored:
-            raise UserError(f"{self.source} is a table of logits, which has none for other images")
+            raise UserError(f"{self.source} is a table of logits, which cannot run on images: give a network")
         side = self.input_size
         if images.dtype != np.uint8 or images.shape[1:] != (side, side, 3):
             raise ValueError(

@@ -19,7 +19,7 @@ EXAMPLES = (
     "keras:EfficientNetB0, or preset:vit_b_16_plain?weights=FILE"
 )
 BACKGROUND = "background"  # the part :background means ?background=first
-_NAMED = re.compile(r"([\w.@+-]+)=(.+)", re.DOTALL)
+_NAMED = re.compile(r"([\w.@+-]+)=(.*)", re.DOTALL)
 _SIZED = re.compile(r"(.+)@(\d+)", re.DOTALL)
 _PREFIXES, _SUFFIXES, _MARKERS = kinds_by("prefix"), kinds_by("suffix"), kinds_by("marker")
 
@@ -32,7 +32,7 @@ class MemberURI:
     kind: str
     place: str  # a path, or the name of a network
     name: str = ""
-    part: str = ""  # one of several networks or signatures at the place
+    part: str = ""  # one of several networks or signatures at the place, or "background"; "" = none named
     size: int = 0  # of images; 0 = the network's own
     options: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
@@ -40,34 +40,49 @@ class MemberURI:
         """Raise UserError if the URI has an option that is not among `options`."""
         for option in self.options:
             if option not in options:
-                known = suggestion(option, options) if options else "it has none"
-                raise UserError(f"{self.source}: a {self.kind.replace('_', ' ')} has no option {option!r}; {known}")
+                known = suggestion(option, options) if options else "it takes none"
+                kind = self.kind.replace("_", " ")
+                raise UserError(f"{self.source}: a member of kind {kind} has no option {option!r}; {known}")
 
     def number(self, option: str, default: Any, kind: type = int) -> Any:
-        """Return the value of a numeric option. Raises UserError unless it is above 0."""
+        """Return the value of a numeric option as `kind`, int or float; `default` if the URI does not have the option.
+
+        Raises UserError unless the value is above 0 and below 1e18.
+        """
         try:
             value = kind(self.options[option]) if option in self.options else default
         except ValueError:
             value = -1
         if option in self.options and not 0 < value < 1e18:
-            raise UserError(f"{self.source}: ?{option}={self.options[option]} must be a number above 0")
+            whole = "whole " if kind is int else ""
+            raise UserError(
+                f"{self.source}: ?{option}={self.options[option]} must be a {whole}number above 0 and below 1e18"
+            )
         return value
 
     def with_part(self, part: str) -> str:
-        """Return the URI, without the name, of one of the networks at this place."""
+        """Return the URI without the name and with this part; a URI that has a part keeps it."""
         if self.part or not part:
             return self.source
         place, mark, query = self.source.rpartition("?") if self.options else (self.source, "", "")
         sized = f"@{self.size}" if self.size else ""
         return f"{place.removesuffix(sized)}:{part}{sized}{mark}{query}"
 
+    def with_size(self, size: int) -> str:
+        """Return the URI without the name and with this image size, for one that has none."""
+        place, mark, query = self.source.rpartition("?") if self.options else (self.source, "", "")
+        return f"{place}@{size}{mark}{query}"
+
     @property
     def background(self) -> str:
-        """The value of ?background, which the part :background sets to "first"."""
+        """The value of ?background, or "auto" without it; the part :background means "first"."""
         return "first" if self.part == BACKGROUND else self.options.get("background", "auto")
 
     def label(self, *parts: str) -> str:
-        """Return a member's name: the URI's, or one made of the place; `parts` distinguish members of one URI."""
+        """Return a member's name: the URI's name, or one made of place and size, with `parts` after dots.
+
+        `parts` distinguish several members of one URI, e.g. "digits.branch_0".
+        """
         name = ".".join([self.name or self._stem, *filter(None, parts)])
         return f"{name}@{self.size}" if self.size and not self.name else name
 
@@ -79,12 +94,12 @@ class MemberURI:
 
 
 def parse(text: str) -> MemberURI:
-    """Parse a member's URI. Raises UserError if nothing at this place can be a member."""
+    """Parse a member's URI. Raises UserError if it is malformed, or if nothing at this place can be a member."""
     text = text.strip()
     named = None if Path(text).expanduser().exists() else _NAMED.fullmatch(text)
     name, source = named.groups() if named else ("", text)
     if not source:
-        raise UserError(f"a member needs more than a name: give {EXAMPLES}")
+        raise UserError(f"expected a member, got {text!r}: give {EXAMPLES}")
     rest, options = _options(source)
     sized = None if Path(rest).expanduser().exists() or ".npz:" in rest else _SIZED.fullmatch(rest)
     rest, size = (sized[1], int(sized[2])) if sized else (rest, 0)
@@ -106,7 +121,7 @@ def _options(source: str) -> tuple[str, dict[str, str]]:
     for word in query.split("&") if query else ():
         option, equals, value = word.partition("=")
         if not (option and equals and value):
-            raise UserError(f"{source}: {word!r} must be ?OPTION=VALUE, with & between several")
+            raise UserError(f"{source}: expected ?OPTION=VALUE, with & between several, got {word!r}")
         options[option] = value
     return rest, options
 
@@ -137,7 +152,7 @@ def _kind(path: Path, source: str) -> str:
         return _SUFFIXES[path.suffix]
     if path.suffix in (".h5", ".hdf5"):
         raise UserError(
-            f"{source}: {path.suffix} files hold weights or an older format: save the model with "
+            f"{source}: {path.suffix} files (weights, or Keras' older format) cannot be members: save the model with "
             "model.save('NAME.keras')"
         )
     raise UserError(f"{source}: expected a member, got a file {path.suffix or path.name}: give {EXAMPLES}")

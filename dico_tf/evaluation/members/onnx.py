@@ -1,4 +1,4 @@
-""".onnx files, run by ONNX Runtime; TensorFlow is not needed."""
+"""Members that are .onnx files, run by ONNX Runtime on the CPU."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,11 +22,14 @@ _SCORES = ("tensor(float)", "tensor(float16)")
 
 
 def members(uri: MemberURI, classes: int) -> list[Member]:
-    """Return the one member of an .onnx file."""
+    """Return the one member of an .onnx file.
+
+    `classes` is the number of classes of the data, by which a background class is recognised; 0 = unknown.
+    """
     uri.check(OPTIONS)
     path = Path(uri.place)
     if uri.part not in ("", BACKGROUND):
-        raise UserError(f"{uri.source}: expected no part or :{BACKGROUND} of an .onnx file, got {uri.part!r}")
+        raise UserError(f"{uri.source}: expected no part, or :{BACKGROUND}, got {uri.part!r}")
     session = _session(path, uri.source)
     image, outputs = _image(session.get_inputs(), uri.source), session.get_outputs()
     size = fixed_size(uri, *(_length(length) for length in image.shape[1:3]))
@@ -58,11 +61,12 @@ def _session(path: Path, source: str) -> Any:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # damaged files and unknown operations raise errors of many types
-        raise UserError(f"{source} cannot be read by ONNX Runtime: {str(error).splitlines()[0]}") from error
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"{source} cannot be read by ONNX Runtime: {reason}") from error
 
 
 def _length(length: int | str | None) -> int | None:
-    """Return the length of a dimension, or None if it is free, which ONNX writes as a name."""
+    """Return the length of a dimension, or None if it may have any length, which ONNX writes as a name."""
     return length if isinstance(length, int) else None
 
 
@@ -75,7 +79,7 @@ def _image(inputs: Sequence[Any], source: str) -> Any:
         return inputs[0]
     raise UserError(
         f"{source}: expected one input [B, side, side, 3] in float32, float16 or uint8, got {_described(inputs)}; "
-        "convert a network with channels first to channels last"
+        "a network with channels first must be converted to channels last"
     )
 
 

@@ -14,10 +14,12 @@ from dico_tf.files.manifest import SAVED_MODEL
 
 
 def open_members(sources: Sequence[str], classes: int = 0) -> list[Member]:
-    """Return the members of each URI, in order, with distinct names.
+    """Return the members of each URI, in order, with distinct names; one URI may give several.
+
+    Raises UserError for no URI, the same one twice, a name given twice, or anything that cannot be a member.
 
     Args:
-        sources: URIs, see member_uri.py.
+        sources: URIs, [NAME=]PLACE[:PART][@SIZE][?OPTION=VALUE...].
         classes: number of classes of the data; 0 = unknown.
     """
     uris = [parse(source) for source in sources]
@@ -39,7 +41,7 @@ def _members(uri: MemberURI, classes: int) -> list[Member]:
 
 
 def _export_uri(uri: MemberURI) -> MemberURI:
-    """Return the URI of the export's member if a SavedModel is part of an export, else the same URI."""
+    """Return a URI of the export and its member if the SavedModel belongs to an export, else the same URI."""
     from dico_tf.evaluation.members import exports
 
     manifest = exports.owner(Path(uri.place))
@@ -50,11 +52,11 @@ def _export_uri(uri: MemberURI) -> MemberURI:
 
 
 def _rename(opened: Sequence[tuple[MemberURI, Member]]) -> list[Member]:
-    """Return the members with distinct names: the user's names stay, names made of places are numbered."""
+    """Return the members with distinct names: the user's names stay; _2, _3 ... is added to others that are taken."""
     taken: set[str] = set()
     for uri, member in opened:
         if uri.name and member.name in taken:
-            raise UserError(f"two members are called {member.name}: give each another NAME=")
+            raise UserError(f"two members are called {member.name}: give each its own NAME=")
         taken |= {member.name} if uri.name else set()
     members = []
     for uri, member in opened:

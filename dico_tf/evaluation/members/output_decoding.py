@@ -13,12 +13,17 @@ _SUM = 1e-2  # how far the sum of float16 probabilities may be from 1
 
 
 class OutputDecoder:
-    """Callable: outputs [B, classes (+ 1)] -> logits float32 [B, classes].
-
-    With outputs="auto" the first batch decides whether the outputs are logits or probabilities.
-    """
+    """Callable: outputs [B, classes (+ 1)] -> logits float32 [B, classes]."""
 
     def __init__(self, outputs: str = "auto", background: str = "auto", classes: int = 0) -> None:
+        """Choose the decoding.
+
+        Args:
+            outputs: "logits", "probabilities", or "auto" = the first batch decides.
+            background: "first" = leave out the first output, "none", or "auto" = leave it out if there is one output
+                more than `classes`.
+            classes: number of classes of the data; 0 = unknown.
+        """
         for name, value, choices in (("outputs", outputs, OUTPUTS), ("background", background, BACKGROUND)):
             if value not in choices:
                 raise UserError(f"?{name}={value} must be one of {', '.join(choices)}")
@@ -32,6 +37,12 @@ class OutputDecoder:
         return self._kind
 
     def __call__(self, values: np.ndarray, step: float = 0.0, name: str = "the member") -> np.ndarray:
+        """Return the logits; raises UserError if `values` cannot be the outputs that were chosen or detected.
+
+        Args:
+            step: distance between two neighbouring output values if quantised, else 0.
+            name: of the member, for messages.
+        """
         values = np.asarray(values, np.float32)
         if values.ndim != 2:
             raise UserError(f"{name}: expected one score per class [B, C], got {list(values.shape)}")
@@ -52,7 +63,7 @@ class OutputDecoder:
         return np.log(np.maximum(classes, smallest_probability(step, classes.shape[1])))
 
     def drops(self, outputs: int) -> int:
-        """Return how many of `outputs` outputs are left out: 1 if the first is a background class, else 0."""
+        """Return how many of the outputs, whose number is `outputs`, are left out: 1 for a background class, else 0."""
         if self.settings["background"] != "auto":
             return int(self.settings["background"] == "first")
         return int(outputs == self.settings["classes"] + 1 and outputs > 2)
@@ -65,9 +76,13 @@ class OutputDecoder:
 
 
 def are_probabilities(values: np.ndarray, step: float = 0.0) -> bool:
-    """Return whether all rows are probabilities: values in 0..1 with a sum near 1.
+    """Return whether all rows are probabilities: values in 0..1 that add up to 1, within 0.01.
 
-    The sum of quantised values may differ more, as their rounding errors add up.
+    The sum of quantised values may differ by 0.1 or more, as their rounding errors add up.
+
+    Args:
+        values: [B, outputs].
+        step: distance between two neighbouring values if quantised, else 0.
     """
     if not np.isfinite(values).all() or values.min() < -1e-6 or values.max() > 1 + 1e-3:
         return False
@@ -76,5 +91,5 @@ def are_probabilities(values: np.ndarray, step: float = 0.0) -> bool:
 
 
 def smallest_probability(step: float, classes: int) -> float:
-    """Return the smallest probability whose logarithm is taken. All quantised values of 0 share one step."""
+    """Return the lower bound of probabilities before the logarithm: step / classes if quantised, else 1.2e-38."""
     return step / classes if step else _TINY

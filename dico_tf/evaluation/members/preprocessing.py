@@ -17,21 +17,21 @@ OWN = "0..255"  # networks of dico_tf normalise images themselves
 
 
 def check_pixels(pixels: str) -> str:
-    """Return the value of ?pixels. Raises UserError if it is unknown."""
+    """Return a value of ?pixels unchanged. Raises UserError unless it is a key of PIXELS."""
     if pixels not in PIXELS:
         raise UserError(f"?pixels={pixels} must be one of {', '.join(PIXELS)}")
     return pixels
 
 
 def preprocess(images: np.ndarray, pixels: str, kind: np.dtype | type, scale: float = 0.0, zero: int = 0) -> np.ndarray:
-    """Convert uint8 images [B, H, W, 3] to a network's input.
+    """Convert uint8 images [B, H, W, 3] to a network's input of dtype `kind`.
 
-    Integers are quantised with `scale` and `zero`. With pixels="0..255" or without a scale they are raw pixels:
-    quantised inputs span the range of training, so that the lowest level stands for a pixel of 0.
+    An integer input gets round(value / scale) + zero. With pixels="0..255" or scale=0 it gets the raw pixels, for int8
+    minus 128: its lowest level stands for a pixel of 0.
 
     Args:
         pixels: range of values that the network was trained with, a key of PIXELS.
-        kind: dtype of the input.
+        scale, zero: quantisation of an integer input.
     """
     kind = np.dtype(kind)
     if kind.kind not in "iu":

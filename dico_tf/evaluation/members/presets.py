@@ -30,7 +30,7 @@ PIXELS = {  # value of ?pixels, the range that the network was trained with -> i
 
 
 def members(uri: MemberURI, classes: int) -> list[Member]:
-    """Return the one member of a `preset:` URI."""
+    """Return the one member of a `preset:` URI, with as many classes as the data, or 1,000 if `classes` is 0."""
     uri.check(OPTIONS)
     preset, size, pixels = PRESETS[uri.place], uri.size or SIZE, uri.options.get("pixels", "imagenet")
     if preset.task != "classification":
@@ -63,8 +63,8 @@ def _weights(uri: MemberURI) -> Path | None:
         return None
     if file is None:
         raise UserError(
-            f"{uri.source}: presets come without weights: add ?weights=FILE{SAFE}, a checkpoint of "
-            f"PyTorch, or ?weights={NONE} for random weights"
+            f"{uri.source}: presets come without weights: add ?weights=FILE, a {SAFE} file or a PyTorch checkpoint, "
+            f"or ?weights={NONE} for random weights"
         )
     path = Path(file).expanduser()
     if not path.is_file():

@@ -35,7 +35,10 @@ OPTIONS = ("blocks",)
 
 
 def members(uri: MemberURI, classes: int) -> list[Member]:
-    """Return each branch of the run, or the branch or ensemble that the URI names."""
+    """Return each branch of a classification run, or the branch or ensemble that the URI names.
+
+    `classes` is not used: a run knows its classes.
+    """
     uri.check(OPTIONS)
     run = trained_run(uri.place)
     run.check_images("members", f"give a classification run; {command('committee scenes')} takes those of segmentation")
@@ -74,7 +77,7 @@ def _member(uri: MemberURI, run: TrainedRun, part: str, build: Callable[..., lis
 
 
 def _short_side(run: TrainedRun, size: int) -> int:
-    """Return the short side for images of another size, with a margin if the training has one."""
+    """Return the run's short side; for another image size, int(1.15 size) if the run has a margin, else the size."""
     if size == run.data["image_size"]:
         return run.short_side
     return int(image_decoding.MARGIN * size) if run.short_side > run.data["image_size"] else size
@@ -89,7 +92,11 @@ def _with_blocks(models: list[keras.Model], blocks: int, source: str) -> list[ke
 
 
 def digest(run: TrainedRun, chosen: Sequence[int], blocks: int = 0) -> str:
-    """Return a sha256 of the weights and the architecture of some branches."""
+    """Return the sha256 of architecture and weights of the branches with the numbers `chosen`.
+
+    Args:
+        blocks: number of residual blocks that are used; 0 = all.
+    """
     network = run.reference or [run.config.network.model, run.config.network.splits, run.config.network.division]
     fewer = [blocks] if blocks else []
     digest = hashlib.sha256(json.dumps([network, run.data["mean"], run.data["std"], *fewer]).encode())
@@ -100,7 +107,7 @@ def digest(run: TrainedRun, chosen: Sequence[int], blocks: int = 0) -> str:
 
 
 def network(models: Sequence[keras.Model], average: str, side: int) -> LoadedNetwork:
-    """Return one network, or several with averaged logits, as a LoadedNetwork."""
+    """Return models for images of `side` pixels as one LoadedNetwork; `average` is the rule for several models."""
     costs = [network_cost(model) for model in models]
     total = Cost(macs=float(sum(c.macs for c in costs)), params=float(sum(c.params for c in costs)))
     if len(models) == 1:
@@ -110,7 +117,7 @@ def network(models: Sequence[keras.Model], average: str, side: int) -> LoadedNet
 
 
 def graph(models: Sequence[keras.Model], average: str) -> Graph:
-    """Return one network, or several with averaged logits, as a Graph."""
+    """Return models as one Graph; `average` is the rule for several models."""
     variables = [variable.value for model in models for variable in model.variables]
     if len(models) == 1:
         return Graph(call=lambda x: models[0](x, training=False), trackables=variables)
@@ -124,7 +131,14 @@ def graph(models: Sequence[keras.Model], average: str) -> Graph:
 
 
 def branches(run: TrainedRun, size: int = 0, precision: str = "") -> list[keras.Model]:
-    """Return the trained networks; for another image size, networks that are rebuilt for it with the same weights."""
+    """Return the trained networks; for another image size, networks that are rebuilt for it with the same weights.
+
+    Raises UserError if the weights do not fit another size.
+
+    Args:
+        size: of images, in pixels; 0 = that of the training.
+        precision: policy such as "float32"; "" = that of the training.
+    """
     trained = run.network(precision).branches
     if not size or size == run.data["image_size"]:
         return trained

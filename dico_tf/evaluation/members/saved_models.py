@@ -25,7 +25,10 @@ _IMAGES = (*_FLOATS, tf.uint8.as_datatype_enum)
 
 
 def members(uri: MemberURI, classes: int) -> list[Member]:
-    """Return the one member of a SavedModel; the part of the URI names a signature or is `background`."""
+    """Return the one member of a SavedModel; the part of the URI names a signature or is `background`.
+
+    `classes` is the number of classes of the data, by which a background class is recognised; 0 = unknown.
+    """
     uri.check(OPTIONS)
     path = Path(uri.place)
     signatures = _signatures(path, uri.source)
@@ -56,9 +59,11 @@ def members(uri: MemberURI, classes: int) -> list[Member]:
 def _signatures(path: Path, source: str) -> dict[str, meta_graph_pb2.SignatureDef]:
     try:
         model = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
-        graph = next(g for g in model.meta_graphs if "serve" in g.meta_info_def.tags)
     except Exception as error:  # protobuf has errors of its own
-        raise UserError(f"{source} cannot be read: saved_model.pb is damaged, or has no graph to serve") from error
+        raise UserError(f"{source} cannot be read: saved_model.pb is damaged") from error
+    graph = next((g for g in model.meta_graphs if "serve" in g.meta_info_def.tags), None)
+    if graph is None:
+        raise UserError(f"{source} cannot be used: no graph in saved_model.pb has the tag serve; save it again")
     return {name: signature for name, signature in graph.signature_def.items() if not name.startswith("__")}
 
 
@@ -112,7 +117,7 @@ def _output(signature: Any, name: str, uri: MemberURI) -> str:
 
 
 def _load(path: Path, name: str, source: str) -> tuple[Any, Any]:
-    """Load a SavedModel. Return it and one of its signatures."""
+    """Load a SavedModel. Return it and its signature `name`."""
     try:
         loaded = tf.saved_model.load(str(path))
         return loaded, loaded.signatures[name]

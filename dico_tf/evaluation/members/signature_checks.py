@@ -12,17 +12,20 @@ Call = Callable[[np.ndarray], np.ndarray]
 
 
 def fixed_size(uri: MemberURI, height: int | None, width: int | None) -> int:
-    """Return the image size of a network. Raises UserError unless it takes square images and the URI's size fits.
+    """Return the side of a network's square images: the fixed one, or that of the URI for a network of any size.
+
+    Raises UserError if the network takes other images than squares, or if the URI has no size or another one.
 
     Args:
         height, width: of its input; None = any.
     """
     if height is None and width is None:
         if not uri.size:
-            raise UserError(f"{uri.source} takes images of any size: add a size, as in {uri.source}@224")
+            raise UserError(f"{uri.source} takes images of any size: add a size, as in {uri.with_size(224)}")
         return uri.size
     if height != width:
-        raise UserError(f"{uri.source}: expected a network for square images, got {height}x{width} pixels")
+        sides = "x".join("any" if side is None else str(side) for side in (height, width))
+        raise UserError(f"{uri.source}: expected a network for square images, got one for {sides} pixels")
     if uri.size not in (0, height):
         raise UserError(
             f"{uri.source}: the file takes images of {height} pixels only: leave out @{uri.size}. Runs, keras: "
@@ -32,20 +35,22 @@ def fixed_size(uri: MemberURI, height: int | None, width: int | None) -> int:
 
 
 def chosen_output(scores: Sequence[str], every: Sequence[str], uri: MemberURI, described: str) -> str:
-    """Return the output that ?output names, else a preferred one, else the only one with scores.
+    """Return the output with the scores: that of ?output, else logits, else probabilities, else the only one.
+
+    Raises UserError if there is no output of that name, no output with scores, or several and ?output is missing.
 
     Args:
-        scores: outputs that give one score per class.
-        every: all outputs.
-        described: all outputs, for messages.
+        scores: names of the outputs that give one score per class.
+        every: names of all outputs.
+        described: all outputs with their types and shapes, for messages.
     """
     name = uri.options.get("output", "")
     if name and name not in every:
-        raise UserError(f"{uri.source} has no output {name!r}: {described}")
+        raise UserError(f"{uri.source} has no output {name!r}; it has {described}")
     name = name or next((key for key in PREFERRED if key in scores), scores[0] if len(scores) == 1 else "")
     if not name:
         if not scores:
-            raise UserError(f"{uri.source} has no output [B, classes]: {described}")
+            raise UserError(f"{uri.source}: expected an output [B, classes], got {described}")
         raise UserError(
             f"{uri.source} has several outputs that may be the scores; add ?output=NAME with one of {', '.join(scores)}"
         )
@@ -53,9 +58,11 @@ def chosen_output(scores: Sequence[str], every: Sequence[str], uri: MemberURI, d
 
 
 def in_batches(call: Call, batch: int | None) -> Call:
-    """Return a function for any number of images of a network with a fixed batch size; None = any number.
+    """Return a function that calls a network of fixed batch size on any number of images; the last batch is padded.
 
-    The last batch is padded with zeros.
+    Args:
+        call: network: images [batch, H, W, 3] -> outputs [batch, outputs].
+        batch: its batch size; None = any, and `call` is returned unchanged.
     """
     if batch is None:
         return call

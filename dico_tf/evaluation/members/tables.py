@@ -17,7 +17,7 @@ OPTIONS = ("macs", "params", "milliseconds")
 
 
 def members(uri: MemberURI, classes: int) -> list[Member]:
-    """Return each member of the table, or the one that the URI names."""
+    """Return each member of the table, or the one that the URI names; `classes` is not used."""
     uri.check(OPTIONS)
     if uri.size:
         raise UserError(f"{uri.source}: a table of logits has no image size: leave out @{uri.size}")
@@ -27,7 +27,7 @@ def members(uri: MemberURI, classes: int) -> list[Member]:
         raise UserError(f"{uri.source}: the table has no {uri.part!r}; {near}")
     chosen = [uri.part] if uri.part else list(table.logits)
     if uri.options and len(chosen) > 1:
-        raise UserError(f"{uri.source}: a cost belongs to one member: name it, as in {uri.place}:{chosen[0]}")
+        raise UserError(f"{uri.source}: the options are the cost of one member: name it, as in {uri.place}:{chosen[0]}")
     return [_member(uri, name, table) for name in chosen]
 
 
@@ -61,7 +61,8 @@ def _rows(source: str, name: str, logits, ids, labels, images: np.ndarray, truth
     """
     places = {known: row for row, known in enumerate(ids.tolist())}
     if len(places) < len(ids):
-        raise UserError(f"{source}: the table has an id twice")
+        twice = next(one for row, one in enumerate(ids.tolist()) if places[one] != row)
+        raise UserError(f"{source}: the table has the id {twice} twice")
     rows = [places.get(image) for image in images.tolist()]
     if None in rows:
         stems = {Path(known).stem: row for known, row in places.items()}

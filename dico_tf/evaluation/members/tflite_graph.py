@@ -19,7 +19,7 @@ class TFLiteTensor:
     """An input, output or inner tensor of a .tflite file."""
 
     name: str  # in the signature if there is one, else in the graph
-    index: int
+    index: int  # of the tensor in the graph
     shape: tuple[int, ...]  # -1 = any length
     kind: str  # FLOAT32, UINT8 ...
     scale: float  # value of one quantisation step; 0 = not quantised
@@ -28,14 +28,14 @@ class TFLiteTensor:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TFLiteGraph:
-    """The main graph of a .tflite file."""
+    """Inputs, outputs and cost of the main graph of a .tflite file."""
 
     inputs: tuple[TFLiteTensor, ...]
     outputs: tuple[TFLiteTensor, ...]
     macs: float  # multiply-adds of one image at the file's image size; NaN = unknown
     params: float
     kind: str = "float32"  # number format: float32, float16, dynamic (8-bit weights, float activations) or int8
-    scores: tuple[TFLiteTensor, ...] = ()  # inputs of the ARG_MAX operators whose result is an output
+    scores: tuple[TFLiteTensor, ...] = ()  # tensors whose argmax is an output
 
 
 def read(path: Path) -> TFLiteGraph:
@@ -60,7 +60,7 @@ def read(path: Path) -> TFLiteGraph:
 
 
 def _kind(model: Any, graph: Any) -> str:
-    """Return the number format of the computed tensors, else that of the stored constants."""
+    """Return int8 if computed tensors are quantised; else dynamic, float16 or float32, after the stored constants."""
     integers = ("INT8", "UINT8", "INT16")
     ends = {*map(int, graph.inputs), *map(int, graph.outputs)}
     kinds: dict[bool, set[str]] = {True: set(), False: set()}  # True: constants, False: computed tensors
@@ -138,7 +138,7 @@ def _convolution(inputs: Sequence[list[int]], output: list[int], _: Any) -> int:
 
 
 def _transposed(inputs: Sequence[list[int]], output: list[int], _: Any) -> int:
-    """Inputs are the shape of the result, the kernel and the image: each position of it meets the whole kernel."""
+    """Each position of the image meets the whole kernel; inputs are the shape of the result, the kernel, the image."""
     return math.prod(inputs[2][:-1]) * math.prod(inputs[1])
 
 

@@ -96,7 +96,7 @@ def test_a_file_of_weights_is_loaded(tmp_path, images):
     assert member.weights == applications.weights_digest(model) and member.run(images(64)).shape == (4, 10)
     with pytest.raises(UserError, match="holds no weights of this network of 7 classes"):
         open_members([f"keras:MobileNet@64?alpha=0.25&weights={tmp_path}/own.weights.h5"], 7)
-    with pytest.raises(UserError, match=r"there is no file .*gone.h5; \?weights is imagenet, none, or a file"):
+    with pytest.raises(UserError, match=r"there is no file .*gone.h5; \?weights must be imagenet, none, or a file"):
         open_members(["keras:MobileNet?weights=gone.h5"], 10)
 
 
@@ -153,7 +153,7 @@ def test_without_a_network_the_missing_file_and_its_place_are_said(monkeypatch, 
         ("keras:EfficientNetB9", "did you mean EfficientNetB"),
         ("keras:VGG16@64?weights=none", "weights for 224 pixels only"),
         ("keras:MobileNet@8?weights=none&alpha=0.25", "cannot be built for 8 pixels"),
-        ("keras:ResNet50?alpha=0.5", "one width"),
+        ("keras:ResNet50?alpha=0.5", "its width is fixed"),
         ("keras:MobileNet?classes=3", "no option 'classes'"),
     ],
 )

@@ -64,13 +64,16 @@ def test_a_damaged_cost_is_said_and_counted_again(cache, caplog):
     cache.write_cost(KEY[0], Cost(macs=5), "here", "")
     (path,) = cache.folder.glob("*.json")
     path.write_text(json.dumps({"format": 1}))
-    assert cache.cost(KEY[0], "here") is None and "damaged" in caplog.text
+    assert cache.cost(KEY[0], "here") is None and "the cost is determined again" in caplog.text
 
 
-def test_a_folder_that_cannot_be_is_refused(tmp_path):
+def test_a_folder_that_cannot_be_is_refused(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"cannot create --cache="):
         Cache(tmp_path / "file" / "below")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(UserError, match=r"cannot create the cache .*: .*; set XDG_CACHE_HOME to a folder"):
+        Cache()
 
 
 def test_a_disk_without_room_costs_only_what_would_have_been_kept(cache, monkeypatch, caplog):
@@ -79,7 +82,7 @@ def test_a_disk_without_room_costs_only_what_would_have_been_kept(cache, monkeyp
 
     monkeypatch.setattr("os.replace", full)
     cache.write_logits("c" * 64, "f" * 32, "test", LOGITS)
-    assert "nothing is cached" in caplog.text and len(list(cache.folder.iterdir())) == 1
+    assert "it is not cached" in caplog.text and len(list(cache.folder.iterdir())) == 1
 
 
 def test_it_stands_in_the_users_cache_folder(monkeypatch, tmp_path):

@@ -133,10 +133,10 @@ def test_a_known_delay_is_measured(source, member):
 
 def test_empty_and_unknown_splits_are_refused(source, member):
     data = source()
-    with pytest.raises(UserError, match="has no images 'validation'; it has test"):
+    with pytest.raises(UserError, match="has no split 'validation'; it has test"):
         collect_logits([member()[0]], data, "validation")
     data.splits["test"] = data.splits["test"].subset(np.arange(0))
-    with pytest.raises(UserError, match="no image in test"):
+    with pytest.raises(UserError, match="the split 'test' of noise has no images"):
         collect_logits([member()[0]], data, "test")
 
 
@@ -144,7 +144,7 @@ def test_numbers_that_are_none_are_warned_of_and_kept(source, member, caplog):
     one, _ = member()
     one.__dict__["network"] = LoadedNetwork(answer=lambda images: np.full((len(images), 10), np.nan), cost=Cost())
     collected = collect_logits([one], source(), "test", timed=False)
-    assert np.isnan(collected.logits["m"]).all() and "NaN or infinity for 20 of 20 images" in caplog.text
+    assert np.isnan(collected.logits["m"]).all() and "NaN or infinity in the logits of 20 of 20 images" in caplog.text
 
 
 @pytest.fixture
@@ -172,7 +172,7 @@ def test_a_table_answers_by_ids_in_any_order(table, source):
     )
     both = open_members([path])
     assert [member.name for member in both] == ["right", "wrong"]
-    with pytest.raises(UserError, match="which has none for other images"):
+    with pytest.raises(UserError, match="which cannot run on images"):
         both[0].run(part.images)
 
 
@@ -194,7 +194,7 @@ def test_a_runs_predictions_are_a_table_of_its_branches(table):
     [
         ({"labels": None}, "", "expected a table of logits with labels and ids or image_ids"),
         ({}, ":none", "no 'none'; known: right, wrong"),
-        ({}, "?macs=5", "a cost belongs to one member"),
+        ({}, "?macs=5", "the options are the cost of one member"),
         ({}, ":right?macs=much", "must be a number above 0"),
         (
             {"right": np.zeros((20, 10), int)},
@@ -214,7 +214,7 @@ def test_tables_that_are_none_are_refused(table, changes, words, message):
     [
         ({"labels": (np.arange(20) + 1) % 10}, "20 of 20 labels differ between table and data, such as 1 and 0"),
         ({"ids": np.array([f"other_{n}" for n in range(20)])}, "has no logits of 20 of 20 images, such as image_0"),
-        ({"ids": np.array(["image_0"] * 20)}, "the table has an id twice"),
+        ({"ids": np.array(["image_0"] * 20)}, "the table has the id image_0 twice"),
         ({"right": np.zeros((20, 3))}, "right has 3 classes and noise has 10"),
         ({"class_names": np.array(list("abc"))}, "has 3 classes and noise has 10"),
     ],

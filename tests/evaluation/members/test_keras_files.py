@@ -53,6 +53,8 @@ def test_a_file_for_any_size_is_a_member_at_each(saved, images):
     np.testing.assert_allclose(large.run(images(24)), model(images(24).astype("float32")), rtol=1e-4, atol=1e-5)
     with pytest.raises(UserError, match=r"any size: add a size, as in net.keras@224"):
         open_members(["net.keras"])
+    with pytest.raises(UserError, match=r"as in net.keras@224\?pixels=0..1"):
+        open_members(["net.keras?pixels=0..1"])
 
 
 def test_ranges_of_pixels_are_made_before_the_network(saved, images):
@@ -78,12 +80,16 @@ def test_the_checksum_follows_the_weights_the_size_and_the_preprocessing(saved):
     ("model", "source", "message"),
     [
         (lambda: network(), "net.keras@32", "takes images of 16 pixels only: leave out @32"),
-        (lambda: network(), "net.keras:other", "of a network, got 'other'"),
+        (lambda: network(), "net.keras:other", "expected no part, or :background, got 'other'"),
         (lambda: network(), "net.keras?size=4", "no option 'size'; known: background"),
         (lambda: network(), "net.keras?pixels=0..2", "must be one of 0..255, 0..1, -1..1, imagenet"),
-        (lambda: network(), "net.keras?short_side=x", "must be a number above 0"),
-        (lambda: network(channels=1), "net.keras", "a member takes one image"),
-        (lambda: keras.Sequential([keras.Input((16, 16, 3)), keras.layers.Conv2D(4, 3)]), "net.keras", "one score per"),
+        (lambda: network(), "net.keras?short_side=x", "must be a whole number above 0"),
+        (lambda: network(channels=1), "net.keras", r"expected one input \[side, side, 3\]"),
+        (
+            lambda: keras.Sequential([keras.Input((16, 16, 3)), keras.layers.Conv2D(4, 3)]),
+            "net.keras",
+            r"expected one output \[classes\]",
+        ),
     ],
 )
 def test_what_cannot_be_a_member_says_why(saved, model, source, message):

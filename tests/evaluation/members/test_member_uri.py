@@ -78,8 +78,9 @@ def test_a_source_is_read_as_it_is_meant(place, text, kind, name, part, size, op
         ("old.h5", "model.save"),
         ("net.pb", "expected a member, got a file .pb"),
         ("net.keras@2", "4 to 4096"),
-        ("net.keras?outputs", "must be [?]OPTION=VALUE"),
-        ("", "give a run's folder"),
+        ("net.keras?outputs", "expected [?]OPTION=VALUE, with & between several, got 'outputs'"),
+        ("", "expected a member, got '': give a run's folder"),
+        ("small=", "expected a member, got 'small=': give a run's folder"),
         ("EfficientNetB0", "keras:EfficientNetB0"),
     ],
 )

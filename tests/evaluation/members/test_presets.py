@@ -75,11 +75,14 @@ def test_drawn_weights_have_as_many_classes_as_the_data(images):
     ("source", "message"),
     [
         ("preset:vit_tinny@32?weights=none", r"unknown model 'vit_tinny'; did you mean vit_tiny"),
-        ("preset:vit_tiny@32", r"presets come without weights: add \?weights=FILE.safetensors"),
+        (
+            "preset:vit_tiny@32",
+            r"presets come without weights: add \?weights=FILE, a .safetensors file or a PyTorch checkpoint",
+        ),
         ("preset:vit_tiny@32?weights=gone.pth", r"there is no file gone.pth"),
         ("preset:vit_tiny@32?weights=none&pixels=0..255", r"\?pixels=0..255 must be one of imagenet, -1..1, 0..1"),
         ("preset:x3d_tiny@32?weights=none", r"expected a preset for classification, got x3d_tiny for video"),
-        ("preset:vit_tiny@32?alpha=2", r"a preset has no option 'alpha'"),
+        ("preset:vit_tiny@32?alpha=2", r"a member of kind preset has no option 'alpha'"),
     ],
 )
 def test_what_cannot_be_is_named(source, message):

@@ -75,7 +75,7 @@ def test_another_output_can_be_named(plain, module, images):
         ("@8:four", "there is no"),
         (":fuor", r"no signature 'fuor': write :SIGNATURE with one of four \(image uint8 \[4, 8, 8, 3\]\)"),
         (":words", "expected a signature whose only input is images .* words"),
-        (":four?output=lógits", "has no output 'lógits': four"),
+        (":four?output=lógits", "has no output 'lógits'; it has four"),
         (":four@9", "takes images of 8 pixels only"),
     ],
 )
@@ -108,6 +108,23 @@ def test_several_outputs_that_may_be_scores_must_be_told_apart(tmp_path):
         open_members([str(tmp_path / "two")])
     (member,) = open_members([f"{tmp_path / 'two'}?output=b"], 3)
     assert member.cost.macs == 0 and np.isnan(member.cost.params)
+
+
+def test_multiply_adds_in_a_loop_are_not_known(tmp_path):
+    class Loop(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec((4, 8, 8, 3), tf.float32, name="x")])
+        def serve(self, x):
+            kernel, mean = tf.ones((3, 3, 3, 5)), tf.TensorSpec((5,), tf.float32)
+            return tf.map_fn(
+                lambda y: tf.reduce_mean(tf.nn.conv2d(y[None], kernel, 1, "SAME"), (0, 1, 2)),
+                x,
+                fn_output_signature=mean,
+            )
+
+    loop = Loop()
+    tf.saved_model.save(loop, str(tmp_path / "loop"), signatures=loop.serve)
+    (member,) = open_members([str(tmp_path / "loop")], 5)
+    assert np.isnan(member.cost.macs) and member.run(np.zeros((2, 8, 8, 3), np.uint8)).shape == (2, 5)
 
 
 def test_what_keras_exports_costs_what_keras_counts_groups_included(tmp_path, images):

@@ -155,7 +155,7 @@ def test_other_data_than_the_networks_are_refused_by_number(paths, source):
     ("words", "message"),
     [
         ("@32", "takes images of 16 pixels only"),
-        (":other", "no part or :background"),
+        (":other", "no part, or :background"),
         ("?alpha=1", "no option 'alpha'"),
     ],
 )
@@ -165,7 +165,7 @@ def test_what_a_file_cannot_be_is_refused(files, words, message):
 
 
 def test_a_segmenter_and_files_that_are_none_are_refused(files, shared_data, tmp_path):
-    with pytest.raises(UserError, match=r"no output \[B, classes\]: ArgMax int64 \[1, 513, 513\]"):
+    with pytest.raises(UserError, match=r"expected an output \[B, classes\], got ArgMax int64 \[1, 513, 513\]"):
         open_members([f"{shared_data}/deeplab_tflite/deeplabv3_mnv2_pascal_quant.tflite"])
     (tmp_path / "text.tflite").write_text("nothing of the kind")
     with pytest.raises(UserError, match=r"text.tflite cannot be read: it is not a .tflite file"):
