@@ -19,9 +19,10 @@ TEST_SHARE = 0.2
 
 
 def load(data: Data, seed: int) -> Source:
-    """Check every file and return the dataset.
+    """Check every file and return the dataset; `seed` draws the test split of a folder that has none.
 
-    Squares of up to 1 GiB in all are decoded now. More of them, and the windows of training, are decoded on demand.
+    If the squares of all images take at most 1 GiB together, they are decoded now, else on demand. Windows for training
+    are always decoded on demand.
     """
     place = data.dataset.removeprefix("folder").removeprefix(":")
     if not place:
@@ -76,23 +77,28 @@ def _split(
 
 
 def with_test(splits: dict[str, Split], seed: int) -> dict[str, Split]:
-    """Return splits with a test: where the folder has none, a random fifth of every class."""
-    if "test" in splits:
+    """Return the splits. If there is no test, a random fifth of every class of train becomes the test.
+
+    A table may list validation images only; its splits are returned unchanged.
+    """
+    if "test" in splits or set(splits) == {"val"}:
         return splits
     whole = splits.pop("train" if "train" in splits else "")
     train, test = stratified(whole.labels, TEST_SHARE, seed)
     if not len(test):
+        members = "videos" if whole.videos else "images"
         raise UserError(
-            f"{whole.size} images in {whole.size} classes leave none for a test: give two or more per class"
+            f"no class has two {members}, so that none can be taken for the test: give at least two per class, or "
+            f"test {members} of their own"
         )
     return {"train": whole.subset(train), **splits, "test": whole.subset(test)}
 
 
 def _check_files(root: Path, listing: Listing, skip: bool) -> dict[str, tuple[int, int]]:
-    """Return (width, height) of every readable image; with `skip`, remove the others from the listing.
+    """Return {path: (width, height)} of the readable images; with `skip`, remove the others from the listing.
 
     Raises:
-        UserError: if images cannot be read and `skip` is off.
+        UserError: if images cannot be read and `skip` is off, or if no image of a class can be read.
     """
     paths = [path for classes in listing.values() for members in classes.values() for path in members]
     checks = image_decoding.pool().map(lambda path: image_decoding.tried(image_decoding.check, path), paths)
@@ -104,9 +110,12 @@ def _check_files(root: Path, listing: Listing, skip: bool) -> dict[str, tuple[in
         for part, classes in listing.items():
             for name, members in classes.items():
                 classes[name] = [path for path in members if path not in faults]
-                empty += [str(root / part / name)] if members and not classes[name] else []
+                empty += [(Path(part) / name).as_posix()] if members and not classes[name] else []
         if empty:
-            raise UserError(f"no image of {counted(len(empty), 'class', 'classes')} can be read\n{several(empty)}")
+            raise UserError(
+                f"no image of {counted(len(empty), 'class', 'classes')} of {root} can be read: repair or replace the "
+                f"images\n{several(empty)}"
+            )
     return {path: size for path, size in results.items() if path not in faults}
 
 
@@ -125,7 +134,7 @@ def _reason(path: str, error: Exception) -> str:
 
 
 def _own_size(sizes: set[tuple[int, int]]) -> int:
-    """Return the side of images that are all equal small squares, else 224."""
+    """Return the common side if all images are squares of one size of up to 256 pixels, else 224."""
     (width, height), *others = sizes
     return width if not others and width == height <= LARGEST_OWN_SIZE else DEFAULT_SIZE
 

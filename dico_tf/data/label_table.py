@@ -1,4 +1,4 @@
-"""Labels from a CSV file, folder:DIR/labels.csv, with the columns image, label and optionally split."""
+"""Labels from a CSV file, --dataset=folder:DIR/labels.csv, with the columns image, label and optionally split."""
 
 import csv
 from pathlib import Path
@@ -13,22 +13,28 @@ _LARGEST = 1_000_000  # bound of numeric labels
 
 
 def is_table(path: Path) -> bool:
-    """Return True if the path names a CSV file."""
+    """Return True if the path ends in .csv and is not a folder. The file need not exist."""
     return path.suffix.lower() == SUFFIX and not path.is_dir()
 
 
 def listing(path: Path) -> Listing:
-    """Return the image files by part and class.
+    """Return {part: {class: [paths of images]}} of a CSV file.
 
-    Labels that are all whole numbers are class numbers; other labels are class names. Without a split column all images
-    are test images.
+    If all labels are whole numbers, the classes are class_0, class_1 .. up to the largest. Otherwise labels are class
+    names, sorted. Without a column split, all images are test images.
+
+    Raises:
+        UserError: if the file or an image is missing, or if a row cannot be used.
     """
     rows = _rows(path)
     numbers = all(row["label"].isascii() and row["label"].isdigit() for row in rows)
     if numbers:
         largest = max(int(row["label"]) for row in rows)
         if largest >= _LARGEST:
-            raise UserError(f"{path} has the label {largest}: number the classes from 0, or give them names")
+            raise UserError(
+                f"{path}: expected class numbers below {_LARGEST:,}, got {largest}: number the classes from 0, or give "
+                "them names"
+            )
         names = [f"class_{n}" for n in range(largest + 1)]
     else:
         names = sorted({row["label"] for row in rows})
@@ -50,15 +56,15 @@ def _rows(path: Path) -> list[dict[str, str]]:
             reader.fieldnames = columns
             missing = [name for name in ("image", "label") if name not in columns]
             if missing:
-                near = suggestion(missing[0], columns) if any(columns) else "the file is empty"
+                near = suggestion(missing[0], columns) if any(columns) else "its first line is empty"
                 raise UserError(f"{path} has no column {missing[0]!r}; {near}")
             rows = [{name: (row.get(name) or "").strip() for name in ("image", "label", "split")} for row in reader]
     except FileNotFoundError:
         raise UserError(f"--dataset=folder:{path}: there is no such file") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
+        raise UserError(f"{path} cannot be read as a CSV file in UTF-8: {error}") from None
     if not rows:
-        raise UserError(f"{path} lists no image: a row is image,label")
+        raise UserError(f"{path} lists no image: add one row per image below the names of the columns")
     _check(path, rows, "split" in columns)
     return [row if row["split"] else {**row, "split": "test"} for row in rows]
 
@@ -67,25 +73,32 @@ def _check(path: Path, rows: list[dict[str, str]], has_splits: bool) -> None:
     faults, images = [], set()
     for line, row in enumerate(rows, 2):
         if not row["image"] or not row["label"]:
-            faults.append(f"row {line} lacks its image or its label")
+            faults.append(f"row {line} has no {'label' if row['image'] else 'image'}")
         elif row["image"] in images:
             faults.append(f"row {line}: {row['image']} is listed twice")
         elif has_splits and row["split"] not in PARTS:
             faults.append(f"row {line}: split must be one of {', '.join(PARTS)}, got {row['split']!r}")
         images.add(row["image"])
     if faults:
-        raise UserError(f"{counted(len(faults), 'row', 'rows')} of {path} cannot be used\n{several(faults)}")
+        raise UserError(
+            f"{counted(len(faults), 'row', 'rows')} of {path} cannot be used: correct or remove them\n{several(faults)}"
+        )
 
 
 def _places(path: Path, images: list[str]) -> list[Path]:
-    """Return the paths of the images, which lie beside the table or in its folder `images`."""
+    """Return the paths of the images, which are given relative to the table's folder or to its folder `images`."""
     root, places, missing = path.parent, [], []
+    outside = [image for image in images if Path(image).is_absolute() or ".." in Path(image).parts]
+    if outside:
+        raise UserError(
+            f"{counted(len(outside), 'image', 'images')} of {path} outside of its folder: expected paths relative to "
+            f"{root} or {root / IMAGES}, without ..\n{several(outside)}"
+        )
     for image in images:
         choices = (root / image, root / IMAGES / image)
         place = next((choice for choice in choices if choice.is_file()), None)
-        outside = Path(image).is_absolute() or ".." in Path(image).parts
         places.append(choices[0] if place is None else place)
-        if place is None or outside:
+        if place is None:
             missing.append(image)
     if missing:
         raise UserError(

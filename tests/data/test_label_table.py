@@ -52,19 +52,30 @@ def test_a_table_without_train_cannot_be_trained_on(table):
         splits(Config(), result)
 
 
+def test_a_table_may_list_validation_images_only(table):
+    result = load(table("image,label,split\n0.png,a,val\n1.png,b,val\n"), 0)
+    assert set(result.splits) == {"val"} and result.splits["val"].size == 2
+
+
+def test_a_test_needs_two_images_of_a_class(table):
+    with pytest.raises(UserError, match="no class has two images"):
+        load(table("image,label,split\n0.png,a,train\n1.png,b,train\n"), 0)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "no column 'image'; the file is empty"),
+        ("", "no column 'image'; its first line is empty"),
         ("image,lable\n0.png,a\n", "no column 'label'; did you mean lable"),
         ("image,label\n", "lists no image"),
         ("image,label\n0.png,a\n1.png,a\n", "one class only, a"),
         ("image,label\n0.png,a\n0.png,b\n", "row 3: 0.png is listed twice"),
-        ("image,label\n0.png,a\n1.png,\n", "row 3 lacks its image or its label"),
+        ("image,label\n0.png,a\n1.png,\n", "row 3 has no label"),
         ("image,label,split\n0.png,a,train\n1.png,b,dev\n", "row 3: split must be one of train, val, test, got 'dev'"),
         ("image,label\n0.png,a\n9.png,b\n", r"1 image of .*labels.csv not found"),
-        ("image,label\n0.png,a\n../x.png,b\n", "not found in"),
-        ("image,label\n0.png,1\n1.png,12345678\n", "has the label 12345678"),
+        ("image,label\n0.png,a\n,b\n", "row 3 has no image"),
+        ("image,label\n0.png,a\n../x.png,b\n", "1 image of .* outside of its folder: expected paths relative to"),
+        ("image,label\n0.png,1\n1.png,12345678\n", "expected class numbers below 1,000,000, got 12345678"),
     ],
 )
 def test_what_is_wrong_with_a_table_is_said(table, text, message):
