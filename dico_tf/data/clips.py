@@ -1,4 +1,4 @@
-"""Videos, and the clips cut out of them: every rate-th frame from some frame on, at one place of the image."""
+"""Videos, and the clips cut out of them: `count` frames, every `rate`-th of a video, with one window for all."""
 
 import dataclasses
 import functools
@@ -14,29 +14,36 @@ MIDDLE = -1  # as the first frame of a clip: take the clip in the middle of its 
 
 
 def short_side(size: int) -> int:
-    """Return the short side in pixels at which clips of `size` are tested: 182, 256, 356 for 160, 224, 312 (X3D)."""
+    """Return the short side to which a test resizes videos before it cuts clips of `size` pixels.
+
+    It is 8/7 size, as for X3D: 182, 256, 356 for 160, 224, 312. Up to 64 pixels it is `size` itself.
+    """
     return size * 8 // 7 if size > CIFAR_LARGEST else size
 
 
 class Frames(Protocol):
-    """Numbered single images: decoded on demand, or drawn."""
+    """The frames of videos as numbered images, decoded or drawn on demand."""
 
     image_size: int
     sizes: np.ndarray  # int32 [M, (width, height)]
 
     def squares(self, numbers: np.ndarray) -> np.ndarray:
-        """Return central squares, uint8 [..., size, size, 3]."""
+        """Return the central squares of the frames `numbers` [...]: uint8 [..., size, size, 3]."""
 
     def windows(self, numbers: np.ndarray, places: np.ndarray) -> np.ndarray:
-        """Return windows, uint8 [..., size, size, 3], at places [..., (left, top, right, bottom)] of images [...]."""
+        """Return one window of each frame `numbers` [...], resized: uint8 [..., size, size, 3].
+
+        Args:
+            places: the windows, [..., (left, top, right, bottom)] in pixels of the frame.
+        """
 
     def at(self, image_size: int, short_side: int) -> "Frames":
-        """Return the same images as squares of another size."""
+        """Return the same frames as squares of another size, cut out after the short side is resized."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TestClip:
-    """The part of a video that a test uses: clip number `clip` of `clips`, and crop number `crop` of `crops`."""
+    """The part of a video that a test uses: clip `clip` of `clips` and crop `crop` of `crops`, counted from 0."""
 
     clip: int = 0
     clips: int = 1
@@ -48,7 +55,8 @@ class TestClip:
 class Videos:
     """Videos from which clips of `count` frames are cut, taking every `rate`-th frame.
 
-    Video n has the frames firsts[n] .. firsts[n + 1] - 1. A video that is too short for a clip is repeated.
+    Video n has the frames firsts[n] .. firsts[n + 1] - 1. A video that is too short for a clip begins again at its end.
+    `part` says which clip and which crop `squares` returns.
     """
 
     frames: Frames
@@ -63,7 +71,7 @@ class Videos:
 
     @property
     def span(self) -> int:
-        """Number of frames from the first to the last of a clip."""
+        """Number of a video's frames from the first to the last frame of a clip, both included."""
         return (self.count - 1) * self.rate + 1
 
     @functools.cached_property
@@ -77,11 +85,11 @@ class Videos:
 
     @functools.cached_property
     def sizes(self) -> np.ndarray:
-        """int32 [N, (width, height, number of possible first frames)]."""
+        """Sizes of the videos, int32 [N, (width, height, number of possible first frames of a clip)]."""
         return np.concatenate([self.frames.sizes[self.firsts[:-1]], self.starts[:, None]], axis=1).astype(np.int32)
 
     def squares(self, numbers: np.ndarray) -> np.ndarray:
-        """Return the clips of a test, uint8 [..., T, size, size, 3]."""
+        """Return the clip that `part` selects of each of the videos `numbers` [...]: uint8 [..., T, size, size, 3]."""
         part, last_start = self.part, self.starts[numbers] - 1
         share = 0.5 if part.clips == 1 else part.clip / (part.clips - 1)
         frames = self._frames_of(numbers, np.floor(last_start * share + 0.5).astype(np.int64))  # one clip: starts // 2
@@ -91,11 +99,12 @@ class Videos:
         return self.frames.windows(frames, places)
 
     def windows(self, numbers: np.ndarray, places: np.ndarray) -> np.ndarray:
-        """Return clips for training, uint8 [B, S, T, size, size, 3], of videos `numbers` [B] or [B, S].
+        """Return clips for training, uint8 [B, S, T, size, size, 3].
 
         Args:
-            places: [B, S, (left, top, right, bottom, first frame)]. A window without area means the central square, a
-                first frame of -1 the clip in the middle.
+            numbers: videos, [B] (S clips of each) or [B, S] (one clip of each).
+            places: [B, S, (left, top, right, bottom, first frame)], the window in pixels of the frame. right <= left
+                means the central square, a first frame of -1 the clip in the middle.
         """
         numbers = np.broadcast_to(numbers.reshape(len(numbers), -1), places.shape[:2])
         start = np.rint(places[..., 4]).astype(np.int64)
@@ -104,14 +113,15 @@ class Videos:
         return self.frames.windows(frames, np.repeat(places[:, :, None, :4], self.count, axis=2))
 
     def _frames_of(self, numbers: np.ndarray, start: np.ndarray) -> np.ndarray:
-        """Return the numbers of the clips' frames, int64 [..., T]."""
+        """Return the frame numbers, int64 [..., T], of the clips of videos [...] that begin at `start` [...]."""
         steps = start[..., None] + self.rate * np.arange(self.count)
         return self.firsts[numbers][..., None] + steps % self.lengths[numbers][..., None]
 
     def views(self, clips: int, crops: int) -> list["Videos"]:
-        """Return these videos once for each of clips x crops parts of a test.
+        """Return clips x crops copies of these videos, one for each clip and each crop of a test.
 
-        Three crops are as large as the resized short side; a single one has the size of the training.
+        A single clip lies in the middle; several are spread evenly from the first frame to the last. A single crop is
+        the centre, as large as in training; several are spread evenly along the long side, as large as the short side.
         """
         size = self.frames.image_size
         frames = self.frames if crops == 1 else self.frames.at(short_side(size), short_side(size))
@@ -120,21 +130,28 @@ class Videos:
 
 
 def _along(sizes: np.ndarray, share: float) -> np.ndarray:
-    """Return squares [..., 4] as wide as the short side, placed at a share 0..1 of the long side."""
+    """Return squares [..., (left, top, right, bottom)] as wide as the short side, at a share 0..1 of the long side."""
     side = sizes.min(axis=-1, keepdims=True)
     low = (sizes - side) * share
     return np.concatenate([low, low + side], axis=-1).astype(np.float32)
 
 
 def videos(frames: Frames, lengths: Sequence[int], count: int, rate: int, title: str) -> Videos:
-    """Return videos whose frames follow one another, video after video; log how many are shorter than a clip."""
+    """Return the videos with `lengths` frames each, which follow one another in `frames`.
+
+    Args:
+        count: frames of a clip.
+        rate: every rate-th frame of a video is one of the clip.
+        title: name of the dataset in the warning that says how many videos are shorter than a clip.
+    """
     result = Videos(
         frames=frames, firsts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), count=count, rate=rate
     )
     short = int((result.lengths < result.span).sum())
     if short:
         logging.getLogger(__name__).warning(
-            "%d of %d videos of %s have fewer than the %d frames that %d frames at rate %d span: they are repeated",
+            "%d of %d videos of %s have fewer than %d frames, which a clip of %d frames at frame rate %d spans: in its "
+            "clips, such a video begins again after its last frame",
             short, len(result.lengths), title, result.span, count, rate,
         )  # fmt: skip
     return result

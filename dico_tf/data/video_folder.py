@@ -23,7 +23,8 @@ MEAN, STD = (0.45,) * 3, (0.225,) * 3  # those of X3D's recipe
 def load(data: Data, seed: int) -> Source:
     """Check the first frame of every video and return the dataset; frames are decoded on demand.
 
-    All frames of a video have the size of the first.
+    The other frames of a video are assumed to have the size of the first. `seed` draws the test split of a folder that
+    has none.
     """
     place = data.dataset.removeprefix("folder").removeprefix(":")
     if not place:
@@ -45,41 +46,51 @@ def load(data: Data, seed: int) -> Source:
 
 
 class FrameFiles:
-    """The frames of several videos as one numbered collection; a video's folder is listed when it is first needed."""
+    """The frames of several videos, numbered from 0 through all videos. A video's folder is listed on demand."""
 
     def __init__(self, videos: Sequence[str], lengths: Sequence[int]) -> None:
         self._videos, self._firsts = videos, np.concatenate([[0], np.cumsum(lengths)]).tolist()
         self._frames = functools.lru_cache(1024)(folder_layout.frames)
 
     def open(self, number: int) -> str:
-        return self.name(number)
+        _, place, frames = self._frame(number)
+        if place >= len(frames):
+            raise FileNotFoundError(f"the video has {len(frames)} frames now, but had more when the run began")
+        return frames[place]
 
     def name(self, number: int) -> str:
+        video, place, frames = self._frame(number)
+        return frames[place] if place < len(frames) else f"frame {place} of {video}"
+
+    def _frame(self, number: int) -> tuple[str, int, list[str]]:
+        """Return a frame's video, its position in the video, and the paths of all frames of that video."""
         video = bisect.bisect_right(self._firsts, number) - 1
-        frames, place = self._frames(self._videos[video]), number - self._firsts[video]
-        if place >= len(frames):
-            raise FileNotFoundError(f"{self._videos[video]} had more than {len(frames)} frames when the run began")
-        return frames[place]
+        return self._videos[video], number - self._firsts[video], self._frames(self._videos[video])
 
 
 def opened(
     videos: Sequence[str], facts: dict[str, tuple], size: int, budget: MemoryBudget
 ) -> tuple[LazyImages, list[int]]:
-    """Return the frames of all videos as lazy images, and the number of frames of each video."""
+    """Return the frames of all videos, one video after another, as lazy images; and each video's number of frames.
+
+    Args:
+        facts: {video: (number of frames, (width, height))}, as `look` returns them.
+        size: side of the squares in pixels.
+    """
     lengths = [facts[video][0] for video in videos]
     sizes = np.repeat(np.asarray([facts[video][1] for video in videos]).reshape(-1, 2), lengths, axis=0)
     return LazyImages(FrameFiles(videos, lengths), sizes, size, clips.short_side(size), budget), lengths
 
 
 def look(video: str) -> tuple[int, tuple[int, int]]:
-    """Return a video's (number of frames, (width, height) of the first).
+    """Return (number of frames, (width, height) of the first frame) of a video, given its folder.
 
     Raises:
         ValueError: if there is no frame. A damaged first frame raises whatever Pillow raises.
     """
     frames = folder_layout.frames(video)
     if not frames:
-        raise ValueError(f"no frames ({' '.join(image_decoding.EXTENSIONS)})")
+        raise ValueError(f"no frames, files named *{' *'.join(image_decoding.EXTENSIONS)}")
     return len(frames), image_decoding.check(frames[0])
 
 
@@ -96,10 +107,10 @@ def _split(
 
 
 def _check_videos(root: Path, listing: Listing, skip: bool) -> dict[str, tuple[int, tuple[int, int]]]:
-    """Return {video: (frames, size)}; with `skip`, remove videos that cannot be read from the listing.
+    """Return {video: (number of frames, (width, height))}; with `skip`, remove unreadable videos from the listing.
 
     Raises:
-        UserError: if videos cannot be read and `skip` is off.
+        UserError: if videos cannot be read and `skip` is off, or if no video of a class can be read.
     """
     videos = [video for classes in listing.values() for members in classes.values() for video in members]
     checks = image_decoding.pool().map(lambda video: image_decoding.tried(look, video), videos)
@@ -112,7 +123,10 @@ def _check_videos(root: Path, listing: Listing, skip: bool) -> dict[str, tuple[i
                 classes[name] = [video for video in members if video not in faults]
         empty = [str(root / part / name) for part in listing for name, members in listing[part].items() if not members]
         if empty:
-            raise UserError(f"no video of {counted(len(empty), 'class', 'classes')} can be read\n{several(empty)}")
+            raise UserError(
+                f"no video of {counted(len(empty), 'class', 'classes')} can be read: repair or replace their first "
+                f"frames\n{several(empty)}"
+            )
     return facts
 
 

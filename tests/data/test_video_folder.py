@@ -1,6 +1,7 @@
 """Videos in folders, and the drawn ones: which frames a clip has, what is refused, and which splits share nothing."""
 
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -85,7 +86,9 @@ def test_three_crops_go_along_the_long_side_at_the_short_sides_size():
 def test_a_film_that_is_too_short_begins_again_and_that_is_said(caplog):
     with caplog.at_level(logging.WARNING):
         result = made([3, 9], 4, 2)
-    assert "1 of 2 videos of films have fewer than the 7 frames that 4 frames at rate 2 span" in caplog.text
+    assert (
+        "1 of 2 videos of films have fewer than 7 frames, which a clip of 4 frames at frame rate 2 spans" in caplog.text
+    )
     assert frames_of(result.squares(np.array([0])))[0] == [0, 2, 1, 0]
 
 
@@ -172,6 +175,17 @@ def test_a_frame_that_cannot_be_read_is_named_when_it_is_asked_for(tmp_path):
         load(tmp_path, frames=6, rate=1).splits["test"].take(np.arange(4))
 
 
+def test_a_video_that_lost_frames_since_the_run_began_is_named(tmp_path):
+    films.write(tmp_path, "train", 4)
+    films.write(tmp_path, "test", 2)
+    split = load(tmp_path, frames=6, rate=1).splits["test"]
+    video = tmp_path / "test/darker/film_00"
+    for path in folder_layout.frames(video)[2:]:
+        Path(path).unlink()
+    with pytest.raises(UserError, match=r"cannot read frame \d of .*darker/film_00: the video has 2 frames now"):
+        split.take(np.arange(4))
+
+
 def test_pictures_in_the_place_of_films_are_told(tmp_path):
     for kind in "ab":
         (tmp_path / "train" / kind).mkdir(parents=True)
@@ -181,7 +195,7 @@ def test_pictures_in_the_place_of_films_are_told(tmp_path):
 
 
 def test_films_in_the_place_of_pictures_are_told_too(root):
-    with pytest.raises(UserError, match=r"folders within them would be videos: --task=video\)\n"):
+    with pytest.raises(UserError, match=r"if the folders in them are videos, give --task=video\n"):
         sources.load(Data(dataset=f"folder:{root}"), 0)
 
 
