@@ -13,7 +13,7 @@ SPLIT_SEED = 0  # not the run's: every run is tested on the same digits
 
 
 def load(data: Data, seed: int) -> Source:
-    """Return the digits: 80% train and 20% test, the same for every seed."""
+    """Return the digits, 80% train and 20% test of every class, the same for every seed."""
     from sklearn.datasets import load_digits
 
     size = data.image_size or SIZE

@@ -8,7 +8,7 @@ _ORDER, _HELD_OUT = 1, 2  # one random stream for each use
 
 
 def _shuffled(size: int, *words: int) -> np.ndarray:
-    """Return a random permutation int64 [size] for these words.
+    """Return the random permutation int64 [size] that these seed words give.
 
     It sorts raw bits of Philox, which are the same in every release of NumPy; a Generator's results may change.
     """
@@ -17,12 +17,15 @@ def _shuffled(size: int, *words: int) -> np.ndarray:
 
 
 def order(size: int, seed: int, epoch: int, branch: int | None = None) -> np.ndarray:
-    """Return the permutation int64 [size] of an epoch; with `branch`, the one of that branch alone."""
+    """Return the order of an epoch's images, a permutation int64 [size]; with `branch`, an order of its own."""
     return _shuffled(size, _ORDER, seed, epoch, 0 if branch is None else branch + 1, 1)
 
 
 def shuffled(size: int, seed: int, part: int = 0) -> np.ndarray:
-    """Return the permutation int64 [size] that decides which images are held out of training."""
+    """Return a permutation int64 [size], whose first images are held out of training.
+
+    The permutations of different `part` are independent, such as those of the classes.
+    """
     return _shuffled(size, _HELD_OUT, seed, part, 1)
 
 
@@ -39,18 +42,30 @@ def plan(
     branches: int | None = None,
     repeats: int = 1,
 ) -> np.ndarray:
-    """Return one worker's images of an epoch, int64 [steps, replicas, batch_size / (workers replicas)(, branches)].
+    """Return the images that one worker takes in an epoch, as indices int64 [steps, replicas, b(, branches)].
 
-    Step t takes rows t B .. (t + 1) B of the order; every worker, and within it every replica, has a contiguous share.
-    The incomplete last batch is dropped.
+    The global batch_size B is shared by all replicas of all workers: b = B / (workers x replicas). Step t takes rows
+    t B to (t + 1) B - 1 of the epoch's order; every worker, and within it every replica, has a contiguous share. The
+    incomplete last batch is dropped.
 
-    With repeats R, each image i occurs R times in a row, with the indices i, i + N, .., i + (R - 1) N, which give it R
-    different views. An epoch keeps its number of steps and so reaches one R-th of the images. The replicas of all
-    workers then take rows in turn, so that the repeats of an image go to different replicas.
+    Args:
+        size: number of images N.
+        first_step: leave out the steps before it, which were already taken.
+        replicas: of each worker.
+        branches: give each branch an order of its own; None = one order for all.
+        repeats: R > 1 takes each image i R times in a row, as i, i + N, .., i + (R - 1) N, for R different views. The
+            number of steps stays, so that an epoch reaches one R-th of the images. Rows are then dealt to the replicas
+            in turn, so that the repeats of an image go to different replicas.
+
+    Raises:
+        UserError: if the batch is larger than the dataset or cannot be shared equally.
     """
     _check(size, batch_size, workers, replicas)
     if not (0 <= worker < workers and first_step >= 0):
-        raise ValueError(f"worker {worker} of {workers}, first step {first_step}")
+        raise ValueError(
+            f"expected a worker from 0 to {workers - 1} and a first step of at least 0, got worker {worker} and first "
+            f"step {first_step}"
+        )
     if branches is None:
         rows = order(size, seed, epoch)
     else:
@@ -64,7 +79,7 @@ def plan(
 
 
 def _repeated(rows: np.ndarray, repeats: int) -> np.ndarray:
-    """Return [N repeats(, S)]: i, i + N, i + 2 N, .. for each i of the order."""
+    """Return indices [N repeats(, S)]: i, i + N, i + 2 N, .. for each i of the order `rows` [N(, S)]."""
     size = len(rows)
     number = np.tile(np.arange(repeats), size)
     return np.repeat(rows, repeats, axis=0) + size * number.reshape(-1, *[1] * (rows.ndim - 1))

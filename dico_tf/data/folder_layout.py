@@ -27,16 +27,22 @@ Listing = dict[str, dict[str, list[str]]]  # part -> class -> paths; the only pa
 
 
 def listing(root: Path, videos: bool = False) -> Listing:
-    """Return every image file, or with `videos` every video's folder, by part and class; all sorted by name."""
+    """Return {part: {class: [paths]}} of the image files, or with `videos` of the videos' folders.
+
+    Parts come in the order train, val, test; the only part of DIR/CLASS/* is "". Classes and paths are sorted by name.
+
+    Raises:
+        UserError: if the folder is missing or laid out otherwise, or if a class is empty.
+    """
     if not root.is_dir():
         raise UserError(f"--dataset=folder:{root}: there is no such folder")
     names = folders(root)
     if set(names) & set(PARTS):
-        check_parts(root, names)
+        check_parts(root, names, "CLASS/VIDEO/*" if videos else "CLASS/*")
         listing = {part: _classes(root / part, videos) for part in PARTS if part in names}
     else:
         listing = {"": _classes(root, videos)}
-    _check(root, listing, "videos (folders of frames)" if videos else f"images ({' '.join(EXTENSIONS)})")
+    _check(root, listing, videos)
     return listing
 
 
@@ -51,18 +57,18 @@ def _natural_order(path: str) -> tuple:
 
 
 def counted(number: int, one: str, many: str) -> str:
-    """Return "1 image" or "3 images"."""
+    """Return the number with its noun, e.g. "1 image" or "3 images"."""
     return f"{number} {one if number == 1 else many}"
 
 
 def several(faults: Sequence[str]) -> str:
-    """Return the first ten faults, one per line, and the number of the others."""
+    """Return the first ten faults as indented lines, and the number of the others, if any, on a last line."""
     more = [f"and {len(faults) - _NAMED} more"] if len(faults) > _NAMED else []
     return "\n".join(f"  {line}" for line in (*faults[:_NAMED], *more))
 
 
 def _names(folder: Path, kind: Callable[[os.DirEntry], bool]) -> list[str]:
-    """Return the sorted names of entries of one kind that are not hidden."""
+    """Return the sorted names of the entries for which `kind` is true, without hidden ones (.NAME)."""
     try:
         with os.scandir(folder) as entries:
             return sorted(entry.name for entry in entries if not entry.name.startswith(".") and kind(entry))
@@ -71,12 +77,12 @@ def _names(folder: Path, kind: Callable[[os.DirEntry], bool]) -> list[str]:
 
 
 def folders(folder: Path) -> list[str]:
-    """Return the sorted names of the folders in a folder."""
+    """Return the sorted names of the folders in a folder, without hidden ones."""
     return _names(folder, os.DirEntry.is_dir)
 
 
 def images_in(folder: Path) -> list[str]:
-    """Return the sorted paths of the image files in a folder."""
+    """Return the paths of the image files in a folder, sorted by name, without hidden ones."""
     names = _names(folder, os.DirEntry.is_file)
     return [str(folder / name) for name in names if name.lower().endswith(EXTENSIONS)]
 
@@ -89,8 +95,11 @@ def _videos(folder: Path) -> list[str]:
     return [str(folder / name) for name in folders(folder)]
 
 
-def check_parts(root: Path, names: list[str], content: str = "CLASS/*") -> None:
-    """Raise UserError if train is missing, or a folder seems to be a misnamed part."""
+def check_parts(root: Path, names: list[str], content: str) -> None:
+    """Raise UserError if `names`, the folders in `root`, lack train, or one seems to be a misnamed train, val or test.
+
+    The message gives `content` as the content of a part.
+    """
     if "train" not in names:
         raise UserError(f"{root} has {', '.join(n for n in names if n in PARTS)} but no train: add train/{content}")
     for name in names:
@@ -99,23 +108,25 @@ def check_parts(root: Path, names: list[str], content: str = "CLASS/*") -> None:
             raise UserError(f"{root} has a folder {name}; it must be one of {', '.join(PARTS)}: rename it to {meant}")
 
 
-def _check(root: Path, listing: Listing, members: str) -> None:
+def _check(root: Path, listing: Listing, videos: bool) -> None:
     for part, classes in listing.items():
         folder = root / part
         if not classes:
             loose = len(images_in(folder))
-            holds = f"{counted(loose, 'image', 'images')} but no folder per class" if loose else "no images"
-            raise UserError(f"{folder} has {holds}: move them to {folder}/CLASS/*.jpg")
+            holds = f"{counted(loose, 'image', 'images')} but no folder per class" if loose else "no folder per class"
+            place = f"videos in {folder}/CLASS/VIDEO/*.jpg" if videos else f"images in {folder}/CLASS/*.jpg"
+            raise UserError(f"{folder} has {holds}: put {place}")
     _check_same_classes(root, listing)
     first, classes = next(iter(listing.items()))
     if len(classes) < 2:
         raise UserError(f"{root / first} has one class only, {next(iter(classes))}: at least two are needed")
     empty = [f"{root / part / name}" for part in listing for name, paths in listing[part].items() if not paths]
     if empty:
-        videos = " (folders within them would be videos: --task=video)" if any(map(_videos, map(Path, empty))) else ""
+        members = "videos (folders of frames)" if videos else f"images ({' '.join(EXTENSIONS)})"
+        nested = not videos and any(map(_videos, map(Path, empty)))
         raise UserError(
-            f"{counted(len(empty), 'class', 'classes')} of {root} without {members} "
-            f"of their own: fill or remove their folders{videos}\n{several(empty)}"
+            f"{counted(len(empty), 'class', 'classes')} of {root} without {members}: fill or remove their folders"
+            f"{'; if the folders in them are videos, give --task=video' if nested else ''}\n{several(empty)}"
         )
 
 
@@ -126,4 +137,6 @@ def _check_same_classes(root: Path, listing: Listing) -> None:
         faults += [f"{part} lacks {name}" for name in sorted(known - set(classes))]
         faults += [f"{part} has {name}, which train does not have" for name in sorted(set(classes) - known)]
     if faults:
-        raise UserError(f"the classes of {root} differ between its parts\n{several(faults)}")
+        raise UserError(
+            f"the classes of {root} differ between its parts: every part needs the same folders\n{several(faults)}"
+        )

@@ -19,18 +19,27 @@ _JPEG_END, _JPEG_TAIL = b"\xff\xd9", 1024  # a complete JPEG has this marker in 
 
 
 def cores() -> int:
-    """Return the number of cores this process may use; macOS tells only how many there are."""
+    """Return the number of cores this process may use, or all cores where the system does not tell (macOS)."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @functools.cache
 def pool() -> concurrent.futures.ThreadPoolExecutor:
-    """Return the threads that decode images: Pillow releases the interpreter lock while it decodes and resizes."""
+    """Return the process's pool of threads that decode images, one per core.
+
+    Threads suffice, because Pillow releases the interpreter lock while it decodes and resizes.
+    """
     return concurrent.futures.ThreadPoolExecutor(cores(), thread_name_prefix="images")
 
 
 def progress(items: Iterable[Any], total: int | None, title: str, each: int = 1) -> Iterable[Any]:
-    """Return the items with a progress bar on a terminal after two seconds; an item counts as `each` images."""
+    """Return an iterator over the items that shows a progress bar after two seconds, if stderr is a terminal.
+
+    Args:
+        total: number of items, if it is known.
+        title: text before the bar.
+        each: number of images that the bar counts per item.
+    """
     from tqdm import tqdm
 
     return tqdm(items, total=total, desc=title, unit="img", unit_scale=each, leave=False, delay=2, disable=None)
@@ -50,14 +59,18 @@ def rgb(image: Image.Image) -> Image.Image:
 
 
 def short_side(size: int) -> int:
-    """Return the short side in pixels from which an evaluation cuts the centre; small images have no margin."""
+    """Return the short side to which an evaluation resizes an image before it cuts out the central `size` pixels.
+
+    It is int(1.15 size), or `size` itself up to 64 pixels.
+    """
     return int(MARGIN * size) if size > CIFAR_LARGEST else size
 
 
 def whole(file: str | BinaryIO, least: int) -> Image.Image:
     """Return the whole image, upright and RGB.
 
-    A JPEG is decoded at the smallest of the scales 1/1, 1/2, 1/4 and 1/8 at which both sides keep `least` pixels.
+    A JPEG is decoded at the smallest of the scales 1/1, 1/2, 1/4 and 1/8 at which both sides keep `least` pixels, other
+    formats in full.
     """
     with Image.open(file) as image:
         image.draft(None, (least, least))
@@ -111,14 +124,17 @@ def _mirrored(image: Image.Image, shift: np.ndarray) -> Image.Image:
 
 
 def decode(file: str | BinaryIO, size: int, short: int) -> np.ndarray:
-    """Return the central square for evaluation, uint8 [size, size, 3]; raises whatever Pillow raises."""
+    """Decode a file and return its central square, as `square` cuts it: uint8 [size, size, 3].
+
+    A file that cannot be read raises whatever Pillow raises.
+    """
     return np.asarray(square(whole(file, _least(size, short)), size, short))
 
 
 def decode_each(file: BinaryIO, views: Iterable[tuple[int, int]]) -> list[np.ndarray]:
-    """Return what `decode` returns for each (size, short).
+    """Return the result of `decode` for each (size, short) of `views`.
 
-    The file is decoded once, or once for each scale at which a JPEG is needed.
+    The file is decoded once, a JPEG once for each scale that is needed.
     """
     wholes: dict[tuple[int, int], Image.Image] = {}
     squares = []
@@ -134,7 +150,7 @@ def decode_each(file: BinaryIO, views: Iterable[tuple[int, int]]) -> list[np.nda
 
 
 def _least(size: int, short: int) -> int:
-    """Return the pixels that both sides of a JPEG must keep when it is decoded at a smaller scale."""
+    """Return the fewest pixels to which a side of a JPEG may be reduced before its central square is cut out."""
     return (2 if short <= size else ENOUGH) * size
 
 
@@ -146,7 +162,11 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
 
 
 def check(path: str) -> tuple[int, int]:
-    """Return the upright (width, height); raises whatever Pillow raises if the file is not a complete image."""
+    """Return the upright (width, height) of an image file.
+
+    A file that is not a complete image raises whatever Pillow raises. A JPEG that has its end marker is not decoded, so
+    that damage within it is not noticed.
+    """
     with Image.open(path) as image:
         if image.format != "JPEG" or not _ends_as_jpeg(path):  # verify() does not notice a truncated JPEG
             image.load()

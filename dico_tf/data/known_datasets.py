@@ -1,4 +1,4 @@
-"""Image size and classes of well-known datasets, for audits that load no data."""
+"""Image size and number of classes of well-known datasets, so that divide.py need not load them."""
 
 from dico_tf.errors import UserError
 
@@ -14,9 +14,17 @@ CIFAR_LARGEST = 64  # pixels up to which the cifar layouts apply
 
 
 def shape(dataset: str, image_size: int = 0, classes: int = 0) -> tuple[int, int]:
-    """Return (image size, classes) of the dataset, or the given values where they are not 0."""
+    """Return (image size, number of classes) of a dataset; arguments other than 0 replace its own.
+
+    Raises:
+        UserError: if one of them is neither known nor given.
+    """
     known = KNOWN.get(dataset, (0, 0))
     size, count = image_size or known[0], classes or known[1]
     if not size or not count:
-        raise UserError(f"--dataset={dataset}: give --image_size and --classes; known by name: {', '.join(KNOWN)}")
+        flags = [flag for flag, value in (("--image_size", size), ("--classes", count)) if not value]
+        raise UserError(
+            f"--dataset={dataset} is not one whose size and classes are known ({', '.join(KNOWN)}): give "
+            f"{' and '.join(flags)}"
+        )
     return size, count

@@ -27,12 +27,15 @@ class EncodedImages(Protocol):
         """Return what messages call the image: its path, or its place in a file."""
 
     def stamp(self, number: int) -> str:
-        """Return a text that changes when the image does, as far as its file's size and time show."""
+        """Return a text that stands for the image's content without reading it.
+
+        It has the file's size and time of change, or, within a larger file, the image's place and length.
+        """
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageFiles:
-    """Image files in a folder."""
+    """Image files, whose `names` are relative to the folder `root`."""
 
     root: Path
     names: Sequence[str]
@@ -66,9 +69,11 @@ class ImagesInMemory:
 
 
 class LazyImages:
-    """uint8 images cut from encoded ones: the central square for evaluation, or windows for training.
+    """Square images that are decoded on demand: central squares for evaluation, or windows for training.
 
-    `sizes` are the upright (width, height) [N, 2] of the encoded images. `budget` bounds the cache of decoded images.
+    `sizes` [N, 2] are the (width, height) of the encoded images once they are upright. All squares have `image_size`
+    pixels a side; a central square is cut out after the short side is resized to `short_side` pixels. `budget` bounds
+    the cache of decoded images.
     """
 
     def __init__(
@@ -82,7 +87,7 @@ class LazyImages:
         return (self.image_size, self.image_size, 3)
 
     def at(self, image_size: int, short_side: int, cached: bool = True) -> "LazyImages":
-        """Return the same images at another size; without `cached` they are decoded anew each time."""
+        """Return the same images at another size. Without `cached` they are decoded anew at each use."""
         return LazyImages(
             self._encoded, self.sizes, image_size, short_side, self._budget if cached else MemoryBudget(0)
         )
@@ -94,7 +99,7 @@ class LazyImages:
         return f"{self.sizes[number].tolist()} {self._encoded.stamp(number)}"
 
     def squares(self, numbers: np.ndarray) -> np.ndarray:
-        """Return central squares [..., size, size, 3] for numbers of any shape."""
+        """Return the central squares of the images `numbers` [...]: uint8 [..., size, size, 3]."""
         shape = (self.image_size, self.image_size, 3)
         flat = numbers.ravel().tolist()
         out = np.empty((len(flat), *shape), np.uint8)
@@ -102,11 +107,12 @@ class LazyImages:
         return out.reshape(*numbers.shape, *shape)
 
     def windows(self, numbers: np.ndarray, places: np.ndarray) -> np.ndarray:
-        """Return windows [B, S, size, size, 3] of numbers [B] or [B, S].
+        """Return windows of images, resized: uint8 [B, S, size, size, 3].
 
         Args:
-            places: [B, S, (left, top, right, bottom)] in pixels of the encoded image; a place without area means the
-                central square. An image with several places is decoded once.
+            numbers: images, [B] (S windows of each, which is decoded once) or [B, S] (one window of each).
+            places: the windows, [B, S, (left, top, right, bottom)] in pixels of the upright image; what lies outside of
+                it is mirrored. right <= left means the central square.
         """
         flat = numbers.ravel().tolist()
         grouped = places.reshape(len(flat), -1, 4)
@@ -115,7 +121,12 @@ class LazyImages:
         return out.reshape(*places.shape[:-1], *out.shape[2:])
 
     def decoded(self, numbers: np.ndarray, title: str) -> tuple[np.ndarray, dict[int, Exception]]:
-        """Return all squares [N, size, size, 3], and the error at each position that could not be decoded."""
+        """Decode the central squares of the images `numbers` [N] in parallel, without the cache.
+
+        Returns:
+            The squares, uint8 [N, size, size, 3], and {position in `numbers`: error} of those that cannot be decoded,
+            whose pixels are arbitrary. `title` describes the progress bar.
+        """
         count, size = len(numbers), self.image_size
         out = np.empty((count, size, size, 3), np.uint8)
 
@@ -137,7 +148,7 @@ class LazyImages:
         for number, error in zip(numbers, list(errors), strict=True):
             if error is not None:
                 raise UserError(
-                    f"cannot read {self.name(number)}: {error}; repair or replace it, then the same command continues"
+                    f"cannot read {self.name(number)}: {error}; repair or replace it, then run the same command again"
                 ) from error
 
     def _decoded(self, number: int) -> np.ndarray:

@@ -8,7 +8,10 @@ AT_ONCE = 2**30  # bytes; a dataset whose squares take no more is decoded as a w
 
 
 def limit() -> int:
-    """Return half of the free memory, or of a container's limit, in bytes: the network needs the rest."""
+    """Return the bytes that images may take: half of the free memory, or of a container's limit if that is less.
+
+    The network needs the other half. A system that does not tell its memory counts as one with 16 GiB.
+    """
     try:
         whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # not a POSIX system
@@ -24,7 +27,7 @@ def _container_limit() -> list[int]:
 
 
 def _available() -> list[int]:
-    """Return the bytes that other processes leave, where the system tells."""
+    """Return [bytes that other processes leave], or [] if the system does not tell."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
@@ -33,14 +36,14 @@ def _available() -> list[int]:
 
 
 class MemoryBudget:
-    """Thread-safe memory budget, in bytes."""
+    """Thread-safe memory budget of `size` bytes. Bytes that are taken are not given back."""
 
     def __init__(self, size: int) -> None:
         self.left = size
         self._lock = threading.Lock()
 
     def take(self, amount: int) -> bool:
-        """Take an amount and return True, or return False if it does not fit; the budget is closed from then on."""
+        """Take `amount` bytes and return True. Return False if they do not fit; nothing fits from then on."""
         with self._lock:
             fits = amount <= self.left
             self.left = self.left - amount if fits else 0

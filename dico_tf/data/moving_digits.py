@@ -32,7 +32,7 @@ _DRAWS = ("speed", "phase", "x", "y", "angle", "scale", "digit", "red", "green",
 
 
 def load(data: Data, seed: int) -> Source:
-    """Return the moving digits, the same for every seed."""
+    """Return the moving digits: 960 training and 240 test videos of 24 frames, the same for every seed."""
     size = data.image_size or SIZE
     return Source(
         name="moving",
@@ -58,7 +58,7 @@ def _split(part: str, size: int, count: int, rate: int) -> Split:
 
 @functools.cache
 def digits(part: str) -> np.ndarray:
-    """Return the digit images of one part, uint8 [M, 32, 32], white on black; no image is in both train and test."""
+    """Return the digits of "train" or "test", uint8 [M, 32, 32], white on black. No digit is in both."""
     from sklearn.datasets import load_digits
 
     originals = load_digits()
@@ -68,7 +68,12 @@ def digits(part: str) -> np.ndarray:
 
 
 def facts(part: str) -> dict[str, np.ndarray]:
-    """Return the values that define the videos of a part: random U(0, 1) [N] by name, classes [N], and digit images."""
+    """Return the values that define the N videos of "train" or "test".
+
+    Returns:
+        Random numbers U(0, 1) [N] for each name of _DRAWS, "class" int64 [N], and "digits" uint8 [M, 32, 32], the
+        images from which each video takes one.
+    """
     number = VIDEOS[part]
     source = np.random.Philox(np.random.SeedSequence((_STREAM, SET_SEED, list(VIDEOS).index(part))))
     draws = (source.random_raw(number * len(_DRAWS)) >> np.uint64(11)) * 2.0**-53
@@ -81,7 +86,10 @@ def facts(part: str) -> dict[str, np.ndarray]:
 
 
 def state(video: dict[str, Any], frame: int) -> tuple[float, float, float, float]:
-    """Return (x, y, angle, scale) of the digit in a frame: shares of the image, radians, and a share of its side."""
+    """Return (x, y, angle, scale) of the digit in a frame.
+
+    x and y are its centre and scale is its side, all as shares of the image's side; the angle is in radians.
+    """
     kind, backwards = divmod(int(video["class"]), 2)
     speed = SPEED[0] + (SPEED[1] - SPEED[0]) * video["speed"]
     progress = video["phase"] + (-speed if backwards else speed) * frame
@@ -99,7 +107,7 @@ def state(video: dict[str, Any], frame: int) -> tuple[float, float, float, float
 
 
 def draw(video: dict[str, Any], frame: int, size: int) -> np.ndarray:
-    """Draw one frame of a video, uint8 [size, size, 3]."""
+    """Draw one frame of a video, given as `DrawnFrames.video` returns it: uint8 [size, size, 3]."""
     x, y, angle, scale = state(video, frame)
     step = _SPRITE / (scale * size)  # pixels of the digit per pixel of the image
     a, b = step * math.cos(angle), step * math.sin(angle)
@@ -115,7 +123,7 @@ def draw(video: dict[str, Any], frame: int, size: int) -> np.ndarray:
 
 
 class DrawnFrames:
-    """Frames that are drawn on demand and cached within a memory budget."""
+    """Frames of the moving digits, drawn on demand and cached within a memory budget."""
 
     def __init__(self, facts: dict[str, np.ndarray], image_size: int, budget: MemoryBudget) -> None:
         self._facts, self.image_size, self._budget, self._cache = facts, image_size, budget, {}
@@ -125,7 +133,7 @@ class DrawnFrames:
         return DrawnFrames(self._facts, image_size, self._budget)
 
     def video(self, number: int) -> dict[str, Any]:
-        """Return the values that define one video: random numbers by name, the class, and the digit's image."""
+        """Return the values that define one video: random numbers by name, "class", and "digit", its image."""
         facts = {name: self._facts[name][number] for name in (*_DRAWS, "class")}
         images = self._facts["digits"]
         return {**facts, "digit": images[min(int(facts["digit"] * len(images)), len(images) - 1)]}

@@ -1,4 +1,4 @@
-"""tf.data pipelines of batches: one element per replica and step; the images stay outside of the graph."""
+"""tf.data pipelines of batches. Python functions read the images, so that none is stored in TensorFlow's graph."""
 
 import contextlib
 import functools
@@ -23,11 +23,15 @@ Places = Callable[[tf.Tensor], tf.Tensor]  # sizes -> places, the indices being 
 def training_batches(
     split: Split | SegmentationSplit, indices: np.ndarray, windows: Windows | None = None
 ) -> tf.data.Dataset:
-    """Return batches {image, label, index} for indices [steps, replicas, b(, S)], replica after replica of each step.
+    """Return training batches {image, label, index}: one element per replica, all replicas of a step before the next.
 
-    With `windows`, each branch has its own window of the whole image: {image [b, S, H, W, 3], ..., window [b, S, 4]};
-    for videos the window has the first frame too: {image [b, S, T, H, W, 3], ..., window [b, S, 5]}.
-    In segmentation, windows are the crops, and label is the crop's mask [b, H, W]. Index i + r N is image i of N again.
+    Without `windows`: image uint8 [b(, S), H, W, 3], label int64 [b(, S)].
+
+    Args:
+        indices: positions in the split, [steps, replicas, b(, S)]; i + r N means image i of the N images, too.
+        windows: chooses a window of the whole lazy image for each branch: image [b, S, H, W, 3], for videos
+            [b, S, T, H, W, 3], and window [b, S, 4 or 5]. In segmentation it chooses one crop for all branches:
+            image [b, H, W, 3], label uint8 [b, H, W], the crop of the mask. Splits without lazy images ignore it.
     """
     rows = np.asarray(indices, np.int64).reshape(-1, *indices.shape[2:])  # [steps * replicas, b(, S)]
     return _dataset(split, len(rows), lambda n: rows[n], rows.shape[1:], windows)
@@ -41,7 +45,7 @@ def evaluation_batches(split: Split | SegmentationSplit, batch_size: int) -> tf.
 
 @contextlib.contextmanager
 def plain_faults() -> Iterator[None]:
-    """Raise the UserError of a reader itself, instead of TensorFlow's error that wraps it."""
+    """Turn a TensorFlow error that wraps the UserError of an image reader into that UserError again."""
     try:
         yield
     except tf.errors.OpError as error:
@@ -78,7 +82,7 @@ def _dataset(
 
 
 def _images(split: Split, index: tf.Tensor, shape: tuple, places_in: Places | None) -> dict[str, tf.Tensor]:
-    """Return image and label, and with windows also window."""
+    """Return {image, label}, and `window` if windows are cut."""
     label = tf.ensure_shape(_numpy(lambda i: split.labels[i], [index], tf.int64), shape)
     if places_in is None or split.lazy_images is None:
         image = _numpy(split.take, [index], tf.uint8)
@@ -90,7 +94,7 @@ def _images(split: Split, index: tf.Tensor, shape: tuple, places_in: Places | No
 
 
 def _masked(split: SegmentationSplit, index: tf.Tensor, shape: tuple, places_in: Places | None) -> dict[str, tf.Tensor]:
-    """Return image and label, the mask: crops with windows, else whole images in their frames."""
+    """Return {image, label}, where label is the mask: crops at `places_in`, or padded whole images without it."""
     if places_in is None:
         sides = split.frame
         image, mask = tf.numpy_function(split.framed, [index], [tf.uint8] * 2, stateful=False)
@@ -102,7 +106,7 @@ def _masked(split: SegmentationSplit, index: tf.Tensor, shape: tuple, places_in:
 
 
 def _sizes(split: Split | SegmentationSplit, index: tf.Tensor, shape: tuple) -> tf.Tensor:
-    """Return int32 [..., (width, height)], for videos with the number of possible first frames."""
+    """Return the sizes of whole images, int32 [..., 2 or 3]; see `Split.image_sizes`."""
     facts = 3 if split.videos else 2
     return tf.ensure_shape(_numpy(split.image_sizes, [index], tf.int32), (*shape, facts))
 

@@ -1,4 +1,4 @@
-"""On-disk cache of a dataset's record index, in the user's cache folder, so that the next start is quick."""
+"""On-disk cache of the tables of TFDS files (`RecordTable`), so that the next start need not read the files."""
 
 import hashlib
 import logging
@@ -16,9 +16,10 @@ _FORMAT = 1  # version of the stored arrays
 
 
 def cached(name: str, files: Sequence[Path], about: Sequence[object], make: Callable[[], RecordTable]) -> RecordTable:
-    """Return the table of these files from the cache, or make it and store it.
+    """Return the table of `files` from the cache, or the result of `make`, which is then cached.
 
-    The cached table is valid while `about` and each file's name, size and modification time are the same.
+    A cached table is used only while `about` and each file's name, size and modification time are the same. Older
+    tables of the same `name` and folder are deleted. The cache is ~/.cache/dico_tf/index, or below $XDG_CACHE_HOME.
     """
     folder = hashlib.sha256(str(files[0].parent.resolve()).encode()).hexdigest()[:8]
     stem = f"{name.replace('/', '_')}-{folder}"
@@ -40,7 +41,7 @@ def _fingerprint(files: Sequence[Path], about: Sequence[object]) -> str:
 
 
 def _read(path: Path) -> RecordTable | None:
-    """Return the cached table, or None if there is none or it is damaged; an archive has its own checksums."""
+    """Return the cached table, or None if there is none or it is damaged, which the archive's checksums show."""
     try:
         stored = arrays.read(path)
         ids = bytes(stored["ids"]).decode().split("\0") if len(stored["ids"]) else ()
@@ -48,14 +49,16 @@ def _read(path: Path) -> RecordTable | None:
     except FileNotFoundError:
         return None
     except (UserError, KeyError, ValueError) as error:
-        logging.getLogger(__name__).warning("%s is damaged (%s): the dataset's files are read again", path, error)
+        logging.getLogger(__name__).warning(
+            "the index %s cannot be used: the dataset's files are read again (%s)", path, error
+        )
         return None
     counts = {len(table.labels), len(table.sizes), len(table.places), len(table.ids) or len(table.labels)}
     return table if len(counts) == 1 else None
 
 
 def _write(path: Path, table: RecordTable, stem: str) -> None:
-    """Store the table and remove older ones of the same dataset; a failure is only logged."""
+    """Store the table and remove older ones of the same dataset. A failure is only a warning."""
     ids = np.frombuffer("\0".join(table.ids).encode(), np.uint8)
     stored = {"labels": table.labels, "ids": ids, "sizes": table.sizes, "places": table.places}
     try:
@@ -65,4 +68,6 @@ def _write(path: Path, table: RecordTable, stem: str) -> None:
             if old != path:
                 old.unlink(missing_ok=True)
     except (OSError, UserError) as error:
-        logging.getLogger(__name__).warning("%s cannot be written: %s", path, error)
+        logging.getLogger(__name__).warning(
+            "the dataset's index is not stored, so that the next start reads the files again: %s", error
+        )

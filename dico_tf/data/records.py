@@ -23,7 +23,7 @@ _HEAD, _TAIL = 12, 4  # bytes before and after a record's data
 
 @dataclasses.dataclass(frozen=True)
 class Keys:
-    """Names of the features with the image, its class, and its name ("" if there is none)."""
+    """Names of an example's features: the image, its class, and its name ("" if images have no names)."""
 
     image: str
     label: str
@@ -32,17 +32,17 @@ class Keys:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RecordTable:
-    """Label, name, size and place of every image, known without decoding it."""
+    """Label, name, size and place of every image of a split, read without decoding the images."""
 
     labels: np.ndarray  # int64 [N]
     ids: np.ndarray  # str [N], or [0] if images have no names
     sizes: np.ndarray  # int32 [N, (width, height)], upright
-    places: np.ndarray  # int64 [N, (file, first byte, bytes)] of the encoded image
+    places: np.ndarray  # int64 [N, (file, first byte, bytes)] of the encoded images; TFRecord files only
 
 
 @dataclasses.dataclass(frozen=True)
 class TFRecordImages:
-    """Encoded images in TFRecord files; a file is opened for each image, because too many cannot be open at once."""
+    """Encoded images in TFRecord files. A file is opened anew for each image: all at once may be too many."""
 
     files: Sequence[Path]
     places: np.ndarray
@@ -64,7 +64,7 @@ class TFRecordImages:
 
 @dataclasses.dataclass(frozen=True)
 class ArrayRecordImages:
-    """Encoded images in ArrayRecord files, which find a record by its number."""
+    """Encoded images in ArrayRecord files, whose records are read by number."""
 
     records: Sequence[bytes]
     keys: Keys
@@ -82,10 +82,12 @@ class ArrayRecordImages:
 
 
 def table(rows: Iterable[tuple], count: int, title: str) -> RecordTable:
-    """Return the table of `count` rows (label, name, size, place).
+    """Collect rows (label, name, (width, height), place) into a table. `title` names the dataset in messages.
+
+    Names are dropped unless all rows have one.
 
     Raises:
-        UserError: if there are more or fewer rows.
+        UserError: if there are more or fewer than `count` rows.
     """
     labels, sizes, places, ids = array.array("q"), array.array("i"), array.array("q"), []
     for label, name, size, place in image_decoding.progress(rows, count, f"indexing {title}"):
@@ -105,7 +107,13 @@ def table(rows: Iterable[tuple], count: int, title: str) -> RecordTable:
 
 
 def in_files(files: Sequence[Path], keys: Keys, size: tuple[int, int] | None) -> Iterator[tuple]:
-    """Yield the rows of TFRecord files, reading only the start of each image, or nothing of it if `size` is given."""
+    """Yield a row (label, name, size, place) for each record of TFRecord files.
+
+    Only the start of each image is read, for its size. If all images have the same `size` (width, height), give it.
+
+    Raises:
+        UserError: if a record is damaged or lacks a feature of `keys`.
+    """
     for number, path in enumerate(files):
         for data, start, end in _records(path):
             try:
@@ -117,19 +125,21 @@ def in_files(files: Sequence[Path], keys: Keys, size: tuple[int, int] | None) ->
 
 
 def in_array(records: Sequence[bytes], keys: Keys, size: tuple[int, int] | None, title: str) -> Iterator[tuple]:
-    """Yield the rows of records that can be read by number."""
+    """Yield a row (label, name, size, place) for each record of ArrayRecord files; see `in_files`."""
     for number in range(len(records)):
         try:
             record = records[number]
             label, name, image = _row(tf_example.features(record, 0, len(record)), keys)
             image_size = size or _size(image)
         except Exception as error:
-            raise UserError(f"record {number} of {title} is damaged ({error}): copy the dataset again") from error
+            raise UserError(
+                f"record {number} of {title} is damaged ({type(error).__name__}: {error}): copy the dataset again"
+            ) from error
         yield label, name, image_size, (0, number, 0)
 
 
 def _row(features: dict[str, tf_example.Span], keys: Keys) -> tuple[int, str, tf_example.Span]:
-    """Return label, name and image of an example."""
+    """Return (label, name, encoded image) of an example."""
     missing = [key for key in (keys.image, keys.label) if key not in features]
     if missing:
         raise ValueError(f"it has no feature {' and '.join(missing)}")
@@ -138,7 +148,7 @@ def _row(features: dict[str, tf_example.Span], keys: Keys) -> tuple[int, str, tf
 
 
 def _records(path: Path) -> Iterator[tuple[Any, int, int]]:
-    """Yield (data, start, end) of each record of a file; the checksum of the length is verified."""
+    """Yield each record data[start:end] of a file as (data, start, end), after a check of its length's checksum."""
     with path.open("rb") as stream:
         whole = path.stat().st_size
         if not whole:

@@ -23,10 +23,13 @@ _GREY = ("1", "L", "P")  # Pillow's modes of masks
 
 
 def read_mask(path: str, void: int) -> np.ndarray:
-    """Return a mask, uint8 [h, w], with VOID where the file has the value `void` (-1: nowhere).
+    """Return the class numbers of a mask file, uint8 [h, w], with VOID (255) in place of the value `void`.
+
+    Args:
+        void: value in the file of pixels without a class; -1 = there are none.
 
     Raises:
-        ValueError: if the file is no mask.
+        ValueError: if the pixels are not numbers from 0 to 255. A damaged file raises whatever Pillow raises.
     """
     values = _mask_values(path)
     return values if void in (VOID, -1) else np.where(values == void, np.uint8(VOID), values)
@@ -39,21 +42,21 @@ def _mask_values(path: str) -> np.ndarray:
             raise ValueError(f"its pixels are {image.mode}, not class numbers: save masks in grey or with a palette")
         values = np.asarray(image)
     if values.max(initial=0) > 255 or values.min(initial=0) < 0:
-        raise ValueError(f"it has values from {values.min()} to {values.max()}: classes are 0 to 254")
+        raise ValueError(f"expected pixels from 0 to 255 (classes are 0 to 254), got {values.min()} to {values.max()}")
     return values.astype(np.uint8)
 
 
 @dataclasses.dataclass(frozen=True)
 class MaskFacts:
-    """Facts about a mask file that are checked before a run begins."""
+    """Size, highest class and checksum of a mask file, read once before a run begins."""
 
     size: tuple[int, int]  # (width, height)
     highest: int  # class; -1 if all pixels are void
-    checksum: int  # of the class numbers
+    checksum: int  # CRC-32 of the pixels
 
 
 def mask_facts(path: str, void: int) -> MaskFacts:
-    """Return size, highest class and checksum of a mask file."""
+    """Read a mask file and return its facts; `void` and errors as for `read_mask`."""
     values = _mask_values(path)
     counts = np.bincount(values.ravel(), minlength=256)
     if void >= 0:
@@ -63,7 +66,11 @@ def mask_facts(path: str, void: int) -> MaskFacts:
 
 
 class MaskedImages:
-    """Images and masks that are read on demand, by number, and cached within a memory budget."""
+    """Images and masks that are read on demand, by number, and cached within a memory budget.
+
+    `paths` are pairs (image, mask), `sizes` [N, 2] their (width, height). `void` is the value of pixels without a class
+    in the mask files, `fill` the RGB colour with which images are padded.
+    """
 
     def __init__(
         self, paths: Sequence[tuple[str, str]], sizes: np.ndarray, void: int, fill: Sequence[int], budget: MemoryBudget
@@ -72,23 +79,27 @@ class MaskedImages:
         self.fill, self._budget, self._cache = np.asarray(fill, np.uint8), budget, {}
 
     def framed(self, numbers: np.ndarray, frame: tuple[int, int]) -> Pair:
-        """Return whole images and masks at the upper left of frames (height, width), padded with `fill` and void."""
+        """Return whole images [N, height, width, 3] and masks [N, height, width], padded to `frame` (height, width).
+
+        An image lies at the upper left; padding has the colour `fill` and in the mask VOID.
+        """
         out = self._empty(len(numbers), frame)
         self._each(_whole, numbers, *out)
         return out
 
     def crops(self, numbers: np.ndarray, places: np.ndarray, side: int) -> Pair:
-        """Return crops of side x side pixels.
+        """Return crops of images [B, side, side, 3] and masks [B, side, side], padded as in `framed`.
 
         Args:
-            places: [B, (width, height, left, top)]: the image is resized to width x height and cropped at (left, top).
+            places: int [B, (width, height, left, top)]: an image is resized to width x height pixels, and the crop
+                begins at (left, top) of the result.
         """
         out = self._empty(len(numbers), (side, side))
         self._each(_crop, numbers, *out, places)
         return out
 
     def pair(self, number: int) -> Pair:
-        """Return the whole image and its mask."""
+        """Return a whole image, uint8 [h, w, 3], and its mask, uint8 [h, w], without padding."""
         pair = self._cache.get(number)
         if pair is None:
             image, mask = self.paths[number]
@@ -110,8 +121,8 @@ class MaskedImages:
         for number, error in zip(numbers.tolist(), list(errors), strict=True):
             if error is not None:
                 raise UserError(
-                    f"cannot read {' or '.join(self.paths[number])}: {error}; repair or replace it, then the same "
-                    "command continues"
+                    f"cannot read {' or '.join(self.paths[number])}: {error}; repair or replace it, then run the same "
+                    "command again"
                 ) from error
 
 
@@ -121,7 +132,7 @@ def _whole(image: np.ndarray, mask: np.ndarray, image_out: np.ndarray, mask_out:
 
 
 def _crop(image: np.ndarray, mask: np.ndarray, image_out: np.ndarray, mask_out: np.ndarray, place: np.ndarray) -> None:
-    """Write the crop at `place`; only what it shows is resized, the image bilinear, the mask by the nearest pixel."""
+    """Write the crop at `place` (see `crops`). The image is resized bilinear, the mask by the nearest pixel."""
     side = len(mask_out)
     full, resized, corner = np.array(mask.shape[::-1]), place[:2], place[2:]  # (width, height), (left, top)
     low, high = np.maximum(corner, 0), np.minimum(corner + side, resized)
@@ -137,7 +148,7 @@ def _crop(image: np.ndarray, mask: np.ndarray, image_out: np.ndarray, mask_out: 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class SegmentationSplit:
-    """The masked images of one split: crops of image_size for training, whole images in frames for evaluation."""
+    """Images with masks of one split: crops of `image_size` for training, whole images in `frame` for evaluation."""
 
     images: MaskedImages
     numbers: np.ndarray  # int64 [N], positions in `images`
@@ -146,7 +157,7 @@ class SegmentationSplit:
     image_size: int
     frame: tuple[int, int]  # (height, width)
 
-    videos = None  # what a split of videos has here
+    videos = None  # as in a `Split` without videos
 
     @property
     def size(self) -> int:
@@ -157,7 +168,7 @@ class SegmentationSplit:
         return dataclasses.replace(self, **own)
 
     def image_sizes(self, positions: np.ndarray) -> np.ndarray:
-        """Return the sizes of whole images, int32 [..., (width, height)]."""
+        """Return the sizes of the whole images at positions [...]: int32 [..., (width, height)]."""
         return self.images.sizes[self.numbers[positions]]
 
     def framed(self, positions: np.ndarray) -> Pair:
@@ -168,11 +179,11 @@ class SegmentationSplit:
 
     @property
     def marks(self) -> np.ndarray:
-        """Fingerprint of each label, int64 [N]: differs for other masks."""
+        """Numbers that represent the masks in the dataset's fingerprint, int64 [N]: their checksums."""
         return self.checksums
 
 
 def frame_of(sizes: np.ndarray) -> tuple[int, int]:
-    """Return the (height, width) that holds all images of sizes [N, (w, h)]."""
+    """Return the smallest (height, width), multiples of 16, into which all images of `sizes` [N, (w, h)] fit."""
     width, height = (-(-sizes.max(0) // STRIDE) * STRIDE).tolist()
     return height, width

@@ -18,7 +18,7 @@ Paths = dict[str, list[tuple[str, str]]]  # part -> (image, mask)
 
 
 def load(data: Data, seed: int) -> Source:
-    """Check every image and every mask, and return the dataset."""
+    """Check every image and every mask, and return the dataset. Its parts are those of the folder, for every seed."""
     place = data.dataset.removeprefix("folder").removeprefix(":")
     if not place:
         raise UserError(
@@ -51,18 +51,18 @@ def load(data: Data, seed: int) -> Source:
 
 
 def listing(root: Path) -> Paths:
-    """Return the (image, mask) pairs of each part, sorted by name.
+    """Return {part: [(path of image, path of mask)]}, sorted by name.
 
     Raises:
-        UserError: if the layout is wrong; it lists every image without a mask and every mask without an image.
+        UserError: if the layout is wrong, or if an image has no mask or a mask no image.
     """
     if not root.is_dir():
         raise UserError(f"--dataset=folder:{root}: there is no such folder")
     names = folder_layout.folders(root)
     if not set(names) & set(folder_layout.PARTS):
         raise UserError(
-            f"expected folders {', '.join(folder_layout.PARTS)} in {root}, got none: make DIR/train/images and "
-            "DIR/train/masks"
+            f"expected a folder train, and optionally val and test, in {root}, got none of them: make "
+            f"{root}/train/images and {root}/train/masks"
         )
     folder_layout.check_parts(root, names, "images and train/masks")
     return {part: _pairs(root / part) for part in folder_layout.PARTS if part in names}
@@ -78,11 +78,15 @@ def _pairs(folder: Path) -> list[tuple[str, str]]:
     if not images:
         raise UserError(f"{folder}/images has no images ({' '.join(image_decoding.EXTENSIONS)})")
     alone = [
-        f"{images[stem]} has no mask {folder / 'masks' / stem}.png" for stem in sorted(set(images) - set(of_masks))
+        f"{images[stem]} has no mask, such as {folder / 'masks' / stem}.png"
+        for stem in sorted(set(images) - set(of_masks))
     ]
     alone += [f"{of_masks[stem]} has no image in {folder}/images" for stem in sorted(set(of_masks) - set(images))]
     if alone:
-        raise UserError(f"{counted(len(alone), 'file', 'files')} of {folder} without counterpart\n{several(alone)}")
+        raise UserError(
+            f"{counted(len(alone), 'file', 'files')} of {folder} without counterpart: add it, or remove the file\n"
+            f"{several(alone)}"
+        )
     return [(images[stem], of_masks[stem]) for stem in images]
 
 
@@ -91,7 +95,7 @@ def _by_stem(folder: Path) -> dict[str, str]:
     for path in folder_layout.images_in(folder):
         stem = Path(path).stem
         if stem in paths:
-            raise UserError(f"{paths[stem]} and {path} have the same name: remove one of them")
+            raise UserError(f"{paths[stem]} and {path} have the same name but for the extension: remove one of them")
         paths[stem] = path
     return paths
 
@@ -118,14 +122,21 @@ def _checked(pair: tuple[str, str], void: int) -> MaskFacts:
 
 
 def _class_names(root: Path, data: Data, of_masks: list[str], facts: list[MaskFacts]) -> tuple[str, ...]:
-    """Return the names in classes.txt, if there is one, for --classes classes, or for as many as there are."""
+    """Return a name for each class: those of classes.txt, then class_N.
+
+    There are --classes classes, or else as many as classes.txt lists, or else as many as the masks have.
+
+    Raises:
+        UserError: if a mask has a class beyond these, or if there are fewer than 2 or more than 255.
+    """
     file, highest = root / "classes.txt", max(fact.highest for fact in facts)
     names = _names_in(file) if file.is_file() else []
     count = data.classes or len(names) or highest + 1
     if highest >= min(count, VOID):
         worst = next(mask for mask, fact in zip(of_masks, facts, strict=True) if fact.highest == highest)
         void = "no value is void" if data.void == -1 else f"{data.void} is void"
-        more = f", --classes={highest + 1} or more names in {file}" if highest < VOID else ""
+        more = f", or --classes={highest + 1}" if highest < VOID else ""
+        more += f" or more names in {file}" if more and not data.classes else ""
         raise UserError(
             f"{worst} has class {highest}; there are {count} classes, 0 to {count - 1}, and {void}: "
             f"give --void={highest} if that value means no class{more}"

@@ -1,4 +1,4 @@
-"""Datasets as the rest of the program sees them, and the registry of their kinds."""
+"""A dataset (`Source`) and its splits (`Split`), and `load`, which calls the loader of the dataset's kind."""
 
 import dataclasses
 import functools
@@ -35,17 +35,17 @@ FEW = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Split:
-    """Labelled images: in memory (or memory-mapped), decoded on demand (`lazy_images`), or both.
+    """Labelled images: arrays in memory (or memory-mapped), images decoded on demand (`lazy_images`), or both.
 
-    With both, `images` are the central squares of the lazy images. In-memory images alone are whole images. With videos
-    as `lazy_images`, an image is a clip [T, H, W, 3].
+    With both, `images` are the central squares of the lazy images, already decoded. Without lazy images, `images` are
+    all there is. If `lazy_images` are videos, "an image" is a clip [T, H, W, 3].
     """
 
     labels: np.ndarray  # int64 [N]
     ids: np.ndarray  # str [N]
     images: np.ndarray | None = None  # uint8 [N, H, W, 3]
     lazy_images: LazyImages | Videos | None = None
-    numbers: np.ndarray | None = None  # int64 [N], positions in `lazy_images`; all of them, in order, by default
+    numbers: np.ndarray | None = None  # int64 [N], the split's images in `lazy_images`; None = all, in order
 
     def __post_init__(self) -> None:
         if self.images is None and self.lazy_images is None:
@@ -53,14 +53,17 @@ class Split:
         if self.images is not None and (
             self.images.dtype != np.uint8 or self.images.ndim != 4 or self.images.shape[-1] != 3
         ):
-            raise ValueError(f"images must be uint8 [N, H, W, 3], not {self.images.dtype} {self.images.shape}")
+            raise ValueError(f"expected images uint8 [N, H, W, 3], got {self.images.dtype} {self.images.shape}")
         if self.lazy_images is not None and self.numbers is None:
             object.__setattr__(self, "numbers", np.arange(len(self.lazy_images.sizes)))
         object.__setattr__(self, "labels", np.asarray(self.labels, np.int64))
         object.__setattr__(self, "ids", np.asarray(self.ids, np.str_))
         for content in (self.images, self.numbers):
             if content is not None and not len(content) == len(self.labels) == len(self.ids):
-                raise ValueError(f"{len(content)} images, {len(self.labels)} labels, {len(self.ids)} ids")
+                raise ValueError(
+                    f"expected one label and one id per image, got {len(content)} images, {len(self.labels)} labels "
+                    f"and {len(self.ids)} ids"
+                )
 
     @property
     def size(self) -> int:
@@ -68,7 +71,7 @@ class Split:
 
     @property
     def marks(self) -> np.ndarray:
-        """Fingerprint of each label, int64 [N]."""
+        """Numbers that represent the labels in the dataset's fingerprint, int64 [N]: here the labels themselves."""
         return self.labels
 
     @property
@@ -77,7 +80,7 @@ class Split:
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """[H, W, 3], or for clips [T, H, W, 3]."""
+        """Shape of one image, (H, W, 3), or of one clip, (T, H, W, 3)."""
         return self.lazy_images.image_shape if self.images is None else self.images.shape[1:]
 
     @property
@@ -85,32 +88,43 @@ class Split:
         return self.image_shape[-2]
 
     def take(self, positions: np.ndarray) -> np.ndarray:
-        """Return images, uint8 [..., H, W, 3], at positions of any shape."""
+        """Return the images at positions [...] of the split: uint8 [..., H, W, 3], for videos [..., T, H, W, 3].
+
+        Lazy images are decoded, and their central squares returned.
+        """
         if self.images is not None:
             return np.take(self.images, positions, axis=0)
         return self.lazy_images.squares(self.numbers[positions])
 
     def image_sizes(self, positions: np.ndarray) -> np.ndarray:
-        """Return the sizes of whole lazy images, int32 [..., (width, height)].
+        """Return the sizes of the whole lazy images at positions [...]: int32 [..., (width, height)].
 
-        For videos the number of possible first frames is added.
+        For videos: int32 [..., (width, height, number of possible first frames of a clip)].
         """
         return self.lazy_images.sizes[self.numbers[positions]]
 
     def windows(self, positions: np.ndarray, places: np.ndarray) -> np.ndarray:
-        """Return windows of lazy images, uint8 [B, S, H, W, 3], at positions [B] or [B, S].
+        """Cut windows out of whole lazy images and resize them: uint8 [B, S, H, W, 3], for videos [B, S, T, H, W, 3].
 
         Args:
-            places: [B, S, (left, top, right, bottom)], for videos followed by the first frame.
+            positions: images of the split, [B] (S windows of each) or [B, S] (one window of each).
+            places: the windows, [B, S, (left, top, right, bottom)] in pixels of the whole image; for videos
+                [B, S, (left, top, right, bottom, first frame)].
         """
         return self.lazy_images.windows(self.numbers[positions], places)
 
     def views(self, clips: int, crops: int) -> list["Split"]:
-        """Return the same videos once for each of clips x crops parts of a test."""
+        """Return clips x crops copies of this split of videos; each copy yields one clip and one crop of every video.
+
+        A test averages the predictions of all copies. `Videos.views` says where clips and crops lie.
+        """
         return [dataclasses.replace(self, lazy_images=videos) for videos in self.videos.views(clips, crops)]
 
     def with_squares(self, images: np.ndarray) -> "Split":
-        """Return the split with its squares in memory, without lazy images if the squares are the whole images."""
+        """Return the split with `images`, its decoded squares, in memory.
+
+        The lazy images are dropped if nothing was cut off or resized, so that the squares are the whole images.
+        """
         whole = (
             self.lazy_images.sizes == self.lazy_images.short_side
         ).all() and self.lazy_images.short_side == self.lazy_images.image_size
@@ -118,7 +132,7 @@ class Split:
         return Split(labels=self.labels, ids=self.ids, images=images, **lazy_images)
 
     def subset(self, positions: np.ndarray) -> "Split":
-        """Return the split of the images at these positions, in this order; those in memory are copied."""
+        """Return a split of the images at these positions, in this order. Images in memory are copied."""
         return Split(
             labels=self.labels[positions],
             ids=self.ids[positions],
@@ -130,20 +144,24 @@ class Split:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Source:
-    """A dataset: its split `train`, and `val` and `test` if it has them."""
+    """A dataset: its splits, classes, and the size and statistics with which its images are prepared."""
 
     name: str
     class_names: tuple[str, ...]
-    image_size: int
-    splits: Mapping[str, Split | SegmentationSplit]
-    mean: tuple[float, float, float] = IMAGENET_MEAN
+    image_size: int  # side in pixels of the squares that the network sees; in segmentation, of the training crops
+    splits: Mapping[str, Split | SegmentationSplit]  # those that exist of `train`, `val` and `test`
+    mean: tuple[float, float, float] = IMAGENET_MEAN  # of RGB in 0..1
     std: tuple[float, float, float] = IMAGENET_STD
-    short_side: int = 0  # pixels of the resized image whose centre is evaluated; 0 = image_size
-    frame: tuple[int, int] | None = None  # (height, width) in which whole images are evaluated in segmentation
+    short_side: int = 0  # pixels to which the short side is resized before the centre is cut out; 0 = image_size
+    frame: tuple[int, int] | None = None  # segmentation: (height, width) to which whole images are padded
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Hash of the name, the image size and margin, the classes, and the labels and ids of all splits."""
+        """Hash that changes with the dataset: 16 hexadecimal digits.
+
+        It covers name, image size, short side, class names, and the ids and labels (checksums of masks) of all splits;
+        for videos also frames and frame rate of a clip and the videos' lengths. It does not cover the images' pixels.
+        """
         margin = (self.short_side,) if self.short_side > self.image_size else ()
         digest = hashlib.sha256(repr((self.name, self.image_size, *margin, self.class_names)).encode())
         for name in sorted(self.splits):
@@ -158,7 +176,14 @@ class Source:
 
 
 def load(data: Data, seed: int) -> Source:
-    """Load the dataset that --dataset names: `digits`, `moving`, `folder:DIR`, or one of TFDS."""
+    """Load the dataset that --dataset names: `digits`, `moving`, `folder:DIR`, `folder:DIR/labels.csv`, or one of TFDS.
+
+    Args:
+        seed: draws the test split of a folder that has none.
+
+    Raises:
+        UserError: if the dataset cannot be used for the task, is damaged, or has labels beyond its classes.
+    """
     kind = FOLDERS[data.task] if data.dataset.startswith("folder:") else data.dataset
     needed, kinds, remedy = FEW.get(data.task, ("", (kind,), ""))
     if kind not in kinds:
@@ -172,7 +197,7 @@ def load(data: Data, seed: int) -> Source:
 
 
 def _names(names: Sequence[str], classes: int) -> tuple[str, ...]:
-    """Return --classes names; those that the dataset does not give are class_N."""
+    """Return `classes` names (0: all): the dataset's own, cut off or continued by class_N."""
     count = classes or len(names)
     return (*names[:count], *(f"class_{c}" for c in range(len(names), count)))
 
@@ -183,6 +208,7 @@ def _check_labels(source: Source) -> None:
         wrong = np.flatnonzero((split.labels < 0) | (split.labels >= classes))
         if len(wrong):
             raise UserError(
-                f"{source.name} has {classes} classes, labels 0 to {classes - 1}, but {len(wrong)} of {split.size} "
-                f"{name} images have others; the first is {split.ids[wrong[0]]} with label {split.labels[wrong[0]]}"
+                f"{source.name}: expected labels from 0 to {classes - 1}, the {classes} classes, but {len(wrong)} of "
+                f"{split.size} {name} images have others; the first is {split.ids[wrong[0]]} with label "
+                f"{split.labels[wrong[0]]}: correct the labels, or change --classes"
             )

@@ -1,4 +1,4 @@
-"""Splitting datasets: images held out of training, stratified test splits, and how often each class occurs."""
+"""Splitting a dataset into train, validation and test, and counting its classes."""
 
 import numpy as np
 
@@ -10,7 +10,10 @@ AT_ONCE = 32  # masks that are read at a time
 
 
 def carve(split: Split, count: int, seed: int) -> tuple[Split, Split | None]:
-    """Return (train, validation): min(count, N // 10) random images are held out; both parts keep the stored order."""
+    """Return (train, validation): min(count, N // 10) random images of `split` become the validation split.
+
+    Both parts keep the stored order. Without images to hold out the result is (split, None).
+    """
     count = min(count, split.size // 10)
     if not count:
         return split, None
@@ -19,9 +22,9 @@ def carve(split: Split, count: int, seed: int) -> tuple[Split, Split | None]:
 
 
 def stratified(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the positions of (the rest, a random share of every class).
+    """Return two arrays of positions, (train, test): a random share (0..1) of every class is the test.
 
-    The share takes at least one image of a class, but never the last one.
+    Of n images of a class, round(share n) become test images: at least 1, but at most n - 1.
     """
     chosen = []
     for label in np.unique(labels):
@@ -33,7 +36,7 @@ def stratified(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray,
 
 
 def class_counts(split: Split | SegmentationSplit, classes: int) -> list[int]:
-    """Return the number of images of each class, or of pixels where a split has masks."""
+    """Return the number of images of each class; if the split has masks, of pixels, without those that are void."""
     if isinstance(split, Split):
         return np.bincount(split.labels, minlength=classes).tolist()
     counts = np.zeros(classes, np.int64)

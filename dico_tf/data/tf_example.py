@@ -10,13 +10,13 @@ _VARINT, _BYTES, _FIXED = 0, 2, {1: 8, 5: 4}  # wire types; the fixed ones with 
 
 
 class Bytes(Protocol):
-    """bytes, memoryview or mmap."""
+    """Anything that is sliced and indexed like bytes: bytes, memoryview or mmap."""
 
     def __getitem__(self, place): ...
 
 
 class Span:
-    """The value of a feature, data[start:end]; several integers are packed in it."""
+    """The encoded value of a feature, data[start:end]: its first string, or its integers or floats."""
 
     __slots__ = ("data", "end", "start")
 
@@ -27,23 +27,23 @@ class Span:
         return bytes(self.data[self.start : self.end])
 
     def integer(self) -> int:
-        """Return the first integer, an int64 in two's complement."""
+        """Return the first integer of the feature, from -2**63 to 2**63 - 1."""
         value, _ = _varint(self.data, self.start, self.end)
         return value - 2**64 if value >= 2**63 else value
 
 
 def features(data: Bytes, start: int, end: int) -> dict[str, Span]:
-    """Return the first value of every feature of the example data[start:end].
+    """Return {name: encoded value} of the features of the example data[start:end]; those without a value are left out.
 
     Raises:
-        ValueError: if the bytes are no example.
+        ValueError: if the bytes are not an example.
     """
     result = {}
     for _, inner, stop in _fields(data, start, end):
         for _, at, to in _fields(data, inner, stop):
             entry = {number: (low, high) for number, low, high in _fields(data, at, to)}
             if 1 not in entry or 2 not in entry:
-                raise ValueError("a feature without a name or a value")
+                raise ValueError("the example has a feature without a name or a value")
             value = next((v for kind in _fields(data, *entry[2]) for v in _fields(data, *kind[1:])), None)
             if value:
                 low, high = entry[1]
@@ -64,9 +64,9 @@ def _fields(data: Bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
         elif kind in _FIXED:
             at += _FIXED[kind]
         else:
-            raise ValueError(f"a field of unknown wire type {kind}")
+            raise ValueError(f"the example has a field of unknown wire type {kind}")
         if at > end:
-            raise ValueError("a field that is longer than its message")
+            raise ValueError("the example has a field that is longer than its message")
         yield tag >> 3, start, at
 
 
@@ -80,4 +80,4 @@ def _varint(data: Bytes, at: int, end: int) -> tuple[int, int]:
         if byte < 128:
             return value, at
         shift += 7
-    raise ValueError("a number that does not end")
+    raise ValueError("the example ends within a number")

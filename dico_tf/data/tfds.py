@@ -26,10 +26,10 @@ SPLIT_SEED = 0  # for the test split of a dataset without one; the same for ever
 
 
 def load(data: Data, seed: int) -> Source:
-    """Return the dataset, prepared and indexed.
+    """Download and index the dataset if necessary, and return it; its splits are the same for every seed.
 
-    The test split is TFDS's test, else its validation, else a fixed fifth of train. With a test and a validation split,
-    the latter is `val`.
+    `test` is TFDS's test, or else its validation, or else a fixed fifth of every class of train. A test with secret
+    labels is ignored. `val` is TFDS's validation, unless that is the test.
     """
     builder = tfds_builder.builder(data)
     name = builder.info.full_name.rsplit("/", 1)[0]  # without its version
@@ -97,7 +97,7 @@ def _image_size(builder: Any, keys: Keys, data: Data, name: str) -> int:
 
 
 def _parts(builder: Any, name: str) -> dict[str, str]:
-    """Return the TFDS split of each of our splits."""
+    """Return {our split: its TFDS split}: train, test if there is one, and val if TFDS has test and validation."""
     has = list(builder.info.splits) or ["train", "test"]  # tfds.testing.mock_data lists none
     if "train" not in has:
         raise UserError(f"--dataset={name} has no split named train; it has {', '.join(has)}")
@@ -107,7 +107,7 @@ def _parts(builder: Any, name: str) -> dict[str, str]:
 
 
 def _encoded(builder: Any, split: str, keys: Keys, title: str) -> tuple[EncodedImages, RecordTable]:
-    """Return the encoded images of a split and their table."""
+    """Return the encoded images of a TFDS split and their table. `title` names the split in messages."""
     height, width, _ = builder.info.features[keys.image].shape
     size = (width, height) if width and height else None
     known = dict(builder.info.splits).get(split)
@@ -129,7 +129,7 @@ def _encoded(builder: Any, split: str, keys: Keys, title: str) -> tuple[EncodedI
 
 
 def _in_memory(builder: Any, split: str, keys: Keys, title: str) -> tuple[EncodedImages, RecordTable]:
-    """Return the encoded images in memory, in the order of the files, for formats without random access."""
+    """Read all encoded images of a split into memory, in the order of the files: for formats without random access."""
     import tensorflow_datasets as tfds
 
     in_order = tfds.ReadConfig(interleave_cycle_length=1)
@@ -157,16 +157,17 @@ def _in_memory(builder: Any, split: str, keys: Keys, title: str) -> tuple[Encode
 def _without_secret_test(
     encoded: dict[str, tuple[EncodedImages, RecordTable]],
 ) -> dict[str, tuple[EncodedImages, RecordTable]]:
-    """Replace a test split whose labels are secret, as ImageNet's, by the validation split."""
+    """Replace a test whose labels are all secret (negative), as ImageNet's, by `val`; without `val`, remove it."""
     if "test" in encoded and len(labels := encoded["test"][1].labels) and (labels < 0).all():
         return {"train": encoded["train"], **({"test": encoded["val"]} if "val" in encoded else {})}
     return encoded
 
 
 def _splits(encoded: dict[str, tuple[EncodedImages, RecordTable]], size: int, name: str) -> dict[str, Split]:
-    """Return the splits; squares are decoded now if they fit.
+    """Return the splits. All squares are decoded now if they fit, else on demand.
 
-    Up to half of the memory if all images are squares of one size, as in CIFAR, else up to 1 GiB.
+    The limit for all splits together is half of the free memory, and at most 1 GiB unless all images are squares of one
+    size, as in CIFAR.
     """
     sizes = np.concatenate([table.sizes for _, table in encoded.values()])
     needed, alike = len(sizes) * size * size * 3, len(sizes) > 0 and bool((sizes == sizes[0, 0]).all())

@@ -18,7 +18,7 @@ _RETRIES = 5  # per download: 12 seconds without a network; TFDS's default of 10
 
 
 def prepare(builder: Any, data_dir: str) -> None:
-    """Download and prepare the dataset if its files are not there."""
+    """Download and prepare the dataset if its files are not there. Raises UserError if that fails."""
     if builder.is_prepared():
         return
     _check_folder(builder, data_dir)
@@ -30,7 +30,11 @@ def prepare(builder: Any, data_dir: str) -> None:
 
 
 def builder(data: Data) -> Any:
-    """Return the builder of the dataset that --dataset names; its files need not be there yet."""
+    """Return TFDS's builder of the dataset that --dataset names; its files need not be there yet.
+
+    Raises:
+        UserError: if TFDS does not know the dataset, its version or its config.
+    """
     import tensorflow_datasets as tfds
 
     if not re.match(r"\w+(?=[:/]|$)", data.dataset):  # TFDS's spelling: name[/config][:version]
@@ -78,7 +82,7 @@ def _not_there(builder: Any, error: Exception) -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    """Return the first line of an error; for a failed connection only the host."""
+    """Return the type and first line of an error, or "no connection to HOST" if a connection failed."""
     host = getattr(getattr(error, "request", None), "url", "")
     if isinstance(error, (ConnectionError, urllib.error.URLError)) or host:
         return f"no connection to {host or 'the server'}"
@@ -88,7 +92,7 @@ def _first_line(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _few_retries() -> Iterator[None]:
-    """Limit the retries of downloads, so that a missing network is reported within seconds, and once."""
+    """Limit TFDS's retries of a download within this block, so that a missing network is reported in seconds."""
     from tensorflow_datasets.core.download import downloader
 
     retries = getattr(downloader, "MAX_RETRIES", _RETRIES)

@@ -172,11 +172,14 @@ def _no_train(root):
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
-        (_lost_mask, r"1 file of .*train without counterpart\n.*001.png has no mask .*train/masks/001.png"),
-        (_lost_picture, r"2 files of .*val without counterpart(.|\n)*has no image in"),
+        (
+            _lost_mask,
+            r"1 file of .*train without counterpart: add it.*\n.*001.png has no mask, such as .*train/masks/001.png",
+        ),
+        (_lost_picture, r"2 files of .*val without counterpart: .*(.|\n)*has no image in"),
         (_other_size, "the image has 32x40 pixels, its mask 8x8: they must be equal"),
         (_colours, "its pixels are RGB, not class numbers: save masks in grey or with a palette"),
-        (_deep, "values from 300 to 300: classes are 0 to 254"),
+        (_deep, r"classes are 0 to 254\), got 300 to 300"),
         (_broken, "1 pair of .* cannot be used"),
         (_twin, "have the same name"),
         (_no_masks, "lacks masks: images go to .*train/images, masks to"),
@@ -204,7 +207,7 @@ def test_another_kind_of_data_set_has_no_masks(tmp_path):
     with pytest.raises(UserError, match="there is no such folder"):
         load(tmp_path / "nowhere")
     (tmp_path / "cat").mkdir()
-    with pytest.raises(UserError, match="expected folders train, val, test in"):
+    with pytest.raises(UserError, match="expected a folder train, and optionally val and test, in"):
         load(tmp_path)
 
 

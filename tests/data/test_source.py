@@ -42,7 +42,7 @@ def test_digits_come_in_any_size():
 
 
 def test_a_label_without_a_class_is_refused_with_its_image():
-    with pytest.raises(UserError, match=r"digits has 4 classes.* first is digit_\d+ with label [4-9]"):
+    with pytest.raises(UserError, match=r"expected labels from 0 to 3.* first is digit_\d+ with label [4-9]"):
         sources.load(Data(dataset="digits", classes=4), 0)
 
 
