@@ -9,7 +9,7 @@ __all__ = ["DiCo", "PixelSubmodels", "Segmenter", "Submodels"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the model classes at first use, so that the losses can be imported without TensorFlow.
+    """Import the model classes at first use: the losses, which use only `keras.ops`, work with any backend of Keras.
 
     All classes are imported together: a process that uses one of them can load the saved models of all.
     """

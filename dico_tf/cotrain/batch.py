@@ -15,8 +15,8 @@ class Batch:
 
     Attributes:
         image: [B, H, W, 3]; [B, S, H, W, 3] if each branch has its own images or its own windows of them.
-        label: [B]; [B, S] if each branch has its own images.
-        index: the number of each image in the data set, shaped as `label`; None numbers images by position.
+        label: class numbers [B], or [B, S] if each branch has its own images; masks [B, H, W] in segmentation.
+        index: the number of each image in the data set, [B] or [B, S]; None: its position in the epoch is its number.
         cut: True if the images are windows, one for each branch, cut out of larger images.
     """
 
@@ -28,19 +28,20 @@ class Batch:
     @property
     def shared(self) -> bool:
         """True if all branches see the same images."""
-        return self.label.shape.rank == 1
+        return self.label.shape.rank != 2
 
     def of(self, branch: int) -> "Batch":
-        """Return the batch of one branch."""
+        """Return the images, labels and numbers of one branch; the whole batch if all branches share it."""
         if self.shared:
             return self
         return Batch(self.image[:, branch], self.label[:, branch], self.index[:, branch], self.cut)
 
 
 def unpack(data: Any) -> Batch:
-    """Return the batch in {"image", "label", "index"}, (images, labels), or ({"image", "index"}, labels).
+    """Convert {"image", "label", "index"}, (images, labels) or ({"image", "index"}, labels) to a Batch.
 
-    If the dictionary has "window" [B, S, 4], positions in larger images, its images are cut out there.
+    "index" may be left out. With "window" in the dictionary, its images [B, S, H, W, 3] are windows that were cut out
+    of larger images.
     """
     inputs, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
     if weights is not None:
@@ -50,15 +51,19 @@ def unpack(data: Any) -> Batch:
         labels = inputs["label"] if labels is None and "label" in inputs else labels
         inputs, index = inputs["image"], inputs.get("index")
     if labels is None:
-        raise UserError("labels are missing: give fit(images, labels), or batches of image, label and index")
+        raise UserError('labels are missing: give fit(images, labels), or batches {"image", "label", "index"}')
     inputs, labels = tf.convert_to_tensor(inputs), tf.cast(labels, tf.int64)  # an eager Keras passes numpy arrays
     if inputs.shape.rank == 4 and labels.shape.rank == 2:
         if labels.shape[1] != 1:
             raise UserError(
-                f"expected class numbers [B] as labels, got {labels.shape}: take the argmax of one-hot labels"
+                f"expected class numbers [B] as labels, got shape {labels.shape}: take the argmax of one-hot labels"
             )
         labels = labels[:, 0]  # keras.datasets returns labels [B, 1]
-    batch = Batch(inputs, labels, None if index is None else tf.cast(index, tf.int64), cut)
-    if not batch.shared and (batch.index is None or batch.index.shape.rank != 2):
-        raise UserError("a batch with own images for each branch needs the numbers of the images: give index [B, S]")
-    return batch
+    index = None if index is None else tf.cast(index, tf.int64)
+    own = labels.shape.rank == 2 and index is not None and index.shape.rank == 2
+    if labels.shape.rank != 1 and not own:
+        raise UserError(
+            "expected class numbers [B] as labels, or labels and index [B, S] if each branch has its own images; got "
+            f"labels of shape {labels.shape} and {'no index' if index is None else f'index of shape {index.shape}'}"
+        )
+    return Batch(inputs, labels, index, cut)

@@ -19,6 +19,7 @@ from dico_tf.cotrain.sliding_inference import Windowed, as_large
 from dico_tf.cotrain.tasks.task import Task
 from dico_tf.errors import UserError
 from dico_tf.layers import stochastic_depth
+from dico_tf.layers.drop_path import DropPath
 from dico_tf.layers.image_input import Normalisation
 from dico_tf.models.presets import find
 
@@ -40,8 +41,11 @@ def _class(room: str, path: str) -> type:
 class DiCo(keras.Model):
     """S branches of a divided network, co-trained on their own views of the same images.
 
-    `call` and `predict` return logits [B, S, C] from raw images [B, H, W, 3] or clips [B, T, H, W, 3]. A
+    `call` and `predict` return logits [B, S, C] from images [B, H, W, 3] or clips [B, T, H, W, 3] of 0..255. A
     segmentation network returns [B, S, h, w, C] at its output stride.
+
+    `teacher` must be a callable here: images [B, H, W, 3] of 0..255 -> logits [B, C]. Other keyword arguments, such as
+    `dtype`, are those of `keras.Model`.
     """
 
     def __init__(self, model: str | dict[str, Any], splits: int = 1, **arguments: Any):
@@ -96,31 +100,46 @@ class DiCo(keras.Model):
                 if isinstance(layer, keras.layers.BatchNormalization):
                     layer.synchronized = settings.sync_batch_norm
         if settings.drop_form == "efficient" and not stochastic_depth.droppings(self.branches[0]):
+            masked = any(isinstance(layer, DropPath) for layer in self.branches[0].layers)
             raise UserError(
-                f"drop_form='efficient': {network.name} has no residual branches that are dropped; give 'auto' "
-                "(--drop_form=auto), or another model"
+                f"drop_form='efficient': {network.name} "
+                f"{'can only mask residual branches' if masked else 'has no residual branches that are dropped'}; give "
+                "'auto' (--drop_form=auto), or another model"
             )
 
     def learn_from(self, teacher: Callable) -> None:
-        """Set the teacher of method distill: a callable (images [B, H, W, 3] of 0..255, index [B]) -> logits [B, C]."""
+        """Set the teacher of method distill: a callable (images, index) -> logits.
+
+        It gets images [B, H, W, 3] of 0..255 (or clips) and their numbers in the data set, int64 [B]. Its logits are
+        [B, C], or [B, h, w, C] in segmentation, of the same classes as the branches.
+        """
         if self.settings.method != "distill":
-            raise UserError(f"method={self.settings.method!r} does not use a teacher: give method='distill'")
+            raise UserError(
+                f"method={self.settings.method!r} does not use a teacher: give method='distill', or no teacher"
+            )
         self.method.teacher = teacher
 
     @property
     def learners(self) -> Sequence[keras.Model]:
-        """The networks that are trained: the branches, with auxiliary heads if there are any."""
+        """The networks that are trained, one for each branch: they share its weights.
+
+        In segmentation they return logits at the output stride, also those of an auxiliary head. Otherwise they are
+        `branches` themselves.
+        """
         return self._learners or self.branches
 
     @property
-    def readers(self) -> list[Callable]:
-        """Callables of the branches. Segmentation takes images of any size: [B, H, W, 3] -> logits [B, H, W, C]."""
+    def predictors(self) -> list[Callable]:
+        """Callables (images, training=False) -> logits of one branch each; those of segmentation take any image size.
+
+        They return [B, C], or [B, H, W, C] in segmentation, where images [B, H, W, 3] may exceed the size of training.
+        """
         both = zip(self.branches, self._coarse or self.branches, strict=True)
         return [as_large(coarse) if isinstance(coarse, Windowed) else branch for branch, coarse in both]
 
     @property
     def views(self) -> Any:
-        """Callable (images, index, epoch, cut) -> S views."""
+        """Callable (images, index, epoch, cut) -> S views; see `ViewMaker`."""
         return self.task.views
 
     def _counter(self, name: str):
@@ -140,10 +159,10 @@ class DiCo(keras.Model):
         return [*self.scores.metrics, *self.method.metrics]
 
     def results(self, shared: bool = True) -> dict[str, object]:
-        """Return the running means by their keys in metrics.jsonl.
+        """Return the running metrics by their keys in metrics.jsonl.
 
         Args:
-            shared: True if all branches saw the same images, so that the ensemble has scores.
+            shared: True if all branches saw the same images; False gives None for the scores of the ensemble.
         """
         return {**self.scores.results(shared), **self.method.results()}
 
@@ -153,7 +172,7 @@ class DiCo(keras.Model):
         return [v for learner in self.learners for v in learner.trainable_variables]
 
     def begin_epoch(self, epoch: int) -> None:
-        """Set the epoch; images without numbers are numbered from 0 again."""
+        """Set the epoch, from 0, and restart the numbering of images that come without numbers."""
         self.epoch.assign(epoch)
         self.seen.assign(0)
 
@@ -199,7 +218,10 @@ class DiCo(keras.Model):
         return self.get_metrics_result()
 
     def test_step(self, data):
-        """Score the networks on the labels, without the parts and metrics that only training has."""
+        """Score the branches on unchanged images: label loss plus agreement, and metrics.
+
+        Label smoothing, class weights, auxiliary heads, submodels and the teacher are left out.
+        """
         batch = self.task.unpack(data)
         truth = self.task.truth(batch)
         resized = self.task.at_label_size(self(batch.image, training=False), truth)
@@ -214,7 +236,7 @@ class DiCo(keras.Model):
         self.seen.assign_add(tf.shape(batch.label, tf.int64)[0] * replicas)
 
     def numbered(self, batch: Batch) -> Batch:
-        """Return the batch with image numbers. Images without numbers are numbered by position in the epoch."""
+        """Return the batch with image numbers; if it has none, they are the images' positions in the epoch."""
         if batch.index is not None:
             return batch
         size = tf.shape(batch.label, tf.int64)[0]
@@ -222,7 +244,11 @@ class DiCo(keras.Model):
         return dataclasses.replace(batch, index=self.seen + replica * size + tf.range(size))
 
     def learn(self, part):
-        """Return ((logits, terms), gradients) of one piece (views, truth); the loss is a mean over the global batch."""
+        """Return ((logits, terms), gradients) of one piece (views, truth) of a batch.
+
+        Gradients are divided by the number of pieces and of replicas. Their sum over all pieces and replicas is the
+        gradient of the mean loss over the global batch.
+        """
         views, truth = part
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync
         with tf.GradientTape() as tape:
@@ -237,7 +263,7 @@ class DiCo(keras.Model):
         return (logits, terms), tape.gradient(objective, self.branch_variables)
 
     def heads(self, learner: keras.Model, view) -> list:
-        """Return the training logits [B, n, ..., C] of each head for n copies of a view."""
+        """Return the training logits [B, n, ..., C] of each head, the main one first, for n copies of a view."""
         copies = self.method.copies
         rows = tf.nest.flatten(learner(tf.concat([view] * copies, axis=0) if copies > 1 else view, training=True))
         return [self._by_image(head, copies) for head in rows]

@@ -27,13 +27,15 @@ def exclude_gammas(network: keras.Model) -> None:
 
 
 def in_pieces(learn: Callable, batch: Any, pieces: int) -> tuple[Any, list[tf.Tensor]]:
-    """Call learn(piece) -> (outputs, gradients) for each piece of a batch; concatenate outputs, add gradients.
+    """Divide a batch into pieces, call learn(piece) -> (outputs, gradients) for each, and return both for the batch.
+
+    Outputs are concatenated, gradients are added.
 
     The loop is unrolled, since synchronised batch normalisation does not work in a loop of the graph. Each piece waits
     for the one before it; otherwise the memory of all would be needed at once.
 
     Args:
-        batch: a structure of tensors whose first axis is the batch; outputs have the same form.
+        batch: a structure of tensors whose first axis is the batch; outputs must be such a structure too.
     """
     size = _piece(tf.nest.flatten(batch)[0].shape[0], pieces)
     parts, sums = [], []
@@ -57,7 +59,7 @@ def _piece(batch_size: int | None, pieces: int) -> int:
 
 
 def across_replicas(gradients: list[tf.Tensor]) -> list[tf.Tensor]:
-    """Return the sum over R replicas, divided by R: the optimizer adds the gradients of all replicas."""
+    """Return each gradient's mean over all replicas. The optimizer adds those of all replicas, which gives the sum."""
     context = tf.distribute.get_replica_context()
     count = context.num_replicas_in_sync
     if count == 1:
@@ -66,10 +68,10 @@ def across_replicas(gradients: list[tf.Tensor]) -> list[tf.Tensor]:
 
 
 def clipped(gradients: list[tf.Tensor], limit) -> list[tf.Tensor]:
-    """Return g min(1, limit / |g|), with the norm over all gradients of one branch."""
+    """Return each gradient g times min(1, limit / norm), where the norm is that of all these gradients together."""
     return tf.clip_by_global_norm(gradients, limit)[0]
 
 
 def with_decay(gradients: Sequence[tf.Tensor], variables: Sequence, decay, decayed: Sequence[bool]) -> list[tf.Tensor]:
-    """Return g + decay w (coupled L2) for each variable that is `decayed`, else g."""
+    """Return g + decay w (coupled L2) for each gradient g and variable w whose entry in `decayed` is true, else g."""
     return [g + tf.cast(decay, g.dtype) * v if d else g for g, v, d in zip(gradients, variables, decayed, strict=True)]

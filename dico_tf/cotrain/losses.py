@@ -1,4 +1,4 @@
-"""Losses of co-training: one value for each image, computed in log space and float32."""
+"""Losses of co-training: one value for each image or pixel, computed in log space and float32."""
 
 import dataclasses
 import math
@@ -29,13 +29,13 @@ def _weighted(values, class_weights):
 
 
 def present(targets):
-    """Return 1 for every class with a positive target: for both classes of a mixed image."""
+    """Return 1 for each class with a positive target, as both classes of a mixed image have, else 0."""
     return ops.cast(targets > 0, "float32")
 
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """A kind of target: its loss, and the function from logits to targets for another network."""
+    """A kind of target: its loss, and the function from the logits of one network to targets of another."""
 
     loss: Callable  # (logits [..., C], targets [..., C], class_weights=()) -> [...]
     answer: Callable  # logits [..., C] -> targets [..., C]
@@ -60,7 +60,7 @@ class LabelLoss:
         return TARGETS[self.target]
 
     def goal(self, targets):
-        """Convert targets [..., C] to what is learned: smoothed shares, or 1 for each class present if binary."""
+        """Convert shares of the classes [..., C] to what is learned: smoothed shares, or `present` if binary."""
         if self.target == "binary":
             return present(targets)
         return smooth(targets, self.smoothing) if self.smoothing else targets
@@ -71,7 +71,10 @@ class LabelLoss:
 
 
 def class_weights(words) -> tuple[float, ...]:
-    """Parse the setting `class_weights`: one number for each class, or ("none",) for no weights."""
+    """Parse the setting `class_weights`: one number for each class, or ("none",), for which () is returned.
+
+    Raises UserError for ("balanced",).
+    """
     if tuple(words) == ("none",):
         return ()
     if tuple(words) == ("balanced",):
@@ -83,7 +86,7 @@ def class_weights(words) -> tuple[float, ...]:
 
 
 def balanced(counts) -> tuple[float, ...]:
-    """Return class weights n / (C n_c) from the number of images of each class n_c, with n their sum; 0 if n_c = 0."""
+    """Return class weights n / (C n_c): n_c images have class c, and n is the sum over all C classes; 0 if n_c = 0."""
     total = sum(counts)
     return tuple(total / (len(counts) * count) if count else 0.0 for count in counts)
 
@@ -93,11 +96,11 @@ def mutual(logits, targets, weight: float = 0.5, labels: LabelLoss = LabelLoss("
 
     total = w / n sum_s l(z_s, y) + (1 - w) / (n (n - 1)) sum_{s != t} l(z_s, p_t), with p_t = answer(z_t) held
     constant. l is linear in its target, so the cross terms of a submodel are one loss against the mean answer of the
-    others.
+    others. Class weights apply to l(z_s, y) only. With n = 1, the label term takes the place of the cross term.
 
     Args:
-        logits: [B, n, C], or [B, n, H, W, C] for pixels.
-        targets: [B, C], or [B, H, W, C].
+        logits: [B, n, C], or [B, n, H, W, C] for pixels; the results then have [H, W] too.
+        targets: [B, C], or [B, H, W, C], already converted by `labels.goal`.
         weight: w, the weight of the labels.
     """
     kind, others = labels.kind, logits.shape[1] - 1
@@ -126,7 +129,10 @@ def smooth(targets, share: float):
 
 
 def jensen_shannon(logits):
-    """Return H(mean_s p_s) - mean_s H(p_s): logits [B, S, ..., C] -> [B, ...]. Nothing is held constant."""
+    """Return H(mean_s p_s) - mean_s H(p_s), p_s = softmax(z_s), H the entropy: logits z [B, S, ..., C] -> [B, ...].
+
+    Gradients flow into all branches.
+    """
     log_p = ops.log_softmax(ops.cast(logits, "float32"))
     log_mean = ops.logsumexp(log_p, axis=1) - math.log(logits.shape[1])  # [B, C]
     entropy_of_mean = -ops.sum(ops.exp(log_mean) * log_mean, axis=-1)
@@ -135,7 +141,10 @@ def jensen_shannon(logits):
 
 
 def kullback_leibler(logits):
-    """Return sum_{i, j != i} KL(p_j || p_i) / (S - 1), p_j held constant: logits [B, S, ..., C] -> [B, ...]."""
+    """Return sum_{i, j != i} KL(p_j || p_i) / (S - 1), p_s = softmax(z_s): logits z [B, S, ..., C] -> [B, ...].
+
+    The target p_j is held constant: gradients flow into p_i only.
+    """
     log_p = ops.log_softmax(ops.cast(logits, "float32"))
     target = ops.stop_gradient(log_p)
     pairs = ops.expand_dims(target, 2) - ops.expand_dims(log_p, 1)  # [B, target S, learner S, C]
@@ -147,7 +156,12 @@ AGREEMENTS = {"js": jensen_shannon, "kl": kullback_leibler}
 
 
 class Agreement:
-    """Divergence between the branches, and its weight, which grows from 0.005 over the warm-up epochs."""
+    """Divergence between the branches, and its weight, which grows from 0.005 over the warm-up epochs.
+
+    Args:
+        kind: js (Jensen-Shannon), kl (Kullback-Leibler) or none.
+        weight: weight after the warm-up.
+    """
 
     START = 0.005
 
@@ -155,18 +169,21 @@ class Agreement:
         self.kind, self.final, self.warmup_epochs = kind, weight, warmup_epochs
 
     def active(self, splits: int) -> bool:
-        """Return whether there is an agreement loss: it needs at least two branches."""
+        """Return True if there is an agreement loss: a kind other than none, and at least two branches."""
         return self.kind != "none" and splits > 1
 
     def weight(self, epoch):
-        """Return max(weight * e / W, 0.005) while epoch e < W, the warm-up epochs, and then the weight."""
+        """Return the weight in epoch e: max(weight * e / W, 0.005) in the W warm-up epochs, then `weight`.
+
+        A `weight` below 0.005 has no warm-up.
+        """
         if not self.warmup_epochs:
             return ops.convert_to_tensor(self.final, "float32")
         share = ops.cast(epoch, "float32") / self.warmup_epochs
         return ops.clip(self.final * share, min(self.START, self.final), self.final)
 
     def __call__(self, logits):
-        """Return the unweighted divergence: logits [B, S, ..., C] -> [B, ...]; 0 if it is not active."""
+        """Return the divergence, without its weight: logits [B, S, ..., C] -> [B, ...]; 0 if not `active`."""
         if not self.active(logits.shape[1]):
             shape = ops.shape(logits)
             return ops.zeros((*shape[:1], *shape[2:-1]), "float32")
@@ -174,7 +191,7 @@ class Agreement:
 
 
 def combine(logits, average: str):
-    """Return the ensemble's logits [B, ..., C] from those of the branches [B, S, ..., C]."""
+    """Return the ensemble's logits [B, ..., C] from those of the branches [B, S, ..., C] by a rule of `AVERAGES`."""
     logits = ops.cast(logits, "float32")
     rule = AVERAGES[average]
     return rule.combine(ops, rule.values(ops, logits))

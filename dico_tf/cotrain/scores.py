@@ -9,7 +9,10 @@ COMPARED = ("logits", "probs", "max")  # averages scored while training; one mor
 
 
 def accuracy(scores, targets):
-    """Return the target's share at the class with the highest score: scores, targets [B, C] -> [B]."""
+    """Return the target of the class with the highest score: scores, targets [B, C] -> [B].
+
+    It is 1 or 0 for one-hot targets, and a share for those of mixed images.
+    """
     top = ops.one_hot(ops.argmax(scores, axis=-1), targets.shape[-1], dtype="float32")
     return ops.sum(top * targets, axis=-1)
 
@@ -34,7 +37,11 @@ class Scores:
         return [self.loss, self.agreement, *branches, *self.ensemble.values(), self.chosen]
 
     def update(self, logits, targets, losses, agreement, total, shared: bool = True) -> None:
-        """Add a batch: logits [B, S, C], S targets [B, C], losses [B, S], agreement and total [B]."""
+        """Add a batch: logits [B, S, C], S targets [B, C], losses [B, S], agreement and total [B].
+
+        Args:
+            shared: True if all branches saw the same images; False leaves out the ensemble.
+        """
         self.loss.update_state(total)
         self.agreement.update_state(agreement)
         for s, target in enumerate(targets):
@@ -50,7 +57,7 @@ class Scores:
             self.chosen.update_state(values[self.average])
 
     def results(self, shared: bool = True) -> dict[str, object]:
-        """Return the running means by their keys in metrics.jsonl; `shared`: all branches saw the same images."""
+        """Return the running means by their keys in metrics.jsonl; without `shared`, None for those of the ensemble."""
         values = {metric.name: float(metric.result()) for metric in self.metrics}
         return {
             "loss": values["loss"],

@@ -45,7 +45,7 @@ class Confusion(keras.metrics.Metric):
         self.counts = self.add_variable((classes, classes), "zeros", dtype="int64", name="counts")
 
     def update_state(self, answers, masks):
-        """Add predicted classes [B, H, W] and masks [B, H, W]."""
+        """Add the pixels of predicted classes [B, H, W] and masks [B, H, W], except where a mask is void."""
         known = masks != VOID
         pairs = tf.boolean_mask(masks * self.classes + tf.cast(answers, masks.dtype), known)
         size = self.classes**2
@@ -63,7 +63,7 @@ class Confusion(keras.metrics.Metric):
         )
 
     def accuracy(self):
-        """Return the share of correct pixels."""
+        """Return the share of correct pixels among those with a class; 0 if there are none."""
         counts = tf.cast(tf.convert_to_tensor(self.counts), tf.float64)
         return tf.cast(tf.math.divide_no_nan(tf.linalg.trace(counts), tf.reduce_sum(counts)), tf.float32)
 
@@ -99,7 +99,11 @@ class PixelScores:
         self.ensemble.update_state(tf.argmax(combine(logits, self.average), -1), masks)
 
     def results(self, shared: bool = True) -> dict[str, object]:
-        """Return the running metrics by their keys in metrics.jsonl; accuracies are shares of pixels."""
+        """Return the running metrics by their keys in metrics.jsonl; accuracies are shares of pixels.
+
+        Args:
+            shared: has no effect; in segmentation all branches see the same images.
+        """
         return {
             "loss": float(self.loss.result()),
             "agreement": float(self.agreement.result()),

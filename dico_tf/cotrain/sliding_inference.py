@@ -11,15 +11,16 @@ from dico_tf.models import segmentation
 
 
 class Windowed:
-    """Callable images [B, H, W, 3] of any size -> logits [B, h, w, C] at the output stride.
+    """Callable (images [B, H, W, 3] of any size, training=False) -> logits [B, h, w, C], h = ceil(H / stride).
 
     An image smaller than a window is padded below and to the right with the mean colour. The windows of all images at
     one position are computed at once, one position after another, so that memory does not grow with the image size.
 
     Args:
-        coarse: network of images of `window` pixels, which returns logits at its output stride.
-        stride: its output stride.
-        fill: mean colour, 0..255.
+        coarse: network of square images, which returns logits at its output stride.
+        window: side of these images in pixels.
+        stride: output stride of the network.
+        fill: mean colour, RGB in 0..255.
     """
 
     def __init__(self, coarse: Callable, window: int, stride: int, fill: Sequence[float]):
@@ -40,12 +41,12 @@ class Windowed:
         return (total / tf.cast(counts, total.dtype))[:, :height, :width]
 
     def _padded(self, images, spare):
-        """Pad with the mean colour below and to the right."""
+        """Pad with the mean colour: spare[0] rows below and spare[1] columns to the right."""
         fill = tf.constant(self.fill, tf.float32)
         return tf.pad(tf.cast(images, tf.float32) - fill, [[0, 0], [0, spare[0]], [0, spare[1]], [0, 0]]) + fill
 
     def _total(self, images, places, starts, training):
-        """Return the sum of all windows' logits, each at its position."""
+        """Return the sum of all windows' logits [B, *places, C], each at its position."""
         window, columns = self.window, tf.size(starts[1])
         classes = self.coarse.output_shape[-1]
 
@@ -76,7 +77,7 @@ def _coverage(starts, places, length: int):
 
 
 def as_large(coarse: Windowed) -> Callable:
-    """Return a callable images [B, H, W, 3] of any size -> logits [B, H, W, C], resized to the images."""
+    """Return a callable (images [B, H, W, 3] of any size, training=False) -> logits [B, H, W, C]."""
 
     def answer(images, training=False):
         logits = coarse(images, training=training)

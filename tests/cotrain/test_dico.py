@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from dico_tf.cotrain import DiCo
+from dico_tf.cotrain.batch import Batch, unpack
 from dico_tf.cotrain.losses import cross_entropy, jensen_shannon, kullback_leibler, smooth
 from dico_tf.cotrain.scores import COMPARED
 from dico_tf.errors import UserError
@@ -296,6 +297,21 @@ def test_data_that_co_training_cannot_use_are_refused(eager):
         model.fit(IMAGES, np.eye(CLASSES)[LABELS], **options)
     with pytest.raises(UserError, match="labels are missing"):
         model.fit(IMAGES, **options)
+
+
+def test_labels_of_another_shape_are_refused_with_their_shape():
+    clips = np.zeros((2, 4, 8, 8, 3), np.float32)
+    with pytest.raises(UserError, match=r"got labels of shape \(2, 10\) and no index"):
+        unpack((clips, np.eye(10)[:2]))
+    with pytest.raises(UserError, match=r"labels of shape \(2, 3\) and index of shape \(2,\)"):
+        unpack({"image": clips, "label": np.zeros((2, 3)), "index": np.arange(2)})
+    own = unpack({"image": clips[:, :2], "label": np.zeros((2, 2)), "index": np.zeros((2, 2))})
+    assert not own.shared and unpack((clips, np.zeros(2))).shared
+
+
+def test_branches_share_images_with_masks():
+    masks = tf.zeros((2, 8, 8), tf.int32)
+    assert Batch(tf.zeros((2, 8, 8, 3)), masks, None).shared
 
 
 @pytest.mark.parametrize(

@@ -285,9 +285,16 @@ def test_models_that_drop_nothing_have_no_submodels():
     assert submodels(model="se_resnet_tiny", rate=0.2).train_step(batch())["submodels_apart"] >= 0
 
 
-@pytest.mark.parametrize(("name", "rate"), [("se_resnet_tiny", 0.5), ("wrn_tiny", -1), ("vit_tiny", 0.0)])
-def test_the_efficient_form_is_refused_where_nothing_can_be_left_uncomputed(name, rate):
-    with pytest.raises(UserError, match=f"drop_form='efficient': {name} has no residual branches that are dropped"):
+@pytest.mark.parametrize(
+    ("name", "rate", "cause"),
+    [
+        ("se_resnet_tiny", 0.5, "can only mask residual branches"),
+        ("wrn_tiny", -1, "has no residual branches that are dropped"),
+        ("vit_tiny", 0.0, "has no residual branches that are dropped"),
+    ],
+)
+def test_the_efficient_form_is_refused_where_nothing_can_be_left_uncomputed(name, rate, cause):
+    with pytest.raises(UserError, match=f"drop_form='efficient': {name} {cause}"):
         submodels(kind=DiCo, model=name, rate=rate, drop_form="efficient")
 
 

@@ -39,7 +39,7 @@ class Cosub(Dico):
             if not any(isinstance(layer, DROPPING) and layer.rate > 0 for layer in branch.layers):
                 raise UserError(
                     f"{branch.name} drops no residual branches, so that all its submodels would be the same: give "
-                    "drop_path (--drop_path) above 0, or a model with a drop rate"
+                    "drop_path (--drop_path) above 0, or a model that has residual branches to drop"
                 )
 
     def own(self, task: Task, logits, goal, truth: Truth, branch: int):
@@ -47,7 +47,10 @@ class Cosub(Dico):
         return tf.reduce_mean(label, axis=1), total
 
     def observe(self, task: Task, logits, truth: Truth) -> None:
-        """Record how far submodels are apart: the mean of |p_s - p_t| over classes and neighbouring submodels s, t."""
+        """Update `submodels_apart`: the mean of |p_s - p_t| over classes and submodels s, t being the next one of s.
+
+        The next one of the last submodel is the first.
+        """
         for s in range(logits.shape[1]):
             answers = self.labels.kind.answer(tf.cast(logits[:, s], tf.float32))
             distance = tf.reduce_mean(tf.abs(answers - tf.roll(answers, 1, axis=1)), axis=(1, -1))

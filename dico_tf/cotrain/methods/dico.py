@@ -12,7 +12,10 @@ from dico_tf.cotrain.tasks.task import Task, Truth
 
 
 class Terms(NamedTuple):
-    """Loss of each image in a batch: `losses` [B, S] on the labels, `agreement` [B], and their weighted sum."""
+    """Losses of each image: `losses` [B, S] on the labels, `agreement` [B] without its weight, and `total` [B].
+
+    `total` is what is trained: the sum of the branches' training losses (see `Dico.own`) and the weighted agreement.
+    """
 
     losses: tf.Tensor
     agreement: tf.Tensor
@@ -22,7 +25,7 @@ class Terms(NamedTuple):
 class Dico:
     """Method `dico`, and base class of the other methods: total = sum_s own_s + weight(epoch) * agreement.
 
-    Another method overrides `own`, the loss of one branch, and perhaps `copies` and `teach`.
+    Another method overrides `own`, the loss of one branch, and what else it needs.
     """
 
     def __init__(self, settings: Settings, labels: LabelLoss):
@@ -32,7 +35,7 @@ class Dico:
 
     @property
     def copies(self) -> int:
-        """Number of copies of each view that a branch sees at once."""
+        """Number of copies of each view in one pass of a branch."""
         return 1
 
     @property
@@ -44,28 +47,29 @@ class Dico:
         """Raise UserError if this method cannot train the branches."""
 
     def teach(self, views: list, batch: Batch) -> list:
-        """Return additional targets [B, ..., C] for each view, or (). They are mixed like the labels."""
+        """Return for each view additional targets [B, ..., C], which mixup and CutMix mix like the labels, or ()."""
         return [()] * len(views)
 
     def own(self, task: Task, logits, goal, truth: Truth, branch: int):
-        """Return a branch's loss on the labels, which is reported, and its full loss, [B, ...] each.
+        """Return a branch's loss on the labels, which is reported, and its training loss, each [B, ...].
 
         Args:
             logits: [B, n, ..., C], of n copies of each view.
             goal: [B, ..., C], the labels after `LabelLoss.goal`.
-            truth: labels and additional targets of the batch, as the task made them.
+            truth: labels and additional targets of the batch, as `Task.inputs` returned them.
+            branch: number of the branch.
         """
         loss = self.labels.loss(logits[:, 0], goal)
         return loss, loss
 
     def answers(self, logits):
-        """Return the mean over copies: logits [B, S, n, ..., C] -> [B, S, ..., C]."""
+        """Return the mean of the logits over the copies: [B, S, n, ..., C] -> [B, S, ..., C]."""
         if logits.shape[2] == 1:
             return logits[:, :, 0]
         return tf.reduce_mean(tf.cast(logits, tf.float32), axis=2)
 
     def terms(self, task: Task, logits, truth: Truth, epoch) -> Terms:
-        """Return the losses of logits [B, S, n, ..., C], which have the size of the labels."""
+        """Return the losses of each image, from logits [B, S, n, ..., C] resized to the labels."""
         goals = [self.labels.goal(target) for target in task.targets(truth)]
         parts = [self.own(task, logits[:, s], goal, truth, s) for s, goal in enumerate(goals)]
         losses = tf.stack([task.mean(label, truth) for label, _ in parts], axis=1)
@@ -77,5 +81,5 @@ class Dico:
         """Update `metrics` with the logits [B, S, n, ..., C] of a training step."""
 
     def results(self) -> dict[str, float]:
-        """Return the values of updated `metrics` by their keys in metrics.jsonl."""
+        """Return the values of `metrics` by their keys in metrics.jsonl, without metrics that were not updated yet."""
         return {metric.name: float(metric.result()) for metric in self.metrics if float(metric.count) > 0}

@@ -17,8 +17,8 @@ Teacher = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # images [B, H, W, 3] of 
 class Distill(Dico):
     """Method `distill`: own_s = w l(z_s, y) + (1 - w) T^2 KL(teacher at T || branch s at T); w is `label_weight`.
 
-    The teacher sees each branch's view, or the unchanged image if `teacher_views="clean"`. For mixed images its answers
-    are mixed like the labels.
+    The teacher sees each branch's view, or the unchanged image if `teacher_views="clean"`. It sees images before mixup
+    and CutMix, which then mix its answers like the labels.
     """
 
     def __init__(self, settings: Settings, labels: LabelLoss):
@@ -29,7 +29,7 @@ class Distill(Dico):
         if self.teacher is None:
             raise UserError(
                 "method='distill' needs a teacher to train: give DiCo(..., teacher=model), where model(images) returns "
-                "logits, or train.py --teacher"
+                "logits; model.learn_from(teacher) after loading; or train.py --teacher"
             )
         images = [batch.image] * len(views) if self.settings.teacher_views == "clean" else views
         answers = {}

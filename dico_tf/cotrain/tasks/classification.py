@@ -40,11 +40,14 @@ class Classification(Task):
         return unpack(data)
 
     def inputs(self, batch: Batch, epoch: Any, step: Any, teach: Callable) -> tuple[list[tf.Tensor], Truth]:
-        """Make views and targets. All branches share one draw of mixup and CutMix, unless they are independent."""
+        """Return views and truth. One draw of mixup and CutMix serves all branches, unless they are independent."""
         if self.settings.training == "independent":
             return self._independent(batch, epoch, step, teach)
         if not batch.shared:
-            raise UserError("agreement needs the same images for all branches: give training='independent'")
+            raise UserError(
+                f"training='together' needs the same images for all branches, got labels of shape {batch.label.shape}: "
+                "give labels [B], or training='independent'"
+            )
         views = self.views(batch.image, batch.index, epoch, batch.cut)
         label = tf.one_hot(batch.label, self.settings.classes)
         views, (label, extra) = self.mixing(views, (label, teach(views, batch)), step)

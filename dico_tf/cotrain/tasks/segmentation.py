@@ -49,18 +49,19 @@ class Segmentation(Task):
         return BranchNetworks(branch, learner, seen)
 
     def unpack(self, data: Any) -> Batch:
-        """Return {"image", "label", "index"} or (images, masks) as a batch."""
+        """Convert {"image", "label", "index"}, (images, masks) or ({"image", "index"}, masks) to a Batch."""
         inputs, masks, weights = keras.utils.unpack_x_y_sample_weight(data)
         if weights is not None:
             raise UserError(
-                "co-training does not support sample weights: leave out sample_weight, or mark pixels as void (255)"
+                "co-training does not support sample weights: leave out sample_weight and class_weight; give the label "
+                "255 (void) to pixels that must not count"
             )
         index = None
         if isinstance(inputs, dict):
             masks = inputs.get("label") if masks is None else masks
             inputs, index = inputs["image"], inputs.get("index")
         if masks is None:
-            raise UserError("masks are missing: give fit(images, masks), or batches of image, label and index")
+            raise UserError('masks are missing: give fit(images, masks), or batches {"image", "label", "index"}')
         images, masks = tf.convert_to_tensor(inputs), tf.cast(masks, tf.int32)
         if masks.shape.rank != 3 or images.shape.rank != 4:
             raise UserError(f"expected images [B, H, W, 3] and masks [B, H, W], got {images.shape} and {masks.shape}")

@@ -48,7 +48,7 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def inputs(self, batch: Batch, epoch: Any, step: Any, teach: Callable) -> tuple[list[tf.Tensor], Truth]:
-        """Return the S views of a training batch, and its truth: targets, and whatever the task needs.
+        """Return the S views of a training batch, and its truth: labels, and whatever else the task needs for losses.
 
         Args:
             teach: (views, batch) -> additional targets of each view; see `Dico.teach`.
@@ -56,32 +56,41 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def truth(self, batch: Batch) -> Truth:
-        """Return the truth of an evaluation batch."""
+        """Return the truth of an evaluation batch, as `inputs` does for training, without additional targets."""
 
     @abc.abstractmethod
     def targets(self, truth: Truth) -> list[tf.Tensor]:
-        """Return the targets [B, ..., C] of each branch: shares of the classes."""
+        """Return one tensor [B, ..., C] for each branch: the shares of the classes."""
 
     @abc.abstractmethod
     def update(self, scores: Any, answers: tf.Tensor, truth: Truth, terms: tuple, shared: bool) -> None:
-        """Update the running metrics with answers [B, S, ..., C], which have the size of the labels."""
+        """Update the running metrics of a batch.
+
+        Args:
+            answers: logits [B, S, ..., C], of the size of the labels.
+            terms: the losses, agreement and total of `Terms`.
+            shared: True if all branches saw the same images.
+        """
 
     def check_labels(self, labels: np.ndarray) -> None:
         """Raise UserError if labels are not class numbers from 0 to C - 1."""
         classes = self.settings.classes
         if labels.size and not 0 <= labels.min() <= labels.max() < classes:
-            raise UserError(f"expected labels from 0 to {classes - 1}, got {labels.min()} to {labels.max()}")
+            raise UserError(
+                f"expected labels from 0 to {classes - 1}, got {labels.min()} to {labels.max()}: set `classes`, or "
+                "change the labels"
+            )
 
     def mean(self, values, truth: Truth):
-        """Return the mean of values over the labels of each image: [B, ...] -> [B]."""
+        """Return the mean of values over the pixels of each image that have a label: [B, ...] -> [B]."""
         return values
 
     def units(self, truth: Truth):
-        """Return the number of labels of each image, [B]; None: one each."""
+        """Return the number of labels of each image, [B]; None if each has one."""
         return None
 
     def shares(self, truth: Truth):
-        """Return the weight of each image [B] in the loss; None: all count the same."""
+        """Return the weight of each image [B] in the loss, with mean 1; None if all count the same."""
         return None
 
     def at_label_size(self, logits, truth: Truth):

@@ -98,7 +98,7 @@ def _run_members(uri: MemberURI) -> list[SegmentationMember]:
 
     def member(part: str) -> SegmentationMember:
         chosen = range(len(names)) if part == runs.ENSEMBLE else [names.index(part)]
-        answers = [_by_shape(functools.partial(model.readers[s], training=False)) for s in chosen]
+        answers = [_by_shape(functools.partial(model.predictors[s], training=False)) for s in chosen]
         return SegmentationMember(
             name=uri.label(*([part] if len(names) > 1 else [])),
             kind=uri.kind,
