@@ -10,15 +10,24 @@ from pathlib import Path
 
 import dico_tf
 from dico_tf.errors import UserError
-from dico_tf.export.formats.format import Format, Job
+from dico_tf.export.formats.format import ConvertedFormat, Job
 from dico_tf.training.progress import Bar
 
 
-def convert(format: Format, jobs: Sequence[Job], batch: int = 1, images: Path | None = None) -> dict[Path, str]:
-    """Write all files in one process, as its start takes seconds.
+def convert(
+    format: ConvertedFormat, jobs: Sequence[Job], batch: int = 1, images: Path | None = None
+) -> dict[Path, str]:
+    """Convert SavedModels to the files of the jobs, all in one separate process, as its start takes seconds.
 
-    Returns the reason for each file that cannot be converted. Raises UserError if the process ends early, for example
-    on a full disk.
+    Args:
+        batch: images per call of a file; 0 = any number.
+        images: .npy file of uint8 images [N, H, W, 3] that calibrate 8-bit files; None = there are none.
+
+    Returns:
+        {path: reason} for each file that the converter cannot make.
+
+    Raises:
+        UserError: the process ended early, for example on a full disk.
     """
     paths = [path for job in jobs for path in job.files.values()]
     job_files = [_write_job(format, job, batch, images) for job in jobs]
@@ -38,11 +47,14 @@ def convert(format: Format, jobs: Sequence[Job], batch: int = 1, images: Path | 
             file.unlink()
     for path in paths:
         if path not in errors:
-            raise UserError(f"{path.stem} cannot be converted to {format.title}: {_reason(status, output)}")
+            raise UserError(
+                f"the converter to {format.title} ended before it wrote {path.name}: {_reason(status, output)}; nothing "
+                f"was exported. Check free memory and disk space, or leave {format.name} out of --formats"
+            )
     return {path: _reason(0, error) for path, error in errors.items() if error}
 
 
-def _write_job(format: Format, job: Job, batch: int, images: Path | None) -> Path:
+def _write_job(format: ConvertedFormat, job: Job, batch: int, images: Path | None) -> Path:
     """Write the JSON file that tells the other process what to convert. Return its path."""
     content = {
         "format": format.name,
@@ -77,7 +89,7 @@ def _run(jobs: Sequence[Path], report: Callable[[str], None]) -> tuple[int, str]
 
 
 def _reason(status: int, errors: str) -> str:
-    """Return the lines of an error output that name the cause."""
+    """Return the cause of a failure: the signal that ended the process, or up to three lines of its error output."""
     if status < 0:
         return f"signal {-status} ended the converter: it may have run out of memory"
     lines = [line.strip() for line in errors.splitlines() if line.strip()]

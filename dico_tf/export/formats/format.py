@@ -1,4 +1,4 @@
-"""Interface of a format. To add one, write a module beside this one and add a line to registry.py."""
+"""Interface of an export format. To add one, write a module beside this one and add a line to registry.py."""
 
 import abc
 import importlib.util
@@ -18,10 +18,10 @@ Advance = Callable[[int], None]  # called with the number of images done since t
 
 
 class TimedLogits(NamedTuple):
-    """Logits of a file, and the time that it took."""
+    """Logits that a file gave, and the time that it took."""
 
     logits: np.ndarray  # [N, C]
-    milliseconds: float  # of one image: median over calls, with one thread
+    milliseconds: float  # of one image: median over calls
 
 
 class Job(NamedTuple):
@@ -46,12 +46,13 @@ class Format(abc.ABC):
     name: str  # in --formats, and of the folder in the export
     title: str  # in messages
     kinds: tuple[str, ...]  # the keys of its files in the manifest, the safest first
-    suffix: str
+    suffix: str  # of file names, e.g. ".onnx"
     packages: tuple[str, ...] = ()  # imported to write or open a file, and not installed with dico_tf
     extra: str = ""  # the extra of dico_tf that installs them
     exact: tuple[str, ...] = ()  # kinds whose weights are not rounded
     tolerance = 1e-3  # largest difference of an exact kind's logits, relative to the largest logit
     fixed_batch = False  # True: --tflite_batch sets the batch size; False: any batch size
+    optional = True  # False: written for every export, because other formats are converted from it
 
     def require(self) -> None:
         """Raise UserError if a package is missing."""
@@ -69,27 +70,58 @@ class Format(abc.ABC):
 
     @abc.abstractmethod
     def write(self, jobs: Sequence[Job], batch: int, calibration: Path | None) -> dict[Path, str]:
-        """Write all files. Return the reason for each file that cannot be written."""
+        """Write all files of the jobs. Return {path: reason} for each file that cannot be written.
 
-    def convert(self, network: "Frozen", kind: str, images: np.ndarray | None) -> bytes:
-        """Return the content of a file converted from a SavedModel. Runs in the converter's process."""
-        raise NotImplementedError(f"{self.name} is not converted from SavedModels")
+        Args:
+            batch: images per call, 0 = any number; a format without `fixed_batch` ignores it.
+            calibration: .npy file of uint8 images [N, H, W, 3] that calibrate 8-bit kinds; None = there are none.
+        """
 
     @abc.abstractmethod
     def open(self, path: Path) -> Callable[[np.ndarray, Advance], TimedLogits]:
-        """Return a function: uint8 images [N, H, W, 3] -> logits, computed by the format's own runtime."""
+        """Load a file into the format's own runtime.
+
+        Returns a function of uint8 images [N, H, W, 3] and a callback for progress, which gives logits and time.
+        """
 
     @abc.abstractmethod
     def describe(self, path: Path) -> dict[str, Any]:
-        """Return the keys of a file's entry of the manifest besides path, sha256 and bytes."""
+        """Return what a file's entry of the manifest has besides path, sha256, bytes and batch."""
 
     def check(self, path: Path, images: np.ndarray, expected: np.ndarray) -> dict[str, float]:
-        """Compare an exact kind's logits with the network's. Raises UserError if they differ by more than rounding."""
+        """Compare a file of an exact kind with its network. Raises UserError if they differ by more than rounding.
+
+        Args:
+            images: uint8 [N, H, W, 3].
+            expected: the network's logits [N, C] of these images.
+
+        Returns:
+            "largest_difference" of a logit, and "milliseconds" of one image.
+        """
         outcome = self.open(path)(images, lambda count: None)
         difference = float(abs(outcome.logits - expected).max())
         if not difference <= self.tolerance * max(1.0, float(abs(expected).max())):
+            instead = f"leave {self.name} out of --formats, and " if self.optional else ""
             raise UserError(
-                f"{path.name}: expected the logits of its network, got a difference of {difference:.3g}; leave "
-                f"{self.name} out of --formats, and report this"
+                f"{path.name}: expected the logits of its network, got logits that differ by {difference:.3g}; "
+                f"{instead}report this as a bug"
             )
         return {"largest_difference": difference, "milliseconds": round(outcome.milliseconds, 4)}
+
+
+class ConvertedFormat(Format):
+    """A format whose files a converter makes from SavedModels, in a process of its own that ends with its memory."""
+
+    @abc.abstractmethod
+    def convert(self, network: "Frozen", kind: str, images: np.ndarray | None) -> bytes:
+        """Return the content of a file of this kind. Runs in the converter's process.
+
+        Args:
+            network: the SavedModel's signature serving_default, with the batch size of the file.
+            images: uint8 [N, H, W, 3] that calibrate 8-bit kinds; None = there are none.
+        """
+
+    def write(self, jobs: Sequence[Job], batch: int, calibration: Path | None) -> dict[Path, str]:
+        from dico_tf.export import converter_process
+
+        return converter_process.convert(self, jobs, batch if self.fixed_batch else 0, calibration)

@@ -1,13 +1,13 @@
-"""ONNX files for ONNX Runtime and other runtimes, converted by tf2onnx from SavedModels."""
+"""ONNX files for ONNX Runtime and other runtimes, converted from SavedModels by tf2onnx."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dico_tf.export.formats.format import Advance, Format, Job, TimedLogits
+from dico_tf.export.formats.format import Advance, ConvertedFormat, TimedLogits
 
 if TYPE_CHECKING:
     from dico_tf.export.convert import Frozen
@@ -16,7 +16,7 @@ _OPSET = 18
 _WARM = 3  # calls before the first that is timed
 
 
-class ONNX(Format):
+class ONNX(ConvertedFormat):
     """ONNX file with any batch size and the outputs of the SavedModel: image -> logits, probabilities, class_id, ..."""
 
     name = "onnx"
@@ -26,11 +26,6 @@ class ONNX(Format):
     packages = ("tf2onnx", "onnx", "onnxruntime")
     extra = "onnx"
     exact = ("onnx",)
-
-    def write(self, jobs: Sequence[Job], batch: int, calibration: Path | None) -> dict[Path, str]:
-        from dico_tf.export import converter_process
-
-        return converter_process.convert(self, jobs, 0, calibration)
 
     def convert(self, network: "Frozen", kind: str, images: np.ndarray | None) -> bytes:
         import tf2onnx
@@ -62,7 +57,7 @@ class ONNX(Format):
     def describe(self, path: Path) -> dict[str, Any]:
         call = _session(path)
         names = {"inputs": call.get_inputs(), "outputs": call.get_outputs()}
-        return {"batch": 0, "opset": _OPSET, **{side: sorted(v.name for v in values) for side, values in names.items()}}
+        return {"opset": _OPSET, **{side: sorted(v.name for v in values) for side, values in names.items()}}
 
 
 def _session(path: Path):

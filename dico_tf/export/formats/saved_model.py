@@ -22,6 +22,7 @@ class SavedModel(Format):
     suffix = ""
     exact = (SAVED_MODEL,)
     tolerance = 1e-4
+    optional = False
 
     def write(self, jobs: Sequence[Job], batch: int, calibration: Path | None) -> dict[Path, str]:
         from dico_tf.export import saved_model

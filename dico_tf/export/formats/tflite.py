@@ -1,20 +1,20 @@
-"""LiteRT files for devices."""
+"""LiteRT files for devices, converted from SavedModels by TensorFlow."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dico_tf.export.formats.format import Advance, Format, Job, TimedLogits
+from dico_tf.export.formats.format import Advance, ConvertedFormat, TimedLogits
 from dico_tf.files.manifest import LITERT
 
 if TYPE_CHECKING:
     from dico_tf.export.convert import Frozen
 
 
-class TFLite(Format):
-    """LiteRT files with float32 inputs and outputs and a fixed batch size."""
+class TFLite(ConvertedFormat):
+    """LiteRT files of four kinds, from a float32 `image` to float32 outputs and an int64 class_id, for one batch size."""
 
     name = "tflite"
     title = "LiteRT"
@@ -22,11 +22,6 @@ class TFLite(Format):
     suffix = ".tflite"
     exact = ("float32",)
     fixed_batch = True
-
-    def write(self, jobs: Sequence[Job], batch: int, calibration: Path | None) -> dict[Path, str]:
-        from dico_tf.export import converter_process
-
-        return converter_process.convert(self, jobs, batch, calibration)
 
     def convert(self, network: "Frozen", kind: str, images: np.ndarray | None) -> bytes:
         from dico_tf.export import convert
