@@ -26,7 +26,7 @@ def _summary(content: dict[str, Any]) -> str:
 
 {_count(branches, "network", "networks")} of {member["params"]:,} parameters and {member["macs"]:,} multiply-adds, \
 co-trained by dico_tf; the committee answers with the {AVERAGES[committee["average"]].help}.
-Each takes RGB pictures of {size}x{size} pixels, 0 to 255, under the name `image`, and normalises them itself. \
+Each takes RGB images of {size}x{size} pixels, 0 to 255, under the name `image`, and normalises them itself. \
 `manifest.json` lists every file with its checksum."""
 
 
@@ -53,7 +53,8 @@ def _metrics(content: dict[str, Any], test: dict[str, Any] | None) -> str:
     comparison = content["comparison"]
     if comparison["images"]:
         lines += [
-            f"On {comparison['images']:,} {comparison['split']} images; ms: one image on the exporting machine.",
+            f"On {comparison['images']:,} {comparison['split']} images; ms: one image on one thread of the exporting "
+            "machine.",
             "",
         ]
         lines += [
@@ -115,7 +116,8 @@ def _kinds(scores: dict[str, Any]) -> str:
 def _instead(members: list[dict[str, Any]]) -> list[str]:
     changes = [(m["name"], *change) for m in members for change in m.get("instead", {}).items()]
     lines = [
-        f"{name}: {kind} instead of {requested}, which loses too much accuracy, alone or in the ensemble."
+        f"{name}: {kind} instead of {requested}, which could not be converted, or loses too much accuracy, alone or in "
+        "the ensemble."
         for name, requested, kind in changes
     ]
     return [*lines, ""] if lines else []

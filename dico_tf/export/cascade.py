@@ -22,19 +22,23 @@ OUTPUTS = ("probabilities", "class_id", "stage", "cost")
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Cascade:
-    """A committee with the networks and costs of its members."""
+    """A committee with the networks and costs of its members, which `answers` runs."""
 
     committee: Committee
     networks: Sequence[Callable[[tf.Tensor], tf.Tensor]]  # images -> logits [B, C], in the order of the members
-    costs: Sequence[int]  # multiply-adds of each
+    costs: Sequence[int]  # multiply-adds of each member for one image
     classes: int
-    buckets: Sequence[int] = BUCKETS
+    buckets: Sequence[int] = BUCKETS  # batch sizes to which the images of all members but the first are padded
 
 
 def answers(cascade: Cascade, image: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Return logits and probabilities [B, C], class_id, stage (number of the last member that ran) and cost [B].
+    """Return the outputs by name: logits and probabilities [B, C], class_id, stage and cost [B].
 
-    The batch may be empty.
+    `stage` is the position of the last member that ran for an image, from 0. `cost` is the sum of the multiply-adds of
+    the members that ran. The batch may be empty.
+
+    Args:
+        image: what the members' networks take, [B, ...].
     """
     count = tf.shape(image)[0]
     members = len(cascade.networks)
@@ -65,7 +69,7 @@ def answers(cascade: Cascade, image: tf.Tensor) -> dict[str, tf.Tensor]:
 def _step(
     cascade: Cascade, k: int, image: tf.Tensor, rows: tf.Tensor, answer: tf.Tensor, apart: tf.Tensor, going: tf.Tensor
 ) -> tuple[tf.Tensor, ...]:
-    """Run member k on these rows; return the answer so far [B, C], each member's logits [B, n, C], and who goes on."""
+    """Run member k on these rows of the batch. Return `answer`, `apart` and `going` of `answers` with its results."""
     count = tf.size(rows)
     batch = rows if k == 0 else _filled(rows, tf.minimum(_bucket(count, cascade.buckets), tf.shape(image)[0]))
     logits = cascade.networks[k](image if k == 0 else tf.gather(image, batch))[:count]
@@ -83,7 +87,7 @@ def _step(
 
 
 def _bucket(count: tf.Tensor, buckets: Sequence[int]) -> tf.Tensor:
-    """Return the smallest bucket that is large enough, or a multiple of the largest bucket."""
+    """Return the smallest bucket for `count` images; above the largest, the next multiple of it."""
     largest = max(buckets)
     sizes = tf.constant(sorted(buckets), tf.int32)
     small = tf.reduce_min(tf.where(sizes >= count, sizes, largest))
@@ -91,12 +95,12 @@ def _bucket(count: tf.Tensor, buckets: Sequence[int]) -> tf.Tensor:
 
 
 def _filled(rows: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """Pad the rows to a batch of this size by repeating the last one."""
+    """Pad the rows to `size` of them by repeating the last one."""
     return tf.concat([rows, tf.fill((size - tf.size(rows),), rows[-1])], 0)
 
 
 def _joined(committee: Committee, k: int, before: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """Return the answer [B, C] of members 0 to k, whose logits are [B, k + 1, C]; before: that of 0 to k - 1."""
+    """Return the answer [B, C] of members 0 to k from their logits [B, k + 1, C]; `before` is that of 0 to k - 1."""
     average, places = AVERAGES[committee.average], range(k + 1)
     temperatures = committee.temperatures or (1.0,) * len(committee.members)
     if k > 0 and average.add is None:
@@ -107,7 +111,7 @@ def _joined(committee: Committee, k: int, before: tf.Tensor, logits: tf.Tensor) 
 
 
 def _unsure(committee: Committee, k: int, sure: tf.Tensor) -> tf.Tensor:
-    """Return where the confidence is below the gate or NaN.
+    """Return for each image whether the next member runs: if the confidence after member k is below its gate or NaN.
 
     The graph optimiser rewrites `not confidence >= gate` to `confidence < gate`, which is wrong for NaN.
     """
@@ -119,7 +123,7 @@ def _unsure(committee: Committee, k: int, sure: tf.Tensor) -> tf.Tensor:
 
 
 def _confidence(name: str, answer: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """Return float32 [B]; NaN where the answer contains NaN or infinity."""
+    """Return the confidence float32 [B] of answers [B, C]; NaN where the answer contains NaN or infinity."""
     values = tf.cast(CONFIDENCES[name].formula(ops, tf.cast(answer, tf.float32), logits), tf.float32)
     finite = tf.reduce_all(tf.math.is_finite(answer), -1)
     return tf.where(finite, values, tf.constant(np.nan, tf.float32))

@@ -1,4 +1,4 @@
-"""SavedModel of a cascade that takes encoded images, which are decoded for each member at its own size."""
+"""SavedModel of a cascade that takes encoded images, and decodes them for each member at its own size."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from dico_tf.export.decoding import squares
 
 
 class CascadeFromBytes(tf.Module):
-    """Module: image_bytes, JPEG and PNG strings [B] -> the cascade's outputs."""
+    """Module with the function of the signature `cascade`: image_bytes, JPEG and PNG strings [B] -> its outputs."""
 
     def __init__(
         self,
@@ -28,8 +28,10 @@ class CascadeFromBytes(tf.Module):
         """Build the module.
 
         Args:
+            networks: raw images float32 [B, H, W, 3] -> logits [B, C], in the order of the committee's members.
             views: (image size, short side) of each member.
-            costs: multiply-adds of each member.
+            costs: multiply-adds of each member for one image.
+            classes: number of classes C.
         """
         super().__init__()
         self.weights = [variable.value for network in networks for variable in network.variables]
@@ -41,7 +43,7 @@ class CascadeFromBytes(tf.Module):
 
 
 def _with_decoding(network: GraphNetwork, size: int, short: int) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Return a function: encoded images -> logits."""
+    """Return a function: encoded images [B] -> logits [B, C]."""
     return lambda contents: network(tf.cast(squares(contents, size, short), tf.float32))
 
 
@@ -58,7 +60,7 @@ def write(
     classes: int,
     folder: Path,
 ) -> None:
-    """Write a SavedModel with the signature `cascade`."""
+    """Write a SavedModel with the signature `cascade`; arguments as for CascadeFromBytes."""
     module = CascadeFromBytes(committee, networks, views, costs, classes)
     tf.saved_model.save(module, str(folder), signatures={cascades.SIGNATURE: module.cascade})
     saved_model.edit(folder / "saved_model.pb")

@@ -21,7 +21,7 @@ from dico_tf.training.progress import Bar
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Converted:
-    """A written file and its comparison with the network."""
+    """A file and its comparison with the network, or the reason why it could not be written."""
 
     kind: str
     path: Path
@@ -32,18 +32,21 @@ class Converted:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Conversions:
-    """The kinds of files to write of every member, and how much accuracy they may lose."""
+    """The kinds of files to write for every member, and how much accuracy they may lose."""
 
     kinds: tuple[str, ...] = ("float32",)  # applies to formats with several kinds
-    batch: int = 1  # batch size of a file; 0 = any
+    batch: int = 1  # batch size of LiteRT files; 0 = any
     max_accuracy_drop: float = 1.0  # percentage points
 
     def of(self, format: Format) -> list[str]:
-        """Return the kinds to write of a format, the safest first."""
+        """Return the kinds of a format to write, the safest first; a format of one kind is always written."""
         return [kind for kind in format.kinds if kind in self.kinds or len(format.kinds) == 1]
 
     def measure(self, logits: np.ndarray, expected: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-        """Compare a file's logits [N, C] with the network's logits `expected`. Return its scores and losses."""
+        """Compare a file's logits [N, C] with the network's logits `expected`.
+
+        Returns what comparison.compare does, and "lost", "won" and "p_value" of the loss of accuracy.
+        """
         loss = comparison.accuracy_loss(expected, logits, labels, self.max_accuracy_drop)
         paired = {"lost": loss.lost, "won": loss.won, "p_value": loss.p_value}
         return {**comparison.compare(logits, expected, labels), **paired}
@@ -62,7 +65,7 @@ class Conversions:
         return loss if measured["p_value"] < comparison.SIGNIFICANCE else ""
 
     def describe_loss(self, what: str, measured: dict[str, Any], images: int, split: str) -> str:
-        """Return a sentence about a loss of accuracy above the allowed one, or ""."""
+        """Return a sentence about a loss of accuracy above the allowed one, else ""; arguments as for `refusal`."""
         lost, won, p = measured["lost"], measured["won"], measured["p_value"]
         if p == 1:
             return ""
@@ -124,7 +127,7 @@ class MemberFiles:
         self.chosen[requested] = self._first_good(kind)
 
     def remove_others(self) -> list[Converted]:
-        """Return the chosen files, the safest first, and delete all others."""
+        """Return the chosen files, the safest first, and delete the member's other files of the format."""
         used = {converted.kind: converted for converted in self.chosen.values()}
         for kind in self.format.kinds:
             if kind not in used:
@@ -141,7 +144,7 @@ class MemberFiles:
         return file
 
     def _refusal(self, file: Converted) -> str:
-        """Return why a file cannot be exported, or ""."""
+        """Return why a file cannot be exported, or "". An insignificant loss is reported once, and the file stays."""
         what = f"{self.name} as {file.kind}"
         if file.error:
             return f"{file.path.stem} cannot be converted to {self.format.title}: {file.error}"
@@ -196,9 +199,13 @@ def write(files: Sequence[MemberFiles]) -> None:
 
 
 def measure_ensemble(branches: Sequence[MemberFiles], average: str) -> dict[str, Any]:
-    """Return, by requested kind, the scores of the ensemble of the branches' files.
+    """Return {requested kind: scores of the ensemble of the branches' files}, after replacing files if necessary.
 
-    The ensemble may lose as much accuracy as one branch. If it loses more, its least safe files are replaced.
+    If the ensemble loses significantly more accuracy than a file may, its least safe files are replaced by safer ones.
+
+    Args:
+        branches: the files of each branch, all of one format.
+        average: how the branches are averaged, as --average.
     """
     first = branches[0]
     format, conversions, images, say = first.format, first.conversions, first.images, first.say

@@ -14,24 +14,24 @@ _ROUNDING = 1e-6  # images: a smaller loss is a rounding error
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AccuracyLoss:
-    """Images on which exactly one of a network and its conversion is right."""
+    """Loss of accuracy by a conversion, counted on the same images as the network's own accuracy."""
 
-    images: int
+    images: int  # all that were compared
     lost: int  # only the network is right
     won: int  # only the conversion is right
     allowed: float = 0.0  # percentage points of accuracy that may be lost
 
     @property
     def points(self) -> float:
-        """The lost accuracy in percentage points."""
+        """The lost accuracy in percentage points; negative if the conversion is more accurate."""
         return 100 * (self.lost - self.won) / self.images
 
     @property
     def p_value(self) -> float:
-        """The probability of at least `lost` lost images if the true loss equals the allowed one.
+        """The probability of at least `lost` lost images if the true loss equals the allowed one of a images.
 
-        Under this hypothesis the number of lost ones among the n = lost + won images that differ is binomial with the
-        share q = 1/2 + allowed / (2 n). With allowed = 0 this is McNemar's exact one-sided test.
+        Then the lost ones among the n = lost + won images are binomial with the probability q = 1/2 + a / (2 n). For
+        a = 0 this is McNemar's exact one-sided test. The result is 1 if lost - won is not above a.
         """
         differing, may = self.lost + self.won, self.allowed / 100 * self.images
         if self.lost - self.won <= may + _ROUNDING:
@@ -40,12 +40,12 @@ class AccuracyLoss:
 
     @property
     def significant(self) -> bool:
-        """True if the loss is significantly above the allowed one."""
+        """True if the loss is above the allowed one at the 5 % level."""
         return self.p_value < SIGNIFICANCE
 
 
 def binomial_tail(least: int, count: int, share: float) -> float:
-    """Return the probability of at least `least` successes in `count` trials."""
+    """Return the probability of at least `least` successes in `count` trials, each with probability `share`."""
     log_factorial = math.lgamma(count + 1)  # factorials would overflow
 
     def probability(k: int) -> float:
@@ -56,16 +56,24 @@ def binomial_tail(least: int, count: int, share: float) -> float:
 
 
 def accuracy_loss(before: np.ndarray, after: np.ndarray, labels: np.ndarray, allowed: float = 0.0) -> AccuracyLoss:
-    """Compare logits [N, C] of a network with those of its conversion."""
+    """Return the loss of accuracy from logits [N, C] of a network to those of its conversion.
+
+    Args:
+        before: the network's logits.
+        after: the conversion's logits.
+        labels: classes [N].
+        allowed: percentage points of accuracy that may be lost.
+    """
     right, still = before.argmax(1) == labels, after.argmax(1) == labels
     lost, won = int((right & ~still).sum()), int((~right & still).sum())
     return AccuracyLoss(images=len(labels), lost=lost, won=won, allowed=allowed)
 
 
 def compare(logits: np.ndarray, expected: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """Return top1, nll and ece of a file's logits [N, C], and their largest difference from the network's `expected`.
+    """Compare a file's logits [N, C] with those of its network, `expected`.
 
-    If a logit is NaN or infinite, all scores have their worst values.
+    Returns top1, nll and ece of the file, the largest difference of a logit, and the share of images with the same
+    class. If one of the file's logits is NaN or infinite, all of these have their worst values.
     """
     if not np.isfinite(logits).all():
         return {"top1": 0.0, "nll": np.inf, "ece": 1.0, "largest_difference": np.inf, "same_class": 0.0}
@@ -77,6 +85,6 @@ def compare(logits: np.ndarray, expected: np.ndarray, labels: np.ndarray) -> dic
 
 
 def scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Return top1, nll and ece of logits [N, C]."""
+    """Return top1 (0 to 1), nll and ece of logits [N, C] for labels [N]."""
     every = metrics.scores(logits, labels)
     return {name: every[name] for name in ("top1", "nll", "ece")}

@@ -17,12 +17,12 @@ from dico_tf.training.progress import Bar
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class ComparisonImages:
-    """Comparison and calibration images; empty if nothing is converted or compared."""
+    """Comparison and calibration images. Fields keep their defaults if there are none."""
 
-    split: str = ""
+    split: str = ""  # of the comparison images
     images: np.ndarray | None = None  # uint8 [N, H, W, 3]
     labels: np.ndarray | None = None  # [N]
-    logits: np.ndarray | None = None  # [N, S, C]
+    logits: np.ndarray | None = None  # [N, S, C] of the branches, in float32
     calibration: Path | None = None  # .npy file of uint8 training images [N, H, W, 3]
     calibration_images: int = 0
     calibration_sha256: str = ""
@@ -35,8 +35,11 @@ class ComparisonImages:
 
         Args:
             place: folder for the file of calibration images.
+            data_dir: folder of the TFDS data, as --data_dir.
             compare: number of comparison images, from validation, or from test if there is no validation split.
             calibrate: number of calibration images, from train.
+
+        Both numbers may be 0. A split with fewer images gives all it has.
         """
         if not compare and not calibrate:
             return cls()

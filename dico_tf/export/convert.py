@@ -45,7 +45,7 @@ class Frozen(NamedTuple):
 
     @property
     def answering(self) -> list[str]:
-        """The names that the converter may give operations in the scope `answer`: their own, or those of outputs."""
+        """All names that the converter may give to operations after the logits: their own, or those of outputs."""
         own = sorted(node.name for node in self.graph.node if node.name.startswith(f"{ANSWER}/"))
         outputs = [f"{call}:{n}" for call in ("StatefulPartitionedCall", "PartitionedCall") for n in range(_OUTPUTS)]
         return [*own, *outputs, *(f"{name}{n}" for name in outputs for n in range(_OUTPUTS))]
@@ -89,9 +89,11 @@ def _clean(graph: tf.compat.v1.GraphDef) -> None:
 
 
 def to_tflite(network: Frozen, kind: str, images: np.ndarray | None = None) -> bytes:
-    """Return a LiteRT file: built-in operations only, float32 in and out, batches of the size that was frozen.
+    """Return a LiteRT file with built-in operations only, a float32 input, and the batch size of `network`.
 
-    `images` uint8 [N, H, W, 3] calibrate int8.
+    Args:
+        kind: float32, float16, dynamic or int8.
+        images: uint8 [N, H, W, 3] that calibrate int8; other kinds need none.
     """
     holder = tf.Module()
     holder.serve = network.function
@@ -107,7 +109,7 @@ def to_tflite(network: Frozen, kind: str, images: np.ndarray | None = None) -> b
 
 
 def network_to_tflite(network: keras.Model, batch: int = 1) -> bytes:
-    """Return a float32 LiteRT file of one network, converted without a SavedModel."""
+    """Return a float32 LiteRT file of a network from raw images to logits, converted without a SavedModel."""
     size = network.input_shape[1]
     names = [str(c) for c in range(network.output_shape[-1])]
     servable = Servable(
@@ -138,7 +140,7 @@ def _examples(images: np.ndarray, batch: int) -> Iterator[list[np.ndarray]]:
 
 
 def main(path: str) -> None:
-    """Convert the files of a job. A kind that cannot be converted is reported and does not stop the others."""
+    """Convert the files of the job file `path`. A kind that cannot be converted is reported; the others go on."""
     with open(path, encoding="utf-8") as stream:
         job = json.load(stream)
     images = np.load(job["images"], allow_pickle=False) if job["images"] else None

@@ -48,8 +48,8 @@ def convert(
     for path in paths:
         if path not in errors:
             raise UserError(
-                f"the converter to {format.title} ended before it wrote {path.name}: {_reason(status, output)}; nothing "
-                f"was exported. Check free memory and disk space, or leave {format.name} out of --formats"
+                f"the converter to {format.title} ended before it wrote {path.name}: {_reason(status, output)}; "
+                f"nothing was exported. Check free memory and disk space, or leave {format.name} out of --formats"
             )
     return {path: _reason(0, error) for path, error in errors.items() if error}
 
@@ -89,7 +89,7 @@ def _run(jobs: Sequence[Path], report: Callable[[str], None]) -> tuple[int, str]
 
 
 def _reason(status: int, errors: str) -> str:
-    """Return the cause of a failure: the signal that ended the process, or up to three lines of its error output."""
+    """Return the cause of a failure: the signal that ended the process, or the lines of its errors that name it."""
     if status < 0:
         return f"signal {-status} ended the converter: it may have run out of memory"
     lines = [line.strip() for line in errors.splitlines() if line.strip()]

@@ -17,7 +17,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"  # signature of PNG files
 
 
 def squares(contents: tf.Tensor, size: int, short: int) -> tf.Tensor:
-    """Decode encoded images [B] to uint8 [B, size, size, 3]: resized to the short side `short`, centre cut out."""
+    """Decode JPEG and PNG strings [B] to uint8 [B, size, size, 3], and resize and cut them as `square` does."""
     return _squares(size, short)(contents)
 
 
@@ -36,9 +36,10 @@ def _squares(size: int, short: int) -> Callable[[tf.Tensor], tf.Tensor]:
 
 
 def decoded(content: tf.Tensor, least: int) -> tf.Tensor:
-    """Decode an image to uint8 [h, w, 3], upright, with a white background.
+    """Decode a JPEG or PNG to uint8 [h, w, 3].
 
-    A JPEG is decoded at the smallest scale that leaves at least `least` pixels on each side.
+    A JPEG is turned upright by its EXIF entry. It is decoded at 1/8, 1/4, 1/2 or all of its size, the smallest that
+    leaves `least` pixels on each side. Transparent parts of a PNG become white.
     """
     return tf.cond(tf.io.is_jpeg(content), lambda: _jpeg(content, least), lambda: _png(content))
 
@@ -58,7 +59,9 @@ def _jpeg(content: tf.Tensor, least: int) -> tf.Tensor:
 
 def _png(content: tf.Tensor) -> tf.Tensor:
     """Decode a PNG. Other formats are refused: TensorFlow would decode them without a check of their size."""
-    signature = tf.debugging.Assert(tf.strings.substr(content, 0, len(_PNG)) == _PNG, ["neither a JPEG nor a PNG"])
+    signature = tf.debugging.Assert(
+        tf.strings.substr(content, 0, len(_PNG)) == _PNG, ["expected a JPEG or PNG image, got neither"]
+    )
     with tf.control_dependencies([signature]):
         header = tf.io.decode_raw(tf.strings.substr(content, 16, 8), tf.int32, little_endian=False, fixed_length=8)
     with tf.control_dependencies([_small_enough(header[1], header[0])]):
@@ -68,7 +71,7 @@ def _png(content: tf.Tensor) -> tf.Tensor:
 
 
 def _false_alpha(alpha: tf.Tensor, content: tf.Tensor) -> tf.Tensor:
-    """Return whether TensorFlow made the alpha channel up: for 1, 2 or 4 bits it is 2^bits - 1 instead of 255."""
+    """Return whether a PNG is opaque although its alpha is not 255: for 1, 2 or 4 bits TensorFlow gives 2^bits - 1."""
     bits, colours = tf.unstack(tf.io.decode_raw(tf.strings.substr(content, 24, 2), tf.uint8, fixed_length=2))
     bits = tf.cast(bits, tf.int32)
     return (bits < 8) & ((colours == 0) | tf.reduce_all(alpha == tf.bitwise.left_shift(1, bits) - 1))
@@ -91,7 +94,7 @@ def _orientation(content: tf.Tensor) -> tf.Tensor:
     little = _at(data, start) == ord("I")
 
     def number(place, length):
-        """Read the unsigned integers of `length` bytes at the offsets `place`, in the byte order of the EXIF data."""
+        """Return the unsigned integers of `length` bytes at the offsets `place`, in the byte order of the EXIF data."""
         powers = tf.range(length)
         powers = tf.where(little, powers, length - 1 - powers)
         parts = [_at(data, place + n) * 256 ** powers[n] for n in range(length)]
@@ -112,7 +115,7 @@ def _at(data: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
 def _upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     """Turn an image upright by its EXIF orientation.
 
-    1 = upright, 2 = mirrored, 3 = upside down, 4 = both; 5 to 8 are these with rows and columns exchanged.
+    1 = upright, 2 = mirrored, 3 = turned by 180 degrees, 4 = both; 5 to 8 are these with rows and columns exchanged.
     """
     image = tf.cond(orientation >= 5, lambda: tf.transpose(image, (1, 0, 2)), lambda: image)
     image = tf.cond(tf.reduce_any(orientation == [2, 3, 6, 7]), lambda: tf.reverse(image, [1]), lambda: image)

@@ -15,18 +15,25 @@ from dico_tf.training.progress import Bar
 
 
 def evaluate_export(run: TrainedRun, path: str | Path, kind: str, name: str, parts: dict[str, Any]) -> dict[str, Any]:
-    """Return an evaluation of the branches' files, with the same content as evaluation_<split>.json. Writes nothing.
+    """Return the scores of an export's branches and their ensemble, in the form of evaluation_<split>.json.
+
+    Writes nothing. Runs the branches' LiteRT files on every image of the split.
 
     Args:
-        path: manifest or folder of the export.
+        run: the run that was exported.
+        path: manifest.json or folder of the export.
         kind: kind of the files, e.g. "int8".
-        name: of the split; `parts` are all splits.
+        name: name of the split.
+        parts: {name: split} of the run's data.
     """
     export = manifest.load(path)
     if name not in parts:
         raise UserError(f"--split={name}: {run.data['name']} has no such images; it has {', '.join(parts)}")
     if export.content["source"]["fingerprint"] != run.data["fingerprint"]:
-        raise UserError(f"{export.folder} was exported from a run on other images than {run.workdir}: give its own run")
+        raise UserError(
+            f"{export.folder} was exported from a run on other data than {run.workdir}: give the --workdir that was "
+            "exported"
+        )
     split = parts[name]
     with plain_faults():
         images = split.take(np.arange(split.size))

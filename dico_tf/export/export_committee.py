@@ -29,7 +29,7 @@ TFLITE = TFLite.name
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CommitteeExport:
-    """Export of one committee."""
+    """Writes the files, the manifest and the model card of one committee's export."""
 
     saved: CommitteeFile
     members: Sequence[ResolvedMember]
@@ -49,7 +49,7 @@ class CommitteeExport:
         return list(self.saved.class_names or (f"class_{n}" for n in range(self.saved.classes)))
 
     def make(self) -> str:
-        """Write all files. Return a sentence about the SavedModel of the whole committee."""
+        """Write all files. Return a sentence: where the committee's SavedModel is, or why there is none."""
         entries, items = [self._entry(resolved) for resolved in self.members], {}
         for resolved, entry in zip(self.members, entries, strict=True):
             if resolved.member.file:
@@ -67,7 +67,7 @@ class CommitteeExport:
         return missing or f"one SavedModel with the cascade inside: {SAVED_MODEL}/{COMMITTEE}, signature cascade"
 
     def _entry(self, resolved: ResolvedMember) -> dict[str, Any]:
-        """Return a member's entry of the manifest, without files and metrics."""
+        """Return a member's entry of the manifest, in which files and metrics are still empty."""
         member = resolved.member
         return {
             "name": member.name,
@@ -85,7 +85,9 @@ class CommitteeExport:
         """Copy a member's LiteRT file, and write into its entry how its input and output are to be converted."""
         name, file = resolved.member.name, resolved.member.file
         if TFLITE not in self.formats:
-            raise UserError(f"{resolved.member.source} is a LiteRT file: add {TFLITE} to --formats")
+            raise UserError(
+                f"{resolved.member.source} is a LiteRT file, which can only be copied: add {TFLITE} to --formats"
+            )
         self.pipeline.say(f"{name}: {file.path.name}, copied unchanged ({file.kind})")
         path = registry.load(TFLITE).path(self.folder, name, file.kind)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -168,14 +170,22 @@ class CommitteeExport:
 
 
 def identity(saved: CommitteeFile, members: Sequence[ResolvedMember]) -> str:
-    """Return an id that two exports share if their answers may be averaged: same networks, inputs and outputs."""
+    """Return an id that two exports share if their answers may be averaged.
+
+    It is a hash of the class names, and of the members' names, weights, preprocessing and reading of outputs.
+    """
     content = [[m.member.name, m.member.checksum, m.outputs, m.dropped] for m in members]
     names = list(saved.class_names or ())
     return hashlib.sha256(json.dumps([saved.classes, names, content]).encode()).hexdigest()[:16]
 
 
 def export(path: str | Path, out: Path, *, formats: Sequence[str], say: Callable[[str], None]) -> None:
-    """Export the committee of the file `path` to the folder `out`, which is replaced as a whole at the end."""
+    """Export the committee.json `path` to the folder `out`, whose files are all replaced in one step at the end.
+
+    Args:
+        formats: names as in --formats, for members that are converted; LiteRT files are copied.
+        say: prints one line of progress.
+    """
     saved, members = resolve_members(path)
     with folder.making(out) as place:
         pipeline = Pipeline(formats=formats, place=place, say=say)

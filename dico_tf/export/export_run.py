@@ -26,12 +26,12 @@ from dico_tf.training.build import TrainedRun
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunExport:
-    """Export of one run."""
+    """Writes the files, the manifest and the model card of one run's export."""
 
     run: TrainedRun
     model: DiCo  # in float32
     pipeline: Pipeline
-    committee: Committee | None = None  # of its branches, with gates: adds a cascade
+    committee: Committee | None = None  # of branches of the run, with gates: adds a cascade; None = no cascade
 
     @property
     def staged(self) -> Path:
@@ -39,7 +39,7 @@ class RunExport:
         return self.pipeline.place / "staged"
 
     def members(self) -> list[ExportMember]:
-        """Return each branch, and the committee of all branches."""
+        """Return what is exported: each branch, then the committee of all branches."""
         data, average = self.run.data, self.run.config.cotraining.average
         shared = {"class_names": data["class_names"], "image_size": data["image_size"], "average": average}
         networks = {f"branch_{s}": [branch] for s, branch in enumerate(self.model.branches)}
@@ -49,7 +49,7 @@ class RunExport:
         return [ExportMember(name=n, networks=nets, cascade=cascades.get(n), **shared) for n, nets in networks.items()]
 
     def cascade(self) -> Cascade | None:
-        """Return the cascade of the committee's graph, or None without --committee."""
+        """Return the cascade for the committee's graph, or None if the export has no gates."""
         if not self.committee:
             return None
         places = [int(name.removeprefix("branch_")) for name in self.committee.members]
@@ -62,7 +62,7 @@ class RunExport:
         )
 
     def make(self) -> None:
-        """Write all files, the manifest and the model card."""
+        """Write all files, the manifest and the model card, and prepare a version for TensorFlow Serving."""
         pipeline, images = self.pipeline, self.pipeline.images
         items = [
             Item(member=member, entry=manifest_content.member_entry(self.run, member), expected=self._expected(member))
@@ -91,7 +91,7 @@ class RunExport:
             tf_serving.stage(path, self.staged / member.name, member.name, member.image_size, stops_early)
 
     def _expected(self, member: ExportMember) -> np.ndarray | None:
-        """Return the network's logits [N, C] of the comparison images, or None if there are none."""
+        """Return a member's logits [N, C] of the comparison images, the committee's averaged; None without images."""
         logits = self.pipeline.images.logits
         if logits is None:
             return None
@@ -120,13 +120,19 @@ def export(
     say: Callable[[str], None],
     committee: Committee | None = None,
 ) -> None:
-    """Export a run to the folder `out`, which is replaced as a whole at the end, and add a version for TF Serving.
+    """Export a run of image classification to the folder `out`, whose files are all replaced in one step at the end.
+
+    If `formats` has saved_model, OUT/tf_serving also gets one more version.
 
     Args:
-        compare: number of comparison images.
-        calibrate: number of images that calibrate int8.
-        keep_versions: number of versions that stay in the folder for TensorFlow Serving.
-        committee: of the run's branches, with gates; adds a cascade.
+        formats: names as in --formats.
+        conversions: kinds of files, their batch size, and the accuracy that they may lose.
+        compare: number of images on which files are compared with their networks; 0 = none.
+        calibrate: number of training images that calibrate int8 files.
+        data_dir: folder of the TFDS data, as --data_dir.
+        keep_versions: number of versions that models.config lists for TensorFlow Serving, counting the new one.
+        say: prints one line of progress.
+        committee: branches of the run with gates; adds the signature `cascade`.
     """
     run.check_images(
         "exports",

@@ -1,7 +1,8 @@
 """Folder of an export, in which a new export replaces the old one in one step.
 
 OUT/.current is a symbolic link to the folder with the files. manifest.json, README.md and a folder for each format are
-links through it, so that replacing this one link replaces everything. A killed process leaves folders .making-*.
+links through it, so that replacing this one link replaces everything. A killed process leaves folders .making-*,
+which the next export deletes.
 """
 
 import contextlib
@@ -26,14 +27,20 @@ _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 
 @contextlib.contextmanager
 def making(out: Path) -> Iterator[Path]:
-    """Lock `out` and yield an empty hidden folder in it, for files that are not complete yet; deleted at the end."""
+    """Lock `out` and yield an empty hidden folder in it, for files that are not complete yet; deleted at the end.
+
+    Raises UserError if `out` cannot be written, is locked, or has files that are not of an export.
+    """
     try:
         out.mkdir(parents=True, exist_ok=True)
         others = [path.name for path in out.iterdir() if not path.name.startswith(".")]
     except OSError as error:
         raise UserError(f"cannot write to --out={out}: {error.strerror}") from None
     if others and not (out / CURRENT).is_symlink():
-        raise UserError(f"--out={out} contains other files ({', '.join(sorted(others)[:3])}): give an empty folder")
+        raise UserError(
+            f"--out={out}: expected an empty folder or one that export.py made, got one with "
+            f"{', '.join(sorted(others)[:3])}: give another folder"
+        )
     with claimed(out):
         _remove(out, _MAKING)
         place = out / f"{_MAKING}{uuid.uuid4().hex[:12]}"
@@ -46,7 +53,7 @@ def making(out: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def claimed(out: Path) -> Iterator[None]:
-    """Lock `out` against other writers. Errors of the disk become UserErrors."""
+    """Lock `out` against other writers. Raises UserError if it is locked, or for errors of the disk in the block."""
     with atomic.refusals("out", out), (out / ".lock").open("a") as stream:
         _lock(stream, out)
         yield

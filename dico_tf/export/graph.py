@@ -1,4 +1,4 @@
-"""Graphs for inference of a branch or of the committee: raw pixels or encoded images in, probabilities out."""
+"""Graphs for inference of one network or of a committee: raw pixels or encoded images in, probabilities out."""
 
 import dataclasses
 import functools
@@ -13,25 +13,25 @@ from dico_tf.formulas.averages import AVERAGES
 from dico_tf.formulas.softmax import log_softmax
 
 ANSWER = "answer"  # scope of the operations after the logits, which stay in float32 in every file
-_TINY = 1.2e-38  # about the smallest normal number: the logarithm of 0 is none
+_TINY = 1.2e-38  # about the smallest normal number: log 0 would be -infinity
 BYTES_FEATURES = ("image_bytes", "image/encoded")  # features of a tf.train.Example: ours, and the usual one
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class ExportMember:
-    """A network to export: one branch, or the committee of all branches, whose graph also gives a disagreement."""
+    """One file to export: one network, or the committee of several, whose graph also gives their disagreement."""
 
     name: str
-    networks: Sequence[keras.Model]
+    networks: Sequence[keras.Model]  # one, or those of the committee; raw images -> logits [B, C]
     class_names: Sequence[str]
     image_size: int
     short_side: int  # images are resized to this short side, then the centre is cut out
-    average: str = "logits"
+    average: str = "logits"  # how the committee averages its networks, as --average
     cascade: cascades.Cascade | None = None  # of a committee with gates
 
     @property
     def committee(self) -> bool:
-        """True for the committee, False for a branch."""
+        """True for the committee, False for a single network."""
         return self.name == "committee"
 
 
@@ -66,7 +66,7 @@ class Servable(tf.Module):
 
     @property
     def signatures(self) -> dict[str, tf.types.experimental.GenericFunction]:
-        """The functions by the names of their signatures."""
+        """The functions by the names of their signatures; `cascade` is there only if the member has one."""
         functions = {"serving_default": self.serve, "serving_bytes": self.serve_bytes, "classify": self.classify}
         return {**functions, cascades.SIGNATURE: self.cascade} if self.cascade else functions
 
@@ -89,7 +89,10 @@ def _encoded(examples: tf.Tensor) -> tf.Tensor:
 
 
 def answers(member: ExportMember, image: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Return the outputs by name. A committee also has branch_probabilities [B, S, C] and disagreement [B] in nats."""
+    """Return the outputs for raw images [B, H, W, 3] by name: logits and probabilities [B, C], class_id [B].
+
+    A committee also has branch_probabilities [B, S, C] and disagreement [B] in nats.
+    """
     apart = [tf.cast(network(image, training=False), tf.float32) for network in member.networks]
     with tf.name_scope(ANSWER):
         apart = tf.stack(apart, 1)
@@ -108,5 +111,5 @@ def answers(member: ExportMember, image: tf.Tensor) -> dict[str, tf.Tensor]:
 
 
 def _entropy(p: tf.Tensor) -> tf.Tensor:
-    """-sum p log p over the classes, in nats; 0 log 0 = 0."""
+    """Return -sum p log p over the classes, in nats; 0 log 0 = 0."""
     return -tf.reduce_sum(p * tf.math.log(tf.maximum(p, _TINY)), -1)

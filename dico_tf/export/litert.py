@@ -15,7 +15,8 @@ _WARM = 3  # calls before the first that is timed
 def run(path: Path, images: np.ndarray, advance: Callable[[int], None] = lambda count: None) -> TimedLogits:
     """Return the logits of uint8 images [N, H, W, 3] and the time of one image, with one thread.
 
-    The last batch is padded if the file has a fixed batch size. `advance` is called with each batch's size.
+    The last batch is padded if the file has a fixed batch size; a file for any batch size gets one image per call.
+    `advance` is called with the number of images done since its last call.
     """
     model = LiteRT(path, threads=1)
     call, batch = model.signature(), max(model.batch, 1)
@@ -33,6 +34,6 @@ def run(path: Path, images: np.ndarray, advance: Callable[[int], None] = lambda 
 
 
 def signature(path: Path) -> dict[str, list[str]]:
-    """Return the names of the inputs and outputs of a file."""
+    """Return {"inputs": names, "outputs": names} of a file's signature."""
     call = LiteRT(path, threads=1).signature()
     return {"inputs": sorted(call.inputs), "outputs": sorted(call.outputs)}

@@ -25,14 +25,14 @@ PACKAGES = ("tensorflow", "keras", "ai-edge-litert", "numpy")
 
 
 def branch_costs(run: TrainedRun) -> list[dict[str, int]]:
-    """Return parameters and multiply-adds of each branch."""
+    """Return {"params", "macs"} of each branch: parameters, and multiply-adds of one image."""
     config, data = run.config, run.data
     network = find(run.reference or config.network.model)
     return audit(config, data["image_size"], len(data["class_names"]), network)["branches"]
 
 
 def member_entry(run: TrainedRun, member: ExportMember) -> dict[str, Any]:
-    """Return a member's entry, without files and metrics, which are added as files are written."""
+    """Return a member's entry of the manifest, in which files and metrics are still empty."""
     branches = branch_costs(run) if member.name == COMMITTEE else branch_costs(run)[:1]
     return {
         "name": member.name,
@@ -54,7 +54,13 @@ def run_manifest(
     images: ComparisonImages,
     cascade: Committee | None = None,
 ) -> dict[str, Any]:
-    """Return the content of manifest.json; `members` are the entries."""
+    """Return the content of manifest.json.
+
+    Args:
+        members: entries of all members.
+        images: the images on which files were compared with their networks.
+        cascade: the gates of branches; None = the export has none.
+    """
     data, average = run.data, run.config.cotraining.average
     names = [entry["name"] for entry in members if entry["name"] != COMMITTEE]
     return {
@@ -84,7 +90,10 @@ def run_manifest(
 
 
 def identity(run: TrainedRun, model: DiCo) -> str:
-    """Return an id that two exports share if their answers may be averaged: same weights, classes and preprocessing."""
+    """Return an id that two exports share if their answers may be averaged.
+
+    It is a hash of weights, class names, preprocessing and kind of average.
+    """
     data = run.data
     settings = [data["image_size"], run.short_side, data["class_names"], data["mean"], data["std"], model.average]
     digest = hashlib.sha256(json.dumps(settings).encode())
@@ -109,7 +118,7 @@ def _source(run: TrainedRun) -> dict[str, Any]:
 
 
 def run_card(run: TrainedRun, content: dict[str, Any]) -> str:
-    """Return the model card as Markdown."""
+    """Return the model card as Markdown, from the manifest and, if the run has one, its test evaluation."""
     try:
         test = read_of_run(run.workdir / "evaluation_test.json")
     except UserError:

@@ -46,7 +46,10 @@ class Pipeline:
         return (self.folder if SAVED_MODEL in self.formats else self.place) / SAVED_MODEL / name
 
     def write(self, items: Sequence[Item]) -> dict[str, list[MemberFiles]]:
-        """Write and check all files. Return the chosen ones by format; `describe` deletes the others."""
+        """Write and check all files. Entries get their SavedModels here, and all other files by `describe`.
+
+        Returns for each format but SavedModel the files of every item, in their order.
+        """
         for item in items:
             self._saved_model(item)
         chosen = {}
@@ -83,7 +86,7 @@ class Pipeline:
         )
 
     def describe(self, items: Sequence[Item], chosen: dict[str, list[MemberFiles]]) -> None:
-        """Add the chosen files to the members' entries, and delete the others."""
+        """Add the chosen files to the items' entries, and delete the others; `chosen` is what `write` returned."""
         for files in chosen.values():
             for item, each in zip(items, files, strict=True):
                 self._describe(item.entry, each)

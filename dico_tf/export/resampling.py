@@ -9,7 +9,10 @@ _BITS = 22
 
 
 def square(image: tf.Tensor, size: int, short: int) -> tf.Tensor:
-    """Resize an image uint8 [h, w, 3] to the short side `short`, and return its centre uint8 [size, size, 3]."""
+    """Return the centre, uint8 [size, size, 3], of an image uint8 [h, w, 3] resized to the short side `short`.
+
+    With short <= size it is the whole central square, resized to `size`.
+    """
     height, width = tf.shape(image)[0], tf.shape(image)[1]
     side = tf.minimum(height, width)
     (top, bottom), (left, right) = (_extent(length, side, size, short) for length in (height, width))
@@ -23,7 +26,7 @@ def square(image: tf.Tensor, size: int, short: int) -> tf.Tensor:
 
 
 def _extent(length: tf.Tensor, side: tf.Tensor, size: int, short: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return the first and last coordinate of the square along one side of the image, in float32 as in Pillow."""
+    """Return where the square begins and ends along one side of the image, in pixels; float32 as in Pillow."""
     if short <= size:
         low = (length - side) // 2
         return tf.cast(low, tf.float32), tf.cast(low + side, tf.float32)
@@ -38,7 +41,7 @@ def _bilinear(x: tf.Tensor) -> tf.Tensor:
 
 
 def _bicubic(x: tf.Tensor) -> tf.Tensor:
-    """Return Keys' cubic kernel with a = -1/2."""
+    """Return the weight at distance x by Keys' cubic kernel with a = -1/2."""
     x = abs(x)
     near = (1.5 * x - 2.5) * x * x + 1
     far = -0.5 * (((x - 5) * x + 8) * x - 4)
@@ -49,7 +52,7 @@ _triangle, _cubic = (_bilinear, 1.0), (_bicubic, 2.0)  # kernel, and its radius
 
 
 def _taps(length, low, high, size: int, kernel, reach: float) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return for each pixel of the result the first input pixel [size] and the weights from it on [size, taps]."""
+    """Return for each output pixel the first input pixel [size], and 2^22 x the weights from it on [size, taps]."""
     scale = tf.cast(high - low, tf.float64) / size
     wide = tf.maximum(scale, 1)
     support = reach * wide
@@ -64,7 +67,7 @@ def _taps(length, low, high, size: int, kernel, reach: float) -> tuple[tf.Tensor
 
 
 def _along(image: tf.Tensor, axis: int, first: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    """Compute the weighted sums along an axis one tap at a time: all at once would take many times the memory."""
+    """Return the rounded weighted sums along an axis, added one tap at a time to save memory."""
     last = tf.shape(image)[axis] - 1
     broadcast = (1, -1, 1) if axis else (-1, 1, 1)
 

@@ -21,29 +21,31 @@ from dico_tf.files.manifest import COMMITTEE
 from dico_tf.files.member_kinds import TABLE
 
 _NAME = re.compile(r"[\w.@+-]+")  # names become parts of files, addresses and flags
+_RENAME = "search again with --members=NAME=MODEL,..."
 _log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class ResolvedMember:
-    """A member of a committee, with the kind of its outputs and its cost as the search saw them."""
+    """A member of a committee, how its outputs are read, and its costs as committee.json has them."""
 
     member: Member
     outputs: str  # "logits" or "probabilities"
     dropped: int  # 1 if the first output is a background class, else 0
-    macs: int  # 0 = unknown
+    macs: int  # of one image; 0 = unknown
     params: int  # 0 = unknown
 
     @property
     def batch(self) -> int:
-        """The batch size of its LiteRT file; 0 = any."""
+        """The batch size of a LiteRT file; 0 = any. Only for members that are LiteRT files."""
         return max(tflite_graph.read(self.member.file.path).inputs[0].shape[0], 0)
 
 
 def resolve_members(path: str | Path) -> tuple[CommitteeFile, list[ResolvedMember]]:
-    """Return a committee and its members, in its order.
+    """Load a committee.json and open its members, in its order.
 
-    Raises UserError if a member cannot be exported; warns if one has changed since the search.
+    Warns if a member has changed since the search. Raises UserError if one cannot be opened or exported, or if its
+    classes are not those of the committee.
     """
     saved = committee_file.load(path)
     if fault := _fault(saved):
@@ -81,10 +83,12 @@ def _fault(saved: CommitteeFile) -> str:
                 f"has the member {member.name}, a table of logits ({member.source}), which has none for new images: "
                 "search again with --members=NAME=MODEL,... and --dataset"
             )
-        if not _NAME.fullmatch(member.name) or member.name == COMMITTEE:
+        if member.name == COMMITTEE:
+            return f"has a member called {COMMITTEE}, the name of the whole: {_RENAME}"
+        if not _NAME.fullmatch(member.name):
             return (
-                f"has a member called {member.name!r}, which cannot be part of a file name and an address: search "
-                "again with --members=NAME=MODEL,... (logits are cached, no network runs again)"
+                f"has a member called {member.name!r}; names become parts of files and addresses, so use letters, "
+                f"digits and _.@+-: {_RENAME}"
             )
     repeated = _repeated([member.source for member in saved.members])
     return f"was written by an older version and has {repeated} as several members: search again" if repeated else ""
@@ -96,7 +100,7 @@ def _repeated(sources: Sequence[str]) -> str:
 
 
 def _resolve(member: Member, entry: committee_file.SavedMember, classes: int) -> ResolvedMember:
-    """Return a member with the kind of its outputs, determined on noise images if the search did not store it."""
+    """Return a member with its outputs' kind, which is detected on noise images if the search did not store it."""
     if member.file is None and member.graph is None:
         raise UserError(
             f"{member.source}: expected a member that TensorFlow or LiteRT runs, got {member.kind}; search again with "

@@ -15,7 +15,11 @@ from dico_tf.training.build import TrainedRun
 
 
 def load_committee(path: str | Path, run: TrainedRun) -> Committee:
-    """Load a committee of a run's branches. Raises UserError if members or classes differ; warns if weights changed."""
+    """Load a committee of some or all branches of a run.
+
+    Warns if weights have changed since the search. Raises UserError if a member is no branch of the run, or if classes
+    or image size differ.
+    """
     file = committee_file.load(path)
     branches, classes = list(run.checksums), run.data["class_names"]
     unknown = [name for name in file.committee.members if name not in branches]
@@ -31,9 +35,11 @@ def load_committee(path: str | Path, run: TrainedRun) -> Committee:
         for member in file.members
         if member.kind == RUN and member.input_size != run.data["image_size"]
     }
-    for name, size in sizes.items():
+    if sizes:
+        listed = ", ".join(f"{name} at {size} pixels" for name, size in sizes.items())
         raise UserError(
-            f"--committee={path} has {name} at {size} pixels, and {run.workdir} has {run.data['image_size']}"
+            f"--committee={path} has {listed}, and {run.workdir} has {run.data['image_size']} pixels: search again "
+            "with this run"
         )
     if warning := committee_file.stale(file, run.checksums):
         logging.getLogger(__name__).warning("--committee=%s: %s", path, warning)
@@ -43,7 +49,10 @@ def load_committee(path: str | Path, run: TrainedRun) -> Committee:
 def measure_cascade(
     committee: Committee, images: ComparisonImages, costs: Sequence[Mapping[str, int]]
 ) -> dict[str, Any]:
-    """Measure a cascade on the comparison images: scores, the share that reached each member, mean multiply-adds."""
+    """Measure a cascade of branches on the comparison images; `costs` are those of all branches.
+
+    Returns top1, nll, ece, "reach" (the share of the images that each member ran on) and "macs" (mean of an image).
+    """
     places = [int(name.removeprefix("branch_")) for name in committee.members]
     decided = decide(committee, images.logits[:, places])
     return {

@@ -27,14 +27,14 @@ def noise(side: int) -> np.ndarray:
 
 
 def logits(member: ExportMember, images: np.ndarray) -> np.ndarray:
-    """Return the logits [B, C] of a member's networks."""
+    """Return the logits [B, C] of a member, a committee's averaged, for raw images [B, H, W, 3]."""
     return answers(member, tf.constant(images, tf.float32))["logits"].numpy()
 
 
 def edit(path: Path) -> None:
-    """Set the method name of `classify`, and remove attributes that make XLA compile functions.
+    """Edit a saved_model.pb: set the method name of `classify`, and remove attributes that make XLA compile functions.
 
-    Keras sets them for grouped convolutions; the stock server then refuses the model at its first request.
+    Keras sets these attributes for grouped convolutions; the stock server then refuses the model at its first request.
     """
     model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
     for graph in model.meta_graphs:

@@ -87,9 +87,13 @@ def _shape(*sides: int) -> wire.TensorShape:
 
 
 def publish(out: Path, staged: Path, keep: int) -> int:
-    """Make the folders NAME of `staged` the next version of each model. Return its number.
+    """Move the folders NAME of `staged` into OUT/tf_serving as the next version of each model. Return its number.
 
-    The versions served until now stay for one more export: a server may not have read the new models.config yet.
+    Older versions are deleted, but those that models.config listed until now stay for one more export: a server may
+    not have read the new models.config yet.
+
+    Args:
+        keep: number of versions that the new models.config lists, counting the new one.
     """
     served = out / FOLDER
     served.mkdir(exist_ok=True)
@@ -126,9 +130,10 @@ def _remove(served: Path, trash: Path, but: Collection[int]) -> None:
 
 
 def configure(served: Path, numbers: Sequence[int]) -> None:
-    """Write models.config with the versions to load; the newest is labelled `stable`, the one before it `previous`.
+    """Write batching.config, and models.config with the versions to load, `numbers`, oldest first.
 
-    Models that the newest version lacks, such as a third branch of an earlier export, are not served.
+    The newest version is labelled `stable`, the one before it `previous`. Models that the newest version lacks, such as
+    a third branch of an earlier export, are not served.
     """
     models = {name: [n for n in versions(served, name) if n in numbers] for name in _names(served)}
     atomic.write_text(served / BATCHING, _batching())
@@ -136,10 +141,10 @@ def configure(served: Path, numbers: Sequence[int]) -> None:
 
 
 def roll_back(out: Path, version: int) -> list[str]:
-    """Serve an earlier version instead of newer ones, until the next export. Return the models that have it."""
+    """Take newer versions than this one out of models.config, until the next export. Return the models that have it."""
     served = out / FOLDER
     if not served.is_dir():
-        raise UserError(f"--out={out} has no {FOLDER}/: export with saved_model among --formats first")
+        raise UserError(f"--out={out} has no {FOLDER}/: export a run with saved_model among --formats first")
     with folder.claimed(out):
         complete = versions(served, COMMITTEE)
         if version not in complete:

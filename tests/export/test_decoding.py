@@ -127,7 +127,7 @@ def test_what_is_no_whole_picture_is_an_error_and_no_crash(kind, harm):
 
 @pytest.mark.parametrize("kind", ["GIF", "BMP", "WEBP"])
 def test_another_kind_of_picture_is_refused_as_such(kind):
-    with pytest.raises(tf.errors.InvalidArgumentError, match="neither a JPEG nor a PNG"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="expected a JPEG or PNG image, got neither"):
         decoding.squares(tf.constant([encoded(picture(60, 60), kind)]), 32, 32)
 
 

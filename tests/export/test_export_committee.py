@@ -274,8 +274,8 @@ def test_what_outputs_are_is_found_out_where_an_older_search_has_not_said_it(lit
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"name": "committee"}, "has a member called 'committee', which cannot be"),
-        ({"name": "a b"}, "has a member called 'a b', which cannot be"),
+        ({"name": "committee"}, "has a member called committee, the name of the whole"),
+        ({"name": "a b"}, "has a member called 'a b'; names become parts of files and addresses"),
         (
             {"source": "gone.tflite"},
             "a member cannot be opened: gone.tflite: there is no gone.tflite",
@@ -295,7 +295,7 @@ def test_flags_of_a_runs_networks_are_refused_and_so_is_a_litert_file_without_li
     flags = [f"--committee={lite.path}", f"--out={tmp_path / 'o'}"]
     with pytest.raises(UserError, match="--quantise is for the networks of a run"):
         export.main([*flags, "--quantise=int8"])
-    with pytest.raises(UserError, match=r"a\.tflite.* is a LiteRT file: add tflite to --formats"):
+    with pytest.raises(UserError, match=r"a\.tflite.* is a LiteRT file, which can only be copied: add tflite"):
         export.main([*flags, "--formats=saved_model"])
     with pytest.raises(UserError, match=r"--workdir is needed.* or --committee"):
         export.main([f"--out={tmp_path / 'o'}"])

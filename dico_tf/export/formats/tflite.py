@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class TFLite(ConvertedFormat):
-    """LiteRT files of four kinds, from a float32 `image` to float32 outputs and an int64 class_id, for one batch size."""
+    """LiteRT files of four kinds for one batch size: float32 image -> float32 outputs, and class_id in int64."""
 
     name = "tflite"
     title = "LiteRT"
