@@ -1,4 +1,4 @@
-"""SavedModels, LiteRT files and what TensorFlow Serving needs: python export.py --workdir=W --out=O"""
+"""Export a run or a committee: python export.py --workdir=W --out=O"""
 
 from dico_tf.cli.export import main
 from dico_tf.flags import run

@@ -1,4 +1,4 @@
-"""Classes of pictures by a trained run: python predict.py --workdir=W pictures/*"""
+"""Classify images with a trained run: python predict.py --workdir=W images/*"""
 
 from dico_tf.cli.predict import main
 from dico_tf.flags import run

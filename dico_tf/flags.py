@@ -63,7 +63,13 @@ def of(kind: type) -> tuple[dataclasses.Field, ...]:
 
 
 def verb(name: str, verbs: Mapping[str, str], arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
-    """Split the arguments of a command into its leading verb and the rest; `verbs` maps each verb to its help."""
+    """Split the arguments of a command into its leading verb and the rest.
+
+    Raises Help if --help stands in place of the verb, and UserError if there is no known verb.
+
+    Args:
+        verbs: {verb: its help}.
+    """
     if not arguments:
         raise UserError(f"a verb is missing: write {_called(name)} {'|'.join(verbs)} (--help explains them)")
     first, rest = arguments[0], arguments[1:]
@@ -124,7 +130,10 @@ _Word = tuple[str, str]
 
 
 def parse(script: Script, arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """Return ({flag: value}, positional arguments) of a command line. One UserError names every bad flag."""
+    """Return ({flag: value}, positional arguments) of a command line. What follows `--` is positional.
+
+    Raises Help if --help is among the flags, or one UserError that names every bad flag.
+    """
     end = arguments.index("--") if "--" in arguments else len(arguments)
     words, rest = arguments[:end], arguments[end + 1 :]
     if _HELP & set(words):
@@ -277,8 +286,9 @@ def _kind(kind: Any) -> str:
 def run(main: Callable[[list[str]], int | None], program: str = "") -> None:
     """Run a command and exit with its status; messages start with `program`.
 
-    Status 0 is success, 2 a mistake of the user or a package that is not installed (one message), 130 Ctrl-C. Any other
-    exception gives Python's traceback and status 1.
+    The status is what `main` returns (None = 0), 2 for a mistake of the user or a package that is not installed (one
+    message), 130 for Ctrl-C, and 141 if the reader of the output has gone. Any other exception gives Python's traceback
+    and status 1.
     """
     program = program or Path(sys.argv[0]).name
     try:

@@ -114,7 +114,7 @@ def test_every_contradiction_is_reported_at_once():
         "--views names 3 policies for 2 branches",
         "--same_views contradicts different --views",
         "--same_views contradicts --training=independent",
-        "--validation=0 leaves no images for --select=validation",
+        "--validation=0 sets no images aside for --select=validation",
         "--batch_size=10 does not divide into --accumulation=3",
         "--warmup_epochs=20 must be below --epochs=20",
         "--warmup_lr=0.2 is above --lr=0.1",

@@ -7,7 +7,7 @@ from dico_tf.config import option
 
 VERBS = {
     "search": "chooses members and gates on held-out images, and writes them with their scores to committee.json",
-    "scenes": "chooses gates for segmentation networks, over the cells of a grid: search --task=segmentation",
+    "scenes": "the same as search --task=segmentation: chooses gates for segmentation networks, over cells of a grid",
     "show": "prints a committee.json",
 }
 SHARED = {

@@ -11,8 +11,13 @@ from dico_tf.config import option
 class DivideOptions:
     """Flags of `divide` that a run does not have."""
 
-    json: bool = option(False, "print one JSON object, on the last line of standard output")
-    all: bool = option(False, "every preset for images of this size and every S it has, with the published figures")
+    json: bool = option(
+        False, "print one JSON object, as the last line of standard output; with --all one for each preset and S"
+    )
+    all: bool = option(
+        False,
+        "print a table of every preset for images of this size, with each S it is made for, beside published figures",
+    )
 
 
 RUN_FLAGS = (

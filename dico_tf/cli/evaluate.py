@@ -13,10 +13,14 @@ class EvaluateOptions:
 
     split: str = option("test", "images to score: test, validation or train")
     test_views: str = option(
-        "", "clips of each film x crops of each clip that are averaged, e.g. 10x3 (default: the run's own)"
+        "", "clips of each video x crops of each clip that are averaged, e.g. 10x3 (default: the run's own)"
     )
-    manifest: str = option("", "manifest.json of an export of the run, whose LiteRT files are scored instead")
-    format: str = option("float32", "which LiteRT files of the export", ("float32", "float16", "dynamic", "int8"))
+    manifest: str = option(
+        "", "manifest.json of an export of the run: score its LiteRT files instead, and write no files"
+    )
+    format: str = option(
+        "float32", "kind of the LiteRT files that are scored with --manifest", ("float32", "float16", "dynamic", "int8")
+    )
 
 
 SCRIPT = flags.Script(

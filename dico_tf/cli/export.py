@@ -19,27 +19,33 @@ class ExportOptions:
     out: str = option("", "folder of the export; exporting to it again replaces its content in one step")
     formats: tuple[str, ...] = option(DEFAULT, f"formats to write: {', '.join(FORMATS)}")
     quantise: tuple[str, ...] = option(
-        ("none",), f"kinds of LiteRT files: {', '.join(QUANTISE)} (int8 is calibrated on training images)"
+        ("none",),
+        f"kinds of LiteRT files: {', '.join(QUANTISE)} (none = float32; int8 is calibrated on training images)",
     )
     tflite_batch: int = option(
         1, "images per call of a LiteRT file; 0 = any number, with which some networks are slower"
     )
     max_accuracy_drop: float = option(
         1.0,
-        "points of accuracy that a LiteRT file may lose; one that loses significantly more is replaced by a safer kind",
+        "percentage points of accuracy that a converted file may lose; one that loses significantly more is "
+        "replaced by a safer kind",
     )
     fallback: bool = option(
         False, "without effect, for old commands: a LiteRT file that is too inaccurate is always replaced"
     )
     compare_images: int = option(
-        500, "validation images on which each exported file is compared with its network; 0 = none, needs no data"
+        500,
+        "validation images, or test images if there are none, on which converted files are compared with their "
+        "network; 0 = compare nothing",
     )
     calibration_images: int = option(200, "training images with which int8 files are calibrated")
-    keep_versions: int = option(2, "number of versions kept for TensorFlow Serving, with the newest")
+    keep_versions: int = option(
+        2, "number of versions that TensorFlow Serving loads, counting the new one; older ones are deleted"
+    )
     committee: str = option(
         "", "committee.json to export: its members are branches of the run or, without --workdir, models of any kind"
     )
-    stable: int = option(0, "roll TensorFlow Serving back to this version; exports nothing")
+    stable: int = option(0, "roll TensorFlow Serving back to this version, and export nothing; 0 = export")
 
 
 COMMITTEE_FLAGS = ("out", "formats", "committee", "stable")  # the flags that an export without a run has
@@ -47,7 +53,7 @@ COMMITTEE_FLAGS = ("out", "formats", "committee", "stable")  # the flags that an
 
 SCRIPT = flags.Script(
     name="export",
-    about="Writes a trained run's branches and committee as SavedModels and LiteRT files, with manifest.json.",
+    about="Writes the networks of a run, or the members of a committee, as files for serving, with manifest.json.",
     fields=(*flags.pick("workdir", "data_dir"), *flags.of(ExportOptions)),
 )
 
@@ -67,7 +73,7 @@ def main(arguments: list[str]) -> None:
     if values["stable"]:
         from dico_tf.export import tf_serving
 
-        print(f"served at most in version {values['stable']}: {', '.join(tf_serving.roll_back(out, values['stable']))}")
+        print(f"rolled back to version {values['stable']}: {', '.join(tf_serving.roll_back(out, values['stable']))}")
         return
     if not values["workdir"]:
         from dico_tf.export import export_committee
@@ -120,10 +126,10 @@ def _faults(values: dict):
             )
     for name, known in (("formats", tuple(FORMATS)), ("quantise", tuple(QUANTISE))):
         if not values[name]:
-            yield f"--{name} is empty: give one or more of {', '.join(known)}"
+            yield f"--{name} is empty: give at least one of {', '.join(known)}"
         for word in values[name]:
             if word not in known:
-                yield f"--{name}={word}: {suggestion(word, known)}"
+                yield f"--{name}={word} is unknown; {suggestion(word, known)}"
     if "tflite" not in values["formats"] and values["quantise"] != ExportOptions.quantise:
         yield f"--quantise={','.join(values['quantise'])} makes LiteRT files: add tflite to --formats"
     minima = {

@@ -21,8 +21,8 @@ class PredictOptions:
 
 SCRIPT = flags.Script(
     name="predict",
-    about="Prints the most probable classes of each image, or of each folder of frames, with probabilities and the "
-    "disagreement of the branches in nats; for a segmentation run, the share of pixels of each class.",
+    about="Prints the most probable classes of each image (of a video run: each folder of frames), with probabilities "
+    "and the disagreement of the branches in nats; for a segmentation run, the share of pixels of each class.",
     fields=(*flags.pick("workdir", "skip_unreadable"), *flags.of(PredictOptions)),
     positionals="IMAGE ...",
 )
@@ -46,7 +46,9 @@ def main(arguments: list[str]) -> None:
     run, options = trained_run(values["workdir"]), (images, values["top"], values["skip_unreadable"])
     scenes = run.config.data.task == "segmentation"
     if values["masks"] and not scenes:
-        raise UserError(f"--masks={values['masks']}: {run.workdir} is not a segmentation run and has no masks")
+        raise UserError(
+            f"--masks={values['masks']}: {run.workdir} is not a segmentation run and has no masks; leave out --masks"
+        )
     module = predict_segmentation if scenes else predict
     mask_option = {"masks": values["masks"]} if scenes else {}
     for prediction in module.predict(run, *options, **mask_option):

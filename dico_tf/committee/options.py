@@ -24,7 +24,9 @@ class Search:
     logits: str = option("", "table of precomputed logits: .npz with labels, ids, and [N, C] under each member's name")
     test_logits: str = option("", "a second table for testing (default: a part of --logits, drawn by --seed)")
     calibration_share: float = option(
-        0.5, "share of --logits, or of the test images, to which members and gates are fitted"
+        0.5,
+        "share of the images to which members and gates are fitted, if one set (--logits, or the test images) "
+        "must serve for fitting and for testing",
     )
     calibration: str = option(
         "",
@@ -34,17 +36,21 @@ class Search:
     costs: str = option("", "JSON file {member: {macs, params, milliseconds}}, for members whose costs are unknown")
     cache: str = option("", "folder that caches members' answers (default: ~/.cache/dico_tf/logits)")
     cost: str = option("macs", "cost that the search minimises", MEASURES)
-    budget: float = option(0.0, "largest average cost of an image; 0 = none")
-    worst_case: float = option(0.0, "largest cost of an image on which every member runs; 0 = none")
+    budget: float = option(0.0, "largest average cost of an image, in the unit of --cost; 0 = none")
+    worst_case: float = option(
+        0.0, "largest cost of an image on which every member runs, in the unit of --cost; 0 = none"
+    )
     latency: float = option(0.0, "largest average milliseconds of an image; 0 = none")
     accuracy: float = option(
-        0.0, "accuracy to reach at the lowest cost; 0 = that of --reference, unless a budget is given"
+        0.0,
+        "accuracy to reach at the lowest cost, e.g. 0.9; 0 = that of --reference, or none with --budget, --latency or "
+        "--risk",
     )
     reference: str = option(
         "ensemble", "what the committee is compared with: ensemble of all members, largest member, or a member's name"
     )
     largest: int = option(4, "most members of a committee; the ensemble of all members is always tried")
-    percentiles: int = option(100, "candidates of each gate: quantiles of its confidences")
+    percentiles: int = option(100, "number of values tried for each gate: quantiles of its confidences")
     gate: str = option("max_prob", "confidence that is compared with a gate", tuple(CONFIDENCES))
     average: str = option("logits", "how members' answers are averaged", tuple(AVERAGES))
     score: str = option(
@@ -54,10 +60,13 @@ class Search:
     )
     temperatures: bool = option(False, "fit a temperature to each member; useful for members of different families")
     weights: bool = option(False, "fit the weights of the members in the average")
-    risk: float = option(0.0, "guarantee: largest share of new images lost against the reference; 0 = no guarantee")
+    risk: float = option(
+        0.0,
+        "guarantee: largest share of new images that --reference has right and the committee wrong; 0 = no guarantee",
+    )
     confidence: float = option(0.95, "confidence of the guarantee")
     guarantee: str = option("probable", "probable: holds with --confidence; expected: holds on average", GUARANTEES)
-    figures: bool = option(True, "draw PNG figures and add them to the page")
+    figures: bool = option(True, "draw PNG figures and add them to report.html")
     out: str = option("committee", "folder for committee.json, report.html and figures")
 
 
@@ -73,12 +82,14 @@ class SegmentationSearch:
         (), "sides of the grid's cells in pixels, 0 = the whole image (default: 0, and 1/8, 1/4, 1/2 of the short side)"
     )
     context: int = option(32, "pixels around a cell that later members also see")
-    miou: float = option(0.0, "mIoU to reach at the lowest cost; 0 = that of --reference, unless a budget is given")
+    miou: float = option(
+        0.0, "mIoU to reach at the lowest cost, e.g. 0.7; 0 = that of --reference, or none with --budget"
+    )
     budget: float = option(0.0, "largest average multiply-adds of an image; 0 = none")
     reference: str = option("largest", "what the committee is compared with: largest, ensemble, or a member's name")
     largest: int = option(2, "most members of a cascade")
-    percentiles: int = option(50, "candidates of each gate: quantiles of its confidences")
+    percentiles: int = option(50, "number of values tried for each gate: quantiles of its confidences")
     gate: str = option("max_prob", "confidence that is compared with a gate", tuple(CONFIDENCES))
     average: str = option("probs", "how members' answers are averaged", tuple(AVERAGES))
-    figures: bool = option(True, "draw mIoU against cost and add it to the page")
+    figures: bool = option(True, "draw mIoU against cost and add it to report.html")
     out: str = option("committee", "folder for committee.json, report.html and the figure")

@@ -79,7 +79,7 @@ def fields(*sections: str) -> Iterator[tuple[str, dataclasses.Field]]:
 
 
 def from_values(values: Mapping[str, Any]) -> Config:
-    """Build a Config from a flat {field: value}; missing fields have their defaults."""
+    """Build a Config from a flat {field: value}. Missing fields have their defaults; unknown ones raise KeyError."""
     owner = {field.name: section for section, field in fields()}
     parts: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     for name, value in values.items():
@@ -116,7 +116,10 @@ def from_json(values: Mapping[str, Any], origin: str = "the run") -> Config:
     values = without_removed(values, origin)
     unknown = sorted(set(values) - {field.name for _, field in fields()})
     if unknown:
-        raise UserError(f"{origin} was made by another version: its config has unknown settings {', '.join(unknown)}")
+        raise UserError(
+            f"{origin} was made by another version: its config has unknown settings {', '.join(unknown)}; "
+            "use that version"
+        )
     return from_values(values)
 
 
@@ -130,7 +133,7 @@ def identity(config: Config) -> dict[str, Any]:
 
 
 def clips_and_crops(text: str) -> tuple[int, int]:
-    """Parse --test_views: "10x3" is (10 clips of a film, 3 crops of a clip), "10" is (10, 1)."""
+    """Parse --test_views: "10x3" gives (10, 3), 10 clips of a video and 3 crops of a clip; "10" gives (10, 1)."""
     fault = validation.clips_and_crops_fault(text)
     if fault:
         raise UserError(fault)

@@ -42,11 +42,11 @@ class Data:
     )
     dataset: str = option(
         "cifar10",
-        "data set: digits, cifar10, cifar100, any image data set of TFDS, or folder:DIR for your own images; for video "
-        "also moving, which is drawn by the program",
+        "data set: digits, cifar10, cifar100, any image classification set of TFDS, or folder:DIR for your own images; "
+        "for segmentation folder:DIR; for video folder:DIR, or moving, which is drawn by the program",
     )
     frames: int = option(0, "frames of a clip; 0 = the preset's own", at_least=0, task="video")
-    frame_rate: int = option(0, "use every n-th frame of a film; 0 = the preset's own", at_least=0, task="video")
+    frame_rate: int = option(0, "use every n-th frame of a video; 0 = the preset's own", at_least=0, task="video")
     data_dir: str = option("", "folder that holds prepared TFDS data (default: TFDS's own)", free=True)
     image_size: int = option(
         0,
@@ -65,7 +65,8 @@ class Data:
     classes: int = option(0, "number of classes; 0 = the data set's own", at_least=0)
     validation: int = option(
         5000,
-        "training images set aside for validation, chosen by the seed (at most a tenth); 0 = none, needs --select=test",
+        "training images set aside for validation if the data set has no validation split, chosen by the seed (at most "
+        "a tenth); 0 = none, needs --select=test",
         at_least=0,
     )
     skip_unreadable: bool = option(False, "leave out image files that cannot be read, instead of stopping")
@@ -154,7 +155,7 @@ class CotrainingOptions:
     target: str = option(
         "auto",
         "softmax: an image has one class; binary: each class is learned separately, so that a mixed image has the "
-        "classes of both images; auto = binary for cosub, else softmax",
+        "classes of both images; auto = binary for cosub and dico+cosub, except in segmentation, else softmax",
         ("auto", "softmax", "binary"),
     )
     training: str = option(
@@ -163,7 +164,9 @@ class CotrainingOptions:
         ("together", "independent"),
     )
     agreement: str = option(
-        "js", "agreement loss between the branches: Jensen-Shannon (js) or Kullback-Leibler (kl)", ("js", "kl", "none")
+        "js",
+        "agreement loss between the branches: Jensen-Shannon (js), Kullback-Leibler (kl), or none",
+        ("js", "kl", "none"),
     )
     agreement_weight: float = option(0.5, "weight of the agreement loss after its warm-up", at_least=0)
     agreement_warmup_epochs: int = option(0, "epochs over which the agreement weight grows from 0.005", at_least=0)
@@ -183,7 +186,8 @@ class CotrainingOptions:
     )
     average: str = option(
         "logits",
-        "what the ensemble averages: logits or probabilities; max, median = that logit of each class",
+        "how the ensemble combines the branches: mean of the logits, mean of the probabilities (probs), or the largest "
+        "(max) or median logit of each class",
         tuple(AVERAGES),
     )
 
@@ -234,7 +238,7 @@ class OptimisationOptions:
     warmup_lr: float = option(0.005, "learning rate at the start of the warm-up", at_least=0)
     min_lr: float = option(1e-4, "lowest learning rate of the cosine schedules", at_least=0)
     step_epochs: tuple[int, ...] = option(
-        (), "epochs at which the step schedule lowers the learning rate (default: 30, 60 and 90%)"
+        (), "epochs at which the step schedule lowers the learning rate (default: 30, 60 and 90% of --epochs)"
     )
     step_factor: float = option(
         0.1, "factor by which the step schedule multiplies the learning rate", above=0, at_most=1
@@ -266,7 +270,8 @@ class MachineOptions:
     )
     strategy: str = option(
         "auto",
-        "devices to train on: one, all GPUs of this machine (mirrored), or several machines; auto takes all there are",
+        "devices to train on: one, all GPUs of this machine (mirrored), or several machines (multi_worker); auto "
+        "takes all there are",
         ("auto", "one", "mirrored", "multi_worker"),
         free=True,
     )
@@ -294,7 +299,7 @@ class RunOptions:
     )
     test_views: str = option(
         "1x1",
-        "clips of each film x crops of each clip whose logits are averaged in an evaluation, e.g. 10x3",
+        "clips of each video x crops of each clip whose logits are averaged in an evaluation, e.g. 10x3",
         task="video",
         free=True,
     )

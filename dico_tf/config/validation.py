@@ -90,13 +90,13 @@ def _misplaced(field: "dataclasses.Field", value: Any, settings: Any) -> Iterato
         )
     if methods and settings.method not in methods:
         yield (
-            f"--{field.name}={value} is for --method={methods[0]} and contradicts --method={settings.method}: give "
-            f"--method={methods[0]}, or leave it out"
+            f"--{field.name}={value} is for --method={' or '.join(methods)} and contradicts "
+            f"--method={settings.method}: give --method={methods[0]}, or leave it out"
         )
 
 
 def target(settings: Any, task: str) -> str:
-    """Return "binary" or "softmax"; "auto" is binary for cosub, as published, and softmax for all others."""
+    """Return "binary" or "softmax"; "auto" is binary for methods with cosub, as published, but not in segmentation."""
     if settings.target != "auto":
         return settings.target
     return "binary" if "cosub" in settings.method and task != "segmentation" else "softmax"
@@ -180,7 +180,7 @@ def _teacher(s: Any) -> Iterator[str]:
 
 def _splits(s: Any) -> Iterator[str]:
     if s.validation == 0 and s.select == "validation":
-        yield "--validation=0 leaves no images for --select=validation: give --select=test, or a larger --validation"
+        yield "--validation=0 sets no images aside for --select=validation: give --select=test, or a number above 0"
 
 
 def _task(s: Any) -> Iterator[str]:
@@ -219,7 +219,10 @@ def _batch(s: Any) -> Iterator[str]:
             "smaller number"
         )
     if s.accumulation > 0 and s.batch_size % s.accumulation:
-        yield f"--batch_size={s.batch_size} does not divide into --accumulation={s.accumulation} equal pieces"
+        yield (
+            f"--batch_size={s.batch_size} does not divide into --accumulation={s.accumulation} equal pieces: give a "
+            "multiple of --accumulation"
+        )
 
 
 def _schedule(s: Any) -> Iterator[str]:

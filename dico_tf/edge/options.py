@@ -26,10 +26,10 @@ class ServerOptions:
     )
     insecure: bool = option(False, "allow other machines to connect without TLS or without authentication")
     timeout_ms: int = option(10_000, "milliseconds after which a request without its own deadline fails")
-    max_request_bytes: int = option(16 * 2**20, "most bytes of a request")
-    max_pixels: int = option(25_000_000, "most pixels of an encoded image")
-    max_batch: int = option(64, "most images in one request")
-    max_concurrency: int = option(64, "most requests at the same time; more are refused")
+    max_request_bytes: int = option(16 * 2**20, "largest size of a request in bytes")
+    max_pixels: int = option(25_000_000, "largest number of pixels of an encoded image")
+    max_batch: int = option(64, "largest number of images in a request")
+    max_concurrency: int = option(64, "largest number of requests at the same time; more are refused")
     stop_seconds: float = option(10.0, "seconds to finish current requests after SIGTERM or Ctrl-C")
 
     def __post_init__(self) -> None:
@@ -65,7 +65,9 @@ class CommitteeOptions:
 
     manifest: str = option("", "manifest.json of an export, or its folder")
     quorum: int = option(0, "members that must answer; 0 = more than half of the committee")
-    deadline_ms: int = option(1000, "milliseconds after which the members that have answered decide alone")
+    deadline_ms: int = option(
+        1000, "milliseconds after which the members that have answered decide alone, if they are a quorum"
+    )
     cascade: bool = option(
         True, "if the export has a cascade, ask each member only about images that the members before it were unsure of"
     )

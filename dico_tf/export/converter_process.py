@@ -7,15 +7,18 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dico_tf
 from dico_tf.errors import UserError
-from dico_tf.export.formats.format import ConvertedFormat, Job
 from dico_tf.training.progress import Bar
+
+if TYPE_CHECKING:  # it imports this module
+    from dico_tf.export.formats.format import ConvertedFormat, Job
 
 
 def convert(
-    format: ConvertedFormat, jobs: Sequence[Job], batch: int = 1, images: Path | None = None
+    format: "ConvertedFormat", jobs: Sequence["Job"], batch: int = 1, images: Path | None = None
 ) -> dict[Path, str]:
     """Convert SavedModels to the files of the jobs, all in one separate process, as its start takes seconds.
 
@@ -54,7 +57,7 @@ def convert(
     return {path: _reason(0, error) for path, error in errors.items() if error}
 
 
-def _write_job(format: ConvertedFormat, job: Job, batch: int, images: Path | None) -> Path:
+def _write_job(format: "ConvertedFormat", job: "Job", batch: int, images: Path | None) -> Path:
     """Write the JSON file that tells the other process what to convert. Return its path."""
     content = {
         "format": format.name,

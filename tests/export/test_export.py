@@ -173,8 +173,8 @@ def test_a_tampered_export_is_refused(exported, tmp_path, harm):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--quantise=int4"], "--quantise=int4: did you mean int8?"),
-        (["--formats=tflight"], "--formats=tflight: did you mean tflite?"),
+        (["--quantise=int4"], "--quantise=int4 is unknown; did you mean int8?"),
+        (["--formats=tflight"], "--formats=tflight is unknown; did you mean tflite?"),
         (["--keep_versions=0"], "--keep_versions=0 must be at least 1"),
         (["--workdir=nowhere"], "nowhere/config.json does not exist: nowhere is not the folder of a run"),
         (["--out="], "--out is needed"),

@@ -156,4 +156,4 @@ def test_export_py_killed_at_work_leaves_the_old_export(run, exported, tmp_path)
     output = script(*words[1:], "--formats=saved_model")
     assert "version 2 in" in output and not list(out.glob(".making-*")) and not (out / "tflite").exists()
     assert manifest.load(out).id == json.loads(before)["id"]
-    assert "served at most in version 1" in script("export.py", f"--out={out}", "--stable=1")
+    assert "rolled back to version 1: " in script("export.py", f"--out={out}", "--stable=1")

@@ -73,7 +73,7 @@ def test_a_stray_word_is_refused(script):
 def test_contradictions_come_together_and_before_anything_is_loaded():
     lines = mistake("train.py", "--validation=0", "--evaluate_ema", "--lr=0.2").split("\n")
     assert len(lines) == 2
-    assert lines[0].startswith("--validation=0 leaves no images") and lines[1].startswith("--evaluate_ema needs")
+    assert lines[0].startswith("--validation=0 sets no images aside") and lines[1].startswith("--evaluate_ema needs")
 
 
 @pytest.mark.parametrize(
