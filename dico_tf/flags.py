@@ -270,11 +270,17 @@ def help_text(script: Script) -> str:
         choices = field.metadata["choices"]
         kind = "|".join(choices) or _kind(field.type)
         lines += ["", f"  --[no]{field.name}" if field.type is bool else f"  --{field.name}={kind}"]
-        text = field.metadata["help"]
+        text = field.metadata["help"] + _only_with(field)
         if field.default or "(default: " not in text:
             text += f" (default: {_written(field.default) or 'none'})"
         lines += textwrap.wrap(text, WIDTH, initial_indent="      ", subsequent_indent="      ")
     return "\n".join([*lines, "", "An explicit flag wins over a --flagfile."])
+
+
+def _only_with(field: dataclasses.Field) -> str:
+    """Return the task or the methods outside of which a flag is refused, as a remark; "" if there are none."""
+    task, methods = field.metadata["task"], field.metadata["methods"]
+    return f" (only with --task={task})" * bool(task) + f" (only with --method={'|'.join(methods)})" * bool(methods)
 
 
 def _kind(kind: Any) -> str:

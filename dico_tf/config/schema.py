@@ -244,7 +244,9 @@ class OptimisationOptions:
         0.1, "factor by which the step schedule multiplies the learning rate", above=0, at_most=1
     )
     poly_power: float = option(
-        0.9, "exponent of the poly schedule: lr (1 - share of the steps done) ^ exponent", above=0
+        0.9,
+        "exponent of the poly schedule: lr (1 - share of the steps after the warm-up that are done) ^ exponent",
+        above=0,
     )
     weight_decay: float = option(
         -1.0,
@@ -281,7 +283,12 @@ class MachineOptions:
 class RunOptions:
     """A run's folder, checkpoints and evaluations."""
 
-    workdir: str = option("", "folder of the run; training again with the same folder continues the run", free=True)
+    workdir: str = option(
+        "",
+        "folder of the run; training again with the same folder continues the run; without it, train.py uses "
+        "runs/DATASET-MODEL-sSPLITS-seedSEED",
+        free=True,
+    )
     init_from: str = option(
         "",
         "start from the weights of another run's folder or of a published checkpoint; a head for other classes starts "
