@@ -53,10 +53,10 @@ def option(
 
     Args:
         help: text of `--help`.
-        choices: allowed words.
+        choices: allowed words; () = any value.
         at_least, above, at_most, below, special: see `Bounds`.
-        task: the one task that uses the field; elsewhere it must keep its default.
-        methods: the methods that use the field; with others it must keep its default.
+        task: the one task that uses the field; elsewhere it must keep its default. "" = every task uses it.
+        methods: the methods that use the field; with others it must keep its default. () = every method uses it.
         free: the value may change when a run is continued.
     """
     bounds = Bounds(at_least, above, at_most, below, special or {})
