@@ -75,7 +75,10 @@ def _patches(x, width: int, side: int, name: str):
 
 
 def block(x, layer_scale: float, rate: float, name: str):
-    """Apply x + scale W2 gelu(W1 LN(depthwise 7x7(x))), four times as wide in between; drop the branch at `rate`."""
+    """Apply x + scale W2 gelu(W1 LN(depthwise 7x7(x))), four times as wide in between.
+
+    Training drops the branch at `rate`.
+    """
     width = x.shape[-1]
 
     def branch(x):

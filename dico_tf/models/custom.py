@@ -30,6 +30,7 @@ class CustomBranch:
         """Return a fresh branch.
 
         All arguments are ignored: `divided` has set size and classes, and the network's own layers normalise images.
+        Raises UserError unless Keras' dtype policy is float32.
         """
         if keras.config.dtype_policy().name != "float32":
             raise UserError(
@@ -57,7 +58,7 @@ class CustomNetwork:
 
     @property
     def reference(self) -> dict[str, Any]:
-        """The value with which `find` returns this network."""
+        """Name and architecture, with which `presets.find` returns this network."""
         return {"name": self.name, "blueprint": json.loads(self.text)}
 
     def with_drop_path(self, rate: float) -> "CustomNetwork":

@@ -110,7 +110,7 @@ def presets_of(name: str, spec: Spec, layers: Iterable[str]) -> tuple[str, ...]:
 
 
 def divide(spec: Spec, splits: int) -> Spec:
-    """Replace all channels by those of the published table for S = 2 or 4."""
+    """Replace the channels, which `width` multiplies, by those of the published table for S = 2 or 4."""
     published(spec.splits, splits, "EfficientNet")
     return dataclasses.replace(spec, **TABLES.get(splits, {}))
 

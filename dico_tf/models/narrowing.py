@@ -9,7 +9,10 @@ _GRID = 8  # channels of the hidden layer
 
 
 def stem_width(width: float, scale: float) -> float:
-    """Return width * scale, rounded to a multiple of 1/8: a finer step would change no stage of whole 4 channels."""
+    """Return width * scale, rounded to a multiple of 1/8.
+
+    Finer steps would change no stage, since stages have multiples of 4 channels.
+    """
     return multiple(width * scale, 1 / 8)
 
 

@@ -51,7 +51,10 @@ PRESETS = _registered()
 
 
 def find(model: str | dict[str, Any]) -> Preset | custom.CustomNetwork:
-    """Return a preset by its name, or a network of the user's own by its .keras file or its `reference`."""
+    """Return a preset by its name, or a network of the user's own by its .keras file or its `reference`.
+
+    Raises UserError if the name is unknown or the file cannot be used.
+    """
     if isinstance(model, dict):
         return custom.CustomNetwork(name=model["name"], text=json.dumps(model["blueprint"]))
     return custom.load(model) if _names_file(model) else PRESETS[model]

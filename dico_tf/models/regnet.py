@@ -79,7 +79,7 @@ def narrow(spec: Spec, scale: float) -> Spec:
 
 
 def stages(spec: Spec) -> list[int]:
-    """Return the planes of each stage."""
+    """Return the width of each stage."""
     return list(spec.planes)
 
 

@@ -53,7 +53,7 @@ def narrow(spec: Spec, scale: float) -> Spec:
 
 
 def stages(spec: Spec) -> list[int]:
-    """Return the planes of each stage."""
+    """Return the planes of each stage; its blocks end 4 * planes wide."""
     return residual.widths(spec.width, len(spec.blocks), GRID, spec.planes)
 
 

@@ -59,7 +59,7 @@ def narrow(spec: Spec, scale: float) -> Spec:
 
 
 def stages(spec: Spec) -> list[int]:
-    """Return the planes of each stage."""
+    """Return the width of each stage."""
     return residual.widths(spec.width, 3, spec.grid, spec.planes)
 
 

@@ -97,7 +97,7 @@ def merged(x, width: int, name: str):
 
 
 def block(x, spec: Spec, stage: int, shifted: bool, rate: float, name: str):
-    """Apply x + attention(LN(x)), then x + MLP(LN(x)); training drops each branch for images at `rate`."""
+    """Apply x + attention(LN(x)), then x + MLP(LN(x)); training drops each branch at `rate`."""
 
     def attend(x):
         y = layer_norm(x, f"{name}_norm1")

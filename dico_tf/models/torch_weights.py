@@ -141,7 +141,7 @@ def _named(family: str, s: int, arrays: Mapping[str, np.ndarray], branch: Any, c
 
 
 def _plan(s: int, arrays: Mapping[str, np.ndarray], branch: Any, classes: str) -> _Plan:
-    """Return the values of all variables of branch s, without assigning them."""
+    """Return the plan for branch s, matched by order and shape; nothing is assigned yet."""
     layers = {layer.name: layer for layer in branch.layers if layer.weights}
     try:
         ours, theirs, fresh = [_ours(layer) for layer in layers.values()], entries(arrays), []

@@ -73,7 +73,7 @@ class _Misfit(Exception):  # noqa: N818 - becomes a UserError once it is known w
 def match(blocks: Sequence[Block], theirs: Sequence[Entry]) -> Match:
     """Match every layer of ours with one of the checkpoint.
 
-    Raises UserError if a layer is missing, does not fit or is left over; shortcuts that are never run may be.
+    Raises UserError if a layer is missing, does not fit or is left over, except for shortcuts that are never run.
     """
     pairs, unused, rest = [], [], list(theirs)
     pattern = next((block.shortcut for block in blocks if block.shortcut), ())

@@ -70,7 +70,7 @@ def narrow(spec: Spec, scale: float) -> Spec:
 
 
 def stages(spec: Spec) -> list[int]:
-    """Return the planes of each stage."""
+    """Return the planes of each stage; its blocks end planes wide for CIFAR, 4 * planes wide for ImageNet."""
     if spec.layout == "cifar":
         return residual.widths(spec.stem * spec.width, 3, _GRID, spec.planes)
     return residual.widths(spec.stem, 4, _GRID, spec.planes)

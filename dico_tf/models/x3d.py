@@ -123,7 +123,7 @@ def block(x, width: int, name: str, stride: int, excited: bool, form: str):
 
 
 def shortcut(x, width: int, stride: int, name: str, form: str):
-    """Return x if the shape stays, else BN(1x1x1 with the stride); pytorchvideo has no BN where the width stays."""
+    """Return x if the shape stays, else BN(1x1x1 with the stride); form "pytorchvideo" has no BN if the width stays."""
     same_width = x.shape[-1] == width
     if stride == 1 and same_width:
         return x
