@@ -1,4 +1,4 @@
-"""Members that are .onnx files, run by ONNX Runtime on the CPU."""
+"""Members that are .onnx files, run by ONNX Runtime on the CPU, without TensorFlow."""
 
 from collections.abc import Sequence
 from pathlib import Path
