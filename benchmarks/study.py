@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from dico_tf.config import FORMAT, option
+from dico_tf.config import option
+from dico_tf.files.json_files import FORMAT
 
 ROOT = Path(__file__).parents[1]
 SEEDS = (0, 1, 2)

@@ -2,7 +2,6 @@
 
 from dico_tf.config.bounds import option
 from dico_tf.config.config import (
-    FORMAT,
     REMOVED,
     SECTIONS,
     Config,
@@ -32,7 +31,6 @@ from dico_tf.config.schema import (
 
 __all__ = [
     "DIVISIONS",
-    "FORMAT",
     "METHODS",
     "OPTIMIZERS",
     "REMOVED",

@@ -18,7 +18,6 @@ from dico_tf.config.schema import (
 )
 from dico_tf.errors import UserError
 
-FORMAT = 1
 # Settings that earlier versions had, with their defaults. A saved config that has a default is still read.
 REMOVED: dict[str, Any] = {"cascade_aware": False}
 

@@ -15,6 +15,7 @@ from dico_tf.data.source import Split
 from dico_tf.data.video_folder import look, opened
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import combine, disagreement, softmax
+from dico_tf.files.json_files import FORMAT
 from dico_tf.training import steps
 from dico_tf.training.build import TrainedRun
 
@@ -104,7 +105,7 @@ def as_json(prediction: ImagePrediction) -> str:
     """Return a prediction as one line of JSON."""
     value: dict[str, Any] = dataclasses.asdict(prediction)
     value["classes"] = [{"class": name, "probability": p} for name, p in prediction.classes]
-    return json.dumps({"format": 1, **value})
+    return json.dumps({"format": FORMAT, **value})
 
 
 def as_text(prediction: ImagePrediction) -> str:

@@ -15,6 +15,7 @@ from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import combine
 from dico_tf.evaluation.predict import readable
 from dico_tf.evaluation.segmentation import enlarged
+from dico_tf.files.json_files import FORMAT
 from dico_tf.training.build import TrainedRun
 
 _GOLDEN = 0.618034  # of the colour circle, between consecutive classes: the golden ratio keeps their hues apart
@@ -122,7 +123,7 @@ def as_json(prediction: SegmentationPrediction) -> str:
     mask = {"mask": prediction.mask} if prediction.mask else {}
     return json.dumps(
         {
-            "format": 1,
+            "format": FORMAT,
             "picture": prediction.picture,
             "classes": classes,
             "disagreement": prediction.disagreement,

@@ -9,9 +9,9 @@ from numpy.typing import ArrayLike
 from dico_tf.errors import UserError
 from dico_tf.evaluation import diversity, metrics
 from dico_tf.evaluation.averaging import checked_logits, combine
+from dico_tf.files.json_files import FORMAT
 from dico_tf.formulas.averages import AVERAGES
 
-FORMAT = 1
 SELECTS = ("validation", "test")
 WEIGHTS = ("raw", "ema")
 

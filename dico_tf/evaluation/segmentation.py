@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike
 from dico_tf.data.segmentation import VOID
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import combine
-from dico_tf.evaluation.report import FORMAT, checked_run
+from dico_tf.evaluation.report import checked_run
+from dico_tf.files.json_files import FORMAT
 from dico_tf.formulas.averages import AVERAGES
 
 

@@ -4,10 +4,11 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from dico_tf.config import FORMAT, Config, Data
+from dico_tf.config import Config, Data
 from dico_tf.data.known_datasets import CIFAR_LARGEST, CLIPS, shape
 from dico_tf.divide.networks.cost import NetworkCost
 from dico_tf.errors import UserError
+from dico_tf.files.json_files import FORMAT
 from dico_tf.models import published_results
 from dico_tf.models.presets import PRESETS, branch_weight_decay, find, whole_weight_decay
 

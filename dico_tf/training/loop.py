@@ -13,6 +13,7 @@ from dico_tf.data.epoch_order import plan
 from dico_tf.data.pipeline import evaluation_batches, plain_faults, training_batches
 from dico_tf.data.source import Split
 from dico_tf.errors import UserError
+from dico_tf.files.json_files import FORMAT
 from dico_tf.training import steps
 from dico_tf.training.averaging import averaged
 from dico_tf.training.checkpoints import Checkpoints
@@ -206,7 +207,7 @@ class Loop:
     def _row(self, epoch: int) -> dict[str, Any]:
         shared = self.config.cotraining.training == "together"
         row = {
-            "format": 1,
+            "format": FORMAT,
             "epoch": epoch,
             "step": self.step,
             "seconds": round(self.seconds, 3),
