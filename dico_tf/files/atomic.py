@@ -1,7 +1,7 @@
 """Atomic writes: a file or folder is complete or absent, even after a kill, a full disk or a power cut.
 
-Everything is written under a temporary name beside its final path, flushed to the disk, and renamed. If the disk
-refuses a write, a UserError is raised and the previous file or folder stays.
+Everything is written under a temporary name beside its final path, flushed to the disk, and renamed. If a write fails,
+a UserError is raised and the previous file or folder stays.
 """
 
 import contextlib
@@ -15,23 +15,27 @@ from typing import BinaryIO
 
 from dico_tf.errors import UserError
 
-_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_REFUSALS = (*_FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Replace a file atomically."""
+    """Write a file atomically; it replaces an older one."""
     with writing(path) as stream:
         stream.write(content)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a UTF-8 text file atomically."""
+    """Write a UTF-8 text file atomically; it replaces an older one."""
     write_bytes(path, text.encode())
 
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[BinaryIO]:
-    """Open a temporary file; it replaces `path` when the block ends without an error."""
+    """Open a temporary binary file; it replaces `path` when the block ends without an error.
+
+    After an error in the block, `path` is as before; an OSError becomes a UserError.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}.writing")
     try:
         with beside.open("wb") as stream:
@@ -51,7 +55,8 @@ def writing(path: Path) -> Iterator[BinaryIO]:
 def writing_folder(path: Path) -> Iterator[Path]:
     """Create a temporary folder; it replaces `path` when the block ends without an error.
 
-    Only one process may write a folder at a time. Readers find it with `current`.
+    After an error in the block, `path` is as before; an OSError becomes a UserError. Only one process at a time may
+    write a folder. Readers must open `current(path)`.
     """
     beside = path.with_name(f".{path.name}.writing")
     shutil.rmtree(beside, ignore_errors=True)
@@ -66,7 +71,7 @@ def writing_folder(path: Path) -> Iterator[Path]:
 
 
 def _replace_folder(beside: Path, path: Path) -> None:
-    """Rename `path` aside, then `beside` to `path`: a folder cannot replace a folder in one rename."""
+    """Rename `path` to an auxiliary name, then `beside` to `path`: a folder cannot replace another in one rename."""
     aside = _aside(path)
     shutil.rmtree(aside, ignore_errors=True)
     if path.exists():
@@ -87,14 +92,19 @@ def _aside(path: Path) -> Path:
 
 
 def _refused(path: Path, error: OSError) -> UserError:
+    reason = error.strerror or str(error)
     return UserError(
-        f"cannot write {path}: {error.strerror or error}; what was saved before is intact: "
-        "make room there, or write to another folder"
+        f"cannot write {path}: {reason}; what was saved before is intact: {_room(reason)}write to another folder"
     )
 
 
+def _room(reason: str) -> str:
+    """Return the advice to make room if the disk or a quota is full."""
+    return "make room there, or " if reason in map(os.strerror, _FULL) else ""
+
+
 def refusal(error: Exception) -> str:
-    """Return the reason why the disk refused a write, or "" for any other error.
+    """Return why the system refused a write, such as "No space left on device", or "" for any other error.
 
     The reason is searched in the error's text, because TensorFlow's errors have it only there.
     """
@@ -105,20 +115,20 @@ def refusal(error: Exception) -> str:
 
 @contextlib.contextmanager
 def refusals(flag: str, folder: Path) -> Iterator[None]:
-    """Turn a write error of Python or TensorFlow in this block into a UserError that names the flag."""
+    """Turn a write error of Python or TensorFlow in this block into a UserError that names --`flag`=`folder`."""
     try:
         yield
     except Exception as error:
         if not (reason := refusal(error)):
             raise
         raise UserError(
-            f"cannot write to --{flag}={folder}: {reason}; what was saved before is intact: "
-            f"make room there, or give another --{flag}"
+            f"cannot write to --{flag}={folder}: {reason}; what was saved before is intact: {_room(reason)}give "
+            f"another --{flag}"
         ) from error
 
 
 def check_writable(folder: Path, flag: str) -> None:
-    """Raise UserError if the folder cannot be written, before hours of work. Nothing is created."""
+    """Raise UserError if files cannot be written to a folder that exists or is yet to be made. Nothing is created."""
     place = folder.absolute()
     while not place.exists() and place != place.parent:
         place = place.parent
@@ -126,7 +136,9 @@ def check_writable(folder: Path, flag: str) -> None:
         with tempfile.TemporaryFile(dir=place):
             pass
     except OSError as error:
-        raise UserError(f"--{flag}={folder} cannot be written: {error.strerror or error}") from None
+        raise UserError(
+            f"--{flag}={folder} cannot be written: {error.strerror or error}; give another --{flag}"
+        ) from None
 
 
 def flush(folder: Path) -> None:

@@ -9,7 +9,10 @@ import numpy as np
 
 
 def checksum(path: Path) -> tuple[str, int]:
-    """Return (sha256, size in bytes). A folder's sha256 is that of the names and checksums of its files."""
+    """Return (sha256, size in bytes) of a file or folder.
+
+    A folder's sha256 covers the relative paths and checksums of all files in it; its size is their sum.
+    """
     if not path.is_dir():
         return _of_file(path)
     parts = {file.relative_to(path).as_posix(): _of_file(file) for file in _files(path)}

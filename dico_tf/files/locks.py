@@ -6,7 +6,12 @@ from dico_tf.errors import UserError
 
 
 def lock(stream: IO) -> None:
-    """Lock an open file without waiting. Raises BlockingIOError if another process has the lock."""
+    """Lock an open file, without waiting, until it is closed or the process ends.
+
+    Raises:
+        BlockingIOError: if another process has the lock.
+        UserError: if the operating system has no such locks.
+    """
     try:
         import fcntl
     except ModuleNotFoundError:

@@ -1,6 +1,7 @@
-"""Read and write manifest.json, which describes an export.
+"""Read and write manifest.json, which describes an export and has the checksums of its files.
 
-Loading checks it: an export that was edited, copied incompletely, or made by another program is refused.
+A manifest that was edited, damaged or made by another program is refused when it is loaded. `read` and `verify` check
+the files that it describes.
 """
 
 import dataclasses
@@ -45,14 +46,14 @@ class File:
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """A loaded manifest.json and the folder it is in."""
+    """The content of a checked manifest.json, and its folder."""
 
     folder: Path
     content: dict[str, Any]
 
     @property
     def id(self) -> str:
-        """Identifier of the weights. Answers of exports with the same id may be averaged."""
+        """Identifier of the weights: the answers of members of exports with the same id may be averaged."""
         return self.content["id"]
 
     @property
@@ -76,29 +77,29 @@ class Manifest:
         raise UserError(f"the export {self.folder} has no member {name!r}; {suggestion(name, self.names)}")
 
     def formats(self, name: str) -> list[str]:
-        """Return the LiteRT formats of a member, the most accurate first."""
+        """Return the kinds of LiteRT files that a member has, of `LITERT`, the most accurate first."""
         return [kind for kind in LITERT if kind in self.member(name)["files"]]
 
     def file(self, name: str, kind: str) -> File:
-        """Return a member's file of this kind. Raises UserError if there is none."""
+        """Return a member's file of a kind, such as "float32" or "saved_model". Raises UserError if there is none."""
         files = self.member(name)["files"]
         if kind not in files:
             raise UserError(f"the export {self.folder} has no {kind} of {name}; it has {', '.join(files) or 'nothing'}")
         return File(**{field.name: files[kind][field.name] for field in dataclasses.fields(File)})
 
     def path(self, name: str, kind: str) -> Path:
-        """Return the full path of a member's file."""
+        """Return the path of a member's file, including the export's folder."""
         return self.folder / self.file(name, kind).path
 
 
 def digest(content: dict[str, Any]) -> str:
-    """Return the sha256 of the content without its own "digest"."""
+    """Return the sha256 of a manifest's content, leaving out the key "digest" itself."""
     rest = {key: value for key, value in content.items() if key != "digest"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def text(content: dict[str, Any]) -> str:
-    """Return the text of manifest.json for this content, with format, kind and digest."""
+    """Return the text of a manifest.json with this content, to which format, kind and digest are added."""
     content = {"format": json_files.FORMAT, "kind": KIND, **content}
     return json.dumps({**content, "digest": digest(content)}, indent=1) + "\n"
 
@@ -110,7 +111,7 @@ def measure(path: Path, below: Path) -> dict[str, Any]:
 
 
 def load(path: str | Path) -> Manifest:
-    """Load and check a manifest, given its file or folder. Raises UserError if it is damaged or was changed."""
+    """Load and check a manifest, given its file or folder. Raises UserError if it is missing, damaged or changed."""
     path = Path(path)
     path = path / NAME if path.is_dir() else path
     content = json_files.read(
@@ -126,7 +127,7 @@ def load(path: str | Path) -> Manifest:
 
 
 def stamp(path: str | Path) -> tuple[int, ...] | None:
-    """Return a value that changes when the manifest is replaced, by its file status; None if there is no manifest."""
+    """Return a value that changes when the manifest's file is replaced or written to; None if there is no file."""
     path = Path(path)
     try:
         status = os.stat(path / NAME if path.is_dir() else path)
@@ -136,7 +137,7 @@ def stamp(path: str | Path) -> tuple[int, ...] | None:
 
 
 def _fault(content: dict[str, Any]) -> str:
-    """Return what is wrong with a manifest, or ""."""
+    """Return what is wrong with a manifest and what to do, or ""."""
     if content.get("digest") != digest(content):
         return "was changed: its digest does not match; export again, or copy it again"
     members, committee = content.get("members"), content.get(COMMITTEE)
@@ -170,7 +171,13 @@ def _inside(path: str) -> bool:
 
 
 def read(path: str | Path, member: str, kind: str) -> tuple[Manifest, bytes]:
-    """Return the manifest and the bytes of a member's file. Raises UserError if its checksum differs."""
+    """Load a manifest and the bytes of a member's file, whose checksum is verified.
+
+    If a new export replaces the old one meanwhile, both are read again.
+
+    Raises:
+        UserError: if the file is missing, or if its checksum differs from the manifest's.
+    """
     for _ in range(_TRIES):
         manifest = load(path)
         file = manifest.file(member, kind)
@@ -183,7 +190,12 @@ def read(path: str | Path, member: str, kind: str) -> tuple[Manifest, bytes]:
 
 
 def verify(manifest: Manifest, member: str = "", kind: str = "") -> None:
-    """Check the checksums of all files of an export, of one member, or of one file. Raises UserError."""
+    """Compare the files of an export with their checksums. Raises UserError if one is missing or differs.
+
+    Args:
+        member: only the files of this member; "" = those of all members.
+        kind: only files of this kind, which every member must then have; "" = those of all kinds.
+    """
     for name in [member] if member else manifest.names:
         for key in [kind] if kind else manifest.member(name)["files"]:
             file = manifest.file(name, key)

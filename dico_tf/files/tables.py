@@ -15,7 +15,7 @@ _LABELS, _IDS, _CLASS_NAMES = "labels", ("ids", "image_ids"), "class_names"
 
 
 class Predictions(NamedTuple):
-    """Predictions of a classification run, as in `predictions_<split>.npz`."""
+    """Logits of all branches of a classification run on one split, as in `predictions_<split>.npz`."""
 
     logits: np.ndarray  # [N, S, C] float32
     labels: np.ndarray  # [N] int64
@@ -23,24 +23,32 @@ class Predictions(NamedTuple):
 
 
 class LogitTable(NamedTuple):
-    """Logits of any members on the same images. A run's predictions can be read as one, too."""
+    """Logits of any members on the same images, as stored: shapes and types are not checked."""
 
-    logits: Mapping[str, np.ndarray]  # {member's name: its logits, as stored}
-    labels: np.ndarray
-    ids: np.ndarray
-    class_names: tuple[str, ...] | None
+    logits: Mapping[str, np.ndarray]  # {member's name: logits [N, C]}
+    labels: np.ndarray  # [N]
+    ids: np.ndarray  # [N]
+    class_names: tuple[str, ...] | None  # None: the file has none
 
 
 def write_predictions(
     path: str | os.PathLike, logits: ArrayLike, labels: ArrayLike, ids: Sequence[Any] | np.ndarray
 ) -> None:
-    """Write a run's predictions: logits [N, S, C], labels [N] and image ids [N]."""
+    """Write a run's predictions: logits [N, S, C] of S branches, labels [N] and image ids [N].
+
+    Raises:
+        UserError: if shapes or types are others, or if the file cannot be written.
+    """
     predictions = _checked(logits, labels, np.asarray([_text(name) for name in ids], dtype=np.str_))
     arrays.write(Path(path), predictions._asdict())
 
 
 def read_predictions(path: str | os.PathLike) -> Predictions:
-    """Load a run's predictions. Raises UserError if the file is missing, damaged or has other content."""
+    """Load predictions that `write_predictions` wrote.
+
+    Raises:
+        UserError: if the file is missing, damaged or has other content.
+    """
     what = "a predictions file"
     stored = read_named(Path(path), Predictions._fields, what)
     try:
@@ -50,9 +58,16 @@ def read_predictions(path: str | os.PathLike) -> Predictions:
 
 
 def read_named(path: Path, names: Sequence[str], what: str) -> dict[str, np.ndarray]:
-    """Load the arrays of these names from a file that evaluate.py wrote; `what` describes it in messages."""
+    """Load the arrays `names` from an .npz file that evaluate.py wrote; others are ignored.
+
+    Args:
+        what: what the file should be, for messages: "a predictions file".
+
+    Raises:
+        UserError: if the file is missing or damaged, or lacks an array.
+    """
     if not path.is_file():
-        raise UserError(f"{path} does not exist: it is {what}, evaluate the run first")
+        raise UserError(f"{path} does not exist: expected {what}, which evaluate.py writes; evaluate the run first")
     try:
         stored = arrays.read(path)
     except UserError as error:
@@ -63,20 +78,24 @@ def read_named(path: Path, names: Sequence[str], what: str) -> dict[str, np.ndar
 
 
 def read(path: str | os.PathLike) -> LogitTable:
-    """Load a table: `labels`, `ids` (or `image_ids`), `class_names` if there are any, and logits by member's name.
+    """Load a table of logits from an .npz file.
 
-    A run's predictions have one array of logits [N, S, C], whose members are branch_0, branch_1 ...
+    Its arrays are `labels`, `ids` (or `image_ids`), optionally `class_names`, and the logits of each member under the
+    member's name. The predictions of a run can be read, too: their members are branch_0, branch_1 ...
+
+    Raises:
+        UserError: if the file is missing or damaged, or lacks labels or ids.
     """
     try:
         stored = arrays.read(Path(path))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: expected a table of logits") from None
+    names_in_file = ", ".join(stored) or "no arrays"
     ids = next((stored.pop(name) for name in _IDS if name in stored), None)
     labels, names = stored.pop(_LABELS, None), stored.pop(_CLASS_NAMES, None)
     if ids is None or labels is None:
         raise UserError(
-            f"{path}: expected a table of logits with {_LABELS} and {' or '.join(_IDS)}, "
-            f"got only {', '.join(stored) or 'an empty file'}"
+            f"{path}: expected a table of logits with {_LABELS} and {' or '.join(_IDS)}, got {names_in_file}"
         )
     if set(stored) == {"logits"} and stored["logits"].ndim == 3:
         stored = {f"branch_{s}": branch for s, branch in enumerate(np.moveaxis(stored["logits"], 1, 0))}
@@ -84,10 +103,12 @@ def read(path: str | os.PathLike) -> LogitTable:
 
 
 def _checked(logits: ArrayLike, labels: ArrayLike, ids: np.ndarray) -> Predictions:
-    """Check shapes and types. NaN is accepted here and refused by the evaluation."""
+    """Return the arrays as `Predictions`, or raise UserError if shapes or types are others. NaN is not checked."""
     logits, labels = np.asarray(logits), np.asarray(labels)
     if logits.dtype.kind != "f" or logits.ndim != 3 or 0 in logits.shape:
-        raise UserError(f"expected logits as floats [N, S, C], none of them 0, got {logits.dtype} {list(logits.shape)}")
+        raise UserError(
+            f"expected logits as floats [N, S, C] with N, S and C above 0, got {logits.dtype} {list(logits.shape)}"
+        )
     images = (len(logits),)
     if labels.dtype.kind not in "iu" or labels.shape != images:
         raise UserError(f"expected labels as whole numbers {list(images)}, got {labels.dtype} {list(labels.shape)}")

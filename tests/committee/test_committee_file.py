@@ -122,7 +122,7 @@ def member(**changes):
     ("change", "message"),
     [
         (lambda c: c.update(format=2), "expected format 1, got 2: search again"),
-        (lambda c: c.update(kind="dico_tf export"), "another program wrote it"),
+        (lambda c: c.update(kind="dico_tf export"), "expected kind 'dico_tf committee', got 'dico_tf export'"),
         (lambda c: c.update(gates=[0.5]), "expected 2 gates, one after each member but the last, got 1"),
         (lambda c: c.update(gates=[0.5, "sometimes"]), "gates must be numbers or never or always, got 'sometimes'"),
         (lambda c: c.update(gates=[0.5, True]), "gates must be .* got True"),

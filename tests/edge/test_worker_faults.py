@@ -278,7 +278,7 @@ def test_an_export_that_is_none_is_refused(export, tmp_path):
     foreign.write_text('{"kind": "something else"}')
     half.write_text(content[: len(content) // 2])
     for path, response in (
-        (foreign, "another program wrote it"),
+        (foreign, "expected kind 'dico_tf export', got 'something else'"),
         (half, "is not the manifest of an export, or is damaged"),
         (gone, "does not exist"),
     ):

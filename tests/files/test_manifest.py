@@ -75,7 +75,7 @@ def edited(path, key, value):
     [
         ("id", "other", "digest"),
         ("format", 2, "expected format 1, got 2"),
-        ("kind", "recipe", "another program"),
+        ("kind", "recipe", "expected kind 'dico_tf export', got 'recipe'"),
         ("digest", "", "digest"),
     ],
 )

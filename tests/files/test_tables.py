@@ -115,12 +115,12 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path, logits, labels, ids):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"p\.npz does not exist: it is a predictions file"):
+    with pytest.raises(UserError, match=r"p\.npz does not exist: expected a predictions file"):
         tables.read_predictions(tmp_path / "p.npz")
 
 
 def test_a_folder_is_no_predictions_file(tmp_path):
-    with pytest.raises(UserError, match="does not exist: it is a predictions file"):
+    with pytest.raises(UserError, match="does not exist: expected a predictions file"):
         tables.read_predictions(tmp_path)
 
 
