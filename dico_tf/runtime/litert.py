@@ -1,4 +1,4 @@
-"""Run a LiteRT file: batches of any size that the file allows, quantised outputs as float32."""
+"""Run a LiteRT (.tflite) file: batches of any size that the file allows, quantised outputs as float32."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ class TensorInfo:
 
     @classmethod
     def of(cls, details: Mapping[str, Any]) -> "TensorInfo":
-        """Build it from the interpreter's details of a tensor."""
+        """Return the facts in one entry of the interpreter's get_input_details, get_output_details or the like."""
         shape = details.get("shape_signature", ())
         shape = shape if len(shape) else details["shape"]
         scale, zero = details["quantization"] if np.dtype(details["dtype"]).kind in "iu" else (0.0, 0)
@@ -38,19 +38,25 @@ class TensorInfo:
         )
 
     def real(self, values: np.ndarray) -> np.ndarray:
-        """Convert stored values to float32: scale (value - zero) if quantised."""
+        """Convert values of this tensor to float32: scale * (value - zero) if it is quantised."""
         values = values.astype(np.float32)
         return (values - self.zero) * np.float32(self.scale) if self.scale else values
 
 
 class LiteRT:
-    """A LiteRT file and its interpreter. Only one thread at a time may call it.
+    """A LiteRT file in an interpreter that runs it. Only one thread at a time may call it.
 
-    Raises ValueError or RuntimeError if the bytes are not a .tflite file or contain an unknown operation.
+    Making it raises ValueError or RuntimeError if it is not a .tflite file or contains an unknown operation.
     """
 
     def __init__(self, source: Path | bytes, threads: int, *, keep_tensors: bool = False) -> None:
-        """Load a file or its bytes; with `keep_tensors`, `run` can also return intermediate tensors."""
+        """Load a .tflite file.
+
+        Args:
+            source: path of the file, or its content.
+            threads: number of CPU threads that run the network.
+            keep_tensors: keep the values of all tensors, so that `run` can return intermediate ones, too.
+        """
         model = {"model_content": source} if isinstance(source, bytes) else {"model_path": str(source)}
         options = {"experimental_preserve_all_tensors": True} if keep_tensors else {}
         self._interpreter = Interpreter(**model, num_threads=threads, **options)
@@ -60,16 +66,19 @@ class LiteRT:
 
     @property
     def batch(self) -> int:
-        """Number of images in a call; 0 if the file takes any number."""
+        """Number of images that a call must have; 0 if the file takes any number."""
         return max(self.inputs[0].shape[0], 0)
 
     def tensor(self, index: int) -> TensorInfo:
-        """Describe any tensor of the graph, by its index in the file."""
+        """Return the facts about any tensor of the graph, given its index in the file."""
         details = {one["index"]: one for one in self._interpreter.get_tensor_details()}
         return TensorInfo.of(details[index])
 
     def prepare(self, shape: tuple[int, ...]) -> None:
-        """Resize the first input to this shape and allocate memory, unless it has the shape already."""
+        """Allocate memory for a first input of this shape, unless that was done in the last call.
+
+        The input is resized if the file leaves a side open; a file with fixed sides refuses other shapes in `run`.
+        """
         if shape != self._shape:
             if -1 in self.inputs[0].shape:
                 self._interpreter.resize_tensor_input(self.inputs[0].index, list(shape))
@@ -77,19 +86,19 @@ class LiteRT:
             self._shape = shape
 
     def run(self, image: np.ndarray, output: TensorInfo) -> np.ndarray:
-        """Return one output as float32 for a batch of images."""
+        """Run the network on a batch of images, in the type of its first input; return one output as float32."""
         self.prepare(image.shape)
         self._interpreter.set_tensor(self.inputs[0].index, image)
         self._interpreter.invoke()
         return output.real(self._interpreter.get_tensor(output.index))
 
     def signature(self, name: str = SIGNATURE) -> "Signature":
-        """Return a signature of a file that this project exported: a callable with named inputs and outputs."""
+        """Return a signature of the file: a callable with named inputs and outputs. Exports have "serving_default"."""
         return Signature(self._interpreter.get_signature_runner(name))
 
 
 class Signature:
-    """A callable of named inputs that returns {output name: array}."""
+    """A callable of named inputs that returns {output name: array}, in the types that the file has."""
 
     def __init__(self, runner: Any) -> None:
         self._runner = runner
@@ -101,5 +110,5 @@ class Signature:
 
 
 def _allocated(details: Mapping[str, Any]) -> TensorInfo:
-    """Describe a tensor with its current shape, in which an open batch size is 1."""
+    """Return the facts about a tensor with the shape that it has now, in which an open side is 1."""
     return dataclasses.replace(TensorInfo.of(details), shape=tuple(int(side) for side in details["shape"]))
