@@ -142,5 +142,5 @@ def test_a_picture_that_is_lost_during_a_run_or_before_its_evaluation_is_named(p
 
     begin = Loop.resume
     monkeypatch.setattr(Loop, "resume", lambda loop: [begin(loop), shutil.rmtree(tmp_path / "photos")])
-    with pytest.raises(UserError, match=f"cannot read {tmp_path / 'photos'}.*the same command continues"):
+    with pytest.raises(UserError, match=f"cannot read {tmp_path / 'photos'}.*then run the same command again"):
         _trained(_config(tmp_path / "photos", tmp_path / "another", epochs=1))
