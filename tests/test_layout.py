@@ -121,10 +121,10 @@ def test_every_room_has_its_place_in_the_order():
     assert {home(path) for path in PACKAGE} <= GROUND | set(ROOMS)
 
 
-@pytest.mark.parametrize("path", PACKAGE, ids=label)
-def test_a_module_imports_no_later_room(path):
-    later = out_of_order(home(path), path.read_text(encoding="utf-8"))
-    assert later == (sorted(PUBLIC) if label(path) == "dico_tf/__init__.py" else [])
+def test_a_module_imports_no_later_room():
+    later = {label(path): out_of_order(home(path), path.read_text(encoding="utf-8")) for path in PACKAGE}
+    assert later.pop("dico_tf/__init__.py") == sorted(PUBLIC)
+    assert {path: names for path, names in later.items() if names} == {}
 
 
 @pytest.mark.parametrize(
@@ -173,9 +173,9 @@ def test_keras_cv_is_imported_by_exactly_one_module():
     assert len(users) == 1 and users[0].startswith("dico_tf/views/"), users
 
 
-@pytest.mark.parametrize("path", NUMPY_ONLY, ids=label)
-def test_what_runs_without_a_network_imports_no_framework(path):
-    assert not tops(path, lazy=False) & HEAVY
+def test_what_runs_without_a_network_imports_no_framework():
+    heavy = {label(path): tops(path, lazy=False) & HEAVY for path in NUMPY_ONLY}
+    assert {path: names for path, names in heavy.items() if names} == {}
 
 
 def dotted(path: Path) -> str:
@@ -206,9 +206,8 @@ def test_what_runs_without_a_network_loads_none_by_way_of_others():
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-@pytest.mark.parametrize("path", PORTABLE, ids=label)
-def test_layers_models_and_losses_are_not_bound_to_tensorflow(path):
-    assert "tensorflow" not in tops(path, lazy=False)
+def test_layers_models_and_losses_are_not_bound_to_tensorflow():
+    assert [label(path) for path in PORTABLE if "tensorflow" in tops(path, lazy=False)] == []
 
 
 def test_the_losses_are_among_what_is_not_bound_to_tensorflow():
@@ -235,12 +234,16 @@ def test_a_command_is_light_until_its_flags_are_read(path):
     assert {name.split(".")[0] for name in names} - {"dico_tf"} <= sys.stdlib_module_names
 
 
-@pytest.mark.parametrize("path", PACKAGE, ids=label)
-def test_the_package_neither_prints_nor_asserts(path):
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        assert not isinstance(node, ast.Assert), f"line {node.lineno}: raise an error that says what would do"
-        called = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id
-        assert called != "print" or path in COMMANDS, f"line {node.lineno}: only commands print"
+def test_the_package_neither_prints_nor_asserts():
+    offenders = []
+    for path in PACKAGE:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Assert):
+                offenders.append(f"{label(path)}:{node.lineno} raise an error that says what would do")
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
+                if path not in COMMANDS:
+                    offenders.append(f"{label(path)}:{node.lineno} only commands print")
+    assert not offenders, "\n".join(offenders)
 
 
 def test_files_are_named_after_what_they_hold():

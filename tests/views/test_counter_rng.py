@@ -31,20 +31,21 @@ def test_draws_never_change_between_versions():
 
 
 @pytest.mark.parametrize(
-    "u",
+    "draws",
     [
-        draw(),
-        draw(stream="t"),
-        draw(count=3),
-        np.concatenate([draw(epoch=e, index=INDEX[:50]) for e in range(200)]),
-        np.concatenate([draw(branch=b, index=INDEX[:500]) for b in range(20)]),
-        np.concatenate([draw(seed=s, index=INDEX[:200]) for s in range(50)]),
-        draw(index=INDEX * 2**32),
-        draw(index=INDEX * 4096),
+        lambda: draw(),
+        lambda: draw(stream="t"),
+        lambda: draw(count=3),
+        lambda: np.concatenate([draw(epoch=e, index=INDEX[:50]) for e in range(200)]),
+        lambda: np.concatenate([draw(branch=b, index=INDEX[:500]) for b in range(20)]),
+        lambda: np.concatenate([draw(seed=s, index=INDEX[:200]) for s in range(50)]),
+        lambda: draw(index=INDEX * 2**32),
+        lambda: draw(index=INDEX * 4096),
     ],
     ids=["index", "stream", "component", "epoch", "branch", "seed", "high words", "strides"],
 )
-def test_draws_are_uniform(u):
+def test_draws_are_uniform(draws):
+    u = draws()
     assert u.dtype == np.float32 and u.min() >= 0 and u.max() < 1
     assert chi_square(u) < 160  # 99 degrees of freedom: 1 in 10,000
     steps = (np.arange(u.size) + 0.5) / u.size
