@@ -86,13 +86,32 @@ def _distinct() -> list[str]:
     return chosen
 
 
-def _train_two_steps(stem: str, eager: bool = False) -> tuple[int, bool, bool]:
-    """Return the number of steps, whether the loss is finite, and whether the weights changed."""
-    settings = read(stem)
+def _tiny(settings: config.Config) -> config.Config:
+    """Return the settings with the tiny preset of the model's family, in two branches at most."""
     family = PRESETS[settings.network.model].family
     tiny = next(p.name for p in PRESETS.values() if p.family is family and p.tiny)
     splits = min(settings.network.splits, 2)
-    settings = dataclasses.replace(settings, network=dataclasses.replace(settings.network, model=tiny, splits=splits))
+    return dataclasses.replace(settings, network=dataclasses.replace(settings.network, model=tiny, splits=splits))
+
+
+def _one_of_a_kind() -> list[str]:
+    """Return one of the recipes whose tiny siblings differ in nothing but the size of numbers and the dataset."""
+    kinds: dict[str, str] = {}
+    for stem in RECIPES:
+        values = config.to_values(_tiny(read(stem)))
+        signs = {
+            name: (value > 0) - (value < 0) if isinstance(value, int | float) else value
+            for name, value in values.items()
+            if name != "dataset"
+        }
+        kinds.setdefault(repr(signs), stem)
+    return sorted(kinds.values())
+
+
+def _train_two_steps(stem: str, eager: bool = False) -> tuple[int, bool, bool]:
+    """Return the number of steps, whether the loss is finite, and whether the weights changed."""
+    settings = _tiny(read(stem))
+    splits = settings.network.splits
     facts = {"class_names": list("abc"), "image_size": 32, "mean": (0.5,) * 3, "std": (0.25,) * 3}
     labels = DRAW.integers(0, 3, (8, 32, 32) if settings.data.task == "segmentation" else 8)
     model = build.network(settings, facts)
@@ -114,6 +133,6 @@ def test_a_recipe_trains_its_tiny_sibling(stem):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stem", sorted(set(RECIPES) - set(_distinct())))
-def test_every_other_recipe_trains_its_tiny_sibling_too(stem):
+@pytest.mark.parametrize("stem", sorted(set(_one_of_a_kind()) - set(_distinct())))
+def test_every_other_kind_of_recipe_trains_its_tiny_sibling_too(stem):
     assert _train_two_steps(stem) == (2, True, True)
