@@ -1,6 +1,12 @@
 """A network that is built and traced in a second, for tests of what does not depend on the network."""
 
+import functools
+import tempfile
+from pathlib import Path
+
 import keras
+
+_FOLDER = tempfile.TemporaryDirectory(prefix="dico_tf_small_")
 
 
 def small() -> keras.Model:
@@ -13,3 +19,11 @@ def small() -> keras.Model:
         outputs = keras.layers.ReLU(name=f"relu_{n}")(outputs)
     outputs = keras.layers.GlobalAveragePooling2D(name="pool")(outputs)
     return keras.Model(image, keras.layers.Dense(10, name="logits")(outputs), name="small")
+
+
+@functools.cache
+def small_file() -> str:
+    """Return the path of a .keras file with the network, for models that take a file instead of a preset."""
+    path = str(Path(_FOLDER.name) / "small.keras")
+    small().save(path)
+    return path

@@ -1,6 +1,7 @@
 """The house keeps its order: who imports whom, what stays light, and what is pinned."""
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -64,7 +65,8 @@ def within(node: ast.AST) -> Iterator[ast.AST]:
             yield from within(child)
 
 
-def imports(source: str, *, lazy: bool = True) -> set[str]:
+@functools.cache
+def imports(source: str, *, lazy: bool = True) -> frozenset[str]:
     """Dotted names a module imports; `from a import b` counts as a.b. Without `lazy`, only those made at import."""
     tree = ast.parse(source)
     names: set[str] = set()
@@ -73,7 +75,7 @@ def imports(source: str, *, lazy: bool = True) -> set[str]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             names |= {f"{'.' * node.level}{node.module or ''}.{alias.name}" for alias in node.names}
-    return names
+    return frozenset(names)
 
 
 class WithoutTypeChecking(ast.NodeTransformer):
@@ -240,9 +242,9 @@ def test_the_package_neither_prints_nor_asserts():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Assert):
                 offenders.append(f"{label(path)}:{node.lineno} raise an error that says what would do")
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
-                if path not in COMMANDS:
-                    offenders.append(f"{label(path)}:{node.lineno} only commands print")
+            called = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id
+            if called == "print" and path not in COMMANDS:
+                offenders.append(f"{label(path)}:{node.lineno} only commands print")
     assert not offenders, "\n".join(offenders)
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import random
 import re
 from pathlib import Path
 from typing import Any
@@ -87,9 +88,13 @@ class CustomNetwork:
 
 @functools.lru_cache(32)
 def _plan(text: str, name: str, splits: int, budget: str, image_size: int, classes: int) -> Plan:
-    whole = from_dict(json.loads(text))
-    _check(whole, name, image_size)
-    return plan(weightless(_on_raw_images, whole, name, image_size), splits, budget, classes=classes)
+    state = random.getstate()
+    try:
+        whole = from_dict(json.loads(text))
+        _check(whole, name, image_size)
+        return plan(weightless(_on_raw_images, whole, name, image_size), splits, budget, classes=classes)
+    finally:
+        random.setstate(state)  # a seed gives the same weights whether or not the plan is cached
 
 
 def _on_raw_images(whole: keras.Model, name: str, image_size: int) -> keras.Model:

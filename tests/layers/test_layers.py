@@ -162,13 +162,15 @@ def test_a_gamma_says_whether_weight_decay_takes_it():
 
 def _pulled(layer, x, repeats: int):
     """Outputs and gradients [repeats, ...] of a layer in training."""
-    outputs, gradients = [], []
-    for _ in range(repeats):
+
+    @tf.function
+    def pull():
         with tf.GradientTape() as tape:
             tape.watch(x)
             y = layer(x, training=True)
-        outputs.append(y)
-        gradients.append(tape.gradient(y, x))
+        return y, tape.gradient(y, x)
+
+    outputs, gradients = zip(*(pull() for _ in range(repeats)), strict=True)
     return np.stack(outputs), np.stack(gradients)
 
 
@@ -197,14 +199,15 @@ def test_shake_shake_mixes_by_one_number_forward_and_another_backward():
     keras.utils.set_random_seed(6)
     layer = ShakeShake()
     first, second = tf.fill((16, 2, 2, 3), 3.0), tf.fill((16, 2, 2, 3), 1.0)
-    mixes, pulls = [], []
-    for _ in range(300):
+
+    @tf.function
+    def pull():
         with tf.GradientTape() as tape:
             tape.watch([first, second])
             y = layer([first, second], training=True)
-        mixes.append((y[:, 0, 0, 0] - 1) / 2)
-        pulls.append([g[:, 0, 0, 0] for g in tape.gradient(y, [first, second])])
-    mixes, pulls = np.stack(mixes), np.stack(pulls)  # [300, 16], [300, 2, 16]
+        return (y[:, 0, 0, 0] - 1) / 2, tf.stack([g[:, 0, 0, 0] for g in tape.gradient(y, [first, second])])
+
+    mixes, pulls = map(np.stack, zip(*(pull() for _ in range(300)), strict=True))  # [300, 16], [300, 2, 16]
     assert _uniform(mixes, 0, 1) and _uniform(pulls[:, 0], 0, 1)
     assert pulls.sum(axis=1) == pytest.approx(1, abs=1e-6)
     assert abs(np.corrcoef(mixes.ravel(), pulls[:, 0].ravel())[0, 1]) < 0.08

@@ -13,8 +13,9 @@ from keras import layers
 from dico_tf import config
 from dico_tf.cotrain import DiCo
 from dico_tf.errors import UserError
-from dico_tf.models import audit
+from dico_tf.models import audit, custom
 from dico_tf.models.presets import find
+from tests.small_network import small_file
 
 ROOT = Path(__file__).parents[2]
 IMAGES = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3)).astype(np.uint8)
@@ -54,6 +55,15 @@ def test_it_trains_and_is_saved_without_the_file(file, tmp_path):
     Path(file).unlink()
     again = keras.saving.load_model(tmp_path / "dico.keras")
     assert np.array_equal(again.predict(IMAGES, verbose=0), model.predict(IMAGES, verbose=0))
+
+
+def test_a_seed_gives_the_same_weights_whether_or_not_the_division_is_planned_anew():
+    path, weights = small_file(), []
+    custom._plan.cache_clear()
+    for _ in range(2):
+        keras.utils.set_random_seed(0)
+        weights.append(DiCo(path, 2, classes=5).get_weights())
+    assert all(np.array_equal(one, other) for one, other in zip(*weights, strict=True))
 
 
 @pytest.mark.slow
