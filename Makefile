@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
+# The tests start many processes; with Python's cache of compiled modules each starts sooner.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test test-all test-slow promises coverage lint bench goldens messages clean
 

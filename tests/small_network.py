@@ -9,7 +9,7 @@ import keras
 _FOLDER = tempfile.TemporaryDirectory(prefix="dico_tf_small_")
 
 
-def small() -> keras.Model:
+def small(classes: int = 10) -> keras.Model:
     """Return a network with batch statistics, strides, and weights with and without decay."""
     image = keras.Input((None, None, 3))
     outputs = keras.layers.Rescaling(1 / 255, name="rescaled")(image)
@@ -18,7 +18,7 @@ def small() -> keras.Model:
         outputs = keras.layers.BatchNormalization(name=f"norm_{n}")(outputs)
         outputs = keras.layers.ReLU(name=f"relu_{n}")(outputs)
     outputs = keras.layers.GlobalAveragePooling2D(name="pool")(outputs)
-    return keras.Model(image, keras.layers.Dense(10, name="logits")(outputs), name="small")
+    return keras.Model(image, keras.layers.Dense(classes, name="logits")(outputs), name="small")
 
 
 @functools.cache

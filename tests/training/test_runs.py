@@ -18,6 +18,7 @@ from dico_tf.files import tables
 from dico_tf.models.torch_weights import Carried
 from dico_tf.training import build, steps, variables
 from tests.commands import succeeded
+from tests.small_network import small_file
 
 ROOT = Path(__file__).parents[2]
 DIGITS = [
@@ -291,7 +292,8 @@ def test_the_best_checkpoint_is_that_of_the_best_validation(days, tmp_path, monk
     evaluate = steps.Evaluator.__call__
     better = lambda evaluator, split: {**evaluate(evaluator, split), "ensemble_accuracy": next(scores)}  # noqa: E731
     monkeypatch.setattr(steps.Evaluator, "__call__", better)
-    _taught(tmp_path, f"--dataset=folder:{days}", *PICTURES, "--epochs=3", "--save_every=6", "--keep=3")
+    words = [*PICTURES, f"--model={small_file()}", "--epochs=3", "--save_every=6", "--keep=3"]
+    _taught(tmp_path, f"--dataset=folder:{days}", *words)
     assert _json(tmp_path / "summary.json")["best_epoch"] == _json(tmp_path / "best" / "state.json")["epoch"] == 1
     best, second = (np.load(tmp_path / path / "weights.npz") for path in ("best", "checkpoints/step_10"))
     assert [name for name in best.files if not np.array_equal(best[name], second[name])] == []
