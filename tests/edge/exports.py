@@ -20,6 +20,7 @@ def branch(seed: int = 0, head_bias: float | None = None, batch: int = 1) -> byt
     import keras
 
     from dico_tf.export import convert
+
     keras.utils.set_random_seed(seed)
     network = small_network.small(len(CLASSES))
     draw = np.random.default_rng(seed)
