@@ -54,7 +54,10 @@ def _has_kind(value: Any, kind: type) -> bool:
 
 
 def _kind_fault(field: "dataclasses.Field", value: Any) -> str:
-    """Return the fault of a value of the wrong type, or "". Values may come from arguments or an edited config.json."""
+    """Return the fault of a value of the wrong type or with a line break, or "".
+
+    Values may come from arguments or an edited config.json.
+    """
     several = typing.get_origin(field.type) is tuple
     kind = typing.get_args(field.type)[0] if several else field.type
     if kind not in KINDS:

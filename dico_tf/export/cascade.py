@@ -69,7 +69,7 @@ def answers(cascade: Cascade, image: tf.Tensor) -> dict[str, tf.Tensor]:
 def _step(
     cascade: Cascade, k: int, image: tf.Tensor, rows: tf.Tensor, answer: tf.Tensor, apart: tf.Tensor, going: tf.Tensor
 ) -> tuple[tf.Tensor, ...]:
-    """Run member k on these rows of the batch. Return `answer`, `apart` and `going` of `answers` with its results."""
+    """Return `answer`, `apart` and `going`, as in `answers`, after member k has run on these rows of the batch."""
     count = tf.size(rows)
     batch = rows if k == 0 else _filled(rows, tf.minimum(_bucket(count, cascade.buckets), tf.shape(image)[0]))
     logits = cascade.networks[k](image if k == 0 else tf.gather(image, batch))[:count]
@@ -95,7 +95,7 @@ def _bucket(count: tf.Tensor, buckets: Sequence[int]) -> tf.Tensor:
 
 
 def _filled(rows: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """Pad the rows to `size` of them by repeating the last one."""
+    """Return `size` rows: these, and then the last one again."""
     return tf.concat([rows, tf.fill((size - tf.size(rows),), rows[-1])], 0)
 
 
@@ -113,6 +113,7 @@ def _joined(committee: Committee, k: int, before: tf.Tensor, logits: tf.Tensor) 
 def _unsure(committee: Committee, k: int, sure: tf.Tensor) -> tf.Tensor:
     """Return for each image whether the next member runs: if the confidence after member k is below its gate or NaN.
 
+    It is false after the last member. `sure` is the confidence [B].
     The graph optimiser rewrites `not confidence >= gate` to `confidence < gate`, which is wrong for NaN.
     """
     if k + 1 == len(committee.members):

@@ -123,7 +123,7 @@ class MemberFiles:
         self.chosen = {kind: self._first_good(kind) for kind in self.kinds}
 
     def replace(self, requested: str, kind: str) -> None:
-        """Choose another file for the kind `requested`: of `kind`, or of a safer kind if that file loses too much."""
+        """Choose another file for the kind `requested`: of `kind`, or of a safer kind if that file is refused."""
         self.chosen[requested] = self._first_good(kind)
 
     def remove_others(self) -> list[Converted]:
@@ -138,7 +138,7 @@ class MemberFiles:
         return self.format.path(self.folder, self.name, kind)
 
     def _first_good(self, kind: str) -> Converted:
-        """Return the file of this kind, or of the next safer kind that does not lose too much."""
+        """Return the file of this kind, or of the next safer kind that is not refused."""
         while refusal := self._refusal(file := self._get(kind)):
             kind = _safer(self.format, kind, refusal, self.say)
         return file

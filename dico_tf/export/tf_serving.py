@@ -32,13 +32,18 @@ _OURS = re.compile(rf"branch_\d+|{COMMITTEE}")
 
 
 def versions(served: Path, name: str) -> list[int]:
-    """Return the versions of a model in the folder, oldest first."""
+    """Return the version numbers of a model in the folder OUT/tf_serving, oldest first; [] if it has none."""
     place = served / name
     return sorted(int(path.name) for path in place.iterdir() if path.name.isdigit()) if place.is_dir() else []
 
 
 def stage(saved_model: Path, place: Path, name: str, image_size: int, cascade: bool = False) -> None:
-    """Prepare a version of a model in `place`: hard links to the SavedModel's files, and warm-up requests."""
+    """Prepare a version of a model in the new folder `place`: hard links to the SavedModel, and warm-up requests.
+
+    Args:
+        name: the model's name in requests.
+        cascade: True if it has the signature `cascade`.
+    """
     shutil.copytree(saved_model, place, copy_function=_link_or_copy)
     (place / WARM_UP).parent.mkdir()
     with tf.io.TFRecordWriter(str(place / WARM_UP)) as writer:
@@ -57,9 +62,9 @@ def _link_or_copy(source: str, target: str) -> None:
 
 
 def warm_up(name: str, image_size: int, cascade: bool = False) -> list[wire.PredictRequest]:
-    """Return a request of each batch size and one of an encoded image, because a graph's first run is slow.
+    """Return warm-up requests, because a graph's first run is slow: one of each batch size, and an encoded image.
 
-    A cascade also gets a noise image, which may be uncertain enough to reach all members.
+    With `cascade`, its signature gets a noise image, which may be uncertain enough to reach all members.
     """
     requests = [_request(name, "serving_default", image=_grey(size, image_size)) for size in SIZES]
     encoded = io.BytesIO()
@@ -120,7 +125,7 @@ def _served(served: Path) -> set[int]:
 
 
 def _remove(served: Path, trash: Path, but: Collection[int]) -> None:
-    """Delete all versions except `but`. They are first moved away, as a server must not see half a version."""
+    """Move all versions except `but` to the folder `trash`: a server must not see a half deleted version."""
     for name in _names(served):
         for number in versions(served, name):
             if number not in but:
@@ -130,7 +135,7 @@ def _remove(served: Path, trash: Path, but: Collection[int]) -> None:
 
 
 def configure(served: Path, numbers: Sequence[int]) -> None:
-    """Write batching.config, and models.config with the versions to load, `numbers`, oldest first.
+    """Write batching.config and models.config. `numbers` are the versions to load, oldest first.
 
     The newest version is labelled `stable`, the one before it `previous`. Models that the newest version lacks, such as
     a third branch of an earlier export, are not served.
@@ -141,7 +146,7 @@ def configure(served: Path, numbers: Sequence[int]) -> None:
 
 
 def roll_back(out: Path, version: int) -> list[str]:
-    """Take newer versions than this one out of models.config, until the next export. Return the models that have it."""
+    """Take versions newer than this one out of models.config until the next export. Return the models with it."""
     served = out / FOLDER
     if not served.is_dir():
         raise UserError(f"--out={out} has no {FOLDER}/: export a run with saved_model among --formats first")
