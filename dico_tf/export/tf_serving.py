@@ -146,7 +146,7 @@ def configure(served: Path, numbers: Sequence[int]) -> None:
 
 
 def roll_back(out: Path, version: int) -> list[str]:
-    """Take versions newer than this one out of models.config until the next export. Return the models with it."""
+    """Take newer versions out of models.config until the next export. Return the models that have this version."""
     served = out / FOLDER
     if not served.is_dir():
         raise UserError(f"--out={out} has no {FOLDER}/: export a run with saved_model among --formats first")
