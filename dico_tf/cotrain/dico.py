@@ -44,8 +44,9 @@ class DiCo(keras.Model):
     `call` and `predict` return logits [B, S, C] from images [B, H, W, 3] or clips [B, T, H, W, 3] of 0..255. A
     segmentation network returns [B, S, h, w, C] at its output stride.
 
-    `teacher` must be a callable here: images [B, H, W, 3] of 0..255 -> logits [B, C]. Other keyword arguments, such as
-    `dtype`, are those of `keras.Model`.
+    In Python, `teacher` is a callable: images [B, H, W, 3] of 0..255 -> logits [B, C]; paths are for train.py. `views`
+    is one policy, or a sequence with one for each branch. Other keyword arguments, such as `dtype`, are those of
+    `keras.Model`.
     """
 
     def __init__(self, model: str | dict[str, Any], splits: int = 1, **arguments: Any):
@@ -130,9 +131,9 @@ class DiCo(keras.Model):
 
     @property
     def predictors(self) -> list[Callable]:
-        """Callables (images, training=False) -> logits of one branch each; those of segmentation take any image size.
+        """One callable (images, training=False) -> logits for each branch.
 
-        They return [B, C], or [B, H, W, C] in segmentation, where images [B, H, W, 3] may exceed the size of training.
+        Logits are [B, C]. In segmentation they are [B, H, W, C], from images [B, H, W, 3] of any size.
         """
         both = zip(self.branches, self._coarse or self.branches, strict=True)
         return [as_large(coarse) if isinstance(coarse, Windowed) else branch for branch, coarse in both]
@@ -277,7 +278,7 @@ class DiCo(keras.Model):
         return tf.transpose(by_copy, (1, 0, *range(2, by_copy.shape.rank)))
 
     def _with_auxiliary_heads(self, total, heads: list, truth):
-        """Add the label loss of auxiliary heads, which segmentation networks have in training."""
+        """Return total [B] plus `auxiliary_weight` times the label loss of each auxiliary head, if there are any."""
         targets = self.task.targets(truth)
         for (_, *seconds), target in zip(heads, targets, strict=True):
             for logits in seconds:

@@ -29,7 +29,7 @@ def exclude_gammas(network: keras.Model) -> None:
 def in_pieces(learn: Callable, batch: Any, pieces: int) -> tuple[Any, list[tf.Tensor]]:
     """Divide a batch into pieces, call learn(piece) -> (outputs, gradients) for each, and return both for the batch.
 
-    Outputs are concatenated, gradients are added.
+    Outputs are concatenated, gradients are added. Raises UserError if the pieces would not be equal.
 
     The loop is unrolled, since synchronised batch normalisation does not work in a loop of the graph. Each piece waits
     for the one before it; otherwise the memory of all would be needed at once.

@@ -1,6 +1,6 @@
 """Sliding-window inference: images of any size through a network of one size.
 
-Windows overlap by half; logits are averaged where they overlap.
+Windows overlap by about half, the last one of a side by more; logits are averaged where windows overlap.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ class Windowed:
     """Callable (images [B, H, W, 3] of any size, training=False) -> logits [B, h, w, C], h = ceil(H / stride).
 
     An image smaller than a window is padded below and to the right with the mean colour. The windows of all images at
-    one position are computed at once, one position after another, so that memory does not grow with the image size.
+    one position are computed at once, one position after another, so that larger images need little more memory.
 
     Args:
         coarse: network of square images, which returns logits at its output stride.

@@ -16,7 +16,10 @@ def _norms(model) -> list[keras.layers.BatchNormalization]:
 
 
 def recalibrate(model, batches: Iterable[dict[str, tf.Tensor]]) -> None:
-    """Set the running statistics of batch normalisation to the mean over these batches."""
+    """Set the running mean and variance of batch normalisation to those of the batches, averaged over all batches.
+
+    Without batches nothing changes.
+    """
     norms = _norms(model)
     if not norms:
         return
@@ -45,7 +48,10 @@ def recalibrate(model, batches: Iterable[dict[str, tf.Tensor]]) -> None:
 
 @contextlib.contextmanager
 def averaged(model, batches: Iterable[dict[str, tf.Tensor]]) -> Iterator[None]:
-    """Give the model its averaged weights inside the block, and its own weights again afterwards."""
+    """Context manager: inside the block the model has its averaged weights, afterwards its own again.
+
+    The batches serve to recompute the statistics of batch normalisation for the averaged weights.
+    """
     named = variables.weights(model)
     before = variables.values(named)
     try:

@@ -25,7 +25,10 @@ from dico_tf.training.workdir import record
 
 
 def data_options(config: Config) -> Data:
-    """Return which images to load; for video, frames, frame rate and size are the preset's if they are not set."""
+    """Return the data settings of a run. For video, frames, frame rate and image size are the preset's if they are 0.
+
+    Raises UserError if the model is not one for the task.
+    """
     check_task(config.network.model, config.data.task)
     data = config.data
     if data.task != "video":
@@ -41,13 +44,13 @@ def data_options(config: Config) -> Data:
 
 def facts(source: Source) -> dict[str, Any]:
     """Return the facts about the data that a run saves, so that it can be used without the data."""
-    films = source.splits["train"].videos
+    videos = source.splits["train"].videos
     scenes = {"frame": list(source.frame)} if source.frame else {}
     return {
         "name": source.name,
         "fingerprint": source.fingerprint,
         "image_size": source.image_size,
-        **({"frames": films.count, "frame_rate": films.rate} if films else {}),
+        **({"frames": videos.count, "frame_rate": videos.rate} if videos else {}),
         "short_side": max(source.short_side, source.image_size),
         "class_names": list(source.class_names),
         "mean": list(source.mean),
@@ -61,7 +64,7 @@ def settings(config: Config, data: dict[str, Any], reference: str | dict[str, An
     """Return the arguments of a run's DiCo.
 
     Args:
-        data: the facts about the data, see `facts`; they replace settings such as classes and image size.
+        data: the facts about the data, see `facts`. They give classes, image size, frames, mean and deviation.
         reference: the saved description of a network, for a run whose --model is a file that may be gone.
     """
     names = {field.name for field in dataclasses.fields(Settings)}
@@ -81,7 +84,11 @@ def settings(config: Config, data: dict[str, Any], reference: str | dict[str, An
 
 
 def network(config: Config, data: dict[str, Any], reference: str | dict[str, Any] = "", precision: str = "") -> DiCo:
-    """Build a model with new weights; `precision` replaces that of the config."""
+    """Build a run's model with new weights; for the arguments see `settings`.
+
+    Args:
+        precision: replaces the precision of the config, unless it is empty.
+    """
     if precision == "float32":
         reference = in_float32(reference)
     return DiCo(**settings(config, data, reference), dtype=precision or config.machine.precision)
@@ -92,9 +99,9 @@ ENOUGH_ROWS = math.ceil(1 / RATE_TOLERANCE)
 
 
 def check_rows(model: DiCo, config: Config, replicas: int) -> None:
-    """Raise UserError if batches are so small that the efficient drop form would drop at another rate than set.
+    """Raise UserError if the efficient drop form would drop a share of rows more than 0.05 off the rate.
 
-    It computes residual branches for a whole number of rows of a batch.
+    It computes residual branches for a whole number of rows, so this happens with small batches.
     """
     batch_size, pieces, copies = config.optimisation.batch_size, config.step.accumulation, model.method.copies
     rows = batch_size // replicas // pieces * copies
@@ -103,15 +110,22 @@ def check_rows(model: DiCo, config: Config, replicas: int) -> None:
             computed = stochastic_depth.computed(rows, layer.rate)
             enough = math.ceil(ENOUGH_ROWS / copies) * replicas * pieces
             raise UserError(
-                f"--batch_size={batch_size} means {rows} rows at once, for {computed} of which residual branches are "
-                f"computed: that drops {1 - computed / rows:.0%} instead of {layer.rate:.0%}; give "
+                f"--batch_size={batch_size} means {rows} rows at once, of which {computed} pass through a residual "
+                f"branch: that drops {1 - computed / rows:.0%} instead of {layer.rate:.0%}; give "
                 f"--batch_size={enough} or more, or --drop_form=masked"
             )
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainedRun:
-    """A trained run: settings, facts about its data, and its best weights."""
+    """A trained run, loaded from its folder.
+
+    Attributes:
+        data: facts about the images, see `facts`.
+        reference: name or description of the network; empty in runs of old versions.
+        best: facts about the best epoch, such as its score.
+        arrays: the best weights by the names of `variables.weights`.
+    """
 
     workdir: Path
     config: Config
@@ -122,34 +136,39 @@ class TrainedRun:
 
     @property
     def short_side(self) -> int:
-        """Size of an image's short side before the centre is cut out; older runs have no margin."""
+        """Pixels to which an image's short side is resized before its centre is cut out."""
         return self.data.get("short_side", self.data["image_size"])
 
     @property
     def checksums(self) -> dict[str, str]:
-        """The sha256 of each branch's weights, with which a committee recognises its members."""
+        """The sha256 of each branch's weights, by branch; a committee recognises its members by them."""
         return checksums.of_branches(self.arrays)
 
     def check_images(self, users: str, remedy: str) -> None:
-        """Raise UserError if the run does not classify images; `users` says what needs that."""
+        """Raise UserError if the run does not classify images.
+
+        Args:
+            users: what needs such a run, in the plural, for the message.
+            remedy: end of the message.
+        """
         task = self.config.data.task
         if task != "classification":
             raise UserError(f"{self.workdir} is a {task} run, but {users} need one that classifies images: {remedy}")
 
     def network(self, precision: str = "") -> DiCo:
-        """Build the run's DiCo model and load its best weights; `precision` replaces that of the config."""
+        """Build the run's model with its best weights; `precision` replaces that of the config, unless it is empty."""
         model = network(self.config, self.data, self.reference, precision)
         variables.assign(variables.weights(model), self.arrays, f"{self.workdir}/best")
         return model
 
 
 def trained_run(workdir: str | Path) -> TrainedRun:
-    """Load a trained run from its folder. Raises UserError if there is none, or if it has not finished an epoch."""
+    """Load a trained run from its folder. Raises UserError if it is no run, or if no epoch was evaluated yet."""
     workdir = Path(workdir)
     saved = record(workdir)
     best = workdir / "best"
     if not atomic.current(best).exists():
-        raise UserError(f"{workdir} has no best/ yet: its training has not finished an epoch")
+        raise UserError(f"{workdir} has no best/ yet: train until an epoch is evaluated (see --evaluate_every)")
     selected = read_facts(best)
     config, arrays = from_json(saved["config"], str(workdir)), read_part(best, "weights")
     return TrainedRun(workdir, config, saved["data"], saved.get("network", ""), selected, arrays)
@@ -159,7 +178,10 @@ _RANDOM_STATE = "/seed_generator_state"  # end of names of random state, which i
 
 
 def start_from(model: DiCo, origin: str | Path) -> Carried:
-    """Load the weights of a run's folder or of a PyTorch checkpoint into a model. Only heads may stay new."""
+    """Load the weights of a run's folder or of a PyTorch checkpoint into a model; only heads may stay new.
+
+    Returns the names of variables that stay new, and of weights that were not used.
+    """
     if torch_weights.holds_weights(origin):
         if find(model.get_config()["model"]).task == "video":
             raise UserError(
@@ -170,10 +192,10 @@ def start_from(model: DiCo, origin: str | Path) -> Carried:
 
 
 def _start_from_run(model: DiCo, workdir: str | Path) -> Carried:
-    """Load the best weights of another run where names and shapes agree. Only heads may stay new.
+    """Load the best weights of another run where names and shapes agree. Raises UserError if more than heads differ.
 
-    From a run of another task only the backbone is taken; everything else counts as heads. Position tables are resized.
-    Random state is not taken over.
+    From a run of another task only the backbone is taken; everything else counts as heads. Position embeddings are
+    resized. Random state is not taken over.
     """
     run = trained_run(workdir)
     before, network = run.config.network, find(model.get_config()["model"])
@@ -185,7 +207,7 @@ def _start_from_run(model: DiCo, workdir: str | Path) -> Carried:
     heads = network.heads if backbone else ("logits", "auxiliary")
     wrong = [name for name in fresh if not name.split("/")[1].startswith(heads)]
     if wrong or before.splits != model.splits:
-        differ = f"{len(wrong)} variables differ, e.g. {wrong[0]}" if wrong else f"this run has {model.splits}"
+        differ = f"{len(wrong)} variables differ, e.g. {wrong[0]}" if wrong else f"this run has {model.splits} branches"
         same = f"the same --model and --splits{network.classifier and f', or a run of --model={network.classifier}'}"
         raise UserError(
             f"--init_from={workdir} is {before.model} in {before.splits} branches, which does not fit: {differ}; "

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: checkpoints/step_N, of which the last K are kept, and best/."""
+"""Checkpoints of a run: the folders checkpoints/step_N, of which the last ones are kept, and best/."""
 
 import re
 import shutil
@@ -12,9 +12,9 @@ from dico_tf.training import variables
 
 
 class Checkpoints:
-    """Save and restore a run's state.
+    """Saves and restores a run's state.
 
-    All machines collect the state, since running metrics are summed over machines; only the chief writes it.
+    All machines must call `save`, since running metrics are summed over machines; only the chief writes.
 
     Args:
         keep: number of checkpoints to keep, besides the best.
@@ -36,7 +36,7 @@ class Checkpoints:
         return self.folder / f"step_{step}"
 
     def save(self, model, facts: dict[str, Any]) -> None:
-        """Write a checkpoint of weights and progress with these facts, and delete the oldest."""
+        """Write a checkpoint of weights, progress and these facts, and delete those older than the last `keep`."""
         step = int(model.step.numpy())
         parts = {
             "weights": variables.values(variables.weights(model)),
@@ -49,16 +49,17 @@ class Checkpoints:
             shutil.rmtree(self.path(old), ignore_errors=True)
 
     def save_best(self, model, facts: dict[str, Any]) -> None:
-        """Write the model's current weights, raw or averaged, as the best."""
+        """Write the model's current weights and these facts to best/."""
         arrays = variables.values(variables.weights(model))
         if self.chief:
             facts = {**facts, "step": int(model.step.numpy()), "identity": self.identity}
             write_folder(self.best, {"weights": arrays}, facts)
 
     def restore(self, model, say: Callable[[str], None]) -> dict[str, Any] | None:
-        """Restore the model from the newest valid checkpoint and return its facts; None if there is no checkpoint.
+        """Restore the model from the newest usable checkpoint and return its facts; None if there are no checkpoints.
 
-        Damaged checkpoints are reported by `say` and skipped. Raises UserError if there is no valid one.
+        Checkpoints that are damaged or belong to other settings are reported by `say` and skipped. Raises UserError if
+        none is left.
         """
         steps = self.steps()
         for step in steps:

@@ -12,12 +12,12 @@ from dico_tf.layers.keras_internals import OptimizerWithOwnDecay, slot
 
 @keras.saving.register_keras_serializable("dico_tf")
 class Lamb(OptimizerWithOwnDecay):
-    """u = m' / (sqrt(v') + eps) + wd w, w -= lr (|w| / |u|) u; m' and v' are means of g and g^2, bias-corrected.
+    """LAMB: u = m' / (sqrt(v') + eps) + wd w, w -= lr (|w| / |u|) u; m' and v' are bias-corrected means of g and g^2.
 
-    First g is clipped to the norm `clip` over all variables of a network. The variables are those of `networks` equal
-    networks, one after another, and each network is clipped separately. Variables without decay (biases,
-    normalisation, and all if `weight_decay` is 0) take u = m' / (sqrt(v') + eps) without the ratio of norms. Keras'
-    Lamb differs: it decays outside of the ratio, has the ratio for all variables, and does not clip.
+    First g is clipped to the norm `clip` over all variables of a network; 0 does not clip. The variables are those of
+    `networks` equal networks, one after another, and each network is clipped separately. Variables without decay are
+    vectors, those for which `decays` is false, and all if `weight_decay` is 0. They take w -= lr m' / (sqrt(v') + eps).
+    Keras' Lamb differs: it decays outside of the ratio, has the ratio for all variables, and does not clip.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Lamb(OptimizerWithOwnDecay):
 
     @classmethod
     def from_options(cls, options, rate, weight_decay: float, networks: int, **average):
-        """Return the optimizer of a run of `networks` equal networks."""
+        """Return the optimizer of a run of `networks` equal networks; `options` has no effect."""
         return cls(rate, weight_decay=weight_decay, networks=networks, **average)
 
     def build(self, variables):
@@ -48,7 +48,7 @@ class Lamb(OptimizerWithOwnDecay):
         self._decayed = [bool(self.weight_decay) and len(v.shape) > 1 and decays(v) for v in variables]
 
     def limited(self, gradients, variables):
-        """Clip the gradients of each network to the norm `clip`. The norm is that of the global batch's gradient."""
+        """Clip the gradients of each network separately: that of the global batch has at most the norm `clip`."""
         if not self.clip:
             return gradients
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync

@@ -57,7 +57,7 @@ class Loop:
         self.metrics_log: MetricsLog | None = None
 
     def resume(self) -> None:
-        """Restore the newest checkpoint, if there is one."""
+        """Restore the newest usable checkpoint, if there are checkpoints; see `Checkpoints.restore`."""
         facts = self.checkpoints.restore(self.model, self.say)
         if facts:
             self.epochs_done, self.best, self.rows = facts["epochs_done"], facts["best"], facts["rows"]
@@ -86,7 +86,12 @@ class Loop:
         return int(self.model.step.numpy())
 
     def run(self) -> None:
-        """Train to the end. Raises Stopped after a signal, UserError if a loss is not finite."""
+        """Train until all epochs, or --max_steps, are done.
+
+        Raises:
+            Stopped: after a signal, when the state is saved. A second signal raises KeyboardInterrupt without saving.
+            UserError: if the loss of a branch is not finite.
+        """
         if self.devices.chief:
             self.metrics_log = MetricsLog(self.checkpoints.folder.parent, self.rows)
         before = {number: signal.signal(number, self._request_stop) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -143,7 +148,10 @@ class Loop:
         return bool(self.config.run.save_every) and step % self.config.run.save_every == 0
 
     def _read(self, step: int, report, bar: Bar, images: int | None = None) -> float:
-        """Show the report of a step. Return a number above 0 if a stop was requested."""
+        """Show the report of a step in the bar. Return a number above 0 if a stop was requested.
+
+        Raises UserError if a loss is not finite.
+        """
         values = report.numpy()
         self._check(step, values[: self.model.splits])
         progress = {"loss": float(values[:-2].sum()), "ensemble": float(values[-2])}
@@ -174,7 +182,7 @@ class Loop:
         return self.devices.distribute(lambda: training_batches(self.train, indices, self._windows(epoch)))
 
     def _windows(self, epoch: int):
-        """Return a function that gives each view's window in an image, and time in a film; None if views have none."""
+        """Return the function (index, sizes) -> windows for `training_batches`; None if the views need no windows."""
         if not (self.model.views.needs_windows or self.train.videos):
             return None
         return lambda index, sizes: self._places(index, sizes, tf.constant(epoch, tf.int64))
@@ -227,10 +235,7 @@ class Loop:
         return row
 
     def _evaluated(self, epoch: int) -> bool:
-        """Return whether this epoch is evaluated: every --evaluate_every epochs, and the last epoch that ends.
-
-        An epoch that --max_steps cuts short is not evaluated.
-        """
+        """Return True for every --evaluate_every-th epoch, and for the last one that --max_steps does not cut short."""
         last = self.total_steps // self.steps_per_epoch - 1
         return (epoch + 1) % self.config.run.evaluate_every == 0 or epoch == last
 

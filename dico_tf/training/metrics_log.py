@@ -18,7 +18,7 @@ VIEWED_IMAGES = 8  # images whose views are shown in TensorBoard
 class MetricsLog:
     """Writes metrics.jsonl and TensorBoard.
 
-    It starts with the rows of the checkpoint and drops later ones, so that a continued run has each epoch once.
+    It replaces what an earlier start wrote by the rows of the checkpoint, so that a continued run has each epoch once.
     """
 
     def __init__(self, workdir: Path, rows: list[dict[str, Any]]):
@@ -40,10 +40,10 @@ class MetricsLog:
         atomic.write_text(self._path, "".join(json.dumps(row) + "\n" for row in self.rows))
 
     def show_views(self, views: list[np.ndarray], epoch: int) -> None:
-        """Write views of the first images to TensorBoard, one row for each branch.
+        """Write one image to TensorBoard: a row for each branch, with its views of the first eight images.
 
         Args:
-            views: S times [B, H, W, 3] in 0..255, or clips [B, T, H, W, 3], of which the first is shown.
+            views: S times [B, H, W, 3] in 0..255, or clips [B, T, H, W, 3], of which the first one's frames are shown.
         """
         views = [view[0] if view.ndim == 5 else view for view in views]
         rows = [np.concatenate(list(view[:VIEWED_IMAGES]), axis=1) for view in views]
@@ -52,7 +52,7 @@ class MetricsLog:
             tf.summary.image("views", sheet[None], step=epoch)
 
     def close(self) -> None:
-        """Close TensorBoard's file. Errors are ignored: everything was flushed when it was written."""
+        """Close TensorBoard's file. TensorFlow's errors are ignored: everything was flushed when it was written."""
         import tensorflow as tf
 
         if self._writer is not None:
@@ -61,7 +61,7 @@ class MetricsLog:
 
     @contextlib.contextmanager
     def _board(self) -> Iterator[ModuleType]:
-        """Let the block write to TensorBoard, with the TensorFlow module that is yielded; then flush."""
+        """Context manager: inside the block `tf.summary` writes to TensorBoard; it yields TensorFlow, and flushes."""
         import tensorflow as tf
 
         with atomic.refusals("workdir", self._path.parent):
@@ -78,7 +78,10 @@ class MetricsLog:
 
 
 def scalars(row: dict[str, Any], prefix: str = "") -> dict[str, float]:
-    """Flatten a row: {"branch_accuracy": [a, b]} -> {"branch_accuracy/0": a, "branch_accuracy/1": b}."""
+    """Return the numbers of a row by their paths: {"accuracy": [a, b]} -> {"accuracy/0": a, "accuracy/1": b}.
+
+    Text and None are left out, and so are `format` and `epoch`. The prefix is put before each path.
+    """
     flat = {}
     for name, value in row.items():
         if isinstance(value, list):

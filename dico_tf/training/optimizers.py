@@ -1,4 +1,7 @@
-"""Optimizers as the recipes use them. A class in each file is listed in `dico_tf.config.OPTIMIZERS`."""
+"""The optimizers SGD and AdamW of the published recipes, and the optimizer of a run from its settings.
+
+`dico_tf.config.OPTIMIZERS` lists the class of each optimizer.
+"""
 
 import importlib
 
@@ -15,7 +18,7 @@ from dico_tf.training.schedules import Schedule
 class SGD(keras.optimizers.SGD):
     """SGD with momentum m: v = m v + g, then w -= lr (g + m v) with Nesterov, w -= lr v without.
 
-    Keras' SGD includes lr in v, which differs whenever lr changes. Weight decay is part of the gradient.
+    Keras' SGD includes lr in v, which differs whenever lr changes. Weight decay must already be in the gradient g.
     """
 
     def update_step(self, gradient, variable, learning_rate):
@@ -31,16 +34,16 @@ class SGD(keras.optimizers.SGD):
 
     @classmethod
     def from_options(cls, options: OptimisationOptions, rate: Schedule, weight_decay: float, networks: int, **average):
-        """Return the optimizer of a run; its weight decay is part of the gradient."""
+        """Return the optimizer of a run, with Nesterov momentum; DiCo adds the weight decay to gradients instead."""
         return cls(rate, momentum=options.momentum, nesterov=True, **average)
 
 
 class KernelDecay:
-    """Mixin for a Keras optimizer with decoupled weight decay: only variables for which `decays` is true decay."""
+    """Mixin for a Keras optimizer with decoupled weight decay: it decays only variables for which `decays` is true."""
 
     @classmethod
     def from_options(cls, options: OptimisationOptions, rate: Schedule, weight_decay: float, networks: int, **average):
-        """Return the optimizer of a run of `networks` equal networks."""
+        """Return the optimizer of a run; `options` and `networks` have no effect."""
         return cls(rate, weight_decay=weight_decay, **average)
 
     def build(self, variables):
@@ -51,7 +54,7 @@ class KernelDecay:
 
 @keras.saving.register_keras_serializable("dico_tf")
 class AdamW(KernelDecay, keras.optimizers.AdamW):
-    """Keras' AdamW without weight decay of biases and of normalisation."""
+    """Keras' AdamW with weight decay of kernels and of the scales of batch normalisation only (see `decays`)."""
 
 
 def schedule(options: OptimisationOptions, steps_per_epoch: int) -> Schedule:
@@ -76,7 +79,8 @@ def optimizer(
     """Return the optimizer of a run's settings, built for the variables of `networks` equal networks.
 
     Args:
-        weight_decay: of a branch; SGD ignores it, since its decay is part of the gradient.
+        weight_decay: that of one branch; SGD ignores it, since DiCo adds its decay to the gradients.
+        networks: number of networks that the variables belong to, one after another.
     """
     rate = schedule(options, steps_per_epoch)
     average = {"use_ema": True, "ema_momentum": options.ema} if options.ema else {}

@@ -23,7 +23,7 @@ class Bar:
         )
 
     def advance(self, images: int, values: dict[str, float]) -> None:
-        """Advance by so many images and show these values beside the bar."""
+        """Advance the bar by a number of images and show values, such as the loss, beside it."""
         self._bar.set_postfix({name: f"{value:.4g}" for name, value in values.items()}, refresh=False)
         self._bar.update(images)
 
@@ -36,7 +36,7 @@ def percents(values: list[float]) -> str:
 
 
 def scores(row: dict[str, Any]) -> str:
-    """Return the scores of branches and ensemble as text, in percent."""
+    """Return the accuracy or mean IoU of each branch, and of the ensemble if it has one, as text in percent."""
     name = "miou" if "ensemble_miou" in row else "accuracy"
     together = row[f"ensemble_{name}"]
     text = f"branches {percents(row[f'branch_{name}'])}"
@@ -45,7 +45,7 @@ def scores(row: dict[str, Any]) -> str:
 
 
 def epoch_line(row: dict[str, Any], epochs: int) -> str:
-    """Return the line that is printed after an epoch."""
+    """Return the line to print after an epoch, from its row of metrics.jsonl; `epochs` is the number of all."""
     parts = [
         f"epoch {row['epoch'] + 1}/{epochs}",
         f"lr {row['lr']:.4g}",

@@ -26,14 +26,14 @@ from dico_tf.views.policies import parse_all
 
 
 def splits(config: Config, source: Source) -> dict[str, Split]:
-    """Return the splits train, validation and test, as far as the source has images for them.
+    """Return the splits train, validation and test of a run, as far as there are images for them.
 
-    Validation images are set aside from train if there is no val split; they never come from test.
+    Validation is the source's val split. Without one, --validation images are set aside from train, never from test.
     """
     parts = dict(source.splits)
     if "train" not in parts:
         raise UserError(
-            f"{source.name} has no training images: a table of labels needs a column `split` with train, val or test"
+            f"{source.name} has no training images: a table of labels needs rows with train in a column `split`"
         )
     if "val" in parts:
         parts["validation"] = parts.pop("val")
@@ -43,7 +43,7 @@ def splits(config: Config, source: Source) -> dict[str, Split]:
 
 
 def _needed_space(model, config: Config) -> int:
-    """Return the bytes of all checkpoints of a run: those kept, the one being written, and the best."""
+    """Return the bytes that checkpoints of a run need: those that stay, and best/, and a new one of each."""
     weights, progress = variables.size(variables.weights(model)), variables.size(variables.progress(model))
     return (config.run.keep + 1) * (weights + progress) + 2 * weights
 
@@ -62,13 +62,13 @@ def _build(config: Config, place: Devices, data: dict[str, Any], reference: Any,
 
 
 def _check_division(network: NetworkOptions) -> None:
-    """Raise UserError for an unpublished division, before the data are read."""
+    """Raise UserError if a preset cannot be divided by --division=published, before the data are read."""
     if network.model in PRESETS and network.division == "published":
         PRESETS[network.model].divided(network.splits)
 
 
 def _reference(config: Config, folder: Path, known: bool) -> str | dict[str, Any]:
-    """Return the network's reference. A continued run has its own, so that the original file may be gone."""
+    """Return the network's name or description; that of a continued run is saved, so that its file may be gone."""
     saved = read_of_run(folder / "config.json").get("network") if known else None
     return saved or find(config.network.model).reference
 
@@ -88,6 +88,7 @@ def train(
 
     Raises:
         Stopped: after a signal.
+        UserError: if the run cannot start, or a loss is not finite.
     """
     data_options = build.data_options(config)
     _check_division(config.network)
@@ -147,7 +148,9 @@ def _train(
 
 def _check_sizes(config: Config, source: Source, parts: dict[str, Split]) -> None:
     if config.run.select not in parts:
-        raise UserError(f"--select={config.run.select}: {source.name} has no such split; it has {', '.join(parts)}")
+        raise UserError(
+            f"--select={config.run.select}: {source.name} has no such split; select one of {', '.join(parts)}"
+        )
     if parts["train"].size < config.optimisation.batch_size:
         raise UserError(
             f"--batch_size={config.optimisation.batch_size} is more than the {parts['train'].size} training images: "
@@ -191,7 +194,8 @@ def _check_unchanged(folder: Path, data: dict[str, Any]) -> None:
     before = read_of_run(folder / "config.json")["data"]
     if before["fingerprint"] != data["fingerprint"]:
         raise UserError(
-            f"the images of {data['name']} changed since --workdir={folder} was started: give another --workdir"
+            f"the images, labels or classes of {data['name']} changed since --workdir={folder} was started: give "
+            "another --workdir"
         )
     if before.get("teacher") != data.get("teacher"):
         raise UserError(

@@ -8,11 +8,13 @@ from dico_tf.formulas.schedules import SCHEDULES
 
 @keras.saving.register_keras_serializable("dico_tf")
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
-    """Linear warm-up to `lr` over W epochs, then one of `SCHEDULES`.
+    """Linear warm-up to `lr` over W = `warmup_epochs` epochs, then the schedule that `shape` names in `SCHEDULES`.
 
-    In the warm-up, with n steps per epoch and step T <= W n, the rate is warmup_lr + (lr - warmup_lr) T / (W n).
+    In the warm-up, with n steps per epoch and step T <= W n, the rate is warmup_lr + (lr - warmup_lr) T / (W n). With
+    cosine_floor it ends one step earlier, T < W n.
 
-    W = -1 is the published "none" of the 1800-epoch runs: the cosine spans E + 1 epochs and starts at its second one.
+    W = -1 is the published "none" of the 1800-epoch runs: the cosine spans E + 1 epochs, E = `epochs`, and starts at
+    its second one.
     Cosine_floor is the schedule of timm: the warm-up replaces its first epochs. In timm it is constant within an
     epoch; here it changes with every step.
     """
@@ -50,7 +52,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
 
     @property
     def warmup_steps(self) -> int:
-        """Number of steps of the warm-up; negative for the published "none"."""
+        """Number of steps of the warm-up, W n; negative for W = -1."""
         return self.warmup_epochs * self.steps_per_epoch
 
     def __call__(self, step):

@@ -11,7 +11,11 @@ from dico_tf.training.strategy import Devices
 
 
 def train_function(devices: Devices, model) -> Callable:
-    """Return a step (batch, stop) -> [branch losses..., ensemble's score, stop], means over all replicas."""
+    """Return a function (batch, stop) that trains one step on all replicas and returns a report [S + 2].
+
+    The report is [running label loss of each branch, running score of the ensemble, stop], each a mean over the
+    replicas: `stop` is above 0 if it was above 0 on any machine.
+    """
     names = [f"branch_{s}_loss" for s in range(model.splits)]
 
     def on_replica(batch, stop):
@@ -27,12 +31,12 @@ def train_function(devices: Devices, model) -> Callable:
 
 
 def _batch_size(split: Split, images: int) -> int:
-    """Return the number of items in a batch of so many images; each frame of a clip counts as an image."""
+    """Return the number of images, or of clips if each of their frames counts as an image, in a batch; at least 1."""
     return max(1, images // split.videos.count) if split.videos else images
 
 
 class Evaluator:
-    """Callable split -> scores of the model; its graph is traced once.
+    """Callable (split) -> the model's metrics on it, as `DiCo.results` returns them; its graph is traced once.
 
     Every replica scores every batch, which does not change the means. Divided batches would be uneven, and a replica
     with an empty part would fail.
@@ -57,7 +61,13 @@ class Evaluator:
 
 
 def predict(model, split: Split, batch_size: int, bar=None, views: tuple[int, int] = (1, 1)) -> np.ndarray:
-    """Return logits float32 [N, S, C]; for films, their mean over `views` = (clips of a film, crops of a clip)."""
+    """Return the logits of all branches for a split's images, float32 [N, S, C].
+
+    Args:
+        batch_size: number of images at once; each frame of a clip counts as one.
+        bar: progress bar with `advance`, such as `progress.Bar`.
+        views: (clips of a video, crops of a clip), over whose logits the mean is taken; no effect on images.
+    """
     forward = tf.function(lambda images: model(images, training=False), reduce_retracing=True, autograph=False)
     parts = split.views(*views) if split.videos else [split]
     total = 0.0

@@ -36,18 +36,18 @@ class Devices:
         return self.worker == 0
 
     def distribute(self, make: Callable[[], tf.data.Dataset]):
-        """Return the data set that `make` returns, whose elements go to the replicas of this machine in turn."""
+        """Return the data set of `make`, whose elements are the replicas' batches, one after another in each step."""
         if self.strategy.num_replicas_in_sync == 1:
             return make()
         return self.strategy.distribute_datasets_from_function(lambda _: make())
 
 
 def share_threads(splits: int) -> bool:
-    """Let TensorFlow compute as many branches at once as the CPU has cores, each in one thread. Return True if it will.
+    """Let TensorFlow run as many operations at once as the CPU has cores, each in one thread. Return True if it will.
 
-    Nothing is changed if there are fewer branches than cores, if there is a GPU, if the user's environment sets
-    threads, or if TensorFlow was used before in this process. On two cores, this was never slower than TensorFlow's
-    own setting, and up to a sixth faster.
+    Nothing is changed if there are fewer branches than cores or only one core, if there is a GPU, if the user's
+    environment sets threads, or if TensorFlow was used before in this process. On two cores, this was never slower than
+    TensorFlow's own setting, and up to a sixth faster.
     """
     cores = image_decoding.cores()
     user_set = {"TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"} & os.environ.keys()
@@ -61,7 +61,7 @@ def share_threads(splits: int) -> bool:
 
 
 def cluster() -> dict:
-    """Return the checked TF_CONFIG; {} if it is missing or has one worker."""
+    """Return the content of TF_CONFIG; {} if it is missing or names one worker. Raises UserError if it is malformed."""
     text = os.environ.get("TF_CONFIG", "")
     if not text.strip():
         return {}
@@ -78,7 +78,11 @@ def cluster() -> dict:
 
 
 def devices(name: str) -> Devices:
-    """Return the devices for --strategy; auto: machines of TF_CONFIG if there are several, else all GPUs, else one."""
+    """Return the devices for --strategy.
+
+    auto takes the machines of TF_CONFIG if there are several, else all GPUs if there are several, else one device.
+    mirrored takes all GPUs, or all logical CPUs if there is no GPU.
+    """
     machines = cluster()
     if name == "multi_worker" and not machines:
         raise UserError("--strategy=multi_worker needs TF_CONFIG to name at least two workers")

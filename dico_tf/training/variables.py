@@ -11,7 +11,7 @@ from dico_tf.layers import keras_internals
 
 
 def weights(model) -> dict[str, Any]:
-    """Return all variables of the branches, named like branch_0/stem_conv/kernel."""
+    """Return all variables of the branches, with auxiliary heads, by names like branch_0/stem_conv/kernel."""
     named = {}
     for s, learner in enumerate(model.learners):
         for layer in learner.layers:
@@ -21,7 +21,7 @@ def weights(model) -> dict[str, Any]:
 
 
 def progress(model) -> dict[str, Any]:
-    """Return what continuing a run needs besides the weights: counters, optimizer variables and running metrics."""
+    """Return the variables that continuing a run needs besides `weights`: counters, optimizer and running metrics."""
     named = {name: getattr(model, name) for name in ("epoch", "step", "seen")}
     for i, variable in enumerate(model.optimizer.variables):
         named[f"optimizer/{i}/{variable.name}"] = variable
@@ -32,7 +32,7 @@ def progress(model) -> dict[str, Any]:
 
 
 def averages(model) -> dict[str, Any]:
-    """Return the moving averages of the trainable variables, by the names of `weights`."""
+    """Return the moving averages of the trainable variables, by the names of `weights`. Needs --ema."""
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     names = {id(variable): name for name, variable in weights(model).items()}
     moving = keras_internals.moving_averages(optimizer)
@@ -52,7 +52,7 @@ def size(variables: Mapping[str, Any]) -> int:
 def assign(variables: Mapping[str, Any], arrays: Mapping[str, np.ndarray], origin: str) -> None:
     """Assign arrays to variables of the same names and shapes.
 
-    Raises UserError before the first assignment if any name or shape differs; `origin` names the arrays in it.
+    Raises UserError before the first assignment if any name or shape differs; the message calls the arrays `origin`.
     """
     missing = sorted(set(variables) - set(arrays))
     unknown = sorted(set(arrays) - set(variables))

@@ -23,7 +23,7 @@ def default(config: Config) -> Path:
 
 
 def run_identity(config: Config) -> str:
-    """Return a digest of the settings that identify a run; a continued run must have the same."""
+    """Return the SHA-256 of the settings that may not change when a run continues."""
     return hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()
 
 
@@ -32,24 +32,31 @@ def record(folder: str | Path) -> dict[str, Any]:
     path = Path(folder) / "config.json"
     content = read_of_run(path)
     if not all(isinstance(content.get(part), dict) for part in ("config", "data")):
-        raise UserError(f"{path} has no config or data of the run: it is damaged")
+        raise UserError(f"{path} has no config or data of the run: it is damaged; restore it, or train again")
     return content
 
 
 class Claim:
-    """Lock on a run's folder: only one process may train in it. The lock ends with `release` or with the process."""
+    """Lock on a run's folder, which is made if it is missing: only one process may train in it.
+
+    The lock ends with `release` or with the process. Raises UserError if the folder cannot be written or is locked.
+    """
 
     def __init__(self, folder: Path):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = (folder / ".lock").open("a")
         except OSError as error:
-            raise UserError(f"cannot write to --workdir={folder}: {error.strerror}") from None
+            raise UserError(f"cannot write to --workdir={folder}: {error.strerror}; give another --workdir") from None
         try:
             lock(self._lock)
-        except OSError:
+        except BlockingIOError:
             raise UserError(
                 f"another process is training in --workdir={folder}: wait for it, or give another"
+            ) from None
+        except OSError as error:
+            raise UserError(
+                f"cannot lock --workdir={folder}: {error.strerror}; give a --workdir on a file system with locks"
             ) from None
 
     def release(self) -> None:
@@ -57,7 +64,7 @@ class Claim:
 
 
 def check_same(folder: Path, config: Config) -> bool:
-    """Return whether the folder contains a run. Raises UserError if that run has other settings."""
+    """Return True if the folder contains a run. Raises UserError if it has other settings that may not change."""
     path = folder / "config.json"
     if not path.exists():
         return False
@@ -83,7 +90,11 @@ def check_space(folder: Path, needed: int) -> None:
 
 
 def describe(config: Config, data: dict[str, Any], network: str | dict[str, Any]) -> dict[str, Any]:
-    """Return the content of config.json: settings, facts of the data, the network's reference, and versions."""
+    """Return the content of config.json: settings, facts about the data, the network's reference, and versions.
+
+    Args:
+        network: the name of a preset, or the saved description of a network.
+    """
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     values = {n: list(v) if isinstance(v, tuple) else v for n, v in to_values(config).items()}
     return {"config": values, "data": data, "network": network, "versions": {"dico_tf": __version__, **versions}}

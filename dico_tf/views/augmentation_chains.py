@@ -26,7 +26,7 @@ def auto_augment(images: tf.Tensor, table: tuple, rng: CounterRng, in_place: boo
     """Apply one pair of operations of a table to each image; all pairs are equally likely.
 
     Each operation of the pair is applied with its own probability. Its value is centre + span or centre - span, equally
-    likely (see `autoaugment.value`).
+    likely (see `autoaugment.value`). Pixels from outside of the image are grey (128).
 
     Args:
         images: float32 [B, H, W, 3] in 0..255.
@@ -54,7 +54,7 @@ def auto_augment(images: tf.Tensor, table: tuple, rng: CounterRng, in_place: boo
 def randaugment_values(level: tf.Tensor) -> dict[str, tf.Tensor]:
     """Return the values of each operation of RandAugment at these levels in 0..10, with the shape of `level`.
 
-    Values of operations that move pixels are above 0 here; `rand_augment` makes every second one negative at random.
+    Values of operations that move pixels are not negative here; `rand_augment` negates each with probability 1/2.
     """
     share, none = level / 10.0, tf.zeros_like(level)
     factor = 0.1 + 1.8 * share

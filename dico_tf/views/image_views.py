@@ -19,11 +19,11 @@ class ImageViews(ViewMaker):
         self._policies = parse_all(self.policies, self.splits, "classification")
 
     def __call__(self, images: tf.Tensor, index: tf.Tensor, epoch: Any, cut: bool = False) -> list[tf.Tensor]:
-        """Return S views, float32 of the shape of the images, in 0..255.
+        """Return S views, float32 [B, H, W, 3] in 0..255, or [B, T, H, W, 3] of clips.
 
         Args:
             index: numbers of the images in the data set, [B].
-            cut: images are [B, S, H, W, 3] (S is 1 with `same`): the windows that `windows` drew, already cut out.
+            cut: images have the further axis S after B (S is 1 with `same`): they are the windows that `windows` drew.
         """
         each = tf.unstack(images, axis=1) if cut else [images] * self.distinct
         views = [self.view(each[branch], index, epoch, branch, cut) for branch in range(self.distinct)]

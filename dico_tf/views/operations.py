@@ -199,7 +199,7 @@ def apply(images: tf.Tensor, operation: tf.Tensor, value: tf.Tensor, fill: Fill)
 def apply_by_group(group: tf.Tensor, runs: Sequence[Callable[..., tf.Tensor]], images: tf.Tensor, *rest: tf.Tensor):
     """Return the images [B, H, W, 3], each changed by its function runs[group[b]].
 
-    A function is called once, with all of its images [G, H, W, 3] and their rows of `rest`, and not without images.
+    A function is called once, with all of its images [G, H, W, 3] and their rows of `rest`; without images it is not.
     """
     places = tf.dynamic_partition(tf.range(tf.shape(images)[0]), group, len(runs))
     done = [_on_group(run, place, images, *rest) for place, run in zip(places, runs, strict=True)]
@@ -208,6 +208,6 @@ def apply_by_group(group: tf.Tensor, runs: Sequence[Callable[..., tf.Tensor]], i
 
 
 def _on_group(run: Callable[..., tf.Tensor], place: tf.Tensor, images: tf.Tensor, *rest: tf.Tensor) -> tf.Tensor:
-    """Return run(images, ...) for the images at the positions `place`; an empty group is not run, as some ops fail."""
+    """Return run(images, ...) for the images at the positions `place`; without any, nothing is run."""
     mine = tf.gather(images, place)
     return tf.cond(tf.size(place) > 0, lambda: run(mine, *(tf.gather(r, place) for r in rest)), lambda: mine)

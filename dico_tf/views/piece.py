@@ -77,7 +77,7 @@ class WindowPiece(Piece):
 
         Args:
             sizes: [B, (width, height)] of the images.
-            side: width and height of the view in pixels; `apply` passes 0, so a piece that uses it needs its own.
+            side: width and height of the view in pixels; `apply` passes 0: a piece that uses it has its own.
         """
 
     def apply(self, images: Tensor, rng: "CounterRng", fill: "Fill", in_place: bool) -> Tensor:

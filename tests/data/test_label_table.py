@@ -48,7 +48,9 @@ def test_names_are_numbered_in_their_order_and_a_column_says_the_split(table):
 
 def test_a_table_without_train_cannot_be_trained_on(table):
     result = load(table("image,label\n0.png,a\n1.png,b\n"), 0)
-    with pytest.raises(UserError, match="no training images: a table of labels needs a column `split`"):
+    with pytest.raises(
+        UserError, match="no training images: a table of labels needs rows with train in a column `split`"
+    ):
         splits(Config(), result)
 
 

@@ -1,5 +1,6 @@
 """Checkpoints are complete or refused; metrics logs; locks of run folders."""
 
+import errno
 import json
 import os
 import subprocess
@@ -165,6 +166,15 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write to --workdir"):
         workdir.Claim(tmp_path / "file" / "run")
+
+
+def test_a_file_system_without_locks_is_not_taken_for_another_process(tmp_path, monkeypatch):
+    def lock(stream):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(workdir, "lock", lock)
+    with pytest.raises(UserError, match=r"cannot lock --workdir=.* locks available; give a --workdir on"):
+        workdir.Claim(tmp_path)
 
 
 def test_a_folder_of_another_config_is_refused_with_what_differs(tmp_path):
