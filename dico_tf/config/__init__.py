@@ -15,6 +15,7 @@ from dico_tf.config.config import (
     without_removed,
 )
 from dico_tf.config.schema import (
+    COUPLED_DECAY,
     DIVISIONS,
     METHODS,
     OPTIMIZERS,
@@ -30,6 +31,7 @@ from dico_tf.config.schema import (
 )
 
 __all__ = [
+    "COUPLED_DECAY",
     "DIVISIONS",
     "METHODS",
     "OPTIMIZERS",

@@ -28,6 +28,7 @@ OPTIMIZERS = {
     "adamw": "optimizers.AdamW",
     "lamb": "lamb.Lamb",
 }
+COUPLED_DECAY = ("sgd",)  # optimizers whose weight decay is part of the gradient; the others decay weights directly
 SUBMODEL_METHODS = ("cosub", "dico+cosub")
 
 

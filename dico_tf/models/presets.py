@@ -4,7 +4,7 @@ import importlib
 import json
 from typing import Any
 
-from dico_tf.config import Config
+from dico_tf.config import COUPLED_DECAY, Config
 from dico_tf.errors import UserError
 from dico_tf.models import custom
 from dico_tf.models.family import PAPER_DECAY, Family, divided_weight_decay
@@ -84,7 +84,7 @@ def whole_weight_decay(config: Config, image_size: int) -> float:
     options, model = config.optimisation, config.network.model
     if options.weight_decay != -1:
         return options.weight_decay
-    decoupled = options.optimizer != "sgd"
+    decoupled = options.optimizer not in COUPLED_DECAY
     if model not in PRESETS:  # a network of the user's own
         return PAPER_DECAY.rate("", decoupled)
     preset = PRESETS[model]

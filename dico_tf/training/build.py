@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dico_tf.config import Config, Data, Settings, from_json, to_values
+from dico_tf.config import COUPLED_DECAY, Config, Data, Settings, from_json, to_values
 from dico_tf.cotrain.dico import DiCo
 from dico_tf.cotrain.losses import balanced
 from dico_tf.data.source import Source
@@ -69,7 +69,7 @@ def settings(config: Config, data: dict[str, Any], reference: str | dict[str, An
     """
     names = {field.name for field in dataclasses.fields(Settings)}
     optimisation = config.optimisation
-    decay = branch_weight_decay(config, data["image_size"]) if optimisation.optimizer == "sgd" else 0.0
+    decay = branch_weight_decay(config, data["image_size"]) if optimisation.optimizer in COUPLED_DECAY else 0.0
     return {
         **{name: value for name, value in to_values(config).items() if name in names},
         "model": reference or config.network.model,
