@@ -1,4 +1,7 @@
-"""Divide networks: rules and budgets (no framework), and division of any Keras network (imports Keras at first use)."""
+"""Divide networks: `rules` of the families, search within a `budget`, and `divide_model` for a model of your own.
+
+`rules` and `budget` need no framework. `divide_model`, `plan` and `narrows` import Keras at their first use.
+"""
 
 from typing import Any
 

@@ -11,7 +11,7 @@ def test_root_floors_after_its_offset():
 
 def test_evenly_refuses_what_leaves_a_rest():
     assert rules.evenly(64, 4, "groups") == 16
-    message = "groups=8 cannot be divided evenly into 3 branches; use 2, 4 or 8, or --division=params"
+    message = "groups=8 cannot be divided evenly into 3 branches; use --splits=2, 4 or 8, or --division=params"
     with pytest.raises(UserError, match=message):
         rules.evenly(8, 3, "groups")
     with pytest.raises(UserError, match="groups=1 cannot be divided evenly into 2 branches; use --division=params"):

@@ -188,7 +188,9 @@ def test_an_audit_adds_up():
 def test_an_unpublished_number_of_splits_is_refused_with_what_is_possible():
     with pytest.raises(UserError, match=r"published: 1, 2, 4, 8 and 16\. Give one of these, or --division=params"):
         PRESETS["resnet_110"].divided(3)
-    with pytest.raises(UserError, match="groups=8 cannot be divided evenly into 3 branches; use 2, 4 or 8, or --div"):
+    with pytest.raises(
+        UserError, match="groups=8 cannot be divided evenly into 3 branches; use --splits=2, 4 or 8, or --div"
+    ):
         PRESETS["resnext_29_8x64d"].divided(3)
     with pytest.raises(UserError, match="published: 1 and 2"):
         PRESETS["wrn_50_2"].divided(4)

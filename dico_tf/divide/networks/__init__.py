@@ -1,1 +1,1 @@
-"""Cost and division of any Keras network."""
+"""Cost and division of any functional or sequential Keras model."""

@@ -8,17 +8,20 @@ from dico_tf.divide.networks.graph import flat, weightless
 
 
 def to_dict(model: keras.Model) -> dict[str, Any]:
-    """Return the architecture as values for `json.dumps`. It includes the statistics of Normalization layers."""
+    """Return the architecture for `json.dumps`, with nested models flattened.
+
+    It includes the statistics of Normalization layers, but no weights.
+    """
     return weightless(lambda: keras.saving.serialize_keras_object(flat(model)))
 
 
 def from_dict(architecture: dict[str, Any]) -> keras.Model:
-    """Return a model without weights, which `plan` can divide."""
+    """Return the model of an architecture from `to_dict`. It has no weights; `plan` can divide it."""
     return weightless(keras.saving.deserialize_keras_object, architecture)
 
 
 def in_float32(architecture: Any) -> Any:
-    """Return the architecture with every mixed precision policy replaced by float32."""
+    """Return a copy of the architecture with every mixed precision policy replaced by float32."""
     if isinstance(architecture, dict):
         return {key: in_float32(value) for key, value in architecture.items()}
     if isinstance(architecture, list):

@@ -1,4 +1,4 @@
-"""Count parameters and multiply-adds of a built Keras network, per image."""
+"""Count the trainable parameters of a built Keras model, and its multiply-adds for one image."""
 
 import dataclasses
 import inspect
@@ -24,9 +24,10 @@ class NetworkCost:
 
     Attributes:
         params: trainable parameters; a shared layer counts once.
-        macs: multiply-adds of convolutions, dense layers and attention, which papers call FLOPs; None if an input size
-            is open.
-        running: running statistics of normalisations, which some papers count as parameters.
+        macs: multiply-adds of convolutions, dense and recurrent layers, attention and matrix products, which papers
+            call FLOPs; None if a size that they depend on is open.
+        running: moving means and variances of normalisations, which some papers count as parameters; not part of
+            `params`, and 0 where only the widths of a network are known (`Plan.whole`).
     """
 
     params: int
@@ -35,7 +36,10 @@ class NetworkCost:
 
 
 def counts(*kinds: type):
-    """Register a counter (layer, input shapes, output shape) -> multiply-adds for layers of these classes."""
+    """Return a decorator that registers a counter for layers of these classes and their subclasses.
+
+    A counter is a function (layer, input shapes, output shape) -> multiply-adds.
+    """
 
     def register(counter):
         COUNTERS.update(dict.fromkeys(kinds, counter))
@@ -72,9 +76,13 @@ def _dense(layer, inputs, output) -> int:
 
 
 def labels(equation: str, shapes: Sequence[Shape]) -> tuple[list[str], str]:
-    """Return the subscripts of the operands and of the result, with capital letters in place of an ellipsis.
+    """Return the subscripts of an einsum equation: those of each operand, and those of the result.
 
-    If the equation has no "->", the result has, in alphabetical order, the labels that occur once.
+    Capital letters replace an ellipsis. If the equation has no "->", the result has the ellipsis, then, in
+    alphabetical order, the labels that occur once.
+
+    Args:
+        shapes: of the operands, the batch included.
     """
     left, arrow, right = equation.replace(" ", "").partition("->")
     operands = left.split(",")
@@ -88,7 +96,7 @@ def labels(equation: str, shapes: Sequence[Shape]) -> tuple[list[str], str]:
 
 
 def _einsum(equation: str, shapes: Sequence[Shape], output: Shape) -> int:
-    """Return the product of all sizes in the equation except the batch size."""
+    """Return the product of the sizes of all labels except the first of the result, which is the batch."""
     operands, result = labels(equation, shapes)
     sizes = {}
     for operand, shape in zip((*operands, result), (*shapes, output), strict=True):
@@ -108,8 +116,9 @@ def _attention(
 
     Args:
         queries, keys: numbers of positions; each query sees `seen` keys.
-        key, value: depths of a head.
-        widths: of query, key, value and output.
+        heads, key_heads: numbers of heads of the queries, and of the keys and values.
+        key, value: channels of one head's keys and values.
+        widths: channels of the query, key and value inputs and of the output.
     """
     query_in, key_in, value_in, out = widths
     projections = queries * heads * (query_in * key + value * out) + keys * key_heads * (
@@ -119,7 +128,11 @@ def _attention(
 
 
 def _attended(inputs) -> tuple[int, int, list[int]]:
-    """Return positions of queries, positions of keys, and widths of query, key and value."""
+    """Return the numbers of query and key positions, and the channels of query, key and value.
+
+    Args:
+        inputs: shapes of query, value and, if given, key.
+    """
     query, value, *rest = inputs
     key = rest[0] if rest else value
     return math.prod(query[1:-1]), math.prod(value[1:-1]), [query[-1], key[-1], value[-1]]
@@ -187,21 +200,27 @@ def _of_operation(operation, inputs, output) -> int:
 
 
 def counter(operation: Any) -> Callable[[Any, Sequence[Shape], Shape], int] | None:
-    """Return the counter of an operation's multiply-adds, or None if it has none."""
+    """Return the function that counts an operation's multiply-adds, or None if they are not counted."""
     if isinstance(operation, keras.layers.Layer):
         return next((COUNTERS[kind] for kind in type(operation).__mro__ if kind in COUNTERS), None)
     return _of_operation if type(operation).__name__ in OPERATIONS else None
 
 
 def operands(operation: Any, args: tuple, kwargs: dict[str, Any]) -> list[Any]:
-    """Return the tensors and arrays of a call in the order of its signature, without masks."""
+    """Return the tensors and arrays among a call's arguments, in the order of the signature of `operation.call`.
+
+    Arguments whose names end in "mask" are left out.
+    """
     arguments = inspect.signature(operation.call).bind(*args, **kwargs).arguments
     leaves = keras.tree.flatten([value for name, value in arguments.items() if not name.endswith("mask")])
     return [leaf for leaf in leaves if hasattr(leaf, "shape")]
 
 
 def multiply_adds(operation: Any, inputs: Sequence[Shape], output: Shape) -> int | None:
-    """Return the multiply-adds of one call; None if a size other than the batch is open."""
+    """Return the multiply-adds of one call for one image.
+
+    They are 0 if the operation has no counter, and None if a size other than the batch is open.
+    """
     count = counter(operation)
     if count is None:
         return 0
@@ -211,7 +230,7 @@ def multiply_adds(operation: Any, inputs: Sequence[Shape], output: Shape) -> int
 
 
 def total(counts: Sequence[int | None]) -> int | None:
-    """Return the sum, or None if a count is unknown."""
+    """Return the sum, or None if a count is None."""
     return None if None in counts else sum(counts)
 
 
@@ -223,7 +242,7 @@ def _macs(model: keras.Model) -> int | None:
 
 
 def cost(model: keras.Model) -> NetworkCost:
-    """Count the parameters and multiply-adds of a model."""
+    """Count the parameters and multiply-adds of a built functional or sequential model."""
     params = sum(math.prod(v.shape) for v in model.trainable_variables)
     running = sum(math.prod(v.shape) for v in model.non_trainable_variables if v.name.startswith("moving_"))
     # A nested model knows the input sizes it was built with, which may differ from those it is called with.

@@ -1,7 +1,7 @@
 """Narrowing rules for layers and operations that have no rule of their own.
 
 Without weights: widths pass through entry by entry, as in a sum, or axis by axis, as in pooling. With weights: the
-layer's config must name the width of its output.
+layer's config must name the width of its output. Anything else is refused.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,10 @@ KEEPS = ("projection_dim", "channels", "dim", "width", "embed_dim", "hidden_size
 
 @narrows(keras.layers.Layer)
 def layer(call: SymbolicCall):
-    """Pass widths through a layer without weights; narrow one with weights by a key of its config."""
+    """Pass widths through a layer without weights; narrow one with weights by a key of its config.
+
+    Refuse a Lambda if a width of its input may change.
+    """
     if isinstance(call.operation, keras.layers.Lambda):
         return unchanged(call) or call.refuse("it runs code that may depend on widths")
     return by_config(call) if call.operation.weights else follow(call)
@@ -30,12 +33,12 @@ def operation(call: SymbolicCall):
 
 
 def unchanged(call: SymbolicCall) -> list[Axes] | None:
-    """Return outputs that keep their sizes if all inputs do, else None."""
+    """Return outputs of constant sizes if no width of the inputs may change, else None."""
     return None if any(x.free for x in call.inputs) else [constant(shape) for shape in call.shapes]
 
 
 def follow(call: SymbolicCall) -> list[Axes]:
-    """Pass widths on entry by entry, as in a sum, or axis by axis, as in pooling."""
+    """Pass widths on entry by entry, as in a sum, or axis by axis, as in pooling; refuse a call where neither fits."""
     known = unchanged(call)
     if known is not None:
         return known
@@ -47,7 +50,10 @@ def follow(call: SymbolicCall) -> list[Axes]:
 
 
 def entry_by_entry(call: SymbolicCall) -> Axes | None:
-    """Return the axes of operands that are broadcast against each other; None if the output is not their broadcast."""
+    """Return the output's axes if its shape is that of the operands broadcast against each other, else None.
+
+    Axes that are broadcast against each other become equally wide.
+    """
     shape = call.shapes[0]
     operands = [list(x.axes[1:]) for x in call.inputs]
     for leaf in keras.tree.flatten((call.args, call.kwargs)):
@@ -67,7 +73,7 @@ def _broadcast(column: Sequence[Axis]) -> set:
 
 
 def _joined(column: Sequence[Axis]) -> Axis:
-    """Make the axes that are broadcast against each other equally wide and return one of them."""
+    """Make the axes equally wide, except those of size 1, and return one of them."""
     first, *others = [axis for axis in column if axis.size != 1] or column[:1]
     for other in others:
         join(first, other)
@@ -75,7 +81,7 @@ def _joined(column: Sequence[Axis]) -> Axis:
 
 
 def axis_by_axis(call: SymbolicCall) -> Axes | None:
-    """Return the axes of the only input if every free one keeps its place and size, else None."""
+    """Return the output's axes if there is one input whose free axes all keep their place and size, else None."""
     x, shape = call.inputs[0], call.shapes[0]
     if len(call.inputs) > 1 or len(x) != len(shape):
         return None
@@ -85,22 +91,29 @@ def axis_by_axis(call: SymbolicCall) -> Axes | None:
 
 
 def by_config(call: SymbolicCall) -> Axes:
-    """Narrow the last axis of the output by the config key that holds its width."""
+    """Narrow the last axis of the output, and with it the config key that holds its width.
+
+    The output follows an input that is as wide, if that may be narrowed or the key is one of `KEEPS`. Otherwise the
+    output's width is a free one.
+    """
     x, shape, config = call.inputs[0], call.shapes[0], call.config
     key = next((key for key in (*MAKES, *KEEPS) if type(config.get(key)) is int and config[key] == shape[-1]), None)
-    if key is None or len(call.shapes) > 1:
+    if key is None:
         call.refuse("it has weights, and its config does not name the width of its output")
-    inside = [(axis, size) for axis, size in zip(x.axes[1:-1], shape[1:-1], strict=False)]
-    if any(axis.free for axis in x.axes[:-1]) or len(x) != len(shape) or len(call.inputs) > 1:
-        call.refuse("it has weights, and changes more than the last axis of one input")
+    if len(call.inputs) > 1 or len(call.shapes) > 1:
+        call.refuse(f"it has weights, {len(call.inputs)} inputs and {len(call.shapes)} outputs; expected one of each")
+    if len(x) != len(shape):
+        call.refuse(f"it has weights, and changes the number of axes of its input: {x.shape} to {shape}")
+    if any(axis.free for axis in x.axes[:-1]):
+        call.refuse("it has weights, and an axis of its input other than the last may be narrowed")
     same = x[-1].size == shape[-1] and (x[-1].free or key in KEEPS)
     width = x[-1] if same else call.width(key)
     call.set(**{key: width})
-    return Axes((fixed(shape[0]), *(fixed(size) for _, size in inside), width))
+    return Axes((*map(fixed, shape[:-1]), width))
 
 
 def freeze_axes(call: SymbolicCall, axes: Sequence[int]) -> None:
-    """Keep the sizes of these axes of the inputs, for layers that hold a constant for each channel."""
+    """Keep the sizes of these axes of all inputs: for layers that hold a constant for each channel."""
     for x in call.inputs:
         for index in axes:
             freeze(x[index])

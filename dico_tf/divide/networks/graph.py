@@ -1,4 +1,4 @@
-"""A functional or sequential Keras model as a list of calls, and copies of it without weights."""
+"""Read a functional or sequential Keras model as a list of calls, and copy it with new weights or with none."""
 
 import concurrent.futures
 import dataclasses
@@ -25,7 +25,7 @@ class Call:
 
 
 def weightless(function: Callable[..., T], *arguments: Any) -> T:
-    """Return `function(*arguments)`, run so that layers are built but no weights are made.
+    """Return `function(*arguments)`; the weights of layers that it builds have shapes, but no values and no memory.
 
     It runs in a thread of its own: Keras keeps, per thread, a list of variables to initialise later.
     """
@@ -39,7 +39,10 @@ def weightless(function: Callable[..., T], *arguments: Any) -> T:
 
 
 def functional(model: Any) -> keras.Model:
-    """Return a functional model; a sequential one is converted. Raises UserError for any other model."""
+    """Return the model if it is functional; a sequential one as a functional model of the same layers.
+
+    Raises UserError for any other model, and for a sequential one without an input shape.
+    """
     if isinstance(model, keras.Sequential):
         if not model.built:
             raise UserError(f"Sequential model {model.name!r} has no input shape yet; begin it with keras.Input(...)")
@@ -53,7 +56,7 @@ def functional(model: Any) -> keras.Model:
 
 
 def calls(model: keras.Model) -> Iterator[Call]:
-    """Yield the calls between inputs and outputs in the order of computation."""
+    """Yield the calls of a model's layers and operations in the order of computation; a nested model is one call."""
     for node in keras_internals.nodes(functional(model)):
         if not node.is_input:
             arguments = node.arguments
@@ -62,7 +65,7 @@ def calls(model: keras.Model) -> Iterator[Call]:
 
 
 def nested(model: keras.Model) -> bool:
-    """Return whether a layer of the model is a model."""
+    """Return True if a layer of the model is itself a model."""
     return any(isinstance(call.operation, keras.Model) for call in calls(model))
 
 
@@ -77,7 +80,7 @@ def replay(model: keras.Model, answer: Callable[[Call, tuple, dict], Any], name:
     """Build a model by repeating the calls of another one on new inputs. Nested models are flattened.
 
     Args:
-        answer: (call, args, kwargs) -> outputs; makes each call.
+        answer: (call, args, kwargs) -> outputs; makes each call, with the new tensors in args and kwargs.
     """
     graph = functional(model)
     inputs = keras.tree.map_structure(_new_input, graph.input)
@@ -99,7 +102,10 @@ def _run(graph: keras.Model, inputs: list, answer) -> list:
 
 
 def flat(model: keras.Model) -> keras.Model:
-    """Return a copy with new layers, without nested models. No layer is frozen: a copy starts with new weights."""
+    """Return a copy with new layers and weights, and the layers of nested models in place of those models.
+
+    No layer is frozen. Seeds of initialisers and layers, and `training=False` in calls, are dropped.
+    """
     graph = functional(model)
     copies: dict[int, Any] = {}
     own = {id(operation) for operation in graph.operations}
@@ -126,7 +132,11 @@ def flat(model: keras.Model) -> keras.Model:
 
 
 def _named_outputs(copy: keras.Model, operations: list) -> keras.Model:
-    """Give outputs that a nested model made the name of that model."""
+    """Name each output that a nested model made after that model, by an Identity layer.
+
+    Args:
+        operations: the layer that made each output before nested models were dissolved.
+    """
     named = {o: keras.layers.Identity(name=o.name) for o in operations if isinstance(o, keras.Model)}
     if not named:
         return copy
@@ -135,7 +145,14 @@ def _named_outputs(copy: keras.Model, operations: list) -> keras.Model:
 
 
 def copied(operation: Any, changes: dict[str, Any], kind: type | None = None) -> Any:
-    """Return a new layer or operation from the config of another one with `changes`; it has no weights yet."""
+    """Return a new layer or operation with the config of another one and `changes`; it is not built yet.
+
+    Seeds are dropped, and the layer is not frozen. An operation without a config is returned itself. Raises UserError
+    if the config does not describe the layer.
+
+    Args:
+        kind: class of the copy; None = the same class.
+    """
     try:
         config = {**operation.get_config(), **changes}
     except NotImplementedError as error:
@@ -170,7 +187,10 @@ def cannot_copy(operation: Any, error: Exception) -> UserError:
 
 
 def _statistics(layer: keras.layers.Normalization) -> dict[str, Any]:
-    """Return mean and variance of an adapted layer as config: they belong to the data, not to the weights."""
+    """Return mean and variance of an adapted layer as config keys; {} if it was not adapted.
+
+    They belong to the data, not to the weights.
+    """
     adapted = [getattr(layer, name, None) for name in ("adapt_mean", "adapt_variance")]
     if layer.input_mean is not None or any(v is None or not keras_internals.has_value(v) for v in adapted):
         return {}
@@ -179,7 +199,10 @@ def _statistics(layer: keras.layers.Normalization) -> dict[str, Any]:
 
 
 def _unseeded(config: Any) -> Any:
-    """Return the config without seeds, with which every copy would start with the same weights."""
+    """Return the config with every whole number under the key `seed` replaced by None.
+
+    With its seeds, every copy would start with the same weights.
+    """
     if isinstance(config, dict):
         return {
             key: None if key == "seed" and isinstance(value, int) else _unseeded(value) for key, value in config.items()

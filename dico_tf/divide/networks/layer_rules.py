@@ -5,8 +5,8 @@ import numpy as np
 
 from dico_tf.divide.networks.cost import labels
 from dico_tf.divide.networks.fallback_rules import freeze_axes
-from dico_tf.divide.networks.operation_rules import concatenated, reordered, sizes
-from dico_tf.divide.networks.reshaping import merged, reshaped
+from dico_tf.divide.networks.operation_rules import concatenated, reordered, reshaped_axes, sizes
+from dico_tf.divide.networks.reshaping import ReshapeError, merged
 from dico_tf.divide.networks.width_tracing import Axes, SymbolicCall, narrows
 from dico_tf.divide.networks.widths import Axis, evenly, fixed, freeze, groups, join
 
@@ -18,7 +18,7 @@ def channel_axis(layer) -> int:
 
 
 def image_output(call: SymbolicCall, channels: Axis) -> Axes:
-    """Return the axes of an image output with these channels; positions keep their sizes."""
+    """Return the axes of a convolution's output with these channels. All other axes keep their sizes."""
     x, channel = call.inputs[0], channel_axis(call.operation)
     for n in range(1, len(x)):
         if n != channel % len(x):
@@ -28,7 +28,11 @@ def image_output(call: SymbolicCall, channels: Axis) -> Axes:
 
 @narrows(K.Conv1D, K.Conv2D, K.Conv3D)
 def convolution(call: SymbolicCall) -> Axes:
-    """Narrow `filters`. A grouped convolution gets fewer groups, or narrower ones if it has few."""
+    """Narrow `filters`.
+
+    A grouped convolution whose input may be narrowed gets fewer groups if it has at least as many groups as input
+    channels in each. Otherwise it keeps the number of groups, and they get narrower.
+    """
     layer, x = call.operation, call.inputs[0][channel_axis(call.operation)]
     if layer.groups == 1:
         return image_output(call, call.width("filters"))
@@ -51,7 +55,7 @@ def filters(call: SymbolicCall) -> Axes:
 
 @narrows(K.DepthwiseConv1D, K.DepthwiseConv2D)
 def depthwise(call: SymbolicCall) -> Axes:
-    """Repeat each input channel depth_multiplier times; if the input is not narrowed, narrow the multiplier."""
+    """Make the output depth_multiplier times as wide as the input; if the input is fixed, narrow the multiplier."""
     layer, x = call.operation, call.inputs[0][channel_axis(call.operation)]
     if x.free or layer.depth_multiplier == 1:
         return image_output(call, x.each(layer.depth_multiplier))
@@ -87,7 +91,7 @@ def einsum_dense(call: SymbolicCall) -> Axes:
 
 @narrows(K.MultiHeadAttention)
 def multi_head(call: SymbolicCall):
-    """Keep the number of heads and narrow each of them."""
+    """Keep the number of heads and narrow each; the output is as wide as the query, or its own width if it has one."""
     layer, query = call.operation, call.argument("query", 0)
     key = call.width("key_dim")
     call.set(value_dim=key) if layer.value_dim == layer.key_dim else call.width("value_dim")
@@ -105,7 +109,7 @@ def multi_head(call: SymbolicCall):
 
 @narrows(K.GroupQueryAttention)
 def grouped_query(call: SymbolicCall):
-    """Keep the number of heads and narrow each of them."""
+    """Keep the number of heads and narrow each; make the query, value and key inputs equally wide."""
     call.width("head_dim")
     query, *others = (call.argument(name, n) for n, name in enumerate(("query", "value", "key")))
     for other in others:
@@ -144,7 +148,7 @@ def normalised(call: SymbolicCall) -> Axes:
 
 @narrows(K.GroupNormalization)
 def group_norm(call: SymbolicCall) -> Axes:
-    """Narrow to fewer groups, or to narrower ones if there are few."""
+    """Narrow to fewer groups if there are at least as many groups as channels in each, else to narrower groups."""
     layer, x = call.operation, call.inputs[0]
     axis, count = x[layer.axis], layer.groups  # Keras has replaced -1 by the number of channels
     if count > 1 and axis.free:
@@ -158,7 +162,7 @@ def group_norm(call: SymbolicCall) -> Axes:
 
 @narrows(K.Normalization)
 def normalization(call: SymbolicCall) -> Axes:
-    """Keep the channels: the layer has constants for each of them."""
+    """Keep the sizes of the axes for which the layer holds constants."""
     axes = call.operation.axis
     freeze_axes(call, () if axes is None else (axes,) if isinstance(axes, int) else axes)
     return call.inputs[0]
@@ -189,10 +193,7 @@ def dot(call: SymbolicCall) -> Axes:
 
 @narrows(K.Reshape)
 def reshape(call: SymbolicCall) -> Axes:
-    x, shape = call.inputs[0], call.shapes[0]
-    axes = reshaped(x.axes[1:], shape[1:])
-    if axes is None:
-        call.refuse(f"widths do not fit from {x.shape} into {shape}")
+    x, axes = call.inputs[0], reshaped_axes(call)
     if x.free:
         call.set(target_shape=sizes(axes))
     return Axes((x[0], *axes))
@@ -204,10 +205,10 @@ def flatten(call: SymbolicCall) -> Axes:
     axes = list(x.axes[1:])
     if call.operation.data_format == "channels_first" and len(axes) > 1:
         axes = [*axes[1:], axes[0]]
-    one = merged(axes)
-    if one is None:
-        call.refuse(f"widths do not fit from {x.shape} into one axis; give keras.Input its sizes")
-    return Axes((x[0], one))
+    try:
+        return Axes((x[0], merged(axes)))
+    except ReshapeError as error:
+        call.refuse(f"it flattens {x.shape}: {error}")
 
 
 @narrows(K.Permute)

@@ -1,9 +1,12 @@
-"""Narrowing rules of keras.ops operations that are not entry by entry, by class name: the classes are not public."""
+"""Narrowing rules of keras.ops operations, registered by class name because the classes are not public.
+
+Operations that compute entry by entry, such as sums, need no rule.
+"""
 
 from collections.abc import Callable
 
 from dico_tf.divide.networks.cost import labels
-from dico_tf.divide.networks.reshaping import reshaped
+from dico_tf.divide.networks.reshaping import ReshapeError, reshaped
 from dico_tf.divide.networks.width_tracing import Axes, SymbolicCall
 from dico_tf.divide.networks.widths import Axis, cut, fixed, join, side_by_side
 
@@ -11,7 +14,7 @@ OPERATIONS: dict[str, Callable[[SymbolicCall], Axes | list[Axes]]] = {}
 
 
 def named(*names: str):
-    """Register a rule for operations whose classes have these names."""
+    """Return a decorator that registers a rule for operations whose classes have these names."""
 
     def register(rule):
         OPERATIONS.update(dict.fromkeys(names, rule))
@@ -21,19 +24,24 @@ def named(*names: str):
 
 
 def sizes(axes) -> tuple:
-    """Return a shape for a config: an open size is -1."""
+    """Return the axes as a shape for a layer's config, with -1 for an axis of open size."""
     return tuple(-1 if axis.size is None else axis for axis in axes)
 
 
 @named("Reshape")
 def reshape(call: SymbolicCall) -> Axes:
-    x = call.inputs[0]
-    shape = call.shapes[0]
-    axes = reshaped(x.axes[1:], shape[1:])
-    if axes is None:
-        call.refuse(f"widths do not fit from {x.shape} into {shape}")
+    axes = reshaped_axes(call)
     call.set(newshape=(-1, *sizes(axes)))
-    return Axes((x[0], *axes))
+    return Axes((call.inputs[0][0], *axes))
+
+
+def reshaped_axes(call: SymbolicCall) -> list[Axis]:
+    """Return the axes of a reshape's output, without the batch; refuse a reshape that the widths cannot follow."""
+    x, shape = call.inputs[0], call.shapes[0]
+    try:
+        return reshaped(x.axes[1:], shape[1:])
+    except ReshapeError as error:
+        call.refuse(f"it reshapes {x.shape} to {shape}: {error}")
 
 
 def reordered(x: Axes, order) -> Axes:
@@ -56,7 +64,7 @@ def swap(call: SymbolicCall) -> Axes:
 
 @named("Squeeze", "ExpandDims", "Mean", "Sum", "Max", "Min", "Prod", "Std", "Var", "Amax", "Amin", "All", "Any")
 def rank(call: SymbolicCall) -> Axes:
-    """Remove or insert axes; the others keep their order."""
+    """Remove axes, insert them, or reduce them to size 1; the others keep their order and width."""
     x, shape = call.inputs[0], call.shapes[0]
     axis = call.operation.axis
     axes = range(len(x)) if axis is None else [axis] if isinstance(axis, int) else axis
@@ -73,7 +81,7 @@ def rank(call: SymbolicCall) -> Axes:
 
 
 def concatenated(call: SymbolicCall, axis: int) -> Axes:
-    """Put inputs side by side along one axis; their other axes must be equal."""
+    """Put inputs side by side along one axis; make their other axes equally wide."""
     first, *others = call.inputs
     for other in others:
         for n in range(len(first)):
@@ -111,8 +119,8 @@ def item(call: SymbolicCall) -> Axes:
     for k in keys:
         axis = fixed(1) if k is None else next(rest)
         piece, bounds = _sliced(call, axis, k) if isinstance(k, slice) else (axis, k)
-        if (isinstance(k, int) and axis.free) or not isinstance(k, int | slice | None):
-            call.refuse(f"it selects {k!r} from an axis of {axis.size} whose width changes")
+        if isinstance(k, int) and axis.free:
+            call.refuse(f"it selects entry {k} of an axis of {axis.size} whose width may change")
         axes += [] if isinstance(k, int) else [piece]
         written.append(bounds)
     call.set(key=tuple(written))
@@ -120,7 +128,7 @@ def item(call: SymbolicCall) -> Axes:
 
 
 def _sliced(call: SymbolicCall, axis: Axis, bounds: slice) -> tuple[Axis, slice]:
-    """Return the sliced axis, and the slice with axes for its bounds."""
+    """Return the sliced axis, and the slice; if the axis is free, the bounds of the slice are axes, too."""
     if bounds == slice(None):
         return axis, bounds
     if not axis.free:
@@ -128,17 +136,19 @@ def _sliced(call: SymbolicCall, axis: Axis, bounds: slice) -> tuple[Axis, slice]
         return fixed(len(range(*bounds.indices(axis.size))) if known else None), bounds
     start, stop, stride = bounds.indices(axis.size)
     if stride != 1:
-        call.refuse(f"it takes every {stride}th of {axis.size} channels")
+        call.refuse(f"it slices an axis of {axis.size} whose width may change with the step {stride}; expected 1")
     before, piece, _ = cut(axis, [start, stop - start, axis.size - stop])
     return piece, slice(before, side_by_side([before, piece]))
 
 
 @named("Matmul")
 def matmul(call: SymbolicCall) -> Axes:
-    """[..., n, k] x [..., k, m] -> [..., n, m]"""
-    if len(call.inputs) < 2 or min(map(len, call.inputs)) < 3:
+    """Make the contracted axes k equally wide: [..., n, k] x [..., k, m] -> [..., n, m]."""
+    if len(call.inputs) < 2:
         call.refuse("it multiplies by a constant matrix")
     a, b = call.inputs
+    if min(len(a), len(b)) < 3:
+        call.refuse(f"expected two tensors of at least three axes with the batch, got {a.shape} and {b.shape}")
     join(a[-1], b[-2])
     shape = call.shapes[0]
     axes = [fixed(size) for size in shape[:-2]]
@@ -151,7 +161,7 @@ def matmul(call: SymbolicCall) -> Axes:
 
 @named("Einsum")
 def einsum(call: SymbolicCall) -> Axes:
-    """Make all axes of one label equally wide."""
+    """Make all axes that have one label equally wide."""
     operands, result = labels(call.operation.subscripts, [x.shape for x in call.inputs])
     if len(operands) > len(call.inputs):
         call.refuse("it multiplies by a constant")
@@ -164,4 +174,4 @@ def einsum(call: SymbolicCall) -> Axes:
 
 @named("BroadcastTo", "Tile", "Repeat", "Stack")
 def copies(call: SymbolicCall):
-    call.refuse("it copies along axes whose widths may change")
+    call.refuse("it repeats or stacks a tensor whose widths may change")

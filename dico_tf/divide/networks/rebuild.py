@@ -29,7 +29,7 @@ def at_widths(value: Any, widths: Mapping[Width, int]) -> Any:
 
 
 def rates(layer: Any) -> dict[str, float]:
-    """Return {config key: rate} of a layer that drops entries or paths."""
+    """Return {config key: drop rate} of the positive drop rates in a layer's config; {} if there are none."""
     if not isinstance(layer, keras.layers.Layer):
         return {}
     config = layer.get_config()
@@ -38,12 +38,12 @@ def rates(layer: Any) -> dict[str, float]:
 
 
 def divided_rates(layer: Any, splits: int) -> dict[str, float]:
-    """Return {config key: rate / sqrt(S)} of a layer that drops entries or paths."""
+    """Return `rates(layer)` with each rate divided by sqrt(S)."""
     return {key: rate / math.sqrt(splits) for key, rate in rates(layer).items()}
 
 
 def rebuilt(network: TracedNetwork, operation: Any, widths: Mapping[Width, int], changes: Mapping[str, Any]) -> Any:
-    """Return a copy of a layer at these widths, with new weights and `changes` to its config.
+    """Return a copy of a layer or operation at these widths, with `changes` to its config; it is not built yet.
 
     A grouped Conv2D becomes a GroupedConvolution: Keras would compile it with XLA.
     """
@@ -58,14 +58,17 @@ def new_config(network: TracedNetwork, operation: Any, widths: Mapping[Width, in
 
 
 def _sets_argument(operation: Any) -> bool:
-    """Return whether the operation is x[key], whose `key` is an argument of the call and not of the config."""
+    """Return True if the operation is x[key]: its `key` is an argument of the call and not in the config."""
     return type(operation).__name__ == "GetItem"
 
 
 def build(
     network: TracedNetwork, widths: Mapping[Width, int], splits: int, name: str, logits: bool = False
 ) -> keras.Model:
-    """Build one branch with weights of its own; with `logits`, without a final softmax and in float32."""
+    """Build one branch with new weights. With `logits`, it has no final softmax and its outputs are float32.
+
+    Raises UserError if a layer does not work at these widths.
+    """
     copies: dict[Any, Any] = {}
     expected = {id(traced.call.outputs[0]): traced.outputs for traced in network.calls}
     replacements = softmax_replacements(network.model) if logits else {}
@@ -95,7 +98,7 @@ def call_layer(operation: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
 
 
 def _checked(operation: Any, answer: Any, outputs: tuple[Axes, ...], widths: Mapping[Width, int]) -> Any:
-    """Return the layer's output, whose shapes must be those that its rule predicted."""
+    """Return the layer's output `answer` if its shapes are those that the rule predicted, else raise UserError."""
     shapes = [x.shape for x in keras.tree.flatten(answer)]
     expected = [tuple(axis.value(widths) for axis in x.axes) for x in outputs]
     if shapes != expected:

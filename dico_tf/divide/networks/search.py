@@ -18,9 +18,14 @@ _FEW_WIDTHS = 12  # up to here pairs of widths are changed, too
 def search(widths: Sequence[Width], cost_of: CostOf, target: float, tolerance: float) -> Candidate:
     """Return the first candidate within `tolerance` of the target, else the nearest. Tried in this order:
 
-    1. all widths scaled by one factor and rounded to multiples of 4 channels, then some of them one step wider;
+    1. all widths scaled by one factor and rounded to multiples of 4 channels (2 below 16, 1 below 8), then some of them
+       one step wider;
     2. the same rounded to single channels;
-    3. every point if there are few, else single channels more or less, as long as the cost gets nearer.
+    3. every point if there are at most 4096, else single channels more or less, as long as the cost gets nearer.
+
+    Args:
+        cost_of: point -> cost; a point is the chosen sizes in the order of `widths`.
+        tolerance: largest |cost / target - 1|.
     """
     best: Candidate | None = None
     for fine in (False, True):
@@ -64,9 +69,10 @@ def _mixed(nearest: Candidate, scaled: Callable[[float], Point], cost_of: CostOf
 def _single_channels(
     start: Candidate, widths: Sequence[Width], cost_of: CostOf, target: float, tolerance: float
 ) -> Candidate:
-    """Return the best of all points if there are few, else the end of a steepest descent from `start`.
+    """Return the best of all points if there are at most 4096, else the end of a steepest descent from `start`.
 
-    Best of all: within the tolerance, the one whose widths are most nearly in proportion; else the nearest.
+    The best point is the one within the tolerance whose widths are most nearly in proportion; if none is within it, the
+    nearest to the target.
     """
     sizes = [width.size for width in widths]
 
@@ -92,7 +98,7 @@ def _single_channels(
 
 
 def _neighbours(point: Point, sizes: Sequence[int]) -> Iterator[Point]:
-    """Yield the points with one channel more or less in one width and, if widths are few, in two of them."""
+    """Yield the points with one channel more or less in one width and, if there are at most 12 widths, in two."""
     places = range(len(point))
     moved = [(n, step) for n in places for step in (-1, 1)]
     pairs = itertools.combinations(moved, 2) if len(point) <= _FEW_WIDTHS else ()

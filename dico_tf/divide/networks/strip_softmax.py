@@ -11,9 +11,9 @@ PASSES = (keras.layers.Flatten, keras.layers.Reshape, keras.layers.Identity)  # 
 
 
 def softmax_replacements(model: keras.Model) -> dict[Any, Any]:
-    """Return {operation: replacement layer, or config keys to change} that removes the final softmax.
+    """Return what to change so that a model returns float32 logits: {operation: a new layer, or {config key: value}}.
 
-    A final softmax, layer or activation, becomes the identity. The last layers compute in float32.
+    A final softmax, layer or activation, becomes the identity. The last layer and what follows it compute in float32.
     """
     replacements: dict[Any, Any] = {}
     for chain in _endings(model):
@@ -25,7 +25,10 @@ def softmax_replacements(model: keras.Model) -> dict[Any, Any]:
 
 
 def unsupported_activation(model: keras.Model) -> str:
-    """Return the name of a final activation other than softmax or linear, such as "sigmoid"; "" if there is none."""
+    """Return the name of an output layer's `activation` that is neither softmax nor linear, such as "sigmoid".
+
+    Flatten, Reshape and Identity layers after it do not count. "" if no output has such an activation.
+    """
     for chain in _endings(model):
         operation = next((call.operation for call in chain if not isinstance(call.operation, PASSES)), None)
         activation = getattr(operation, "activation", None)
@@ -47,7 +50,7 @@ def _endings(model: keras.Model) -> Iterator[Iterator[Call]]:
 
 
 def _replacement(operation: Any) -> tuple[Any, bool]:
-    """Return what replaces an operation, and whether a softmax may still be in the operation before it."""
+    """Return a new layer, or changes to the config, and True if a softmax may still be in the operation before."""
     softmax = getattr(operation, "activation", None) is keras.activations.softmax
     if type(operation).__name__ == "Softmax" or (softmax and isinstance(operation, keras.layers.Activation)):
         return keras.layers.Activation("linear", name=operation.name, dtype="float32"), False

@@ -13,7 +13,7 @@ from dico_tf.divide.networks.widths import Width
 
 
 class WidthCost:
-    """Callable widths -> NetworkCost.
+    """Callable {width: size} -> NetworkCost without `running`; widths that are left out have their size in the whole.
 
     Each layer is built alone and without weights. Costs are cached, so that equal layers are built once.
     """
@@ -73,7 +73,7 @@ def _shape(x: Any, widths: Mapping[Width, int]) -> tuple[int | None, ...]:
 
 
 def _symbol(value: Any, widths: Mapping[Width, int]) -> Any:
-    """Return a Keras tensor in place of `Axes`."""
+    """Return a Keras tensor of these widths in place of `Axes`; axes within other values become sizes."""
     if not isinstance(value, Axes):
         return at_widths(value, widths)
     return keras.KerasTensor(_shape(value, widths))

@@ -55,8 +55,10 @@ class SymbolicCall:
 
     Attributes:
         operation: the layer, or the operation of keras.ops.
-        args, kwargs: arguments of the call; inputs: the `Axes` among them, in order.
+        args, kwargs: arguments of the call.
+        inputs: the `Axes` among the arguments, in order.
         shapes: output shapes in the whole network.
+        config: the layer's `get_config()` in the whole network.
     """
 
     def __init__(
@@ -75,7 +77,7 @@ class SymbolicCall:
         """Return the free width that `key` of the layer's config sets; all calls of the layer share it.
 
         Args:
-            size: its size in the whole, if the config has no such key.
+            size: its size in the whole, if the config has no such key; the rule must then write the width by `set`.
         """
         if key not in self._own:
             self._own[key] = free(self.config[key] if size is None else size)
@@ -89,7 +91,7 @@ class SymbolicCall:
             self._new_config[key] = self._same(self._new_config.get(key, value), value)
 
     def _same(self, before: Any, now: Any) -> Any:
-        """Return one value for two calls of a layer: axes of equal size are joined, other differences refused."""
+        """Return one value for two calls of a layer: join axes of equal size and refuse other differences."""
         if isinstance(before, Axis) and isinstance(now, Axis) and before.size == now.size:
             join(before, now)
         elif isinstance(before, tuple) and isinstance(now, tuple) and len(before) == len(now):
@@ -103,7 +105,7 @@ class SymbolicCall:
         return self.args[position] if len(self.args) > position else self.kwargs.get(name)
 
     def refuse(self, why: str) -> NoReturn:
-        """Raise a UserError that names the layer and the remedy."""
+        """Raise a UserError that names the layer, the reason `why` and a remedy."""
         kind = type(self.operation).__name__
         remedy = (
             f"register a rule with @narrows({kind}), see {PAGE}"
@@ -118,9 +120,10 @@ RULES: dict[type, Rule] = {}
 
 
 def narrows(*kinds: type) -> Callable[[Rule], Rule]:
-    """Register a rule for layers of these classes and their subclasses; a later registration replaces an earlier one.
+    """Return a decorator that registers a rule for layers of these classes, and of subclasses without a nearer rule.
 
-    The rule takes a `SymbolicCall` and returns the output's `Axes`, or a list of `Axes` for several outputs.
+    The rule takes a `SymbolicCall` and returns the output's `Axes`, or a list of `Axes` for several outputs. A later
+    rule for a class replaces an earlier one.
     """
 
     def register(rule: Rule) -> Rule:
@@ -137,7 +140,7 @@ def rule_of(operation: Any) -> Rule:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TracedCall:
-    """A call with the axes of its arguments and outputs."""
+    """A call, with `Axes` in place of the tensors among its arguments and outputs."""
 
     call: Call
     args: tuple
@@ -176,7 +179,8 @@ def analyse(model: keras.Model) -> TracedNetwork:
         outputs = tuple(_known_sizes(x, shape) for x, shape in zip(outputs, symbolic.shapes, strict=True))
         if [x.shape for x in outputs] != symbolic.shapes:
             symbolic.refuse(
-                f"its rule returns the shapes {[x.shape for x in outputs]}, its output is {symbolic.shapes}"
+                f"expected a rule that returns axes of its output shapes, {symbolic.shapes}, got "
+                f"{[x.shape for x in outputs]}"
             )
         axes.update(zip(map(id, call.outputs), outputs, strict=True))
         traced.append(TracedCall(call, args, kwargs, outputs))
@@ -188,13 +192,13 @@ def analyse(model: keras.Model) -> TracedNetwork:
 
 
 def _known_sizes(axes: Axes, shape: tuple[int | None, ...]) -> Axes:
-    """Return the axes with the output's own sizes where these are fixed; either may leave a size open."""
+    """Replace the size of every axis that is not free by the one in `shape`, which Keras computed; both may be open."""
     pairs = zip(axes.axes, shape, strict=False)
     return Axes(tuple(axis if axis.free or axis.size == size else fixed(size) for axis, size in pairs))
 
 
 def _join_inputs(first: SymbolicCall, now: SymbolicCall) -> None:
-    """Make the input widths of two calls of one layer equal: both use the same weights."""
+    """Make the inputs of two calls of one layer equally wide, as both use the same weights."""
     for one, other in zip(first.inputs, now.inputs, strict=False):
         for a, b in zip(one.axes, other.axes, strict=False):
             if None not in (a.size, b.size) and a.size == b.size:
@@ -202,7 +206,7 @@ def _join_inputs(first: SymbolicCall, now: SymbolicCall) -> None:
 
 
 def _is_head(output: Axes) -> bool:
-    """Return whether the last axis is one width that no input and no constant fixes."""
+    """Return True if the last axis is a single width that is still free: no input and no constant fixes it."""
     roots = output[-1].roots()
     return len(roots) == 1 and roots[0][1] == 1 and roots[0][0].free
 

@@ -18,8 +18,9 @@ class Width:
 
     Attributes:
         size: in the whole network; None if open.
+        free: a branch may have another number. A width of 1 is never free.
         unit: channels that an axis gains if this width grows by one; the largest number, if it is in several axes.
-        parts: the widths it consists of, once it was cut or joined to others; else None.
+        parts: the widths it consists of, each with the number of times, once it was cut or joined; else None.
     """
 
     __slots__ = ("free", "parts", "size", "unit")
@@ -29,10 +30,10 @@ class Width:
         self.parts: Segments | None = None
 
     def narrowed(self, scale: float, fine: bool) -> int:
-        """Return scale x size, rounded to a grid of channels, `unit` of which change at a time.
+        """Return scale x size, rounded to a multiple of a step; at most the size.
 
-        The grid has steps of 4 channels, 2 below 16, and 1 below 8: rounding changes a width by an eighth at most.
-        With `fine` it has steps of one channel and no minimum.
+        The step is about 4 channels, 2 below 16 channels, and 1 below 8; one of this width is `unit` channels. The
+        result is at least 4 channels, or half the size if that is less. With `fine`, step and minimum are 1.
         """
         if scale >= 1:
             return self.size
@@ -44,7 +45,7 @@ class Width:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Axis:
-    """One axis of a tensor: segments (width, times) side by side."""
+    """One axis of a tensor: segments side by side. A segment (width, times) has width x times channels."""
 
     segments: Segments
 
@@ -62,7 +63,7 @@ class Axis:
         return any(width.free for width, _ in self.roots())
 
     def value(self, widths: Mapping[Width, int]) -> int | None:
-        """Return the axis' size at the chosen widths; None if it is open."""
+        """Return the axis' size at the chosen widths; widths that are left out keep their size. None if it is open."""
         if self.size is None:
             return None
         return sum(widths.get(width, width.size) * times for width, times in self.roots())
@@ -146,7 +147,7 @@ def _tie(one: tuple[Width, int], other: tuple[Width, int]) -> None:
 
 
 def _split(segments: list[tuple[Width, int]], at: int) -> tuple[list, list]:
-    """Return the segments of the first `at` channels and the rest. A width at the cut is divided into two parts."""
+    """Return the segments of the first `at` channels, and the others. A width at the cut is divided into two parts."""
     head: list[tuple[Width, int]] = []
     rest = list(segments)
     while at:
@@ -188,7 +189,11 @@ def evenly(axis: Axis, count: int) -> Axis:
 
 
 def groups(axis: Axis, members: int) -> Axis:
-    """Return the number of groups of `members` channels; in every branch the axis consists of whole groups."""
+    """Return an axis whose size is the number of groups of `members` channels in the given axis.
+
+    In every branch the given axis consists of whole groups. If a group would reach from one width into the next, it
+    keeps its size.
+    """
     roots = axis.roots()
     if any(width.size * times % members for width, times in roots):
         freeze(axis)  # a group reaches from one width into the next

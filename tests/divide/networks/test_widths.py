@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from dico_tf.divide.networks.reshaping import reshaped
+from dico_tf.divide.networks.reshaping import ReshapeError, reshaped
 from dico_tf.divide.networks.widths import Axis, Width, cut, evenly, fixed, free, freeze, groups, join, side_by_side
 
 
@@ -143,19 +143,27 @@ def test_any_sequence_of_ties_holds_for_any_choice(seed):
         ([64, "6"], [8, 8, 6], [8, 8, 3]),
         ([4, 9, "64"], [4, 9, 8, 8], [4, 9, 8, 4]),
         ([None, None, "64"], [None, None, 8, 8], [None, None, 8, 4]),
-        (["6", "8"], [48], None),
-        ([None, "64"], [None], None),
     ],
 )
 def test_a_reshaped_width_narrows_with_what_it_came_from(before, after, at_half):
     axes = [free(int(size)) if isinstance(size, str) else fixed(size) for size in before]
     result = reshaped(axes, after)
-    if at_half is None:
-        assert result is None
-    else:
-        assert [axis.size for axis in result] == after
-        roots = {width for axis in axes for width, _ in axis.roots() if width.free}
-        assert [axis.value({w: w.size // 2 for w in roots}) for axis in result] == at_half
+    assert [axis.size for axis in result] == after
+    roots = {width for axis in axes for width, _ in axis.roots() if width.free}
+    assert [axis.value({w: w.size // 2 for w in roots}) for axis in result] == at_half
+
+
+@pytest.mark.parametrize(
+    ("axes", "after", "reason"),
+    [
+        ([free(6), free(8)], [48], "two axes whose widths may change are merged"),
+        ([fixed(None), free(64)], [None], "reshaped together with one of open size"),
+        ([fixed(None), free(8)], [None, 16], "reshaped together with one of open size"),
+    ],
+)
+def test_a_width_that_cannot_be_reshaped_is_refused_with_its_reason(axes, after, reason):
+    with pytest.raises(ReshapeError, match=reason):
+        reshaped(axes, after)
 
 
 def test_freezing_an_axis_fixes_all_it_is_made_of():
