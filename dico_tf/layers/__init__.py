@@ -1,1 +1,1 @@
-"""Small serialisable Keras layers, written in keras.ops."""
+"""Small serialisable Keras layers, and functions that apply them to symbolic tensors."""

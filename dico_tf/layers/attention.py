@@ -1,4 +1,7 @@
-"""Attention without weights of its own: the dense layers around it are separate, so each weight has a named layer."""
+"""Attention layers without projections: the dense layers around them are separate, so that each has its own name.
+
+Only CrossCovariance has a weight, its temperature.
+"""
 
 import math
 
@@ -13,7 +16,7 @@ _LEAST = 1e-12  # a shorter query or key is not scaled to length 1
 def check_heads(channels: int, heads: int) -> None:
     """Raise UserError if the channels do not divide into queries, keys and values of this many heads."""
     if channels % (3 * heads):
-        raise UserError(f"expected q, k and v of {heads} heads, got {channels} channels: not a multiple of {3 * heads}")
+        raise UserError(f"expected channels in multiples of {3 * heads} (q, k and v of {heads} heads), got {channels}")
 
 
 def attended(q, k, v):
@@ -25,7 +28,10 @@ def attended(q, k, v):
 
 @keras.saving.register_keras_serializable("dico_tf")
 class Attention(keras.layers.Layer):
-    """Multi-head attention, softmax(q k' / sqrt(d)) v: q, k and v side by side [B, T, 3 h d] -> [B, T, h d]."""
+    """Multi-head attention, softmax(q k' / sqrt(d)) v: q, k and v of all heads, [B, T, 3 h d] -> [B, T, h d].
+
+    The channels are in the order [q, k, v], each [h, d].
+    """
 
     def __init__(self, heads: int, **options):
         super().__init__(**options)
@@ -53,6 +59,8 @@ def self_attention(x, heads: int, depth: int, name: str, start="glorot_uniform",
 
     Args:
         depth: channels of each head.
+        start: initialiser of both kernels.
+        biased: whether the first dense layer has a bias; the second always has one.
     """
     options = {"kernel_initializer": start}
     y = keras.layers.Dense(3 * heads * depth, use_bias=biased, name=f"{name}_qkv", **options)(x)
@@ -64,8 +72,8 @@ def self_attention(x, heads: int, depth: int, name: str, start="glorot_uniform",
 class CrossCovariance(keras.layers.Layer):
     """Cross-covariance attention of XCiT (El-Nouby et al. 2021): [B, H, W, 3 h d] -> [B, H, W, h d].
 
-    v softmax(k' q t): each channel attends to the channels of its head. Queries and keys are scaled to length 1; the
-    temperature t of each head is learnt.
+    Each channel attends to the channels of its head: softmax(t q' k) v', with q, k and v [H W, d] of one head. The
+    columns of q and k are scaled to length 1. The factor t of each head is learnt.
     """
 
     def __init__(self, heads: int, **options):
@@ -102,7 +110,7 @@ def _of_length_one(x):
 
 @keras.saving.register_keras_serializable("dico_tf")
 class ClassAttention(keras.layers.Layer):
-    """Attention of one class token to all tokens: q [B, 1, h d], k and v [B, T, h d] -> [B, 1, h d]."""
+    """Attention softmax(q k' / sqrt(d)) v of one class token: q [B, 1, h d], k and v [B, T, h d] -> [B, 1, h d]."""
 
     def __init__(self, heads: int, **options):
         super().__init__(**options)

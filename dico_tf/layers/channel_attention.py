@@ -10,7 +10,11 @@ RADIX = 2  # of split attention
 
 
 def squeeze_excite(x, squeezed: int, name: str, activation: str = "relu"):
-    """Apply squeeze and excitation: x * sigmoid(W2 activation(W1 mean(x))), both 1x1 convolutions with bias."""
+    """Apply squeeze and excitation: x * sigmoid(W2 activation(W1 mean(x))), both 1x1 convolutions with bias.
+
+    Args:
+        squeezed: channels between W1 and W2.
+    """
     channels = x.shape[-1]
     y = keras.layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_pool")(x)
     y = convolution(y, squeezed, 1, f"{name}_reduce", use_bias=True)
@@ -33,9 +37,9 @@ class Halves(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("dico_tf")
 class WeighedHalves(keras.layers.Layer):
-    """Weighted sum of the two halves of the channels of x [B, H, W, 2m] -> [B, H, W, m].
+    """Weighted sum of the two halves of the channels: x [B, H, W, 2m], scores [B, 1, 1, 2m] -> [B, H, W, m].
 
-    The weights are a softmax between the halves, of scores [B, 1, 1, groups x 2 x m / groups].
+    The two weights of a channel are the softmax of its two scores. Scores are in the order [groups, 2, m / groups].
     """
 
     def __init__(self, groups: int, **options):
@@ -61,8 +65,8 @@ class WeighedHalves(keras.layers.Layer):
 def split_attention(x, width: int, groups: int, name: str):
     """Apply split attention of radix 2, to m = `width` channels.
 
-    A grouped 3x3 convolution, BN and ReLU give two halves of m channels, which are summed with the weights
-    softmax(W2 relu(BN(W1 mean(sum of the halves)))).
+    A 3x3 convolution in 2 x `groups` groups, BN and ReLU give two halves of m channels, which are summed with the
+    weights softmax(W2 relu(BN(W1 mean(sum of the halves)))). W1 and W2 have `groups` groups and a bias.
     """
     x = convolution(x, RADIX * width, 3, f"{name}_conv", groups=RADIX * groups)
     x = keras.layers.Activation("relu", name=f"{name}_relu")(batch_norm(x, f"{name}_norm"))
@@ -75,6 +79,6 @@ def split_attention(x, width: int, groups: int, name: str):
 
 
 def squeezed(width: int, groups: int) -> int:
-    """Return the channels between W1 and W2: a quarter of 2m, at least 32, rounded up to whole groups."""
+    """Return the channels between W1 and W2: a quarter of 2m, at least 32, rounded up to a multiple of `groups`."""
     least = max(RADIX * width // 4, 32)
     return -(-least // groups) * groups

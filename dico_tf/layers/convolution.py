@@ -9,7 +9,10 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("dico_tf")
 class GroupedConvolution(keras.layers.Conv2D):
-    """Grouped Conv2D in one TensorFlow operation; Keras compiles it by XLA, which is slow on CPUs and hard to serve."""
+    """Grouped Conv2D in one TensorFlow operation. Keras' own compiles by XLA, which is slow on CPUs and hard to serve.
+
+    With another backend, or with channels first, it is Keras' own.
+    """
 
     def convolution_op(self, inputs, kernel):
         if keras.backend.backend() != "tensorflow" or self.data_format != "channels_last":
@@ -40,6 +43,7 @@ class DilatedConvolution(keras.layers.Conv2D):
     """Dilated Conv2D in one TensorFlow operation.
 
     Keras moves pixels into the batch and back, which is slower and fails for maps whose size is not known in advance.
+    This layer does so, too, with another backend, with channels first, or in training on CPUs without oneDNN.
     """
 
     def call(self, inputs, training=False):
@@ -55,7 +59,7 @@ class DilatedConvolution(keras.layers.Conv2D):
 
 @keras.saving.register_keras_serializable("dico_tf")
 class Pointwise(keras.layers.Conv2D):
-    """1x1 Conv2D that is a matrix product in training, whose gradient is faster on CPUs."""
+    """1x1 Conv2D without strides. In training by TensorFlow it is a matrix product, with a faster gradient on CPUs."""
 
     def call(self, inputs, training=False):
         if not training or keras.backend.backend() != "tensorflow":
@@ -71,9 +75,10 @@ class Pointwise(keras.layers.Conv2D):
 
 
 def padded(x, kernel: int, stride: int, name: str, padding: str = "symmetric"):
-    """Return (images, padding) for a convolution, with (kernel - 1) / 2 zeros on every side even if it strides.
+    """Return (x, the `padding` of the Keras layer) for a convolution with (kernel - 1) / 2 zeros on every side.
 
-    padding="same" leaves it to TensorFlow, which pads only the bottom and right if the layer strides over an even size.
+    If the convolution strides, x is padded here. padding="same" leaves it to TensorFlow, which pads less at the top and
+    left if the layer strides over an even size.
     """
     if stride == 1 or kernel == 1 or padding == "same":
         return x, "same"
@@ -83,7 +88,12 @@ def padded(x, kernel: int, stride: int, name: str, padding: str = "symmetric"):
 def convolution(
     x, filters: int, kernel: int, name: str, stride: int = 1, groups: int = 1, padding: str = "symmetric", **options
 ):
-    """Apply a kernel x kernel convolution, without bias by default; starts at N(0, 2 / (kernel kernel filters))."""
+    """Apply a kernel x kernel convolution, by default without bias; starts at N(0, variance 2 / (kernel^2 filters)).
+
+    Args:
+        padding: "symmetric", or "same" as TensorFlow pads; see `padded`.
+        options: further arguments of Conv2D.
+    """
     x, padding = padded(x, kernel, stride, name, padding)
     kind = GroupedConvolution if groups > 1 else Pointwise if kernel == stride == 1 else keras.layers.Conv2D
     kind = DilatedConvolution if options.get("dilation_rate", 1) > 1 else kind
@@ -100,7 +110,11 @@ def convolution(
 
 
 def depthwise(x, kernel: int, name: str, stride: int = 1, padding: str = "symmetric"):
-    """Apply a kernel x kernel depthwise convolution without bias; starts at N(0, 2 / (kernel kernel channels))."""
+    """Apply a kernel x kernel depthwise convolution without bias; starts at N(0, variance 2 / (kernel^2 channels)).
+
+    Args:
+        padding: "symmetric", or "same" as TensorFlow pads; see `padded`.
+    """
     channels = x.shape[-1]
     x, padding = padded(x, kernel, stride, name, padding)
     start = keras.initializers.RandomNormal(stddev=math.sqrt(2 / (kernel * kernel * channels)))
@@ -111,7 +125,7 @@ def depthwise(x, kernel: int, name: str, stride: int = 1, padding: str = "symmet
 
 @keras.saving.register_keras_serializable("dico_tf")
 class ZeroChannels(keras.layers.Layer):
-    """Appends `count` channels of zeros."""
+    """Appends `count` channels of zeros to [B, H, W, C]."""
 
     def __init__(self, count: int, **options):
         super().__init__(**options)

@@ -1,6 +1,6 @@
 """3D convolutions of clips [B, T, H, W, C], computed frame by frame by 2D operations that every device has.
 
-Padding "same" means (kernel - 1) / 2 zeros on every side, even with strides; Keras then pads one side only.
+Padding "same" means (kernel - 1) / 2 zeros on every side, even with strides, where Keras may pad one side less.
 """
 
 import math
@@ -15,13 +15,17 @@ def frames(x):
 
 
 def clips(x, batch, count):
-    """Reshape frames [B T, H, W, C] to clips [B, T, H, W, C]; B stays open if the number of frames T is known."""
+    """Reshape frames [B T, H, W, C] to clips [B, T, H, W, C].
+
+    Args:
+        batch, count: B and T. If T is an int, B is not used: the reshape infers it. If T is a tensor, T is inferred.
+    """
     known = isinstance(count, int)
     return ops.reshape(x, (-1 if known else batch, count if known else -1, *ops.shape(x)[1:]))
 
 
 class _Clips(keras.layers.Conv3D):
-    """Conv3D without strides in time or dilation; kernels have odd sides if the padding is `same`."""
+    """Base of Conv3D layers without strides in time and dilation; kernels have odd sides if the padding is `same`."""
 
     def __init__(self, filters, kernel_size, **options):
         super().__init__(filters, kernel_size, **options)
@@ -45,7 +49,7 @@ class _Clips(keras.layers.Conv3D):
 
 @keras.saving.register_keras_serializable("dico_tf")
 class FrameConvolution(_Clips):
-    """Conv3D with a kernel one frame deep; a 1x1x1 kernel is a matrix product."""
+    """Conv3D with a kernel one frame deep; a 1x1x1 kernel without strides is a matrix product."""
 
     def __init__(self, filters, kernel_size, **options):
         super().__init__(filters, kernel_size, **options)
@@ -72,7 +76,7 @@ def _convolved(x, kernel, strides, padding):
 
 
 def _by_channel(x, kernel, strides, padding):
-    """Apply a depthwise convolution with kernel [H, W, 1, C]; a 1x1 kernel is a multiplication."""
+    """Apply a depthwise convolution with kernel [H, W, 1, C]; a 1x1 kernel without strides is a multiplication."""
     if kernel.shape[0] == kernel.shape[1] == max(strides) == 1:
         return x * kernel[0, 0, 0]
     return ops.depthwise_conv(x, ops.swapaxes(kernel, 2, 3), strides, padding)
@@ -82,8 +86,12 @@ def _by_channel(x, kernel, strides, padding):
 class ChannelwiseConvolution(_Clips):
     """Depthwise Conv3D, kernel [T, H, W, 1, C]: one 2D depthwise convolution for each frame of the kernel.
 
-    y[i] = sum_t depthwise(x[i + t - (T - 1) / 2], kernel[t]). The results are shifted instead of the inputs, which has
-    the cheaper gradient. Keras' grouped Conv3D needs XLA on CPUs and takes ten times as long.
+    With padding `same`, y[i] = sum_t depthwise(x[i + t - (T - 1) / 2], kernel[t]). The results are shifted instead of
+    the inputs, which has the cheaper gradient. Keras' grouped Conv3D needs XLA on CPUs and takes ten times as long.
+
+    Args:
+        filters: the number of channels of the input.
+        groups: None or the same number.
     """
 
     def __init__(self, filters, kernel_size, groups=None, **options):
@@ -113,7 +121,7 @@ def _moved(x, by: int):
 
 @keras.saving.register_keras_serializable("dico_tf")
 class Mean(keras.layers.Layer):
-    """Mean over some axes, which are removed."""
+    """Mean over some axes, counted from the batch as axis 0; they are removed."""
 
     def __init__(self, axes, **options):
         super().__init__(**options)
@@ -130,12 +138,12 @@ class Mean(keras.layers.Layer):
 
 
 def start(kernel: tuple[int, int, int], channels: int):
-    """Return the initialiser N(0, 2 / (kernel entries x channels)), for depthwise kernels too, as in PyTorch."""
+    """Return the initialiser N(0, variance 2 / (T H W channels)) for a kernel (T, H, W), depthwise or not."""
     return keras.initializers.RandomNormal(stddev=math.sqrt(2 / (math.prod(kernel) * channels)))
 
 
 def convolution(x, filters: int, name: str, window: int = 1, stride: int = 1, **options):
-    """Apply a 1 x window x window convolution, without bias by default."""
+    """Apply a 1 x window x window convolution, without bias by default; it strides over rows and columns."""
     kernel = (1, window, window)
     options = {"use_bias": False, "kernel_initializer": start(kernel, filters), **options}
     layer = FrameConvolution(filters, kernel, strides=(1, stride, stride), padding="same", name=name, **options)
@@ -143,7 +151,7 @@ def convolution(x, filters: int, name: str, window: int = 1, stride: int = 1, **
 
 
 def channelwise(x, kernel: tuple[int, int, int], name: str, stride: int = 1):
-    """Apply a depthwise convolution without bias."""
+    """Apply a depthwise convolution without bias; it strides over rows and columns."""
     channels = x.shape[-1]
     first = start(kernel, channels)
     strides = (1, stride, stride)

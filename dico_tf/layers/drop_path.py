@@ -21,7 +21,10 @@ class _Drop(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("dico_tf")
 class DropPath(_Drop):
-    """Stochastic depth: with probability `rate`, drawn for each sample, the output is 0; otherwise x / (1 - rate)."""
+    """Stochastic depth: in training, a sample's output is 0 with probability `rate`, otherwise x / (1 - rate).
+
+    In inference it is x.
+    """
 
     def call(self, x, training=False):
         if not training or not self.rate:
@@ -33,9 +36,10 @@ class DropPath(_Drop):
 
 @keras.saving.register_keras_serializable("dico_tf")
 class DropBlock(_Drop):
-    """DropBlock (Ghiasi et al. 2018): zeros squares of `size` pixels in each channel and scales up the rest.
+    """DropBlock (Ghiasi et al. 2018): in training, zeros squares of size x size pixels in each channel.
 
-    A pixel starts a square with probability rate / size^2 * H W / ((H - size + 1) (W - size + 1)).
+    The rest is divided by its share of all values of the batch. A square is no larger than the map. A pixel starts a
+    square with probability rate / size^2 * H W / ((H - size + 1) (W - size + 1)). In inference nothing changes.
     """
 
     def __init__(self, rate: float, size: int, **options):

@@ -1,4 +1,4 @@
-"""Layers with the other weights of transformers: position embeddings, class token, scales of residual branches."""
+"""Position embeddings, class tokens and scales of residual branches for transformers, and reshapes of tokens."""
 
 import math
 
@@ -15,7 +15,7 @@ _SLOWEST = 10000.0
 
 
 def normal():
-    """Return the initialiser N(0, 0.02^2)."""
+    """Return the initialiser N(0, variance 0.02^2)."""
     return keras.initializers.RandomNormal(stddev=START)
 
 
@@ -35,14 +35,14 @@ class Positions(keras.layers.Layer):
 
 
 def resize_positions(variable, array: np.ndarray) -> np.ndarray:
-    """Return the array, resized to the variable's grid if it is a table of positions learnt for another one."""
+    """Return `array` for loading into `variable`; resize it (bicubic) if it is a position table of another grid."""
     positions = getattr(variable, "places", False) and array.ndim == 3 and array.shape[-1] == variable.shape[-1]
     return bicubic(array, tuple(variable.shape[:2])) if positions and array.shape != variable.shape else array
 
 
 @keras.saving.register_keras_serializable("dico_tf")
 class ClassToken(keras.layers.Layer):
-    """Prepends a learnt class token: [B, T, C] -> [B, 1 + T, C]; `placed` adds a position embedding to it."""
+    """Prepends a learnt class token: [B, T, C] -> [B, 1 + T, C]; `placed` adds a learnt position embedding to it."""
 
     def __init__(self, placed: bool = False, **options):
         super().__init__(**options)
@@ -79,7 +79,7 @@ class FirstToken(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("dico_tf")
 class PatchMap(keras.layers.Layer):
-    """Tokens [B, 1 + h w, C] as a map [B, h, w, C], without the class token."""
+    """Tokens [B, 1 + h w, C] as a map [B, h, w, C] with `sides` (h, w); leaves out the first, the class token."""
 
     def __init__(self, sides: tuple[int, int], **options):
         super().__init__(**options)
@@ -97,7 +97,7 @@ class PatchMap(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("dico_tf")
 class LayerScale(keras.layers.Layer):
-    """Multiplies each channel by a learnt scale (LayerScale, Touvron et al. 2021)."""
+    """Multiplies each channel by a learnt scale, which begins at `start` (LayerScale, Touvron et al. 2021)."""
 
     def __init__(self, start: float, **options):
         super().__init__(**options)
@@ -119,7 +119,7 @@ class LayerScale(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("dico_tf")
 class FourierPlaces(keras.layers.Layer):
-    """Fourier position embedding of XCiT: x [B, H, W, C] + W (sines and cosines of row and column) + b."""
+    """Fourier position embedding of XCiT: x [B, H, W, C] + W waves(H, W) + b, with learnt W and b."""
 
     def build(self, input_shape):
         options = {"initializer": uniform(1 / math.sqrt(2 * WAVES)), "trainable": True}
@@ -138,7 +138,11 @@ class FourierPlaces(keras.layers.Layer):
 
 
 def waves(height: int, width: int) -> np.ndarray:
-    """Return float32 [H, W, 64]: sin and cos of 2 pi (i + 1) / n at falling speeds, for row i of n, then the column."""
+    """Return float32 [H, W, 64]: 32 sines and cosines of the row, then 32 of the column.
+
+    For row i of n, counted from 0, value j is the sine (even j) or cosine (odd j) of
+    2 pi (i + 1) / n * 10000^(-floor(j / 2) / 16).
+    """
     speeds = _SLOWEST ** -(2 * (np.arange(WAVES) // 2) / WAVES)
     turn = [2 * math.pi * np.arange(1, side + 1)[:, None] / (side + 1e-6) * speeds for side in (height, width)]
     rows, columns = (np.where(np.arange(WAVES) % 2, np.cos(angles), np.sin(angles)) for angles in turn)

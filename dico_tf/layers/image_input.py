@@ -19,7 +19,7 @@ class Normalisation:
 
 @keras.saving.register_keras_serializable("dico_tf")
 class Normalise(keras.layers.Layer):
-    """Normalisation (x / 255 - mean) / std, computed in float32 for any input type."""
+    """Normalisation (x / 255 - mean) / std, computed in float32 for any input type; returns the compute dtype."""
 
     def __init__(self, mean, std, **kwargs):
         super().__init__(autocast=False, **kwargs)
@@ -39,31 +39,39 @@ class Normalise(keras.layers.Layer):
 
 
 def sides(image_size: Sides) -> tuple[int | None, int | None]:
-    """Return (height, width)."""
+    """Return (height, width); None = any."""
     return (image_size, image_size) if isinstance(image_size, int) else image_size
 
 
 def check_divides(image_size: Sides, step: int, what: str, least: int = 0) -> None:
-    """Raise UserError if a side is smaller than `least` or not a multiple of `step` pixels; unknown sides pass."""
+    """Raise UserError if a side is smaller than `least` pixels or not a positive multiple of `step`; None passes.
+
+    Args:
+        what: the parts into which the message says that an image must divide.
+        least: a multiple of `step`.
+    """
+    least = max(step, least)
     for side in sides(image_size):
-        if side is not None and (side % step or side < max(step, least)):
+        if side is not None and side < least:
+            raise UserError(f"image_size={side} is too small for {what}: give at least --image_size={least}")
+        if side is not None and side % step:
             below = side // step * step
-            fitting = [size for size in (below, below + step) if size >= max(step, least)] or [max(step, least)]
             raise UserError(
-                f"image_size={side} does not divide into {what}: give --image_size={' or '.join(map(str, fitting))}"
+                f"image_size={side} does not divide into {what}: give --image_size={below} or {below + step}"
             )
 
 
 def entrance(image_size: Sides, normalisation: Normalisation):
-    """Return the input tensor [B, H, W, 3] and the normalised images."""
+    """Return the input tensor `image` [B, H, W, 3] of raw pixels 0..255, and the normalised images."""
     image = keras.Input((*sides(image_size), 3), name="image", dtype="float32")
     return image, Normalise(normalisation.mean, normalisation.std, name="normalise")(image)
 
 
 def head(x, classes: int, dropout: float = 0.0, start=None, bias_start="zeros"):
-    """Apply global average pooling, dropout and a dense layer to float32 logits.
+    """Apply global average pooling, dropout if positive, and a dense layer; return float32 logits [B, classes].
 
-    By default the kernel starts at N(0, 1e-6) and the bias at 0.
+    Args:
+        start, bias_start: initialisers of kernel and bias; by default N(0, variance 1e-6) and 0.
     """
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
     if dropout:

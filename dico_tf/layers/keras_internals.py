@@ -1,4 +1,4 @@
-"""The only module that uses what Keras does not document. Each function does one thing with it.
+"""Undocumented parts of Keras, which no other module uses. Each function wraps one of them.
 
 `TRIED` are the Keras versions that tests/layers/test_keras_internals.py has passed with.
 """
@@ -12,19 +12,19 @@ TRIED = ("3.15.1",)
 
 
 def is_graph(model: Any) -> bool:
-    """Return True for a model that keeps its calls as a graph (functional), False for a subclassed one."""
+    """Return True for a functional model, which keeps its calls as a graph; False for any other."""
     return hasattr(model, "_nodes_by_depth")
 
 
 def nodes(model: keras.Model) -> Iterator[Any]:
-    """Yield the nodes of a functional model in the order in which they can be computed."""
+    """Yield Keras' nodes (inputs and calls) of a functional model in the order in which they can be computed."""
     by_depth = model._nodes_by_depth
     for depth in sorted(by_depth, reverse=True):
         yield from by_depth[depth]
 
 
 def producer(tensor: keras.KerasTensor) -> Any:
-    """Return the layer or operation that a symbolic tensor comes from."""
+    """Return the layer or operation whose output a symbolic tensor is."""
     return tensor._keras_history.operation
 
 
@@ -34,7 +34,7 @@ def lambda_output_shape(layer: keras.layers.Lambda) -> Any:
 
 
 def has_value(variable: keras.Variable) -> bool:
-    """Return False for a variable whose value Keras has yet to create."""
+    """Return True if Keras has created the variable's value already."""
     return variable._value is not None
 
 
@@ -44,7 +44,7 @@ def sublayers(model: keras.Model) -> list[keras.layers.Layer]:
 
 
 def moving_averages(optimizer: keras.optimizers.Optimizer) -> Sequence[keras.Variable]:
-    """Return the moving averages that `use_ema=True` keeps, in the order of the trainable variables.
+    """Return the moving averages of the weights with `use_ema=True`, in the order of the trainable variables.
 
     Keras offers them in public only by overwriting the weights.
     """
@@ -52,19 +52,19 @@ def moving_averages(optimizer: keras.optimizers.Optimizer) -> Sequence[keras.Var
 
 
 def slot(optimizer: keras.optimizers.Optimizer, variable: keras.Variable) -> int:
-    """Return the place of a variable among those the optimizer was built for."""
+    """Return the index from 0 of a variable among those that the optimizer was built for."""
     return optimizer._get_variable_index(variable)
 
 
 class OptimizerWithOwnDecay(keras.optimizers.Optimizer):
-    """Base of optimizers that limit gradients and apply weight decay within their own update."""
+    """Base of optimizers that clip gradients in `limited` and apply weight decay in their own `update_step`."""
 
     def limited(self, gradients: list, variables: list) -> list:
-        """Return the gradients that the updates use. Subclasses clip here."""
+        """Return the gradients that the updates use, here unchanged; subclasses clip them."""
         return gradients
 
     def _apply_weight_decay(self, variables):
-        """Keras would decay all variables here; the subclass does it in `update_step`."""
+        """Do nothing, where Keras would decay all variables: the subclass decays them in `update_step`."""
 
     def _backend_apply_gradients(self, gradients, variables):
         super()._backend_apply_gradients(self.limited(gradients, variables), variables)

@@ -7,7 +7,8 @@ import keras
 class BatchNorm(keras.layers.BatchNormalization):
     """Batch normalisation, (x - mean) / sqrt(var + eps) * gamma + beta.
 
-    The running variance is the unbiased one, as in PyTorch. Training uses one fused TensorFlow operation.
+    In training by TensorFlow, one fused operation normalises; with `synchronized`, the moments are those of all
+    replicas' images. The running variance is then the unbiased one, as in PyTorch.
 
     Args:
         decay_gamma: whether weight decay includes gamma.
@@ -76,7 +77,7 @@ class BatchNorm(keras.layers.BatchNormalization):
 
 
 def pooled(parts):
-    """Return count, mean and biased variance [C] of a batch from those of its R parts, [R, 3, C]."""
+    """Return (count, mean, biased variance) of a batch, each [C], from those of its R parts, [R, 3, C]."""
     counts, means, variances = (parts[:, i] for i in range(3))
     count = keras.ops.sum(counts, 0)
     mean = keras.ops.sum(counts * means, 0) / count
@@ -85,7 +86,7 @@ def pooled(parts):
 
 
 def batch_norm(x, name: str, gamma: str = "ones", **options):
-    """Apply batch normalisation; `gamma` is its initialiser."""
+    """Apply batch normalisation, by default with momentum 0.9 and epsilon 1e-5; `gamma` is the initialiser of gamma."""
     options = {"momentum": 0.9, "epsilon": 1e-5, **options}
     return BatchNorm(gamma_initializer=gamma, name=name, **options)(x)
 

@@ -9,7 +9,10 @@ _A = -0.75  # of Keys' cubic, as in PyTorch
 
 @keras.saving.register_keras_serializable("dico_tf")
 class ResizeAs(keras.layers.Layer):
-    """Bilinear resizing of x [B, h, w, C] to the height and width of y [B, H, W, D], as align_corners=False."""
+    """Bilinear resizing of x to the size of y: x [B, h, w, C], y [B, H, W, D] -> [B, H, W, C].
+
+    Pixels are squares that fill the map, as with align_corners=False in PyTorch.
+    """
 
     def call(self, inputs):
         x, like = inputs
@@ -26,7 +29,7 @@ class ResizeAs(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("dico_tf", name="Parts")  # its name in saved files
 class AdaptiveAveragePooling(keras.layers.Layer):
-    """Average pooling to n x n values, [B, h, w, C] -> [B, n, n, C]: the mean of all pixels that a part touches.
+    """Average pooling to n x n parts, n = `count`: [B, h, w, C] -> [B, n, n, C], the mean of the pixels a part touches.
 
     Works in graphs also for maps smaller than n x n, where keras.layers.AdaptiveAveragePooling2D fails.
     """

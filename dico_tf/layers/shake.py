@@ -10,7 +10,7 @@ def two_faced(forward, backward, x):
 
 
 class _Shaken(keras.layers.Layer):
-    """Base of layers that draw one number per sample from a generator that is saved with the model."""
+    """Base of layers that draw one number per sample from a generator of their own."""
 
     def __init__(self, seed: int | None = None, **options):
         super().__init__(**options)
@@ -29,7 +29,7 @@ class _Shaken(keras.layers.Layer):
 class ShakeDrop(_Shaken):
     """ShakeDrop: with probability 1 - rate x passes unchanged; otherwise U(-1, 1) x forward and U(0, 1) dy backward.
 
-    Whether it passes is drawn once for the batch, the factors for each sample.
+    One draw decides for the whole batch; the factors are drawn for each sample. In inference it returns (1 - rate) x.
     """
 
     def __init__(self, rate: float, **options):
@@ -53,7 +53,10 @@ class ShakeDrop(_Shaken):
 
 @keras.saving.register_keras_serializable("dico_tf")
 class ShakeShake(_Shaken):
-    """Shake-Shake: a x1 + (1 - a) x2, a ~ U(0, 1) per sample, drawn again for the gradient; a = 1/2 in inference."""
+    """Shake-Shake of inputs (x1, x2): a x1 + (1 - a) x2, with a ~ U(0, 1) per sample, drawn again for the gradient.
+
+    In inference a = 1/2.
+    """
 
     def call(self, inputs, training=False):
         first, second = inputs

@@ -6,6 +6,8 @@ There are two forms, here for a batch of b rows:
   x + f(x) / (1 - rate).
 * efficient: f is computed only for k = max(int(b (1 - rate)), 1) rows, drawn anew for every f. These rows become
   x + f(x) b / k; the others stay x.
+
+"auto" is masked up to a rate of 0.1, and efficient above. In inference all rows become x + f(x).
 """
 
 import itertools
@@ -21,12 +23,12 @@ MASKED_UP_TO = 0.1  # the form auto masks up to this rate, where moving rows cos
 
 
 def computed(rows: int, rate: float) -> int:
-    """Return k, the number of rows for which the efficient form computes a branch (float64 product, rounded down)."""
+    """Return k, the number of rows for which the efficient form computes a branch: max(int(rows (1 - rate)), 1)."""
     return max(int(rows * (1 - rate)), 1)
 
 
 def _place() -> tuple:
-    """Return the number of this replica and the number of replicas."""
+    """Return (number of this replica from 0, number of replicas)."""
     if keras.backend.backend() != "tensorflow":
         return 0, 1
     import tensorflow as tf
@@ -36,7 +38,7 @@ def _place() -> tuple:
 
 
 def off(rows: int, rate: float) -> float:
-    """Return the difference between the rate and the share of rows that the efficient form drops."""
+    """Return the absolute difference between the rate and the share of rows that the efficient form drops."""
     return abs(1 - computed(rows, rate) / rows - rate)
 
 
@@ -45,10 +47,10 @@ class _Dropping(keras.layers.Layer):
 
     def __init__(self, rate: float, form: str = "auto", **options):
         super().__init__(**options)
-        if form not in FORMS or not 0 <= rate < 1:
-            raise UserError(
-                f"expected a rate in [0, 1) and a form of {', '.join(FORMS)}, got rate={rate}, form={form!r}"
-            )
+        if not 0 <= rate < 1:
+            raise UserError(f"expected a drop rate of at least 0 and below 1, got rate={rate}")
+        if form not in FORMS:
+            raise UserError(f"form must be one of {', '.join(FORMS)}, got {form!r}")
         self.rate, self.form = rate, form
 
     @property
@@ -61,9 +63,9 @@ class _Dropping(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("dico_tf")
 class Taken(_Dropping):
-    """Layer before a residual branch: x [b, ...] -> the rows [k, ...] to compute, and their numbers int32 [k].
+    """Layer before a residual branch: x [b, ...] -> the rows [k, ...] to compute, and their numbers int32 [k] from 0.
 
-    The masked form returns all rows, with -1 for the number of each dropped row.
+    The masked form returns all rows, with -1 for the number of each dropped row. In inference no row is dropped.
     """
 
     def __init__(self, rate: float, form: str = "auto", seed: int | None = None, **options):
@@ -110,7 +112,10 @@ class Taken(_Dropping):
 
 @keras.saving.register_keras_serializable("dico_tf")
 class PutBack(_Dropping):
-    """Layer after a residual branch: adds f of the computed rows [k, ...] to these rows of x [b, ...]."""
+    """Layer after a residual branch: adds f of the computed rows, in training scaled up, to these rows of x.
+
+    Inputs: x [b, ...], f of the rows [k, ...], and the numbers of the rows [k] from `Taken`.
+    """
 
     def call(self, x, share, rows, training=False):
         if not training or not self.rate:
@@ -127,7 +132,7 @@ class PutBack(_Dropping):
 
 
 def residual(x, branch: Callable, rate: float, name: str, shortcut: Callable = lambda x: x):
-    """Return shortcut(x) + branch(x), the branch dropped at this rate in training."""
+    """Return shortcut(x) + branch(x); training drops the branch at this rate, in the form "auto"."""
     if not rate:
         return keras.layers.Add(name=f"{name}_add")([shortcut(x), branch(x)])
     part, rows = Taken(rate, name=f"{name}_taken")(x)
@@ -135,14 +140,18 @@ def residual(x, branch: Callable, rate: float, name: str, shortcut: Callable = l
 
 
 def rising(rate: float, blocks: Sequence[int]) -> list[list[float]]:
-    """Return the drop rates of each stage's blocks, rising evenly from 0 in the first block to `rate` in the last."""
+    """Return a list of drop rates for each stage, rising evenly from 0 in the first block of all to `rate` in the last.
+
+    Args:
+        blocks: the number of blocks in each stage.
+    """
     last = max(sum(blocks) - 1, 1)
     rates = iter(rate * i / last for i in range(sum(blocks)))
     return [list(itertools.islice(rates, count)) for count in blocks]
 
 
 def droppings(model: keras.Model) -> list[Taken]:
-    """Return the layers that begin a droppable branch, in the order of the graph."""
+    """Return the layers `Taken`, which begin the droppable branches, in the order of `model.layers`."""
     return [layer for layer in model.layers if isinstance(layer, Taken)]
 
 

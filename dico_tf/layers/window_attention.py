@@ -17,8 +17,11 @@ _FAR = -100.0  # added to the scores of tokens that only the shift brought into 
 class WindowAttention(keras.layers.Layer):
     """Multi-head attention within windows, softmax(q k' / sqrt(d) + bias) v: [B, H, W, 3 h d] -> [B, H, W, h d].
 
-    The bias is learnt for each offset between two tokens of a window. Windows begin `shift` tokens further on and wrap
-    around the end of the map; tokens from different ends do not see each other.
+    The bias is learnt for each head and each offset between two tokens of a window. Windows begin `shift` tokens
+    further down and right, and wrap around the end of the map; tokens from different ends do not see each other.
+
+    Args:
+        window, shift: rows and columns, in tokens.
     """
 
     def __init__(self, heads: int, window: tuple[int, int], shift: tuple[int, int] = (0, 0), **options):
@@ -29,7 +32,9 @@ class WindowAttention(keras.layers.Layer):
         _, *map_sides, width = input_shape
         check_heads(width, self.heads)
         if any(side % part for side, part in zip(map_sides, self.window, strict=True)):
-            raise UserError(f"expected a map that windows of {self.window} divide, got {map_sides}")
+            raise UserError(
+                f"expected a map whose sides are multiples of the window's, {self.window}, got {map_sides}; pad it"
+            )
         offsets = [2 * side - 1 for side in self.window]
         self.table = self.add_weight(shape=(*offsets, self.heads), initializer=normal(), name="table")
         self.table.places = True
@@ -54,13 +59,13 @@ class WindowAttention(keras.layers.Layer):
         return ops.reshape(ops.transpose(x, (0, 1, 3, 2, 4)), (-1, rows * columns, channels))
 
     def _map(self, x, height: int, width: int):
-        """Join windows to maps again."""
+        """Join windows [B * windows, T, C] to maps [B, height, width, C]."""
         rows, columns = self.window
         x = ops.reshape(x, (-1, height // rows, width // columns, rows, columns * x.shape[-1]))
         return ops.reshape(ops.transpose(x, (0, 1, 3, 2, 4)), (-1, height, width, x.shape[-1] // columns))
 
     def _biased(self, scores, map_sides: tuple[int, int]):
-        """Add the learnt bias to scores [B * windows, h, T, T], and a large negative one between ends of the map."""
+        """Add the learnt bias to scores [B * windows, h, T, T], and -100 between tokens of different ends."""
         tokens = scores.shape[-1]
         table = ops.reshape(ops.convert_to_tensor(self.table), (-1, self.heads))
         bias = ops.take(table, offset_numbers(self.window).ravel(), axis=0)
@@ -82,7 +87,10 @@ class WindowAttention(keras.layers.Layer):
 
 
 def offset_numbers(window: tuple[int, int]) -> np.ndarray:
-    """Return [T, T]: the index of the offset from token j to token i in a table of (2 rows - 1) x (2 columns - 1)."""
+    """Return int32 [T, T]: at [i, j] the index of the offset from token j to token i of a window.
+
+    It is an index into the flattened table of all offsets, (2 rows - 1) x (2 columns - 1).
+    """
     places = np.stack(np.meshgrid(*map(np.arange, window), indexing="ij")).reshape(2, -1)
     down, right = places[:, :, None] - places[:, None, :]
     rows, columns = window
@@ -90,7 +98,7 @@ def offset_numbers(window: tuple[int, int]) -> np.ndarray:
 
 
 def different_ends(map_sides: tuple[int, int], window: tuple[int, int], shift: tuple[int, int]) -> np.ndarray:
-    """Return [windows, T, T]: True if two tokens of a shifted window come from different ends of the map."""
+    """Return bool [windows, T, T]: True if two tokens of a shifted window come from different ends of the map."""
     ends = [np.arange(side) >= side - by for side, by in zip(map_sides, shift, strict=True)]
     part = 2 * ends[0][:, None] + ends[1][None, :]
     rows, columns = window
@@ -111,8 +119,14 @@ def _rolled(x, by: tuple[int, int]):
 def window_attention(x, heads: int, depth: int, window: int, shifted: bool, name: str, start):
     """Apply self-attention within windows to x [B, H, W, C]: dense to q, k and v, attention, dense back to C channels.
 
-    Maps that the window does not divide are padded with zeros. A side no longer than the window is one window, without
-    shift.
+    Maps that the window does not divide are padded with zeros at the bottom and right. A side no longer than the window
+    is one window, without shift.
+
+    Args:
+        depth: channels of each head.
+        window: side of a window, in tokens.
+        shifted: move the windows by half their side.
+        start: initialiser of both kernels.
     """
     sides = x.shape[1:3]
     windows = tuple(min(window, side) for side in sides)
@@ -130,7 +144,7 @@ def window_attention(x, heads: int, depth: int, window: int, shifted: bool, name
 class Neighbours(keras.layers.Layer):
     """Joins the channels of 2x2 neighbours, column by column: [B, H, W, C] -> [B, H / 2, W / 2, 4 C].
 
-    Maps with odd sides are padded with zeros.
+    Maps with odd sides are padded with a row or column of zeros at the bottom or right.
     """
 
     def call(self, x):

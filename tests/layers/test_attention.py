@@ -93,7 +93,7 @@ def test_both_products_of_an_attention_are_counted():
 
 
 def test_what_does_not_divide_is_refused():
-    with pytest.raises(UserError, match="expected q, k and v of 2 heads, got 16 channels: not a multiple of 6"):
+    with pytest.raises(UserError, match=r"expected channels in multiples of 6 \(q, k and v of 2 heads\), got 16"):
         CrossCovariance(2)(np.zeros((1, 2, 2, 16), np.float32))
-    with pytest.raises(UserError, match="expected a map that windows of"):
+    with pytest.raises(UserError, match="expected a map whose sides are multiples of the window's"):
         WindowAttention(1, (2, 2))(np.zeros((1, 2, 3, 3), np.float32))

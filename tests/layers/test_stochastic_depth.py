@@ -238,9 +238,11 @@ def test_a_rate_of_nothing_is_a_sum():
 
 
 def test_other_rates_and_forms_are_refused():
-    for rate, form in ((1.0, "auto"), (-0.1, "auto"), (0.5, "sparse")):
-        with pytest.raises(UserError, match="a form of auto, masked, efficient"):
-            Taken(rate, form=form)
+    for rate in (1.0, -0.1):
+        with pytest.raises(UserError, match="expected a drop rate of at least 0 and below 1, got"):
+            Taken(rate)
+    with pytest.raises(UserError, match="form must be one of auto, masked, efficient, got 'sparse'"):
+        Taken(0.5, form="sparse")
 
 
 def test_few_rows_miss_the_rate():

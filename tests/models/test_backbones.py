@@ -210,7 +210,7 @@ def test_a_regnety_of_16_gigaflops_is_laid_out_as_published():
         ("convnext_t", 200, r"image_size=200 does not divide into squares of 32x32 .*give --image_size=192 or 224"),
         ("swin_t", 222, r"image_size=222 does not divide into patches of 4x4 pixels: give --image_size=220 or 224"),
         ("pit_b", 220, r"image_size=220 does not divide into patches of 14x14 .*give --image_size=217 or 224"),
-        ("pit_b", 7, r"image_size=7 does not divide into .*: give --image_size=14"),
+        ("pit_b", 7, r"image_size=7 is too small for patches of .*: give at least --image_size=14"),
         ("xcit_s12_16", 100, r"image_size=100 does not divide into patches of 16x16 pixels: give .*=96 or 112"),
     ],
 )
