@@ -121,7 +121,7 @@ def test_multi_grid_is_off_unless_asked_for_and_multiplies_the_last_stage():
         spec = dataclasses.replace(_named("50", stride).spec, multi_grid=(1, 2, 4))
         assert [d for _, d in list(deeplab.strides_and_dilations(spec))[3]] == rates
     assert all(not preset.spec.multi_grid for preset in PRESETS.values() if preset.family is deeplab.FAMILY)
-    with pytest.raises(UserError, match="expected one factor for each of 3 blocks"):
+    with pytest.raises(UserError, match="expected a factor for each of the 3 blocks of the last stage"):
         dataclasses.replace(_named("50").spec, multi_grid=(1, 2))
     with pytest.raises(UserError, match="8, 16 or 32"):
         Spec(blocks=(1, 1, 1, 1), output_stride=4)
