@@ -60,6 +60,7 @@ def ece(logits: ArrayLike, labels: ArrayLike, bins: int = ECE_BINS) -> float:
     """Expected calibration error sum_b n_b / N |accuracy_b - confidence_b|, a share.
 
     An image's confidence is its largest probability; bin b of B has the n_b images with it in (b / B, (b + 1) / B].
+    accuracy_b and confidence_b are means over a bin.
     """
     logits, labels = _checked(logits, labels)
     confidence = softmax(logits).max(1)

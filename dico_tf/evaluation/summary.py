@@ -10,7 +10,7 @@ from dico_tf.training.build import trained_run
 
 
 def summarize(workdir: str | Path) -> str:
-    """Evaluate a run on its validation and test images, add `final` to summary.json, and return `describe` of it.
+    """Evaluate a run's best weights on validation and test, add `final` to summary.json, and return `describe` of it.
 
     The table and `final` have the scores on test, or on validation if there is no test split.
     """

@@ -95,7 +95,8 @@ def _base(name: str, weights: str, classes: int, alpha: float) -> keras.Model:
 def _load_weights(model: keras.Model, weights: str, source: str) -> keras.Model:
     if not Path(weights).expanduser().is_file():
         raise UserError(
-            f"{source}: there is no file {weights}; ?weights must be {IMAGENET}, {NONE}, or a file of save_weights"
+            f"{source}: there is no file {weights}; ?weights must be {IMAGENET}, {NONE}, or a file that save_weights "
+            "wrote"
         )
     try:
         model.load_weights(Path(weights).expanduser())

@@ -25,7 +25,7 @@ def default() -> Path:
 class Cache:
     """Folder of logits by (member, images, split), and of costs by member.
 
-    Damaged files count as missing. A file that cannot be written is not cached. Both give a warning.
+    Damaged files count as missing, and results that cannot be written are not cached; both are logged as warnings.
     """
 
     def __init__(self, folder: str | Path = "") -> None:
@@ -95,7 +95,7 @@ class Cache:
         return Cost(**numbers), description
 
     def outputs(self, checksum: str) -> str:
-        """Return "logits" or "probabilities", which the member's outputs are; "" if that is not cached."""
+        """Return "logits" or "probabilities", which the member's outputs are; "" if that is not cached, or damaged."""
         try:
             stored = json.loads(self._cost_path(checksum).read_text(encoding="utf-8"))
             return str(stored.get("outputs", "")) if stored["checksum"] == checksum else ""

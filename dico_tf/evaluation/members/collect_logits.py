@@ -160,7 +160,10 @@ def _run(member: Member, split: Split, source: Source) -> np.ndarray:
 
 
 def _cost(member: Member, split: Split, cache: Cache | None, timed: bool, say: Callable[[str], None]) -> Cost:
-    """Return the cost of a member, with its time if `timed`: cached, or else counted and measured, and then cached."""
+    """Return the cost of a member, with its time if `timed`: cached, or else counted and measured, and then cached.
+
+    Calls `say` with the sentence about the member's outputs.
+    """
     this_machine = machine()
     cached = cache.cost(member.checksum, this_machine) if cache else None
     cost, description = cached or (member.cost, member.decoder.description)
@@ -184,7 +187,7 @@ def machine() -> str:
 
 
 def measure_milliseconds(member: Member, images: np.ndarray) -> float:
-    """Return the mean time in milliseconds from pixels to logits of one of the images, run alone, after a warm-up."""
+    """Return the mean time, in milliseconds, of running the member on single images, after a warm-up."""
     for n in range(_WARM):
         member.run(images[n % len(images)][None])
     seconds: list[float] = []

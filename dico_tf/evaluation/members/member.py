@@ -45,7 +45,7 @@ class TFLiteFile:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Member:
-    """A model that a committee can ask. Its network is loaded at the first use."""
+    """A model that a committee can ask."""
 
     name: str
     kind: str
@@ -63,7 +63,7 @@ class Member:
 
     @functools.cached_property
     def network(self) -> LoadedNetwork:
-        """The network, loaded at the first access."""
+        """The network, which `load` returns at the first access."""
         return self.load()
 
     @property

@@ -58,7 +58,7 @@ class OutputDecoder:
         if (values < -_SUM).any() or (values > 1 + _SUM).any():
             raise UserError(
                 f"{name}: expected probabilities, got values from {values.min():.4g} to {values.max():.4g}; "
-                "add ?outputs=logits"
+                "give ?outputs=logits"
             )
         return np.log(np.maximum(classes, smallest_probability(step, classes.shape[1])))
 
@@ -78,7 +78,7 @@ class OutputDecoder:
 def are_probabilities(values: np.ndarray, step: float = 0.0) -> bool:
     """Return whether all rows are probabilities: values in 0..1 that add up to 1, within 0.01.
 
-    The sum of quantised values may differ by 0.1 or more, as their rounding errors add up.
+    The sum of C quantised values may differ by max(0.1, C step / 8), as their rounding errors add up.
 
     Args:
         values: [B, outputs].

@@ -14,7 +14,7 @@ Call = Callable[[np.ndarray], np.ndarray]
 def fixed_size(uri: MemberURI, height: int | None, width: int | None) -> int:
     """Return the side of a network's square images: the fixed one, or that of the URI for a network of any size.
 
-    Raises UserError if the network takes other images than squares, or if the URI has no size or another one.
+    Raises UserError if the images are not squares, if the URI has another size than the fixed one, or if none is given.
 
     Args:
         height, width: of its input; None = any.
@@ -28,8 +28,8 @@ def fixed_size(uri: MemberURI, height: int | None, width: int | None) -> int:
         raise UserError(f"{uri.source}: expected a network for square images, got one for {sides} pixels")
     if uri.size not in (0, height):
         raise UserError(
-            f"{uri.source}: the file takes images of {height} pixels only: leave out @{uri.size}. Runs, keras: "
-            "networks and files for any size can be used at another size"
+            f"{uri.source}: the network takes images of {height} pixels only: leave out @{uri.size}. Runs, keras:, "
+            "preset: and files for any size can be used at another size"
         )
     return height
 

@@ -57,6 +57,7 @@ def _member(uri: MemberURI, name: str, table: LogitTable) -> Member:
 def _rows(source: str, name: str, logits, ids, labels, images: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Return the logits of images by their ids, or by the stems of their file names if all stems differ.
 
+    `images` are the ids to look up, and `truth` their labels; `ids` and `labels` are those of the table.
     Raises UserError if an image is missing, or if its label differs from `truth`.
     """
     places = {known: row for row, known in enumerate(ids.tolist())}

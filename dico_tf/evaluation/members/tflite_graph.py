@@ -162,7 +162,7 @@ _COUNTED = {
 
 
 def _params(model: Any, graph: Any) -> float:
-    """Return the number of parameters: entries of the constants that are real or have a quantisation scale."""
+    """Return the number of parameters: entries of the constants that are floats or have a quantisation scale."""
     total, seen = 0, set()
     for tensor in graph.tensors:
         scaled = tensor.quantization is not None and tensor.quantization.scale is not None
