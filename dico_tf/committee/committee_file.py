@@ -27,9 +27,9 @@ class SavedMember:
 
     name: str
     kind: str  # of files/member_kinds.py
-    source: str  # path, address or spelling that opened it
+    source: str  # URI that opens it, without the name
     sha256: str  # of its weights, or file; "" if unknown
-    input_size: int  # pixels
+    input_size: int  # pixels of a side of its images
     outputs: str = ""  # logits or probabilities, as its outputs were read; "" if unknown
     cost: Cost = dataclasses.field(default_factory=Cost)
 
@@ -39,8 +39,8 @@ class Calibration:
     """The images to which gates, temperatures and weights were fitted."""
 
     name: str
-    fingerprint: str
-    images: int
+    fingerprint: str  # identifies the images
+    images: int  # number of them
 
 
 def _versions() -> dict[str, str]:
@@ -57,16 +57,19 @@ class CommitteeFile:
     class_names: tuple[str, ...] | None
     calibration: Calibration
     results: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    promise: Mapping[str, Any] | None = None
+    promise: Mapping[str, Any] | None = None  # the guarantee of a search with --risk
     grid: Grid | None = None  # of a committee that decides about cells
     made_by: Mapping[str, str] = dataclasses.field(default_factory=_versions)
 
     def __post_init__(self) -> None:
         names = tuple(member.name for member in self.members)
         if names != self.committee.members:
-            raise UserError(f"expected the members {', '.join(self.committee.members)}, got {', '.join(names)}")
+            raise UserError(
+                f"expected the members {', '.join(self.committee.members)}, got {', '.join(names)}: they must be those "
+                "of the committee, in its order"
+            )
         if self.class_names is not None and len(self.class_names) != self.classes:
-            raise UserError(f"expected {self.classes} class_names, as classes says, got {len(self.class_names)}")
+            raise UserError(f"expected {self.classes} class_names, one for each class, got {len(self.class_names)}")
 
 
 def changed(content: CommitteeFile, checksums: Mapping[str, str]) -> list[str]:
@@ -136,7 +139,10 @@ def load(path: str | Path) -> CommitteeFile:
 
 
 def combined(path: str | Path) -> tuple[list[str], int, Callable[[np.ndarray], np.ndarray]]:
-    """Return the members' sources, the number of classes, and a function from their logits [N, n, C] to [N, C]."""
+    """Return (NAME=SOURCE of each member, number of classes, function) of a committee file.
+
+    The function takes the members' logits [N, n, C] and returns the committee's, float32 [N, C].
+    """
     content = load(path)
     committee = content.committee
     sources = [f"{member.name}={member.source}" for member in content.members]
@@ -144,13 +150,14 @@ def combined(path: str | Path) -> tuple[list[str], int, Callable[[np.ndarray], n
 
 
 def _saved(content: dict[str, Any]) -> CommitteeFile:
-    _typed(content, _FIELDS, "it")
+    _typed(content, _FIELDS)
     if content["ties"] != serialization.TIES:
         raise UserError(f"ties must be {serialization.TIES!r}, got {content['ties']!r}; search again")
     members = tuple(_read_member(member, place) for place, member in enumerate(content["members"]))
     names = content["class_names"]
     if names is not None and not all(isinstance(name, str) for name in names):
-        raise UserError("class_names must be strings")
+        odd = next(name for name in names if not isinstance(name, str))
+        raise UserError(f"class_names must be strings, got {odd!r:.60}")
     _typed(content["calibration"], {"name": str, "fingerprint": str, "images": int}, "calibration")
     calibration = {field.name: content["calibration"][field.name] for field in dataclasses.fields(Calibration)}
     return CommitteeFile(
@@ -172,7 +179,8 @@ def _grid(value: Any) -> Grid:
         raise UserError(f"grid must have the keys {', '.join(kinds)}, got {value!r:.60}")
     for name, kind in kinds.items():
         if isinstance(value[name], bool) or not isinstance(value[name], int if kind is int else int | float):
-            raise UserError(f"{name} of the grid must be a number, got {value[name]!r:.60}")
+            expected = "an integer" if kind is int else "a number"
+            raise UserError(f"{name} of the grid must be {expected}, got {value[name]!r:.60}")
     return Grid(**value)
 
 
@@ -198,14 +206,16 @@ _KINDS = {
 _OF_MEMBER = {"name": str, "kind": str, "source": str, "sha256": str, "input_size": int, "cost": dict}
 
 
-def _typed(value: Mapping[str, Any], kinds: Mapping[str, Any], what: str) -> None:
+def _typed(value: Mapping[str, Any], kinds: Mapping[str, Any], part: str = "") -> None:
+    """Raise UserError if a key is missing or has another type; `part` names the part of the file, "" is the whole."""
+    of = f" of {part}" if part else ""
     for key, kind in kinds.items():
         if key not in value:
-            raise UserError(f"{what} has no {key}")
+            raise UserError(f"{part or 'the file'} has no {key}")
         if not isinstance(value[key], kind) or isinstance(value[key], bool):
-            raise UserError(f"{key} of {what} must be {_KINDS[kind]}, got {value[key]!r:.60}")
+            raise UserError(f"{key}{of} must be {_KINDS[kind]}, got {value[key]!r:.60}")
         if kind is int and value[key] < 1:
-            raise UserError(f"{key} of {what} must be at least 1, got {value[key]}")
+            raise UserError(f"{key}{of} must be at least 1, got {value[key]}")
 
 
 def _read_member(content: Any, place: int) -> SavedMember:
@@ -220,13 +230,15 @@ def _read_member(content: Any, place: int) -> SavedMember:
     for measure, value in costs.items():
         if value is not None and (not isinstance(value, int | float) or isinstance(value, bool) or value < 0):
             raise UserError(
-                f"{measure} of member {content['name']!r} must be a number, or null if unknown, got {value!r:.60}"
+                f"{measure} of member {content['name']!r} must be a number from 0, or null if unknown, "
+                f"got {value!r:.60}"
             )
     cost = Cost(**{measure: math.nan if value is None else value for measure, value in costs.items()})
     outputs = content.get("outputs", "")
     if outputs not in _OUTPUTS:
         raise UserError(
-            f"outputs of member {content['name']!r} must be {' or '.join(_OUTPUTS[1:])}, got {outputs!r:.60}"
+            f"outputs of member {content['name']!r} must be {' or '.join(_OUTPUTS[1:])}, or empty if unknown, "
+            f"got {outputs!r:.60}"
         )
     about = {key: content[key] for key in _OF_MEMBER if key != "cost"}
     return SavedMember(**{**about, "kind": member_kinds.current(about["kind"])}, cost=cost, outputs=outputs)

@@ -12,13 +12,17 @@ from dico_tf.formulas import softmax as formulas
 from dico_tf.formulas.averages import AVERAGES
 from dico_tf.formulas.confidences import CONFIDENCES
 
-NEVER = math.inf  # a gate nothing passes; 1.0 is none: float32 rounds a lead of 17 logits to certainty
-ALWAYS = -math.inf  # a gate all pass but NaN
+NEVER = math.inf  # a gate that nothing passes; 1.0 is not one: float32 rounds a lead of 17 logits to certainty
+ALWAYS = -math.inf  # a gate that every confidence but NaN passes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Committee:
-    """Members in the order they run. After member k the answer is final where confidence >= gates[k]."""
+    """Members in the order they run. After member k, from 0, an answer is final if its confidence is >= gates[k].
+
+    Raises:
+        UserError: if fields contradict each other, or the confidence or average is unknown.
+    """
 
     members: tuple[str, ...]
     gates: tuple[float, ...] = ()  # one less than members
@@ -32,16 +36,20 @@ class Committee:
             raise UserError(f"a committee of {', '.join(self.members) or 'nobody'}: {fault}")
 
     def _fault(self) -> str:
-        if not self.members or len(set(self.members)) < len(self.members):
-            return "expected at least one member, and each only once"
+        if not self.members:
+            return "expected at least one member"
+        if twice := [member for member in self.members if self.members.count(member) > 1]:
+            return f"expected each member only once, got {twice[0]} {self.members.count(twice[0])} times"
         if len(self.gates) != len(self.members) - 1:
             return f"expected {len(self.members) - 1} gates, one after each member but the last, got {len(self.gates)}"
         if any(map(math.isnan, self.gates)):
             return "a gate is NaN; write infinity for a gate that nothing passes"
         for name in ("weights", "temperatures"):
             values = getattr(self, name)
-            if values and (len(values) != len(self.members) or not all(0 < v < math.inf for v in values)):
-                return f"expected a positive number in {name} for each member, got {', '.join(map(str, values))}"
+            if values and len(values) != len(self.members):
+                return f"expected {len(self.members)} {name}, one for each member, got {len(values)}"
+            if not all(0 < value < math.inf for value in values):
+                return f"expected positive, finite {name}, got {', '.join(map(str, values))}"
         CONFIDENCES[self.confidence]
         average = AVERAGES[self.average]
         if self.weights and not average.weighted:
@@ -50,14 +58,14 @@ class Committee:
 
     @property
     def kind(self) -> str:
-        """One of single, ensemble and cascade."""
+        """Kind of committee: "single" for one member, "ensemble" if all members always run, else "cascade"."""
         if len(self.members) == 1:
             return "single"
         return "ensemble" if all(gate == NEVER for gate in self.gates) else "cascade"
 
 
 def ensemble(*members: str, **how) -> Committee:
-    """Return a committee whose members all run on every image."""
+    """Return a committee whose members all run on every image; `how` sets other fields, such as average."""
     return Committee(members=members, gates=(NEVER,) * (len(members) - 1), **how)
 
 
@@ -85,7 +93,7 @@ def are_right(answers: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def running(committee: Committee, logits: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the answers [N, C] of the first 1, 2, ... n members, from the logits [N, n, C] of all members.
+    """Yield the combined answers [N, C] of the first 1, 2, ... n members, from the logits [N, n, C] of all members.
 
     The rule of `committee.average` combines the logits z_k of member k, divided by its temperature. The mean of logits,
     with weights w_k, is a_1 = z_1 and then a_k = a_{k-1} + w_k / (w_1 + ... + w_k) (z_k - a_{k-1}).
@@ -97,11 +105,12 @@ def running(committee: Committee, logits: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def joined(committee: Committee, before: np.ndarray | None, places: Sequence[int], logits: np.ndarray) -> np.ndarray:
-    """Return the answer [N, C] of the members at `places`; other members may have failed.
+    """Return the combined answer [N, C] of some of the members, for example of those that did not fail.
 
     Args:
-        before: the answer [N, C] without the last of these members; None if there is only one.
-        logits: [N, k, C] of these members.
+        before: the combined answer [N, C] of these members without the last; None if there is only one.
+        places: k indices of these members in `committee.members`.
+        logits: [N, k, C] of these members, without temperatures.
     """
     average = AVERAGES[committee.average]
     with np.errstate(divide="ignore", invalid="ignore"):  # infinity less itself: such a row becomes NaN
@@ -125,13 +134,18 @@ def share(committee: Committee, places: Sequence[int]) -> float:
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Return exp(z - max z) / sum in float32: in half precision a lead of 8 logits would be a probability of 1."""
+    """Return the softmax over the last axis, in float32: in half precision a lead of 8 logits would give exactly 1."""
     with np.errstate(invalid="ignore"):  # infinity less itself: such a row becomes NaN
         return formulas.softmax(np, np.asarray(logits, np.float32))
 
 
 def confidence(name: str, answer: np.ndarray, members: np.ndarray) -> np.ndarray:
-    """Return the confidence `name` of an answer [N, C] of members whose logits are [N, k, C]."""
+    """Return the confidence `name` as float32 [N]; NaN where the answer contains NaN or infinity.
+
+    Args:
+        answer: combined logits [N, C] of the members so far.
+        members: logits [N, k, C] of each of these members, without temperatures.
+    """
     formula = CONFIDENCES[name].formula
     with np.errstate(invalid="ignore"):
         values = formula(np, np.asarray(answer, np.float32), np.asarray(members, np.float32)).astype(np.float32)
@@ -140,7 +154,7 @@ def confidence(name: str, answer: np.ndarray, members: np.ndarray) -> np.ndarray
 
 
 def stages(committee: Committee, logits: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Return the answers [N, n, C] of the first 1 to n members and their confidences float32 [N, n]."""
+    """Return the combined answers [N, n, C] of the first 1 to n members, and their confidences float32 [N, n]."""
     logits = checked_members(committee, logits)
     answers = np.stack(list(running(committee, logits)), 1)
     confidences = [confidence(committee.confidence, answers[:, k], logits[:, : k + 1]) for k in range(logits.shape[1])]
@@ -148,7 +162,7 @@ def stages(committee: Committee, logits: ArrayLike) -> tuple[np.ndarray, np.ndar
 
 
 def decide(committee: Committee, logits: ArrayLike) -> Decision:
-    """Return the committee's answers from the logits [N, n, C] of all its members."""
+    """Return the committee's decision on N images from the logits [N, n, C] of all its members."""
     answers, confidences = stages(committee, logits)
     stage = stage_of(confidences, committee.gates)
     final = answers[np.arange(len(stage)), stage]
@@ -179,17 +193,20 @@ def checked_members(committee: Committee, logits: ArrayLike) -> np.ndarray:
 
 
 def reach(stage: np.ndarray, members: int) -> np.ndarray:
-    """Return [n], the share of images on which each member runs: 1 for the first, never more for a later one."""
+    """Return [n], the share of images on which each of n members runs; zeros if there are no images.
+
+    stage: int [N], the last member that ran on each image, from 0.
+    """
     return (np.asarray(stage)[:, None] >= np.arange(members)).mean(0) if len(stage) else np.zeros(members)
 
 
 def average_cost(costs: Sequence[float], stage: np.ndarray) -> float:
-    """Return the mean cost of an image, where `stage` [N] is the last member that ran on each."""
+    """Return the mean cost of an image, where `stage` [N] is the last member that ran on each image, from 0."""
     return float(np.asarray(costs, np.float64) @ reach(stage, len(costs)))
 
 
 def reachable(gates: Sequence[float]) -> int:
-    """Return how many members can run at all: none after a gate that every answer passes."""
+    """Return the number of members up to the first whose gate is ALWAYS: later ones run only after NaN."""
     for k, gate in enumerate(gates):
         if gate == -math.inf:
             return k + 1
@@ -197,5 +214,5 @@ def reachable(gates: Sequence[float]) -> int:
 
 
 def worst_cost(costs: Sequence[float], gates: Sequence[float]) -> float:
-    """Return the cost of an image on which every reachable member runs."""
+    """Return the largest cost of an image: that of all members up to the first whose gate is ALWAYS."""
     return float(np.sum(costs[: reachable(gates)]))

@@ -17,7 +17,10 @@ _BINS = 15
 
 
 def draw(folder: Path, committee: Committee, front: Sequence[Point], pool: Pool, split: str, measure: str) -> list[str]:
-    """Write the PNG files into a folder and return their names; all show the images of `pool`."""
+    """Write four PNG figures of a search into a folder and return their file names.
+
+    All show results on the images of `pool`; titles name them by `split`.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -68,7 +71,7 @@ def _against_cost(axes, committee: Committee, front: Sequence[Point], pool: Pool
 
 
 def _confidences(axes, committee: Committee, pool: Pool) -> None:
-    """Plot the confidences of the first member's answers, right and wrong, with its gate."""
+    """Plot histograms of the first member's confidences, for its right and its wrong answers, with its gate."""
     decision = decide(committee, pool.stacked(committee.members))
     first = decision.confidence[:, 0]
     answered = are_right(pool.logits[committee.members[0]], pool.labels)
@@ -97,7 +100,10 @@ def _exits(axes, committee: Committee, pool: Pool) -> None:
 
 
 def _reliability(axes, committee: Committee, pool: Pool) -> None:
-    """Plot accuracy against confidence, before and after a temperature that is fitted to these very images."""
+    """Plot the accuracy of the committee's answers against their max prob.
+
+    A second line divides their logits by a temperature that is fitted to these very images.
+    """
     decision = decide(committee, pool.stacked(committee.members))
     finite = ~decision.lost
     logits, labels = decision.logits[finite], pool.labels[finite]

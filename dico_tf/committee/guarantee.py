@@ -1,8 +1,8 @@
 """Statistical guarantees that a committee is seldom wrong where its reference is right.
 
-The loss of an image is 1 if the reference (the full ensemble, or the largest member) is right and the committee is
-wrong. A path of gate settings leads from the safest, which never stops early, to the cheapest. The path is laid on
-other images than those that test it, so it does not depend on them.
+The loss of an image is 1 if the reference (--reference) is right and the committee is wrong. A path of gate settings
+leads from the safest, the reference itself, which has no loss, to the cheapest. The path is laid on other images than
+those that test it, so it does not depend on them.
 
 probable (Learn then Test, arXiv 2110.01052): settings are tested in the order of the path, each by the exact binomial
 p = P(Binomial(n, risk) <= losses); the first with p > 1 - confidence ends the path. With that confidence, the last
@@ -24,7 +24,7 @@ KINDS = ("probable", "expected")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Guarantee:
-    """The flags --risk, --confidence and --guarantee."""
+    """Values of the flags --risk, --confidence and --guarantee. Raises UserError if they are out of range."""
 
     risk: float = 0.01
     confidence: float = 0.95
@@ -44,13 +44,17 @@ class Certified:
     """The last setting of a path whose guarantee passed its test."""
 
     place: int  # on the path; 0, the safest, needs no test
-    losses: int  # among the images that tested it
-    images: int
-    needed: int  # images with which the next setting might have passed; 0 at the end of the path
+    losses: int  # among the images that tested it; if `expected`, of it or any setting before it
+    images: int  # that tested it
+    needed: int  # about how many of them the next setting needs to pass; 0 if no number would do, or none is next
 
 
 def certify(losses: np.ndarray, guarantee: Guarantee) -> Certified:
-    """Test the settings of a path in order, from losses bool [settings, N]; setting 0 must have no loss."""
+    """Test the settings of a path in order, and return the last one before the first that fails.
+
+    Args:
+        losses: bool [settings, N], which images each setting loses; setting 0 must have no loss.
+    """
     losses = np.asarray(losses, bool)
     images = losses.shape[1]
     if losses[0].any():
@@ -65,7 +69,7 @@ def certify(losses: np.ndarray, guarantee: Guarantee) -> Certified:
 
 
 def _counts(losses: np.ndarray, kind: str) -> np.ndarray:
-    """Return the number of losses of each setting; for `expected`, of images lost by it or any setting before it."""
+    """Return the number of losses of each setting; if `expected`, of images lost by it or any setting before it."""
     return (np.logical_or.accumulate(losses) if kind == "expected" else losses).sum(1)
 
 
@@ -77,7 +81,7 @@ def passes(losses: int, images: int, guarantee: Guarantee) -> bool:
 
 
 def needed(losses: int, images: int, guarantee: Guarantee) -> int:
-    """Return how many images would pass the test at the same share of losses; 0 if no number would."""
+    """Return about how many images the test needs to pass at this share of losses; 0 if no number would do."""
     share = losses / images if images else 0.0
     if share >= guarantee.risk:
         return 0
@@ -93,5 +97,5 @@ def needed(losses: int, images: int, guarantee: Guarantee) -> int:
 
 
 def regret(reference_right: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Return the loss of every image: the reference is right, and the committee is not."""
+    """Return bool [N], the loss of every image: the reference is right, and the committee is not."""
     return reference_right & ~right

@@ -1,4 +1,4 @@
-"""Search for the cheapest committee with a guarantee: seldom wrong where a reference committee is right (`--risk`).
+"""Search for a cheap committee with a guarantee: seldom wrong where a reference committee is right (`--risk`).
 
 One half of the calibration images orders gate settings from the safest to the cheapest, which is called a path. The
 other half tests the settings in this order. `guarantee.py` explains the tests.
@@ -23,12 +23,12 @@ _LONGEST = 200  # settings of a path
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class GuaranteedCommittee:
-    """A committee whose guarantee held on the images that tested it."""
+    """A committee whose guarantee passed its test; the reference itself if no other did."""
 
-    committee: Committee
-    reference: Committee
+    committee: Committee  # path[certified.place]
+    reference: Committee  # path[0]
     certified: Certified
-    path: list[Committee]  # from the reference on
+    path: list[Committee]  # settings in the order of their tests
 
 
 def guaranteed_search(
@@ -40,13 +40,14 @@ def guaranteed_search(
     seed: int = 0,
     tick: Callable[[], None] = lambda: None,
 ) -> GuaranteedCommittee:
-    """Return the cheapest committee whose guarantee passes its test; the reference itself if no other passes.
+    """Lay a path on one half of the pool, drawn by seed, test it on the other, and return its last setting that passes.
 
     Args:
-        kind: reference: ensemble, largest, or a member's name.
+        kind: of the reference: ensemble, largest, or a member's name.
+        tick: called after each candidate.
 
     Raises:
-        UserError: if that committee is beyond the goal's limits.
+        UserError: if that setting is beyond the goal's limits.
     """
     laying, testing = pool.halves(0.5, seed)
     against = reference(laying, kind, space, goal)
@@ -67,7 +68,7 @@ def _check_limits(pool: Pool, committee: Committee, goal: Goal, certified: Certi
         ("latency", goal.milliseconds, in_time, lambda g: _cost(pool, committee, g)),
     ):
         if limit < math.inf and (spent := cost(measured)) > limit * (1 + 1e-12):
-            more = f"; about {certified.needed} would test the next setting" if certified.needed else ""
+            more = f": the next setting needs about {certified.needed} to test it" if certified.needed else ""
             raise UserError(
                 f"--risk cannot be guaranteed within --{flag}={limit:g}: the cheapest setting that passes on "
                 f"{certified.images} images takes {spent:g} {measured.measure}; allow that much, or a larger --risk, "
@@ -76,7 +77,7 @@ def _check_limits(pool: Pool, committee: Committee, goal: Goal, certified: Certi
 
 
 def right_answers(pool: Pool, committee: Committee) -> np.ndarray:
-    """Return bool [N], whether the committee is right about each image."""
+    """Return bool [N], whether the committee answers each image of the pool correctly."""
     return decide(committee, pool.stacked(committee.members)).right(pool.labels)
 
 
@@ -88,7 +89,11 @@ def lay(
     guarantee: Guarantee,
     tick: Callable[[], None] = lambda: None,
 ) -> list[Committee]:
-    """Return the reference, followed by ever cheaper settings of the members that save most at this risk."""
+    """Return the path: the reference `against`, then ever cheaper settings of one combination of members.
+
+    The combination is the one that is cheapest within the risk on these images; if none costs less than the reference,
+    the path is the reference alone. `tick` is called after each combination.
+    """
     right = right_answers(pool, against)
     best, lowest = [], _cost(pool, against, goal)
     for members in pool.candidates(space, goal):
@@ -104,7 +109,10 @@ def lay(
 def _front(
     pool: Pool, committee: Committee, reference_right: np.ndarray, space: Space, goal: Goal, guarantee: Guarantee
 ) -> tuple[float, list[Committee]]:
-    """Return the lowest cost at which the guarantee holds on these images, and the settings by rising loss."""
+    """Return (lowest cost that passes the guarantee's test on these images, settings by rising loss).
+
+    Infinity and no settings if none passes, or if there are more members than the search allows.
+    """
     if len(committee.members) > space.largest:
         return np.inf, []
     answers, confidences = stages(committee, pool.stacked(committee.members))
@@ -120,7 +128,7 @@ def _front(
 
 
 def _with_safer(front: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the front, thinned out if it is long, after a few settings between never and its first one."""
+    """Return indices of settings: a few between never stopping and the front's first, then at most 200 of the front."""
     if len(front) > _LONGEST:
         front = front[np.unique(np.linspace(0, len(front) - 1, _LONGEST).round().astype(int))]
     if not shape:
@@ -140,5 +148,5 @@ def _cost(pool: Pool, committee: Committee, goal: Goal) -> float:
 
 
 def stops_early(committee: Committee) -> bool:
-    """Return whether any gate lets an answer through before the last member."""
+    """Return whether any answer can be final before the last member: some gate is not NEVER."""
     return any(gate < NEVER for gate in committee.gates)

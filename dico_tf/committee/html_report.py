@@ -15,7 +15,7 @@ img { max-width: 100%; margin: 1em 0; }
 
 
 def html_page(title: str, texts: list[str], folder: Path, figures: list[str]) -> str:
-    """Return one self-contained page of preformatted texts and of PNG files in a folder."""
+    """Return a self-contained HTML page of preformatted texts and figures, which are names of PNG files in `folder`."""
     parts = [f"<pre>{html.escape(text)}</pre>" for text in texts]
     for name in figures:
         data = base64.b64encode((folder / name).read_bytes()).decode()

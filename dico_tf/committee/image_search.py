@@ -24,7 +24,7 @@ _MOST_SETTINGS = 2e7  # of one combination
 
 
 class ImageSearch:
-    """A search whose unit is an image and whose score is accuracy."""
+    """A search for a committee of image classifiers, by accuracy."""
 
     def __init__(self, options: Search, values: Mapping[str, Any]) -> None:
         _check(options)
@@ -37,7 +37,7 @@ class ImageSearch:
         self.guarantee = Guarantee(**how) if options.risk else None
 
     def collect(self) -> None:
-        """Get the members' answers to calibration and test images, and warn about odd ones."""
+        """Get the members' answers to calibration and test images; warn of NaN, and of logits of unequal scale."""
         self.inputs = collect(self.options, self.values)
         self.calibration = self.inputs.calibration
         if not self.options.members:  # members that were run for this search were checked then
@@ -46,7 +46,10 @@ class ImageSearch:
             _warn_of_scales(self.inputs)
 
     def goal(self, against: Committee) -> Goal:
-        """Return the limits with a target: --accuracy, or the reference's accuracy if no other goal is given."""
+        """Return the limits with a target: --accuracy, or the accuracy of the reference `against`.
+
+        There is no target with --budget, --latency or --risk but without --accuracy.
+        """
         options = self.options
         target = options.accuracy or math.nan
         if not (options.accuracy or options.budget or options.latency or options.risk):
@@ -54,7 +57,7 @@ class ImageSearch:
         return dataclasses.replace(self.limits, target=target)
 
     def report(self, best: Point, against: Committee, front: list[Point], goal: Goal) -> Report:
-        """Return results on calibration and test images; with --risk, of the guaranteed committee."""
+        """Return results on calibration and test images; with --risk, of the guaranteed committee instead of `best`."""
         committee, record, texts = best.committee, None, []
         if self.guarantee:
             guaranteed = self._guaranteed(goal)
@@ -80,9 +83,9 @@ def _check(options: Search) -> None:
     for name in ("budget", "worst_case", "latency", "risk"):
         value = getattr(options, name)
         if not (math.isfinite(value) and value >= 0):
-            raise UserError(f"--{name} must be at least 0, got {value:g}; 0 means none")
+            raise UserError(f"--{name} must be a finite number from 0, got {value:g}; 0 means none")
     if not 0 <= options.accuracy <= 1:
-        raise UserError(f"--accuracy must be a share such as 0.9, got {options.accuracy:g}")
+        raise UserError(f"--accuracy must be a share from 0 to 1, got {options.accuracy:g}")
     if options.risk and options.accuracy:
         raise UserError("--risk and --accuracy contradict each other: --risk compares with the reference; give one")
     for name in ("largest", "percentiles"):
@@ -90,8 +93,8 @@ def _check(options: Search) -> None:
             raise UserError(f"--{name} must be at least 1, got {getattr(options, name)}")
     if (options.percentiles + 1) ** (options.largest - 1) > _MOST_SETTINGS:
         raise UserError(
-            f"--largest={options.largest} with --percentiles={options.percentiles} are more than 20 million settings "
-            "of each combination: lower one of them"
+            f"--largest={options.largest} with --percentiles={options.percentiles} give more than 20 million settings "
+            "for a combination of members: lower one of them"
         )
 
 
@@ -110,7 +113,7 @@ def _warn_of_lost(inputs: Inputs) -> None:
 
 
 def _warn_of_scales(inputs: Inputs) -> None:
-    """Warn if one member's logits vary much more than another's: their mean would follow it alone."""
+    """Warn if the logits of one member vary much more than those of another: the mean would follow the first alone."""
     finite = {member: logits[np.isfinite(logits)] for member, logits in inputs.calibration.logits.items()}
     spread = {member: float(values.std(dtype=np.float64)) for member, values in finite.items() if len(values)}
     if not spread:
@@ -118,10 +121,12 @@ def _warn_of_scales(inputs: Inputs) -> None:
     low, high = min(spread, key=spread.get), max(spread, key=spread.get)
     if spread[high] > _ODD_SCALES * spread[low]:
         logging.getLogger(__name__).warning(
-            "the logits of %s vary %.1f times as much as those of %s: give --temperatures, or --average=probs",
+            "the logits of %s vary %.1f times as much as those of %s, so their mean follows %s: give --temperatures, "
+            "or --average=probs",
             high,
             spread[high] / max(spread[low], 1e-30),
             low,
+            high,
         )
 
 

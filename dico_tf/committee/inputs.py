@@ -31,7 +31,11 @@ class Inputs(NamedTuple):
 
 
 def collect(options: Search, values: dict[str, Any]) -> Inputs:
-    """Return the answers that the flags name; `values` are the flags of a run and its data."""
+    """Return the members' answers from the one source that is given: --workdir, --logits or --members.
+
+    Args:
+        values: values of the flags that runs have, too, by name: workdir, dataset, seed and others.
+    """
     given = [name for name in ("members", "logits") if getattr(options, name)] + ["workdir"] * bool(values["workdir"])
     if len(given) != 1:
         flags = " and ".join(f"--{name}" for name in given) or "none of them"
@@ -51,7 +55,7 @@ def collect(options: Search, values: dict[str, Any]) -> Inputs:
 
 
 def read_costs(path: str) -> dict[str, Cost]:
-    """Read a JSON file {member: {macs, params, milliseconds}}; a measure that is left out is unknown."""
+    """Read the file --costs: JSON {member: {macs, params, milliseconds}}; a measure that is left out is unknown."""
     try:
         content = json.loads(Path(path).read_bytes())
     except FileNotFoundError:
@@ -60,11 +64,13 @@ def read_costs(path: str) -> dict[str, Cost]:
         raise UserError(f"--costs={path} cannot be read ({error}): give a JSON file") from None
     shape = f"--costs={path} must be {{member: {{{', '.join(MEASURES)}}}}}"
     if not isinstance(content, dict) or not all(isinstance(cost, dict) for cost in content.values()):
-        raise UserError(shape)
+        raise UserError(f"{shape}, got {content!r:.60}")
     for member, cost in content.items():
         for measure, value in cost.items():
+            if measure not in MEASURES:
+                raise UserError(f"{shape}, got {measure!r} for {member}; {suggestion(measure, MEASURES)}")
             number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-            if measure not in MEASURES or not number or value < 0:
+            if not number or value < 0:
                 raise UserError(f"{shape} with numbers of at least 0, got {measure}: {value!r} for {member}")
     return {member: Cost(**cost) for member, cost in content.items()}
 
@@ -76,7 +82,8 @@ def _of_table(options: Search, values: dict[str, Any], costs: dict[str, Cost]) -
         if set(test.members) != set(calibration.members):
             odd = sorted(set(test.members) ^ set(calibration.members))
             raise UserError(
-                f"{options.logits} and {options.test_logits} must have the same members: only one has {', '.join(odd)}"
+                f"{options.logits} and {options.test_logits} must have the same members: only one of them has "
+                f"{', '.join(odd)}"
             )
         _check_classes(calibration, test)
     else:
@@ -104,7 +111,7 @@ def _check_classes(one: Pool, other: Pool) -> None:
 
 
 def _of_run(options: Search, values: dict[str, Any], costs: dict[str, Cost]) -> Inputs:
-    """Read the validation and test predictions that evaluate.py wrote into a run's folder."""
+    """Read the validation and test predictions that evaluate.py wrote into the folder --workdir."""
     workdir = Path(values["workdir"])
     summary = read_of_run(workdir / "summary.json")
     splits, config = summary["splits"], read_of_run(workdir / "config.json")
@@ -147,16 +154,18 @@ def _check_distinct(members: Sequence[Any]) -> None:
 
 
 def of_branches(workdir: Path) -> dict[str, str]:
-    """Return the sha256 of the weights of each branch of a run; nothing if only its predictions are left."""
+    """Return {"branch_0": sha256 of its best weights, ...} of a run; {} if the folder has no weights."""
     best = atomic.current(workdir / "best")
     return checksums.of_branches(arrays.read_part(best, "weights")) if best.exists() else {}
 
 
 def _macs(workdir: Path, summary: dict[str, Any]) -> float:
-    """Return the multiply-adds of all branches for an image, or for all the views of a video that were averaged."""
+    """Return the multiply-adds of all branches together for one image, or for all evaluated views of one video."""
     views = {split: _views(workdir / f"evaluation_{split}.json") for split in ("validation", "test")}
     if views["validation"] != views["test"]:
-        seen = ", ".join(f"{split} by {v['clips']}x{v['crops']}" if v else split for split, v in views.items())
+        seen = ", ".join(
+            f"{split} by {v['clips']}x{v['crops']}" if v else f"{split} by none" for split, v in views.items()
+        )
         raise UserError(
             f"--workdir={workdir} was evaluated with different views of its videos ({seen}): "
             f"run {command('evaluate')} for both splits with the same --test_views"
@@ -169,7 +178,7 @@ def _views(path: Path) -> dict[str, Any]:
 
 
 def _of_members(options: Search, values: dict[str, Any], costs: dict[str, Cost]) -> Inputs:
-    """Run models, or read their cached answers; calibrate on the validation images, or else on a part of the test."""
+    """Run the models, or read their cached answers, on the images of --calibration and on the test images."""
     startup.tensorflow()
     from dico_tf.data import source as data
     from dico_tf.evaluation.members.cache import Cache, default

@@ -12,7 +12,7 @@ GUARANTEES = ("probable", "expected")  # those of guarantee.py, which --help nee
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Search:
-    """Flags of `committee search` for whole images."""
+    """Flags of `committee search` for image classifiers."""
 
     task: str = option(
         "classification",
@@ -33,7 +33,9 @@ class Search:
         "images of --dataset to which gates are fitted: val, train (if no member learnt from them), or test, of which "
         "a part is used (default: val, or test if there is no val)",
     )
-    costs: str = option("", "JSON file {member: {macs, params, milliseconds}}, for members whose costs are unknown")
+    costs: str = option(
+        "", "JSON file {member: {macs, params, milliseconds}}: costs that are unknown, or that replace counted ones"
+    )
     cache: str = option("", "folder that caches members' answers (default: ~/.cache/dico_tf/logits)")
     cost: str = option("macs", "cost that the search minimises", MEASURES)
     budget: float = option(0.0, "largest average cost of an image, in the unit of --cost; 0 = none")
@@ -47,7 +49,9 @@ class Search:
         "--risk",
     )
     reference: str = option(
-        "ensemble", "what the committee is compared with: ensemble of all members, largest member, or a member's name"
+        "ensemble",
+        "what the committee is compared with: ensemble (of all members), largest (the most expensive member), or a "
+        "member's name",
     )
     largest: int = option(4, "most members of a committee; the ensemble of all members is always tried")
     percentiles: int = option(100, "number of values tried for each gate: quantiles of its confidences")
@@ -86,7 +90,11 @@ class SegmentationSearch:
         0.0, "mIoU to reach at the lowest cost, e.g. 0.7; 0 = that of --reference, or none with --budget"
     )
     budget: float = option(0.0, "largest average multiply-adds of an image; 0 = none")
-    reference: str = option("largest", "what the committee is compared with: largest, ensemble, or a member's name")
+    reference: str = option(
+        "largest",
+        "what the committee is compared with: largest (the most expensive member), ensemble (of the most expensive "
+        "members, as many as --largest), or a member's name",
+    )
     largest: int = option(2, "most members of a cascade")
     percentiles: int = option(50, "number of values tried for each gate: quantiles of its confidences")
     gate: str = option("max_prob", "confidence that is compared with a gate", tuple(CONFIDENCES))

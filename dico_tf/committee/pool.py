@@ -22,21 +22,22 @@ from dico_tf.registry import suggestion
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Pool:
-    """Answers of all members to the same labelled images."""
+    """Answers of all members to the same labelled images. Raises UserError if shapes or labels do not fit."""
 
-    logits: Mapping[str, np.ndarray]  # of each member, float [N, C]
+    logits: Mapping[str, np.ndarray]  # {member: float [N, C]}
     labels: np.ndarray  # int64 [N]
-    ids: np.ndarray  # str [N]
-    costs: Mapping[str, Cost] = dataclasses.field(default_factory=dict)
-    name: str = ""
+    ids: np.ndarray  # str [N], each once
+    costs: Mapping[str, Cost] = dataclasses.field(default_factory=dict)  # by member; unknown if missing
+    name: str = ""  # of the images, for messages
     class_names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
+        name = self.name or "the table of logits"
         if fault := _fault(self.logits, self.labels, self.ids):
-            raise UserError(f"{self.name or 'the table of logits'}: {fault}")
+            raise UserError(f"{name}: {fault}")
         if self.class_names and len(self.class_names) != self.classes:
             raise UserError(
-                f"{self.name}: expected {self.classes} class_names, one for each logit, got {len(self.class_names)}"
+                f"{name}: expected {self.classes} class_names, one for each logit, got {len(self.class_names)}"
             )
         object.__setattr__(self, "labels", checked_labels(self.labels, len(self.labels), self.classes))
         object.__setattr__(self, "ids", np.asarray(self.ids).astype(np.str_))
@@ -68,11 +69,14 @@ class Pool:
         return dataclasses.replace(self, logits=logits, labels=self.labels[positions], ids=self.ids[positions])
 
     def halves(self, share: float, seed: int) -> tuple["Pool", "Pool"]:
-        """Return two parts without a common image, drawn by seed; the first has this share of the images."""
+        """Return two parts that share no image, drawn at random by seed; the first has this share of the images."""
         order = np.random.default_rng(seed).permutation(self.size)
         cut = round(share * self.size)
         if not 0 < cut < self.size:
-            raise UserError(f"{self.size} images cannot be split {share:g} to {1 - share:g}: one part would be empty")
+            raise UserError(
+                f"{self.size} images cannot be split {share:g} to {1 - share:g}: one part would be empty; give more "
+                "images"
+            )
         return self.subset(np.sort(order[:cut])), self.subset(np.sort(order[cut:]))
 
     @property
@@ -87,20 +91,21 @@ class Pool:
         return tuple(by_cost(self, goal.measure))
 
     def candidates(self, space: Space, goal: Goal) -> list[tuple[str, ...]]:
-        """Return every combination of up to `space.largest` members, and all members together."""
+        """Return every combination of 1 to `space.largest` members, as `orders` does, and all members together."""
         combinations, everyone = orders(self, goal.measure, space.largest), self.everyone(space, goal)
         return combinations if len(everyone) <= space.largest else [*combinations, everyone]
 
     def template(self, members: Sequence[str], space: Space) -> Committee:
-        """Return the ensemble of these members, to which a search adds gates.
+        """Return the ensemble of these members, whose gates a search then replaces.
 
         Temperatures and weights are fitted to this pool if `space` turns them on.
         """
         how = {"confidence": space.confidence, "average": space.average}
         logits = self.stacked(members)
-        if (space.temperatures or space.weights) and not np.isfinite(logits).all():
+        lost = [member for member in members if not np.isfinite(self.logits[member]).all()]
+        if (space.temperatures or space.weights) and lost:
             raise UserError(
-                f"the logits of {', '.join(members)} contain NaN or inf, so nothing can be fitted to them; leave "
+                f"the logits of {', '.join(lost)} contain NaN or inf, so nothing can be fitted to them; leave "
                 "--temperatures and --weights out"
             )
         if space.temperatures:
@@ -112,9 +117,9 @@ class Pool:
         return ensemble(*members, **how)
 
     def fronts(self, space: Space, goal: Goal) -> Iterator[list[Point]]:
-        """Yield the best settings of each candidate within the goal's limits.
+        """Yield, for each candidate in turn, the settings within the limits that no other beats in cost and score.
 
-        No setting has fewer right answers than a single member that costs no more, whatever it is ranked by.
+        Settings are left out if a single member within the limits costs no more and has more right answers.
         """
         floor = _Floor(self, goal)
         for members in self.candidates(space, goal):
@@ -123,14 +128,14 @@ class Pool:
 
 def _fault(logits: Mapping[str, np.ndarray], labels: np.ndarray, ids: np.ndarray) -> str:
     if not logits:
-        return "there are no members"
+        return "expected logits of at least one member, got none"
     shapes = {member: np.shape(values) for member, values in logits.items()}
     odd = [member for member, values in logits.items() if np.ndim(values) != 2 or np.asarray(values).dtype.kind != "f"]
     if odd:
         return f"expected floats [N, C] for {odd[0]}, got {np.asarray(logits[odd[0]]).dtype} {list(shapes[odd[0]])}"
     first, *others = shapes
     if 0 in shapes[first]:
-        return f"logits of {first} have shape {list(shapes[first])}: there is nothing to learn from"
+        return f"expected at least one image and one class, got logits of shape {list(shapes[first])} for {first}"
     for other in others:
         if shapes[other][1] != shapes[first][1]:
             return (
@@ -138,14 +143,21 @@ def _fault(logits: Mapping[str, np.ndarray], labels: np.ndarray, ids: np.ndarray
                 "have the same classes in the same order"
             )
         if shapes[other][0] != shapes[first][0]:
-            return f"{first} answers {shapes[first][0]} images and {other} {shapes[other][0]}: give equally many"
+            return (
+                f"{first} has logits of {shapes[first][0]} images and {other} of {shapes[other][0]}: give logits of "
+                "the same images in the same order"
+            )
     for name, values in (("labels", labels), ("ids", ids)):
         if np.ndim(values) != 1:
-            return f"{name} must have one entry for each image, got shape {list(np.shape(values))}"
+            return f"expected {name} [N], one for each image, got shape {list(np.shape(values))}"
     if not len(labels) == len(ids) == shapes[first][0]:
-        return f"expected as many labels and ids as answers, {shapes[first][0]}, got {len(labels)} and {len(ids)}"
-    if len(set(np.asarray(ids).tolist())) < len(ids):
-        return "an id occurs twice: every image must count once"
+        return (
+            f"expected one label and one id for each of {shapes[first][0]} images, got {len(labels)} labels and "
+            f"{len(ids)} ids"
+        )
+    names, counts = np.unique(np.asarray(ids), return_counts=True)
+    if len(names) < len(ids):
+        return f"expected each id once, got {names[counts.argmax()]} {counts.max()} times: every image must count once"
     return ""
 
 
@@ -160,7 +172,7 @@ def apart(calibration: Pool, test: Pool) -> None:
 
 
 def read(path: str | os.PathLike, costs: Mapping[str, Cost] | None = None) -> Pool:
-    """Load a table of logits, such as a run's predictions."""
+    """Load a table of logits (.npz), such as a run's predictions; `costs` are those of members by name."""
     table = tables.read(path)
     return Pool(
         logits=table.logits,
@@ -173,7 +185,10 @@ def read(path: str | os.PathLike, costs: Mapping[str, Cost] | None = None) -> Po
 
 
 def orders(pool: Pool, measure: str, largest: int) -> list[tuple[str, ...]]:
-    """Return every combination of up to `largest` members, cheaper ones first; those of equal cost in every order."""
+    """Return every combination of 1 to `largest` members, each ordered by rising cost.
+
+    Members of equal cost come in every order.
+    """
     cost = {member: pool.cost(member, measure) for member in pool.members}
     return [
         order
@@ -184,9 +199,10 @@ def orders(pool: Pool, measure: str, largest: int) -> list[tuple[str, ...]]:
 
 
 def explored(pool: Pool, committee: Committee, percentiles: int) -> tuple[Sweep, np.ndarray]:
-    """Return all settings of a committee's gates with their right answers, and their smooth scores.
+    """Return all settings of a committee's gates with their numbers of right answers, and their smooth scores.
 
-    smooth: right answers plus the sum of the labels' probabilities, to a tenth; chance moves it less.
+    A smooth score is the number of right answers plus the sum of the labels' probabilities, rounded to 0.1; it depends
+    less on chance.
     """
     answers, confidences = stages(committee, pool.stacked(committee.members))
     settings = sweep(confidences, are_right(answers, pool.labels[:, None]), percentiles)
@@ -197,7 +213,10 @@ def explored(pool: Pool, committee: Committee, percentiles: int) -> tuple[Sweep,
 
 
 class _Floor:
-    """Right answers of the best single member that costs no more and is within the goal's limits."""
+    """Callable: costs of settings -> right answers of the best single member that costs no more.
+
+    Only members within the goal's limits count.
+    """
 
     def __init__(self, pool: Pool, goal: Goal) -> None:
         within = [
@@ -215,7 +234,7 @@ class _Floor:
 
 
 def _points(pool: Pool, committee: Committee, space: Space, goal: Goal, floor: _Floor) -> list[Point]:
-    """Return the cheapest setting of a committee's gates for each score."""
+    """Return the settings of a committee's gates within the limits that no other beats in cost and score."""
     cost = [pool.cost(member, goal.measure) for member in committee.members]
     milliseconds = [pool.cost(member, "milliseconds") for member in committee.members]
     worst = worst_cost(cost, committee.gates)

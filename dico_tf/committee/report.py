@@ -18,7 +18,14 @@ _UNITS = {"macs": (1e6, "M multiply-adds"), "params": (1e6, "M parameters"), "mi
 def results(
     committee: Committee, reference: Committee, calibration: Pool, test: Pool | None, measure: str
 ) -> dict[str, Any]:
-    """Return JSON: a row for the committee, its reference or the full ensemble, and each member, with both splits."""
+    """Return the results as JSON, with a row for each of these on both splits.
+
+    The committee; the reference if it has several members, else the ensemble of all; and each member alone.
+
+    Args:
+        test: None leaves the test split out.
+        measure: cost in the rows: macs, params or milliseconds.
+    """
     pools = {"calibration": calibration} | ({} if test is None else {"test": test})
     named = {OURS: committee} | comparisons(calibration, committee, reference, measure)
     ours = {split: scores_of(committee, pool, measure) for split, pool in pools.items()}
@@ -51,7 +58,7 @@ def _numbers(scores: CommitteeScores, ours: CommitteeScores) -> dict[str, Any]:
 
 
 def _gap(calibration: CommitteeScores, test: CommitteeScores) -> dict[str, Any]:
-    """Return how much better the committee looks on the images it was fitted to, which shows over-fitting."""
+    """Return the accuracy on calibration less that on test images, with its 95 % interval: above 0 by over-fitting."""
     return {
         "accuracy": calibration.accuracy - test.accuracy,
         "interval": list(statistics.bootstrap_gap(calibration.right, test.right)),
@@ -59,7 +66,7 @@ def _gap(calibration: CommitteeScores, test: CommitteeScores) -> dict[str, Any]:
 
 
 def text(committee: Committee, results: dict[str, Any]) -> str:
-    """Return the committee's gates and a table of both splits."""
+    """Return the committee's gates, and a table of its `results` on both splits, as text."""
     unit, word = _UNITS[results["measure"]]
     splits = [split for split in ("calibration", "test") if split in results["rows"][0]]
     headers = ["", *(f"{split} %" for split in splits), "95 %", f"average {word}", "worst", "difference", "p"]
@@ -95,7 +102,7 @@ def text(committee: Committee, results: dict[str, Any]) -> str:
 
 
 def gates(committee: Committee) -> str:
-    """Return the gates as text: ask m0; unless max_prob >= 0.93 ask m1; always ask m2."""
+    """Return a committee as text, such as "ask m0; unless max_prob >= 0.93 ask m1; always ask m2"."""
     parts = [f"ask {committee.members[0]}"]
     for gate, member in zip(committee.gates, committee.members[1:], strict=True):
         parts.append(
@@ -105,27 +112,27 @@ def gates(committee: Committee) -> str:
 
 
 def promise(guaranteed: GuaranteedCommittee, guarantee: Guarantee) -> str:
-    """Return the guarantee as text, or why there is none and how many images it would take."""
+    """Return the guarantee as text, and why the next, cheaper setting of the path has none."""
     certified = guaranteed.certified
     how = f"with {100 * guarantee.confidence:g} % confidence" if guarantee.kind == "probable" else "on average"
-    claim = f"{how}, at most {100 * guarantee.risk:g} % of new images of this kind"
-    lines = [
-        f"guarantee: {claim} are answered wrongly where the reference is right ({certified.losses} of "
-        f"{certified.images} test images)"
-    ]
-    if not stops_early(guaranteed.committee):
-        lines = [f"no early exit: {certified.images} images are too few to show that {claim} would be lost by stopping"]
+    claim = (
+        f"{how}, at most {100 * guarantee.risk:g} % of new images of this kind are answered wrongly where the "
+        "reference is right"
+    )
+    lines = [f"guarantee: {claim} ({certified.losses} of the {certified.images} calibration images that tested it)"]
+    if not certified.place:
+        lines = [f"no early exit: the reference itself is taken, as no cheaper setting passed the test that {claim}"]
     if certified.needed > certified.images:
-        lines.append(f"the next setting would need about {certified.needed} images to test it")
+        lines.append(f"{certified.images} images tested the next setting; it would need about {certified.needed}")
     elif len(guaranteed.path) == 1:
         lines.append("no setting is cheaper than the reference and within the risk on the images that laid the path")
-    elif certified.needed == 0 and certified.place < len(guaranteed.path) - 1:
-        lines.append("more images would not help: the next setting loses more often than --risk allows")
+    elif certified.place < len(guaranteed.path) - 1:
+        lines.append("more images would not help: the next setting loses at least as often as --risk allows")
     return "\n".join(lines)
 
 
 def promise_record(guaranteed: GuaranteedCommittee, guarantee: Guarantee) -> dict[str, Any]:
-    """Return the guarantee as committee.json stores it."""
+    """Return the guarantee as the JSON object `promise` of committee.json."""
     certified = guaranteed.certified
     return {
         "kind": guarantee.kind,
@@ -141,6 +148,6 @@ def promise_record(guaranteed: GuaranteedCommittee, guarantee: Guarantee) -> dic
 
 
 def cost(value: float, measure: str) -> str:
-    """Return a cost with its unit; - for NaN, an unknown one."""
+    """Return a cost as text with its unit; "-" if it is NaN, which means unknown."""
     unit, word = _UNITS[measure]
     return "-" if math.isnan(value) else f"{value / unit:,.2f} {word}"

@@ -27,10 +27,13 @@ def routed(
     buckets: Sequence[int] = BUCKETS,
     classes: int = 1,
 ) -> Decision:
-    """Return the decision on images [N, ...]; members are never called on an empty batch.
+    """Return the committee's decision on images; a member runs only on those that no member before it was sure of.
 
-    `images` may also hold whatever the members take in place of images, such as row numbers. `classes` is the width of
-    the answer if there are no images.
+    Args:
+        members: a function for each member of the committee, in its order; never called on an empty batch.
+        images: [N, ...], or whatever else the members take, such as row numbers.
+        buckets: batch sizes with which members are called; smaller batches are filled up with their last image.
+        classes: width C of the answer if there are no images.
     """
     return next(refilled(committee, members, [images], buckets, classes=classes))
 
@@ -45,9 +48,11 @@ def refilled(
 ) -> Iterator[Decision]:
     """Yield the decision on each batch of a stream, in order; a batch may have any size, also 0.
 
-    Undecided images of several batches wait until they fill the largest bucket of the next member. If more than
+    Images of several batches wait before each member, also the first, until they fill the largest bucket. If more than
     `open_batches` batches are waiting, all of their images run at once. This bounds memory: it holds the answers of so
     many batches, and the images of one bucket for each member and of the last batch.
+
+    The other arguments are those of `routed`.
     """
     _check(committee, members, buckets, open_batches)
     queues: list[_Waiting | None] = [None] * len(members)
@@ -99,7 +104,7 @@ def _together(first: _Waiting | None, second: _Waiting) -> _Waiting | None:
 
 
 def _due(queue: _Waiting | None, size: int, all: bool) -> tuple[_Waiting | None, _Waiting | None]:
-    """Return the images that run now, full buckets or all of them, and those that wait on."""
+    """Return (images that run now, images that wait on): all run if `all`, else a multiple of `size`; None = none."""
     if queue is None:
         return None, None
     count = len(queue.rows)
@@ -109,7 +114,7 @@ def _due(queue: _Waiting | None, size: int, all: bool) -> tuple[_Waiting | None,
 
 
 def _called(member: Classifier, name: str, images: np.ndarray, buckets: Sequence[int]) -> np.ndarray:
-    """Return logits [M, C] of images [M, ...], M > 0, from calls of the buckets' sizes; padding is dropped."""
+    """Return logits [M, C] of images [M, ...], M > 0, from calls with batches of the buckets' sizes."""
     parts, size = [], max(buckets)
     for start in range(0, len(images), size):
         part = images[start : start + size]
@@ -155,7 +160,7 @@ class _Answers:
         self._logits: np.ndarray | None = None
 
     def take(self, k: int, step: _Step) -> None:
-        """Enter the answers of member k to images of this batch."""
+        """Store the confidences of member k for images of this batch, and the answers that are final."""
         ends = np.searchsorted(step.rows, [self._first, self._first + len(self._stage)])
         ours = slice(*ends)
         rows, stopped = step.rows[ours] - self._first, step.stopped[ours]
@@ -177,6 +182,8 @@ def _check(committee: Committee, members: Sequence[Classifier], buckets: Sequenc
     if len(members) != len(committee.members):
         raise UserError(f"expected a network for each of {', '.join(committee.members)}, got {len(members)}")
     if not buckets or min(buckets) < 1 or any(int(size) != size for size in buckets):
-        raise UserError(f"buckets must be batch sizes such as 1, 8, 32, got {', '.join(map(str, buckets)) or 'none'}")
+        raise UserError(
+            f"buckets must be integers of at least 1, such as 1, 8, 32, got {', '.join(map(str, buckets)) or 'none'}"
+        )
     if open_batches < 1:
         raise UserError(f"open_batches must be at least 1, got {open_batches}")

@@ -17,11 +17,13 @@ NAME = "committee.json"
 
 
 def find(options: Search | SegmentationSearch, values: Mapping[str, Any], say: Callable[[str], None]) -> Committee:
-    """Search a committee and write its files; nothing is written before the search has ended.
+    """Search for a committee, write its files into the folder --out, and return it.
+
+    Files are written only after the search has ended. Raises UserError if no committee reaches the goal.
 
     Args:
-        values: flags of a run and its data.
-        say: takes the text for the terminal.
+        values: values of the flags that runs have, too, by name: workdir, dataset, seed and others.
+        say: called with the texts for the terminal.
     """
     unit = _unit(options, values, say)
     out = Path(options.out)
@@ -50,7 +52,7 @@ def _unit(options: Search | SegmentationSearch, values: Mapping[str, Any], say: 
 
 
 def write(out: Path, title: str, texts: Sequence[str], draw: Callable[[Path], list[str]]) -> None:
-    """Write report.html with its texts and figures into a folder, which is made."""
+    """Write report.html into a folder, created if missing, with texts and the figures that `draw` writes there."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         write_text(out / "report.html", html_page(title, list(texts), out, draw(out)))

@@ -21,7 +21,7 @@ class CommitteeScores:
     first_right: np.ndarray  # bool [N], of the first member alone
     nll: float
     cost: float  # average of an image
-    interval_of_cost: tuple[float, float]
+    interval_of_cost: tuple[float, float]  # 95 %, of the average
     worst: float  # cost of an image on which every member runs
 
     @property
@@ -35,7 +35,7 @@ class CommitteeScores:
 
     @property
     def aurc(self) -> float:
-        """Area under the risk-coverage curve of the first member's confidence, which decides about most images."""
+        """Area under the risk-coverage curve of the first member: its confidences and its answers alone."""
         return statistics.aurc(self.decision.confidence[:, 0], self.first_right)
 
     @property
@@ -45,7 +45,7 @@ class CommitteeScores:
 
 
 def scores_of(committee: Committee, pool: Pool, measure: str) -> CommitteeScores:
-    """Return the scores of a committee on the images of a pool; costs are by one measure, such as macs."""
+    """Return the scores of a committee on the images of a pool, with costs by `measure`, such as macs."""
     decision = decide(committee, pool.stacked(committee.members))
     price = np.array([pool.cost(member, measure) for member in committee.members])
     spent = np.cumsum(price)[decision.stage]
@@ -63,7 +63,10 @@ def scores_of(committee: Committee, pool: Pool, measure: str) -> CommitteeScores
 
 
 def comparisons(pool: Pool, chosen: Committee, reference: Committee, measure: str) -> dict[str, Committee]:
-    """Return the committees listed beside the chosen one: the reference or the full ensemble, and each member."""
+    """Return {row name: committee} to compare with the chosen one.
+
+    First comes the reference if it has several members, else the ensemble of all; then each member alone.
+    """
     by_cost = sorted(pool.members, key=lambda member: pool.cost(member, measure))
     how = {"average": chosen.average, "confidence": chosen.confidence}
     every = ensemble(*by_cost, **how)
@@ -81,6 +84,9 @@ def no_dearer(pool: Pool, cost: float, measure: str) -> str | None:
 
 
 def against(one: Sequence[bool], other: Sequence[bool]) -> dict[str, float]:
-    """Return the difference of two accuracies on the same images, and McNemar's exact p that there is none."""
+    """Return the accuracy of `one` less that of `other` on the same images, and McNemar's exact two-sided p.
+
+    one, other: for each image, whether it is answered correctly.
+    """
     one, other = np.asarray(one), np.asarray(other)
     return {"difference": float(one.mean() - other.mean()), "mcnemar_p": statistics.mcnemar(one, other)}

@@ -20,10 +20,10 @@ _ROUNDING = 1 + 1e-12  # of averages against limits
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Space:
-    """The committees that are looked through."""
+    """Committees that a search tries."""
 
     largest: int = 4  # members of a committee
-    percentiles: int = 100  # candidates of each gate
+    percentiles: int = 100  # number of candidates for each gate
     confidence: str = "max_prob"
     average: str = "logits"
     temperatures: bool = False  # fit a temperature of each member to the calibration images
@@ -33,17 +33,20 @@ class Space:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Goal:
-    """The best committee within the limits, or the cheapest one that reaches the target where there is one."""
+    """Aim of a search: within the limits, the cheapest committee that reaches the target.
 
-    measure: str = "macs"
+    Without a target, it is the committee with the highest score.
+    """
+
+    measure: str = "macs"  # of costs: macs, params or milliseconds
     budget: float = math.inf  # average cost of an image
     worst: float = math.inf  # cost of an image for which every member runs
     milliseconds: float = math.inf  # average of an image
-    target: float = math.nan  # accuracy or mIoU
+    target: float = math.nan  # accuracy or mIoU; NaN = none
     quality: str = "accuracy"  # flag that sets the target: accuracy or miou
 
     def allows(self, cost: np.ndarray, milliseconds: np.ndarray | float = math.nan) -> np.ndarray:
-        """Return which settings keep to the limits on average costs."""
+        """Return bool, which settings keep to `budget` and `milliseconds` by these averages; `worst` is not checked."""
         allowed = np.asarray(cost <= self.budget * _ROUNDING)
         if self.milliseconds < math.inf:
             allowed &= milliseconds <= self.milliseconds * _ROUNDING
@@ -58,13 +61,13 @@ class Point:
     quality: float  # accuracy or mIoU
     score: float  # by which the search ranks: the number of right answers, its smooth form, or mIoU
     cost: float  # average of an image
-    worst: float = math.nan
+    worst: float = math.nan  # cost of an image for which every member runs; NaN if not computed
     milliseconds: float = math.nan  # average; NaN if that of a member is not known
     grid: Grid | None = None  # of a committee that decides about cells
 
 
 class Answers(Protocol):
-    """Answers of members to held-out images, with what each member costs."""
+    """Interface of the answers of members to held-out images, with the cost of each member."""
 
     @property
     def members(self) -> tuple[str, ...]: ...
@@ -72,13 +75,13 @@ class Answers(Protocol):
     def cost(self, member: str, measure: str) -> float: ...
 
     def candidates(self, space: Space, goal: Goal) -> list[Any]:
-        """Return the combinations of members, each with the grid if there are several."""
+        """Return what a search tries: combinations of members, with a grid if the unit is a cell."""
 
     def fronts(self, space: Space, goal: Goal) -> Iterator[list[Point]]:
-        """Yield, for each candidate in turn, its best settings within the goal's limits."""
+        """Yield, for each candidate in turn, its settings within the limits that no other beats in cost and score."""
 
     def template(self, members: Sequence[str], space: Space) -> Committee:
-        """Return the ensemble of these members, or a member alone."""
+        """Return the ensemble of these members, or of one member a committee of it alone."""
 
     def everyone(self, space: Space, goal: Goal) -> tuple[str, ...]:
         """Return the members of the full ensemble, the cheapest first."""
@@ -90,7 +93,11 @@ def by_cost(answers: Answers, measure: str) -> list[str]:
 
 
 def reference(answers: Answers, kind: str, space: Space, goal: Goal) -> Committee:
-    """Return what a committee is compared with: the full ensemble, the most expensive member, or a member by name."""
+    """Return the committee to compare with.
+
+    Args:
+        kind: "ensemble", the full ensemble; "largest", the most expensive member alone; or the name of a member.
+    """
     if kind == "ensemble":
         return answers.template(answers.everyone(space, goal), space)
     if kind == "largest":
@@ -103,7 +110,7 @@ def reference(answers: Answers, kind: str, space: Space, goal: Goal) -> Committe
 def search(answers: Answers, space: Space, goal: Goal, tick: Callable[[], None] = lambda: None) -> list[Point]:
     """Return the points within the goal's limits that no other beats in cost and score, sorted by cost.
 
-    `tick` is called after each candidate.
+    `tick` is called after each candidate. Raises UserError if costs are unknown or nothing is within the limits.
     """
     _check_costs(answers, goal)
     front: list[Point] = []
@@ -116,7 +123,10 @@ def search(answers: Answers, space: Space, goal: Goal, tick: Callable[[], None] 
 
 
 def chosen(front: Sequence[Point], goal: Goal) -> Point:
-    """Return the point of a front with the highest score, or the cheapest that reaches the goal's target."""
+    """Return the cheapest point that reaches the goal's target; without a target, the point with the highest score.
+
+    Raises UserError if no point reaches the target.
+    """
     if math.isnan(goal.target):
         return max(front, key=lambda point: (point.score, -point.cost))
     enough = [point for point in front if point.quality >= goal.target - 1e-12]
@@ -131,7 +141,7 @@ def chosen(front: Sequence[Point], goal: Goal) -> Point:
 
 
 def cheapest(score: np.ndarray, cost: np.ndarray) -> np.ndarray:
-    """Return the positions of the front of (score, cost), by falling score: none is beaten in both."""
+    """Return the indices of the settings that no other beats in score and cost, by falling score and cost."""
     if not len(score):
         return np.zeros(0, np.int64)
     order = np.lexsort((cost, -score))
@@ -141,7 +151,10 @@ def cheapest(score: np.ndarray, cost: np.ndarray) -> np.ndarray:
 
 
 def pareto(points: Sequence[Point]) -> list[Point]:
-    """Return the points that no other beats, by rising cost; of equals the one with fewer members, then the first."""
+    """Return the points that no other beats in cost and score, by rising cost.
+
+    Of equal points, the one with fewer members stays, then the first.
+    """
     ordered = sorted(points, key=lambda point: (point.cost, -point.score, len(point.committee.members)))
     front: list[Point] = []
     for point in ordered:
@@ -161,8 +174,13 @@ def _check_costs(answers: Answers, goal: Goal) -> None:
 
 
 def _nothing(answers: Answers, goal: Goal) -> str:
-    member = by_cost(answers, goal.measure)[0]
     limits = {"--budget": goal.budget, "--worst_case": goal.worst, "--latency": goal.milliseconds}
-    given = ", ".join(f"{flag}={value:g}" for flag, value in limits.items() if value < math.inf)
-    least = answers.cost(member, goal.measure)
-    return f"no committee keeps to {given}: the cheapest member, {member}, takes {least:g} {goal.measure}; allow more"
+    given = [f"{flag}={value:g}" for flag, value in limits.items() if value < math.inf]
+    measures = {goal.measure: "cheapest"} if min(goal.budget, goal.worst) < math.inf else {}
+    if goal.milliseconds < math.inf:
+        measures.setdefault("milliseconds", "fastest")
+    least = []
+    for measure, word in measures.items():
+        member = by_cost(answers, measure)[0]
+        least.append(f"the {word} member, {member}, takes {answers.cost(member, measure):g} {measure}")
+    return f"no committee keeps to {' and '.join(given)}: {', and '.join(least)}; allow more"

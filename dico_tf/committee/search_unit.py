@@ -34,10 +34,10 @@ class Unit(Protocol):
         """Get the members' answers to calibration and test images."""
 
     def goal(self, against: Committee) -> Goal:
-        """Return the limits and the target, which is the reference's result if no other goal is given."""
+        """Return the limits and the target, which is the result of the reference `against` if no goal is given."""
 
     def report(self, best: Point, against: Committee, front: list[Point], goal: Goal) -> Report:
-        """Measure the chosen committee on calibration and test images."""
+        """Measure the chosen committee `best` and the reference `against` on calibration and test images."""
 
 
 def progress(title: str, answers: Answers, space: Space, goal: Goal) -> tqdm:

@@ -1,4 +1,4 @@
-"""A committee's rules as JSON, in committee.json and in manifest.json; infinite gates become words."""
+"""A committee's rules as JSON, in committee.json and in manifest.json; infinite gates are "never" and "always"."""
 
 import sys
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ def rules(committee: Committee) -> dict[str, Any]:
 
 
 def cascade(committee: Committee) -> dict[str, Any]:
-    """Return a committee as the `cascade` of a manifest."""
+    """Return a committee as the JSON object `cascade` of a manifest."""
     return {"order": list(committee.members), **rules(committee)}
 
 
@@ -33,7 +33,7 @@ def committee(content: Mapping[str, Any], order: str = "order") -> Committee:
     """Return the committee that JSON describes; `order` is the key of the members' names.
 
     Raises:
-        UserError: names the first key that is wrong.
+        UserError: names the first key that is wrong, or that contradicts another.
     """
     if fault := next(_faults(content, order), ""):
         raise UserError(fault)
@@ -53,14 +53,14 @@ def _faults(content: Mapping[str, Any], order: str):
             yield f"{key} must be a list, got {content.get(key)!r}"
     for name in content[order]:
         if not isinstance(name, str) or not name:
-            yield f"{order} must be names of members, got {name!r}"
+            yield f"{order} must be names of members, which are strings of at least one character, got {name!r}"
     for gate in content["gates"]:
         if not _number(gate) and not (isinstance(gate, str) and gate in _GATES):
-            yield f"gates must be numbers or {' or '.join(_GATES)}, got {gate!r}"
+            yield f"gates must be finite numbers or {' or '.join(map(repr, _GATES))}, got {gate!r}"
     for key in ("weights", "temperatures"):
         for value in content[key]:
             if not _number(value):
-                yield f"{key} must be numbers, got {value!r}"
+                yield f"{key} must be finite numbers, got {value!r}"
     for key in ("confidence", "average"):
         if not isinstance(content.get(key), str):
             yield f"{key} must be a name, got {content.get(key)!r}"

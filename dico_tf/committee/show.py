@@ -16,7 +16,7 @@ from dico_tf.files import member_kinds as kinds
 
 
 def committee_text(path: str | Path, check: bool = False) -> str:
-    """Return a committee file as text; with `check`, look at the members again and warn where one has changed."""
+    """Return a committee file as text; with `check`, it also says which members have changed since the search."""
     saved = load(path)
     rows = [
         [member.name, member.kind, member.source, *(report.cost(member.cost.of(m), m) for m in MEASURES)]
@@ -29,7 +29,7 @@ def committee_text(path: str | Path, check: bool = False) -> str:
 
 
 def results_text(saved: CommitteeFile) -> str:
-    """Return a file's results as text; results of another version, whose keys may differ, are only named."""
+    """Return a file's results as text, or one line if another version wrote them with other keys."""
     try:
         if saved.grid:
             return dense.text(saved.committee, saved.grid, saved.results)
@@ -39,7 +39,7 @@ def results_text(saved: CommitteeFile) -> str:
 
 
 def _checked(saved: CommitteeFile) -> str:
-    """Return a warning if a member has changed, or a line that says it has not."""
+    """Return a line that says which members have changed, or else which cannot be compared, or that none has."""
     sums = checksums(saved)
     unknown = [member.name for member in saved.members if not (member.sha256 and sums.get(member.name))]
     same = "every member is the one that the gates were fitted to"
@@ -52,7 +52,7 @@ def _checked(saved: CommitteeFile) -> str:
 
 
 def _calibration(saved: CommitteeFile) -> list[str]:
-    """Return lines about the images and values that were fitted, and the guarantee."""
+    """Return lines about the calibration images, the fitted weights and temperatures, and the guarantee."""
     calibration = saved.calibration
     lines = [f"fitted to {calibration.images} images of {calibration.name} ({calibration.fingerprint})"]
     for name in ("weights", "temperatures"):
@@ -64,10 +64,13 @@ def _calibration(saved: CommitteeFile) -> list[str]:
 
 
 def checksums(saved: CommitteeFile, members: Sequence[Any] = ()) -> dict[str, str]:
-    """Return the checksum of each member as it is now; "" where nothing can be compared, as for a table.
+    """Return {member: its checksum now}; members that cannot be compared, such as those of a table, are left out.
 
-    A run's branch is known by its weights alone (a search with --workdir wrote it), or as any other member is.
-    `members` are those that were opened already.
+    A search with --workdir stores the checksum of a branch's weights, one with --members that of the opened member.
+    For a branch that has not changed, the kind of checksum that was stored is returned.
+
+    Args:
+        members: members that are open already; if none are given, members are opened as needed.
     """
     weights = _weights(saved)
     unchanged = {m.name: m.sha256 for m in saved.members if m.sha256 and weights.get(m.name) == m.sha256}
@@ -90,7 +93,10 @@ def _lost(saved: CommitteeFile, weights: Mapping[str, str]) -> list[str]:
 
 
 def _opened(saved: CommitteeFile, but: Collection[str]) -> dict[str, str]:
-    """Return checksums of members that must be opened to get them, without a run that cannot be opened."""
+    """Open the members except those named in `but`, and return their checksums.
+
+    A run that cannot be opened is left out; any other member that cannot be opened raises UserError.
+    """
     unopened = [m for m in saved.members if m.sha256 and m.kind != kinds.TABLE and m.name not in but]
     if not unopened:
         return {}

@@ -8,7 +8,7 @@ _Z = 1.959963984540054  # of a two-sided 95 % interval
 
 
 def wilson(right: int, images: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share, Wilson (1927)."""
+    """Return the 95 % interval of the share right / images, Wilson (1927); (0, 1) if there are no images."""
     if not images:
         return 0.0, 1.0
     share, z2 = right / images, _Z**2
@@ -18,7 +18,7 @@ def wilson(right: int, images: int) -> tuple[float, float]:
 
 
 def of_mean(values: np.ndarray) -> tuple[float, float]:
-    """Return the 95 % interval of a mean of many values, by the normal distribution."""
+    """Return the 95 % interval of the mean of many values, by the normal distribution; infinite for one value."""
     mean, spread = float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else math.inf
     return mean - _Z * spread / math.sqrt(len(values)), mean + _Z * spread / math.sqrt(len(values))
 
@@ -37,7 +37,10 @@ def binomial_tail(successes: int, trials: int, share: float) -> float:
 
 
 def bootstrap_gap(one: np.ndarray, other: np.ndarray, seed: int = 0, times: int = 2000) -> tuple[float, float]:
-    """Return the 95 % bootstrap interval of mean(one) - mean(other) of bools, whose resamples are binomial draws."""
+    """Return the 95 % bootstrap interval of mean(one) - mean(other) for two independent samples of bools.
+
+    The mean of a resample of bools is a binomial draw. `times` is the number of resamples.
+    """
     random = np.random.default_rng(seed)
     means = [random.binomial(len(part), part.mean(), times) / len(part) for part in (one, other)]
     low, high = np.quantile(means[0] - means[1], (0.025, 0.975))
@@ -45,7 +48,10 @@ def bootstrap_gap(one: np.ndarray, other: np.ndarray, seed: int = 0, times: int 
 
 
 def mcnemar(one: np.ndarray, other: np.ndarray) -> float:
-    """Return the exact two-sided p of "both are right equally often", from the images where only one of them is."""
+    """Return McNemar's exact two-sided p-value of "both are right equally often" on the same images.
+
+    one, other: bool [N], whether each image is answered correctly.
+    """
     only_one, only_other = int((one & ~other).sum()), int((~one & other).sum())
     return min(2 * binomial_tail(min(only_one, only_other), only_one + only_other, 0.5), 1.0)
 

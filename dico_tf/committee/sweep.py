@@ -3,7 +3,7 @@
 Candidates of gate k are the P quantiles 0, 1/P ... (P-1)/P of its confidences, and never. An image's bin at stage k is
 the number of candidates its confidence reaches: it stops at candidate j exactly where bin > j. So for settings
 (j_1 ... j_{n-1}) the images that come to stage k are those with bin_i <= j_i for all i < k: a running sum, along each
-axis, of the histogram of (bin_1 ... bin_{k-1}). O(n N + n P^(n-1)) for P^(n-1) settings, in whole numbers.
+axis, of the histogram of (bin_1 ... bin_{k-1}). O(n N + n P^(n-1)) for P^(n-1) settings.
 """
 
 import dataclasses
@@ -16,10 +16,10 @@ from dico_tf.committee.decision import NEVER
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sweep:
-    """Results of all settings; Q is the number of candidates of a gate."""
+    """Results of all settings of the n - 1 gates of n members; Q is a gate's number of candidates."""
 
     candidates: tuple[np.ndarray, ...]  # of each gate, rising; the last is NEVER
-    reached: tuple[np.ndarray, ...]  # int64, images that come to stage k: of shape [1 or Q] * (n - 1)
+    reached: tuple[np.ndarray, ...]  # for each stage, number of images that come to it: int64 [1 or Q] * (n - 1)
     score: np.ndarray  # sum over the images of the score of the stage where they stop: [Q] * (n - 1), or [..., D]
     images: int
 
@@ -32,7 +32,7 @@ class Sweep:
         return tuple(len(gate) for gate in self.candidates)
 
     def average(self, costs: Sequence[float]) -> np.ndarray:
-        """Return the mean cost of every setting, [Q] * (n - 1)."""
+        """Return the mean cost of an image for every setting, [Q] * (n - 1), from the cost of each member."""
         total = np.zeros(self.shape)
         for cost, reached in zip(costs, self.reached, strict=True):
             total += cost * reached
@@ -45,7 +45,10 @@ class Sweep:
 
 
 def quantiles(confidences: np.ndarray, percentiles: int) -> np.ndarray:
-    """Return the candidates of one gate: distinct confidences, rising from the smallest, which all pass; then NEVER."""
+    """Return the candidates of one gate, rising: up to `percentiles` distinct confidences, then NEVER.
+
+    They are quantiles, the first of which is the smallest confidence; NaN is left out.
+    """
     finite = np.sort(confidences[~np.isnan(confidences)])
     if not len(finite):
         return np.array([NEVER])
@@ -54,16 +57,19 @@ def quantiles(confidences: np.ndarray, percentiles: int) -> np.ndarray:
 
 
 def bins(confidences: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-    """Return how many candidates each confidence reaches; NaN reaches none."""
+    """Return how many candidates each confidence reaches, int [N]; NaN reaches none, and none reaches NEVER."""
     reached = np.searchsorted(candidates[:-1], confidences, side="right")
     reached[np.isnan(confidences)] = 0
     return reached
 
 
 def sweep(confidences: np.ndarray, scores: np.ndarray, percentiles: int = 100) -> Sweep:
-    """Return every setting's results from confidences [N, n] and scores [N, n] or [N, n, D] of stopping at each stage.
+    """Return the results of every setting of the gates of n members on N images.
 
-    Sums of whole numbers are exact.
+    Args:
+        confidences: [N, n], after each stage.
+        scores: [N, n] or [N, n, D], of an image that stops at each stage; sums of integers or bools are exact.
+        percentiles: number of candidates for each gate besides NEVER.
     """
     images, stages = scores.shape[:2]
     candidates = tuple(quantiles(confidences[:, k], percentiles) for k in range(stages - 1))
@@ -83,7 +89,10 @@ def sweep(confidences: np.ndarray, scores: np.ndarray, percentiles: int = 100) -
 
 
 def _summed(flat: np.ndarray, values: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
-    """Return sums of values [N] or [N, D] over all images with bin_i <= j_i, for every (j_1 ...)."""
+    """Return sums of values [N] or [N, D] over all images with bin_i <= j_i, for every (j_1 ...).
+
+    flat: index [N] of each image's (bin_1 ...) in an array of shape `sizes`.
+    """
     count = int(np.prod(sizes, dtype=np.int64))
     if values.ndim == 1:
         sums = np.bincount(flat, values, count)

@@ -19,12 +19,13 @@ def _unchanged(ops, logits):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Average:
-    """A rule that combines members; NaN of any member makes the answer NaN.
+    """A rule that combines the members' logits. A class that is NaN for any member is NaN in the answer.
 
     values: (ops, logits [N, ..., C]) -> what is averaged for each member.
     combine: (ops, values [N, S, ..., C]) -> logits [N, ..., C] of all members, equally weighted.
-    add: (ops, answer [N, C] so far, values [N, C] of one more member, its share of the weights) -> answer [N, C].
-        Without it `combine` is called again with the values of every member so far.
+    add: (ops, answer [N, C] so far, values [N, C] of one more member, share) -> answer [N, C] that includes it.
+        `share` is its weight divided by the weights of all members so far, including its own.
+        If None, `combine` is called again with the values of every member so far.
     weighted: whether `add` uses the share, so that members may have weights.
     """
 
@@ -49,7 +50,7 @@ AVERAGES.add(
 
 
 def _mean_probability(ops, log_p):
-    """log(1/S sum_s p_s)"""
+    """log(1/S sum_s p_s) from log p [N, S, ..., C]"""
     return log_sum_exp(ops, log_p, axis=1) - math.log(log_p.shape[1])
 
 
@@ -78,7 +79,7 @@ AVERAGES.add(
 
 
 def _median(ops, z):
-    """Median of each class over the members; one member that is wrong by far does not move it far."""
+    """Median of each class over axis 1, the members; the mean of the middle two if their number is even."""
     ordered = ops.split(z, z.shape[1], axis=1)
     for turn in range(len(ordered)):  # compares neighbours only, through which NaN spreads; sorting would lose it
         for s in range(turn % 2, len(ordered) - 1, 2):

@@ -1,8 +1,8 @@
 """Confidences that decide where a cascade stops: one number for each image, higher is surer.
 
 Every formula takes `ops`, the module numpy or keras.ops; the answer of the members so far, logits [N, C]; and the
-logits [N, k, C] of each of these members. It returns [N]. One entry of `CONFIDENCES` adds a confidence to the search,
-to exported cascades, to the gateway and to the choices of `--gate`.
+logits [N, k, C] of each of these members, without temperatures and weights. It returns [N]. One entry of `CONFIDENCES`
+adds a confidence to the search, to exported cascades, to the gateway and to the choices of `--gate`.
 """
 
 import dataclasses
@@ -25,12 +25,12 @@ CONFIDENCES: Registry[Confidence] = Registry("confidence")
 
 
 def _max_prob(ops, answer, members):
-    """max p"""
+    """max p, for p = softmax(answer)"""
     return ops.max(softmax(ops, answer), axis=-1)
 
 
 def _gap(ops, values):
-    """First less second of the largest values; one class leaves nothing to be unsure of."""
+    """Largest value minus second largest over the last axis; the largest float32 if there is only one class."""
     if values.shape[-1] < 2:
         return ops.full_like(values[..., 0], _SUREST)
     if hasattr(ops, "partition"):  # only numpy has it
@@ -41,23 +41,23 @@ def _gap(ops, values):
 
 
 def _prob_gap(ops, answer, members):
-    """p1 - p2 of the two largest probabilities"""
+    """p1 - p2 of the two largest probabilities of softmax(answer)"""
     return _gap(ops, softmax(ops, answer))
 
 
 def _logit_gap(ops, answer, members):
-    """z1 - z2 of the two largest logits"""
+    """z1 - z2 of the two largest logits of the answer"""
     return _gap(ops, answer)
 
 
 def _entropy(ops, answer, members):
-    """sum p log p, in nats; 0 log 0 = 0"""
+    """Negative entropy sum p log p in nats, for p = softmax(answer); 0 log 0 = 0"""
     p = softmax(ops, answer)
     return ops.sum(p * ops.log(ops.where(p > 0, p, ops.ones_like(p))), axis=-1)
 
 
 def _agreement(ops, answer, members):
-    """Share of the members whose likeliest class is the answer's: 1 after the first member"""
+    """Share of the members so far whose class (argmax) is that of the answer: 1 after the first member"""
     same = ops.equal(ops.argmax(members, axis=-1), ops.expand_dims(ops.argmax(answer, axis=-1), -1))
     return ops.sum(ops.where(same, 1.0, 0.0), axis=-1) / members.shape[1]
 

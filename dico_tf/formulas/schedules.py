@@ -31,18 +31,18 @@ def _cosine_floor(ops, s, step):
 
 
 def _step(ops, s, step):
-    """lr factor^k after k of the epochs in step_epochs"""
+    """lr step_factor^k, where k entries of step_epochs are at most T / n, the epochs that are done"""
     falls = sum(ops.where(step >= epoch * s.steps_per_epoch, 1.0, 0.0) for epoch in s.step_epochs)
     return s.lr * ops.power(s.step_factor, falls)
 
 
 def _constant(ops, s, step):
-    """lr"""
+    """lr at every step"""
     return s.lr + 0 * step
 
 
 def _poly(ops, s, step):
-    """lr (1 - share)^power"""
+    """lr (1 - share)^poly_power"""
     return s.lr * ops.power(1 - share(ops, s, step), s.poly_power)
 
 

@@ -151,13 +151,13 @@ def test_halves_decide_as_floats_do_but_near_the_gate():
     ("how", "message"),
     [
         ({"members": ()}, "at least one member"),
-        ({"members": ("a", "a"), "gates": (0.5,)}, "each only once"),
+        ({"members": ("a", "a"), "gates": (0.5,)}, "each member only once, got a 2 times"),
         ({"members": ("a", "b")}, "expected 1 gates, .* got 0"),
         ({"members": ("a", "b"), "gates": (float("nan"),)}, "infinity"),
         ({"members": ("a", "b"), "gates": (0.5,), "confidence": "sure"}, "unknown confidence"),
         ({"members": ("a", "b"), "gates": (0.5,), "average": "mean"}, "unknown average"),
-        ({"members": ("a", "b"), "gates": (0.5,), "weights": (1.0,)}, "a positive number in .* for each"),
-        ({"members": ("a", "b"), "gates": (0.5,), "temperatures": (1.0, 0.0)}, "a positive number in .* for each"),
+        ({"members": ("a", "b"), "gates": (0.5,), "weights": (1.0,)}, "expected 2 weights, .* got 1"),
+        ({"members": ("a", "b"), "gates": (0.5,), "temperatures": (1.0, 0.0)}, "expected positive, finite temp.* 0.0"),
         ({"members": ("a", "b"), "gates": (0.5,), "average": "max", "weights": (1.0, 1.0)}, "takes no weights"),
     ],
 )

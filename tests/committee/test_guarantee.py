@@ -7,9 +7,17 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from dico_tf.committee.decision import NEVER, average_cost, decide
-from dico_tf.committee.guarantee import Guarantee, certify, needed, passes
-from dico_tf.committee.guaranteed_search import guaranteed_search, lay, reference, right_answers, stops_early
+from dico_tf.committee.decision import NEVER, Committee, average_cost, decide
+from dico_tf.committee.guarantee import Certified, Guarantee, certify, needed, passes
+from dico_tf.committee.guaranteed_search import (
+    GuaranteedCommittee,
+    guaranteed_search,
+    lay,
+    reference,
+    right_answers,
+    stops_early,
+)
+from dico_tf.committee.report import promise
 from dico_tf.committee.search import Goal, Space
 from dico_tf.committee.statistics import aurc, binomial_tail, bootstrap_gap, mcnemar, wilson
 from dico_tf.errors import UserError
@@ -125,6 +133,19 @@ def test_a_promise_within_its_limits_is_given(limit):
     assert stops_early(found.committee) and sum(price) <= limit.get("worst", math.inf)
     stage = decide(found.committee, sample.stacked(found.committee.members)).stage
     assert average_cost(price, stage) <= limit.get("budget", math.inf)
+
+
+def test_a_cheaper_member_alone_has_the_guarantee_without_an_early_exit():
+    reference, member = Committee(members=("a", "b"), gates=(NEVER,)), Committee(members=("b",))
+    path, guarantee = [reference, member], Guarantee(risk=0.05)
+    passed = GuaranteedCommittee(member, reference, Certified(1, 3, 400, 0), path)
+    assert promise(passed, guarantee).startswith("guarantee: with 95 % confidence, at most 5 % of new images")
+    assert "(3 of the 400 calibration images that tested it)" in promise(passed, guarantee)
+    failed = GuaranteedCommittee(reference, reference, Certified(0, 0, 50, 120), path)
+    assert promise(failed, guarantee).startswith("no early exit: the reference itself is taken")
+    assert "50 images tested the next setting; it would need about 120" in promise(failed, guarantee)
+    hopeless = GuaranteedCommittee(reference, reference, Certified(0, 0, 50, 0), path)
+    assert "more images would not help" in promise(hopeless, guarantee)
 
 
 def test_a_path_whose_safest_setting_loses_is_refused():

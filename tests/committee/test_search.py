@@ -119,6 +119,8 @@ def test_the_worst_case_is_kept_to_and_what_cannot_be_is_said():
         search(POOL, FEW, Goal(worst=5))
     with pytest.raises(UserError, match=r"--budget=9\.5: the cheapest member, m0, takes 10 macs"):
         search(POOL, FEW, Goal(budget=9.5))
+    with pytest.raises(UserError, match=r"keeps to --latency=0\.01: the fastest member, m0, takes 1 millisec"):
+        search(POOL, FEW, Goal(milliseconds=0.01))
     with pytest.raises(UserError, match=r"reaches --accuracy=1\.0100 .*: the best has 0\.\d{4}"):
         chosen(search(POOL, FEW, Goal(target=1.01)), Goal(target=1.01))
 

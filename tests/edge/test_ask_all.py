@@ -107,7 +107,7 @@ def test_weights_and_temperatures_hold_over_those_present_too():
     assert load_weighted_committee(Manifest(Path(), content)) is None
     with pytest.raises(
         UserError,
-        match=r"is invalid: .*expected a positive number in weights for each member, got -1\.0, 1\.0",
+        match=r"is invalid: .*expected positive, finite weights, got -1\.0, 1\.0",
     ):
         load_weighted_committee(Manifest(Path(), {"committee": {**entry, "weights": [-1.0, 1.0]}, "members": []}))
 

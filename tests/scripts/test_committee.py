@@ -154,8 +154,11 @@ def test_a_member_that_says_no_numbers_is_warned_of_and_is_right_about_nothing(t
         (["--logits={table}"], "the macs of m0, m1, m2 are not known: give them with --costs"),
         (["--logits={table}", "--costs=none.json"], "--costs=none.json does not exist"),
         (["--logits={table}", "--costs={costs}", "--budget=3"], "the cheapest member, m0, takes 10 macs"),
-        (["--logits={table}", "--costs={costs}", "--worst_case=-1"], "--worst_case must be at least 0, got -1"),
-        (["--logits={table}", "--costs={costs}", "--accuracy=91"], "must be a share"),
+        (
+            ["--logits={table}", "--costs={costs}", "--worst_case=-1"],
+            "must be a finite number from 0, got -1",
+        ),
+        (["--logits={table}", "--costs={costs}", "--accuracy=91"], "--accuracy must be a share from 0 to 1, got 91"),
         (
             ["--logits={table}", "--costs={costs}", "--accuracy=1"],
             "within the limits reaches --accuracy=1.0000",
@@ -183,13 +186,13 @@ def test_mistakes_are_one_message(table, words, message, monkeypatch):
     ("change", "message"),
     [
         ({"m1": np.zeros((800, 9), np.float32)}, "m0 has 10 classes and m1 9"),
-        ({"m1": np.zeros((700, 10), np.float32)}, "m0 answers 800 images and m1 700"),
+        ({"m1": np.zeros((700, 10), np.float32)}, "m0 has logits of 800 images and m1 of 700"),
         ({"m1": np.zeros((800, 10), np.int64)}, "for m1, got int64"),
         ({"labels": np.full(800, 12)}, "800 of 800 labels lie outside 0..9"),
-        ({"labels": POOL.labels[:-1]}, "as answers, 800, got 799 and 800"),
-        ({"ids": np.array(["same"] * 800)}, "an id occurs twice"),
-        ({"ids": POOL.ids[:, None]}, r"ids must have one entry for each image, got shape \[800, 1\]"),
-        ({"labels": np.array(3)}, r"labels must have one entry for each image, got shape \[\]"),
+        ({"labels": POOL.labels[:-1]}, "for each of 800 images, got 799 labels and 800 ids"),
+        ({"ids": np.array(["same"] * 800)}, "expected each id once, got same 800 times"),
+        ({"ids": POOL.ids[:, None]}, r"expected ids \[N\], one for each image, got shape \[800, 1\]"),
+        ({"labels": np.array(3)}, r"expected labels \[N\], one for each image, got shape \[\]"),
     ],
 )
 def test_tables_that_do_not_fit_are_refused(table, tmp_path, change, message):

@@ -13,22 +13,23 @@ from dico_tf.committee.search import Goal, Point, Space
 from dico_tf.errors import UserError
 from dico_tf.evaluation.segmentation import confusion, miou
 
-Arrangement = tuple[tuple[str, ...], Grid]  # members in their order, and the grid
+Arrangement = tuple[tuple[str, ...], Grid]  # a combination of members, the cheaper first, and the grid
 WHOLE = Grid()
 
 
 class CellPool:
-    """Confusion and confidence of every cell, for every order of members, the cheaper first, and every grid.
+    """Confusion and confidence of every cell, for every grid and every combination of members, the cheaper first.
 
     Args:
         costs: multiply-adds of an image for each member.
-        largest: most members of a cascade.
-        how: confidence and average of the committees.
+        grids: those of the cascades; a member alone has none.
+        largest: most members of a combination; the least is 2.
+        how: `confidence` and `average` of the committees.
     """
 
     def __init__(self, costs: Mapping[str, float], grids: Sequence[Grid], largest: int, **how: str) -> None:
         if len(costs) < 2:
-            raise UserError(f"a cascade needs several members, got {', '.join(costs) or 'none'}: give --members of two")
+            raise UserError(f"expected at least two members, got {', '.join(costs) or 'none'}: give more --members")
         self.costs, self.grids, self.how = dict(costs), tuple(grids), how
         self.members = tuple(sorted(costs, key=costs.__getitem__))
         sizes = range(2, min(largest, len(costs)) + 1)
@@ -38,7 +39,7 @@ class CellPool:
         self._curves: dict[tuple[Arrangement, int], list[Point]] = {}
 
     def add(self, logits: Mapping[str, np.ndarray], mask: np.ndarray) -> None:
-        """Add one image: the logits [H, W, C] of each member, and the mask [H, W]."""
+        """Add one image: the logits [H, W, C] of each member by name, and the mask [H, W] of its true classes."""
         self._curves.clear()
         for name, alone in self._alone.items():
             alone.append(confusion(logits[name].argmax(-1), mask, logits[name].shape[-1]))
@@ -52,7 +53,7 @@ class CellPool:
 
     @property
     def alone(self) -> list[np.ndarray]:
-        """Confusion matrix of the cheapest member on each image."""
+        """Confusion matrix int64 [C, C] of the cheapest member alone, for each image."""
         return self._alone[self.members[0]]
 
     def cost(self, member: str, measure: str = "macs") -> float:
@@ -62,40 +63,40 @@ class CellPool:
         return [self.costs[name] for name in order]
 
     def cells(self, order: tuple[str, ...], grid: Grid) -> Cells:
-        """Return the cells of all images, concatenated once."""
+        """Return the cells of all images for one combination of members and one grid."""
         parts = self._parts[order, grid]
         if len(parts) > 1:
             parts[:] = [gates.together(parts)]
         return parts[0]
 
     def decided(self, committee: Committee, grid: Grid) -> tuple[np.ndarray, float]:
-        """Return (confusion of every image [N, C, C], average cost) of a cascade, an ensemble, or a member alone."""
+        """Return (confusion of every image [N, C, C], average cost of an image) of a committee of any kind."""
         order = committee.members
         if len(order) == 1:
             return np.stack(self._alone[order[0]]), self.costs[order[0]]
         return gates.decided(committee, self.cells(order, grid), self.costs_of(order))
 
     def template(self, members: Sequence[str], space: Space | None = None) -> Committee:
-        """Return the ensemble of these members, or a member alone."""
+        """Return the ensemble of these members, or of one member a committee of it alone."""
         return ensemble(*members, **self.how)
 
     def everyone(self, space: Space | None = None, goal: Goal | None = None) -> tuple[str, ...]:
-        """Return the members of the largest ensemble in the search, the cheapest first."""
+        """Return the `largest` most expensive members, which form the full ensemble, the cheapest first."""
         return self.orders[-1]
 
     def point(self, committee: Committee, grid: Grid | None = None) -> Point:
-        """Return a committee's mIoU and cost; by default, a member alone sees whole images, others the first grid."""
+        """Return a committee's mIoU and cost; by default, the grid is whole images for one member, else the first."""
         grid = grid or (WHOLE if len(committee.members) == 1 else self.grids[0])
         counts, cost = self.decided(committee, grid)
         value = miou(counts.sum(0)) or 0.0
         return Point(committee=committee, grid=grid, quality=value, score=value, cost=cost)
 
     def candidates(self, space: Space, goal: Goal) -> list[str | Arrangement]:
-        """Return each member alone, then each order of members with each grid."""
+        """Return each member alone, then each combination of members with each grid."""
         return [*self.members, *self._parts]
 
     def curve(self, order: tuple[str, ...], grid: Grid, percentiles: int) -> list[Point]:
-        """Return the front of mIoU against average cost of one order and grid."""
+        """Return the settings of one combination and grid that no other beats in mIoU and average cost."""
         key = (order, grid), percentiles
         if key not in self._curves:
             cells = self.cells(order, grid)
@@ -103,11 +104,11 @@ class CellPool:
         return self._curves[key]
 
     def curves(self, percentiles: int) -> dict[Arrangement, list[Point]]:
-        """Return the front of every order and grid."""
+        """Return `curve` for every combination and grid."""
         return {(order, grid): self.curve(order, grid, percentiles) for order, grid in self._parts}
 
     def fronts(self, space: Space, goal: Goal) -> Iterator[list[Point]]:
-        """Yield the best settings of each candidate within the goal's budget."""
+        """Yield, for each candidate in turn, the settings within the budget that no other beats in cost and mIoU."""
         for candidate in self.candidates(space, goal):
             alone = isinstance(candidate, str)
             points = [self.point(self.template([candidate]))] if alone else self.curve(*candidate, space.percentiles)

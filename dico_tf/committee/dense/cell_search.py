@@ -26,7 +26,7 @@ _MOST_SETTINGS = 1e4  # of one combination; each is evaluated by itself
 
 
 class CellSearch:
-    """A search whose unit is a cell of a grid and whose score is mIoU."""
+    """A search for a cascade of segmentation networks, which decides about each cell of a grid, by mIoU."""
 
     def __init__(self, options: SegmentationSearch, values: Mapping[str, Any], say: Callable[[str], None]) -> None:
         _check(options)
@@ -51,7 +51,7 @@ class CellSearch:
         )
 
     def goal(self, against: Committee) -> Goal:
-        """Return the budget with a target: --miou, or the reference's mIoU if there is no budget."""
+        """Return the budget with a target: --miou, or without both flags the mIoU of the reference `against`."""
         default = math.nan if self.options.budget else self.calibration.point(against).quality
         return dataclasses.replace(self.limits, target=self.options.miou or default)
 
@@ -102,16 +102,16 @@ def _check(options: SegmentationSearch) -> None:
     for name in ("budget", "context"):
         value = getattr(options, name)
         if not (math.isfinite(value) and value >= 0):
-            raise UserError(f"--{name} must be at least 0, got {value:g}")
+            raise UserError(f"--{name} must be a finite number from 0, got {value:g}")
     if not 0 <= options.miou <= 1:
-        raise UserError(f"--miou must be a share such as 0.7, got {options.miou:g}")
+        raise UserError(f"--miou must be a share from 0 to 1, got {options.miou:g}")
     for name, least in (("largest", 2), ("percentiles", 1)):
         if getattr(options, name) < least:
             raise UserError(f"--{name} must be at least {least}, got {getattr(options, name)}")
     if (options.percentiles + 1) ** (options.largest - 1) > _MOST_SETTINGS:
         raise UserError(
-            f"--largest={options.largest} with --percentiles={options.percentiles} are more than 10 000 settings, "
-            "each evaluated by itself: lower one of them"
+            f"--largest={options.largest} with --percentiles={options.percentiles} give more than 10,000 settings for "
+            "a combination of members, each evaluated by itself: lower one of them"
         )
 
 
@@ -126,17 +126,17 @@ def _opened(options: SegmentationSearch, values: Mapping[str, Any]) -> tuple[lis
     split = options.calibration or "val"
     if split == "test":
         raise UserError("--calibration=test would fit the gates to the very images that test them: give another split")
-    for name in (split, "test"):
+    for name, remedy in ((split, "give another --calibration"), ("test", "the search tests the committee on them")):
         if name not in source.splits:
-            raise UserError(
-                f"{source.name} has no {name} images, it has {', '.join(source.splits)}: gates are fitted to "
-                "--calibration images and tested on the test images"
-            )
+            raise UserError(f"{source.name} has no {name} images, it has {', '.join(source.splits)}: {remedy}")
     return open_segmentation_members(options.members, len(source.class_names)), source, split
 
 
 def _cells(options: SegmentationSearch, frame: tuple[int, int]) -> list[int]:
-    """Return the sides given; by default the whole image, and 1/2, 1/4 and 1/8 of its short side."""
+    """Return the sides of cells in pixels, from --cells; 0 is the whole image.
+
+    By default 0, and 1/2, 1/4 and 1/8 of the short side, rounded down to multiples of 16 but at least 16.
+    """
     if not all(cell.isdecimal() for cell in options.cells):
         raise UserError(
             "--cells must list the sides in pixels of square cells, whole numbers from 0 (0 = the whole image), got "
@@ -150,7 +150,7 @@ def _cells(options: SegmentationSearch, frame: tuple[int, int]) -> list[int]:
 def _affordable(
     options: SegmentationSearch, members: Sequence, frame: tuple[int, int], say: Callable[[str], None]
 ) -> list[Grid]:
-    """Return the grids whose windows cost every member about their share of the image, as the search assumes."""
+    """Return the grids whose windows cost every member about their share of the image; `say` names those left out."""
     grids = [Grid(cell=cell, context=options.context, multiple=_STRIDE) for cell in _cells(options, frame)]
     dear = {grid: [member.name for member in members if _is_dear(member, grid, frame)] for grid in grids}
     for grid in (grid for grid in grids if dear[grid]):
@@ -160,12 +160,15 @@ def _affordable(
         )
     affordable = [grid for grid in grids if not dear[grid]]
     if not affordable:
-        raise UserError(f"--cells={','.join(options.cells)}: no size is left; give --cells=0, the whole image")
+        raise UserError(
+            f"--cells={','.join(options.cells)}: no size is left, as windows of each cost some member more than their "
+            "share of the image; give --cells=0, the whole image"
+        )
     return affordable
 
 
 def _is_dear(member: Any, grid: Grid, frame: tuple[int, int]) -> bool:
-    """Return whether a window costs more than its share: a network of fixed size always runs at that size."""
+    """Return whether a window costs a member over 1.1 times its share of the image, as at a fixed input size."""
     if not grid.cell:
         return False
     corner = slice(0, grid.cell), slice(0, grid.cell)
@@ -174,7 +177,7 @@ def _is_dear(member: Any, grid: Grid, frame: tuple[int, int]) -> bool:
 
 
 def _filled(pool: CellPool, members: Sequence, split, name: str) -> CellPool:
-    """Run the members on every image of a split and add their answers to the pool."""
+    """Run the members on every image of a split, add their answers to the pool, and return it."""
     for images, masks in framed(split, f"running members on {name}"):
         answers = {member.name: member.answer(images) for member in members}
         for place, mask in enumerate(masks):

@@ -15,7 +15,7 @@ from dico_tf.evaluation.segmentation import confusion, miou
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Cells:
-    """Confusion and cost of each of M cells if it stopped at each of n members."""
+    """Confidence, confusion and share of the image of M cells, if each stopped at each of n members."""
 
     confidences: np.ndarray  # float32 [M, n]
     counts: np.ndarray  # int64 [M, n, C, C], confusion of the cell's pixels
@@ -27,7 +27,7 @@ class Cells:
         return int(self.image[-1]) + 1
 
     def seen(self, stage: np.ndarray) -> np.ndarray:
-        """Return the average share of an image that each member sees, [n], if cells stop at these stages."""
+        """Return the average share of an image that each member sees, [n], if each cell stops at its stage [M]."""
         seen = [1.0]  # the first sees every image whole
         for k in range(1, self.shares.shape[1]):
             windows = np.bincount(self.image, self.shares[:, k] * (stage >= k))
@@ -51,16 +51,16 @@ def of_image(committee: Committee, apart: np.ndarray, mask: np.ndarray, grid: Gr
 
 
 def together(parts: Sequence[Cells]) -> Cells:
-    """Concatenate the cells of several images, given one part for each image."""
+    """Return the cells of several images in one table, from one part for each image."""
     if not parts:
-        raise UserError("there are no images to fit the gates to; give --calibration a split with images and masks")
+        raise UserError("expected the cells of at least one image, got no images: give images with masks")
     number = np.repeat(np.arange(len(parts)), [len(part.image) for part in parts])
     joined = [np.concatenate([getattr(part, name) for part in parts]) for name in ("confidences", "counts", "shares")]
     return Cells(*joined, number)
 
 
 def _shares(cell: tuple[slice, slice], members: int, grid: Grid, height: int, width: int) -> list[float]:
-    """Return the share of the image that each member sees for a cell: its own area, then its window."""
+    """Return the share of the image that each member sees for a cell: the first its own area, others its window."""
     own, seen = (
         (rows.stop - rows.start) * (columns.stop - columns.start) / (height * width)
         for rows, columns in (cell, window(cell, grid, height, width))
@@ -69,7 +69,7 @@ def _shares(cell: tuple[slice, slice], members: int, grid: Grid, height: int, wi
 
 
 def swept(table: Cells, costs: Sequence[float], percentiles: int = 50) -> tuple[Sweep, np.ndarray, np.ndarray]:
-    """Return every setting of the gates with its mIoU and its average cost of an image."""
+    """Return (settings of the gates, mIoU of each, average cost of an image of each)."""
     classes = table.counts.shape[-1]
     settings = sweep(table.confidences, table.counts.reshape(*table.counts.shape[:2], -1), percentiles)
     tables = np.rint(settings.score).astype(np.int64).reshape(-1, classes, classes)
@@ -81,7 +81,12 @@ def swept(table: Cells, costs: Sequence[float], percentiles: int = 50) -> tuple[
 def curve(
     committee: Committee, table: Cells, costs: Sequence[float], percentiles: int = 50, grid: Grid | None = None
 ) -> list[Point]:
-    """Return the front of mIoU against average cost, by rising cost."""
+    """Return the settings of a committee's gates that no other beats in mIoU and average cost, by rising cost.
+
+    Args:
+        costs: of a whole image, for each member.
+        grid: stored in the points.
+    """
     settings, values, cost = swept(table, costs, percentiles)
     points: list[Point] = []
     for setting in np.lexsort((-values, cost)):

@@ -23,16 +23,17 @@ SegmentationNetwork = Callable[[np.ndarray], np.ndarray]  # images [B, h, w, 3] 
 class Grid:
     """Cells of a cascade over an image."""
 
-    cell: int = 0  # side in pixels; 0: the whole image is one
+    cell: int = 0  # side in pixels; 0: the whole image is one cell
     context: int = 32  # pixels around a cell that later members also see
-    labelled: float = 0.5  # pixels whose largest probability is not above it do not count
+    labelled: float = 0.5  # a pixel counts in a cell's confidence if its largest probability is above this
     multiple: int = 16  # windows have sides that are multiples of this, the networks' output stride
 
     def __post_init__(self) -> None:
-        if self.cell < 0 or self.context < 0 or self.multiple < 1 or not 0 <= self.labelled < 1:
-            raise UserError(
-                f"cell and context must be at least 0, multiple at least 1 and labelled from 0 to below 1, got {self}"
-            )
+        for name, least in (("cell", 0), ("context", 0), ("multiple", 1)):
+            if getattr(self, name) < least:
+                raise UserError(f"{name} of the grid must be at least {least}, got {getattr(self, name)}")
+        if not 0 <= self.labelled < 1:
+            raise UserError(f"labelled of the grid must be at least 0 and below 1, got {self.labelled}")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -46,7 +47,10 @@ class DenseDecision:
 
 
 def cells(height: int, width: int, size: int) -> list[Cell]:
-    """Return the cells of an image, row by row; the last of a row or column may be smaller."""
+    """Return the square cells of an image, row by row; the last of a row or column may be smaller.
+
+    size: side in pixels; 0 makes the whole image one cell.
+    """
     rows, columns = (
         [slice(a, min(a + (size or side), side)) for a in range(0, side, size or side)] for side in (height, width)
     )
@@ -54,7 +58,14 @@ def cells(height: int, width: int, size: int) -> list[Cell]:
 
 
 def cell_confidences(committee: Committee, answer: np.ndarray, apart: np.ndarray, places: list[Cell], labelled: float):
-    """Return float32 [cells] for an answer [H, W, C] of members whose logits are [k, H, W, C]."""
+    """Return the confidence of each cell at `places`, float32 [cells]: the mean over its pixels that count.
+
+    A pixel counts if its largest probability is above `labelled`. NaN if none counts, or one has no confidence.
+
+    Args:
+        answer: combined logits [H, W, C] of the members so far.
+        apart: logits [k, H, W, C] of each of these members.
+    """
     surest = _max_prob(answer)
     sure = surest
     if committee.confidence != "max_prob":
@@ -86,12 +97,15 @@ def _max_prob(answer: np.ndarray) -> np.ndarray:
 
 
 def window(cell: Cell, grid: Grid, height: int, width: int) -> Cell:
-    """Return the window of a cell: with its context, sides rounded up to multiples, moved to lie within the image."""
+    """Return what a member sees for a cell: with context, sides rounded up to multiples, moved into the image.
+
+    A side that would be longer than the image is the image's.
+    """
     return tuple(_reach(part, grid, side) for part, side in zip(cell, (height, width), strict=True))
 
 
 def _reach(part: slice, grid: Grid, side: int) -> slice:
-    """Return one side of a window; the whole side of an image that is shorter."""
+    """Return the range of a window along one axis of length `side`; the whole axis if the window would be longer."""
     wanted = part.stop - part.start + 2 * grid.context
     wanted = -(-wanted // grid.multiple) * grid.multiple
     if wanted >= side:
@@ -101,7 +115,10 @@ def _reach(part: slice, grid: Grid, side: int) -> slice:
 
 
 def plan(unsure: list[Cell], grid: Grid, height: int, width: int) -> list[tuple[Cell, list[Cell]]]:
-    """Return (window, cells read from it) for each unsure cell, or the whole image if the windows are no smaller."""
+    """Return [(window, cells read from it)] of the unsure cells.
+
+    Each cell has its own window; if these together are no smaller than the image, all share the whole image.
+    """
     if not unsure:
         return []
     windows = [(window(cell, grid, height, width), [cell]) for cell in unsure]
@@ -118,7 +135,10 @@ def _share(windows: list[tuple[Cell, list[Cell]]], height: int, width: int) -> f
 def routed_dense(
     committee: Committee, members: Sequence[SegmentationNetwork], image: np.ndarray, grid: Grid
 ) -> DenseDecision:
-    """Run a cascade on an image [H, W, 3]; later members see windows of the unsure cells, one batch for each size."""
+    """Return the decision of a cascade on one image [H, W, 3].
+
+    The first member sees the whole image, later ones windows of the unsure cells. Windows of one size are one batch.
+    """
     height, width = image.shape[:2]
     whole, places = (slice(0, height), slice(0, width)), cells(height, width, grid.cell)
     undecided = np.arange(len(places))
@@ -143,9 +163,11 @@ def routed_dense(
 def _placed(
     committee: Committee, before: Sequence[np.ndarray], parts: list[tuple[Cell, np.ndarray]], answer: np.ndarray
 ) -> np.ndarray:
-    """Add one member's logits of some cells to the answer, in place, and return them alone, float32 [H, W, C].
+    """Combine one member's logits of some cells into `answer`, in place; return them as float32 [H, W, C], 0 elsewhere.
 
-    before: the same [H, W, C] of each member that looked earlier.
+    Args:
+        before: logits [H, W, C] of each member that ran earlier, as this function returned them.
+        parts: (cell, the member's logits of it).
     """
     alone = np.zeros(answer.shape, np.float32)
     for cell, logits in parts:
@@ -169,8 +191,8 @@ def _run(
         logits = np.asarray(member(np.stack([image[place] for place, _ in group])))
         if logits.dtype.kind != "f" or logits.ndim != 4 or logits.shape[:3] != (len(group), *shape[:2]):
             raise UserError(
-                f"expected floats {[len(group), *shape[:2], 'C']} from {name} for images {[len(group), *shape]}, got "
-                f"{logits.dtype} {list(logits.shape)}"
+                f"expected floats [{len(group)}, {shape[0]}, {shape[1]}, C] from {name} for images "
+                f"{[len(group), *shape]}, got {logits.dtype} {list(logits.shape)}"
             )
         for (place, inside), window_logits in zip(group, logits, strict=True):
             top, left = place[0].start, place[1].start

@@ -22,7 +22,7 @@ class MeasuredRouting:
 
     counts: np.ndarray  # int64 [N, C, C], confusion of each image
     seen: np.ndarray  # [n], average share of a timed image that each member saw
-    milliseconds: float  # of an image
+    milliseconds: float  # average time of an image
     alone: list[float]  # milliseconds of a whole image by each member
 
     @property
@@ -32,7 +32,7 @@ class MeasuredRouting:
 
 
 def framed(split, title: str, most: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield batches of images and masks with a progress bar; at most `most` images, 0 = all."""
+    """Yield batches of (images, masks) of a split, with a progress bar; the first `most` images, 0 = all."""
     size = min(split.size, most or split.size)
     pause = 0.5 if sys.stderr.isatty() else 30.0  # a log file wants few lines
     with tqdm(total=size, desc=title, leave=False, delay=1, mininterval=pause) as bar:
@@ -43,7 +43,10 @@ def framed(split, title: str, most: int = 0) -> Iterator[tuple[np.ndarray, np.nd
 
 
 def measure_routing(point: Point, members: Sequence, split) -> MeasuredRouting:
-    """Run a committee over all images of a split, then time it and each of its members on some of them."""
+    """Run a committee over all images of a split, then time it and each of its members on the first 40.
+
+    members: those of the committee, in its order.
+    """
     networks = [member.answer for member in members]
 
     def route(image: np.ndarray):

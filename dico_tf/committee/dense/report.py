@@ -26,7 +26,12 @@ def results(
     curves: Mapping[Arrangement, list[Point]],
     routing: MeasuredRouting,
 ) -> dict[str, Any]:
-    """Return JSON: a row for the committee, each member and the ensemble, a curve for each cell size, and times."""
+    """Return the results as JSON: rows for the committee, each member and the ensemble; curves; measured routing.
+
+    Args:
+        curves: settings of each combination and grid; the JSON has one curve for each cell size.
+        routing: of the committee on the test images.
+    """
     points = {OURS: best, **{name: calibration.point(calibration.template([name])) for name in calibration.members}}
     points["ensemble"] = calibration.point(calibration.template(calibration.everyone()))
     against, _ = test.decided(reference.committee, reference.grid)
@@ -91,7 +96,7 @@ def interval_of_difference(one: np.ndarray, other: np.ndarray, seed: int = 0, ti
 
 
 def text(committee: Committee, grid: Grid, results: Mapping[str, Any]) -> str:
-    """Return the results as text: gates, a table, and the measured routing."""
+    """Return the committee's gates, a table of its `results`, and the measured routing, as text."""
     rows = [
         [
             row["name"],
@@ -118,8 +123,8 @@ def text(committee: Committee, grid: Grid, results: Mapping[str, Any]) -> str:
             table(heads, rows, range(1, 6)),
             "",
             f"routed over the test images, with windows cut out: mIoU {100 * routing['miou']:.2f} "
-            "({:+.2f} to {:+.2f} of the reference)".format(*(100 * bound for bound in routing["less_reference"])),
-            f"pixels shown: {shares}",
+            "(less the reference {:+.2f} to {:+.2f}, 95 %)".format(*(100 * each for each in routing["less_reference"])),
+            f"pixels seen: {shares}",
             f"{routing['milliseconds']:.1f} ms an image, {routing['predicted_milliseconds']:.1f} ms predicted from "
             f"these shares; members alone {', '.join(f'{ms:.1f}' for ms in routing['milliseconds_of_members'])} ms",
         ]
@@ -127,7 +132,10 @@ def text(committee: Committee, grid: Grid, results: Mapping[str, Any]) -> str:
 
 
 def draw(folder: Path, results: Mapping[str, Any]) -> str:
-    """Draw mIoU against cost on test images: a line for each cell size, a dot for each member and the ensemble."""
+    """Write miou_against_cost.png into a folder and return its name.
+
+    It shows test images: a line for each cell size, a dot for each member and the ensemble.
+    """
     import matplotlib
 
     matplotlib.use("Agg")

@@ -86,7 +86,7 @@ def test_the_cheapest_that_is_good_enough_or_the_best_that_is_cheap_enough_is_ch
 
 
 def test_one_member_is_no_cascade():
-    with pytest.raises(UserError, match="give --members of two"):
+    with pytest.raises(UserError, match="expected at least two members"):
         CellPool({"a": 1.0}, GRIDS, 2)
 
 
