@@ -73,13 +73,16 @@ class CommitteeFile:
 
 
 def changed(content: CommitteeFile, checksums: Mapping[str, str]) -> list[str]:
-    """Return the members whose checksum differs from the file's; an unknown checksum counts as equal."""
+    """Return the names of members whose checksum is not the file's; a checksum that either lacks counts as equal.
+
+    checksums: {member: its checksum now}.
+    """
     pairs = [(member, checksums.get(member.name, "")) for member in content.members]
     return [member.name for member, current in pairs if member.sha256 and current and current != member.sha256]
 
 
 def stale(content: CommitteeFile, checksums: Mapping[str, str]) -> str:
-    """Return a warning if members have changed since the gates were fitted, else ""."""
+    """Return a warning that names the members that `changed` returns, or "" if there are none."""
     names = changed(content, checksums)
     who = f"member {names[0]} is" if len(names) == 1 else f"members {', '.join(names)} are"
     one = "the one" if len(names) == 1 else "those"

@@ -206,7 +206,7 @@ def average_cost(costs: Sequence[float], stage: np.ndarray) -> float:
 
 
 def reachable(gates: Sequence[float]) -> int:
-    """Return the number of members up to the first whose gate is ALWAYS: later ones run only after NaN."""
+    """Return the number of members up to and including the first whose gate is ALWAYS, which only NaN does not pass."""
     for k, gate in enumerate(gates):
         if gate == -math.inf:
             return k + 1
@@ -214,5 +214,5 @@ def reachable(gates: Sequence[float]) -> int:
 
 
 def worst_cost(costs: Sequence[float], gates: Sequence[float]) -> float:
-    """Return the largest cost of an image: that of all members up to the first whose gate is ALWAYS."""
+    """Return the largest cost of an image: the sum over the first `reachable` members."""
     return float(np.sum(costs[: reachable(gates)]))

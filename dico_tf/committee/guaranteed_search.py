@@ -40,7 +40,9 @@ def guaranteed_search(
     seed: int = 0,
     tick: Callable[[], None] = lambda: None,
 ) -> GuaranteedCommittee:
-    """Lay a path on one half of the pool, drawn by seed, test it on the other, and return its last setting that passes.
+    """Return the last setting of a path that passes the guarantee's test, before the first that fails.
+
+    One half of the pool, drawn by seed, lays the path from the reference to the cheapest setting; the other tests it.
 
     Args:
         kind: of the reference: ensemble, largest, or a member's name.

@@ -37,7 +37,10 @@ class ImageSearch:
         self.guarantee = Guarantee(**how) if options.risk else None
 
     def collect(self) -> None:
-        """Get the members' answers to calibration and test images; warn of NaN, and of logits of unequal scale."""
+        """Get the members' answers to calibration and test images.
+
+        Warns of NaN, and of logits of unequal scale if they are averaged without temperatures.
+        """
         self.inputs = collect(self.options, self.values)
         self.calibration = self.inputs.calibration
         if not self.options.members:  # members that were run for this search were checked then

@@ -162,7 +162,7 @@ def _fault(logits: Mapping[str, np.ndarray], labels: np.ndarray, ids: np.ndarray
 
 
 def apart(calibration: Pool, test: Pool) -> None:
-    """Raise UserError if an image is in both parts: a committee must not be tested on images it was fitted to."""
+    """Raise UserError if an id is in both pools: a committee must not be tested on images it was fitted to."""
     both = np.intersect1d(calibration.ids, test.ids)
     if len(both):
         raise UserError(

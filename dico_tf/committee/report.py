@@ -18,9 +18,9 @@ _UNITS = {"macs": (1e6, "M multiply-adds"), "params": (1e6, "M parameters"), "mi
 def results(
     committee: Committee, reference: Committee, calibration: Pool, test: Pool | None, measure: str
 ) -> dict[str, Any]:
-    """Return the results as JSON, with a row for each of these on both splits.
+    """Return the results on both splits as JSON.
 
-    The committee; the reference if it has several members, else the ensemble of all; and each member alone.
+    Rows are the committee; the reference if it has several members, else the ensemble of all; and each member alone.
 
     Args:
         test: None leaves the test split out.

@@ -27,7 +27,7 @@ def routed(
     buckets: Sequence[int] = BUCKETS,
     classes: int = 1,
 ) -> Decision:
-    """Return the committee's decision on images; a member runs only on those that no member before it was sure of.
+    """Return the committee's decision on images; a member runs only on those that passed no gate before it.
 
     Args:
         members: a function for each member of the committee, in its order; never called on an empty batch.

@@ -77,7 +77,7 @@ def comparisons(pool: Pool, chosen: Committee, reference: Committee, measure: st
 
 
 def no_dearer(pool: Pool, cost: float, measure: str) -> str | None:
-    """Return the most accurate single member that costs at most this; None if even the cheapest costs more."""
+    """Return the member with the most right answers on the pool that costs at most `cost`; None if each costs more."""
     count = {m: int(are_right(pool.logits[m], pool.labels).sum()) for m in pool.members}
     within = [member for member in pool.members if pool.cost(member, measure) <= cost]
     return max(within, key=lambda member: count[member]) if within else None

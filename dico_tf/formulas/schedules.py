@@ -25,7 +25,7 @@ def _cosine(ops, s, step):
 
 
 def _cosine_floor(ops, s, step):
-    """min_lr + (lr - min_lr) (1 + cos(pi T / (E n))) / 2, the schedule of timm"""
+    """min_lr + (lr - min_lr) (1 + cos(pi T / (E n))) / 2 up to T = E n, then min_lr: the schedule of timm"""
     done = ops.clip(step / (s.epochs * s.steps_per_epoch), 0.0, 1.0)
     return s.min_lr + 0.5 * (s.lr - s.min_lr) * (1 + ops.cos(math.pi * done))
 

@@ -116,7 +116,7 @@ def _check(options: SegmentationSearch) -> None:
 
 
 def _opened(options: SegmentationSearch, values: Mapping[str, Any]) -> tuple[list, Any, str]:
-    """Return the members, the data, and the name of the calibration split."""
+    """Open the members and the data; return (members, data, name of the calibration split)."""
     startup.tensorflow()
     from dico_tf.data import source as data
     from dico_tf.evaluation.members.segmentation_members import open_segmentation_members

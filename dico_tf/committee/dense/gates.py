@@ -27,7 +27,10 @@ class Cells:
         return int(self.image[-1]) + 1
 
     def seen(self, stage: np.ndarray) -> np.ndarray:
-        """Return the average share of an image that each member sees, [n], if each cell stops at its stage [M]."""
+        """Return the average share of an image that each member sees, [n], if each cell stops at its stage [M].
+
+        It is 1 for the first member; the windows of an image together count as at most the whole image.
+        """
         seen = [1.0]  # the first sees every image whole
         for k in range(1, self.shares.shape[1]):
             windows = np.bincount(self.image, self.shares[:, k] * (stage >= k))

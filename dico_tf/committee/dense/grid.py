@@ -60,7 +60,8 @@ def cells(height: int, width: int, size: int) -> list[Cell]:
 def cell_confidences(committee: Committee, answer: np.ndarray, apart: np.ndarray, places: list[Cell], labelled: float):
     """Return the confidence of each cell at `places`, float32 [cells]: the mean over its pixels that count.
 
-    A pixel counts if its largest probability is above `labelled`. NaN if none counts, or one has no confidence.
+    A pixel counts if its largest probability is above `labelled`. A cell is NaN if none of its pixels counts, or if the
+    confidence of any of them is NaN.
 
     Args:
         answer: combined logits [H, W, C] of the members so far.

@@ -84,7 +84,10 @@ def _curves(curves: Mapping[Arrangement, list[Point]], test: CellPool) -> list[d
 
 
 def interval_of_difference(one: np.ndarray, other: np.ndarray, seed: int = 0, times: int = 1000) -> tuple[float, float]:
-    """Return the 95 % bootstrap interval over images of mIoU(one) - mIoU(other), from confusions [N, C, C]."""
+    """Return the 95 % bootstrap interval of mIoU(one) - mIoU(other), from confusions [N, C, C] of the same N images.
+
+    `times` is the number of resamples of the images.
+    """
     images, classes = one.shape[:2]
     draws = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), times)
     values = []
