@@ -196,9 +196,12 @@ def _regularisation(network: TracedNetwork, splits: int) -> dict[str, list[float
 
 
 def _by_layers(pairs: Mapping[tuple, Mapping[str, str]]) -> dict[str, list]:
-    """Return {layers: [before, after]} of {(before, after): {layer: config key}}.
+    """Return {name: [before, after]}, where the name of several layers is "first and 2 more".
 
-    Several layers are named "first and 2 more". If one name stands for two pairs, the second adds the config key.
+    If one name would stand for two pairs, the second adds the config key: "conv (filters)".
+
+    Args:
+        pairs: {(before, after): {layer: config key}}.
     """
     rows: dict[str, list] = {}
     for pair, keys in pairs.items():

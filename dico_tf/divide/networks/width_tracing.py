@@ -51,7 +51,7 @@ def constant(shape: Sequence[int | None]) -> Axes:
 
 
 class SymbolicCall:
-    """One call of a layer as its rule sees it: `Axes` stand in for the tensors.
+    """The argument of a narrowing rule: one call of a layer, with `Axes` in place of the tensors.
 
     Attributes:
         operation: the layer, or the operation of keras.ops.
