@@ -137,7 +137,7 @@ def _along(sizes: np.ndarray, share: float) -> np.ndarray:
 
 
 def videos(frames: Frames, lengths: Sequence[int], count: int, rate: int, title: str) -> Videos:
-    """Return the videos with `lengths` frames each, which follow one another in `frames`.
+    """Return `Videos` made of `frames`: video n has lengths[n] frames, and in `frames` one video follows another.
 
     Args:
         count: frames of a clip.

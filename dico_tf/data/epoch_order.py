@@ -17,7 +17,7 @@ def _shuffled(size: int, *words: int) -> np.ndarray:
 
 
 def order(size: int, seed: int, epoch: int, branch: int | None = None) -> np.ndarray:
-    """Return the order of an epoch's images, a permutation int64 [size]; with `branch`, an order of its own."""
+    """Return the order of an epoch's images, a permutation int64 [size]; with `branch`, the order of that branch."""
     return _shuffled(size, _ORDER, seed, epoch, 0 if branch is None else branch + 1, 1)
 
 
@@ -50,7 +50,7 @@ def plan(
 
     Args:
         size: number of images N.
-        first_step: leave out the steps before it, which were already taken.
+        first_step: leave out the steps before it, such as those before a stopped run continues.
         replicas: of each worker.
         branches: give each branch an order of its own; None = one order for all.
         repeats: R > 1 takes each image i R times in a row, as i, i + N, .., i + (R - 1) N, for R different views. The

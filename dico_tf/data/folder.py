@@ -77,9 +77,9 @@ def _split(
 
 
 def with_test(splits: dict[str, Split], seed: int) -> dict[str, Split]:
-    """Return the splits. If there is no test, a random fifth of every class of train becomes the test.
+    """Move a random fifth of every class from train to a new split `test`, unless there is one.
 
-    A table may list validation images only; its splits are returned unchanged.
+    The only part "" of DIR/CLASS/* becomes train. Validation images alone, as a table may list, stay as they are.
     """
     if "test" in splits or set(splits) == {"val"}:
         return splits

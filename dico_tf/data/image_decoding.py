@@ -80,7 +80,8 @@ def whole(file: str | BinaryIO, least: int) -> Image.Image:
 def square(image: Image.Image, size: int, short: int) -> Image.Image:
     """Return the central square, size x size, of the image whose short side is resized to `short`; antialiased.
 
-    With a margin (short > size) it equals torchvision's Resize, bicubic, and CenterCrop; without one it is bilinear.
+    With a margin (short > size) it equals torchvision's Resize, bicubic, and CenterCrop. Otherwise the short side is
+    resized to `size`, bilinear.
     """
     width, height = image.size
     side = min(width, height)

@@ -28,7 +28,8 @@ def training_batches(
     Without `windows`: image uint8 [b(, S), H, W, 3], label int64 [b(, S)].
 
     Args:
-        indices: positions in the split, [steps, replicas, b(, S)]; i + r N means image i of the N images, too.
+        indices: positions in the split, [steps, replicas, b(, S)]. For a split of N images, i + r N is the r-th repeat
+            of image i. The batch's `index` holds these numbers.
         windows: chooses a window of the whole lazy image for each branch: image [b, S, H, W, 3], for videos
             [b, S, T, H, W, 3], and window [b, S, 4 or 5]. In segmentation it chooses one crop for all branches:
             image [b, H, W, 3], label uint8 [b, H, W], the crop of the mask. Splits without lazy images ignore it.

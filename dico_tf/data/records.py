@@ -42,7 +42,7 @@ class RecordTable:
 
 @dataclasses.dataclass(frozen=True)
 class TFRecordImages:
-    """Encoded images in TFRecord files. A file is opened anew for each image: all at once may be too many."""
+    """Encoded images in TFRecord files. A file is opened for each image, since not all files can stay open at once."""
 
     files: Sequence[Path]
     places: np.ndarray
@@ -107,9 +107,10 @@ def table(rows: Iterable[tuple], count: int, title: str) -> RecordTable:
 
 
 def in_files(files: Sequence[Path], keys: Keys, size: tuple[int, int] | None) -> Iterator[tuple]:
-    """Yield a row (label, name, size, place) for each record of TFRecord files.
+    """Yield (label, name, size, place) for each record of TFRecord files; place = (file, first byte, bytes).
 
-    Only the start of each image is read, for its size. If all images have the same `size` (width, height), give it.
+    Args:
+        size: (width, height) of all images, if they are equal. Otherwise the start of each image is read for its size.
 
     Raises:
         UserError: if a record is damaged or lacks a feature of `keys`.
@@ -125,7 +126,7 @@ def in_files(files: Sequence[Path], keys: Keys, size: tuple[int, int] | None) ->
 
 
 def in_array(records: Sequence[bytes], keys: Keys, size: tuple[int, int] | None, title: str) -> Iterator[tuple]:
-    """Yield a row (label, name, size, place) for each record of ArrayRecord files; see `in_files`."""
+    """Yield (label, name, size, place) for each record of ArrayRecord files, as `in_files`; place = (0, record, 0)."""
     for number in range(len(records)):
         try:
             record = records[number]

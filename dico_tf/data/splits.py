@@ -36,7 +36,7 @@ def stratified(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray,
 
 
 def class_counts(split: Split | SegmentationSplit, classes: int) -> list[int]:
-    """Return the number of images of each class; if the split has masks, of pixels, without those that are void."""
+    """Return the number of images of each class. If the split has masks, return the number of pixels, void excluded."""
     if isinstance(split, Split):
         return np.bincount(split.labels, minlength=classes).tolist()
     counts = np.zeros(classes, np.int64)

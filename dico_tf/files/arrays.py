@@ -16,7 +16,7 @@ _AGAIN = "copy the run's folder again, or train again"
 
 
 def write(path: Path, arrays: Mapping[str, np.ndarray], *, compressed: bool = False) -> None:
-    """Write named arrays to an .npz file, atomically: if that fails, an older file of this path stays."""
+    """Write named arrays to an .npz file, atomically: if that raises UserError, an older file of this path stays."""
     with atomic.writing(path) as stream:
         (np.savez_compressed if compressed else np.savez)(stream, **arrays)
 

@@ -30,7 +30,7 @@ def _of_file(path: Path) -> tuple[str, int]:
 
 
 def of_branches(arrays: Mapping[str, np.ndarray]) -> dict[str, str]:
-    """Return {branch_0: sha256 of its weights, ...} for arrays named branch_0/LAYER/VARIABLE."""
+    """Return {branch_0: sha256 of the names and values of its weights, ...} for arrays branch_0/LAYER/VARIABLE."""
     digests: dict[str, Any] = {}
     for name in sorted(arrays):
         branch, _, rest = name.partition("/")

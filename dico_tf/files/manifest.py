@@ -53,7 +53,7 @@ class Manifest:
 
     @property
     def id(self) -> str:
-        """Identifier of the weights: the answers of members of exports with the same id may be averaged."""
+        """Identifier of the weights. Members of different exports may answer together only if the id is the same."""
         return self.content["id"]
 
     @property
@@ -77,7 +77,7 @@ class Manifest:
         raise UserError(f"the export {self.folder} has no member {name!r}; {suggestion(name, self.names)}")
 
     def formats(self, name: str) -> list[str]:
-        """Return the kinds of LiteRT files that a member has, of `LITERT`, the most accurate first."""
+        """Return which LiteRT files a member has of float32, float16, dynamic and int8, in this order."""
         return [kind for kind in LITERT if kind in self.member(name)["files"]]
 
     def file(self, name: str, kind: str) -> File:

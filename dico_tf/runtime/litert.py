@@ -24,7 +24,7 @@ class TensorInfo:
 
     @classmethod
     def of(cls, details: Mapping[str, Any]) -> "TensorInfo":
-        """Return the facts in one entry of the interpreter's get_input_details, get_output_details or the like."""
+        """Return the facts about a tensor, given its entry in the interpreter's get_tensor_details()."""
         shape = details.get("shape_signature", ())
         shape = shape if len(shape) else details["shape"]
         scale, zero = details["quantization"] if np.dtype(details["dtype"]).kind in "iu" else (0.0, 0)
@@ -75,7 +75,7 @@ class LiteRT:
         return TensorInfo.of(details[index])
 
     def prepare(self, shape: tuple[int, ...]) -> None:
-        """Allocate memory for a first input of this shape, unless that was done in the last call.
+        """Allocate memory for a first input of this shape, unless the last call had the same shape.
 
         The input is resized if the file leaves a side open; a file with fixed sides refuses other shapes in `run`.
         """
@@ -98,7 +98,7 @@ class LiteRT:
 
 
 class Signature:
-    """A callable of named inputs that returns {output name: array}, in the types that the file has."""
+    """A callable of named inputs that returns {output name: array}. Quantised outputs are not converted."""
 
     def __init__(self, runner: Any) -> None:
         self._runner = runner
