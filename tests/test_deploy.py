@@ -5,7 +5,8 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 import yaml
 
 from dico_tf import flags
-from dico_tf.cli import serve
+from dico_tf.cli import __main__, serve
 from dico_tf.edge import gateway, options
 from dico_tf.edge.members import addresses
 from dico_tf.edge.server import access, grpc_server, rest, tls
@@ -260,35 +261,55 @@ def test_one_image_runs_everywhere():
     assert f"docker build -f deploy/docker/Dockerfile.edge -t {image} ." in DOCKERFILE.read_text()
 
 
-def instructions() -> Iterator[tuple[str, str]]:
-    for line in DOCKERFILE.read_text().replace("\\\n", " ").splitlines():
-        if line.strip() and not line.startswith("#"):
-            yield tuple(line.split(maxsplit=1))
+def instructions() -> list[tuple[str, str]]:
+    lines = DOCKERFILE.read_text().replace("\\\n", " ").splitlines()
+    return [tuple(line.split(maxsplit=1)) for line in lines if line.strip() and not line.startswith("#")]
 
 
-def test_the_image_holds_what_serve_needs_and_nothing_else(tmp_path):
-    steps = list(instructions())
+def copied() -> list[tuple[list[str], str]]:
+    """([names], folder) of each COPY from the repository into the image."""
+    words = [rest.split() for step, rest in instructions() if step == "COPY" and not rest.startswith("--from")]
+    return [(names, folder) for *names, folder in words]
+
+
+def test_the_image_installs_the_package_and_starts_its_command():
+    steps = instructions()
     assert [word for word, _ in steps] == [
-        "FROM", "WORKDIR", "COPY", "RUN", "COPY", "COPY", "RUN", "ENV", "USER", "EXPOSE", "ENTRYPOINT",
+        "FROM", "WORKDIR", "COPY", "COPY", "COPY", "RUN",
+        "FROM", "WORKDIR", "COPY", "RUN", "COPY", "RUN", "ENV", "USER", "EXPOSE", "ENTRYPOINT",
     ]  # fmt: skip
-    found = dict(steps)
-    assert found["FROM"] == "python:3.11-slim" and json.loads(found["ENTRYPOINT"]) == ["python", "serve.py"]
-    copied = [word.split() for step, word in steps if step == "COPY"]
-    for *sources, target in copied:
-        for name in sources:
-            place = tmp_path / target
-            if (ROOT / name).is_dir():
-                shutil.copytree(ROOT / name, place, ignore=shutil.ignore_patterns("__pycache__"))
-            else:
-                shutil.copy(ROOT / name, place)
+    last = dict(steps)
+    assert last["FROM"] == "python:3.11-slim" and ("FROM", "python:3.11-slim AS build") in steps
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    command, verb = json.loads(last["ENTRYPOINT"])
+    assert command in project["scripts"] and verb in __main__.COMMANDS
+    needed = {"pyproject.toml", "setup.py", project["readme"], *project["license-files"], "requirements-edge.txt"}
+    names = {name for names, _ in copied() for name in names}
+    assert names == needed | {"constraints.txt", "configs", "dico_tf"}
     ignored = Path(f"{DOCKERFILE}.dockerignore").read_text().splitlines()
-    assert {line[1:] for line in ignored if line.startswith("!")} == {name for *names, _ in copied for name in names}
+    assert {line[1:] for line in ignored if line.startswith("!")} == names
     ports = {port for words in COMMANDS.values() for port in map(told(words)[1].get, ("port", "http_port"))}
-    assert {int(port) for port in found["EXPOSE"].split()} == ports
+    assert {int(port) for port in last["EXPOSE"].split()} == ports
+
+
+@pytest.mark.slow
+def test_the_files_in_the_image_are_enough_to_build_and_start_the_package(tmp_path):
+    source, wheels = tmp_path / "source", tmp_path / "wheels"
+    source.mkdir()
+    for names, folder in copied():
+        for name in names:
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, source / folder, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(ROOT / name, source / folder)
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", f"--wheel-dir={wheels}", str(source)]
+    subprocess.run(command, check=True, capture_output=True)
+    (wheel,) = wheels.glob("*.whl")
+    shutil.unpack_archive(wheel, tmp_path / "installed", "zip")
     for verb in ("worker", "gateway"):
-        words = [sys.executable, "serve.py", verb, "--help"]
-        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, env={"PYTHONDONTWRITEBYTECODE": "1"})
-        assert done.returncode == 0 and "--manifest" in done.stdout, done.stderr
+        words = [sys.executable, "-m", "dico_tf.cli", "serve", verb, "--help"]
+        done = subprocess.run(words, cwd=tmp_path / "installed", capture_output=True, text=True)
+        assert done.returncode == 0 and f"usage: dico serve {verb}" in done.stdout, done.stderr
 
 
 def test_envoy_leads_to_the_gateways_and_looks_after_them():
