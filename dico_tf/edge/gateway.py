@@ -104,12 +104,12 @@ class Gateway:
         source = self.committee.manifest_of(combined.versions.values())
         export = self._export_id(combined, source)
         if request.version not in ("", export):
-            raise not_found("version", request.version, f"{export}, the export of most members")
+            raise not_found("version", request.version, f"{export}, the export that answered")
         outputs = {name: _output(name, answers, combined, _class_names(source)) for name in names}
         return InferenceResponse(self.name, outputs, export, request.id, parameters(combined, export))
 
     def _input_sizes(self) -> str:
-        """Return the input size; one for each member if they differ."""
+        """Return the input size as text; one for each member, separated by commas, if they differ."""
         sizes = [size.size for size in self._sizes.values()]
         return ",".join(map(str, sizes if len(set(sizes)) > 1 else sizes[:1]))
 
@@ -122,7 +122,7 @@ class Gateway:
         decoded_bytes = len(request_inputs[inputs.IMAGE_BYTES]) * pixels * 3
         if decoded_bytes > self._limits.request_bytes:
             raise invalid(
-                f"the decoded images have {decoded_bytes} bytes, more than {self._limits.request_bytes}: "
+                f"the decoded images have {decoded_bytes} bytes, more than the limit of {self._limits.request_bytes}: "
                 "send fewer images per request"
             )
         batches = await asyncio.get_running_loop().run_in_executor(image_decoding.pool(), decode)
@@ -130,7 +130,10 @@ class Gateway:
         return batches[0] if len(batches) == 1 else {name: by_size[size] for name, size in self._sizes.items()}
 
     def _export_id(self, combined: CombinedAnswer, source: manifest.Manifest) -> str:
-        """Return the export of all members that answered, or "mixed". TensorFlow Serving reports no export."""
+        """Return the id of the source export; "mixed" if exports may be mixed and some member reports another version.
+
+        A member on TensorFlow Serving always does: it reports no export.
+        """
         mixed = self.committee.policy.mixed_exports and set(combined.versions.values()) != {source.id}
         return MIXED if mixed else source.id
 
@@ -160,7 +163,7 @@ def _output(name: str, answers: MemberAnswers, combined: CombinedAnswer, class_n
 
 
 def parameters(combined: CombinedAnswer, export: str) -> dict[str, Value]:
-    """Return the parameters of a response. They must be flat, so lists are joined by commas."""
+    """Return the parameters of a response. The protocol allows no lists in them, so names are joined by commas."""
     return {
         "export": export,
         "used": ",".join(combined.versions),
@@ -197,11 +200,13 @@ async def _decoded_by(deadline: float, decoding: Awaitable[Images]) -> Images:
 
 
 def run(settings: options.GatewayOptions, server: options.ServerOptions, print_line: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT; print one line of JSON when listening."""
+    """Serve until SIGTERM or SIGINT; give `print_line` one line of JSON when listening. Raises UserError."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     export = manifest.load(os.path.abspath(settings.manifest))
     places = addresses.parse(settings.members, export.branches)
-    security = tls.ClientTLS(ca=settings.member_tls_ca, cert=settings.member_tls_cert, key=settings.member_tls_key)
+    security = tls.ClientTLS(
+        ca=settings.member_tls_ca, cert=settings.member_tls_cert, key=settings.member_tls_key, prefix="--member_"
+    )
     token = access.token(settings.member_token_file, "member_token_file") if settings.member_token_file else ""
     _check_token(token, security, places, server.insecure)
     policy = CommitteePolicy(
@@ -218,7 +223,7 @@ def run(settings: options.GatewayOptions, server: options.ServerOptions, print_l
 def _check_token(
     token: str, security: tls.ClientTLS, places: Mapping[str, Sequence[addresses.Address]], insecure: bool
 ) -> None:
-    """Raise UserError if the token would be sent over a network without TLS."""
+    """Raise UserError if the token would be sent over a network without TLS, unless `insecure` allows it."""
     remote = [str(address) for replicas in places.values() for address in replicas if not access.loopback(address.host)]
     if token and remote and not security and not insecure:
         raise UserError(

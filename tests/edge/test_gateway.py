@@ -222,7 +222,7 @@ def test_while_members_change_over_classes_are_named_as_their_export_does(member
             assert answer.outputs["class_name"].tolist() == [names[c].encode() for c in right]
             actual = client.predict(IMAGE)
             assert actual.class_names == tuple(names) and actual.classes == [names[c] for c in right]
-            with pytest.raises(grpc.RpcError, match=f"{export}, the export of most members"):
+            with pytest.raises(grpc.RpcError, match=f"{export}, the export that answered"):
                 gateways.infer(gateway, IMAGE, version=OTHER if export == EXPORT else EXPORT)
             for member in members:
                 member.does("version")
@@ -280,7 +280,7 @@ def _code(gateway):
         (["--quorum=-1", "--deadline_ms=0"], "--quorum=-1 must be at least 0\n--deadline_ms=0 must be at least 1"),
         (["--hedge=2"], "--hedge=2.0 must be between 0 and 1"),
         (["--manifest="], "--manifest is required"),
-        (["--member_tls_cert=x"], "the client's certificate and key must be given together"),
+        (["--member_tls_cert=x"], "--member_tls_cert and --member_tls_key must be given together"),
         (["--member_token_file=/nowhere"], "--member_token_file=/nowhere cannot be read"),
         (["--host=0.0.0.0"], "--host=0.0.0.0 can be reached from other machines"),
     ],

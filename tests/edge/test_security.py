@@ -119,5 +119,21 @@ def test_unusable_certificates_are_refused_by_name(made, tmp_path):
     ):
         with pytest.raises(UserError, match=message):
             tls.ServerTLS(cert=pair[0], key=pair[1])
-    with pytest.raises(UserError, match="is not a certificate"):
+    with pytest.raises(UserError, match=r"--tls_client_ca=.* is not a certificate"):
         tls.ServerTLS(cert=made.server.cert, key=made.server.key, client_ca=str(tmp_path / "none.pem"))
+
+
+def test_a_clients_unusable_certificates_are_refused_by_the_name_of_their_flag(made, tmp_path):
+    (tmp_path / "none.pem").write_text("nothing")
+    none, ca, cert = str(tmp_path / "none.pem"), made.ca, made.client.cert
+    for files, message in (
+        ({"ca": "/nowhere.pem"}, "--member_tls_ca=/nowhere.pem cannot be read"),
+        ({"ca": none}, "--member_tls_ca=.* is not a certificate"),
+        ({"cert": cert, "key": none}, "--member_tls_cert and --member_tls_key need --member_tls_ca"),
+        ({"ca": ca, "cert": cert}, "--member_tls_cert and --member_tls_key must be given together"),
+        ({"ca": ca, "cert": cert, "key": none}, "--member_tls_key=.* are not a certificate and its key"),
+    ):
+        with pytest.raises(UserError, match=message):
+            tls.ClientTLS(**files, prefix="--member_")
+    with pytest.raises(UserError, match=r"^tls_ca=/nowhere.pem cannot be read"):
+        tls.ClientTLS(ca="/nowhere.pem")

@@ -11,7 +11,10 @@ from dico_tf.errors import UserError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ServerTLS:
-    """Certificate and key of a server. With `client_ca`, clients need a certificate that this CA signed."""
+    """Paths of a server's certificate and key, PEM files; "" = no TLS. True if TLS is on. Raises UserError.
+
+    With `client_ca`, clients need a certificate that this CA signed.
+    """
 
     cert: str = ""
     key: str = ""
@@ -29,70 +32,82 @@ class ServerTLS:
         return bool(self.cert)
 
     def credentials(self) -> grpc.ServerCredentials:
-        chain = (read("tls_key", self.key), read("tls_cert", self.cert))
-        ca = read("tls_client_ca", self.client_ca) if self.client_ca else None
+        chain = (read("--tls_key", self.key), read("--tls_cert", self.cert))
+        ca = read("--tls_client_ca", self.client_ca) if self.client_ca else None
         return grpc.ssl_server_credentials([chain], root_certificates=ca, require_client_auth=bool(ca))
 
     def context(self) -> ssl.SSLContext:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        _load(context, self.cert, self.key)
+        _load(context, "--tls_", self.cert, self.key)
         if self.client_ca:
-            _trust(context, "tls_client_ca", self.client_ca)
+            _trust(context, "--tls_client_ca", self.client_ca)
             context.verify_mode = ssl.CERT_REQUIRED
         return context
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ClientTLS:
-    """The CA that a client trusts, and its own certificate for servers that require one; no CA = no TLS."""
+    """Paths, PEM files, of the CA that a client trusts and of its own certificate and key. True if TLS is on.
+
+    Without a CA there is no TLS. The certificate is for servers that require one. `prefix` goes before the names
+    tls_ca, tls_cert and tls_key in errors. Raises UserError.
+    """
 
     ca: str = ""
     cert: str = ""
     key: str = ""
+    prefix: str = ""
 
     def __post_init__(self) -> None:
+        names = f"{self.prefix}tls_cert and {self.prefix}tls_key"
         if bool(self.cert) != bool(self.key):
-            raise UserError("the client's certificate and key must be given together")
+            raise UserError(f"{names} must be given together")
         if self.cert and not self.ca:
-            raise UserError("a client's certificate needs the CA that signed the server's certificate: give it too")
+            raise UserError(f"{names} need {self.prefix}tls_ca, the CA that signed the server's certificate")
+        if self.ca:
+            self.context()  # raises UserError for unusable files
 
     def __bool__(self) -> bool:
         return bool(self.ca)
 
     def credentials(self) -> grpc.ChannelCredentials:
-        key, cert = (read("key", self.key), read("cert", self.cert)) if self.cert else (None, None)
-        return grpc.ssl_channel_credentials(read("ca", self.ca), key, cert)
+        key, cert = (self._read("key"), self._read("cert")) if self.cert else (None, None)
+        return grpc.ssl_channel_credentials(self._read("ca"), key, cert)
 
     def context(self) -> ssl.SSLContext:
         context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH)
-        _trust(context, "ca", self.ca)
+        _trust(context, f"{self.prefix}tls_ca", self.ca)
         if self.cert:
-            _load(context, self.cert, self.key)
+            _load(context, f"{self.prefix}tls_", self.cert, self.key)
         return context
 
+    def _read(self, name: str) -> bytes:
+        return read(f"{self.prefix}tls_{name}", getattr(self, name))
 
-def read(flag: str, path: str) -> bytes:
-    """Read a file that a flag names. Raises UserError."""
+
+def read(name: str, path: str) -> bytes:
+    """Read a file; `name` is the flag or argument that gave its path. Raises UserError."""
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise UserError(f"--{flag}={path} cannot be read: {error.strerror}") from None
+        raise UserError(f"{name}={path} cannot be read: {error.strerror}") from None
 
 
-def _load(context: ssl.SSLContext, cert: str, key: str) -> None:
-    read("tls_cert", cert), read("tls_key", key)
+def _load(context: ssl.SSLContext, prefix: str, cert: str, key: str) -> None:
+    read(f"{prefix}cert", cert), read(f"{prefix}key", key)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         context.load_cert_chain(cert, key, password="")  # without it OpenSSL asks for a password on the terminal
     except (ssl.SSLError, OSError):
         raise UserError(
-            f"{cert} and {key} are not a certificate and its key: expected PEM files, the key without a password"
+            f"{prefix}cert={cert} and {prefix}key={key} are not a certificate and its key: "
+            "expected PEM files, the key without a password"
         ) from None
 
 
-def _trust(context: ssl.SSLContext, flag: str, ca: str) -> None:
-    read(flag, ca)
+def _trust(context: ssl.SSLContext, name: str, ca: str) -> None:
+    read(name, ca)
     try:
         context.load_verify_locations(ca)
     except ssl.SSLError:
-        raise UserError(f"--{flag}={ca} is not a certificate: expected a PEM file") from None
+        raise UserError(f"{name}={ca} is not a certificate: expected a PEM file") from None
