@@ -78,6 +78,7 @@ def status(response):
 
 
 CLOSE = b"Host: h\r\nConnection: close\r\n"
+CHUNKED = b"POST /echo/x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 @pytest.mark.parametrize(
@@ -108,6 +109,8 @@ def test_what_is_asked_properly_is_answered(sent, expected):
         (b"POST /echo/x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n", 400, "with its size"),
         (b"POST /echo/x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab\r\n", 400, "not as long"),
         (b"POST /echo/x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1" * 999, 408, "body took"),
+        (CHUNKED + b"1" * 999 + b"\r\n", 400, "line of a chunk's size is longer than 256"),
+        (CHUNKED + b"0\r\nA: " + b"b" * 16385 + b"\r\n", 400, "trailer is longer than 16384"),
         (b"POST /echo/x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip\r\n\r\n", 501, "chunked"),
         (b"POST /echo/x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n", 400, "gether"),
         (b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400, "given twice"),
@@ -117,7 +120,9 @@ def test_what_is_asked_properly_is_answered(sent, expected):
         (b"GET / HTTP/1.1\r\nHost: h\r\n folded\r\n\r\n", 400, "a header must be"),
         (b"GET / HTTP/2.0\r\nHost: h\r\n\r\n", 400, "request line"),
         (b"\x16\x03\x01\x02\x00\r\n\r\n", 400, "request line"),
-        (b"GET /%ff HTTP/1.1\r\nHost: h\r\n\r\n", 400, "cannot be decoded"),
+        (b"GET /%ff HTTP/1.1\r\nHost: h\r\n\r\n", 400, "path or query cannot be decoded"),
+        (b"GET /%07 HTTP/1.1\r\nHost: h\r\n\r\n", 400, "cannot be printed"),
+        (b"GET /?" + b"a&" * 32 + b" HTTP/1.1\r\nHost: h\r\n\r\n", 400, "more than 32 parameters"),
         (b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 65 + b"\r\n", 431, "more than 64"),
         (b"GET / HTTP/1.1\r\nA: " + b"b" * 20000, 431, "longer than"),
         (b"GET /broken HTTP/1.1\r\n" + CLOSE + b"\r\n", 500, "internal error"),

@@ -1,4 +1,4 @@
-"""Parser of an HTTP/1.1 request up to its body. It refuses what two parsers could read differently."""
+"""Parser of the head of an HTTP/1.1 request. It refuses whatever two parsers could read differently."""
 
 import dataclasses
 import http
@@ -9,6 +9,7 @@ from collections.abc import Mapping
 HEAD_BYTES = 16 * 2**10
 REASONS = {status.value: status.phrase for status in http.HTTPStatus}
 _MOST_HEADERS = 64
+_MOST_PARAMETERS = 32
 _REQUEST_LINE = re.compile(rb"([A-Z]{1,16}) (/[!-~]*|\*|https?://[!-~]+) HTTP/1\.([01])")
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 _VALUE = re.compile(rb"[\t -~\x80-\xff]*")
@@ -65,7 +66,9 @@ def _headers(lines: list[bytes]) -> dict[str, str]:
     for line in lines:
         name, colon, value = line.partition(b":")
         if not colon or not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
-            raise HttpError(400, "a header must be Name: value")
+            raise HttpError(
+                400, "a header must be Name: value, with a name of at most 64 characters and without control characters"
+            )
         key, text = name.decode().lower(), value.strip(b" \t").decode("latin-1")
         if key in headers and key in _ONCE:
             raise HttpError(400, f"the header {key} is given twice")
@@ -83,24 +86,26 @@ def _framing(headers: Mapping[str, str], is_1_1: bool) -> tuple[bool, int | None
             raise HttpError(501, "the only supported Transfer-Encoding is chunked")
         return True, None
     if length is not None and not _LENGTH.fullmatch(length):
-        raise HttpError(400, "Content-Length must be a whole number")
+        raise HttpError(400, "Content-Length must be a whole number of at most 15 digits")
     return False, None if length is None else int(length)
 
 
 def _target(target: str) -> tuple[str, dict[str, str]]:
+    if target.partition("?")[2].count("&") >= _MOST_PARAMETERS:
+        raise HttpError(400, f"the query has more than {_MOST_PARAMETERS} parameters")
     try:
         parts = urllib.parse.urlsplit(target)
         path = urllib.parse.unquote(parts.path, errors="strict")
-        pairs = urllib.parse.parse_qsl(parts.query, keep_blank_values=True, errors="strict", max_num_fields=32)
+        pairs = urllib.parse.parse_qsl(parts.query, keep_blank_values=True, errors="strict")
     except ValueError:
-        raise HttpError(400, "the path cannot be decoded") from None
+        raise HttpError(400, "the path or query cannot be decoded: expected UTF-8 with percent escapes") from None
     if not path.isprintable():
-        raise HttpError(400, "the path cannot be decoded")
+        raise HttpError(400, "the path contains a character that cannot be printed")
     return path, dict(pairs)
 
 
 def chunk_size(line: bytes) -> int:
-    """Parse the line that starts a chunk. Raises HttpError."""
+    """Return the size that the first line of a chunk gives. Raises HttpError."""
     match = _SIZE.fullmatch(line)
     if not match:
         raise HttpError(400, "a chunk must start with its size in hexadecimal digits")

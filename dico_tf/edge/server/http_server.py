@@ -38,7 +38,7 @@ class HttpRequest:
 
 @dataclasses.dataclass(frozen=True)
 class HttpResponse:
-    """One response; the server adds the usual headers."""
+    """One response; the server adds its length, type and connection headers."""
 
     status: int = 200
     body: bytes = b""
@@ -103,7 +103,16 @@ def _match(pattern: list[str], parts: list[str]) -> dict[str, str] | None:
 
 
 class HttpServer:
-    """The server of one handler; paths in `public` need no token."""
+    """An HTTP server that gives all requests to one handler.
+
+    Args:
+        handler: returns the response; an EdgeError becomes an error response, any other error a 500.
+        request_bytes: most bytes of one body.
+        connections: most open connections; more get a 503.
+        token: bearer token that requests must carry; "" = none.
+        public: paths that need no token.
+        times: timeouts of the parts of a request.
+    """
 
     def __init__(
         self,
@@ -123,7 +132,7 @@ class HttpServer:
         self._stopping = False
 
     async def start(self, host: str, port: int, context: ssl.SSLContext | None = None) -> int:
-        """Listen, and return the port; port 0 takes any free one."""
+        """Listen, with TLS if there is a context, and return the port; port 0 takes any free one."""
         handshake = {"ssl_handshake_timeout": self._times.head, "ssl_shutdown_timeout": 1.0} if context else {}
         self._server = await asyncio.start_server(
             self._serve, host.strip("[]"), port, limit=HEAD_BYTES, ssl=context, **handshake
@@ -210,7 +219,7 @@ class HttpServer:
     ) -> None:
         if not head.has_body:
             if head.method == "POST" and head.length is None:
-                raise HttpError(411, "send Content-Length, or Transfer-Encoding: chunked")
+                raise HttpError(411, "a POST needs a length: send Content-Length, or Transfer-Encoding: chunked")
             return
         self._check_length(head.length or 0)
         if head.headers.get("expect", "").lower() == "100-continue":
@@ -223,15 +232,13 @@ class HttpServer:
                     await self._read(body, head.length, reader)
         except TimeoutError:
             raise HttpError(408, f"the body took longer than {self._times.body:g} s") from None
-        except asyncio.LimitOverrunError:
-            raise HttpError(400, "a chunk must start with its size in hexadecimal digits") from None
 
     def _check_length(self, length: int) -> None:
         if length > self._request_bytes:
-            raise HttpError(413, f"the body is longer than {self._request_bytes} bytes")
+            raise HttpError(413, f"the body is longer than {self._request_bytes} bytes, the most this server accepts")
 
     async def _read(self, body: bytearray, size: int, reader: asyncio.StreamReader) -> None:
-        """Read `size` more bytes into the body; memory grows with the bytes that arrive, not with the announcement."""
+        """Read `size` more bytes into the body; memory grows with the bytes that arrive, not with the length sent."""
         while size:
             part = await reader.read(min(size, _READ_BYTES))
             if not part:
@@ -243,20 +250,22 @@ class HttpServer:
                 raise HttpError(503, "other clients are sending too much at the moment: try again later")
 
     async def _chunks(self, body: bytearray, reader: asyncio.StreamReader) -> None:
-        while size := chunk_size(await self._line(reader)):
+        while size := chunk_size(await self._line(reader, "line of a chunk's size", _SIZE_LINE_BYTES)):
             self._check_length(len(body) + size)
             await self._read(body, size, reader)
             if await reader.readexactly(2) != b"\r\n":
                 raise HttpError(400, "a chunk is not as long as its size says")
         for _ in range(_MOST_TRAILERS):
-            if await self._line(reader, HEAD_BYTES) == b"":
+            if await self._line(reader, "trailer", HEAD_BYTES) == b"":
                 return
         raise HttpError(400, f"the request has more than {_MOST_TRAILERS} trailers")
 
-    async def _line(self, reader: asyncio.StreamReader, most: int = _SIZE_LINE_BYTES) -> bytes:
-        line = await reader.readuntil(b"\r\n")
-        if len(line) > most:
-            raise HttpError(400, "a chunk must start with its size in hexadecimal digits")
+    async def _line(self, reader: asyncio.StreamReader, what: str, most: int) -> bytes:
+        line = None
+        with contextlib.suppress(asyncio.LimitOverrunError):  # longer than HEAD_BYTES
+            line = await reader.readuntil(b"\r\n")
+        if line is None or len(line) > most:
+            raise HttpError(400, f"the {what} is longer than {most} bytes")
         return line[:-2]
 
     async def _handle(self, head: RequestHead, body: bytes) -> HttpResponse:
