@@ -27,29 +27,40 @@ _OUTPUTS = ("probabilities", "class_id")
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Prediction:
-    """The answer for B images. Fields about a committee are empty if a single worker answered."""
+    """The answer for B images. Fields about a committee keep their defaults if a worker answered."""
 
     probabilities: np.ndarray  # float32 [B, C]
     class_id: np.ndarray  # int64 [B]
     class_names: tuple[str, ...]  # [C]
-    export: str  # id of the export that answered
+    export: str  # id of the export that answered; "mixed" if a gateway averaged several
     disagreement: np.ndarray | None = None  # float32 [B], nats
-    used: tuple[str, ...] = ()  # members whose answers are in the average
-    late: tuple[str, ...] = ()  # members that had not answered by the deadline
-    missing: dict[str, str] = dataclasses.field(default_factory=dict)  # other members without an answer, and the reason
-    versions: dict[str, str] = dataclasses.field(default_factory=dict)  # exports of the members used
+    used: tuple[str, ...] = ()  # members whose answers were combined
+    late: tuple[str, ...] = ()  # members that had not answered in time
+    missing: dict[str, str] = dataclasses.field(default_factory=dict)  # {member: reason} of other absent ones
+    versions: dict[str, str] = dataclasses.field(default_factory=dict)  # {member: export} of the members used
     cascade: tuple[str, ...] = ()  # order in which members were asked; () = all at once
-    stage: np.ndarray | None = None  # int64 [B], place in `cascade` of the last member that answered for the image
+    stage: np.ndarray | None = None  # int64 [B] of a cascade: place of the last member that answered, from 0
     gate_passed: bool = True  # False if an image needed a further member that was missing
 
     @property
     def classes(self) -> list[str]:
-        """The most probable class of each image."""
+        """Name of the most probable class of each image."""
         return [self.class_names[c] for c in self.class_id]
 
 
 class Client:
-    """A thread-safe connection to a gateway or worker: `with Client("host:port") as client: client.predict(paths)`."""
+    """A thread-safe client of a gateway or worker: `with Client("host:port") as client: client.predict(paths)`.
+
+    It connects at the first call. Raises UserError if the token or a file cannot be used.
+
+    Args:
+        address: host:port of the gRPC server.
+        model: the name of the model: "committee" at a gateway, the member's name at a worker.
+        token: the bearer token itself; "" = none.
+        tls_ca: PEM file of the CA that signed the server's certificate; "" = no TLS.
+        tls_cert: PEM file of a client certificate, for servers that require one.
+        tls_key: PEM file of its key, without a password.
+    """
 
     def __init__(
         self,
@@ -79,11 +90,14 @@ class Client:
         """Return the predictions for one or several images.
 
         Args:
-            images: paths or bytes of JPEG or PNG files, or RGB arrays [H, W, 3] of 0 to 255 at the network's size.
-            deadline: seconds; a committee then answers with the members that have answered.
+            images: paths or bytes of JPEG or PNG files, or RGB arrays of 0 to 255 at the network's size: [H, W, 3]
+                each, or one batch [B, H, W, 3].
+            deadline: seconds for the whole call. A gateway answers before it, with the members that have answered by
+                then; its own --deadline_ms may be shorter.
 
         Raises:
-            EdgeError: the server refuses or fails. UserError: the images cannot be read.
+            EdgeError: the server refuses or fails.
+            UserError: a file cannot be read, an array has the wrong shape, or arrays and files are mixed.
         """
         end = time.monotonic() + deadline
         request = messages.request_to_message(messages.InferenceRequest(self._model, _inputs(images)))
@@ -112,7 +126,7 @@ class Client:
         )
 
     def ready(self, deadline: float = 1.0) -> bool:
-        """Return True if the server is reachable and ready to answer."""
+        """Return True if the server says within `deadline` seconds that it is ready; False also after any error."""
         request = inference_pb2.ModelReadyRequest(name=self._model)
         try:
             return self._call(
@@ -132,13 +146,15 @@ class Client:
         return response
 
     def _names(self, export: str, end: float) -> tuple[str, ...]:
-        """Return the class names of an export, from the server or from memory."""
-        if export not in self._class_names:
+        """Return the class names of an export; those of the last export are remembered."""
+        names = self._class_names.get(export)
+        if names is None:
             version = "" if export == MIXED else export
             request = inference_pb2.ModelMetadataRequest(name=self._model, version=version)
             metadata = self._call("ModelMetadata", request, inference_pb2.ModelMetadataResponse, end)
-            self._class_names = {export: tuple(json.loads(metadata.properties.get("class_names", "[]")))}
-        return self._class_names[export]
+            names = tuple(json.loads(metadata.properties.get("class_names", "[]")))
+            self._class_names = {export: names}
+        return names
 
     def _call(self, method: str, message: Message, kind: type[M], end: float) -> M:
         """Call a method and parse its response. `end`: a time of time.monotonic. Raises EdgeError."""
@@ -166,7 +182,8 @@ class Client:
         code, sentence = error.code(), error.details() or ""
         if code is grpc.StatusCode.UNAVAILABLE and "members answered" not in sentence:
             sentence = (
-                f"{self._address} cannot be reached: does serve.py run there, and do both sides use TLS, or neither?"
+                f"{self._address} cannot be reached: does a worker or gateway run there, and do both sides use TLS, "
+                "or neither?"
             )
         elif code is grpc.StatusCode.DEADLINE_EXCEEDED and "members answered" not in sentence:
             sentence = f"{self._address} did not answer within the deadline"
@@ -180,6 +197,8 @@ def _inputs(images: ImageSource | Sequence[ImageSource]) -> dict[str, np.ndarray
     if not sources:
         raise UserError("expected at least one image: give paths, bytes or arrays")
     if all(isinstance(image, np.ndarray) for image in sources):
+        if len(shapes := {image.shape for image in sources}) > 1:
+            raise UserError(f"expected arrays of one shape, got {', '.join(map(str, sorted(map(list, shapes))))}")
         return {"image": _pixels(np.stack(sources))}
     if any(isinstance(image, np.ndarray) for image in sources):
         raise UserError("arrays and encoded images cannot be mixed: call predict once for each kind")
@@ -206,7 +225,7 @@ def _remaining(end: float) -> float:
 
 
 def _checked_token(token: str) -> str:
-    """Return the token without the line break of a file. Raises UserError if a header cannot carry it."""
+    """Return the token without surrounding whitespace. Raises UserError if a header cannot carry it."""
     token = token.strip()
     if not token.isascii() or not token.isprintable():
         raise UserError("the token must be one line of visible ASCII characters; give the token without any other text")

@@ -104,6 +104,7 @@ def test_a_worker_may_be_asked_as_well(export):
         ("/nowhere.jpg", "/nowhere.jpg cannot be read: No such file"),
         (np.zeros((4, 4)), r"got shape \[4, 4\]"),
         ([np.zeros((4, 4, 3)), b""], "arrays and encoded images cannot be mixed"),
+        ([np.zeros((4, 4, 3)), np.zeros((5, 4, 3))], r"of one shape, got \[4, 4, 3\], \[5, 4, 3\]"),
     ],
 )
 def test_what_is_no_image_is_refused_here(client, images, response):
@@ -123,7 +124,7 @@ def test_a_server_that_is_not_there_is_named():
         place = f"127.0.0.1:{unused.getsockname()[1]}"
     with Client(place) as client:
         assert not client.ready()
-        with pytest.raises(EdgeError, match=f"{place} cannot be reached: does serve.py run there") as caught:
+        with pytest.raises(EdgeError, match=f"{place} cannot be reached: does a worker or gateway run there") as caught:
             client.predict(IMAGE)
     assert caught.value.code == "UNAVAILABLE"
 
