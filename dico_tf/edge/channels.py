@@ -24,7 +24,7 @@ ROUND_ROBIN = ("grpc.lb_policy_name", "round_robin")  # use all reachable addres
 
 
 def blocking_channel(target: str, security: tls.ClientTLS) -> grpc.Channel:
-    """Open a channel for Client; calls rotate over all addresses of the target's name."""
+    """Open a channel for Client; calls rotate over all addresses of the target's name. Without a CA there is no TLS."""
     options = [*OPTIONS, ROUND_ROBIN]
     if security:
         return grpc.secure_channel(target, security.credentials(), options)
@@ -32,7 +32,7 @@ def blocking_channel(target: str, security: tls.ClientTLS) -> grpc.Channel:
 
 
 def async_channel(target: str, security: tls.ClientTLS) -> grpc.aio.Channel:
-    """Open a channel for a gateway, which waits for many calls at once."""
+    """Open a channel for a gateway, which waits for many calls at once. Without a CA there is no TLS."""
     if security:
         return grpc.aio.secure_channel(target, security.credentials(), OPTIONS)
     return grpc.aio.insecure_channel(target, OPTIONS)

@@ -8,7 +8,6 @@ HTTP = {
     "PERMISSION_DENIED": 403,
     "NOT_FOUND": 404,
     "UNSUPPORTED_MEDIA_TYPE": 415,  # only over HTTP; gRPC has no such code
-    "FAILED_PRECONDITION": 409,
     "RESOURCE_EXHAUSTED": 429,
     "INTERNAL": 500,
     "UNIMPLEMENTED": 501,
@@ -19,7 +18,10 @@ _QUOTED = 60  # most characters of a client's value that an error repeats
 
 
 class EdgeError(Exception):
-    """An error for the client. `code` is the name of a grpc.StatusCode; the sentence reveals no path of this host."""
+    """An error for the client. The sentence reveals no path of this host.
+
+    `code` is the name of a grpc.StatusCode, or UNSUPPORTED_MEDIA_TYPE over HTTP.
+    """
 
     def __init__(self, code: str, sentence: str):
         super().__init__(sentence)
@@ -28,7 +30,7 @@ class EdgeError(Exception):
 
     @property
     def status(self) -> int:
-        """The HTTP status."""
+        """The HTTP status of the code."""
         return HTTP.get(self.code, 500)
 
 
@@ -38,12 +40,15 @@ def invalid(sentence: str) -> EdgeError:
 
 
 def not_found(what: str, name: str, available: str) -> EdgeError:
-    """Return the error for a name that this server does not have; `available` is what it has."""
+    """Return the error NOT_FOUND for a name that this server does not have.
+
+    `what` is the kind of thing, e.g. "model"; `available` says which ones the server has.
+    """
     return EdgeError("NOT_FOUND", f"unknown {what} {name[:_QUOTED]!r}: this server has {available}")
 
 
 def quote(value: Any) -> str:
-    """Return a client's value as text that is short enough for an error sentence."""
+    """Return the repr of a client's value, cut to about 60 characters for an error sentence."""
     cut = value[:_QUOTED] if isinstance(value, str | bytes | list | tuple) else value
     text = repr(cut)
     return text if len(text) <= _QUOTED + 2 else text[:_QUOTED] + "..."

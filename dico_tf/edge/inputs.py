@@ -14,7 +14,7 @@ IMAGE, IMAGE_BYTES = "image", "image_bytes"
 
 
 class InputSize(Protocol):
-    """The images that a network takes."""
+    """The image size that a network takes, in pixels."""
 
     size: int  # height and width
     short: int  # an encoded image is resized to this short side before its centre is cropped to `size`
@@ -33,7 +33,7 @@ def input_tensors(*sizes: InputSize) -> tuple[tuple[str, str, tuple[int, ...]], 
 def float_images(
     inputs: Mapping[str, np.ndarray], size: InputSize, limits: Limits, deadline: float
 ) -> Callable[[], np.ndarray]:
-    """Check a request's inputs now; return a function that decodes them to float32 for one network."""
+    """Check a request's inputs; return a function that gives them as float32 [B, size, size, 3]. See `images`."""
     decode = images(inputs, [size], limits, deadline)
     return lambda: decode()[0].astype(np.float32, copy=False)
 
@@ -41,10 +41,11 @@ def float_images(
 def images(
     inputs: Mapping[str, np.ndarray], sizes: Sequence[InputSize], limits: Limits, deadline: float
 ) -> Callable[[], list[np.ndarray]]:
-    """Check a request's inputs now; return a function that gives the images for each size.
+    """Check a request's inputs; return a function that gives the images [B, size, size, 3] for each size.
 
-    Encoded images are decoded by that function, to uint8; it raises EdgeError at the deadline, a time of
-    time.monotonic. Images that were sent as pixels keep their dtype, float32 or uint8.
+    Images that were sent as pixels keep their dtype, float32 or uint8. Encoded images are decoded to uint8 when the
+    function is called. Both it and this check raise EdgeError; the function also if it is not finished by the deadline,
+    a time of time.monotonic.
     """
     if len(inputs) != 1 or not inputs.keys() <= {IMAGE, IMAGE_BYTES}:
         names = ", ".join(inputs) or "none"
@@ -76,7 +77,7 @@ def _check_pixels(image: np.ndarray, sizes: Sequence[InputSize]) -> None:
     if image.dtype.kind != "f":
         return
     if not np.isfinite(image).all():
-        raise invalid(f"{IMAGE} contains NaN or infinity")
+        raise invalid(f"{IMAGE} contains NaN or infinity: send values 0 to 255")
     if image.min() < 0 or image.max() > 255:  # most likely the client has normalised the image already
         raise invalid(f"{IMAGE} contains values outside 0 to 255: send raw pixels, the network normalises them itself")
 

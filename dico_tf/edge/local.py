@@ -26,7 +26,7 @@ _PR_SET_PDEATHSIG = 1  # option of Linux's prctl: a signal to the child when its
 
 
 def run(settings: options.LocalOptions, server: options.ServerOptions, print_line: Callable[[str], None]) -> None:
-    """Serve until SIGTERM, SIGINT or the end of the parent process; print a line of JSON and a command to try."""
+    """Serve until SIGTERM, SIGINT or the end of the parent process; print one line of JSON and a command to try."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     export = manifest.load(os.path.abspath(settings.manifest))
     quorum = settings.majority(len(export.branches))
@@ -103,7 +103,7 @@ def _start(command: Sequence[str]) -> subprocess.Popen:
 
 
 def _wait_until_ready(name: str, child: subprocess.Popen) -> str:
-    """Return the gRPC address from the worker's ready line."""
+    """Return the gRPC address from the worker's ready line. Raises UserError if the worker ends before it."""
     line = child.stdout.readline()
     if not line:
         raise UserError(f"the worker of {name} did not start: its error message is above")

@@ -42,7 +42,7 @@ class InferenceResponse:
 
 
 def parse_message(kind: type[M], content: bytes) -> M:
-    """Parse bytes that a client sent. Raises EdgeError."""
+    """Parse the bytes of a client's message of class `kind`. Raises EdgeError."""
     try:
         return kind.FromString(content)
     except (DecodeError, RecursionError):
@@ -110,7 +110,7 @@ def _names(names: Iterable[Any]) -> tuple[str, ...]:
     outputs = tuple(names)
     _check_count(len(outputs), "requested outputs", _MOST_TENSORS)
     if any(not isinstance(name, str) or not name for name in outputs):
-        raise invalid("every requested output needs a name")
+        raise invalid("every requested output needs a name, a string that is not empty")
     return outputs
 
 
@@ -138,7 +138,7 @@ def request_from_json(content: bytes, model: str, version: str = "") -> Inferenc
     body = json_object(content)
     inputs, outputs = body.get("inputs"), body.get("outputs") or []
     if not isinstance(inputs, list) or not inputs:
-        raise invalid('the body has no inputs: send {"inputs": [{"name", "datatype", "shape", "data"}]}')
+        raise invalid('the body needs a list of inputs: send {"inputs": [{"name", "datatype", "shape", "data"}]}')
     if not isinstance(outputs, list) or any(not isinstance(output, dict) for output in outputs):
         raise invalid(f'outputs must be a list such as [{{"name": "probabilities"}}], got {quote(outputs)}')
     _check_count(len(inputs), "tensors", _MOST_TENSORS)
@@ -185,7 +185,7 @@ def _encodable(body: dict[str, Any]) -> bool:
 
 
 def as_json(value: Any) -> bytes:
-    """Encode a value as JSON; NaN and infinity are errors."""
+    """Encode a value as JSON. Raises ValueError for NaN and infinity."""
     return json.dumps(value, allow_nan=False).encode()
 
 
@@ -203,7 +203,7 @@ def _text(body: Mapping[str, Any], key: str) -> str:
 def _parameters(body: Mapping[str, Any]) -> dict[str, Value]:
     parameters = body.get("parameters") or {}
     if not isinstance(parameters, dict) or any(not _valid_parameter(value) for value in parameters.values()):
-        raise invalid(f"parameters must be an object of booleans, numbers and strings, got {quote(parameters)}")
+        raise invalid(f"parameters must be an object of booleans, strings and 64-bit numbers, got {quote(parameters)}")
     _check_count(len(parameters), "parameters", _MOST_PARAMETERS)
     return parameters
 

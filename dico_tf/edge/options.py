@@ -14,19 +14,22 @@ class ServerOptions:
     """Ports, access control and limits of a server."""
 
     host: str = option(
-        "127.0.0.1", "address to listen on; one that other machines can reach needs TLS and a token or client CA"
+        "127.0.0.1",
+        "address to listen on; one that other machines can reach needs TLS and a token or client CA, or --insecure",
     )
     port: int = option(0, "gRPC port; 0 = any free port, printed in the ready line")
     http_port: int = option(0, "HTTP port; 0 = any free port; -1 = no HTTP")
     tls_cert: str = option("", "PEM file of this server's certificate and its chain")
     tls_key: str = option("", "PEM file of the certificate's key, without a password")
-    tls_client_ca: str = option("", "PEM file of the CA of client certificates; clients then need one")
+    tls_client_ca: str = option("", "PEM file of a CA; every client then needs a certificate that it signed")
     token_file: str = option(
         "", "file with the bearer token that clients must send (default: the variable DICO_TF_TOKEN)"
     )
     insecure: bool = option(False, "allow other machines to connect without TLS or without authentication")
     timeout_ms: int = option(10_000, "milliseconds after which a request without its own deadline fails")
-    max_request_bytes: int = option(16 * 2**20, "largest size of a request in bytes")
+    max_request_bytes: int = option(
+        16 * 2**20, "largest size in bytes of a request, and of its decoded images at a gateway"
+    )
     max_pixels: int = option(25_000_000, "largest number of pixels of an encoded image")
     max_batch: int = option(64, "largest number of images in a request")
     max_concurrency: int = option(64, "largest number of requests at the same time; more are refused")
@@ -61,7 +64,7 @@ class WorkerOptions:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CommitteeOptions:
-    """How answers of several members become one."""
+    """The export of a committee, and when its members' answers become one."""
 
     manifest: str = option("", "manifest.json of an export, or its folder")
     quorum: int = option(0, "members that must answer; 0 = more than half of the committee")
@@ -77,7 +80,7 @@ class CommitteeOptions:
         _raise_all([*errors, *_too_small(self, {"quorum": 0, "deadline_ms": 1})])
 
     def majority(self, members: int) -> int:
-        """Return --quorum, or by default more than half of the members."""
+        """Return --quorum, or if it is 0 more than half of `members`. Raises UserError if it exceeds `members`."""
         if self.quorum > members:
             raise UserError(f"--quorum={self.quorum} must be at most {members}, the members of the committee")
         return self.quorum or members // 2 + 1
@@ -91,7 +94,7 @@ class GatewayOptions(CommitteeOptions):
         (), "address of each member: branch_0=host:port|replica:port,branch_1=tfserving://host:port/name"
     )
     hedge: float = option(0.05, "share of calls that may also go to a replica when the first address is slow; 0 = none")
-    allow_mixed_exports: bool = option(False, "allow averages over members of different exports")
+    allow_mixed_exports: bool = option(False, "average answers of members that serve different exports")
     member_tls_ca: str = option("", "PEM file of the CA that signed the members' certificates; turns TLS to members on")
     member_tls_cert: str = option("", "PEM file of the client certificate for members that require one")
     member_tls_key: str = option("", "PEM file of the client certificate's key, without a password")

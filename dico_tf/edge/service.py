@@ -32,7 +32,7 @@ class ModelService(Protocol):
     name: str  # of the model
 
     def metadata(self, model: str, version: str) -> ModelMetadata:
-        """Describe the model; version "" is the current one. Raises EdgeError NOT_FOUND."""
+        """Describe the model; version "" is the current one. Raises EdgeError NOT_FOUND for any other."""
         ...
 
     async def infer(self, request: InferenceRequest, deadline: float) -> InferenceResponse:
@@ -41,7 +41,10 @@ class ModelService(Protocol):
 
 
 class Readiness:
-    """Readiness of a server, with an event that fires at every change. Use it in one event loop only."""
+    """Readiness of a server. Each call of `set` fires the event `change` and puts a new one in its place.
+
+    `ended` is True once the server stops: no further change follows. Use it in one event loop only.
+    """
 
     def __init__(self) -> None:
         self.ready, self.ended = False, False
@@ -54,7 +57,7 @@ class Readiness:
 
 
 class RequestMetrics:
-    """Metrics of inference requests by protocol and status code, and of the process."""
+    """Counts of inference requests by protocol and code, their durations by protocol, and the process's memory."""
 
     def __init__(self, metrics: Metrics):
         self._requests = metrics.counter(
@@ -66,7 +69,7 @@ class RequestMetrics:
         metrics.gauge("process_resident_memory_bytes", "Resident memory of the process.", resident_bytes)
 
     def add(self, protocol: str, code: str, start: float) -> None:
-        """Count a request that started at `start`, a time of time.monotonic, and ends now."""
+        """Count a request that started at `start`, a time of time.monotonic, and ends now with `code`, e.g. OK."""
         self._requests.add(protocol, code)
         self._seconds.observe(time.monotonic() - start, protocol)
 

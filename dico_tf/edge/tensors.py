@@ -41,7 +41,7 @@ _LONGEST_NAME = 256
 
 
 def datatype(array: np.ndarray) -> str:
-    """Return the protocol's name of an array's dtype."""
+    """Return the protocol's name of an array's dtype, e.g. FP32. Raises TypeError if it has none."""
     name = _NAMES.get((array.dtype.kind, array.dtype.itemsize))
     if name is None:
         raise TypeError(f"the protocol has no datatype for {array.dtype}; known: {', '.join(DTYPES)}")
@@ -49,14 +49,17 @@ def datatype(array: np.ndarray) -> str:
 
 
 def strings(values: Sequence[str | bytes]) -> np.ndarray:
-    """Return a BYTES tensor [N] of these strings."""
+    """Return a BYTES tensor [N] of these strings; text is encoded as UTF-8."""
     array = np.empty(len(values), object)
     array[:] = [value.encode() if isinstance(value, str) else value for value in values]
     return array
 
 
 def checked_description(name: Any, kind: Any, shape: Any) -> tuple[str, np.dtype, tuple[int, ...]]:
-    """Return (name, dtype, shape) of a client's tensor, checked. Allocate nothing of that shape before its data is."""
+    """Check the description of a client's tensor; return (name, dtype, shape). Raises EdgeError.
+
+    The shape may be huge: compare it with the data before you allocate memory.
+    """
     if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_NAME:
         raise invalid(f"the name of a tensor must have 1 to {_LONGEST_NAME} characters, got {quote(name)}")
     if not isinstance(kind, str) or kind not in DTYPES:
@@ -64,13 +67,16 @@ def checked_description(name: Any, kind: Any, shape: Any) -> tuple[str, np.dtype
     sizes = list(shape) if isinstance(shape, Sequence) and not isinstance(shape, str | bytes) else [None]
     if not 0 < len(sizes) <= _MOST_DIMENSIONS or any(type(size) is not int or not 0 < size < 2**31 for size in sizes):
         raise invalid(
-            f"the shape of {quote(name)} must be 1 to {_MOST_DIMENSIONS} positive integers, got {quote(sizes)}"
+            f"the shape of {quote(name)} must be 1 to {_MOST_DIMENSIONS} positive 32-bit integers, got {quote(shape)}"
         )
     return name, DTYPES[kind], tuple(sizes)
 
 
 def from_message(tensor: inference_pb2.Tensor, raw: bytes | None) -> tuple[str, np.ndarray]:
-    """Return (name, array) of a tensor message. `raw`: its elements, if the request sends them as raw bytes."""
+    """Return (name, array) of a tensor message. Raises EdgeError.
+
+    `raw`: its elements as raw bytes; None if the message itself contains them.
+    """
     name, dtype, shape = checked_description(tensor.name, tensor.datatype, list(tensor.shape))
     if raw is None:
         return name, _from_contents(name, tensor, dtype, shape)
@@ -113,7 +119,10 @@ def _from_contents(name: str, tensor: inference_pb2.Tensor, dtype: np.dtype, sha
 
 
 def from_json(tensor: Any) -> tuple[str, np.ndarray]:
-    """Return (name, array) of {"name", "datatype", "shape", "data", "parameters"}; data is flat or nested by shape."""
+    """Return (name, array) of {"name", "datatype", "shape", "data", "parameters"}. Raises EdgeError.
+
+    The data is flat, or nested like the shape.
+    """
     if not isinstance(tensor, dict):
         raise invalid(f"an input must be an object with name, datatype, shape and data, got {quote(tensor)}")
     name, dtype, shape = checked_description(tensor.get("name"), tensor.get("datatype"), tensor.get("shape"))
@@ -171,19 +180,22 @@ def _array(name: str, values: Sequence[Any], shape: tuple[int, ...], dtype: np.d
 
 
 def to_raw(array: np.ndarray) -> bytes:
-    """Return the elements of an array as raw bytes."""
+    """Return the elements as the protocol's raw bytes: little-endian numbers, or BYTES each after its length."""
     if array.dtype.kind == "O":
         return b"".join(_LENGTH.pack(len(value)) + value for value in array.flat)
     return array.astype(DTYPES[datatype(array)], copy=False).tobytes()
 
 
 def to_message(name: str, array: np.ndarray) -> inference_pb2.Tensor:
-    """Return a tensor message without contents; send those as raw bytes."""
+    """Return a tensor message without its elements; send those as raw bytes (`to_raw`)."""
     return inference_pb2.Tensor(name=name, datatype=datatype(array), shape=array.shape)
 
 
 def to_json(name: str, array: np.ndarray) -> dict[str, Any]:
-    """Return a JSON tensor with flat data. BYTES become text if they are UTF-8, else base64: see content_type."""
+    """Return a JSON tensor with flat data.
+
+    BYTES become text if all are UTF-8, else base64; the parameter content_type is "str" or "base64".
+    """
     tensor = {"name": name, "datatype": datatype(array), "shape": list(array.shape)}
     if array.dtype.kind != "O":
         return {**tensor, "data": array.ravel().tolist()}

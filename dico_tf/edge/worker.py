@@ -29,7 +29,7 @@ _DATATYPES = {CLASS_ID: "INT64", CLASS_NAME: "BYTES"}  # other outputs are FP32
 
 
 class Worker:
-    """The ModelService of one member, with the export that the engine runs at the moment."""
+    """The ModelService of one member. It answers with the export that the engine runs at the moment."""
 
     def __init__(self, engine: InferenceEngine, limits: Limits):
         self._engine, self._limits = engine, limits
@@ -97,7 +97,7 @@ def _class_names(model: ServedModel, results: dict[str, np.ndarray]) -> np.ndarr
 
 
 def run(settings: options.WorkerOptions, server: options.ServerOptions, print_line: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT; print one line of JSON when ready."""
+    """Serve until SIGTERM or SIGINT; give `print_line` one line of JSON when ready. Raises UserError."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the default would end the process before the watcher exists
     load_model = functools.partial(
@@ -138,7 +138,7 @@ async def _serve(
 def _inference_metrics(metrics: Metrics) -> Callable[[float, int], None]:
     """Return the function that counts one inference: its seconds and its images."""
     images = metrics.counter("dico_images_total", "Images answered.")
-    histogram = metrics.histogram("dico_inference_seconds", "Time of a request in the network, without waiting.")
+    histogram = metrics.histogram("dico_inference_seconds", "Time to compute a request, without decoding or waiting.")
 
     def count(seconds: float, batch: int) -> None:
         images.add(by=batch)

@@ -71,7 +71,7 @@ def test_a_decompression_bomb_is_refused_by_its_header(size):
 
 @pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "WEBP", "PPM"])
 def test_other_image_formats_are_refused(kind):
-    assert refused(encoded(NOISE, kind)) == "the image bytes are neither JPEG nor PNG"
+    assert refused(encoded(NOISE, kind)) == "the image bytes are neither JPEG nor PNG, or their header is damaged"
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])

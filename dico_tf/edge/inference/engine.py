@@ -26,7 +26,7 @@ class _Job:
 
 
 class InferenceEngine:
-    """A pool of threads that run one model. Deadlines are times of time.monotonic.
+    """A pool of threads that run one model; `swap` replaces it. Deadlines are times of time.monotonic.
 
     Args:
         model: has an interpreter for each thread.
@@ -58,7 +58,10 @@ class InferenceEngine:
         return self._queue.qsize()
 
     def submit(self, model: ServedModel, decode: Decode, deadline: float) -> concurrent.futures.Future:
-        """Return a future of {output: array}; raise RESOURCE_EXHAUSTED if the queue is full."""
+        """Return a future of {output: array}. Raises EdgeError RESOURCE_EXHAUSTED if the queue is full.
+
+        The future raises EdgeError if the deadline passes, or if images cannot be decoded or computed.
+        """
         job = _Job(model, decode, deadline, concurrent.futures.Future())
         try:
             self._queue.put_nowait(job)
@@ -73,7 +76,7 @@ class InferenceEngine:
         self.model = model
 
     def stop(self, seconds: float) -> None:
-        """Finish the queue and end the threads, within `seconds`."""
+        """Finish the queue and end the threads; give up after `seconds`."""
         end = time.monotonic() + seconds
         for _ in self._threads:
             try:

@@ -54,6 +54,10 @@ def _checked(reading: Any) -> dict[str, Any]:
     kinds = {"pixels": str, "outputs": str, "background": str, "place": int}
     if not isinstance(reading, dict) or not all(isinstance(reading.get(key), kind) for key, kind in kinds.items()):
         raise UserError(
-            f"expected the manifest's {READING} to have {', '.join(kinds)}, got {reading!r:.80}: export again"
+            f"expected the manifest's {READING} to have {_listed(kinds)}, got {reading!r:.80}: export again"
         )
     return reading
+
+
+def _listed(kinds: Mapping[str, type]) -> str:
+    return ", ".join(f"{key} ({kind.__name__})" for key, kind in kinds.items())

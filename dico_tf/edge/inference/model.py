@@ -1,6 +1,7 @@
 """A member's LiteRT file: loaded, checked against its checksum and manifest, and tried once."""
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import softmax
 from dico_tf.files import manifest
 from dico_tf.invocation import command
-from dico_tf.runtime.litert import LiteRT
+from dico_tf.runtime.litert import LiteRT, TensorInfo
 
 INPUT, LOGITS, PROBABILITIES, CLASS_ID = "image", "logits", "probabilities", "class_id"
 COMMITTEE_OUTPUTS = {"branch_probabilities": 3, "disagreement": 1}  # {name: dimensions} of a committee's file
@@ -47,10 +48,12 @@ class ServedModel:
         inputs, outputs = self._runners[0].inputs, self._runners[0].outputs
         shape = inputs[INPUT].shape if list(inputs) == [INPUT] else ()
         if shape[1:] != (self.size, self.size, 3) or inputs[INPUT].dtype is not np.float32:
-            raise _unusable(f"its input must be {INPUT}, float32 [B, {self.size}, {self.size}, 3]")
+            expected = f"{INPUT}, float32 [B, {self.size}, {self.size}, 3]"
+            raise _unusable(f"its input must be {expected}, got {_listed(inputs)}")
         self.outputs = {name: list(output.shape[1:]) for name, output in outputs.items()}
         if self.outputs.get(LOGITS, self.outputs.get(PROBABILITIES)) != [len(self.class_names)]:
-            raise _unusable(f"its output must be {LOGITS} or {PROBABILITIES} of {len(self.class_names)} classes")
+            expected = f"{LOGITS} or {PROBABILITIES} of {len(self.class_names)} classes"
+            raise _unusable(f"its output must be {expected}, got {_listed(outputs)}")
         return shape[0]
 
     @property
@@ -63,7 +66,8 @@ class ServedModel:
     def run(self, thread: int, images: np.ndarray, deadline: float) -> dict[str, np.ndarray]:
         """Return {output: array} for float32 images [N, H, W, 3], computed in batches of the file's size.
 
-        `thread` selects the interpreter; the deadline is a time of time.monotonic.
+        `thread` selects the interpreter; the deadline is a time of time.monotonic. Raises EdgeError if it passes, or if
+        an output is not finite.
         """
         parts = []
         for start in range(0, len(images), self._batch):
@@ -98,15 +102,24 @@ def _runner(content: bytes, threads: int, description: dict[str, Any]) -> Any:
             return external_tflite.ExternalRunner(content, threads, description)
         return LiteRT(content, threads).signature()
     except (ValueError, RuntimeError) as error:
-        raise _unusable(str(error)) from None
+        raise _not_loaded(error) from None
 
 
-def _unusable(reason: str) -> UserError:
-    return UserError(f"the export's LiteRT file cannot be used: {reason}; export again")
+def _listed(tensors: Mapping[str, TensorInfo]) -> str:
+    return ", ".join(f"{name} {np.dtype(tensor.dtype)}{list(tensor.shape)}" for name, tensor in tensors.items())
+
+
+def _unusable(reason: str, remedy: str = "export again") -> UserError:
+    return UserError(f"the export's LiteRT file cannot be used: {reason}; {remedy}")
+
+
+def _not_loaded(error: Exception) -> UserError:
+    """Return the error for a file that the runtime refuses, for instance because of an operation it does not know."""
+    return _unusable(str(error), "export again, or install the ai-edge-litert of constraints.txt")
 
 
 def load(path: str | Path, member: str, format: str, threads: int, threads_each: int) -> ServedModel:
-    """Load a member of an export and run it once. Raises UserError.
+    """Load a member of an export and run it once, to be sure that it works. Raises UserError.
 
     Args:
         path: the manifest, or its folder.
@@ -121,8 +134,8 @@ def load(path: str | Path, member: str, format: str, threads: int, threads_each:
     export, content = manifest.read(path, member, kind)
     try:
         return ServedModel(export, member, kind, content, threads, threads_each)
-    except RuntimeError as error:  # an operation that this runtime does not know
-        raise _unusable(str(error)) from None
+    except RuntimeError as error:
+        raise _not_loaded(error) from None
     except EdgeError as error:
         raise UserError(f"{member} of the export {export.folder} fails its first run: {error.sentence}") from None
 

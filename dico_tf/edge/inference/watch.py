@@ -15,7 +15,7 @@ RETRY_CHECKS = 10  # checks after which a refused export is tried again: its fil
 
 
 class ExportWatcher:
-    """A thread that checks the manifest every few seconds, and whenever `check_now` is called."""
+    """A thread that looks for a new export every `seconds`, and whenever `check_now` is called."""
 
     def __init__(
         self,
@@ -31,10 +31,10 @@ class ExportWatcher:
         Args:
             engine: runs the current model.
             path: the manifest, or its folder.
-            load: loads and tries the export that is there.
-            on_result: called with "swapped", "unchanged" or "refused" for each new export.
+            load: loads and tries the export that is there; raises UserError if it cannot be used.
+            on_result: called with "swapped", "unchanged" or "refused" for each new export; once for a lasting refusal.
             seconds: time between checks.
-            stamp: the manifest's stamp from before the engine's model was loaded.
+            stamp: the manifest's stamp from before the engine's model was loaded; None loads the export again at once.
         """
         self._path, self._engine, self._load, self._on_result, self._seconds = path, engine, load, on_result, seconds
         self._stamp, self._refusal, self._checks = stamp, "", 0

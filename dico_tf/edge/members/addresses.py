@@ -49,5 +49,7 @@ def _address(name: str, place: str) -> Address:
     target = match and (match["served"] or match["plain"])
     port = target and _TARGET.fullmatch(target)
     if not match or not port or not 0 < int(port["port"]) < 65536:
-        raise UserError(f"--members={name}={place} is not an address: write --members={FORM}")
+        raise UserError(
+            f"--members={name}={place} is not an address with a port from 1 to 65535: write --members={FORM}"
+        )
     return Address(target, match["name"] or "")

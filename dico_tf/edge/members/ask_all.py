@@ -22,7 +22,7 @@ class Voter(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class MemberAnswers:
-    """Votes, and causes of missing votes, by member in the committee's order."""
+    """Votes, and causes of missing votes, by member, in the order in which members were asked."""
 
     votes: dict[str, Vote]
     missing: dict[str, Missing]
@@ -33,7 +33,7 @@ class MemberAnswers:
 
 
 class BelowQuorum(EdgeError):  # noqa: N818 - named for what is the case
-    """Too few members answered; `answers` are those that there are."""
+    """Too few members answered; `answers` has the votes that came, and the causes of the missing ones."""
 
     def __init__(self, answers: MemberAnswers, quorum: int):
         count, all = len(answers.votes), len(answers.votes) + len(answers.missing)
@@ -54,7 +54,7 @@ def _code(answers: MemberAnswers, quorum: int) -> str:
 
 
 async def ask_all(members: Mapping[str, Voter], images: Images, deadline: float, quorum: int) -> MemberAnswers:
-    """Return the answers of all members; the deadline is on the event loop's clock.
+    """Ask all members at once and return their answers; the deadline is on the event loop's clock.
 
     Ends when all have answered, at the deadline, or when the quorum cannot be reached any more. Raises BelowQuorum.
     """

@@ -18,7 +18,7 @@ RejectVote = Callable[[list[Vote], Vote], Missing | None]  # (accepted votes, ne
 
 
 def load_cascade(manifest: Manifest) -> Committee | None:
-    """Return the cascade of an export, or None if it has none. Raises UserError if its description is invalid."""
+    """Return the cascade of an export, or None if it has none. Raises UserError if it or its weights are invalid."""
     load_weighted_committee(manifest)  # an invalid committee must be refused now, not at the first request
     entry = manifest.content[COMMITTEE].get("cascade")
     if entry is None:
@@ -35,7 +35,7 @@ def load_cascade(manifest: Manifest) -> Committee | None:
 
 
 def load_weighted_committee(manifest: Manifest) -> Committee | None:
-    """Return the weights and temperatures of an export's members, or None if all members are equal.
+    """Return an export's committee with its weights and temperatures and no gates; None if it has neither of them.
 
     Raises UserError if they are invalid.
     """
@@ -51,7 +51,7 @@ def load_weighted_committee(manifest: Manifest) -> Committee | None:
 
 
 def without_gates(committee: Committee) -> Committee:
-    """Return the same committee with gates that no image passes, for answers of networks that gates do not fit."""
+    """Return the same committee with gates that no image passes, for votes of an export without fitting gates."""
     return Committee(
         members=committee.members,
         gates=(NEVER,) * len(committee.gates),
@@ -71,7 +71,7 @@ async def ask_in_turn(
     reject: RejectVote = lambda accepted, vote: None,
     cascade_for: Callable[[Vote], Committee] | None = None,
 ) -> tuple[MemberAnswers, CombinedAnswer]:
-    """Run a cascade over the network; the deadline is on the event loop's clock.
+    """Ask the members of a cascade in turn; return their answers and the combined answer.
 
     Each member gets an equal share of the remaining time. A late or missing member is skipped: its gate does not
     count, and the answer is that of the others. Raises BelowQuorum if an image passed no gate and fewer than `quorum`
@@ -81,8 +81,8 @@ async def ask_in_turn(
         members: must include all members of the cascade.
         cascade: order, gates, weights and temperatures.
         images: of one request.
-        deadline: end of the whole request.
-        quorum: members that must answer about an image that passes no gate.
+        deadline: end of the whole request, on the event loop's clock.
+        quorum: members that must answer about an image that passes no gate; at most all members of the cascade.
         reject: returns a cause for a vote that must not be combined with the votes before it.
         cascade_for: chooses, by the first vote, the gates and weights to use; their order must be the same.
     """

@@ -1,4 +1,4 @@
-"""Combination of the votes that came into one answer."""
+"""Combine the votes that arrived into one answer."""
 
 import dataclasses
 
@@ -17,10 +17,10 @@ class CombinedAnswer:
     probabilities: np.ndarray  # float32 [B, C]
     class_id: np.ndarray  # int64 [B]
     disagreement: np.ndarray  # float32 [B]: entropy of the mean minus mean of the entropies, nats
-    versions: dict[str, str]  # export of each member used, in the committee's order
+    versions: dict[str, str]  # export of each member used, in the order of asking
     missing: dict[str, str]  # reason of each member without a vote, except late ones
     late: list[str]
-    stage: np.ndarray  # int64 [B]: place, in the order of asking, of the last member that answered for the image
+    stage: np.ndarray  # int64 [B]: place of the last member that answered for the image; without a cascade, the last
     order: tuple[str, ...] = ()  # of a cascade; () = all members were asked at once
     finished: np.ndarray | None = None  # bool [B], of a cascade: the image passed a gate, or the last member answered
 
@@ -33,7 +33,10 @@ class CombinedAnswer:
 def combine_answers(answers: MemberAnswers, average: str, weighted: Committee | None = None) -> CombinedAnswer:
     """Average the votes of the members that answered, as if the committee had no others.
 
-    `weighted`: the members' weights and temperatures, if they are not all equal.
+    Args:
+        answers: votes, at least one, and missing members.
+        average: the rule, e.g. "logits" or "probs".
+        weighted: replaces the rule by its own, with weights and temperatures of the members.
     """
     logits = np.stack([vote.logits for vote in answers.votes.values()], axis=1)  # [B, S, C]
     last = len(answers.votes) + len(answers.missing) - 1

@@ -28,9 +28,9 @@ class CommitteePolicy:
     """When a gateway answers, and with which members."""
 
     quorum: int
-    seconds: float  # until the members that have answered decide alone
-    hedge_share: float = HEDGE_SHARE
-    mixed_exports: bool = False
+    seconds: float  # after which a quorum of members answers alone
+    hedge_share: float = HEDGE_SHARE  # share of the calls to a member that may also go to its next address
+    mixed_exports: bool = False  # average answers of members that serve different exports
     cascade: bool = True  # use the export's cascade if it has one
 
 
@@ -53,7 +53,10 @@ class RemoteCommittee:
         self._previous = manifest
 
     def switch_export(self, manifest: Manifest) -> None:
-        """Serve a new export. Raises UserError if it has other members, input sizes or numbers of classes."""
+        """Serve a new export.
+
+        Raises UserError if it has other members, other input sizes, another number of classes, or invalid gates.
+        """
         if change := _change(self.manifest, manifest):
             raise UserError(f"the new export has another {change}: restart the gateway to serve it")
         cascade = load_cascade(manifest)
@@ -70,7 +73,7 @@ class RemoteCommittee:
 
     @property
     def member_seconds(self) -> float:
-        """The time that one member gets if the client leaves enough."""
+        """Seconds that a member normally gets: its equal share of `policy.seconds`, less a tenth."""
         return self.policy.seconds * (1 - RETURN_SHARE) / (len(self.cascade.members) if self.cascade else 1)
 
     def manifest_of(self, exports: Collection[str]) -> Manifest:
@@ -79,7 +82,11 @@ class RemoteCommittee:
         return self._previous if previous else self.manifest
 
     def deadline(self, client: float = math.inf) -> float:
-        """Return the deadline of a request that starts now, from the client's; both are on the event loop's clock."""
+        """Return the deadline for the members of a request that starts now.
+
+        It is `policy.seconds` from now, or shortly before the client's deadline if that is earlier: a tenth of the
+        client's time, at most RETURN_SECONDS, is left for the response. Both are on the event loop's clock.
+        """
         now = asyncio.get_running_loop().time()
         return min(now + self.policy.seconds, client - min(RETURN_SHARE * max(client - now, 0.0), RETURN_SECONDS))
 
@@ -97,7 +104,7 @@ class RemoteCommittee:
         return answers, combine_answers(answers, source.average, load_weighted_committee(source))
 
     def _reject(self, accepted: Sequence[Vote], vote: Vote) -> Missing | None:
-        """Return why a vote does not count: its export is not that of the request's first vote. None if it counts."""
+        """Return the cause if a vote is of another export than the request's first vote; None if the vote counts."""
         if not vote.known:
             return None
         export = next((each.export for each in accepted if each.known), vote.export)

@@ -15,7 +15,7 @@ HEDGE_SHARE = 0.05
 
 
 class Endpoint(Protocol):
-    """One address of a member."""
+    """One address of a member; `Replica` documents its methods."""
 
     breaker: CircuitBreaker
 
@@ -26,8 +26,13 @@ class Endpoint(Protocol):
 class RemoteMember:
     """A member of a committee at one or several addresses.
 
-    A call goes to the first endpoint whose circuit allows it; the other endpoints are its replicas. If the answer is
-    slow, a replica is asked too (a hedge), for at most `hedge_share` of the calls.
+    A call goes to the first address whose circuit allows it. If that one takes longer than for 95 % of its recent
+    calls, the next one is asked too (a hedge). A call to an unreachable address is repeated at the next one, or at the
+    same one after a pause; a CallBudget limits these repeats to a tenth of the calls.
+
+    Args:
+        replicas: all addresses of the member; the first one is preferred.
+        hedge_share: share of the calls that may be hedged.
     """
 
     def __init__(self, replicas: Sequence[Endpoint], hedge_share: float = HEDGE_SHARE):
@@ -37,7 +42,7 @@ class RemoteMember:
         self._retries = CallBudget(RETRY_SHARE, start=LARGEST_BUDGET)
 
     async def ask(self, image: np.ndarray, deadline: float) -> Outcome:
-        """Return the first usable vote, or the cause why there is none. Raises only CancelledError."""
+        """Return the first usable vote, or the cause why there is none; the deadline is on the event loop's clock."""
         self._hedges.earn()
         self._retries.earn()
         race = Race(image, deadline)
@@ -67,7 +72,7 @@ class RemoteMember:
         return next((r for r in self.replicas if r.breaker.allows_call and r not in race.tried), None)
 
     def _hedge(self, race: "Race") -> None:
-        """Ask a replica as well, if the budget allows it; the slowest 5 % of the calls come here."""
+        """Ask the next address as well, if the budget allows it; about the slowest 5 % of the calls come here."""
         replica = self._next(race)
         if replica and self._hedges.spend():
             self.hedged += 1
@@ -95,7 +100,10 @@ class Race:
         self._running.add(asyncio.create_task(endpoint.ask(self._image, self._deadline)))
 
     async def first(self, timeout: float | None) -> Outcome | None:
-        """Return the first vote, or the failure of the last call; None if neither came within `timeout` seconds."""
+        """Return the first vote, or a failure once all calls have failed.
+
+        Returns None if no call ended for `timeout` seconds.
+        """
         outcome = None
         while self._running and not isinstance(outcome, Vote):
             done, self._running = await asyncio.wait(

@@ -15,10 +15,17 @@ class MemberMetrics:
     def __init__(self, metrics: Metrics, committee: RemoteCommittee):
         members = committee.members
         self._outcomes = metrics.counter(
-            "dico_member_outcomes_total", "Results of asking each member.", "member", "outcome"
+            "dico_member_outcomes_total",
+            "Outcomes of asking each member: used, or a cause.",
+            "member",
+            "outcome",
         )
         metrics.gauge("dico_quorum", "Members that must answer.", lambda: committee.policy.quorum)
-        metrics.gauge("dico_members_present", "Members with an address that is ready.", lambda: len(committee.present))
+        metrics.gauge(
+            "dico_members_present",
+            "Members with an address that is ready and whose circuit is not open.",
+            lambda: len(committee.present),
+        )
         metrics.callback(
             "dico_member_circuit",
             "Circuit of each address: 0 closed, 1 half-open, 2 open.",
@@ -63,7 +70,7 @@ class MemberMetrics:
             self._outcomes.add(name, missing.cause.name.lower())
 
     def count_stages(self, combined: CombinedAnswer) -> None:
-        """Count where images left the cascade; nothing if all members were asked at once."""
+        """Count images by the stage where they left the cascade; none if all members were asked at once."""
         for stage, name in enumerate(combined.order):
             if images := int((combined.stage == stage).sum()):
                 self._exits.add(str(stage), name, by=images)

@@ -19,7 +19,7 @@ class Cause(enum.Enum):
     FOREIGN = "is of another export"
     REFUSED = "refused the request"
     DISMISSED = "was not waited for, because the quorum could not be reached any more"
-    RESTING = "is skipped after repeated failures, until a health probe succeeds"
+    RESTING = "is skipped after repeated failures, until a health probe and a trial call succeed"
 
 
 FAULTS = {Cause.UNREACHABLE, Cause.LATE, Cause.UNUSABLE}  # faults of the address: they open its circuit
@@ -29,7 +29,7 @@ FAULTS = {Cause.UNREACHABLE, Cause.LATE, Cause.UNUSABLE}  # faults of the addres
 class Vote:
     """A member's answer for B images."""
 
-    logits: np.ndarray  # float32 [B, C], finite
+    logits: np.ndarray  # [B, C], floats; Replica.ask returns only finite ones
     export: str  # the manifest's id, or a version of TensorFlow Serving
     known: bool = True  # False if `export` is only a version of TensorFlow Serving
 
@@ -43,7 +43,7 @@ class Missing:
 
     @property
     def reason(self) -> str:
-        """Text that follows the member's name in messages, e.g. "is busy" or "cannot be reached: timeout"."""
+        """Text that follows the member's name in messages, e.g. "is busy" or "refused the request: NOT_FOUND"."""
         return f"{self.cause.value}: {self.detail}" if self.detail else self.cause.value
 
 
@@ -56,5 +56,5 @@ def images_of(images: Images, member: str) -> np.ndarray:
 
 
 def image_count(images: Images) -> int:
-    """Return the batch size."""
+    """Return the number of images of a request."""
     return len(next(iter(images.values())) if isinstance(images, Mapping) else images)

@@ -16,11 +16,11 @@ _DTYPES = {tf_serving_pb2.DT_FLOAT: ("<f4", "float_val"), tf_serving_pb2.DT_DOUB
 
 
 class Unusable(Exception):  # noqa: N818 - named for what is the case
-    """An answer that is not a vote; the argument is the reason."""
+    """A response that is not a vote; the argument is the reason."""
 
 
 class MemberProtocol(Protocol):
-    """Requests to one member, and its responses, as bytes."""
+    """Requests to one member, and its responses, as bytes. `parse_vote` raises Unusable, `parse_ready` any error."""
 
     infer_method: str  # gRPC paths
     probe_method: str
@@ -32,7 +32,7 @@ class MemberProtocol(Protocol):
 
 
 class OpenInference:
-    """The Open Inference Protocol; `name` is the member's."""
+    """The Open Inference Protocol of a worker; `name` is the member's."""
 
     infer_method, probe_method = f"{_SERVICE}/ModelInfer", f"{_SERVICE}/ModelReady"
 
@@ -46,8 +46,10 @@ class OpenInference:
     def parse_vote(self, content: bytes) -> Vote:
         try:
             response = messages.response_from_message(inference_pb2.ModelInferResponse.FromString(content))
-        except (DecodeError, EdgeError):
+        except DecodeError:
             raise Unusable("it cannot be parsed as ModelInferResponse") from None
+        except EdgeError as error:
+            raise Unusable(f"a tensor of it is invalid: {error.sentence}") from None
         if "logits" not in response.outputs:
             raise Unusable("it has no logits")
         export = response.parameters.get("export") or response.version
@@ -100,11 +102,11 @@ class TensorFlowServing:
 
 def _array(tensor: tf_serving_pb2.Tensor) -> np.ndarray:
     if tensor.dtype not in _DTYPES:
-        raise Unusable("its logits are not floating-point numbers")
+        raise Unusable("its logits must be DT_FLOAT or DT_DOUBLE")
     dtype, field = _DTYPES[tensor.dtype]
     shape = [dim.size for dim in tensor.tensor_shape.dim]
     packed = tensor.tensor_content and len(tensor.tensor_content) % np.dtype(dtype).itemsize == 0
     flat = np.frombuffer(tensor.tensor_content, dtype) if packed else np.array(getattr(tensor, field), dtype)
     if min(shape, default=0) < 1 or flat.size != math.prod(shape):
-        raise Unusable(f"its logits of shape {shape[:8]} have {flat.size} numbers")
+        raise Unusable(f"its logits have shape {shape[:8]}, but {flat.size} elements")
     return flat.reshape(shape)

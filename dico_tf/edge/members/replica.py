@@ -30,7 +30,7 @@ _CAUSES = {
 
 @dataclasses.dataclass(frozen=True)
 class ExpectedAnswer:
-    """The answers of a member that may be averaged."""
+    """What an answer of a member must be like to be averaged, and the time that the member normally gets for it."""
 
     classes: int
     exports: Sequence[str] | None  # current and previous export, updated in place; None: any export
@@ -38,7 +38,7 @@ class ExpectedAnswer:
 
 
 class Replica:
-    """One address of a member. An Endpoint."""
+    """One address of a member: an Endpoint of RemoteMember."""
 
     def __init__(
         self, name: str, address: Address, channel: grpc.aio.Channel, expected: ExpectedAnswer, token: str = ""
@@ -58,7 +58,7 @@ class Replica:
         self._status = channel.unary_unary(self._protocol.probe_method)
 
     def hedge_after(self) -> float | None:
-        """Return the seconds after which a replica is worth asking, by when 95 % of the answers have come."""
+        """Return the seconds within which 95 % of recent answers came; None while too few came to know."""
         return self.response_times.p95()
 
     async def ask(self, image: np.ndarray, deadline: float) -> Outcome:
@@ -93,7 +93,7 @@ class Replica:
         return Missing(Cause.UNUSABLE, fault) if fault else vote
 
     def _record(self, outcome: Outcome | None, seconds: float, timeout: float) -> None:
-        """Update response times and circuit. None: the call was cancelled because another address was faster."""
+        """Update response times and circuit. `outcome` is None if the call was cancelled before its deadline."""
         before = self.breaker.state
         if isinstance(outcome, Vote) or seconds > (self.hedge_after() or timeout):
             self.response_times.add(seconds)  # an unfinished call counts too: it would have taken even longer
@@ -116,7 +116,7 @@ class Replica:
         return timeout < self._expected.usual_seconds()
 
     async def probe(self) -> None:
-        """Call the health check; update `ready` and the circuit."""
+        """Call the health check; update `ready` and the circuit. Never raises an error."""
         try:
             request = self._protocol.probe_request()
             content = await self._status(request, timeout=PROBE_TIMEOUT, metadata=self._metadata)
@@ -133,7 +133,7 @@ class Replica:
 
 
 def _missing(error: grpc.aio.AioRpcError, address: Address) -> Missing:
-    """Return the cause of a failed call, without gRPC's message, which would reveal addresses to clients."""
+    """Return the cause of a failed call. Clients get no message of gRPC: it may reveal addresses."""
     cause = _CAUSES.get(error.code(), Cause.REFUSED)
     LOG.info("%s: %s: %s", address, error.code().name, error.details())
     if cause is not Cause.REFUSED:
@@ -143,7 +143,7 @@ def _missing(error: grpc.aio.AioRpcError, address: Address) -> Missing:
 
 
 def other_export(export: str, expected: str) -> Missing:
-    """Return the cause for a vote of another export. It opens no circuit: members change over one by one."""
+    """Return the cause for a vote of an export other than the expected one. It opens no circuit."""
     return Missing(Cause.FOREIGN, f"{export or 'unknown'}, expected {expected}")
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 FAILURES = 5  # failures in a row that open the circuit
-OPEN_SECONDS = 1.0  # an open circuit is not probed for this long; doubles after each failed trial
+OPEN_SECONDS = 1.0  # an open circuit ignores probes for this long; doubles after each failed trial
 LONGEST_OPEN_SECONDS = 30.0
 LARGEST_BUDGET = 10.0  # extra calls that a budget can save up
 RECENT_CALLS = 200  # calls whose response times are remembered
@@ -23,7 +23,8 @@ class CircuitBreaker:
     """Decides whether one address may be called; an address that keeps failing is skipped for a while.
 
     closed --5 failures--> open --after a pause, a probe succeeds--> half-open --a trial call succeeds--> closed.
-    Probes are health checks, so no user's request waits for a dead address.
+    A trial call that fails opens the circuit again, for twice as long. Probes are health checks, so no user's request
+    waits for a dead address. `now` is a clock in seconds.
     """
 
     def __init__(self, now: Callable[[], float]):
@@ -60,11 +61,11 @@ class CircuitBreaker:
             self._open()
 
     def call_cancelled(self) -> None:
-        """End a call whose result says nothing about the address."""
+        """End a call whose result says nothing about the address, such as a cancelled one."""
         self._on_trial = False
 
     def probe_ended(self, ready: bool) -> None:
-        """Use the result of a health check. A failed one counts as a failed call, so idle addresses are checked too."""
+        """Use the result of a health check. While the circuit is closed, a failed one counts as a failed call."""
         if self.may_recover and ready:
             self.state = CircuitState.HALF_OPEN
         elif self.state is CircuitState.CLOSED and not ready:
@@ -78,7 +79,7 @@ class CallBudget:
     """A limit on extra calls (hedges and retries), so that they cannot multiply the load.
 
     The budget starts at `start` calls. An ordinary call adds `share` of a call, an extra call takes one away: n
-    ordinary calls allow at most start + share * n extra calls.
+    ordinary calls allow at most start + share * n extra calls. It saves up no more than LARGEST_BUDGET calls.
     """
 
     def __init__(self, share: float, start: float = 0.0):

@@ -17,7 +17,8 @@ _SHORTEST_TOKEN = 16
 def token(file: str, flag: str = "token_file") -> str:
     """Read the token from a file, or from DICO_TF_TOKEN if no file is given; return "" if neither is set.
 
-    A token is never a flag's value, because all users of a machine can read flags.
+    A token is never a flag's value, because all users of a machine can read flags. Raises UserError if the file cannot
+    be read, or the token is too short.
     """
     if not file:
         text, source = os.environ.get(TOKEN_VARIABLE, ""), TOKEN_VARIABLE
@@ -37,7 +38,7 @@ def token(file: str, flag: str = "token_file") -> str:
 
 
 def allowed(header: str, token: str) -> bool:
-    """Return True if the header is `Bearer TOKEN`, or if no token is set. Takes constant time."""
+    """Return True if the header is `Bearer TOKEN`, or if the token is "". The time reveals nothing of the token."""
     scheme, _, credential = header.partition(" ")
     right = hmac.compare_digest(credential.strip().encode(errors="replace"), token.encode())
     return not token or (right and scheme.lower() == "bearer")
@@ -72,7 +73,7 @@ def check_address(host: str, *, tls: bool, authenticated: bool, insecure: bool) 
 
 
 def check_free(host: str, port: int, flag: str) -> None:
-    """Raise UserError, with the system's reason, if the port cannot be listened on. Called before anything starts."""
+    """Raise UserError, with the system's reason, if the port, given by `--flag`, cannot be listened on."""
     try:
         addresses = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:

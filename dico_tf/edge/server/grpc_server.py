@@ -34,7 +34,7 @@ _SERVING = health_pb2.HealthCheckResponse
 
 
 class TokenInterceptor(grpc.aio.ServerInterceptor):
-    """Refuse calls without `authorization: Bearer TOKEN` before any of their message is read."""
+    """Refuses calls without `authorization: Bearer TOKEN`, before any of their message is read, except PUBLIC ones."""
 
     def __init__(self, token: str):
         self._token = token
@@ -223,7 +223,13 @@ class HealthServicer:
 
 
 def create(most: int, request_bytes: int, token: str) -> grpc.aio.Server:
-    """Return a gRPC server for at most `most` inference calls at once, with messages of at most `request_bytes`."""
+    """Return a gRPC server without services yet.
+
+    Args:
+        most: inference calls at once that it leaves room for, beside health checks.
+        request_bytes: most bytes of a message.
+        token: bearer token that calls must carry, except those in PUBLIC; "" = none.
+    """
     return grpc.aio.server(
         interceptors=[TokenInterceptor(token)] if token else [],
         maximum_concurrent_rpcs=most + PUBLIC_CALLS + WATCHERS,

@@ -27,18 +27,18 @@ class Limits:
 def decode_image(content: bytes, size: int, short: int, limits: Limits) -> np.ndarray:
     """Decode a JPEG or PNG to uint8 [size, size, 3], resized and cropped as in evaluation.
 
-    The header is read first: an image with more than `limits.pixels` is refused before it is decoded.
+    The header is read first: an image with more than `limits.pixels` is refused before it is decoded. Raises EdgeError.
     """
     return decode_views(content, [(size, short)], limits)[0]
 
 
 def decode_views(content: bytes, views: Sequence[tuple[int, int]], limits: Limits) -> list[np.ndarray]:
-    """Decode a JPEG or PNG once; return what `decode_image` returns for each (size, short)."""
+    """Decode a JPEG or PNG once; return what `decode_image` returns for each (size, short). Raises EdgeError."""
     pixels = image_decoding.tried(_pixels, content)
     if isinstance(pixels, Image.DecompressionBombError) or (isinstance(pixels, int) and pixels > limits.pixels):
         raise invalid(f"the image has more than {limits.pixels} pixels, the most this server decodes: send it smaller")
     if isinstance(pixels, Exception):
-        raise invalid("the image bytes are neither JPEG nor PNG")
+        raise invalid("the image bytes are neither JPEG nor PNG, or their header is damaged")
     decoded = image_decoding.tried(image_decoding.decode_each, io.BytesIO(content), views)
     if isinstance(decoded, Exception):
         raise invalid("the image cannot be decoded: its data is truncated or damaged")
@@ -59,7 +59,7 @@ class ConcurrencyLimit:
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        """Count one request as active; raise RESOURCE_EXHAUSTED if the limit is reached."""
+        """Count one request as active. Raises EdgeError RESOURCE_EXHAUSTED if the limit is reached."""
         if self.active >= self.most:
             raise EdgeError(
                 "RESOURCE_EXHAUSTED", f"{self.most} requests are being processed, the most allowed: try again later"

@@ -18,7 +18,8 @@ CLOSE_SECONDS = 1.0  # time for idle clients to close their connections after th
 class Listener:
     """The gRPC and HTTP ports of one process.
 
-    The constructor checks certificates, token and ports, and raises UserError if strangers could connect by mistake.
+    The constructor checks certificates, token and ports. It raises UserError if one cannot be used, or if other
+    machines could connect without TLS or authentication.
     """
 
     def __init__(self, options: ServerOptions):
@@ -41,9 +42,9 @@ class Listener:
         self._request_metrics = RequestMetrics(self.metrics)
 
     async def start(self, service: ModelService) -> dict[str, str]:
-        """Serve a model and report it as ready; return {"grpc": address, "http": address}.
+        """Serve a model and report it as ready; return {"grpc": address, "http": address}, without "http" if it is off.
 
-        SIGTERM and SIGINT end `wait_for_stop`.
+        SIGTERM and SIGINT end `wait_for_stop`. Raises UserError if another process has taken a port since.
         """
         self._stop_requested = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
