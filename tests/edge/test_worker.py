@@ -168,7 +168,7 @@ def test_garbage_over_grpc_is_refused(worker, content, method):
 @pytest.mark.parametrize(
     ("content", "type", "path", "status", "response"),
     [
-        (b"{}", workers.JSON, INFER, 400, "no inputs"),
+        (b"{}", workers.JSON, INFER, 400, "needs a list of inputs"),
         (b"{", workers.JSON, INFER, 400, "not valid JSON"),
         (body(datatype="FP8"), workers.JSON, INFER, 400, "known: BOOL"),
         (body(shape=[1, 32, 32, 4]), workers.JSON, INFER, 400, "must have 4096 elements"),
