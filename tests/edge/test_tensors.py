@@ -141,7 +141,8 @@ def test_a_bad_tensor_is_refused_by_what_is_wrong(change, response):
     ("body", "response"),
     [
         (b"", "valid JSON"), (b"\xff\xfe", "valid JSON"), (b"[" * 100_000, "valid JSON"), (b"[]", "a JSON object"),
-        (b"{}", "needs a list of inputs"), (b'{"inputs": [3]}', "must be an object"), (b'{"inputs": [], "id": 3}', "needs a list of inputs"),
+        (b"{}", "needs a list of inputs"), (b'{"inputs": [3]}', "must be an object"),
+        (b'{"inputs": [], "id": 3}', "needs a list of inputs"),
         (b'{"inputs": [NaN]}', "NaN is not"), (b'{"inputs": [' + b"9" * 5000 + b"]}", "valid JSON"),
         (rb'{"inputs": ["\ud800"]}', "half of a character"),
     ],
