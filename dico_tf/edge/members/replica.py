@@ -30,7 +30,7 @@ _CAUSES = {
 
 @dataclasses.dataclass(frozen=True)
 class ExpectedAnswer:
-    """What an answer of a member must be like to be averaged, and the time that the member normally gets for it."""
+    """Requirements for a member's answers to be averaged, and the time that it normally gets to answer."""
 
     classes: int
     exports: Sequence[str] | None  # current and previous export, updated in place; None: any export
