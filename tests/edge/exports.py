@@ -25,9 +25,12 @@ def branch(seed: int = 0, head_bias: float | None = None, batch: int = 1) -> byt
     network = small_network.small(len(CLASSES))
     draw = np.random.default_rng(seed)
     for variable in network.variables:
-        if variable.path.rsplit("/", 1)[-1] in ("gamma", "moving_variance", "moving_mean"):
-            variable.assign(variable + draw.uniform(0.1, 0.5, variable.shape))
-    network.layers[-1].kernel.assign(draw.normal(0, 1, network.layers[-1].kernel.shape))  # what reaches it is small
+        match variable.path.rsplit("/", 1)[-1]:
+            case "gamma" | "moving_variance":
+                variable.assign(draw.uniform(0.1, 0.5, variable.shape))
+            case "moving_mean":
+                variable.assign(draw.uniform(-0.1, 0.1, variable.shape))
+    network.layers[-1].kernel.assign(draw.normal(0, 100, network.layers[-1].kernel.shape))  # random images look alike
     if head_bias is not None:
         network.layers[-1].bias.assign(np.full(len(CLASSES), head_bias))
     image = keras.Input((SIZE, SIZE, 3), name="image")
