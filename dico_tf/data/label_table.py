@@ -102,7 +102,7 @@ def _places(path: Path, images: list[str]) -> list[Path]:
             missing.append(image)
     if missing:
         raise UserError(
-            f"{counted(len(missing), 'image', 'images')} of {path} not found in {root} or "
-            f"{root / IMAGES}\n{several(missing)}"
+            f"{counted(len(missing), 'image', 'images')} of {path} not found in {root} or {root / IMAGES}: correct the "
+            f"table, or copy the images there\n{several(missing)}"
         )
     return places

@@ -52,4 +52,6 @@ def _refuse(constant: str) -> None:
 def read_of_run(path: Path) -> dict[str, Any]:
     """Load a JSON file that lies in the folder of a run. Raises UserError as `read` does."""
     missing = f"{path.parent} is not the folder of a run"
+    if (path.parent / "config.json").exists():
+        missing = "the run has not written it yet; let its training and evaluation finish"
     return read(path, "a file of a run", missing=missing, again="train again, or give another folder")
