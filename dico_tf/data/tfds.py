@@ -66,8 +66,8 @@ def _keys(info: Any) -> Keys:
         pair = (*images, *(["label"] if "label" in labels else labels))
     if len(pair) != 2:
         raise UserError(
-            f"--dataset={info.name} is no image classification dataset: an example must have one image and one class, "
-            f"but it has {', '.join(f'{k} ({type(f).__name__})' for k, f in features.items()) or 'neither'}"
+            f"--dataset={info.name} is no image classification dataset: expected one image and one class in each "
+            f"example, got {', '.join(f'{k} ({type(f).__name__})' for k, f in features.items()) or 'no named features'}"
         )
     if features[pair[0]].np_dtype != np.uint8:
         raise UserError(f"--dataset={info.name} must have images of uint8, got {features[pair[0]].np_dtype.__name__}")

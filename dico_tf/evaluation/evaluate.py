@@ -36,8 +36,8 @@ def load_splits(run: TrainedRun, data_dir: str = "") -> dict[str, Any]:
     source = sources.load(data, config.run.seed)
     if source.fingerprint != run.data["fingerprint"]:
         raise UserError(
-            f"{source.name} is not the data that {run.workdir} was trained with: its name, image size, classes, labels "
-            "or image names differ; restore the data of the training"
+            f"{source.name} is not the data that {run.workdir} was trained with: its name, image size, classes, "
+            "labels, image names or video lengths differ; restore the data of the training"
         )
     return splits(config, source)
 

@@ -208,10 +208,10 @@ def _start_from_run(model: DiCo, workdir: str | Path) -> Carried:
     wrong = [name for name in fresh if not name.split("/")[1].startswith(heads)]
     if wrong or before.splits != model.splits:
         differ = f"{len(wrong)} variables differ, e.g. {wrong[0]}" if wrong else f"this run has {model.splits} branches"
-        same = f"the same --model and --splits{network.classifier and f', or a run of --model={network.classifier}'}"
+        other = network.classifier and f", or a run of --model={network.classifier}"
         raise UserError(
             f"--init_from={workdir} is {before.model} in {before.splits} branches, which does not fit: {differ}; "
-            f"give {same}"
+            f"give the same --model, --splits and --division{other}"
         )
     for name, array in matching.items():
         named[name].assign(array)

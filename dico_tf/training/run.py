@@ -184,7 +184,7 @@ def _loop_and_sum_up(config: Config, loop: Loop, folder: Path, place: Devices, d
         try:
             summarize("failed" if isinstance(error, UserError) else "stopped")
         except UserError as second:  # must not replace the error that ended the training
-            logging.getLogger(__name__).warning("%s", second)
+            logging.getLogger(__name__).warning("the training stopped, and its summary is not saved: %s", second)
         raise
     return {**summarize("finished"), "workdir": str(folder), "chief": place.chief}
 

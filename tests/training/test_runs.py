@@ -258,7 +258,7 @@ def test_the_same_classes_start_from_the_same_weights(digits):
 def test_weights_of_another_network_are_refused(digits, here, tmp_path, other):
     words = [*DIGITS, other, "--views=crop", f"--init_from={digits}", f"--workdir={tmp_path / 'run'}", "--max_steps=1"]
     status, _, err = here("train", *words)
-    assert status == 2 and "which does not fit" in err and "give the same --model and --splits" in err
+    assert status == 2 and "which does not fit" in err and "give the same --model, --splits and --division" in err
     assert not (tmp_path / "run" / "config.json").exists()
 
 

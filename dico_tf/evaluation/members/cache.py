@@ -131,7 +131,7 @@ def _warn_if_full() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        logging.getLogger(__name__).warning("%s: it is not cached", error)
+        logging.getLogger(__name__).warning("the cache of members is not updated: %s", error)
 
 
 def _number(value: Any) -> float:

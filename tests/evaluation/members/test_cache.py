@@ -82,7 +82,7 @@ def test_a_disk_without_room_costs_only_what_would_have_been_kept(cache, monkeyp
 
     monkeypatch.setattr("os.replace", full)
     cache.write_logits("c" * 64, "f" * 32, "test", LOGITS)
-    assert "it is not cached" in caplog.text and len(list(cache.folder.iterdir())) == 1
+    assert "the cache of members is not updated: cannot write" in caplog.text and len(list(cache.folder.iterdir())) == 1
 
 
 def test_it_stands_in_the_users_cache_folder(monkeypatch, tmp_path):
