@@ -107,7 +107,10 @@ def _masked(split: SegmentationSplit, index: tf.Tensor, shape: tuple, places_in:
 
 
 def _sizes(split: Split | SegmentationSplit, index: tf.Tensor, shape: tuple) -> tf.Tensor:
-    """Return the sizes of whole images, int32 [..., 2 or 3]; see `Split.image_sizes`."""
+    """Return the sizes of the whole images, int32 [*shape, (width, height)]; `shape` is the static shape of `index`.
+
+    For videos: int32 [*shape, (width, height, number of possible first frames of a clip)].
+    """
     facts = 3 if split.videos else 2
     return tf.ensure_shape(_numpy(split.image_sizes, [index], tf.int32), (*shape, facts))
 

@@ -57,7 +57,10 @@ class Readiness:
 
 
 class RequestMetrics:
-    """Counts of inference requests by protocol and code, their durations by protocol, and the process's memory."""
+    """Counts and durations of inference requests, and the process's start and memory.
+
+    Requests are counted by protocol, grpc or http, and by code. Both protocols have gRPC's codes, such as OK.
+    """
 
     def __init__(self, metrics: Metrics):
         self._requests = metrics.counter(

@@ -11,9 +11,10 @@ PASSES = (keras.layers.Flatten, keras.layers.Reshape, keras.layers.Identity)  # 
 
 
 def softmax_replacements(model: keras.Model) -> dict[Any, Any]:
-    """Return what to change so that a model returns float32 logits: {operation: a new layer, or {config key: value}}.
+    """Return the changes that make a model return float32 logits: {operation: a new layer, or {config key: value}}.
 
-    A final softmax, layer or activation, becomes the identity. The last layer and what follows it compute in float32.
+    For each output, they begin at the last layer other than Flatten, Reshape, Identity and linear activations. If this
+    layer is or has a softmax, it becomes linear. It and the layers after it compute in float32.
     """
     replacements: dict[Any, Any] = {}
     for chain in _endings(model):
@@ -50,7 +51,10 @@ def _endings(model: keras.Model) -> Iterator[Iterator[Call]]:
 
 
 def _replacement(operation: Any) -> tuple[Any, bool]:
-    """Return a new layer, or changes to the config, and True if a softmax may still be in the operation before."""
+    """Return the change of one operation, and True if the operation before may have a softmax.
+
+    The change is a new layer, or {config key: value}.
+    """
     softmax = getattr(operation, "activation", None) is keras.activations.softmax
     if type(operation).__name__ == "Softmax" or (softmax and isinstance(operation, keras.layers.Activation)):
         return keras.layers.Activation("linear", name=operation.name, dtype="float32"), False

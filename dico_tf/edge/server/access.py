@@ -38,7 +38,7 @@ def token(file: str, flag: str = "token_file") -> str:
 
 
 def allowed(header: str, token: str) -> bool:
-    """Return True if the header is `Bearer TOKEN`, or if the token is "". The time reveals nothing of the token."""
+    """Return True if the header is `Bearer TOKEN`, compared in constant time, or if the token is ""."""
     scheme, _, credential = header.partition(" ")
     right = hmac.compare_digest(credential.strip().encode(errors="replace"), token.encode())
     return not token or (right and scheme.lower() == "bearer")

@@ -38,7 +38,7 @@ class HttpRequest:
 
 @dataclasses.dataclass(frozen=True)
 class HttpResponse:
-    """One response; the server adds its length, type and connection headers."""
+    """One response; the server adds the headers Content-Type (from `type`), Content-Length and Connection."""
 
     status: int = 200
     body: bytes = b""

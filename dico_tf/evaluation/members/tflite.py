@@ -70,13 +70,13 @@ def _described(tensors: Sequence[TFLiteTensor]) -> str:
 
 
 def image_input(graph: TFLiteGraph, source: str) -> TFLiteTensor:
-    """Return the only input of a graph. Raises UserError unless it takes images [B, side, side, 3]."""
+    """Return the only input of a graph. Raises UserError unless it is [B, H, W, 3] in float32, uint8 or int8."""
     if len(graph.inputs) == 1:
         image = graph.inputs[0]
         if len(image.shape) == 4 and image.shape[3] == 3 and image.kind in _IMAGES:
             return image
     raise UserError(
-        f"{source}: expected one input [B, side, side, 3] in float32, uint8 or int8, got {_described(graph.inputs)}"
+        f"{source}: expected one input [B, H, W, 3] in float32, uint8 or int8, got {_described(graph.inputs)}"
     )
 
 
