@@ -1,7 +1,7 @@
 """Check settings: types, choices, bounds, and rules between fields.
 
-A fault is one line of text: the flag, what is wrong with it, and what to give instead. The rules are written for flags;
-`of_model` returns the same faults with the names of arguments.
+A fault is one line of text: the flag, what is wrong with it, and what to give instead. `of_run` names flags, such as
+--lr. `of_model` names arguments, such as lr.
 """
 
 import itertools

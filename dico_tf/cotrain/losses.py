@@ -173,9 +173,9 @@ class Agreement:
         return self.kind != "none" and splits > 1
 
     def weight(self, epoch):
-        """Return the weight in epoch e: max(weight * e / W, 0.005) in the W warm-up epochs, then `weight`.
+        """Return the weight in epoch e, from 0: max(w e / W, 0.005) in the W warm-up epochs, then w.
 
-        A `weight` below 0.005 has no warm-up.
+        w is the `weight` of the constructor. If it is below 0.005, it is the weight in every epoch.
         """
         if not self.warmup_epochs:
             return ops.convert_to_tensor(self.final, "float32")

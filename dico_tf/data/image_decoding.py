@@ -78,10 +78,10 @@ def whole(file: str | BinaryIO, least: int) -> Image.Image:
 
 
 def square(image: Image.Image, size: int, short: int) -> Image.Image:
-    """Return the central square, size x size, of the image whose short side is resized to `short`; antialiased.
+    """Resize an image with antialiasing, and return its central square, size x size.
 
-    With a margin (short > size) it equals torchvision's Resize, bicubic, and CenterCrop. Otherwise the short side is
-    resized to `size`, bilinear.
+    If short > size, the short side becomes `short` pixels, bicubic, as by torchvision's Resize and CenterCrop.
+    Otherwise the short side becomes `size` pixels, bilinear.
     """
     width, height = image.size
     side = min(width, height)

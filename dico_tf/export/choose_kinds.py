@@ -111,7 +111,7 @@ class MemberFiles:
 
     @property
     def kinds(self) -> list[str]:
-        """The requested kinds, the safest first."""
+        """The kinds of this format to write, the safest first."""
         return self.conversions.of(self.format)
 
     def job(self, kinds: Sequence[str]) -> Job:

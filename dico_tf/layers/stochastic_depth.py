@@ -63,9 +63,9 @@ class _Dropping(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("dico_tf")
 class Taken(_Dropping):
-    """Layer before a residual branch: x [b, ...] -> the rows [k, ...] to compute, and their numbers int32 [k] from 0.
+    """Layer before a residual branch: x [b, ...] -> (rows [k, ...] to compute, their numbers in x, int32 [k] from 0).
 
-    The masked form returns all rows, with -1 for the number of each dropped row. In inference no row is dropped.
+    The masked form returns all rows; the number of a dropped row is -1. In inference no row is dropped.
     """
 
     def __init__(self, rate: float, form: str = "auto", seed: int | None = None, **options):

@@ -46,7 +46,7 @@ class ImageViews(ViewMaker):
 
     @property
     def needs_windows(self) -> bool:
-        """True if the policy of a branch begins with a window, which is cut where the image is decoded."""
+        """True if the policy of any branch begins with a window; such windows are cut while images are decoded."""
         return any(_first_window(policy) for policy in self._policies)
 
     def windows(self, index: tf.Tensor, sizes: tf.Tensor, epoch: Any) -> tf.Tensor:

@@ -32,7 +32,7 @@ def merged(axes: Sequence[Axis]) -> Axis:
 
 
 def split(axis: Axis, sizes: Sequence[int]) -> list[Axis]:
-    """Return one axis split into axes of these sizes; if it is free, only the last of them is."""
+    """Split an axis into axes of these sizes. If it is free, the last of them may be free; the others are fixed."""
     if not axis.free:
         return [fixed(size) for size in sizes]
     return [*(fixed(size) for size in sizes[:-1]), evenly(axis, math.prod(sizes[:-1]))]

@@ -26,9 +26,10 @@ class ResizedCrop(WindowPiece):
 
 @dataclasses.dataclass(frozen=True)
 class ShortSide(WindowPiece):
-    """Resize so that the image's short side is U(least, most) times the view's size, and cut a square anywhere.
+    """Resize the image to a random size, and cut a square of the view's size anywhere.
 
-    The defaults are 182 to 228 pixels for views of 160, or 256 to 320 for 224: the range in which X3D is trained.
+    The short side becomes U(least, most) times the view's size. The defaults give about 182 to 228 pixels for views of
+    160, and 256 to 320 for views of 224, as X3D is trained.
     """
 
     least: float = 1.14
