@@ -107,9 +107,12 @@ class Replica:
 
     def _log_change(self, before: CircuitState, reason: str) -> None:
         state = self.breaker.state
-        if state is not before and state is not CircuitState.HALF_OPEN:
-            change = f"is skipped for now: it {reason}" if state is CircuitState.OPEN else "answers again"
-            LOG.warning("%s at %s %s", self._name, self.address, change)
+        if state is before or state is CircuitState.HALF_OPEN:
+            return
+        if state is CircuitState.OPEN:
+            LOG.warning("%s at %s is skipped for now: it %s", self._name, self.address, reason)
+        else:
+            LOG.warning("%s at %s answers again", self._name, self.address)
 
     def _short(self, timeout: float) -> bool:
         """Return True if the client left less time than a member normally gets."""
@@ -135,7 +138,7 @@ class Replica:
 def _missing(error: grpc.aio.AioRpcError, address: Address) -> Missing:
     """Return the cause of a failed call. Clients get no message of gRPC: it may reveal addresses."""
     cause = _CAUSES.get(error.code(), Cause.REFUSED)
-    LOG.info("%s: %s: %s", address, error.code().name, error.details())
+    LOG.info("a call of %s failed: %s: %s", address, error.code().name, error.details())
     if cause is not Cause.REFUSED:
         return Missing(cause)
     detail = "" if address.served_as else f": {error.details()}"[:_LONGEST_DETAIL]  # workers' sentences name no host

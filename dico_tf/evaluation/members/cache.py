@@ -16,6 +16,8 @@ from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import Cost
 from dico_tf.files import arrays, json_files
 
+_log = logging.getLogger(__name__)
+
 
 def default() -> Path:
     """Return the default folder: $XDG_CACHE_HOME/dico_tf/logits, or ~/.cache/dico_tf/logits."""
@@ -54,11 +56,11 @@ class Cache:
         except FileNotFoundError:
             return None
         except (UserError, KeyError) as error:
-            _warn(path, f"is damaged ({error}): the network runs again")
+            _log.warning("%s is damaged (%s): the network runs again", path, error)
             return None
         fits = logits.ndim == 2 and logits.dtype == np.float32 and len(logits) == images
         if not fits or about != self._about(checksum, fingerprint, split):
-            _warn(path, "has the logits of other images or of another member: the network runs again")
+            _log.warning("%s has the logits of other images or of another member: the network runs again", path)
             return None
         return logits
 
@@ -88,7 +90,7 @@ class Cache:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
-            _warn(path, f"cannot be used ({type(error).__name__}: {error}): the cost is determined again")
+            _log.warning("%s cannot be used (%r): the cost is determined again", path, error)
             return None
         if measured_on != machine:
             numbers = {name: numbers[name] for name in ("macs", "params")}
@@ -131,12 +133,8 @@ def _warn_if_full() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        logging.getLogger(__name__).warning("the cache of members is not updated: %s", error)
+        _log.warning("the cache of members is not updated: %s", error)
 
 
 def _number(value: Any) -> float:
     return math.nan if value is None else float(value)
-
-
-def _warn(path: Path, fault: str) -> None:
-    logging.getLogger(__name__).warning("%s %s", path, fault)
