@@ -27,7 +27,7 @@ class Batch:
 
     @property
     def shared(self) -> bool:
-        """True if all branches see the same images."""
+        """True if all branches see the same images, or each its own windows of the same images."""
         return self.label.shape.rank != 2
 
     def of(self, branch: int) -> "Batch":
@@ -40,8 +40,11 @@ class Batch:
 def unpack(data: Any) -> Batch:
     """Convert {"image", "label", "index"}, (images, labels) or ({"image", "index"}, labels) to a Batch.
 
-    "index" may be left out. With "window" in the dictionary, its images [B, S, H, W, 3] are windows that were cut out
-    of larger images.
+    "index" may be left out. If the dictionary has a key "window", its "image" [B, S, H, W, 3] holds one window for each
+    branch, cut out of a larger image.
+
+    Raises:
+        UserError: with sample weights, without labels, or if shapes do not fit.
     """
     inputs, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
     if weights is not None:

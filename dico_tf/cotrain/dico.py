@@ -122,7 +122,7 @@ class DiCo(keras.Model):
 
     @property
     def learners(self) -> Sequence[keras.Model]:
-        """The networks that are trained, one for each branch: they share its weights.
+        """The networks that are trained, one for each branch, with the weights of the branch.
 
         In segmentation they return logits at the output stride, also those of an auxiliary head. Otherwise they are
         `branches` themselves.
@@ -219,7 +219,7 @@ class DiCo(keras.Model):
         return self.get_metrics_result()
 
     def test_step(self, data):
-        """Score the branches on unchanged images: label loss plus agreement, and metrics.
+        """Return the metrics on unchanged images by name. "loss" is the label losses plus the weighted agreement.
 
         Label smoothing, class weights, auxiliary heads, submodels and the teacher are left out.
         """

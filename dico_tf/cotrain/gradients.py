@@ -17,7 +17,7 @@ def decays(variable) -> bool:
 
 
 def exclude_gammas(network: keras.Model) -> None:
-    """Exclude gammas from weight decay, except those of batch normalisation."""
+    """Exclude from weight decay the gammas of all layers other than batch normalisation."""
     for layer in network.layers:
         if isinstance(layer, keras.Model):
             exclude_gammas(layer)
@@ -59,7 +59,7 @@ def _piece(batch_size: int | None, pieces: int) -> int:
 
 
 def across_replicas(gradients: list[tf.Tensor]) -> list[tf.Tensor]:
-    """Return each gradient's mean over all replicas. The optimizer adds those of all replicas, which gives the sum."""
+    """Return each gradient's mean over all replicas; the optimizer later adds up the replicas, which gives the sum."""
     context = tf.distribute.get_replica_context()
     count = context.num_replicas_in_sync
     if count == 1:

@@ -60,7 +60,7 @@ class LabelLoss:
         return TARGETS[self.target]
 
     def goal(self, targets):
-        """Convert shares of the classes [..., C] to what is learned: smoothed shares, or `present` if binary."""
+        """Convert shares of the classes [..., C] to what is learned: smoothed, or for binary unsmoothed `present`."""
         if self.target == "binary":
             return present(targets)
         return smooth(targets, self.smoothing) if self.smoothing else targets
@@ -161,6 +161,7 @@ class Agreement:
     Args:
         kind: js (Jensen-Shannon), kl (Kullback-Leibler) or none.
         weight: weight after the warm-up.
+        warmup_epochs: 0 gives the full weight from the start.
     """
 
     START = 0.005

@@ -1,7 +1,7 @@
 """Base classes of the pieces (steps) of a view policy. Policies are checked before TensorFlow is imported.
 
 A piece is a frozen dataclass whose fields are its arguments in a policy. Methods import TensorFlow where they need it.
-The name of its class seeds its random numbers: renaming a class changes every view that uses it.
+The name of its class seeds its random numbers: if a class is renamed, its views change.
 """
 
 import abc
@@ -36,11 +36,11 @@ class Piece(abc.ABC):
 
     @abc.abstractmethod
     def apply(self, images: Tensor, rng: "CounterRng", fill: "Fill", in_place: bool) -> Tensor:
-        """Return the changed images.
+        """Return the changed images, of the same shape and type.
 
         Args:
             images: float32 [B, H, W, 3] in 0..255.
-            rng: one random stream for each image; every name is a stream of its own.
+            rng: random numbers of each image; draws of different names are independent.
             fill: RGB in 0..255 of pixels from outside of the image, and of covered ones.
             in_place: no pixel may move, as in segmentation, where the mask would no longer match.
         """
@@ -64,8 +64,8 @@ class GatherPiece(Piece):
 class WindowPiece(Piece):
     """A piece that shows a window of the image, resized to the view's size.
 
-    As the first piece of a policy, it is a window of the whole image file, cut where that is decoded. Otherwise, and
-    for images in memory, it is a window of the square image.
+    If the piece is the first of a policy, the window is cut from the whole image file while it is decoded. Otherwise,
+    and for images in memory, it is cut from the square image.
     """
 
     moves_pixels = True
@@ -77,7 +77,8 @@ class WindowPiece(Piece):
 
         Args:
             sizes: [B, (width, height)] of the images.
-            side: width and height of the view in pixels; `apply` passes 0: a piece that uses it has its own.
+            side: width and height of the view in pixels. `WindowPiece.apply` passes 0; a piece that needs the side
+                overrides `apply`.
         """
 
     def apply(self, images: Tensor, rng: "CounterRng", fill: "Fill", in_place: bool) -> Tensor:
@@ -91,15 +92,15 @@ class SharedPiece(Piece):
 
     moves_pixels = True
 
-    def resize_factor(self, rng: "CounterRng") -> Any:
-        """Return the factor [B] by which image and mask are resized before they are cropped."""
+    def resize_factor(self, rng: "CounterRng") -> Tensor | float:
+        """Return the factors [B], or one for all images, by which image and mask are resized before the crop."""
         return 1.0
 
     def corner(self, room: Tensor, rng: "CounterRng") -> Tensor | None:
         """Return the crop's (left, top) [B, 2] in the resized image, or None if the piece does not crop.
 
         Args:
-            room: int32 [B, 2], how much larger than the crop the resized image is; negative if it is smaller.
+            room: int32 [B, 2], (width, height) of the resized image less those of the crop; negative if it is smaller.
         """
         return None
 

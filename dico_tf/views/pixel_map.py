@@ -4,6 +4,8 @@ import tensorflow as tf
 
 from dico_tf.views.operations import Fill
 
+Length = tf.Tensor | int
+
 
 class PixelMap:
     """The source of each pixel of a view: row [B, H] and column [B, W] of the image, or -1 for black; and covers."""
@@ -30,10 +32,13 @@ class PixelMap:
         """Mirror left to right the images for which `where` [B] is true."""
         self.columns = tf.where(where[:, None], self.columns[:, ::-1], self.columns)
 
-    def cover(self, top: tf.Tensor, left: tf.Tensor, height, width, where: tf.Tensor | None = None) -> None:
+    def cover(
+        self, top: tf.Tensor, left: tf.Tensor, height: Length, width: Length, where: tf.Tensor | None = None
+    ) -> None:
         """Cover a rectangle of each image, or of those for which `where` [B] is true, with the fill colour.
 
-        Top, left, height and width are in pixels. The rectangle may reach beyond the image.
+        All four are in pixels, [B]; height and width may be one number for all. The rectangle may reach beyond the
+        image.
         """
         inside = []
         for start, length, side in zip((top, left), (height, width), self.sides, strict=True):
@@ -42,7 +47,7 @@ class PixelMap:
         self._covers.append(tuple(inside))
 
     def render(self) -> tf.Tensor:
-        """Return the view: one gather from all pixels of the batch, a black one and one of the fill colour."""
+        """Return the views, float32 [B, H, W, 3], made by a single gather."""
         height, width = self.sides
         pixels = tf.reshape(self.images, [-1, 3])
         black = tf.shape(pixels)[0]

@@ -95,7 +95,8 @@ def _piece(text: str) -> Piece | None:
     name, *words = text.split(":")
     if not name:
         raise UserError(
-            f"a view policy has an empty piece: give a name before and after each +; {suggestion(name, PIECES)}"
+            f"expected a view piece that begins with its name, got {text!r} (one + joins two pieces); "
+            f"{suggestion(name, PIECES)}"
         )
     kind = _load(PIECES[name])
     fields = dataclasses.fields(kind) if kind else ()

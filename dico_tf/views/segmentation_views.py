@@ -30,11 +30,12 @@ class SegmentationViews(ViewMaker):
     def windows(self, index: tf.Tensor, sizes: tf.Tensor, epoch: Any) -> tf.Tensor:
         """Draw the crop of each image, int32 [B, (width, height, left, top)].
 
-        The image is resized to width x height, and the crop of `image_size` pixels begins at (left, top) of it. Left or
-        top is negative if the resized image is smaller than the crop and lies inside of it. Without a piece that crops,
-        the crop is in the middle.
+        The image is resized to width x height, and the crop of `image_size` pixels begins at (left, top) of it. If the
+        resized image is smaller than the crop, it lies inside the crop, and left and top are negative or 0. Without a
+        piece that crops, the crop is in the middle.
 
         Args:
+            index: numbers of the images in the data set, [B].
             sizes: (width, height) of the images, [B, 2].
         """
         rng = CounterRng(self.seed, epoch, index)

@@ -29,9 +29,10 @@ def solarize(images: tf.Tensor) -> tf.Tensor:
 
 
 def blur(images: tf.Tensor, sigma: tf.Tensor) -> tf.Tensor:
-    """Blur rows and columns by three box filters of variance sigma^2 / 3 each, edges repeated (PIL's Gaussian blur).
+    """Blur each image by its own sigma [B], as PIL's Gaussian blur: three box filters of variance sigma^2 / 3 each.
 
-    Computed as products with one matrix per image, so that wide filters cost no more than narrow ones.
+    Edge pixels are repeated. The filters are products with one matrix per image, so that wide filters cost no more
+    than narrow ones.
     """
     height, width = images.shape[1] or tf.shape(images)[1], images.shape[2] or tf.shape(images)[2]
     rows = _three_boxes(sigma, height)

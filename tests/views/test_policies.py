@@ -36,8 +36,8 @@ def test_policy_is_read_as_its_pieces_in_order(text, pieces):
     "text, words",
     [
         ("corp+flip", "did you mean crop"),
-        ("", "empty piece"),
-        ("crop++flip", "empty piece"),
+        ("", "begins with its name, got ''"),
+        ("crop++flip", "begins with its name, got ''"),
         ("none+flip", "none must stand alone"),
         ("none:3", "none takes no arguments"),
         ("flip:1", "too many arguments"),

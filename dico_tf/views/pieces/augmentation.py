@@ -7,7 +7,7 @@ from dico_tf.views.piece import Piece
 
 @dataclasses.dataclass(frozen=True)
 class AutoAugmentCifar(Piece):
-    """Apply one of 25 pairs of operations to each image: AutoAugment's policy for CIFAR-10 (arXiv 1805.09501)."""
+    """Apply one of the 25 pairs of operations of AutoAugment's CIFAR-10 policy to each image (arXiv 1805.09501)."""
 
     def apply(self, images, rng, fill, in_place):
         from dico_tf.views import augmentation_chains, autoaugment
@@ -17,7 +17,7 @@ class AutoAugmentCifar(Piece):
 
 @dataclasses.dataclass(frozen=True)
 class AutoAugmentImagenet(Piece):
-    """Apply one of 25 pairs of operations to each image: AutoAugment's policy for ImageNet (arXiv 1805.09501)."""
+    """Apply one of the 25 pairs of operations of AutoAugment's ImageNet policy to each image (arXiv 1805.09501)."""
 
     def apply(self, images, rng, fill, in_place):
         from dico_tf.views import augmentation_chains, autoaugment
@@ -27,9 +27,9 @@ class AutoAugmentImagenet(Piece):
 
 @dataclasses.dataclass(frozen=True)
 class RandAugment(Piece):
-    """Draw two of 15 operations for each image, and apply each with probability 1/2 (arXiv 1909.13719).
+    """Draw two of 15 operations with replacement, and apply each with probability 1/2 (arXiv 1909.13719).
 
-    Levels are drawn from a normal distribution of mean m and standard deviation 1/2, clipped to 0..10.
+    Each level is drawn from a normal distribution of mean `m` and standard deviation 1/2, clipped to 0..10.
     """
 
     m: float = 9.0

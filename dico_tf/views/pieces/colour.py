@@ -17,7 +17,10 @@ class ThreeAugment(Piece):
 
 @dataclasses.dataclass(frozen=True)
 class Jitter(Piece):
-    """Change brightness, contrast and saturation, by factors U(max(1 - amount, 0), 1 + amount), in random order."""
+    """Change brightness, contrast and saturation in random order, each by its own factor.
+
+    The factors are uniform between max(1 - amount, 0) and 1 + amount.
+    """
 
     amount: float = 0.3
 

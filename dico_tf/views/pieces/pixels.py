@@ -67,10 +67,10 @@ class SimpleCrop(GatherPiece, WindowPiece):
 
 @dataclasses.dataclass(frozen=True)
 class Erase(GatherPiece):
-    """Cover a rectangle inside each image with the mean colour, with probability p (arXiv 1708.04896).
+    """Cover a rectangle inside each image with the data's mean colour, with probability p (arXiv 1708.04896).
 
     The area is uniform between min_area and max_area times that of the image, and the aspect (height / width) uniform
-    between min_aspect and max_aspect. The rectangle is round(sqrt(area aspect)) pixels high and
+    between min_aspect and max_aspect. The rectangle is round(sqrt(area * aspect)) pixels high and
     round(sqrt(area / aspect)) wide, at most as large as the image.
     """
 
@@ -107,7 +107,7 @@ class Erase(GatherPiece):
 
 @dataclasses.dataclass(frozen=True)
 class Cutout(GatherPiece):
-    """Cover a square of `size` pixels around a random pixel with the mean colour (arXiv 1708.04552).
+    """Cover a square of `size` pixels around a random pixel with the data's mean colour (arXiv 1708.04552).
 
     The square is cut off at the image's edges. Size 0 covers half of each side of the image.
     """
