@@ -43,7 +43,7 @@ class DilatedConvolution(keras.layers.Conv2D):
     """Dilated Conv2D in one TensorFlow operation.
 
     Keras moves pixels into the batch and back, which is slower and fails for maps whose size is not known in advance.
-    This layer does so, too, with another backend, with channels first, or in training on CPUs without oneDNN.
+    With another backend, with channels first, or in training on CPUs without oneDNN, this layer is Keras' own.
     """
 
     def call(self, inputs, training=False):

@@ -25,7 +25,10 @@ def clips(x, batch, count):
 
 
 class _Clips(keras.layers.Conv3D):
-    """Base of Conv3D layers without strides in time and dilation; kernels have odd sides if the padding is `same`."""
+    """Base of Conv3D layers that have no stride in time and no dilation.
+
+    If the padding is `same`, kernels must have odd sides.
+    """
 
     def __init__(self, filters, kernel_size, **options):
         super().__init__(filters, kernel_size, **options)
@@ -67,7 +70,7 @@ class FrameConvolution(_Clips):
 
 
 def _one_open(shape) -> tuple:
-    """Return the shape with -1 for the batch if all other sizes are known."""
+    """Return the shape, with -1 for the batch if all other sizes are ints."""
     return (-1, *shape[1:]) if all(isinstance(size, int) for size in shape[1:]) else tuple(shape)
 
 

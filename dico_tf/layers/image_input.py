@@ -47,7 +47,7 @@ def check_divides(image_size: Sides, step: int, what: str, least: int = 0) -> No
     """Raise UserError if a side is smaller than `least` pixels or not a positive multiple of `step`; None passes.
 
     Args:
-        what: the parts into which the message says that an image must divide.
+        what: words in the message for the parts of an image, such as "patches of 16x16 pixels".
         least: a multiple of `step`.
     """
     least = max(step, least)

@@ -65,9 +65,12 @@ def _sets_argument(operation: Any) -> bool:
 def build(
     network: TracedNetwork, widths: Mapping[Width, int], splits: int, name: str, logits: bool = False
 ) -> keras.Model:
-    """Build one branch with new weights. With `logits`, it has no final softmax and its outputs are float32.
+    """Build one branch with new weights and with drop rates divided by sqrt(`splits`).
 
-    Raises UserError if a layer does not work at these widths.
+    With `logits`, it has no final softmax and its outputs are float32.
+
+    Raises:
+        UserError: if a layer does not work at these widths.
     """
     copies: dict[Any, Any] = {}
     expected = {id(traced.call.outputs[0]): traced.outputs for traced in network.calls}

@@ -16,12 +16,13 @@ _FEW_WIDTHS = 12  # up to here pairs of widths are changed, too
 
 
 def search(widths: Sequence[Width], cost_of: CostOf, target: float, tolerance: float) -> Candidate:
-    """Return the first candidate within `tolerance` of the target, else the nearest. Tried in this order:
+    """Return a candidate within `tolerance` of the target, else the nearest one. Three steps, until one finds it:
 
     1. all widths scaled by one factor and rounded to multiples of 4 channels (2 below 16, 1 below 8), then some of them
        one step wider;
     2. the same rounded to single channels;
-    3. every point if there are at most 4096, else single channels more or less, as long as the cost gets nearer.
+    3. every point if there are at most 4096, of which the widths most nearly in proportion are preferred; else moves by
+       one channel in one or two widths, as long as the cost gets nearer.
 
     Args:
         cost_of: point -> cost; a point is the chosen sizes in the order of `widths`.

@@ -192,7 +192,7 @@ def analyse(model: keras.Model) -> TracedNetwork:
 
 
 def _known_sizes(axes: Axes, shape: tuple[int | None, ...]) -> Axes:
-    """Replace the size of every axis that is not free by the one in `shape`, which Keras computed; both may be open."""
+    """Return axes in which every axis that is not free has its size from `shape`, which Keras computed; None = open."""
     pairs = zip(axes.axes, shape, strict=False)
     return Axes(tuple(axis if axis.free or axis.size == size else fixed(size) for axis, size in pairs))
 

@@ -19,7 +19,7 @@ class Width:
     Attributes:
         size: in the whole network; None if open.
         free: a branch may have another number. A width of 1 is never free.
-        unit: channels that an axis gains if this width grows by one; the largest number, if it is in several axes.
+        unit: channels that an axis gains if this width grows by one. If it is in several axes, the most that one gains.
         parts: the widths it consists of, each with the number of times, once it was cut or joined; else None.
     """
 
@@ -32,8 +32,9 @@ class Width:
     def narrowed(self, scale: float, fine: bool) -> int:
         """Return scale x size, rounded to a multiple of a step; at most the size.
 
-        The step is about 4 channels, 2 below 16 channels, and 1 below 8; one of this width is `unit` channels. The
-        result is at least 4 channels, or half the size if that is less. With `fine`, step and minimum are 1.
+        The step is about 4 channels, 2 if the result is below 16 channels, and 1 below 8. The result is at least 4
+        channels, or half the size if that is less. A width of 1 counts as `unit` channels here. With `fine`, the
+        step and the minimum are a width of 1.
         """
         if scale >= 1:
             return self.size
@@ -79,7 +80,7 @@ class Axis:
 
 
 def fixed(size: int | None) -> Axis:
-    """Return an axis that keeps its size."""
+    """Return an axis that has this size in every branch; None = open size."""
     return Axis(((Width(size, free=False), 1),))
 
 
@@ -191,8 +192,8 @@ def evenly(axis: Axis, count: int) -> Axis:
 def groups(axis: Axis, members: int) -> Axis:
     """Return an axis whose size is the number of groups of `members` channels in the given axis.
 
-    In every branch the given axis consists of whole groups. If a group would reach from one width into the next, it
-    keeps its size.
+    In every branch the given axis consists of whole groups. If a group would reach from one width into the next, the
+    given axis keeps its size.
     """
     roots = axis.roots()
     if any(width.size * times % members for width, times in roots):
