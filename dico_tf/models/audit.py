@@ -17,7 +17,8 @@ def audit(config: Config, image_size: int, classes: int, network: Any = None) ->
     """Return the object that `divide.py --json` prints.
 
     Args:
-        network: stands for the network that --model names, if it is already loaded.
+        image_size, classes: the size and number of classes at which costs are counted.
+        network: the network that --model names, if it is already loaded; None = load it.
     """
     splits, network = config.network.splits, network or find(config.network.model)
     if network.task == "video":
@@ -49,7 +50,7 @@ def audit(config: Config, image_size: int, classes: int, network: Any = None) ->
 
 
 def _distance(splits: int, division: str, whole: NetworkCost, branch: NetworkCost) -> dict[str, float]:
-    """Return {"distance": relative difference between S branches and the whole's cost}; {} for a published rule."""
+    """Return {"distance": cost of S branches / cost of the whole - 1}, in params or macs; {} for a published rule."""
     if division == "published":
         return {}
     return {"distance": splits * getattr(branch, division) / getattr(whole, division) - 1}
@@ -61,7 +62,7 @@ def _weight_decay(config: Config, image_size: int) -> dict[str, Any]:
 
 
 def one(config: Config) -> dict[str, Any]:
-    """Return the audit of a config, without loading data."""
+    """Return `audit` for the network, image size and classes of a config, without loading data."""
     network = find(config.network.model)
     if network.task == "video":
         return _of_clips(config, network)
@@ -69,7 +70,7 @@ def one(config: Config) -> dict[str, Any]:
 
 
 def _of_clips(config: Config, network: Any) -> dict[str, Any]:
-    """Return the audit of a video network; --dataset's default, a set of images, stands for Kinetics-400."""
+    """Return the audit of a video network, for Kinetics-400 if --dataset is at its default, a set of images."""
     data = config.data
     dataset = "kinetics400" if data.dataset == Data().dataset else data.dataset
     classes = data.classes or CLIPS.get(dataset, 0)
@@ -144,7 +145,7 @@ COLUMNS = ("network", 24), ("S", 2), ("changes", 62), ("parameters", 11), ("publ
 
 
 def table(config: Config) -> Iterator[str]:
-    """Yield the lines of a Markdown table of all audits, beside the published figures."""
+    """Yield the lines of a Markdown table: the audits that `every` yields, beside the published figures."""
     yield _line([name for name, _ in COLUMNS], "error %")
     yield _line(["-" * width for _, width in COLUMNS], "-------")
     for report in every(config):
@@ -176,7 +177,10 @@ def _cells(report: dict[str, Any]) -> list[str]:
 
 
 def _words(value: Any) -> str:
-    """Return a number with four significant digits, or a list of widths as first..last; "its own" for an empty list."""
+    """Return a number with four significant digits, or a list of widths as first..last.
+
+    An empty list stands for the widths that the family computes by itself: "its own".
+    """
     if not isinstance(value, list | tuple):
         return f"{value:.4g}"
     return f"{value[0]}..{value[-1]}" if value else "its own"

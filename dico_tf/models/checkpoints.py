@@ -19,7 +19,7 @@ def read(path: str | Path) -> list[Arrays]:
 
     The file holds a state dict, alone or under "state_dict". Names may begin with `module.`, and with `models.0.`,
     `models.1.` ... for several branches; the result is without these prefixes and without `num_batches_tracked`.
-    Raises UserError, which names the file.
+    Raises UserError, which names the file, if it cannot be read or is not such a state dict of floats.
     """
     path = Path(path).expanduser()
     try:

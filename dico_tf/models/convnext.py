@@ -55,7 +55,7 @@ def build(spec: Spec, image_size: Sides, classes: int, normalisation: Normalisat
 
 
 def features(x, spec: Spec) -> list:
-    """Return the maps [B, h, w, C] after each stage."""
+    """Return the maps [B, h, w, C] of normalised images after each stage."""
     stride = spec.patch * 2 ** (len(spec.widths) - 1)
     check_divides(x.shape[1:3], stride, f"squares of {stride}x{stride} pixels, one for each position of the last map")
     x, maps = layer_norm(_patches(x, spec.widths[0], spec.patch, "stem_conv"), "stem_norm"), []
@@ -77,7 +77,7 @@ def _patches(x, width: int, side: int, name: str):
 def block(x, layer_scale: float, rate: float, name: str):
     """Apply x + scale W2 gelu(W1 LN(depthwise 7x7(x))), four times as wide in between.
 
-    Training drops the branch at `rate`.
+    The scales are learnt, from `layer_scale` on. Training drops the residual branch at `rate`.
     """
     width = x.shape[-1]
 

@@ -69,7 +69,11 @@ class CustomNetwork:
         return self
 
     def divided(self, splits: int, division: str = "params", image_size: int = 0, classes: int = 0) -> CustomBranch:
-        """Return one of S branches, divided by budget; `published` stands for params, as there is no published rule."""
+        """Return one of S branches, divided by params or macs, counted at this image size and number of classes.
+
+        `published` stands for params, as there is no published rule. Raises UserError if the network does not classify
+        RGB images of this size.
+        """
         budget = "params" if division == "published" else division
         return CustomBranch(plan=_plan(self.text, self.name, splits, budget, image_size, classes))
 
@@ -98,7 +102,7 @@ def _plan(text: str, name: str, splits: int, budget: str, image_size: int, class
 
 
 def _on_raw_images(whole: keras.Model, name: str, image_size: int) -> keras.Model:
-    """Return the network with one input `image` of this size."""
+    """Return the network with one input `image` of this size. Raises UserError if it cannot take the size."""
     image = keras.Input((image_size, image_size, 3), name="image", dtype="float32")
     try:
         answer = whole(image)

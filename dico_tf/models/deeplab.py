@@ -76,7 +76,8 @@ def narrow(spec: Spec, scale: float) -> Spec:
 def strides_and_dilations(spec: Spec) -> Iterator[list[tuple[int, int]]]:
     """Yield, for each stage, the (stride, dilation) of its blocks.
 
-    A stage that dilates instead of striding doubles the dilation after its first block.
+    A stage that dilates instead of striding doubles the dilation after its first block. With `multi_grid`, each block
+    of the last stage, the first too, has the stage's dilation times a factor of its own.
     """
     reached, dilation = STEM, 1
     for stage, count in enumerate(spec.blocks):
@@ -92,7 +93,7 @@ def strides_and_dilations(spec: Spec) -> Iterator[list[tuple[int, int]]]:
 
 
 def backbone(x, spec: Spec):
-    """Return the map of the last stage."""
+    """Return the map of the last stage, from normalised images."""
     x = residual.plain_stem(x, multiple(spec.width, spec.grid))
     planes = residual.widths(spec.width, len(spec.blocks), spec.grid)
     for i, (width, stage) in enumerate(zip(planes, strides_and_dilations(spec), strict=True)):
@@ -123,7 +124,7 @@ def build(spec: Spec, image_size: Sides, classes: int, normalisation: Normalisat
 
 
 def learner(spec: Spec, branch: keras.Model) -> keras.Model:
-    """Return the branch with an auxiliary head on its third stage."""
+    """Return the branch with an auxiliary head on its third stage, as `segmentation.learner` describes."""
     third = branch.get_layer(f"stage3_block{spec.blocks[2]}_relu3").output
     return segmentation.learner(branch, third, spec.head)
 

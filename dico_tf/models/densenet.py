@@ -46,7 +46,10 @@ PRESETS = {
 
 
 def divide(spec: Spec, splits: int) -> Spec:
-    """Divide the growth g: floor(floor(2g / sqrt(S)) / 2), at least 1; for S = 2, 4, 8, 16, 40 -> 28, 20, 14, 10."""
+    """Reduce the growth g to floor(floor(2g / sqrt(S)) / 2), at least 1.
+
+    A growth of 40 becomes 28, 20, 14, 10 for S = 2, 4, 8, 16.
+    """
     published(spec.splits, splits, f"DenseNet-{spec.depth}")
     growth = max(math.floor(2 * spec.growth / math.sqrt(splits)) // 2, 1)
     return dataclasses.replace(spec, growth=growth)
@@ -75,9 +78,10 @@ def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisatio
 
 
 def growths(spec: Spec) -> Iterator[int]:
-    """Yield the channels that each layer of a block adds; their sums are multiples of the grid, nearest to growth * i.
+    """Yield the channels that each layer of a block adds, at least the grid.
 
-    For example 28, 28, 32, 28 for a growth of 29 and a grid of 4.
+    The first i layers together add the multiple of the grid that is nearest to growth * i. For example 28, 28, 32, 28
+    for a growth of 29 and a grid of 4.
     """
     so_far = 0
     for i in range(1, spec.layers + 1):
@@ -93,7 +97,11 @@ def convolution(x, filters: int, kernel: int, name: str):
 
 
 def dense_layer(x, growth: int, name: str, rate: float):
-    """Concatenate x and y; y applies BN, relu, 1x1 convolution (4 * growth wide), BN, relu, 3x3 and ShakeDrop to x."""
+    """Concatenate x and y; y applies BN, relu, 1x1 convolution (4 * growth wide), BN, relu, 3x3 and ShakeDrop to x.
+
+    Args:
+        rate: drop rate of ShakeDrop; 0 = without it.
+    """
     y = convolution(relu(norm(x, f"{name}_norm1"), f"{name}_relu1"), 4 * growth, 1, f"{name}_conv1")
     y = convolution(relu(norm(y, f"{name}_norm2"), f"{name}_relu2"), growth, 3, f"{name}_conv2")
     if rate:

@@ -89,6 +89,9 @@ def forms_of(layers: Iterable[str], width: float) -> tuple[str, ...]:
     """Return the prefixes (keys of FORMS, or "") of presets that a checkpoint with these layers can be of.
 
     () if the names of the layers do not tell.
+
+    Args:
+        width: the preset's; torchvision's B5 to B7 are of the listed form, its smaller ones of `torch_`.
     """
     patterns = {
         r"_conv_stem\.|_blocks\.\d": ("tf_",),  # the original ImageNet networks, and their PyTorch port

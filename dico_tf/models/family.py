@@ -104,6 +104,6 @@ class Family:
             )
 
     def regularised(self, spec: Any, splits: int) -> Any:
-        """Return the Spec with the drop rates of one of S branches."""
+        """Return the Spec with its drop rates divided by S or sqrt(S), as `regularisation` says for each."""
         rates = {name: getattr(spec, name) / DIVISORS[by](splits) for name, by in self.regularisation.items()}
         return dataclasses.replace(spec, **rates)

@@ -96,6 +96,10 @@ def dense(x, width: int, name: str, **options):
 def pooled(x, sides: tuple[int, int], width: int, name: str):
     """Pool patch tokens by a strided depthwise 3x3 that multiplies channels; widen the class token by a dense layer.
 
+    Args:
+        x: the class token, then the patch tokens of a map [h, w], row by row.
+        sides: (h, w).
+
     Returns:
         The tokens, and the new sides of the map.
     """

@@ -66,7 +66,7 @@ class Preset:
 
     @property
     def classifier(self) -> str:
-        """Name of the preset whose classification runs can begin this segmentation network's backbone; "" = none."""
+        """Name of the preset whose trained weights this segmentation network's backbone can start from; "" = none."""
         return self.family.classifiers.get(self.name, "")
 
     @property
@@ -148,7 +148,7 @@ class Preset:
         return windows * self.cost(image_size, classes).macs
 
     def division(self, requested: str) -> str:
-        """Return the division that is used for a requested one: for a preset, always the same."""
+        """Return the division that is used for a requested one: for a preset, `requested` itself."""
         return requested
 
     def differences(self, branch: "Preset") -> tuple[dict[str, list], dict[str, list]]:
@@ -179,7 +179,7 @@ def _cost(preset: Preset, image_size: Sides, classes: int, seen_size: Sides) -> 
 
 
 def _of_known_size(network: keras.Model, shape: tuple[int | None, ...]) -> keras.Model:
-    """Return the network, called with inputs of this shape if it takes inputs of any size."""
+    """Return a network that takes inputs of any size with inputs of this shape; any other network as it is."""
     if None not in network.input_shape[1:]:
         return network
     image = keras.Input(shape, name="image", dtype="float32")

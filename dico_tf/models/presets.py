@@ -79,7 +79,7 @@ def check_task(model: str, task: str) -> None:
 def whole_weight_decay(config: Config, image_size: int) -> float:
     """Return the weight decay of the whole network: --weight_decay, or at -1 that of the preset's recipe.
 
-    A network of the user's own then takes the 1e-4 of most recipes of arXiv 2011.14660.
+    At -1 a network of the user's own has 1e-4, as in most recipes of arXiv 2011.14660.
     """
     options, model = config.optimisation, config.network.model
     if options.weight_decay != -1:

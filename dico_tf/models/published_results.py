@@ -23,7 +23,10 @@ def _cifar100(model: str, *rows: tuple[int, float, float, float], epochs: int = 
 
 
 def _cifar10(model: str, *rows: tuple) -> list[Row]:
-    """Return rows from (S, M parameters, G multiply-adds, error after 300 epochs, error after 1800)."""
+    """Return a row for each error in (S, M parameters, G multiply-adds, error after 300 epochs, error after 1800).
+
+    An error of None has no row.
+    """
     return [
         Row("cifar10", model, splits, m, g, error, epochs)
         for splits, m, g, *errors in rows
@@ -33,7 +36,10 @@ def _cifar10(model: str, *rows: tuple) -> list[Row]:
 
 
 def _imagenet(model: str, *rows: tuple[int, float, int], size: tuple = (None, None), epochs: int = 120) -> list[Row]:
-    """Return rows from (S, top-1 accuracy in %, crop); `size` is printed for the whole network only."""
+    """Return rows from (S, top-1 accuracy in %, crop).
+
+    `size` = (M parameters, G multiply-adds), which the paper prints for the whole network only.
+    """
     return [
         Row("imagenet2012", model, splits, *(size if splits == 1 else (None, None)), round(100 - top1, 2), epochs, crop)
         for splits, top1, crop in rows
