@@ -110,8 +110,8 @@ def check_rows(model: DiCo, config: Config, replicas: int) -> None:
             computed = stochastic_depth.computed(rows, layer.rate)
             enough = math.ceil(ENOUGH_ROWS / copies) * replicas * pieces
             raise UserError(
-                f"--batch_size={batch_size} means {rows} rows at once, of which {computed} pass through a residual "
-                f"branch: that drops {1 - computed / rows:.0%} instead of {layer.rate:.0%}; give "
+                f"--batch_size={batch_size} means {rows} rows at once, and each residual branch is computed for "
+                f"{computed} of them: that drops {1 - computed / rows:.0%} instead of {layer.rate:.0%}; give "
                 f"--batch_size={enough} or more, or --drop_form=masked"
             )
 

@@ -15,7 +15,7 @@ class Lamb(OptimizerWithOwnDecay):
     """LAMB: u = m' / (sqrt(v') + eps) + wd w, w -= lr (|w| / |u|) u; m' and v' are bias-corrected means of g and g^2.
 
     First g is clipped to the norm `clip` over all variables of a network; 0 does not clip. The variables are those of
-    `networks` equal networks, one after another, and each network is clipped separately. Variables without decay are
+    `networks` equal networks, one after another, and each network is clipped separately. Some variables do not decay:
     vectors, those for which `decays` is false, and all if `weight_decay` is 0. They take w -= lr m' / (sqrt(v') + eps).
     Keras' Lamb differs: it decays outside of the ratio, has the ratio for all variables, and does not clip.
     """
@@ -37,7 +37,10 @@ class Lamb(OptimizerWithOwnDecay):
 
     @classmethod
     def from_options(cls, options, rate, weight_decay: float, networks: int, **average):
-        """Return the optimizer of a run of `networks` equal networks; `options` has no effect."""
+        """Return the optimizer of a run of `networks` equal networks; `options` has no effect.
+
+        `average` are Keras' use_ema and ema_momentum.
+        """
         return cls(rate, weight_decay=weight_decay, networks=networks, **average)
 
     def build(self, variables):

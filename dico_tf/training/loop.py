@@ -235,7 +235,7 @@ class Loop:
         return row
 
     def _evaluated(self, epoch: int) -> bool:
-        """Return True for every --evaluate_every-th epoch, and for the last one that --max_steps does not cut short."""
+        """Return True for every --evaluate_every-th epoch, and for the last one that is trained to its end."""
         last = self.total_steps // self.steps_per_epoch - 1
         return (epoch + 1) % self.config.run.evaluate_every == 0 or epoch == last
 

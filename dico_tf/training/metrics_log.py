@@ -18,7 +18,7 @@ VIEWED_IMAGES = 8  # images whose views are shown in TensorBoard
 class MetricsLog:
     """Writes metrics.jsonl and TensorBoard.
 
-    It replaces what an earlier start wrote by the rows of the checkpoint, so that a continued run has each epoch once.
+    Both are written anew at the start, from the `rows` of the checkpoint: a continued run has each epoch once.
     """
 
     def __init__(self, workdir: Path, rows: list[dict[str, Any]]):

@@ -34,7 +34,10 @@ class SGD(keras.optimizers.SGD):
 
     @classmethod
     def from_options(cls, options: OptimisationOptions, rate: Schedule, weight_decay: float, networks: int, **average):
-        """Return the optimizer of a run, with Nesterov momentum; DiCo adds the weight decay to gradients instead."""
+        """Return the optimizer of a run, with Nesterov momentum; DiCo adds the weight decay to gradients instead.
+
+        `average` are Keras' use_ema and ema_momentum.
+        """
         return cls(rate, momentum=options.momentum, nesterov=True, **average)
 
 
@@ -43,7 +46,10 @@ class KernelDecay:
 
     @classmethod
     def from_options(cls, options: OptimisationOptions, rate: Schedule, weight_decay: float, networks: int, **average):
-        """Return the optimizer of a run; `options` and `networks` have no effect."""
+        """Return the optimizer of a run; `options` and `networks` have no effect.
+
+        `average` are Keras' use_ema and ema_momentum.
+        """
         return cls(rate, weight_decay=weight_decay, **average)
 
     def build(self, variables):

@@ -79,7 +79,7 @@ OpenTeacher = Callable[[Config, Source, Split, Callable[[str], None]], Any]
 def train(
     config: Config, flags_text: str, say: Callable[[str], None], open_teacher: OpenTeacher | None = None
 ) -> dict[str, Any]:
-    """Train or continue a run. Return the content of summary.json.
+    """Train or continue a run. Return the content of summary.json, and the entries `workdir` and `chief`.
 
     Args:
         flags_text: content of run.flags.

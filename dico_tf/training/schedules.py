@@ -13,8 +13,8 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
     In the warm-up, with n steps per epoch and step T <= W n, the rate is warmup_lr + (lr - warmup_lr) T / (W n). With
     cosine_floor it ends one step earlier, T < W n.
 
-    W = -1 is the published "none" of the 1800-epoch runs: the cosine spans E + 1 epochs, E = `epochs`, and starts at
-    its second one.
+    W = -1 is for the published 1800-epoch runs without warm-up: the cosine spans E + 1 epochs, with E = `epochs`, and
+    training starts at the second of them.
     Cosine_floor is the schedule of timm: the warm-up replaces its first epochs. In timm it is constant within an
     epoch; here it changes with every step.
     """

@@ -97,7 +97,7 @@ def test_a_run_without_drops_gives_its_weights_to_one_with(whole, tmp_path):
 
 
 def test_batches_too_small_to_drop_rows_of_are_refused_with_what_would_do(tmp_path):
-    few = "--batch_size=2 means 4 rows at once, of which 2 pass through a residual branch: that drops 50% instead"
+    few = "--batch_size=2 means 4 rows at once, .* is computed for 2 of them: that drops 50% instead"
     with pytest.raises(UserError, match=few) as caught:
         run(tmp_path / "a", batch_size=2)
     assert "of 30%; give --batch_size=10 or more, or --drop_form=masked" in str(caught.value)

@@ -47,7 +47,10 @@ class Dico:
         """Raise UserError if this method cannot train the branches."""
 
     def teach(self, views: list, batch: Batch) -> list:
-        """Return for each view additional targets [B, ..., C], which mixup and CutMix mix like the labels, or ()."""
+        """Return one entry for each view: its additional targets [B, ..., C], or () if the method has none.
+
+        Mixup and CutMix mix them like the labels.
+        """
         return [()] * len(views)
 
     def own(self, task: Task, logits, goal, truth: Truth, branch: int):

@@ -49,7 +49,10 @@ class Segmentation(Task):
         return BranchNetworks(branch, learner, seen)
 
     def unpack(self, data: Any) -> Batch:
-        """Convert {"image", "label", "index"}, (images, masks) or ({"image", "index"}, masks) to a Batch."""
+        """Convert {"image", "label", "index"}, (images, masks) or ({"image", "index"}, masks) to a Batch.
+
+        Raises UserError with sample weights, without masks, or if shapes do not fit.
+        """
         inputs, masks, weights = keras.utils.unpack_x_y_sample_weight(data)
         if weights is not None:
             raise UserError(

@@ -19,11 +19,17 @@ Truth = Mapping[str, Any]  # a structure of tensors with the batch as first axis
 
 @dataclasses.dataclass(frozen=True)
 class BranchNetworks:
-    """The networks of one branch, which share their weights."""
+    """The networks of one branch, which share their weights.
 
-    network: keras.Model  # for prediction, evaluation and export
-    learner: keras.Model | None = None  # with an auxiliary head, for training; None: the network itself
-    coarse: Callable | None = None  # returns logits at the output stride; None: the network itself
+    Attributes:
+        network: for prediction, evaluation and export.
+        learner: for training, with an auxiliary head if there is one; None: `network` itself.
+        coarse: returns logits at the output stride; None: `network` itself.
+    """
+
+    network: keras.Model
+    learner: keras.Model | None = None
+    coarse: Callable | None = None
 
 
 class Task(abc.ABC):
