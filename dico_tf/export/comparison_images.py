@@ -17,7 +17,7 @@ from dico_tf.training.progress import Bar
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class ComparisonImages:
-    """Comparison and calibration images. Fields keep their defaults if there are none."""
+    """Comparison images with labels and logits, and calibration images. An export without them keeps the defaults."""
 
     split: str = ""  # of the comparison images
     images: np.ndarray | None = None  # uint8 [N, H, W, 3]

@@ -44,8 +44,8 @@ class Frozen(NamedTuple):
         return tf.function(call, input_signature=[tf.TensorSpec(self.shape, tf.float32, name="image")], autograph=False)
 
     @property
-    def answering(self) -> list[str]:
-        """All names that the converter may give to operations after the logits: their own, or those of outputs."""
+    def after_logits(self) -> list[str]:
+        """Names that the converter may give to operations after the logits: those in `graph`, or outputs of calls."""
         own = sorted(node.name for node in self.graph.node if node.name.startswith(f"{ANSWER}/"))
         outputs = [f"{call}:{n}" for call in ("StatefulPartitionedCall", "PartitionedCall") for n in range(_OUTPUTS)]
         return [*own, *outputs, *(f"{name}{n}" for name in outputs for n in range(_OUTPUTS))]
@@ -104,7 +104,7 @@ def to_tflite(network: Frozen, kind: str, images: np.ndarray | None = None) -> b
     if kind == "float16":
         converter.target_spec.supported_types = [tf.float16]
     if kind == "int8":
-        return _int8(converter, network.answering, images, network.shape[0] or 1)
+        return _int8(converter, network.after_logits, images, network.shape[0] or 1)
     return converter.convert()
 
 
@@ -121,14 +121,17 @@ def network_to_tflite(network: keras.Model, batch: int = 1) -> bytes:
     return converter.convert()
 
 
-def _int8(converter, answering: list[str], images: np.ndarray, batch: int) -> bytes:
-    """Quantise the network to 8 bits. What follows the logits stays float32: else probabilities have steps of 1/256."""
+def _int8(converter, in_float32: list[str], images: np.ndarray, batch: int) -> bytes:
+    """Quantise the network to 8 bits, except the operations `in_float32`.
+
+    These are all after the logits: in 8 bits, probabilities would have steps of 1/256.
+    """
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8, tf.lite.OpsSet.TFLITE_BUILTINS]
     converter.representative_dataset = lambda: _examples(images, batch)
     selective = tf.lite.experimental.QuantizationDebugger(
         converter=converter,
         debug_dataset=lambda: _examples(images[:batch], batch),
-        debug_options=tf.lite.experimental.QuantizationDebugOptions(denylisted_nodes=answering),
+        debug_options=tf.lite.experimental.QuantizationDebugOptions(denylisted_nodes=in_float32),
     )
     return selective.get_nondebug_quantized_model()
 

@@ -17,7 +17,10 @@ _PNG = b"\x89PNG\r\n\x1a\n"  # signature of PNG files
 
 
 def squares(contents: tf.Tensor, size: int, short: int) -> tf.Tensor:
-    """Decode JPEG and PNG strings [B] to uint8 [B, size, size, 3], and resize and cut them as `square` does."""
+    """Decode JPEG and PNG strings [B], resize them to the short side `short`, and cut out uint8 [B, size, size, 3].
+
+    With short <= size, each result is the whole central square, resized to `size`.
+    """
     return _squares(size, short)(contents)
 
 
@@ -71,7 +74,7 @@ def _png(content: tf.Tensor) -> tf.Tensor:
 
 
 def _false_alpha(alpha: tf.Tensor, content: tf.Tensor) -> tf.Tensor:
-    """Return whether a PNG is opaque although its alpha is not 255: for 1, 2 or 4 bits TensorFlow gives 2^bits - 1."""
+    """Return whether `alpha` below 255 means opaque: in PNGs of 1, 2 or 4 bits, TensorFlow decodes it as 2^bits - 1."""
     bits, colours = tf.unstack(tf.io.decode_raw(tf.strings.substr(content, 24, 2), tf.uint8, fixed_length=2))
     bits = tf.cast(bits, tf.int32)
     return (bits < 8) & ((colours == 0) | tf.reduce_all(alpha == tf.bitwise.left_shift(1, bits) - 1))

@@ -170,7 +170,7 @@ class CommitteeExport:
 
 
 def identity(saved: CommitteeFile, members: Sequence[ResolvedMember]) -> str:
-    """Return an id that two exports share if their answers may be averaged.
+    """Return the id of an export. Answers of exports with the same id may be averaged.
 
     It is a hash of the class names, and of the members' names, weights, preprocessing and reading of outputs.
     """

@@ -38,7 +38,8 @@ class ExportMember:
 class Servable(tf.Module):
     """Module with the signatures of an ExportMember.
 
-    Inputs are raw images [B, H, W, 3] of 0..255, or JPEG and PNG strings [B]. Outputs are float32, class_id is int64.
+    Inputs are raw images [B, H, W, 3] of 0..255, or JPEG and PNG strings [B]; `classify` takes tf.train.Examples.
+    Outputs are float32; class_id, and stage and cost of a cascade, are int64; class names are strings.
     The networks are hidden in closures, and the module holds their variables: Keras would store each weight twice.
     """
 
@@ -81,7 +82,7 @@ def _function(call, spec: tf.TensorSpec):
 
 
 def _encoded(examples: tf.Tensor) -> tf.Tensor:
-    """Return the encoded image of each serialized tf.train.Example [B]."""
+    """Return the feature image_bytes, or else image/encoded, of each serialized tf.train.Example [B]."""
     absent = tf.io.FixedLenFeature((), tf.string, "")
     features = tf.io.parse_example(examples, dict.fromkeys(BYTES_FEATURES, absent))
     ours, other = (features[name] for name in BYTES_FEATURES)

@@ -90,7 +90,7 @@ def run_manifest(
 
 
 def identity(run: TrainedRun, model: DiCo) -> str:
-    """Return an id that two exports share if their answers may be averaged.
+    """Return the id of an export. Answers of exports with the same id may be averaged.
 
     It is a hash of weights, class names, preprocessing and kind of average.
     """

@@ -86,7 +86,11 @@ class Pipeline:
         )
 
     def describe(self, items: Sequence[Item], chosen: dict[str, list[MemberFiles]]) -> None:
-        """Add the chosen files to the items' entries, and delete the others; `chosen` is what `write` returned."""
+        """Add the files that were chosen to the items' entries, and delete the other files that `write` made.
+
+        Args:
+            chosen: result of `write` for the same items.
+        """
         for files in chosen.values():
             for item, each in zip(items, files, strict=True):
                 self._describe(item.entry, each)

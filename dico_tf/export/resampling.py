@@ -26,7 +26,10 @@ def square(image: tf.Tensor, size: int, short: int) -> tf.Tensor:
 
 
 def _extent(length: tf.Tensor, side: tf.Tensor, size: int, short: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return where the square begins and ends along one side of the image, in pixels; float32 as in Pillow."""
+    """Return where the square begins and ends, in pixels, along the image's axis of `length`; float32 as in Pillow.
+
+    `side` is the image's shorter side.
+    """
     if short <= size:
         low = (length - side) // 2
         return tf.cast(low, tf.float32), tf.cast(low + side, tf.float32)
@@ -52,7 +55,10 @@ _triangle, _cubic = (_bilinear, 1.0), (_bicubic, 2.0)  # kernel, and its radius
 
 
 def _taps(length, low, high, size: int, kernel, reach: float) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return for each output pixel the first input pixel [size], and 2^22 x the weights from it on [size, taps]."""
+    """Return each output pixel's first input pixel [size], and the weights x 2^22 of it and the next ones [size, taps].
+
+    The square reaches from `low` to `high`; `reach` is the kernel's radius.
+    """
     scale = tf.cast(high - low, tf.float64) / size
     wide = tf.maximum(scale, 1)
     support = reach * wide

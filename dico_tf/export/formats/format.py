@@ -18,7 +18,7 @@ Advance = Callable[[int], None]  # called with the number of images done since t
 
 
 class TimedLogits(NamedTuple):
-    """Logits that a file gave, and the time that it took."""
+    """Logits of all images, and the milliseconds that a file took for one image."""
 
     logits: np.ndarray  # [N, C]
     milliseconds: float  # of one image: median over calls
@@ -89,14 +89,15 @@ class Format(abc.ABC):
         """Return what a file's entry of the manifest has besides path, sha256, bytes and batch."""
 
     def check(self, path: Path, images: np.ndarray, expected: np.ndarray) -> dict[str, float]:
-        """Compare a file of an exact kind with its network. Raises UserError if they differ by more than rounding.
+        """Compare a file with its network. Raises UserError if logits differ by more than rounding.
 
         Args:
+            path: a file of one of the kinds `exact`, whose weights are not rounded.
             images: uint8 [N, H, W, 3].
             expected: the network's logits [N, C] of these images.
 
         Returns:
-            "largest_difference" of a logit, and "milliseconds" of one image.
+            "largest_difference" of a logit, and, for converted files, "milliseconds" of one image.
         """
         outcome = self.open(path)(images, lambda count: None)
         difference = float(abs(outcome.logits - expected).max())
@@ -110,7 +111,7 @@ class Format(abc.ABC):
 
 
 class ConvertedFormat(Format):
-    """A format whose files a converter makes from SavedModels, in a process of its own that ends with its memory."""
+    """A format whose files are converted from SavedModels, in a separate process whose memory is freed at its end."""
 
     @abc.abstractmethod
     def convert(self, network: "Frozen", kind: str, images: np.ndarray | None) -> bytes:

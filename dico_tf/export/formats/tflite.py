@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class TFLite(ConvertedFormat):
-    """LiteRT files of four kinds for one batch size: float32 image -> float32 outputs, and class_id in int64."""
+    """LiteRT files of four kinds, for one batch size or any: float32 image -> float32 outputs, int64 class_id."""
 
     name = "tflite"
     title = "LiteRT"
