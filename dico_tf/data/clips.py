@@ -1,4 +1,4 @@
-"""Videos, and the clips cut out of them: `count` frames, every `rate`-th of a video, with one window for all."""
+"""Videos, and the clips cut out of them: `count` frames, every `rate`-th of a video, all cut at the same window."""
 
 import dataclasses
 import functools
@@ -113,7 +113,12 @@ class Videos:
         return self.frames.windows(frames, np.repeat(places[:, :, None, :4], self.count, axis=2))
 
     def _frames_of(self, numbers: np.ndarray, start: np.ndarray) -> np.ndarray:
-        """Return the frame numbers, int64 [..., T], of the clips of videos [...] that begin at `start` [...]."""
+        """Return the numbers in `frames` of one clip per video: int64 [..., T].
+
+        Args:
+            numbers: the videos, [...].
+            start: each clip's first frame within its video, [...].
+        """
         steps = start[..., None] + self.rate * np.arange(self.count)
         return self.firsts[numbers][..., None] + steps % self.lengths[numbers][..., None]
 

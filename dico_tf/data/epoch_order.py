@@ -54,8 +54,8 @@ def plan(
         replicas: of each worker.
         branches: give each branch an order of its own; None = one order for all.
         repeats: R > 1 takes each image i R times in a row, as i, i + N, .., i + (R - 1) N, for R different views. The
-            number of steps stays, so that an epoch reaches one R-th of the images. Rows are then dealt to the replicas
-            in turn, so that the repeats of an image go to different replicas.
+            number of steps stays, so that an epoch reaches one R-th of the images. Shares are then not contiguous: the
+            rows of a batch go to the replicas in turn, so that the repeats of an image go to different replicas.
 
     Raises:
         UserError: if the batch is larger than the dataset or cannot be shared equally.

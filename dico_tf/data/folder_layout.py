@@ -98,7 +98,8 @@ def _videos(folder: Path) -> list[str]:
 def check_parts(root: Path, names: list[str], content: str) -> None:
     """Raise UserError if `names`, the folders in `root`, lack train, or one seems to be a misnamed train, val or test.
 
-    The message gives `content` as the content of a part.
+    Args:
+        content: layout below train, for the message, such as "CLASS/*".
     """
     if "train" not in names:
         raise UserError(f"{root} has {', '.join(n for n in names if n in PARTS)} but no train: add train/{content}")

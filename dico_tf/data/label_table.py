@@ -24,7 +24,7 @@ def listing(path: Path) -> Listing:
     names, sorted. Without a column split, all images are test images.
 
     Raises:
-        UserError: if the file or an image is missing, or if a row cannot be used.
+        UserError: if the file or an image is missing, if a row cannot be used, or if there is only one class.
     """
     rows = _rows(path)
     numbers = all(row["label"].isascii() and row["label"].isdigit() for row in rows)

@@ -8,7 +8,7 @@ class BatchNorm(keras.layers.BatchNormalization):
     """Batch normalisation, (x - mean) / sqrt(var + eps) * gamma + beta.
 
     In training by TensorFlow, one fused operation normalises; with `synchronized`, the moments are those of all
-    replicas' images. The running variance is then the unbiased one, as in PyTorch.
+    replicas' images. In both cases the running variance averages unbiased variances, as in PyTorch.
 
     Args:
         decay_gamma: whether weight decay includes gamma.
@@ -48,7 +48,7 @@ class BatchNorm(keras.layers.BatchNormalization):
     def _synchronised(self, inputs):
         """Normalise with the moments of all replicas' images; the arithmetic is the same for any number of replicas.
 
-        Keras takes E[x^2] - E[x]^2, which loses the digits that both share, and the biased variance.
+        Keras computes E[x^2] - E[x]^2, which is inexact if the two are nearly equal, and the biased variance.
         """
         import tensorflow as tf
 
@@ -77,7 +77,7 @@ class BatchNorm(keras.layers.BatchNormalization):
 
 
 def pooled(parts):
-    """Return (count, mean, biased variance) of a batch, each [C], from those of its R parts, [R, 3, C]."""
+    """Return (count, mean, biased variance) of a batch, each [C], from the same three of its R parts, [R, 3, C]."""
     counts, means, variances = (parts[:, i] for i in range(3))
     count = keras.ops.sum(counts, 0)
     mean = keras.ops.sum(counts * means, 0) / count
@@ -86,7 +86,7 @@ def pooled(parts):
 
 
 def batch_norm(x, name: str, gamma: str = "ones", **options):
-    """Apply batch normalisation, by default with momentum 0.9 and epsilon 1e-5; `gamma` is the initialiser of gamma."""
+    """Apply `BatchNorm` with these options, by default momentum=0.9 and epsilon=1e-5; `gamma` is gamma's initialiser."""
     options = {"momentum": 0.9, "epsilon": 1e-5, **options}
     return BatchNorm(gamma_initializer=gamma, name=name, **options)(x)
 

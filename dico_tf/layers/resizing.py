@@ -79,6 +79,6 @@ def bicubic_weights(old: int, new: int) -> np.ndarray:
 
 
 def _kernel(x: np.ndarray) -> np.ndarray:
-    """Keys' cubic: (a + 2) x^3 - (a + 3) x^2 + 1 up to 1, a (x^3 - 5 x^2 + 8 x - 4) up to 2."""
+    """Keys' cubic of distances x: (a + 2) x^3 - (a + 3) x^2 + 1 from 0 to 1, a (x^3 - 5 x^2 + 8 x - 4) from 1 to 2."""
     near = (_A + 2) * x**3 - (_A + 3) * x**2 + 1
     return np.where(x <= 1, near, _A * (x**3 - 5 * x**2 + 8 * x - 4))

@@ -84,7 +84,7 @@ class Taken(_Dropping):
         return ops.take(x, rows, axis=0), rows
 
     def _numbers(self, size):
-        """Draw a number in [0, 1) for each row. Each replica draws for all replicas, from equal generators."""
+        """Draw a number in [0, 1) for each row. All replicas draw the same numbers, and each takes its own part."""
         replica, replicas = _place()
         numbers = keras.random.uniform((replicas * size,), dtype="float32", seed=self.draws)
         return numbers if replicas == 1 else numbers[replica * size : (replica + 1) * size]

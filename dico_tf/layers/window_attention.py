@@ -142,8 +142,9 @@ def window_attention(x, heads: int, depth: int, window: int, shifted: bool, name
 
 @keras.saving.register_keras_serializable("dico_tf")
 class Neighbours(keras.layers.Layer):
-    """Joins the channels of 2x2 neighbours, column by column: [B, H, W, C] -> [B, H / 2, W / 2, 4 C].
+    """Concatenates the channels of 2x2 neighbours: [B, H, W, C] -> [B, H / 2, W / 2, 4 C].
 
+    Their order is top left, bottom left, top right, bottom right.
     Maps with odd sides are padded with a row or column of zeros at the bottom or right.
     """
 
