@@ -14,7 +14,7 @@ CIFAR_LARGEST = 64  # pixels up to which the cifar layouts apply
 
 
 def shape(dataset: str, image_size: int = 0, classes: int = 0) -> tuple[int, int]:
-    """Return (image size, number of classes) of a dataset. `image_size` and `classes`, unless 0, replace the known ones.
+    """Return (image size, number of classes) of a dataset. Arguments other than 0 are returned as they are.
 
     Raises:
         UserError: if one of them is neither known nor given.

@@ -8,9 +8,10 @@ AT_ONCE = 2**30  # bytes; a dataset whose squares take no more is decoded as a w
 
 
 def limit() -> int:
-    """Return the bytes that images may take: half of the free memory, or of a container's limit if that is less.
+    """Return the bytes that images may take: half of the free memory, or half of the container's limit if that is less.
 
-    The network needs the other half. A system that does not tell its memory counts as one with 16 GiB.
+    The network needs the other half. If the system does not tell its free memory, all its memory counts as free; if it
+    tells neither, 16 GiB.
     """
     try:
         whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,7 +1,7 @@
 """Handwritten digits that move, turn, grow or shrink: a video dataset that needs no download.
 
 The class is how the digit moves. Classes come in opposite pairs: played backwards, a video of one class is a video of
-the other, and a video starts at any point of the motion. So a single frame does not tell the two apart.
+the other, and a video starts at any point of the motion. So nobody can tell a class from its opposite by one frame.
 """
 
 import functools

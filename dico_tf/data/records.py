@@ -126,7 +126,11 @@ def in_files(files: Sequence[Path], keys: Keys, size: tuple[int, int] | None) ->
 
 
 def in_array(records: Sequence[bytes], keys: Keys, size: tuple[int, int] | None, title: str) -> Iterator[tuple]:
-    """Yield (label, name, size, place) for each record of ArrayRecord files, as `in_files`; place = (0, record, 0)."""
+    """Yield (label, name, size, place) for each record of ArrayRecord files, as `in_files`; place = (0, record, 0).
+
+    Raises:
+        UserError: if a record is damaged or lacks a feature of `keys`.
+    """
     for number in range(len(records)):
         try:
             record = records[number]

@@ -1,4 +1,4 @@
-"""Images with segmentation masks: whole in frames of one size for evaluation, and cropped for training.
+"""Images with segmentation masks: for evaluation whole, padded to one size; for training cropped.
 
 A mask is an image whose pixels are class numbers, in grey or with a palette.
 """

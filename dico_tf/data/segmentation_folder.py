@@ -127,18 +127,19 @@ def _class_names(root: Path, data: Data, of_masks: list[str], facts: list[MaskFa
     There are --classes classes, or else as many as classes.txt lists, or else as many as the masks have.
 
     Raises:
-        UserError: if a mask has a class beyond these, or if there are fewer than 2 or more than 255.
+        UserError: if a mask has a class beyond this number, if the number is below 2 or above 255, or if classes.txt
+            cannot be used.
     """
     file, highest = root / "classes.txt", max(fact.highest for fact in facts)
     names = _names_in(file) if file.is_file() else []
     count = data.classes or len(names) or highest + 1
     if highest >= min(count, VOID):
         worst = next(mask for mask, fact in zip(of_masks, facts, strict=True) if fact.highest == highest)
-        void = "no value is void" if data.void == -1 else f"{data.void} is void"
+        void = "no value means no class" if data.void == -1 else f"{data.void} means no class"
         more = f", or --classes={highest + 1}" if highest < VOID else ""
         more += f" or more names in {file}" if more and not data.classes else ""
         raise UserError(
-            f"{worst} has class {highest}; there are {count} classes, 0 to {count - 1}, and {void}: "
+            f"{worst}: expected classes from 0 to {min(count, VOID) - 1} ({void}), got {highest}: "
             f"give --void={highest} if that value means no class{more}"
         )
     if not 2 <= count <= VOID:
@@ -152,8 +153,8 @@ def _names_in(file: Path) -> list[str]:
     except (OSError, ValueError) as error:
         raise UserError(f"{file}, the list of class names, cannot be read: {error}; save it as UTF-8 text") from None
     twice = sorted({name for name in names if names.count(name) > 1})
-    if twice or not names:
-        raise UserError(
-            f"{file} must list one class per line, {f'each once: {twice[0]} is repeated' if twice else 'but is empty'}"
-        )
+    if not names:
+        raise UserError(f"{file} must list one class per line, but is empty")
+    if twice:
+        raise UserError(f"{file} must list each class once, but repeats {twice[0]}")
     return names

@@ -182,7 +182,7 @@ def load(data: Data, seed: int) -> Source:
         seed: draws the test split of a folder that has none.
 
     Raises:
-        UserError: if the dataset cannot be used for the task, is damaged, or has labels beyond its classes.
+        UserError: if the dataset is missing, damaged or unfit for the task, or has labels beyond its classes.
     """
     kind = FOLDERS[data.task] if data.dataset.startswith("folder:") else data.dataset
     needed, kinds, remedy = FEW.get(data.task, ("", (kind,), ""))

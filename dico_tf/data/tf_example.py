@@ -1,6 +1,7 @@
 """Reader of tf.train.Example messages that leaves their images undecoded. Needs no TensorFlow.
 
-Example {Features 1}; Features {entry 1: {key 1, Feature 2}}; Feature {bytes 1 | floats 2 | integers 3: {value 1}}.
+Numbers of the fields: an Example has Features (1). Features have entries (1) of a key (1) and a Feature (2). A Feature
+has a list of bytes (1), floats (2) or integers (3), whose values are field 1.
 """
 
 from collections.abc import Iterator

@@ -97,7 +97,7 @@ def _image_size(builder: Any, keys: Keys, data: Data, name: str) -> int:
 
 
 def _parts(builder: Any, name: str) -> dict[str, str]:
-    """Return {our split: its TFDS split}: train, test if there is one, and val if TFDS has test and validation."""
+    """Return {our split: its TFDS split}; TFDS's validation is our val, or our test if TFDS has no test."""
     has = list(builder.info.splits) or ["train", "test"]  # tfds.testing.mock_data lists none
     if "train" not in has:
         raise UserError(f"--dataset={name} has no split named train; it has {', '.join(has)}")

@@ -61,12 +61,12 @@ def _near(name: str) -> str:
 
 
 def _check_folder(builder: Any, data_dir: str) -> None:
-    """Raise UserError if --data_dir is the dataset's own folder instead of the one that contains it."""
+    """Raise UserError if --data_dir is the dataset's own folder, or within it, instead of the one that contains it."""
     given = Path(data_dir).expanduser().absolute() if data_dir else Path()
     inside = [folder for folder in (given, *given.parents) if folder.name == builder.name]
     if inside and any(given.glob(pattern + "dataset_info.json") for pattern in ("", "*/", "*/*/")):
         raise UserError(
-            f"--data_dir={data_dir} is the folder of {builder.name} itself: give the folder that "
+            f"--data_dir={data_dir} is the folder of {builder.name} itself, or within it: give the folder that "
             f"contains it, {inside[0].parent}"
         )
 

@@ -76,6 +76,7 @@ def opened(
     Args:
         facts: {video: (number of frames, (width, height))}, as `look` returns them.
         size: side of the squares in pixels.
+        budget: for the cache of decoded frames.
     """
     lengths = [facts[video][0] for video in videos]
     sizes = np.repeat(np.asarray([facts[video][1] for video in videos]).reshape(-1, 2), lengths, axis=0)
@@ -108,6 +109,8 @@ def _split(
 
 def _check_videos(root: Path, listing: Listing, skip: bool) -> dict[str, tuple[int, tuple[int, int]]]:
     """Return {video: (number of frames, (width, height))}; with `skip`, remove unreadable videos from the listing.
+
+    Such a video has its error as its value.
 
     Raises:
         UserError: if videos cannot be read and `skip` is off, or if no video of a class can be read.

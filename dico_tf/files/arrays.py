@@ -67,7 +67,7 @@ def read_facts(path: Path) -> dict[str, Any]:
     missing = f"{path} was copied incompletely, or is not a checkpoint"
     facts = json_files.read(path / STATE, "the state.json of a checkpoint", missing=missing, again=_AGAIN)
     if not isinstance(facts.get("files"), dict):
-        raise UserError(f"{path}/{STATE} lists no files, so that it is not that of a checkpoint: {_AGAIN}")
+        raise UserError(f"{path}/{STATE} lists no files, as the state.json of a checkpoint must: {_AGAIN}")
     for name, sha256 in facts["files"].items():
         if not (path / name).exists():
             raise UserError(f"{path}/{name} is missing: {_AGAIN}")

@@ -86,7 +86,7 @@ def pooled(parts):
 
 
 def batch_norm(x, name: str, gamma: str = "ones", **options):
-    """Apply `BatchNorm` with these options, by default momentum=0.9 and epsilon=1e-5; `gamma` is gamma's initialiser."""
+    """Apply `BatchNorm` with these options, by default momentum 0.9 and epsilon 1e-5; `gamma`: gamma's initialiser."""
     options = {"momentum": 0.9, "epsilon": 1e-5, **options}
     return BatchNorm(gamma_initializer=gamma, name=name, **options)(x)
 

@@ -132,7 +132,7 @@ def test_exports_of_pixels_are_refused(trained, tmp_path, capsys):
         (["--task=classification"], "--void=9 is for --task=segmentation and contradicts --task=classification"),
         (["--mixup=0.2"], "--mixup=0.2 mixes whole images"),
         (["--views=crop,flip"], "must be the same for all"),
-        (["--void=255"], "has class 9; there are 3 classes, 0 to 2, and 255 is void: give --void=9"),
+        (["--void=255"], "expected classes from 0 to 2 (255 means no class), got 9: give --void=9"),
         (["--dataset=cifar10"], "--dataset=cifar10 has no masks for --task=segmentation"),
     ],
 )
