@@ -77,7 +77,11 @@ def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisatio
 
 
 def bottleneck(x, planes: int, stride: int, name: str, rate: float):
-    """Return shortcut + y; y applies BN, 1x1 convolution, BN, relu, 3x3, BN, relu, 1x1, BN and ShakeDrop to x."""
+    """Return shortcut + y; y applies BN, 1x1 convolution, BN, relu, 3x3, BN, relu, 1x1, BN and ShakeDrop to x.
+
+    Args:
+        rate: drop rate of ShakeDrop; 0 = without it.
+    """
     y = convolution(batch_norm(x, f"{name}_norm1"), planes, 1, f"{name}_conv1")
     y = convolution(relu(batch_norm(y, f"{name}_norm2"), f"{name}_relu1"), planes, 3, f"{name}_conv2", stride)
     y = convolution(relu(batch_norm(y, f"{name}_norm3"), f"{name}_relu2"), 4 * planes, 1, f"{name}_conv3")

@@ -40,9 +40,10 @@ class Spec(BaseSpec):
 
 
 def _published(depth: int, start: int, slope: float, factor: float, group: int, **options) -> Spec:
-    """Return a Spec whose block j is start + slope j wide, rounded to start * factor^n, then to multiples of 8.
+    """Return a Spec whose block j is about start + slope * j wide.
 
-    Each width that results is a stage; it is rounded to a multiple of `group` at last.
+    This width is rounded to start * factor^n, with a whole number n, then to a multiple of 8. Blocks of one width are a
+    stage. Last, the width of each stage is rounded to a multiple of `group`.
     """
     steps = [round(math.log((start + slope * j) / start, factor)) for j in range(depth)]
     exact = [round(start * factor**step / 8) * 8 for step in steps]
@@ -64,9 +65,9 @@ PRESETS = {
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
-    """Multiply stem, stages and the width of groups by the scale; the 3x3 of each stage has whole groups.
+    """Multiply the widths of stem, stages and groups by the scale; the 3x3 of each stage has whole groups.
 
-    Widths are multiples of 4 channels, those of groups of 8.
+    The widths of stem and stages become multiples of 4 channels, the width of groups a multiple of 8.
     """
     group = int(multiple(spec.group * scale, 8))
     return dataclasses.replace(

@@ -120,7 +120,9 @@ def bottleneck(
     Args:
         base_width: width of each group of the 3x3 if planes were 64.
         gamma: initialiser of the last normalisation's factors.
-        norm, finish: normalisation, and what ends the residual branch; both take (x, name).
+        norm, finish: normalisation, and what ends the residual branch (None = nothing); both take (x, name).
+        dilation: of the 3x3.
+        shortcut: (x, width, stride, name) -> what is added to y.
     """
     m = middle(planes, base_width, groups)
     y = convolution(x, m, 1, f"{name}_conv1")
@@ -135,9 +137,11 @@ def bottleneck(
 
 
 def stages(x, block, planes: Sequence[int], blocks: Sequence[int], by_place=lambda stage, number: {}):
-    """Stack the blocks of all stages; every stage but the first begins with stride 2.
+    """Apply the blocks of all stages to x; every stage but the first begins with stride 2.
 
     Args:
+        block: (x, planes, stride, name, further arguments) -> x.
+        planes, blocks: planes and number of blocks of each stage.
         by_place: (stage, number of the block among all), both from 0 -> further arguments of that block.
     """
     numbers = itertools.count()

@@ -37,7 +37,7 @@ class Spec(BaseSpec):
 
 
 def cifar(depth: int) -> tuple[int, ...]:
-    """Return the blocks per stage of a CIFAR network of depth 9n + 2."""
+    """Return (n, n, n), the blocks per stage of a CIFAR network of depth 9n + 2. Raises UserError at other depths."""
     if (depth - 2) % 9 or depth < 11:
         raise UserError(f"CIFAR ResNet: expected a depth of 9n + 2, e.g. 20, 56, 110 or 164, got {depth}")
     return ((depth - 2) // 9,) * 3

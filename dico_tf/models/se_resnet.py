@@ -107,9 +107,10 @@ def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisatio
     )
 
     def by_place(stage: int, number: int) -> dict:
-        """Return `finish` and `norm` of a block, with the rate p i / (n + 1) of DropPath for block i of n.
+        """Return the arguments `finish` and `norm` of a block.
 
-        From the third stage on, `norm` includes DropBlock, of squares of 3 pixels at image size 224.
+        `finish` includes DropPath with the rate p i / (n + 1) for block i of n. From the third stage on, `norm`
+        includes DropBlock; its squares have 3x3 pixels at image size 224 and grow with the image size.
         """
         drop_path = spec.drop_path * (number + 1) / (sum(spec.blocks) + 1)
         squares = (spec.drop_block if stage >= 2 else 0.0, max(3 * image_size // 224, 1))

@@ -21,7 +21,7 @@ def logits(x, classes: int, name: str = "logits"):
 
 
 def as_large(x, image):
-    """Resize logits to the size of the image."""
+    """Resize logits to the size of the image, bilinearly."""
     return ResizeAs(name="as_large_as_the_picture", dtype="float32")([x, image])
 
 
@@ -33,7 +33,7 @@ def coarse(branch: keras.Model) -> keras.Model:
 def learner(branch: keras.Model, x, width: int) -> keras.Model:
     """Return the branch with an auxiliary head on its map x, used only in training.
 
-    Its outputs are the logits of both heads, each at its own stride.
+    Its outputs are the logits of the branch's own head and of the auxiliary head, each at its own stride.
     """
     first = branch.get_layer("logits").output
     x = unit(x, width, 3, "auxiliary")
@@ -42,7 +42,10 @@ def learner(branch: keras.Model, x, width: int) -> keras.Model:
 
 
 def window_step(window: int, stride: int) -> int:
-    """Return the pixels from one window to the next: half a window, in multiples of the output stride."""
+    """Return the pixels from one window to the next: half a window, rounded down to a multiple of the output stride.
+
+    It is at least the output stride.
+    """
     return max(window // 2 // stride, 1) * stride
 
 

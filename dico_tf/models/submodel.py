@@ -29,10 +29,11 @@ def _block(name: str) -> str:
 
 
 def without(network: keras.Model, removed: Collection[str]) -> keras.Model:
-    """Return the network without these residual branches, with the same weights.
+    """Return the network without these residual branches. It shares its layers and weights with `network`.
 
-    The removed branches are not computed. The other k of n droppable branches are multiplied by n / k, as training
-    multiplies a branch that it keeps by 1 / (1 - drop rate). Raises UserError if a name is unknown or none would stay.
+    The removed branches are not computed. If k of n droppable branches stay, each is multiplied by n / k to make up
+    for the others. (Training makes up for dropped ones by 1 / (1 - drop rate).) Raises UserError if a name is unknown
+    or none would stay.
     """
     every = droppable(network)
     strangers = sorted(set(removed) - set(every))
@@ -62,7 +63,10 @@ def without(network: keras.Model, removed: Collection[str]) -> keras.Model:
 
 
 def shorter(network: keras.Model, count: int) -> keras.Model:
-    """Return the network with `count` of its n droppable blocks, spread evenly, the others removed as by `without`."""
+    """Return the network with `count` of its n droppable blocks, spread evenly, the others removed as by `without`.
+
+    Raises UserError unless count is 1 to n.
+    """
     every = blocks(network)
     if not 0 < count <= len(every):
         reason = (

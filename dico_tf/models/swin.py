@@ -97,7 +97,12 @@ def merged(x, width: int, name: str):
 
 
 def block(x, spec: Spec, stage: int, shifted: bool, rate: float, name: str):
-    """Apply x + attention(LN(x)), then x + MLP(LN(x)); training drops each branch at `rate`."""
+    """Apply x + attention(LN(x)), then x + MLP(LN(x)); training drops each branch at `rate`.
+
+    Args:
+        stage: index of the stage, from 0.
+        shifted: whether the windows of attention are shifted by half a window.
+    """
 
     def attend(x):
         y = layer_norm(x, f"{name}_norm1")

@@ -20,7 +20,7 @@ Pairs = list[tuple[Any, np.ndarray]]  # our variables and their new values
 
 
 def _within(place: str, names: dict[str, str], **more: str) -> dict[str, str]:
-    """Return {our name: timm's name}, with the place as prefix of timm's names."""
+    """Return `names` and `more`, both {our name: timm's name}, with the place as prefix of timm's names."""
     return {ours: f"{place}.{theirs}" for ours, theirs in {**names, **more}.items()}
 
 
@@ -89,7 +89,10 @@ def theirs(family: str, name: str) -> str:
 def pairs(family: str, branch: Any, arrays: Mapping[str, np.ndarray], classes: str) -> tuple[Pairs, list[str]]:
     """Return every variable of the branch with its new value, and the names of a head's variables that are not loaded.
 
-    Raises UserError if anything is missing, left over or of another shape; classes="any" allows another head.
+    Raises UserError if anything is missing, left over or of another shape.
+
+    Args:
+        classes: "same", or "any": a head for another number of classes is not loaded, instead of an error.
     """
     values, fresh, remaining = [], [], dict(arrays)
     for layer in branch.layers:
@@ -159,7 +162,10 @@ def _kernel(layer: Any, weight: np.ndarray) -> np.ndarray:
 
 
 def _square(table: np.ndarray, like: tuple[int, ...]) -> np.ndarray:
-    """Reshape a table [positions, C] to [h, w, C]: the sides of `like`, or a square."""
+    """Reshape a table [positions, C] to [h, w, C]: to the sides of `like` if their product fits, else to a square.
+
+    Raises UserError if neither fits.
+    """
     positions, channels = table.shape
     side = math.isqrt(positions)
     rows, columns = like[:2] if math.prod(like[:2]) == positions else (side, side)

@@ -46,8 +46,8 @@ def load(model: Any, path: str | Path, classes: str = "same") -> Carried:
 def preset_of(preset: Preset, path: str | Path) -> Preset:
     """Return the preset that the checkpoint is of, by its layer names; the same preset if they do not tell.
 
-    A listed preset may give way to another form of itself. Raises UserError if the names allow several forms of a
-    listed preset, or only other forms of an unlisted one.
+    A listed preset, such as efficientnet_b0, is replaced by another form of itself if the names fit this form alone.
+    Otherwise `preset` is returned if the names fit it, and UserError raised if they fit only other forms.
     """
     if not preset.family.forms:
         return preset
@@ -103,9 +103,11 @@ def _warn_of_strides(preset: Preset, image_size: int | None, path: str | Path) -
 def carry(
     checkpoint: Sequence[Mapping[str, np.ndarray]], branches: Sequence[Any], classes: str = "same", family: str = ""
 ) -> Carried:
-    """Load the arrays of `read` into as many Keras models, all or nothing.
+    """Load the arrays of `read` into as many Keras models. Raises UserError, and changes nothing, if they do not fit.
 
-    Layers are matched by order and shape (weight_matching), or by name if the family is in timm_names.
+    Args:
+        classes: as in `load`.
+        family: layers are matched by name if timm_names has this family, else by order and shape (weight_matching).
     """
     if classes not in ("same", "any"):
         raise UserError(f"classes: expected same or any, got {classes!r}")

@@ -1,8 +1,8 @@
 """UPerNet (Xiao et al. 2018): a pyramid of pooled and of fused maps on a transformer or a ConvNeXt.
 
 The backbone's layers are named as in its classifier, whose weights they take. No division of these networks is
-published; the one by budget is our choice. So are the mini networks, whose two stages make a pyramid of two levels, and
-`upernet_vit_tiny`, whose patches of 4x4 pixels are its finest level.
+published; the one by budget is our choice. The mini networks are ours, too: their two stages make a pyramid of two
+levels. So is `upernet_vit_tiny`, whose patches of 4x4 pixels are its finest level.
 """
 
 import dataclasses
@@ -53,7 +53,10 @@ class Spec(BaseSpec):
 
 
 def _on(classifier: str, head: int) -> Spec:
-    """Return the Spec on the backbone of a classifier's preset, with the backbone's drop rate as its own field."""
+    """Return the Spec with a head of this width on the backbone of a classifier's preset.
+
+    The backbone's drop rate becomes a field of this Spec.
+    """
     spec = next(family.PRESETS[classifier] for family in BACKBONES.values() if classifier in family.PRESETS)
     return Spec(backbone=dataclasses.replace(spec, drop_path=0.0), drop_path=spec.drop_path, head=head)
 
@@ -102,14 +105,15 @@ def levels(x, spec: Spec) -> list:
 
 
 def _numbered(*lists):
-    """Yield (number from 1, values of all lists)."""
+    """Yield (n, (value n of each list)) for n from 1."""
     return enumerate(zip(*lists, strict=True), 1)
 
 
 def _sized(x, factor: float, name: str):
-    """Change the stride of a map by a factor: max pooling, or a 2x2 transposed convolution for each doubling in size.
+    """Multiply the stride of a map by a factor.
 
-    BN and GELU stand between two transposed convolutions.
+    Above 1 max pooling shrinks the map. Below 1 a 2x2 transposed convolution doubles its sides as often as needed, with
+    BN and GELU between two of them.
     """
     if factor > 1:
         return keras.layers.MaxPooling2D(int(factor), padding="same", name=f"{name}_shrink")(x)
@@ -138,7 +142,8 @@ def pooled(x, spec: Spec):
 def top_down(maps: list, spec: Spec) -> list:
     """Return the levels of the pyramid, finest first, all `spec.head` wide.
 
-    The coarsest is `pooled`. Each other one passes a 1x1 `unit`; all coarser levels are added; a 3x3 `unit` follows.
+    The coarsest is `pooled`. From there down, each map passes a 1x1 `unit` and is added to the resized sum of the
+    coarser ones; a 3x3 `unit` of the new sum is the level.
     """
     x = pooled(maps[-1], spec)
     levels = [x]

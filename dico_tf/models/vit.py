@@ -47,7 +47,7 @@ class Spec(BaseSpec):
 
 
 def _of_both(name: str, **options) -> dict[str, Spec]:
-    """Return the presets of DeiT III's form and of the plain one, which has neither scales nor drop rates."""
+    """Return two presets: `name`, of DeiT III's form, and `name`_plain, which has neither scales nor drop rates."""
     plain = {**options, "layer_scale": 0.0, "drop_path": 0.0}
     return {name: Spec(**options), f"{name}_plain": Spec(**plain)}
 
@@ -107,7 +107,7 @@ def _patches(x, spec: Spec):
 
 
 def _check(side: int, spec: Spec) -> None:
-    """Raise UserError if patches do not divide the side, unless the Spec ignores the rest."""
+    """Raise UserError if the side has no whole patch, or pixels beside whole patches that the Spec does not ignore."""
     below = side // spec.patch * spec.patch
     if not below or (side != below and not spec.cut):
         fitting = " or ".join(str(size) for size in (below, below + spec.patch) if size)
@@ -124,7 +124,11 @@ def tokens(x, spec: Spec):
 
 
 def block(x, spec: Spec, name: str):
-    """Apply x + scale attention(LN(x)), then x + scale MLP(LN(x))."""
+    """Apply x + scale attention(LN(x)), then x + scale MLP(LN(x)).
+
+    The scales are learnt numbers for each channel; the plain form has none. Training drops each residual branch at
+    `spec.drop_path`.
+    """
 
     def attend(x):
         y = layer_norm(x, f"{name}_norm1")
