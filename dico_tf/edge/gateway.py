@@ -61,7 +61,10 @@ class Gateway:
         return self.committee.cascade.members if self.committee.cascade else ()
 
     def _manifest(self, model: str, version: str) -> manifest.Manifest:
-        """Return the manifest of a version: the current export, or the one before it."""
+        """Return the manifest of a version: "" or the id of the current export, or the id of the export before it.
+
+        Raises EdgeError NOT_FOUND for other versions and models.
+        """
         if model != self.name:
             raise not_found("model", model, self.name)
         if version and version not in self.committee.exports:
@@ -130,9 +133,9 @@ class Gateway:
         return batches[0] if len(batches) == 1 else {name: by_size[size] for name, size in self._sizes.items()}
 
     def _export_id(self, combined: CombinedAnswer, source: manifest.Manifest) -> str:
-        """Return the id of the source export; "mixed" if exports may be mixed and some member reports another version.
+        """Return the id of the source export; "mixed" if exports may be mixed and a member used reports another one.
 
-        A member on TensorFlow Serving always does: it reports no export.
+        A member on TensorFlow Serving reports no export, which counts as another one.
         """
         mixed = self.committee.policy.mixed_exports and set(combined.versions.values()) != {source.id}
         return MIXED if mixed else source.id
@@ -200,7 +203,10 @@ async def _decoded_by(deadline: float, decoding: Awaitable[Images]) -> Images:
 
 
 def run(settings: options.GatewayOptions, server: options.ServerOptions, print_line: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT; give `print_line` one line of JSON when listening. Raises UserError."""
+    """Serve until SIGTERM or SIGINT; give `print_line` one line of JSON when listening.
+
+    Raises UserError if a setting, the manifest, or a file of keys or tokens cannot be used.
+    """
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     export = manifest.load(os.path.abspath(settings.manifest))
     places = addresses.parse(settings.members, export.branches)

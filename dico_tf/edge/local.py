@@ -61,7 +61,10 @@ async def _serve(
 
 
 def curl(address: str, server: options.ServerOptions, token: bool) -> str:
-    """Return an example command that sends a JPEG to the gateway; it works with curl of Linux and macOS."""
+    """Return an example command that sends a JPEG to the gateway; it works with curl of Linux and macOS.
+
+    With `token`, the command sends the bearer token in $DICO_TF_TOKEN.
+    """
     scheme = "https" if server.tls_cert else "http"
     flags = ' -H "authorization: Bearer $DICO_TF_TOKEN"' if token else ""
     flags += " --cacert CA.pem" if server.tls_cert else ""
@@ -71,7 +74,7 @@ def curl(address: str, server: options.ServerOptions, token: bool) -> str:
 
 @contextlib.contextmanager
 def workers(export: manifest.Manifest, flags: Sequence[str]) -> Iterator[dict[str, str]]:
-    """Start a worker process for each branch; give {branch: host:port} when all are ready, and end them afterwards."""
+    """Start a worker with `flags` for each branch; give {branch: host:port} when all are ready, and end them after."""
     path = export.folder / manifest.NAME
     with contextlib.ExitStack() as stack:
         started = {}
@@ -85,7 +88,7 @@ def workers(export: manifest.Manifest, flags: Sequence[str]) -> Iterator[dict[st
 
 
 def _start(command: Sequence[str]) -> subprocess.Popen:
-    """Start a process that Ctrl-C does not reach, so that the gateway ends first, but that never outlives this one."""
+    """Start a process that Ctrl-C does not reach, so that the gateway ends first; Linux kills it when this one ends."""
     parent = os.getpid()
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -120,8 +123,8 @@ def _end(child: subprocess.Popen) -> None:
     child.stdout.close()
 
 
-async def _stop_with_parent(parent: int) -> None:
-    """Send this process SIGTERM when its parent process has ended."""
-    while os.getppid() == parent:
+async def _stop_with_parent(parent_pid: int) -> None:
+    """Wait until this process's parent has ended, then send SIGTERM to this process."""
+    while os.getppid() == parent_pid:
         await asyncio.sleep(PROBE_SECONDS)
     os.kill(os.getpid(), signal.SIGTERM)

@@ -62,7 +62,7 @@ def _link_or_copy(source: str, target: str) -> None:
 
 
 def warm_up(name: str, image_size: int, cascade: bool = False) -> list[wire.PredictRequest]:
-    """Return warm-up requests, because a graph's first run is slow: one of each batch size, and an encoded image.
+    """Return warm-up requests, because a graph's first run is slow: one for each of SIZES, and an encoded image.
 
     With `cascade`, its signature gets a noise image, which may be uncertain enough to reach all members.
     """
@@ -83,7 +83,7 @@ def _request(name: str, signature: str, **inputs: wire.Tensor) -> wire.PredictRe
 
 
 def _grey(batch: int, size: int) -> wire.Tensor:
-    """Return grey images as a tensor that stores its value once; images of 224 pixels would take 38 MB otherwise."""
+    """Return grey images as a tensor that stores its value once: else all of 224 pixels would take 38 MB on disk."""
     return wire.Tensor(dtype=wire.DT_FLOAT, tensor_shape=_shape(batch, size, size, 3), float_val=[128.0])
 
 
@@ -146,7 +146,10 @@ def configure(served: Path, numbers: Sequence[int]) -> None:
 
 
 def roll_back(out: Path, version: int) -> list[str]:
-    """Take newer versions out of models.config until the next export. Return the models that have this version."""
+    """List only the versions up to `version` in models.config, until the next export.
+
+    Returns the models that have this version. Raises UserError if the committee does not have it.
+    """
     served = out / FOLDER
     if not served.is_dir():
         raise UserError(f"--out={out} has no {FOLDER}/: export a run with saved_model among --formats first")

@@ -32,7 +32,7 @@ class InferenceEngine:
         model: has an interpreter for each thread.
         threads: requests that are computed at the same time.
         most_waiting: requests that may wait for a thread.
-        on_done: called with the seconds and the images of each inference.
+        on_done: called with the seconds and the number of images of each successful inference.
     """
 
     def __init__(
@@ -61,6 +61,11 @@ class InferenceEngine:
         """Return a future of {output: array}. Raises EdgeError RESOURCE_EXHAUSTED if the queue is full.
 
         The future raises EdgeError if the deadline passes, or if images cannot be decoded or computed.
+
+        Args:
+            model: computes the outputs.
+            decode: returns the images, float32 [N, H, W, 3]; called in a thread of the pool.
+            deadline: for the whole request.
         """
         job = _Job(model, decode, deadline, concurrent.futures.Future())
         try:

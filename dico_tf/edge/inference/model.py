@@ -82,7 +82,10 @@ class ServedModel:
 
 
 def _complete(outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Add the outputs that the file lacks: logits or probabilities, and the class. Raises EdgeError for NaN."""
+    """Add the outputs that the file lacks: logits or probabilities, and class_id.
+
+    Raises EdgeError if an output is NaN or infinite.
+    """
     if not all(np.isfinite(array).all() for array in outputs.values()):
         raise EdgeError("INTERNAL", "the network's outputs are not finite (NaN or infinity) for this image")
     if LOGITS not in outputs:
@@ -96,7 +99,10 @@ def _complete(outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _runner(content: bytes, threads: int, description: dict[str, Any]) -> Any:
-    """Return a function of image=float32 [B, H, W, 3] that gives {output: array}."""
+    """Return a function of image=float32 [B, H, W, 3] that gives {output: array}, with attributes inputs and outputs.
+
+    `description` is the member's entry in the manifest. Raises UserError if the runtime refuses the file.
+    """
     try:
         if manifest.READING in description:
             return external_tflite.ExternalRunner(content, threads, description)

@@ -35,9 +35,9 @@ def load_cascade(manifest: Manifest) -> Committee | None:
 
 
 def load_weighted_committee(manifest: Manifest) -> Committee | None:
-    """Return an export's committee with its weights and temperatures and no gates; None if it has neither of them.
+    """Return an export's committee, with weights and temperatures but no gates.
 
-    Raises UserError if they are invalid.
+    Returns None if the export has no weights and no temperatures. Raises UserError if they are invalid.
     """
     entry = manifest.content[COMMITTEE]
     if not (entry.get("weights") or entry.get("temperatures")):

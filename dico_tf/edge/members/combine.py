@@ -62,7 +62,7 @@ def combined_answer(
     order: tuple[str, ...] = (),
     finished: np.ndarray | None = None,
 ) -> CombinedAnswer:
-    """Make the answer from combined logits [B, C], the members' disagreement [B], and the stage of each image."""
+    """Make the answer from combined logits [B, C]. The other arguments are fields of CombinedAnswer."""
     return CombinedAnswer(
         logits.astype(np.float32),
         softmax(logits).astype(np.float32),

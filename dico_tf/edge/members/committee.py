@@ -77,7 +77,10 @@ class RemoteCommittee:
         return self.policy.seconds * (1 - RETURN_SHARE) / (len(self.cascade.members) if self.cascade else 1)
 
     def manifest_of(self, exports: Collection[str]) -> Manifest:
-        """Return the manifest for answers of these exports: the previous one if all are of it, else the current one."""
+        """Return the manifest for answers of these exports.
+
+        It is the previous one if its id is among them and the current one's is not; else the current one.
+        """
         previous = self._previous.id in exports and self.manifest.id not in exports
         return self._previous if previous else self.manifest
 
