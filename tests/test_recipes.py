@@ -1,6 +1,7 @@
 """Every recipe in configs/ has a complete header with the published results, and can train."""
 
 import dataclasses
+import functools
 from pathlib import Path
 
 import keras
@@ -94,6 +95,7 @@ def _tiny(settings: config.Config) -> config.Config:
     return dataclasses.replace(settings, network=dataclasses.replace(settings.network, model=tiny, splits=splits))
 
 
+@functools.cache
 def _one_of_a_kind() -> list[str]:
     """Return one of the recipes whose tiny siblings differ in nothing but the size of numbers and the dataset."""
     kinds: dict[str, str] = {}
@@ -106,6 +108,15 @@ def _one_of_a_kind() -> list[str]:
         }
         kinds.setdefault(repr(signs), stem)
     return sorted(kinds.values())
+
+
+@functools.cache
+def _first_of_its_network() -> set[str]:
+    """Return one recipe for each tiny network; another graph of the same network would show little."""
+    first: dict[str, str] = {}
+    for stem in _one_of_a_kind():
+        first.setdefault(_tiny(read(stem)).network.model, stem)
+    return set(first.values())
 
 
 def _train_two_steps(stem: str, eager: bool = False) -> tuple[int, bool, bool]:
@@ -135,4 +146,4 @@ def test_a_recipe_trains_its_tiny_sibling(stem):
 @pytest.mark.slow
 @pytest.mark.parametrize("stem", sorted(set(_one_of_a_kind()) - set(_distinct())))
 def test_every_other_kind_of_recipe_trains_its_tiny_sibling_too(stem):
-    assert _train_two_steps(stem) == (2, True, True)
+    assert _train_two_steps(stem, eager=stem not in _first_of_its_network()) == (2, True, True)
