@@ -73,9 +73,9 @@ class CommitteeFile:
 
 
 def changed(content: CommitteeFile, checksums: Mapping[str, str]) -> list[str]:
-    """Return the names of members whose checksum is not the file's; a checksum that either lacks counts as equal.
+    """Return the names of members whose checksum is not the file's.
 
-    checksums: {member: its checksum now}.
+    A member without a checksum, now or in the file, counts as unchanged. checksums: {member: its checksum now}.
     """
     pairs = [(member, checksums.get(member.name, "")) for member in content.members]
     return [member.name for member, current in pairs if member.sha256 and current and current != member.sha256]

@@ -1,4 +1,7 @@
-"""A committee and its decision from known logits, against which routing, graphs and the gateway are tested."""
+"""A committee, and its decision when the logits of all members are known.
+
+Tests compare routing, graphs and the gateway with it.
+"""
 
 import dataclasses
 import math
@@ -88,7 +91,7 @@ class Decision:
 
 
 def are_right(answers: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return bool [...] for answers [..., C]; an answer that contains NaN or infinity is never correct."""
+    """Return bool [...]: the largest of an answer [..., C] is the label's; False if it contains NaN or infinity."""
     return (answers.argmax(-1) == labels) & np.isfinite(answers).all(-1)
 
 
@@ -206,7 +209,7 @@ def average_cost(costs: Sequence[float], stage: np.ndarray) -> float:
 
 
 def reachable(gates: Sequence[float]) -> int:
-    """Return the number of members up to and including the first whose gate is ALWAYS, which only NaN does not pass."""
+    """Return how many members can run if no answer contains NaN: up to and including the first whose gate is ALWAYS."""
     for k, gate in enumerate(gates):
         if gate == -math.inf:
             return k + 1
@@ -214,5 +217,5 @@ def reachable(gates: Sequence[float]) -> int:
 
 
 def worst_cost(costs: Sequence[float], gates: Sequence[float]) -> float:
-    """Return the largest cost of an image: the sum over the first `reachable` members."""
+    """Return the largest cost of an image if no answer contains NaN: the sum over the first `reachable` members."""
     return float(np.sum(costs[: reachable(gates)]))

@@ -36,7 +36,7 @@ class Devices:
         return self.worker == 0
 
     def distribute(self, make: Callable[[], tf.data.Dataset]):
-        """Return the data set of `make`, whose elements are the replicas' batches, one after another in each step."""
+        """Return the data set of `make` for training: a step takes one element for each replica of this machine."""
         if self.strategy.num_replicas_in_sync == 1:
             return make()
         return self.strategy.distribute_datasets_from_function(lambda _: make())
@@ -81,7 +81,8 @@ def devices(name: str) -> Devices:
     """Return the devices for --strategy.
 
     auto takes the machines of TF_CONFIG if there are several, else all GPUs if there are several, else one device.
-    mirrored takes all GPUs, or all logical CPUs if there is no GPU.
+    mirrored takes all GPUs, or all logical CPUs if there is no GPU. multi_worker takes the machines of TF_CONFIG, and
+    raises UserError if they are fewer than two; one takes a single device.
     """
     machines = cluster()
     if name == "multi_worker" and not machines:

@@ -96,7 +96,10 @@ class CellPool:
         return [*self.members, *self._parts]
 
     def curve(self, order: tuple[str, ...], grid: Grid, percentiles: int) -> list[Point]:
-        """Return the settings of one combination and grid that no other beats in mIoU and average cost."""
+        """Return the settings of one combination and grid that no other beats in mIoU and average cost.
+
+        `percentiles` is the number of values tried for each gate.
+        """
         key = (order, grid), percentiles
         if key not in self._curves:
             cells = self.cells(order, grid)

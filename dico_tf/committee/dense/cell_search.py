@@ -51,7 +51,10 @@ class CellSearch:
         )
 
     def goal(self, against: Committee) -> Goal:
-        """Return the budget with a target: --miou, or without both flags the mIoU of the reference `against`."""
+        """Return the goal with the budget of --budget and the target mIoU of --miou.
+
+        Without either flag, the target is the mIoU of the reference `against`.
+        """
         default = math.nan if self.options.budget else self.calibration.point(against).quality
         return dataclasses.replace(self.limits, target=self.options.miou or default)
 

@@ -72,7 +72,10 @@ def _shares(cell: tuple[slice, slice], members: int, grid: Grid, height: int, wi
 
 
 def swept(table: Cells, costs: Sequence[float], percentiles: int = 50) -> tuple[Sweep, np.ndarray, np.ndarray]:
-    """Return (settings of the gates, mIoU of each, average cost of an image of each)."""
+    """Return (settings of the gates, mIoU of each, average cost of an image of each).
+
+    `percentiles` is the number of values tried for each gate.
+    """
     classes = table.counts.shape[-1]
     settings = sweep(table.confidences, table.counts.reshape(*table.counts.shape[:2], -1), percentiles)
     tables = np.rint(settings.score).astype(np.int64).reshape(-1, classes, classes)

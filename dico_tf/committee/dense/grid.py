@@ -21,12 +21,19 @@ SegmentationNetwork = Callable[[np.ndarray], np.ndarray]  # images [B, h, w, 3] 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Grid:
-    """Cells of a cascade over an image."""
+    """Cells of a cascade over an image.
 
-    cell: int = 0  # side in pixels; 0: the whole image is one cell
-    context: int = 32  # pixels around a cell that later members also see
-    labelled: float = 0.5  # a pixel counts in a cell's confidence if its largest probability is above this
-    multiple: int = 16  # windows have sides that are multiples of this, the networks' output stride
+    Attributes:
+        cell: side in pixels; 0: the whole image is one cell.
+        context: pixels around a cell that later members also see.
+        labelled: a pixel counts in a cell's confidence if its largest probability is above this.
+        multiple: windows have sides that are multiples of this, the networks' output stride.
+    """
+
+    cell: int = 0
+    context: int = 32
+    labelled: float = 0.5
+    multiple: int = 16
 
     def __post_init__(self) -> None:
         for name, least in (("cell", 0), ("context", 0), ("multiple", 1)):
@@ -61,7 +68,7 @@ def cell_confidences(committee: Committee, answer: np.ndarray, apart: np.ndarray
     """Return the confidence of each cell at `places`, float32 [cells]: the mean over its pixels that count.
 
     A pixel counts if its largest probability is above `labelled`. A cell is NaN if none of its pixels counts, or if the
-    confidence of any of them is NaN.
+    confidence of any of its pixels, counted or not, is NaN.
 
     Args:
         answer: combined logits [H, W, C] of the members so far.

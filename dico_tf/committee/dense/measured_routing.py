@@ -27,7 +27,7 @@ class MeasuredRouting:
 
     @property
     def predicted(self) -> float:
-        """Milliseconds of an image, predicted from what members saw of it and their times alone."""
+        """Predicted milliseconds of an image: each member's time for a whole image times the share it saw, summed."""
         return float(self.seen @ np.asarray(self.alone))
 
 
