@@ -7,11 +7,12 @@ normalisations ("norm"). A state dict lists layers in the order of their definit
 2. Layers of a block's shortcut are recognised by name (downsample, shortcut, skip); the others are its path. In each,
    convolutions are matched in order, and so are normalisations. If shapes contradict this order, shapes decide, as long
    as no two are equal.
-3. A shortcut without such a name is a contiguous part of the block, with path and shortcut each in order of execution.
-   It is accepted if exactly one position fits.
+3. A shortcut without such a name is searched for: a contiguous part of the block that fits our shortcut in order, while
+   the rest fits our path in order. It is accepted if exactly one part fits.
 4. Two parallel paths are told apart by two names within the block.
 5. A block with an identity shortcut may come with shortcut layers that are never executed. They are skipped if they are
-   named as a shortcut and have its shape. Nothing else may be left over, and nothing may be missing.
+   named as a shortcut and have the shapes of our other shortcuts, for the channels of this block. Nothing else may be
+   left over, and nothing may be missing.
 """
 
 import dataclasses
@@ -94,7 +95,11 @@ def match(blocks: Sequence[Block], theirs: Sequence[Entry]) -> Match:
 
 
 def _share(block: Block, rest: list[Entry], pattern: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
-    """Return the next layers of the checkpoint: those of this block, and those within it that are never executed."""
+    """Return the next layers of the checkpoint: those of this block, and those within it that are never executed.
+
+    Args:
+        pattern: layers of a shortcut of ours, as which the latter are recognised.
+    """
     own = rest[: len(block)]
     prefix = _prefix(own)
     named = list(itertools.takewhile(lambda entry: entry.name.startswith(prefix), rest))
@@ -120,7 +125,7 @@ def _identity_like(pattern: Sequence[Entry], idle: list[Entry], last: Entry) -> 
 
 
 def _fit(block: Block, theirs: list[Entry]) -> list[tuple[Entry, Entry]]:
-    """Return the pairs of one block."""
+    """Return the pairs of one block; raise _Misfit if it does not fit."""
     start = len(_prefix(theirs))
     named = [entry for entry in theirs if SHORTCUT.search(entry.name[start:])]
     if not block.shortcut:
@@ -162,7 +167,7 @@ def _fit_paths(block: Block, theirs: list[Entry]) -> list[tuple[Entry, Entry]]:
 
 
 def _in_order(ours: Sequence[Entry], theirs: Sequence[Entry]) -> list[tuple[Entry, Entry]]:
-    """Return the pairs of a path by rule 2: in order, or by shape if no two of a kind are equal."""
+    """Return the pairs of a path by rule 2: in order or, if shapes contradict the order, by shape."""
     pairs = []
     for kind in ("matrix", "norm"):
         one, other = ([entry for entry in side if entry.kind == kind] for side in (ours, theirs))
@@ -185,7 +190,7 @@ def _alike(ours: Sequence[Entry], theirs: Sequence[Entry]) -> bool:
 
 
 def _prefix(entries: Sequence[Entry]) -> str:
-    """Return the common prefix of all names, up to a dot and without a shortcut's name, e.g. layer1.0."""
+    """Return the common prefix of all names, up to their last common dot, without a shortcut's name: "layer1.0."."""
     parts = zip(*(entry.name.split(".")[:-1] for entry in entries), strict=False)
     shared = itertools.takewhile(lambda part: len(set(part)) == 1 and not SHORTCUT.search(part[0]), parts)
     return "".join(f"{part[0]}." for part in shared)

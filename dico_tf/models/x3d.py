@@ -61,7 +61,7 @@ class Spec(BaseSpec):
 
 
 def rounded(exact: float, divisor: int = 8) -> int:
-    """Round to a multiple of the divisor, at least one, but never more than a tenth down."""
+    """Round to the nearest multiple of the divisor, at least to the divisor, but never more than a tenth down."""
     nearest = max(divisor, int(exact + divisor / 2) // divisor * divisor)
     return nearest + divisor if nearest < 0.9 * exact else nearest
 

@@ -1,4 +1,4 @@
-"""Divide any functional or sequential Keras model into S branches of about the same total cost."""
+"""Divide any functional or sequential Keras model into S branches that together cost about as much as the model."""
 
 import dataclasses
 import itertools
@@ -56,7 +56,10 @@ class Plan:
         return f"{share}: {self.distance:+.2%}{missed}"
 
     def build(self, name: str = "branch", logits: bool = False) -> keras.Model:
-        """Build one branch with new weights. With `logits`, it has no final softmax and its outputs are float32."""
+        """Build one branch with new weights and with drop rates divided by sqrt(S).
+
+        With `logits`, it has no final softmax and its outputs are float32.
+        """
         return build(self.network, self.widths, self.splits, name, logits)
 
 
@@ -70,6 +73,8 @@ class Branches(list):
 
 def divide_model(model: keras.Model, splits: int, budget: str = "params", tolerance: float = 0.02) -> Branches:
     """Return S narrower networks with new weights, whose total cost is about that of `model`.
+
+    Their drop rates are those of `model`, divided by sqrt(S).
 
     Args:
         model: a functional or sequential model; it does not change.

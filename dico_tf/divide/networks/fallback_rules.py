@@ -81,7 +81,7 @@ def _joined(column: Sequence[Axis]) -> Axis:
 
 
 def axis_by_axis(call: SymbolicCall) -> Axes | None:
-    """Return the output's axes if there is one input whose free axes all keep their place and size, else None."""
+    """Return the output's axes if there is only one input, and its free axes keep their place and size; else None."""
     x, shape = call.inputs[0], call.shapes[0]
     if len(call.inputs) > 1 or len(x) != len(shape):
         return None
@@ -93,8 +93,8 @@ def axis_by_axis(call: SymbolicCall) -> Axes | None:
 def by_config(call: SymbolicCall) -> Axes:
     """Narrow the last axis of the output, and with it the config key that holds its width.
 
-    The output follows an input that is as wide, if that may be narrowed or the key is one of `KEEPS`. Otherwise the
-    output's width is a free one.
+    If input and output are equally wide, and the input may be narrowed or the key is one of `KEEPS`, the output always
+    has the width of the input. Otherwise its width is chosen freely.
     """
     x, shape, config = call.inputs[0], call.shapes[0], call.config
     key = next((key for key in (*MAKES, *KEEPS) if type(config.get(key)) is int and config[key] == shape[-1]), None)

@@ -30,8 +30,8 @@ def image_output(call: SymbolicCall, channels: Axis) -> Axes:
 def convolution(call: SymbolicCall) -> Axes:
     """Narrow `filters`.
 
-    A grouped convolution whose input may be narrowed gets fewer groups if it has at least as many groups as input
-    channels in each. Otherwise it keeps the number of groups, and they get narrower.
+    A grouped convolution gets fewer groups if its input may be narrowed and it has at least as many groups as input
+    channels per group. Otherwise it keeps the number of groups, and they get narrower.
     """
     layer, x = call.operation, call.inputs[0][channel_axis(call.operation)]
     if layer.groups == 1:
@@ -91,7 +91,10 @@ def einsum_dense(call: SymbolicCall) -> Axes:
 
 @narrows(K.MultiHeadAttention)
 def multi_head(call: SymbolicCall):
-    """Keep the number of heads and narrow each; the output is as wide as the query, or its own width if it has one."""
+    """Keep the number of heads and narrow each.
+
+    The output is as wide as the query; if the layer has an `output_shape`, that is narrowed independently.
+    """
     layer, query = call.operation, call.argument("query", 0)
     key = call.width("key_dim")
     call.set(value_dim=key) if layer.value_dim == layer.key_dim else call.width("value_dim")
@@ -148,7 +151,7 @@ def normalised(call: SymbolicCall) -> Axes:
 
 @narrows(K.GroupNormalization)
 def group_norm(call: SymbolicCall) -> Axes:
-    """Narrow to fewer groups if there are at least as many groups as channels in each, else to narrower groups."""
+    """Narrow to fewer groups if there are at least as many groups as channels per group, else to narrower groups."""
     layer, x = call.operation, call.inputs[0]
     axis, count = x[layer.axis], layer.groups  # Keras has replaced -1 by the number of channels
     if count > 1 and axis.free:
