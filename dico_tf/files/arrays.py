@@ -77,6 +77,6 @@ def read_facts(path: Path) -> dict[str, Any]:
 
 
 def read_part(path: Path, name: str) -> dict[str, np.ndarray]:
-    """Load the arrays of one part of such a folder, without a check: call `read_facts` first."""
+    """Load the arrays of one part of a folder that `write_folder` wrote, unchecked: call `read_facts` first."""
     with np.load(atomic.current(path) / f"{name}.npz", allow_pickle=False) as arrays:
         return dict(arrays)

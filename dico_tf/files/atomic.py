@@ -99,7 +99,7 @@ def _refused(path: Path, error: OSError) -> UserError:
 
 
 def _room(reason: str) -> str:
-    """Return the advice to make room if the disk or a quota is full."""
+    """Return the advice to make room if the disk or a quota is full, else ""."""
     return "make room there, or " if reason in map(os.strerror, _FULL) else ""
 
 

@@ -11,7 +11,7 @@ import numpy as np
 def checksum(path: Path) -> tuple[str, int]:
     """Return (sha256, size in bytes) of a file or folder.
 
-    A folder's sha256 covers the relative paths and checksums of all files in it; its size is their sum.
+    A folder's sha256 covers the relative paths and checksums of all files in it; its size is the sum of their sizes.
     """
     if not path.is_dir():
         return _of_file(path)

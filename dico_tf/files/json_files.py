@@ -20,7 +20,7 @@ def read(path: Path, name: str, *, missing: str, again: str, kind: str = "", fin
 
     Args:
         name: what the file should be, e.g. "a committee.json". This and the next two are parts of messages.
-        missing: what to do if the file does not exist.
+        missing: why the file may not exist, or what to do then.
         again: what to do if the file cannot be used, e.g. "search again".
         kind: the value that "kind" must have; "" accepts any.
         finite: refuse NaN and infinity, which standard JSON does not have.

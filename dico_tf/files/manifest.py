@@ -77,7 +77,7 @@ class Manifest:
         raise UserError(f"the export {self.folder} has no member {name!r}; {suggestion(name, self.names)}")
 
     def formats(self, name: str) -> list[str]:
-        """Return which LiteRT files a member has of float32, float16, dynamic and int8, in this order."""
+        """Return the kinds of LiteRT files that a member has, in the order float32, float16, dynamic, int8."""
         return [kind for kind in LITERT if kind in self.member(name)["files"]]
 
     def file(self, name: str, kind: str) -> File:
@@ -88,7 +88,7 @@ class Manifest:
         return File(**{field.name: files[kind][field.name] for field in dataclasses.fields(File)})
 
     def path(self, name: str, kind: str) -> Path:
-        """Return the path of a member's file, including the export's folder."""
+        """Return the path of a member's file, including the export's folder. Raises UserError if there is none."""
         return self.folder / self.file(name, kind).path
 
 
@@ -186,7 +186,9 @@ def read(path: str | Path, member: str, kind: str) -> tuple[Manifest, bytes]:
             return manifest, content
         if load(path).content == manifest.content:
             break
-    raise UserError(_refusal(manifest, file.path, "is missing" if content is None else "is not the one exported"))
+    raise UserError(
+        _refusal(manifest, file.path, "is missing or unreadable" if content is None else "is not the one exported")
+    )
 
 
 def verify(manifest: Manifest, member: str = "", kind: str = "") -> None:

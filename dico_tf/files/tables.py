@@ -15,7 +15,7 @@ _LABELS, _IDS, _CLASS_NAMES = "labels", ("ids", "image_ids"), "class_names"
 
 
 class Predictions(NamedTuple):
-    """Logits of all branches of a classification run on one split, as in `predictions_<split>.npz`."""
+    """Logits, labels and image ids of one split, for all branches of a run: content of predictions_<split>.npz."""
 
     logits: np.ndarray  # [N, S, C] float32
     labels: np.ndarray  # [N] int64
@@ -23,7 +23,7 @@ class Predictions(NamedTuple):
 
 
 class LogitTable(NamedTuple):
-    """Logits of any members on the same images, as stored: shapes and types are not checked."""
+    """Logits of any members on the same images, with labels and ids, as stored: shapes and types are not checked."""
 
     logits: Mapping[str, np.ndarray]  # {member's name: logits [N, C]}
     labels: np.ndarray  # [N]

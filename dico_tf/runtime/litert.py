@@ -75,7 +75,7 @@ class LiteRT:
         return TensorInfo.of(details[index])
 
     def prepare(self, shape: tuple[int, ...]) -> None:
-        """Allocate memory for a first input of this shape, unless the last call had the same shape.
+        """Allocate memory for calls whose first input has this shape, unless that was done last.
 
         The input is resized if the file leaves a side open; a file with fixed sides refuses other shapes in `run`.
         """
@@ -86,7 +86,10 @@ class LiteRT:
             self._shape = shape
 
     def run(self, image: np.ndarray, output: TensorInfo) -> np.ndarray:
-        """Run the network on a batch of images, in the type of its first input; return one output as float32."""
+        """Run the network on a batch of images, in the type of its first input; return one output as float32.
+
+        Raises ValueError or RuntimeError if the network does not take this shape or type.
+        """
         self.prepare(image.shape)
         self._interpreter.set_tensor(self.inputs[0].index, image)
         self._interpreter.invoke()

@@ -30,7 +30,7 @@ def auto_augment(images: tf.Tensor, table: tuple, rng: CounterRng, in_place: boo
 
     Args:
         images: float32 [B, H, W, 3] in 0..255.
-        table: pairs of (operation, probability, level), such as `autoaugment.CIFAR`.
+        table: pairs of operations, each (name, probability, level), such as `autoaugment.CIFAR`.
         in_place: operations that move pixels do nothing; the rest of their pair is still applied.
     """
     if in_place:

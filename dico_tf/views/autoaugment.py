@@ -1,4 +1,7 @@
-"""AutoAugment's policies (Cubuk et al., arXiv 1805.09501): 25 pairs of (operation, probability, level of 0..9)."""
+"""AutoAugment's policies for CIFAR and ImageNet (Cubuk et al., arXiv 1805.09501).
+
+Each policy is 25 pairs of operations; each operation is (name, probability, level from 0 to 9).
+"""
 
 # fmt: off
 CIFAR = (

@@ -100,7 +100,7 @@ class CounterRng:
         """Return int32 from 0 .. limit - 1, all equally likely: [B], or [B, count] if `count` is above 0.
 
         Args:
-            limit: a number far below 2^24, or one for each image [B].
+            limit: a number far below 2^24; without `count` also one for each image [B].
         """
         limit = tf.cast(limit, tf.float32)
         # u * limit may round up to limit itself

@@ -47,8 +47,8 @@ def _largest(image_sizes: tf.Tensor) -> tf.Tensor:
 def short_side_squares(image_sizes: tf.Tensor, least: float, most: float, rng: CounterRng) -> tf.Tensor:
     """Draw square windows anywhere inside of images: float32 [B, (left, top, right, bottom)].
 
-    A square's side is the image's short side / f, with f uniform between `least` and `most`. When the square is resized
-    to the size of the view, the image's short side is f times the view's.
+    A square's side is the image's short side / f, with f uniform between `least` and `most`. This equals resizing the
+    image, so that its short side is f times the view's side, and then cutting out a square as large as the view.
 
     Args:
         image_sizes: [B, (width, height)].

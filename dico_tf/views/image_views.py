@@ -22,7 +22,7 @@ class ImageViews(ViewMaker):
         """Return S views, float32 [B, H, W, 3] in 0..255, or [B, T, H, W, 3] of clips.
 
         Args:
-            index: numbers of the images in the data set, [B].
+            index: numbers of the images in the data set, [B]. The draws depend on them and on `epoch`.
             cut: images have the further axis S after B (S is 1 with `same`): they are the windows that `windows` drew.
         """
         each = tf.unstack(images, axis=1) if cut else [images] * self.distinct
@@ -53,8 +53,8 @@ class ImageViews(ViewMaker):
         """Draw the window of each branch, float32 [B, S, (left, top, right, bottom)]; with `same`, S is 1.
 
         If a policy does not begin with a window, its branch has the window (0, 0, 0, 0), which stands for the central
-        square. For videos the result is [B, S, 5]: the fifth value is the first frame of the branch's clip. It is -1,
-        for the clip in the middle, if the policy is `none`.
+        square. For videos the result is [B, S, 5]: the fifth value is the first frame of the branch's clip. With the
+        policy `none` it is -1, which stands for the clip in the middle.
 
         Args:
             index: image indices [B], or one per branch [B, S].
