@@ -148,7 +148,7 @@ class RemoteCommittee:
         return len(self.present) >= self.policy.quorum
 
     async def watch(self, on_change: Callable[[bool], None] = lambda ready: None) -> None:
-        """Probe all addresses until cancelled; call `on_change` with the new readiness."""
+        """Probe all addresses until cancelled; give `on_change` the readiness after the first probe and each change."""
         ready = None
         while True:
             await self.probe()
@@ -189,7 +189,15 @@ def connect(
     security: tls.ClientTLS = tls.ClientTLS(),
     token: str = "",
 ) -> RemoteCommittee:
-    """Open channels to all members. Call it in the running event loop that will use them."""
+    """Open channels to all members. Call it in the running event loop that will use them.
+
+    Args:
+        manifest: the export that members are to serve.
+        addresses: by member; the first one is preferred.
+        policy: as in RemoteCommittee.
+        security: TLS to the members; by default none.
+        token: bearer token to send to members; "" = none.
+    """
     exports: list[str] = [manifest.id]
     members: dict[str, RemoteMember] = {}
     committee = RemoteCommittee(manifest, exports, members, policy)

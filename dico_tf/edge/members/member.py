@@ -26,9 +26,9 @@ class Endpoint(Protocol):
 class RemoteMember:
     """A member of a committee at one or several addresses.
 
-    A call goes to the first address whose circuit allows it. If that one takes longer than for 95 % of its recent
-    calls, the next one is asked too (a hedge). A call to an unreachable address is repeated at the next one, or at the
-    same one after a pause; a CallBudget limits these repeats to a tenth of the calls.
+    A call goes to the first address whose circuit allows it. If no answer comes within the time that 95 % of its recent
+    calls took, the next one is asked too (a hedge). A call to an unreachable address is repeated at the next one, or at
+    the same one after a pause; a CallBudget limits these repeats to about a tenth of the calls.
 
     Args:
         replicas: all addresses of the member; the first one is preferred.
@@ -102,7 +102,7 @@ class Race:
     async def first(self, timeout: float | None) -> Outcome | None:
         """Return the first vote, or a failure once all calls have failed.
 
-        Returns None if no call ended for `timeout` seconds.
+        Returns None if no call ended for `timeout` seconds; timeout=None waits without limit.
         """
         outcome = None
         while self._running and not isinstance(outcome, Vote):

@@ -17,8 +17,9 @@ _SHORTEST_TOKEN = 16
 def token(file: str, flag: str = "token_file") -> str:
     """Read the token from a file, or from DICO_TF_TOKEN if no file is given; return "" if neither is set.
 
-    A token is never a flag's value, because all users of a machine can read flags. Raises UserError if the file cannot
-    be read, or the token is too short.
+    A token is never a flag's value, because all users of a machine can read flags. `flag` is the file's flag, for
+    messages. Raises UserError if the file cannot be read, or if the token is too short or has spaces or characters that
+    are not ASCII.
     """
     if not file:
         text, source = os.environ.get(TOKEN_VARIABLE, ""), TOKEN_VARIABLE

@@ -156,7 +156,10 @@ def _unary(
     method: Callable[..., Awaitable[Message]],
     limit: ConcurrencyLimit | None = None,
 ) -> grpc.RpcMethodHandler:
-    """Make a handler of one request message; `method` gets it parsed and returns the response message."""
+    """Make a handler of one request message; `method` gets it parsed and returns the response message.
+
+    Calls above the `limit` are refused.
+    """
 
     async def call(contents: AsyncIterator[bytes], context: Context) -> bytes:
         try:
@@ -213,7 +216,7 @@ class HealthServicer:
         await _abort(context, error.code, error.sentence)
 
     async def _changes(self, exists: bool) -> AsyncIterator[Message]:
-        """Yield the current status, and every new status until the server stops."""
+        """Yield the current status, and every new status until the server stops; SERVICE_UNKNOWN unless `exists`."""
         while True:
             change = self._readiness.change
             yield self._status() if exists else _SERVING(status=_SERVING.SERVICE_UNKNOWN)

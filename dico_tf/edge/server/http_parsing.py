@@ -77,7 +77,7 @@ def _headers(lines: list[bytes]) -> dict[str, str]:
 
 
 def _framing(headers: Mapping[str, str], is_1_1: bool) -> tuple[bool, int | None]:
-    """Return (chunked, length) of the body; (False, None) means that no body is announced."""
+    """Return (chunked, length) of the body; (False, None) means that no body is announced. Raises HttpError."""
     length, coding = headers.get("content-length"), headers.get("transfer-encoding")
     if coding is not None:
         if length is not None or not is_1_1:

@@ -281,7 +281,7 @@ class HttpServer:
     async def _send(
         self, writer: asyncio.StreamWriter, response: HttpResponse, last: bool, with_body: bool = True
     ) -> None:
-        """Send a response; `last` announces that the connection will be closed."""
+        """Send a response, to HEAD requests without its body; `last` announces that the connection will be closed."""
         headers = {
             "Content-Type": response.type,
             "Content-Length": str(len(response.body)),
