@@ -204,7 +204,7 @@ _LINE = re.compile(r"--\w+(=.*)?")
 
 
 def _read(name: str, folder: Path, above: tuple[Path, ...]) -> list[_Word]:
-    """Return the flags of a file. A --flagfile in it is relative to its folder."""
+    """Return the flags of a file. A --flagfile in it is relative to its folder; `above`: the files that include it."""
     try:
         path = _flagfile(name, folder)
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -229,7 +229,10 @@ def _read(name: str, folder: Path, above: tuple[Path, ...]) -> list[_Word]:
 
 
 def _flagfile(name: str, folder: Path) -> Path:
-    """Return the path of a flag file; if there is no such file, that of the recipe of this name."""
+    """Return the path of a flag file; if there is no such file, that of the recipe of this name.
+
+    Raises UserError if there is neither.
+    """
     if os.path.lexists(folder / name) or Path(name).name != name:
         return (folder / name).resolve()
     if not recipes.path(name).is_file():

@@ -110,7 +110,10 @@ def without_removed(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
 
 
 def from_json(values: Mapping[str, Any], origin: str = "the run") -> Config:
-    """Build a Config from the "config" of a run's config.json; `origin` names the run in messages."""
+    """Build a Config from the "config" of a run's config.json; `origin` names the run in messages.
+
+    Raises UserError for values that this version does not know or allow.
+    """
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     values = without_removed(values, origin)
     unknown = sorted(set(values) - {field.name for _, field in fields()})

@@ -1,4 +1,4 @@
-"""Settings as frozen dataclasses. Each flag is one field here, with its help text and its bounds.
+"""Settings of a run as frozen dataclasses. Each is one field here and one flag, with its help text and its bounds.
 
 The fields of NetworkOptions, ViewOptions, CotrainingOptions and StepOptions are also arguments of `DiCo`.
 """

@@ -24,12 +24,12 @@ Pairs = Sequence[tuple["dataclasses.Field", Any]]
 
 
 def of_run(pairs: Pairs) -> list[str]:
-    """Return every fault of a run's settings."""
+    """Return every fault of a run's settings, which are pairs (field, value)."""
     return _faults(pairs, "", (*MODEL_RULES, *RUN_RULES))
 
 
 def of_model(pairs: Pairs, task: str) -> list[str]:
-    """Return every fault of a model's settings; arguments are named without the dashes of flags."""
+    """Return every fault of a model's settings, pairs (field, value); names have no dashes, as arguments of `DiCo`."""
     return [re.sub(r"--(?=[a-z])", "", fault) for fault in _faults(pairs, task, MODEL_RULES)]
 
 
@@ -82,7 +82,7 @@ def _field_faults(field: "dataclasses.Field", value: Any) -> Iterator[str]:
 
 
 def _misplaced(field: "dataclasses.Field", value: Any, settings: Any) -> Iterator[str]:
-    """Yield a fault if a field is set that the task or the method does not use."""
+    """Yield a fault if a field is not at its default although the task does not use it; likewise for the method."""
     task, methods = field.metadata["task"], field.metadata["methods"]
     if value == field.default:
         return

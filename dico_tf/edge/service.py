@@ -32,7 +32,10 @@ class ModelService(Protocol):
     name: str  # of the model
 
     def metadata(self, model: str, version: str) -> ModelMetadata:
-        """Describe the model; version "" is the current one. Raises EdgeError NOT_FOUND for any other."""
+        """Describe the model; version "" is the current one.
+
+        Raises EdgeError NOT_FOUND for a model or version that this server does not have.
+        """
         ...
 
     async def infer(self, request: InferenceRequest, deadline: float) -> InferenceResponse:

@@ -98,7 +98,7 @@ def from_raw(name: str, dtype: np.dtype, shape: tuple[int, ...], raw: bytes) -> 
 
 
 def _split(name: str, raw: bytes) -> list[bytes]:
-    """Split raw BYTES into elements, each of which follows its length."""
+    """Split raw BYTES into elements, each of which follows its length. Raises EdgeError if the last is cut short."""
     elements, end = [], 0
     while end < len(raw):
         start = end + _LENGTH.size
@@ -162,7 +162,10 @@ _TYPES = {"b": {bool}, "i": {int}, "u": {int}, "f": {int, float}, "O": {bytes}}
 
 
 def _array(name: str, values: Sequence[Any], shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Return an array of numbers, booleans or bytes, after checking their count, types and range."""
+    """Return an array of a flat list of numbers, booleans or bytes.
+
+    Raises EdgeError if their count, types or range do not fit.
+    """
     if len(values) != math.prod(shape):
         raise invalid(f"{quote(name)} of shape {list(shape)} must have {math.prod(shape)} elements, got {len(values)}")
     if not set(map(type, values)) <= _TYPES[dtype.kind]:

@@ -44,7 +44,8 @@ class Listener:
     async def start(self, service: ModelService) -> dict[str, str]:
         """Serve a model and report it as ready; return {"grpc": address, "http": address}, without "http" if it is off.
 
-        SIGTERM and SIGINT end `wait_for_stop`. Raises UserError if another process has taken a port since.
+        SIGTERM and SIGINT end `wait_for_stop`. Raises UserError if another process took a port after the constructor's
+        check.
         """
         self._stop_requested = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -94,7 +95,8 @@ class Listener:
 
     def _port_error(self, flag: str, port: int) -> UserError:
         return UserError(
-            f"--{flag}={port} on --host={self.options.host} cannot be listened on: another process has just taken it"
+            f"--{flag}={port} on --host={self.options.host} cannot be listened on: another process has just taken it; "
+            "give another port"
         )
 
     async def stop(self) -> None:

@@ -11,9 +11,9 @@ from dico_tf.errors import UserError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ServerTLS:
-    """Paths of a server's certificate and key, PEM files; "" = no TLS. True if TLS is on. Raises UserError.
+    """Paths of a server's certificate and key, PEM files; "" = no TLS. Its bool() tells if TLS is on.
 
-    With `client_ca`, clients need a certificate that this CA signed.
+    With `client_ca`, clients need a certificate that this CA signed. Raises UserError if a file is missing or unusable.
     """
 
     cert: str = ""
@@ -47,10 +47,10 @@ class ServerTLS:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ClientTLS:
-    """Paths, PEM files, of the CA that a client trusts and of its own certificate and key. True if TLS is on.
+    """Paths of PEM files: the CA that a client trusts, and its own certificate and key. Its bool() tells if TLS is on.
 
     Without a CA there is no TLS. The certificate is for servers that require one. `prefix` goes before the names
-    tls_ca, tls_cert and tls_key in errors. Raises UserError.
+    tls_ca, tls_cert and tls_key in errors. Raises UserError if a file is missing or unusable.
     """
 
     ca: str = ""
