@@ -55,7 +55,7 @@ class Split:
 
 def of_seed(pool: Pool, settings: Measurement, space: Space, seed: int) -> dict[str, Split]:
     """Search on one half of a seed's split; return the scores on both halves by their names."""
-    calibration, test = pool.halves(0.5, seed)
+    calibration, test = pool.random_split(0.5, seed)
     goal = Goal(budget=COST_BAR * pool.cost(settings.reference, "macs"))
     committee = chosen(search(calibration, space, goal), goal)
     cost = scores_of(committee.committee, calibration, "macs").cost

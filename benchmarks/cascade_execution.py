@@ -81,7 +81,7 @@ def photos(settings: Measurement) -> tuple[Cascade, dict[str, float]]:
     logits = {name: member(rows) for name, member in members.items()}
     prices = {name: Cost(macs=1e6 * macs) for name, macs in MACS.items()}
     pool = Pool(logits=logits, labels=labels, ids=np.array([line["image"] for line in lines]), costs=prices)
-    calibration, test = pool.halves(0.5, 0)
+    calibration, test = pool.random_split(0.5, 0)
     largest = list(MACS)[-1]
     goal = Goal(target=float((calibration.logits[largest].argmax(1) == calibration.labels).mean()))
     committee = chosen(search(calibration, Space(largest=3), goal), goal).committee

@@ -19,7 +19,8 @@ _BINS = 15
 def draw(folder: Path, committee: Committee, front: Sequence[Point], pool: Pool, split: str, measure: str) -> list[str]:
     """Write four PNG figures of a search into a folder and return their file names.
 
-    All show results on the images of `pool`; titles name them by `split`.
+    All show results on the images of `pool`; titles name them by `split`. The cost is `measure`: macs, params or
+    milliseconds.
     """
     import matplotlib
 

@@ -41,7 +41,7 @@ class Guarantee:
 
 @dataclasses.dataclass(frozen=True)
 class Certified:
-    """The last setting of a path whose guarantee passed its test."""
+    """The last setting of a path before the first that failed its test."""
 
     place: int  # on the path; 0, the safest, needs no test
     losses: int  # among the images that tested it; if `expected`, of it or any setting before it

@@ -51,7 +51,7 @@ def guaranteed_search(
     Raises:
         UserError: if that setting is beyond the goal's limits.
     """
-    laying, testing = pool.halves(0.5, seed)
+    laying, testing = pool.random_split(0.5, seed)
     against = reference(laying, kind, space, goal)
     path = lay(laying, against, space, goal, guarantee, tick)
     right = right_answers(testing, against)
@@ -130,7 +130,10 @@ def _front(
 
 
 def _with_safer(front: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return indices of settings: a few between never stopping and the front's first, then at most 200 of the front."""
+    """Return indices of settings, the safest first: four that stop less often than the front's first, then the front.
+
+    Of a front of more than 200 settings, 200 evenly spaced ones are used.
+    """
     if len(front) > _LONGEST:
         front = front[np.unique(np.linspace(0, len(front) - 1, _LONGEST).round().astype(int))]
     if not shape:

@@ -33,6 +33,8 @@ class Inputs(NamedTuple):
 def collect(options: Search, values: dict[str, Any]) -> Inputs:
     """Return the members' answers from the one source that is given: --workdir, --logits or --members.
 
+    Raises UserError unless exactly one of them is given.
+
     Args:
         values: values of the flags that runs have, too, by name: workdir, dataset, seed and others.
     """
@@ -87,7 +89,7 @@ def _of_table(options: Search, values: dict[str, Any], costs: dict[str, Cost]) -
             )
         _check_classes(calibration, test)
     else:
-        calibration, test = table.halves(options.calibration_share, values["seed"])
+        calibration, test = table.random_split(options.calibration_share, values["seed"])
     members = {
         name: SavedMember(
             name=name, kind=kinds.TABLE, source=options.logits, sha256="", input_size=1, cost=costs.get(name, Cost())
@@ -206,7 +208,7 @@ def _of_members(options: Search, values: dict[str, Any], costs: dict[str, Cost])
             )
         )
         outputs |= {name: kind for name, kind in part.outputs.items() if kind}
-    calibration, test = parts if len(parts) == 2 else parts[0].halves(options.calibration_share, values["seed"])
+    calibration, test = parts if len(parts) == 2 else parts[0].random_split(options.calibration_share, values["seed"])
     saved = {
         member.name: SavedMember(
             name=member.name,

@@ -68,7 +68,7 @@ class Pool:
         logits = {member: values[positions] for member, values in self.logits.items()}
         return dataclasses.replace(self, logits=logits, labels=self.labels[positions], ids=self.ids[positions])
 
-    def halves(self, share: float, seed: int) -> tuple["Pool", "Pool"]:
+    def random_split(self, share: float, seed: int) -> tuple["Pool", "Pool"]:
         """Return two parts that share no image, drawn at random by seed; the first has this share of the images."""
         order = np.random.default_rng(seed).permutation(self.size)
         cut = round(share * self.size)
@@ -87,7 +87,7 @@ class Pool:
         return digest.hexdigest()[:16]
 
     def everyone(self, space: Space, goal: Goal) -> tuple[str, ...]:
-        """Return all members, the cheapest first."""
+        """Return all members by rising `goal.measure`, a cost."""
         return tuple(by_cost(self, goal.measure))
 
     def candidates(self, space: Space, goal: Goal) -> list[tuple[str, ...]]:
@@ -201,8 +201,8 @@ def orders(pool: Pool, measure: str, largest: int) -> list[tuple[str, ...]]:
 def explored(pool: Pool, committee: Committee, percentiles: int) -> tuple[Sweep, np.ndarray]:
     """Return all settings of a committee's gates with their numbers of right answers, and their smooth scores.
 
-    A smooth score is the number of right answers plus the sum of the labels' probabilities, rounded to 0.1; it depends
-    less on chance.
+    A smooth score depends less on chance. It is the number of right answers plus the sum of the labels' probabilities;
+    this total is rounded to 0.1.
     """
     answers, confidences = stages(committee, pool.stacked(committee.members))
     settings = sweep(confidences, are_right(answers, pool.labels[:, None]), percentiles)
@@ -234,7 +234,10 @@ class _Floor:
 
 
 def _points(pool: Pool, committee: Committee, space: Space, goal: Goal, floor: _Floor) -> list[Point]:
-    """Return the settings of a committee's gates within the limits that no other beats in cost and score."""
+    """Return the settings of a committee's gates within the limits that no other beats in cost and score.
+
+    Settings with fewer right answers than `floor` gives for their cost are left out.
+    """
     cost = [pool.cost(member, goal.measure) for member in committee.members]
     milliseconds = [pool.cost(member, "milliseconds") for member in committee.members]
     worst = worst_cost(cost, committee.gates)

@@ -49,8 +49,8 @@ def refilled(
     """Yield the decision on each batch of a stream, in order; a batch may have any size, also 0.
 
     Images of several batches wait before each member, also the first, until they fill the largest bucket. If more than
-    `open_batches` batches are waiting, all of their images run at once. This bounds memory: it holds the answers of so
-    many batches, and the images of one bucket for each member and of the last batch.
+    `open_batches` batches are waiting, all of their images run without further waiting. This bounds memory to the
+    answers of `open_batches` + 1 batches, the images of the last batch, and one bucket of images for each member.
 
     The other arguments are those of `routed`.
     """

@@ -84,9 +84,11 @@ def no_dearer(pool: Pool, cost: float, measure: str) -> str | None:
 
 
 def against(one: Sequence[bool], other: Sequence[bool]) -> dict[str, float]:
-    """Return the accuracy of `one` less that of `other` on the same images, and McNemar's exact two-sided p.
+    """Compare two committees on the same images.
 
     one, other: for each image, whether it is answered correctly.
+
+    Returns {"difference": accuracy of `one` less that of `other`, "mcnemar_p": McNemar's exact two-sided p}.
     """
     one, other = np.asarray(one), np.asarray(other)
     return {"difference": float(one.mean() - other.mean()), "mcnemar_p": statistics.mcnemar(one, other)}

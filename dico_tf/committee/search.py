@@ -97,6 +97,8 @@ def reference(answers: Answers, kind: str, space: Space, goal: Goal) -> Committe
 
     Args:
         kind: "ensemble", the full ensemble; "largest", the most expensive member alone; or the name of a member.
+
+    Raises UserError for any other kind.
     """
     if kind == "ensemble":
         return answers.template(answers.everyone(space, goal), space)

@@ -21,7 +21,7 @@ FEW = Space(percentiles=10, largest=2)
 
 def test_the_images_that_test_a_path_had_no_part_in_laying_it():
     sample = pool(600, seed=4)
-    testing = np.isin(sample.ids, sample.halves(0.5, 7)[1].ids)
+    testing = np.isin(sample.ids, sample.random_split(0.5, 7)[1].ids)
     other = dataclasses.replace(sample, labels=np.where(testing, (sample.labels + 1) % 10, sample.labels))
     space, promise = dataclasses.replace(FEW, temperatures=True, weights=True), Guarantee(risk=0.05)
     one, moved = (guaranteed_search(p, "ensemble", space, Goal(), promise, 7) for p in (sample, other))
@@ -34,7 +34,7 @@ def test_on_new_images_the_expected_loss_is_at_most_the_risk():
     """200 random splits: 300 images fit and test, the others are new."""
     population, promise, losses = pool(2000, seed=12), Guarantee(risk=0.03, kind="expected"), []
     for seed in range(200):
-        sample, new = population.halves(0.15, seed)
+        sample, new = population.random_split(0.15, seed)
         found = guaranteed_search(sample, "ensemble", FEW, Goal(), promise, seed)
         losses.append(regret(right_answers(new, found.reference), right_answers(new, found.committee)).mean())
     assert 0 < np.mean(losses) <= 0.03 + 3 * np.std(losses) / math.sqrt(200)
@@ -50,7 +50,7 @@ def test_a_committee_is_held_against_the_best_single_member_of_its_price(cost):
     sample = pool(300, skill=[3.0, 2.0, 6.0])  # the second costs more than the first and knows less
     expected = {5.0: None, 10.0: "m0", 29.0: "m0", 30.0: "m0", 1000.0: "m2"}[cost]
     assert no_dearer(sample, cost, "macs") == expected
-    one, other = sample.halves(0.5, 0)
+    one, other = sample.random_split(0.5, 0)
     cascade = Committee(members=("m0", "m1"), gates=(ALWAYS,))
     found = report.results(cascade, ensemble("m0", "m1", "m2"), one, other, "macs")
     assert found["best_single_no_dearer"] == "m0"

@@ -154,7 +154,7 @@ def test_fitting_helps_members_of_different_scales():
 
 
 def test_images_that_fitted_a_committee_may_not_judge_it():
-    one, other = POOL.halves(0.5, 0)
+    one, other = POOL.random_split(0.5, 0)
     apart(one, other)
     with pytest.raises(UserError, match="2 images are in the calibration and in the test images"):
         apart(one.subset(np.arange(10)), POOL.subset(np.flatnonzero(np.isin(POOL.ids, one.ids[:2]))))

@@ -45,13 +45,13 @@ def test_a_table_becomes_a_committee_a_page_and_figures(table, tmp_path, capsys)
     search(table, tmp_path / "out")
     said, saved = capsys.readouterr().out, load(tmp_path / "out/committee.json")
     assert said.startswith("ask m") and "reference: ensemble of 3" in said and "calibration less test" in said
-    test = POOL.halves(0.5, 0)[1]
+    test = POOL.random_split(0.5, 0)[1]
     decision = decide(saved.committee, test.stacked(saved.committee.members))
     ours = saved.results["rows"][0]["test"]
     assert ours["accuracy"] == pytest.approx((decision.classes == test.labels).mean())
     price = [POOL.cost(member, "macs") for member in saved.committee.members]
     assert ours["cost"] == pytest.approx(average_cost(price, decision.stage))
-    assert saved.calibration.images == 400 and saved.calibration.fingerprint == POOL.halves(0.5, 0)[0].fingerprint
+    assert saved.calibration.images == 400 and saved.calibration.fingerprint == POOL.random_split(0.5, 0)[0].fingerprint
     page = (tmp_path / "out/report.html").read_text()
     assert page.count("data:image/png;base64,") == 4 == len(list((tmp_path / "out").glob("*.png")))
     committee.main(["show", f"--committee={tmp_path / 'out/committee.json'}"])
@@ -85,7 +85,7 @@ def test_a_guarantee_is_said_and_kept_in_the_file(table, tmp_path, capsys):
 def test_the_branches_of_a_run_become_a_cascade(tmp_path, capsys):
     run = tmp_path / "run"
     run.mkdir()
-    for split, part in zip(("validation", "test"), POOL.halves(0.5, 1), strict=True):
+    for split, part in zip(("validation", "test"), POOL.random_split(0.5, 1), strict=True):
         tables.write_predictions(run / f"predictions_{split}.npz", part.stacked(POOL.members), part.labels, part.ids)
     whole = {"macs": {"branches": 300, "whole": 310}, "params": {"branches": 30, "whole": 31}, "splits": 3}
     (run / "summary.json").write_text(json.dumps({"format": 1, **whole}))
@@ -202,7 +202,7 @@ def test_tables_that_do_not_fit_are_refused(table, tmp_path, change, message):
 
 
 def test_a_second_table_of_other_classes_is_refused_and_names_are_kept(table, tmp_path):
-    one, other = POOL.halves(0.5, 0)
+    one, other = POOL.random_split(0.5, 0)
     names = np.array([f"class {c}" for c in range(10)])
     np.savez(table[0], labels=one.labels, ids=one.ids, class_names=names, **one.logits)
     for wrong, message in (
@@ -222,7 +222,7 @@ def test_a_second_table_of_other_classes_is_refused_and_names_are_kept(table, tm
 
 
 def test_what_is_fitted_does_not_know_the_test_images(table, tmp_path):
-    one, other = POOL.halves(0.5, 0)
+    one, other = POOL.random_split(0.5, 0)
     np.savez(table[0], labels=one.labels, ids=one.ids, **one.logits)
     found = []
     for turn in range(2):

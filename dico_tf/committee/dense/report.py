@@ -137,7 +137,8 @@ def text(committee: Committee, grid: Grid, results: Mapping[str, Any]) -> str:
 def draw(folder: Path, results: Mapping[str, Any]) -> str:
     """Write miou_against_cost.png into a folder and return its name.
 
-    It shows test images: a line for each cell size, a dot for each member and the ensemble.
+    It shows results on test images: a line for each cell size, a square for each member and the ensemble, and a star
+    for the chosen committee.
     """
     import matplotlib
 
