@@ -293,7 +293,7 @@ def _kind(kind: Any) -> str:
 
 
 def run(main: Callable[[list[str]], int | None], program: str = "") -> None:
-    """Run a command and exit with its status; messages start with `program`.
+    """Run a command and exit with its status; messages start with `program` ("" = the name of the running file).
 
     The status is what `main` returns (None = 0), 2 for a mistake of the user or a package that is not installed (one
     message), 130 for Ctrl-C, and 141 if the reader of the output has gone. Any other exception gives Python's traceback

@@ -27,7 +27,10 @@ class Registry(Generic[T]):
         self._unlisted: set[str] = set()
 
     def add(self, name: str, thing: T, listed: bool = True) -> T:
-        """Register a thing and return it. One that is not `listed` can be looked up, but iteration leaves it out."""
+        """Register a thing and return it. One that is not `listed` can be looked up, but iteration leaves it out.
+
+        Raises ValueError if the name is registered already.
+        """
         if name in self._things:
             raise ValueError(f"{self.kind} {name!r} is registered twice")
         self._things[name] = thing
