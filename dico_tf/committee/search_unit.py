@@ -37,7 +37,11 @@ class Unit(Protocol):
         """Return the limits and the target, which is the result of the reference `against` if no goal is given."""
 
     def report(self, best: Point, against: Committee, front: list[Point], goal: Goal) -> Report:
-        """Measure the chosen committee `best` and the reference `against` on calibration and test images."""
+        """Measure the chosen committee `best` and the reference `against` on calibration and test images.
+
+        Args:
+            front: the result of the search, from which `best` was chosen by `goal`.
+        """
 
 
 def progress(title: str, answers: Answers, space: Space, goal: Goal) -> tqdm:

@@ -39,7 +39,7 @@ def results_text(saved: CommitteeFile) -> str:
 
 
 def _checked(saved: CommitteeFile) -> str:
-    """Return a line that says which members have changed, or else which cannot be compared, or that none has."""
+    """Return one line: the members that have changed; if none has, those that cannot be compared; else "unchanged"."""
     sums = checksums(saved)
     unknown = [member.name for member in saved.members if not (member.sha256 and sums.get(member.name))]
     same = "every member is the one that the gates were fitted to"
@@ -66,8 +66,8 @@ def _calibration(saved: CommitteeFile) -> list[str]:
 def checksums(saved: CommitteeFile, members: Sequence[Any] = ()) -> dict[str, str]:
     """Return {member: its checksum now}; members that cannot be compared, such as those of a table, are left out.
 
-    A search with --workdir stores the checksum of a branch's weights, one with --members that of the opened member.
-    For a branch that has not changed, the kind of checksum that was stored is returned.
+    A branch of a run has two checksums: a search with --workdir stores that of its weights, one with --members that of
+    the opened member. A branch that has not changed gets the one that was stored.
 
     Args:
         members: members that are open already; if none are given, members are opened as needed.

@@ -22,7 +22,7 @@ class Cost:
         return dataclasses.replace(other, **known)
 
     def of(self, measure: str) -> float:
-        """Return one measure by its name."""
+        """Return one measure: macs, params or milliseconds. Raises UserError for any other name."""
         if measure not in MEASURES:
             raise UserError(f"expected one of {', '.join(MEASURES)}, got {measure!r}")
         return getattr(self, measure)

@@ -31,7 +31,7 @@ class Cache:
     """
 
     def __init__(self, folder: str | Path = "") -> None:
-        """Create the folder if it does not exist; "" = the default folder."""
+        """Create the folder if it does not exist; "" = the default folder. Raises UserError if it cannot be created."""
         self.folder = Path(folder).expanduser() if folder else default()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)

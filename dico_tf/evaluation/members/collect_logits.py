@@ -55,7 +55,7 @@ def collect_logits(
 
     Args:
         split: name of the split.
-        cache: is read and written; None = run every network.
+        cache: is read and written; None = no cache.
         timed: measure milliseconds, unless they are cached.
         say: called with a sentence about each member's outputs.
     """

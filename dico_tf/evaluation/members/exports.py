@@ -43,7 +43,8 @@ def _member(uri: MemberURI, export: Manifest, name: str) -> Member:
     files = about["files"]
     if not files:
         raise UserError(
-            f"{uri.source}: the export has no file of {about['name']}: name one of {', '.join(export.names)}"
+            f"{uri.source}: the export has no file for its member {about['name']}; its members with files are "
+            f"{', '.join(name for name in export.names if export.member(name)['files']) or 'none'}"
         )
     if kind and kind not in files:
         raise UserError(f"{uri.source}: {about['name']} has no file {kind!r}; it has {', '.join(files)}")

@@ -26,7 +26,7 @@ OPTIONS = ("short_side", "pixels", "outputs", "background")
 
 
 def members(uri: MemberURI, classes: int) -> list[Member]:
-    """Return the network of the file as a member; of a saved DiCo, each branch or the one that the URI names.
+    """Return the network of the file as a member; of a saved DiCo each branch, or the branch or ensemble of the URI.
 
     `classes` is the number of classes of the data, by which a background class is recognised; 0 = unknown.
     """
