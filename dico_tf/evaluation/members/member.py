@@ -73,7 +73,7 @@ class Member:
 
     @functools.cached_property
     def checksum(self) -> str:
-        """sha256 of everything that the logits depend on but the images; the key in the cache.
+        """sha256 of everything that turns images into logits; the key in the cache.
 
         That is kind, weights, image size, preprocessing and decoding of outputs.
         """

@@ -69,7 +69,7 @@ class MemberURI:
         return f"{place.removesuffix(sized)}:{part}{sized}{mark}{query}"
 
     def with_size(self, size: int) -> str:
-        """Return the URI without the name and with this image size, for one that has none."""
+        """Return the URI without the name and with this image size; the URI must not have a size yet."""
         place, mark, query = self.source.rpartition("?") if self.options else (self.source, "", "")
         return f"{place}@{size}{mark}{query}"
 

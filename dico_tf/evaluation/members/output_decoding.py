@@ -23,6 +23,8 @@ class OutputDecoder:
             background: "first" = leave out the first output, "none", or "auto" = leave it out if there is one output
                 more than `classes`.
             classes: number of classes of the data; 0 = unknown.
+
+        Raises UserError for other values of `outputs` or `background`.
         """
         for name, value, choices in (("outputs", outputs, OUTPUTS), ("background", background, BACKGROUND)):
             if value not in choices:

@@ -160,10 +160,9 @@ def _rebuild(run: TrainedRun, size: int, precision: str) -> keras.Model:
     reference = in_float32(run.reference) if precision == "float32" else run.reference
     whole: Any = find(reference or config.network.model)
     if isinstance(whole, Preset) and whole.layout(size) != whole.layout(native):
-        side = "at most" if native <= CIFAR_LARGEST else "more than"
+        sizes = f"{'at most' if native <= CIFAR_LARGEST else 'more than'} {CIFAR_LARGEST} pixels"
         raise UserError(
-            f"{run.workdir}: {whole.name} is another network at {size} pixels than at {native}: give a size of {side} "
-            f"{CIFAR_LARGEST}"
+            f"{run.workdir}: {whole.name} is another network at {size} pixels than at {native}: give a size of {sizes}"
         )
     sized = native if isinstance(whole, Preset) else size  # a preset is divided as in the training
     branch = whole.divided(config.network.splits, config.network.division, sized, len(data["class_names"]))

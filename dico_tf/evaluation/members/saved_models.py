@@ -134,7 +134,7 @@ def _graph(
         return tf.cast(signature(**{key: preprocess_tensor(images, ranges, kind)})[output], tf.float32)
 
     def image_by_image(images: tf.Tensor) -> tf.Tensor:
-        """Fill each batch of the fixed size with copies of one image."""
+        """Return the outputs of any number of images: the network runs on a full batch of copies of each image."""
         spec = tf.TensorSpec(signature.structured_outputs[output].shape[1:], tf.float32)
         return tf.map_fn(lambda image: call(tf.stack([image] * batch))[0], images, fn_output_signature=spec)
 

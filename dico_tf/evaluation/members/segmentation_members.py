@@ -40,9 +40,10 @@ class SegmentationMember:
 
 
 def open_segmentation_members(sources: Sequence[str], classes: int) -> list[SegmentationMember]:
-    """Return the members that the URIs name: branches of runs, .keras files and .tflite files.
+    """Return the members that the URIs name: .keras files, .tflite files, and each branch of a run.
 
-    Raises UserError if two have the same name, or if one has another number of classes than `classes`.
+    The part of a run's URI chooses one branch or the ensemble. Raises UserError if two members have the same name, if
+    one has another number of classes than `classes`, or if a URI cannot be such a member.
     """
     members = [member for source in sources for member in _members(parse(source))]
     for member in members:

@@ -43,7 +43,7 @@ class GraphNetwork:
         self.variables = [VariableHolder(value) for value in graph.trackables]
 
     def __call__(self, image: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Return logits float32 [B, C] of images float32 [B, H, W, 3] of 0..255."""
+        """Return logits float32 [B, C] of images float32 [B, H, W, 3] of 0..255; `training` changes nothing."""
         values = tf.cast(self._graph.call(image), tf.float32)[:, self._dropped :]
         return tf.math.log(tf.maximum(values, _TINY)) if self._outputs == "probabilities" else values
 
@@ -143,7 +143,7 @@ def _adjoint(operation: tf.Operation) -> bool:
 
 
 def _positions(shape: tf.TensorShape, operation: tf.Operation) -> list[tf.TensorShape]:
-    """Return the lengths of all axes but the channels."""
+    """Return a shape without its channels, which are its second or last axis by the operation's data_format."""
     first = operation.get_attr("data_format").startswith(b"NC")
     return [shape[:1], shape[2:]] if first else [shape[:-1]]
 
