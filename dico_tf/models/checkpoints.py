@@ -1,6 +1,7 @@
-"""Reading of PyTorch checkpoints and safetensors files, without running code in them."""
+"""Reading of PyTorch checkpoints and safetensors files, without running code in them. PyTorch is not needed."""
 
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,14 @@ from typing import Any
 import numpy as np
 
 from dico_tf.errors import UserError
+from dico_tf.files import torch_files
+from dico_tf.files.inert_pickle import UnsupportedError
+from dico_tf.files.torch_tensors import TorchTensor
 
 SAFE = ".safetensors"
 SUFFIXES = (".pth", ".pt", ".tar", SAFE)
 Arrays = dict[str, np.ndarray]
+_FLOATS = {"float16", "bfloat16", "float32", "float64"}
 
 
 def read(path: str | Path) -> list[Arrays]:
@@ -25,7 +30,7 @@ def read(path: str | Path) -> list[Arrays]:
     try:
         if not path.is_file():
             raise UserError("is a folder, expected a file" if path.is_dir() else "does not exist")
-        arrays = _safe(path) if path.suffix == SAFE else _state_dict(_pickled(path))
+        arrays = _safe(path) if path.suffix == SAFE else _state_dict(_loaded(path))
         if not arrays:
             raise UserError("holds no weights: expected a state dict of float tensors")
         return by_branch(arrays)
@@ -59,23 +64,21 @@ def _floats(name: str, array: np.ndarray) -> np.ndarray:
     return array.astype(np.float32)
 
 
-def _pickled(path: Path) -> Any:
+def _loaded(path: Path) -> Any:
+    """Return the object in a file of torch.save.
+
+    Files are read by `torch_files`. Only what it refuses as unsupported, such as float8 numbers or compressed entries,
+    is tried with `torch.load(weights_only=True)` if PyTorch is installed. If that fails too, the error is the first.
+    """
     try:
-        import torch
-    except ImportError:
-        raise UserError(
-            "needs PyTorch, which is not installed: pip install torch; or, for transformers, ConvNeXt and RegNetY, use "
-            f"a {SAFE} file"
-        ) from None
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds, by what is wrong with a file
-        reason = str(error).strip().split("\n")[0]
-        raise UserError(
-            f"cannot be read as a file of tensors ({reason}). It is damaged, or holds more than tensors. Files with "
-            "Python objects can run code and are refused: if you trust it, open it in PyTorch and save its state dict: "
-            "torch.save(checkpoint['state_dict'], FILE)"
-        ) from None
+        return torch_files.read(path)
+    except UnsupportedError as error:
+        try:
+            import torch
+
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except Exception:  # torch is missing, or raises many kinds of errors by what is wrong with a file
+            raise error from None
 
 
 def _state_dict(loaded: Any) -> Arrays:
@@ -88,15 +91,23 @@ def _state_dict(loaded: Any) -> Arrays:
 
 
 def _array(name: Any, value: Any) -> np.ndarray:
-    import torch
-
-    if not isinstance(name, str) or not isinstance(value, torch.Tensor) or not value.is_floating_point():
-        kind = value.dtype if isinstance(value, torch.Tensor) else type(value).__name__
+    array = _float_tensor(value) if isinstance(name, str) else None
+    if array is None:
+        kind = value.dtype if hasattr(value, "dtype") else type(value).__name__
         raise UserError(
             f"holds {name!r} of type {kind}, expected a tensor of floats: save the state dict alone with "
             "torch.save(model.state_dict(), FILE)"
         )
-    return value.detach().float().numpy()
+    return array
+
+
+def _float_tensor(value: Any) -> np.ndarray | None:
+    """Return a tensor of floats as float32; None for any other value."""
+    if isinstance(value, TorchTensor):
+        return value.array().astype(np.float32, copy=False) if value.dtype in _FLOATS else None
+    torch = sys.modules.get("torch")  # imported only where the value may be of it
+    dense = torch and isinstance(value, torch.Tensor) and value.is_floating_point() and value.layout == torch.strided
+    return value.detach().float().numpy() if dense else None
 
 
 def by_branch(arrays: Arrays) -> list[Arrays]:
