@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, NamedTuple
 from dico_tf.errors import UserError
 
 LARGEST_PICKLE = 32 * 2**20  # bytes; a network of 10,000 tensors has 2 MiB
-_LARGEST_WORK = 2_000_000  # opcodes and arguments; a tensor of a state dict takes about 35
+LARGEST_WORK = 2_000_000  # opcodes and arguments; a tensor of a state dict takes about 35
 _LARGEST_INTEGER = 80  # bits, those of the magic number of PyTorch's older files
 _SAVE_WEIGHTS = "save its weights alone, with torch.save(model.state_dict(), FILE) or as .safetensors"
 
@@ -35,7 +35,7 @@ def damaged(reason: str) -> UserError:
 def unsupported(content: str) -> UnsupportedError:
     """Return the error for content of a valid file that cannot be read here."""
     return UnsupportedError(
-        f"holds {content}, which is not read here: open it in PyTorch (pip install torch) and {_SAVE_WEIGHTS}"
+        f"holds {content}, which only PyTorch reads: open it there (pip install torch) and {_SAVE_WEIGHTS}"
     )
 
 
@@ -100,8 +100,8 @@ class _Machine:
 
     def step(self, opcode: str, argument: Any) -> None:
         self.work += 1
-        if self.work > _LARGEST_WORK:
-            raise unsupported(f"a pickle of over {_LARGEST_WORK} steps")
+        if self.work > LARGEST_WORK:
+            raise unsupported(f"a pickle of over {LARGEST_WORK} steps")
         if opcode in _VALUES:
             self.stack.append(_value(opcode, argument))
         elif opcode in _STEPS:

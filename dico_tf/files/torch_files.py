@@ -40,7 +40,7 @@ def read(path: Path) -> Any:
             if not head:
                 raise damaged("it is empty")
             if head[_TAR[0]] == _TAR[1]:
-                raise unsupported("the tar format of before PyTorch 0.1.10")
+                raise unsupported("data in the tar format of before PyTorch 0.1.10")
             stream.seek(0)
             return _read_zip(path, stream) if head.startswith(_ZIP) else _read_older(path, stream)
     except OSError as error:
@@ -53,7 +53,8 @@ def _size(stream: BinaryIO) -> int:
 
 def _read_older(path: Path, stream: BinaryIO) -> Any:
     """Read five pickles (magic number, version, system, object, keys of storages), then the storages in this order."""
-    pickles, table = io.BytesIO(stream.read(LARGEST_PICKLE)), TensorTable(path, _size(stream))
+    size = _size(stream)
+    pickles, table = io.BytesIO(stream.read(min(size, LARGEST_PICKLE))), TensorTable(path, size)
     try:
         magic = inert_pickle.load(pickles, {})
     except UserError:
@@ -65,7 +66,7 @@ def _read_older(path: Path, stream: BinaryIO) -> Any:
         )
     try:
         if inert_pickle.load(pickles, {}) != _PROTOCOL:
-            raise unsupported("another version of PyTorch's older format")
+            raise unsupported("data in another version of PyTorch's older format")
         inert_pickle.load(pickles, {})  # the byte order of the machine; numbers are little-endian on all
         result = inert_pickle.load(pickles, table.names, table.refuse, table.persistent)
         keys = inert_pickle.load(pickles, {})
@@ -99,7 +100,7 @@ def _read_zip(path: Path, stream: BinaryIO) -> Any:
     entries = _entries(stream)
     folders = [name.removesuffix("/data.pkl") for name in entries if name.endswith("/data.pkl")]
     if any(name.endswith("/constants.pkl") for name in entries):
-        raise unsupported("a TorchScript program of torch.jit.save")
+        raise unsupported("a TorchScript program (torch.jit.load)")
     if len(folders) != 1:
         raise UserError("is a zip archive, but not of torch.save: it has no data.pkl; give a file of torch.save")
     (folder,) = folders
@@ -115,7 +116,7 @@ def _read_zip(path: Path, stream: BinaryIO) -> Any:
     for key, storage in table.storages.items():
         entry = entries.get(f"{folder}/data/{key}")
         if entry is None or entry.file_size != storage.byte_count:
-            raise damaged(f"entry data/{key} is missing or of another length than its tensors say")
+            raise damaged(f"entry {shortened(f'data/{key}')} is missing or of another length than its tensors say")
         storage.start, storage.checksum = _start(stream, entry), entry.CRC
     return result
 
@@ -126,6 +127,9 @@ def _entries(stream: BinaryIO) -> dict[str, zipfile.ZipInfo]:
             infos = archive.infolist()
     except (zipfile.BadZipFile, struct.error, ValueError, NotImplementedError, EOFError, OverflowError) as error:
         raise damaged(f"zip archive: {error}") from None
+    if not any(info.CRC for info in infos):  # torch.serialization.set_crc32_options(False)
+        for info in infos:
+            info.CRC = None
     entries = {info.filename: info for info in infos}
     if len(entries) != len(infos):
         raise damaged("two entries have one name")
@@ -135,10 +139,11 @@ def _entries(stream: BinaryIO) -> dict[str, zipfile.ZipInfo]:
 def _start(stream: BinaryIO, entry: zipfile.ZipInfo) -> int:
     """Return the place of an entry's bytes. Raises UserError if they are compressed or beyond the file."""
     if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
-        raise unsupported("compressed or encrypted entries, which torch.save does not write")
-    stream.seek(max(entry.header_offset, 0))
+        raise unsupported("compressed or encrypted entries")
+    within = 0 <= entry.header_offset < _size(stream)
+    stream.seek(entry.header_offset if within else 0)
     header = stream.read(30)
-    if len(header) < 30 or not header.startswith(_ZIP):
+    if not within or len(header) < 30 or not header.startswith(_ZIP):
         raise damaged("an entry of the zip archive is not where it should be")
     start = entry.header_offset + 30 + sum(struct.unpack("<HH", header[26:]))  # lengths of name and extra field
     if entry.file_size != entry.compress_size or start + entry.file_size > _size(stream):
@@ -151,6 +156,6 @@ def _content(stream: BinaryIO, entry: zipfile.ZipInfo, largest: int) -> bytes:
         raise unsupported(f"over {largest} bytes in {shortened(entry.filename)}")
     stream.seek(_start(stream, entry))
     content = stream.read(entry.file_size)
-    if zlib.crc32(content) != entry.CRC:
+    if entry.CRC is not None and zlib.crc32(content) != entry.CRC:
         raise damaged(f"the checksum of {shortened(entry.filename)} differs")
     return content

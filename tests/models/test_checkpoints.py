@@ -1,5 +1,7 @@
 """Files of weights, read without PyTorch."""
 
+import sys
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -7,6 +9,8 @@ from safetensors.numpy import save_file
 
 from dico_tf.errors import UserError
 from dico_tf.models import checkpoints
+from tests.files.torch_pickles import START, state_dict, storage, tensor, value, write_older, write_zip
+from tests.fixtures import write_torch_files
 
 ONES = np.ones((2, 3), np.float32)
 
@@ -55,6 +59,52 @@ def test_numbers_that_numpy_does_not_know_and_folders_are_named(tmp_path):
         checkpoints.read(tmp_path / "x.safetensors")
     with pytest.raises(UserError, match=r"is a folder, expected a file"):
         checkpoints.read(tmp_path)
+
+
+@pytest.fixture
+def without_torch(monkeypatch):
+    """Let `import torch` fail, also where it is installed."""
+    monkeypatch.setitem(sys.modules, "torch", None)
+
+
+@pytest.mark.parametrize("name", write_torch_files.NAMES)
+def test_files_of_pytorch_become_float32(name, without_torch):
+    (result,) = checkpoints.read(write_torch_files.FOLDER / name)
+    expected = write_torch_files.weights()
+    assert list(result) == list(expected)  # layers are matched by their order
+    assert {array.dtype for array in result.values()} == {np.dtype(np.float32)}
+    assert all(np.array_equal(result[name], array, equal_nan=True) for name, array in expected.items())
+
+
+@pytest.mark.parametrize("write", [write_zip, write_older])
+def test_a_file_of_pytorch_may_hold_several_branches(write, tmp_path, without_torch):
+    tensors = [tensor(storage(6, str(n)), 0, (2, 3), (3, 1)) for n in range(2)]
+    names = ("module.models.1.a", "module.models.0.a")
+    content = START + b"}" + b"".join(value(name) + part + b"s" for name, part in zip(names, tensors, strict=True))
+    path = write(tmp_path / "x.pth.tar", content + b".", {"0": (2 * ONES).tobytes(), "1": ONES.tobytes()})
+    first, second = checkpoints.read(path)
+    assert np.array_equal(first["a"], ONES) and np.array_equal(second["a"], 2 * ONES)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (START + value([1, 2]) + b".", "x.pth holds a list, not a state dict"),
+        (START + b"}.", "x.pth holds no weights"),
+        (state_dict("epoch", value(3)), "x.pth holds 'epoch' of type int, expected a tensor of floats"),
+        (
+            state_dict("steps", tensor(storage(1, kind=b"ctorch\nLongStorage\n"), 0, (), ())),
+            "x.pth holds 'steps' of type int64, expected a tensor of floats",
+        ),
+        (state_dict("args", b"cargparse\nNamespace\n"), "x.pth holds more than tensors: it names 'argparse.Namespace'"),
+        (state_dict("x", b"ctorch._utils\n_rebuild_qtensor\n"), "x.pth holds quantised tensors.*pip install torch"),
+    ],
+)
+def test_what_is_no_weight_of_pytorch_is_named(content, message, tmp_path, without_torch):
+    path = write_zip(tmp_path / "x.pth", content, {"0": bytes(8)})
+    with pytest.raises(UserError, match=message) as caught:
+        checkpoints.read(path)
+    assert str(caught.value).startswith(str(path)) and str(caught.value).count(str(path)) == 1
 
 
 def test_names_of_branches_are_for_all_or_for_none():

@@ -149,7 +149,7 @@ def test_a_file_that_holds_objects_is_refused_and_not_run(tmp_path):
 
 def test_a_file_that_is_no_checkpoint_is_refused(tmp_path):
     (tmp_path / "a.pth").write_text("text")
-    assert "cannot be read as a file of tensors" in _fault(tmp_path / "a.pth")
+    assert "is not a PyTorch file, it begins with b'text'" in _fault(tmp_path / "a.pth")
     assert "does not exist" in _fault(tmp_path / "none.pth.tar")
     torch.save([1, 2], tmp_path / "list.pth")
     assert "holds a list, not a state dict" in _fault(tmp_path / "list.pth")
@@ -178,8 +178,6 @@ def test_another_network_is_refused_before_anything_is_assigned(tmp_path):
     assert "branch 0: stage2_block1 does not fit" in _fault(path, model)
 
 
-def test_without_torch_the_remedy_is_said(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "torch", None)
-    (tmp_path / "a.pth.tar").touch()
-    message = _fault(tmp_path / "a.pth.tar")
-    assert "pip install torch" in message and ".safetensors" in message
+def test_sparse_tensors_are_refused(tmp_path):
+    torch.save({"models.0.fc.weight": torch.eye(3).to_sparse()}, tmp_path / "a.pth")
+    assert "holds 'models.0.fc.weight' of type" in _fault(tmp_path / "a.pth")
