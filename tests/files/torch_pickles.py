@@ -6,6 +6,8 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 MAGIC = pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2) + pickle.dumps({"little_endian": True}, 2)
 START, STOP = b"\x80\x02", b"."
 FLOATS = b"ctorch\nFloatStorage\n"
@@ -31,6 +33,17 @@ def tensor(window: bytes, offset: object, shape: object, strides: object, more: 
 def state_dict(name: str, opcodes: bytes) -> bytes:
     """Return the pickle of {name: what the opcodes push}."""
     return START + b"}" + value(name) + opcodes + b"s" + STOP
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> Path:
+    """Write a state dict of float32 arrays as a zip archive."""
+    opcodes, storages = b"", {}
+    for number, (name, array) in enumerate(arrays.items()):
+        array = np.ascontiguousarray(array, "<f4")
+        strides = tuple(stride // 4 for stride in array.strides)
+        opcodes += value(name) + tensor(storage(array.size, str(number)), 0, array.shape, strides) + b"s"
+        storages[str(number)] = array.tobytes()
+    return write_zip(path, START + b"ccollections\nOrderedDict\n)R" + opcodes + STOP, storages)
 
 
 def write_older(path: Path, content: bytes, storages: Mapping[str, bytes], counts: Sequence[int] = ()) -> Path:

@@ -1,13 +1,18 @@
 """Layers of a checkpoint find theirs of ours by order and shape; no PyTorch is needed for that."""
 
+import sys
+
 import keras
 import numpy as np
 import pytest
 
+from dico_tf.cotrain.dico import DiCo
 from dico_tf.errors import UserError
 from dico_tf.models import timm_names, torch_weights
 from dico_tf.models.presets import PRESETS
 from dico_tf.models.weight_matching import Block, Entry, blocks, match
+from dico_tf.training import build
+from tests.files.torch_pickles import write_arrays
 from tests.tiers import slow_but
 
 MATCHED = [p for p in PRESETS.values() if p.family_name not in timm_names.TABLES]  # the others are found by name
@@ -42,6 +47,16 @@ def _written(model: keras.Model) -> dict[str, np.ndarray]:
         arrays[f"{name}.weight"] = kernel.transpose(axes[kernel.ndim])
         arrays |= {f"{name}.bias": value for value in bias}
     return arrays
+
+
+def test_a_run_begins_with_a_file_of_pytorch_where_that_is_not_installed(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    name = "resnet_tiny"
+    path = write_arrays(tmp_path / "published.pth", _written(_build(name, 1)))
+    model = DiCo(name, 1, classes=5)
+    assert build.start_from(model, path) == torch_weights.Carried([], [])
+    for ours, theirs in zip(model.branches[0].weights, _build(name, 1).weights, strict=True):
+        assert np.array_equal(ours, theirs)
 
 
 def _dense_as_convolutions(arrays):

@@ -186,4 +186,20 @@ PROMISES = (
         "return list(entry.name for entry in entries if",
         fast=("tests/data/test_folder.py::test_classes_are_sorted_by_name_and_a_fifth_of_each_is_drawn_for_the_test",),
     ),
+    Promise(
+        "A PyTorch file can name nothing but tensors, their storages and dictionaries.",
+        "dico_tf/files/inert_pickle.py",
+        "        if name not in self.names:\n            raise self.refuse(name)",
+        "        if name not in self.names:\n            return self.stack.append(name)",
+        fast=(
+            "tests/files/test_inert_pickle.py::test_names_that_are_not_listed_are_refused_whether_or_not_they_are_called",
+        ),
+    ),
+    Promise(
+        "Sizes in a PyTorch file are compared with the file before memory is allocated.",
+        "dico_tf/files/torch_tensors.py",
+        "if count < 0 or storage.byte_count > self.size:",
+        "if count < 0:",
+        fast=("tests/files/test_torch_files.py::test_sizes_are_checked_before_memory_is_allocated",),
+    ),
 )

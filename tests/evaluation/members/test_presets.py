@@ -1,5 +1,8 @@
 """Presets with weights from elsewhere, as members."""
 
+import sys
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from dico_tf.evaluation.members.open_members import open_members
 from dico_tf.layers.image_input import Normalisation
 from dico_tf.models import timm_names
 from dico_tf.models.presets import PRESETS
+from tests.files.torch_pickles import write_arrays
 
 CLASSES = 7
 HALVES = Normalisation(mean=(0.5,) * 3, std=(0.5,) * 3)
@@ -53,6 +57,13 @@ def test_weights_of_a_file_answer_as_the_network_they_are_of(checkpoint, images)
     np.testing.assert_allclose(member.run(images(32)), expected, atol=1e-5)
     assert member.cost.params == checkpoint.count_params()
     assert member.cost.macs == PRESETS["vit_tiny"].cost(32, CLASSES).macs
+
+
+def test_a_file_of_pytorch_needs_no_pytorch(checkpoint, images, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    write_arrays(Path("vit.pth"), written(checkpoint))
+    (member,) = open_members(["preset:vit_tiny@32?weights=vit.pth&pixels=-1..1"], CLASSES)
+    np.testing.assert_allclose(member.run(images(32)), checkpoint(images(32).astype("float32")), atol=1e-5)
 
 
 @pytest.mark.slow
