@@ -62,7 +62,7 @@ def predict(
 
 
 def _logits(model, image: np.ndarray, fill: np.ndarray) -> np.ndarray:
-    """Return logits [S, H, W, C] of an image, which is padded to a frame with the colour `fill`."""
+    """Return logits [S, H, W, C] of an image [H, W, 3]; the network sees it padded to a frame by the colour `fill`."""
     height, width = image.shape[:2]
     frame = frame_of(np.array([[width, height]]))
     framed = np.broadcast_to(fill, (*frame, 3)).copy()

@@ -32,7 +32,8 @@ ReadCommittee = Callable[[str], tuple[list[str], int, Combine]]  # see dico_tf.c
 class Teacher:
     """Callable: images [B, H, W, 3] or clips [B, T, H, W, 3] of 0..255, and their index [B] -> logits.
 
-    An image's index, modulo their number, is its position in the training split. `checksum` identifies the weights.
+    An index modulo the number of training images is a position in the training split. `checksum` identifies the
+    weights.
     """
 
     checksum: str

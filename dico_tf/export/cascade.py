@@ -69,7 +69,11 @@ def answers(cascade: Cascade, image: tf.Tensor) -> dict[str, tf.Tensor]:
 def _step(
     cascade: Cascade, k: int, image: tf.Tensor, rows: tf.Tensor, answer: tf.Tensor, apart: tf.Tensor, going: tf.Tensor
 ) -> tuple[tf.Tensor, ...]:
-    """Return `answer`, `apart` and `going`, as in `answers`, after member k has run on these rows of the batch."""
+    """Return `answer`, `apart` and `going` after member k has run on these rows of the batch.
+
+    They are the members' common answer so far [B, C], the logits of each member [B, n, C], and whether the next member
+    runs, bool [B].
+    """
     count = tf.size(rows)
     batch = rows if k == 0 else _filled(rows, tf.minimum(_bucket(count, cascade.buckets), tf.shape(image)[0]))
     logits = cascade.networks[k](image if k == 0 else tf.gather(image, batch))[:count]

@@ -52,7 +52,9 @@ class Conversions:
         return {**comparison.compare(logits, expected, labels), **paired}
 
     def refusal(self, what: str, measured: dict[str, Any], images: int, split: str) -> str:
-        """Return why a file loses too much to be exported, or "". A loss that may be chance is not too much.
+        """Return why a file must not be exported: it gives NaN or infinity, or loses too much accuracy; else "".
+
+        A loss that may be chance is not too much.
 
         Args:
             what: the file, for the message.
@@ -65,7 +67,10 @@ class Conversions:
         return loss if measured["p_value"] < comparison.SIGNIFICANCE else ""
 
     def describe_loss(self, what: str, measured: dict[str, Any], images: int, split: str) -> str:
-        """Return a sentence about a loss of accuracy above the allowed one, else ""; arguments as for `refusal`."""
+        """Return a sentence about a loss of accuracy above the allowed one, even if it may be chance; else "".
+
+        The arguments are those of `refusal`.
+        """
         lost, won, p = measured["lost"], measured["won"], measured["p_value"]
         if p == 1:
             return ""
@@ -181,7 +186,7 @@ class MemberFiles:
         return Converted(kind=kind, path=path, logits=outcome.logits, metrics=measured)
 
     def _checked(self, kind: str, path: Path) -> dict[str, float]:
-        """Compare an exact kind on noise images, which need no data. Inexact kinds are not checked without data."""
+        """Return how an exact kind's file differs from its network on noise images; {} for kinds that are not exact."""
         if kind not in self.format.exact:
             return {}
         images = saved_model.noise(self.member.image_size)

@@ -28,10 +28,11 @@ class AccuracyLoss:
 
     @property
     def p_value(self) -> float:
-        """The probability of at least `lost` lost images if the true loss equals the allowed one of a images.
+        """The probability of at least `lost` lost images if the true loss is exactly the allowed one.
 
-        Then the lost ones among the n = lost + won images are binomial with the probability q = 1/2 + a / (2 n). For
-        a = 0 this is McNemar's exact one-sided test. The result is 1 if lost - won is not above a.
+        Let a be the allowed loss as a number of images, and n = lost + won. Then the lost images are binomial, with n
+        trials of probability 1/2 + a / (2 n). For a = 0 this is McNemar's exact one-sided test. The result is 1 if
+        lost - won is not above a.
         """
         differing, may = self.lost + self.won, self.allowed / 100 * self.images
         if self.lost - self.won <= may + _ROUNDING:

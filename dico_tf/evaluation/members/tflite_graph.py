@@ -138,7 +138,10 @@ def _convolution(inputs: Sequence[list[int]], output: list[int], _: Any) -> int:
 
 
 def _transposed(inputs: Sequence[list[int]], output: list[int], _: Any) -> int:
-    """Each position of the image meets the whole kernel; inputs are the shape of the result, the kernel, the image."""
+    """Return the multiply-adds of a transposed convolution: each position of the image meets the whole kernel.
+
+    Its inputs, in order, are the size of the result, the kernel and the image.
+    """
     return math.prod(inputs[2][:-1]) * math.prod(inputs[1])
 
 
