@@ -19,6 +19,12 @@ def _open_teacher(*arguments):
     return open_teacher(*arguments, combined)
 
 
+def _open_branches(settings):
+    from dico_tf.evaluation.members.open_branches import open_branches
+
+    return open_branches(settings)
+
+
 def main(arguments: list[str]) -> int:
     values, _ = flags.parse(SCRIPT, arguments)
     settings = config.from_values(values)
@@ -37,7 +43,7 @@ def main(arguments: list[str]) -> int:
         print(line, flush=True)
 
     try:
-        summary = train(settings, flags.flagfile(settings, command), say, _open_teacher)
+        summary = train(settings, flags.flagfile(settings, command), say, _open_teacher, _open_branches)
     except Stopped as stop:
         print(f"{invocation.command('train').removeprefix('python ')}: {stop}", file=sys.stderr)
         return 128 + stop.signal

@@ -1,5 +1,6 @@
 """Inputs of a committee search for image classifiers: a run's predictions, a table of logits, or models to run."""
 
+import dataclasses
 import json
 import math
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from dico_tf.committee.options import Search
 from dico_tf.committee.pool import Pool
 from dico_tf.config import Data
 from dico_tf.errors import UserError
-from dico_tf.evaluation.cost import MEASURES, Cost
+from dico_tf.evaluation.cost import MEASURES, Cost, branch_costs
 from dico_tf.files import arrays, atomic, checksums
 from dico_tf.files import member_kinds as kinds
 from dico_tf.files.json_files import read_of_run
@@ -116,13 +117,13 @@ def _of_run(options: Search, values: dict[str, Any], costs: dict[str, Cost]) -> 
     """Read the validation and test predictions that evaluate.py wrote into the folder --workdir."""
     workdir = Path(values["workdir"])
     summary = read_of_run(workdir / "summary.json")
-    splits, config = summary["splits"], read_of_run(workdir / "config.json")
+    config = read_of_run(workdir / "config.json")
     if config.get("config", {}).get("task") == "segmentation":
         raise UserError(
             f"--workdir={workdir} is a segmentation run: use {command('committee scenes')} --members={workdir}"
         )
-    own = Cost(macs=_macs(workdir, summary) / splits, params=summary["params"]["branches"] / splits)
-    costs = {f"branch_{s}": costs.get(f"branch_{s}", own).over(own) for s in range(splits)}
+    own = {f"branch_{s}": cost for s, cost in enumerate(_costs_of_run(workdir, summary))}
+    costs = {name: costs.get(name, cost).over(cost) for name, cost in own.items()}
     parts, evaluate = [], command("evaluate")
     for split in ("validation", "test"):
         path = workdir / f"predictions_{split}.npz"
@@ -161,8 +162,8 @@ def of_branches(workdir: Path) -> dict[str, str]:
     return checksums.of_branches(arrays.read_part(best, "weights")) if best.exists() else {}
 
 
-def _macs(workdir: Path, summary: dict[str, Any]) -> float:
-    """Return the multiply-adds of all branches together for one image, or for all evaluated views of one video."""
+def _costs_of_run(workdir: Path, summary: dict[str, Any]) -> list[Cost]:
+    """Return each branch's cost for one image, or for all evaluated views of one video."""
     views = {split: _views(workdir / f"evaluation_{split}.json") for split in ("validation", "test")}
     if views["validation"] != views["test"]:
         seen = ", ".join(
@@ -172,7 +173,10 @@ def _macs(workdir: Path, summary: dict[str, Any]) -> float:
             f"--workdir={workdir} was evaluated with different views of its videos ({seen}): "
             f"run {command('evaluate')} for both splits with the same --test_views"
         )
-    return views["test"]["macs"] if views["test"] else summary["macs"]["branches"]
+    costs = [Cost(macs=cost["macs"], params=cost["params"]) for cost in branch_costs(summary)]
+    if views["test"]:
+        costs = [dataclasses.replace(cost, macs=views["test"]["macs"] / len(costs)) for cost in costs]
+    return costs
 
 
 def _views(path: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 from dico_tf.config import validation
 from dico_tf.config.bounds import option
 from dico_tf.config.schema import (
+    BranchOptions,
     CotrainingOptions,
     Data,
     MachineOptions,
@@ -24,10 +25,14 @@ REMOVED: dict[str, Any] = {"cascade_aware": False}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """All settings of a run. Raises one UserError that names every fault."""
+    """All settings of a run. Raises one UserError that names every fault.
+
+    With --branches, `network.splits` is their number.
+    """
 
     data: Data = dataclasses.field(default=Data())
     network: NetworkOptions = dataclasses.field(default=NetworkOptions())
+    branch_list: BranchOptions = dataclasses.field(default=BranchOptions())
     views: ViewOptions = dataclasses.field(default=ViewOptions())
     cotraining: CotrainingOptions = dataclasses.field(default=CotrainingOptions())
     step: StepOptions = dataclasses.field(default=StepOptions())
@@ -36,10 +41,18 @@ class Config:
     run: RunOptions = dataclasses.field(default=RunOptions())
 
     def __post_init__(self) -> None:
+        count = len(self.branch_list.branches)
+        if count and self.network.splits == 1:
+            object.__setattr__(self, "network", dataclasses.replace(self.network, splits=count))
         pairs = [(field, getattr(getattr(self, section), field.name)) for section, field in fields()]
         faults = validation.of_run(pairs)
         if faults:
             raise UserError("\n".join(faults))
+
+    @property
+    def title(self) -> str:
+        """The network or networks that are trained, as the flags name them."""
+        return "+".join(self.branch_list.branches) or self.network.model
 
 
 SECTIONS: dict[str, type] = {field.name: type(field.default) for field in dataclasses.fields(Config)}

@@ -102,6 +102,19 @@ class NetworkOptions:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class BranchOptions:
+    """Branches that are networks of any kind, in place of a division."""
+
+    branches: tuple[str, ...] = option(
+        (),
+        "branches in place of --model and --splits: networks of any kind, comma separated, named like members of a "
+        "committee, e.g. keras:MobileNetV2@96?alpha=0.5,small.keras,runs/a:branch_0; each keeps its weights and gets a "
+        "new head",
+    )
+    whole: str = option("", "network with which the cost of --branches is compared, named like one of them", free=True)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ViewOptions:
     """Augmentations that each branch sees, and mixing of images."""
 

@@ -13,6 +13,8 @@ import typing
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from dico_tf.config.schema import NetworkOptions
+
 if typing.TYPE_CHECKING:
     import dataclasses
 
@@ -103,6 +105,28 @@ def target(settings: Any, task: str) -> str:
     if settings.target != "auto":
         return settings.target
     return "binary" if "cosub" in settings.method and task != "segmentation" else "softmax"
+
+
+# Settings that --branches replaces, which keep their defaults with it
+_REPLACED = {"init_from": "", **{name: getattr(NetworkOptions(), name) for name in ("model", "division", "drop_path")}}
+
+
+def _branches(s: Any) -> Iterator[str]:
+    count = len(s.branches)
+    if s.whole and not count:
+        yield f"--whole={s.whole} is compared with --branches: give --branches, or leave it out"
+    if not count:
+        return
+    for name, neutral in _REPLACED.items():
+        if (value := getattr(s, name)) != neutral:
+            why = "each of which has its own weights" if name == "init_from" else "which are networks of their own"
+            yield f"--{name}={value} contradicts --branches, {why}: leave one of them out"
+    if s.splits not in (1, count):
+        yield f"--splits={s.splits} contradicts --branches, which names {count}: leave --splits out"
+    if s.task != "classification":
+        yield f"--branches contradicts --task={s.task}: give --task=classification, or --model and --splits"
+    if s.precision != "float32":
+        yield f"--precision={s.precision} is for presets and contradicts --branches: give --precision=float32"
 
 
 def _views(s: Any) -> Iterator[str]:
@@ -246,4 +270,4 @@ def _schedule(s: Any) -> Iterator[str]:
 
 
 MODEL_RULES: tuple[Callable[[Any], Iterator[str]], ...] = (_views, _method, _distill, _class_weights, _segmentation)
-RUN_RULES: tuple[Callable[[Any], Iterator[str]], ...] = (_teacher, _splits, _task, _batch, _schedule)
+RUN_RULES: tuple[Callable[[Any], Iterator[str]], ...] = (_branches, _teacher, _splits, _task, _batch, _schedule)

@@ -39,7 +39,7 @@ def _class(room: str, path: str) -> type:
 
 @keras.saving.register_keras_serializable("dico_tf")
 class DiCo(keras.Model):
-    """S branches of a divided network, co-trained on their own views of the same images.
+    """S branches, of a divided network or of any kind, co-trained on their own views of the same images.
 
     `call` and `predict` return logits [B, S, C] from images [B, H, W, 3] or clips [B, T, H, W, 3] of 0..255. A
     segmentation network returns [B, S, h, w, C] at its output stride.
@@ -81,11 +81,11 @@ class DiCo(keras.Model):
 
     def _build_branches(self, network: Any) -> None:
         settings, before = self.settings, keras.config.dtype_policy()
-        divided = network.divided(settings.splits, settings.division, settings.image_size, settings.classes)
+        listed = network.branches(settings.splits, settings.division, settings.image_size, settings.classes)
         normalisation = Normalisation(mean=settings.mean, std=settings.std)
         keras.config.set_dtype_policy(self.dtype_policy)
         try:
-            built = [self.task.build(divided, normalisation) for _ in range(settings.splits)]
+            built = [self.task.build(branch, normalisation) for branch in listed]
         finally:
             keras.config.set_dtype_policy(before)
         # Empty lists if a branch is a single network. The attributes' names are part of the layout of saved files.
@@ -100,8 +100,8 @@ class DiCo(keras.Model):
             for layer in learner.layers:
                 if isinstance(layer, keras.layers.BatchNormalization):
                     layer.synchronized = settings.sync_batch_norm
-        if settings.drop_form == "efficient" and not stochastic_depth.droppings(self.branches[0]):
-            masked = any(isinstance(layer, DropPath) for layer in self.branches[0].layers)
+        if settings.drop_form == "efficient" and not any(map(stochastic_depth.droppings, self.branches)):
+            masked = any(isinstance(layer, DropPath) for branch in self.branches for layer in branch.layers)
             raise UserError(
                 f"drop_form='efficient': {network.name} "
                 f"{'can only mask residual branches' if masked else 'has no residual branches that are dropped'}; give "
@@ -302,8 +302,9 @@ class DiCo(keras.Model):
 
     def _clipped(self, gradients: list, limit) -> list:
         """Clip the gradients of each branch separately to the norm `limit`."""
-        clipped, size = [], len(self.learners[0].trainable_variables)
-        for first in range(0, len(gradients), size):
+        clipped = []
+        for learner in self.learners:
+            first, size = len(clipped), len(learner.trainable_variables)
             clipped += grads.clipped(gradients[first : first + size], limit)
         return clipped
 

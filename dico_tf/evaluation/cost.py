@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from dico_tf.errors import UserError
 
@@ -26,3 +28,14 @@ class Cost:
         if measure not in MEASURES:
             raise UserError(f"expected one of {', '.join(MEASURES)}, got {measure!r}")
         return getattr(self, measure)
+
+
+def branch_costs(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return {"params", "macs"} of each branch of a run, with name and image size for those of --branches.
+
+    Args:
+        summary: content of summary.json; that of earlier versions has only the sums over equal branches.
+    """
+    splits = summary["splits"]
+    equal = {name: summary[name]["branches"] // splits for name in ("params", "macs")}
+    return summary.get("branches", [equal] * splits)

@@ -31,7 +31,7 @@ def load_splits(run: TrainedRun, data_dir: str = "") -> dict[str, Any]:
         data_dir: folder of the data; "" = that of the training.
     """
     config = run.config
-    data = data_options(config)
+    data = data_options(config, run.reference)
     data = dataclasses.replace(data, data_dir=data_dir or data.data_dir)
     source = sources.load(data, config.run.seed)
     if source.fingerprint != run.data["fingerprint"]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from dico_tf.evaluation.cost import branch_costs
 from dico_tf.evaluation.evaluate import evaluate_split, load_splits
 from dico_tf.evaluation.table import table
 from dico_tf.files import json_files
@@ -38,11 +39,15 @@ def describe(summary: dict[str, Any], evaluation: dict[str, Any]) -> str:
         summary: content of summary.json.
         evaluation: content of evaluation_<split>.json.
     """
-    splits, params, macs = summary["splits"], summary["params"], summary["macs"]
-    rows = [["whole budget", f"{params['whole']:,}", f"{macs['whole']:,}", None, None]]
-    for s, branch in enumerate(evaluation["branches"]):
-        rows.append([f"branch_{s}", *_costs(params, macs, splits), *_scores(branch)])
-    rows.append([f"ensemble ({evaluation['average']})", *_costs(params, macs, 1), *_scores(evaluation["ensemble"])])
+    params, macs = summary["params"], summary["macs"]
+    rows = []
+    if params["whole"] is not None:
+        rows.append(["whole budget", f"{params['whole']:,}", f"{macs['whole']:,}", None, None])
+    for s, (branch, cost) in enumerate(zip(evaluation["branches"], branch_costs(summary), strict=True)):
+        name = f"branch_{s}" + (f" ({cost['name']})" if "name" in cost else "")
+        rows.append([name, f"{cost['params']:,}", f"{cost['macs']:,}", *_scores(branch)])
+    total = [f"{params['branches']:,}", f"{macs['branches']:,}"]
+    rows.append([f"ensemble ({evaluation['average']})", *total, *_scores(evaluation["ensemble"])])
     segmentation = evaluation.get("task") == "segmentation"
     scores = (
         (f"{evaluation['split']} mIoU %", "pixels %") if segmentation else (f"{evaluation['split']} top-1 %", "NLL")
@@ -55,10 +60,6 @@ def describe(summary: dict[str, Any], evaluation: dict[str, Any]) -> str:
     return "\n".join(
         [*lines, f"branches disagree on {100 * evaluation['diversity']['disagreement']:.1f} % of the {what}"]
     )
-
-
-def _costs(params: dict[str, int], macs: dict[str, int], parts: int) -> list[str]:
-    return [f"{params['branches'] // parts:,}", f"{macs['branches'] // parts:,}"]
 
 
 def _scores(scores: dict[str, float]) -> list[str]:

@@ -1,5 +1,6 @@
 """Model card (README.md) of an exported run: networks, data, metrics and limits."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from dico_tf.files.manifest import COMMITTEE
@@ -21,13 +22,19 @@ def card(content: dict[str, Any], data: dict[str, Any], test: dict[str, Any] | N
 def _summary(content: dict[str, Any]) -> str:
     source, committee = content["source"], content[COMMITTEE]
     branches, size = len(committee["members"]), content["members"][0]["input_size"]
-    member = content["members"][0]
+    members = [member for member in content["members"] if member["name"] != COMMITTEE]
+    params, macs = (_listed(member[name] for member in members) for name in ("params", "macs"))
     return f"""# {source["model"]} in {_count(branches, "branch", "branches")}, trained on {source["dataset"]}
 
-{_count(branches, "network", "networks")} of {member["params"]:,} parameters and {member["macs"]:,} multiply-adds, \
+{_count(branches, "network", "networks")} of {params} parameters and {macs} multiply-adds, \
 co-trained by dico_tf; the committee answers with the {AVERAGES[committee["average"]].help}.
 Each takes RGB images of {size}x{size} pixels, 0 to 255, under the name `image`, and normalises them itself. \
 `manifest.json` lists every file with its checksum."""
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    """Return the numbers, or one number if all are equal: "1,200 and 3,400"."""
+    return " and ".join(f"{number:,}" for number in dict.fromkeys(numbers))
 
 
 def _count(number: int, one: str, many: str) -> str:

@@ -33,7 +33,9 @@ def branch_costs(run: TrainedRun) -> list[dict[str, int]]:
 
 def member_entry(run: TrainedRun, member: ExportMember) -> dict[str, Any]:
     """Return a member's entry of the manifest, in which files and metrics are still empty."""
-    branches = branch_costs(run) if member.name == COMMITTEE else branch_costs(run)[:1]
+    branches = branch_costs(run)
+    if member.name != COMMITTEE:
+        branches = [branches[int(member.name.removeprefix("branch_"))]]
     return {
         "name": member.name,
         "kind": COMMITTEE if member.name == COMMITTEE else RUN,

@@ -38,6 +38,17 @@ class Normalise(keras.layers.Layer):
         return {**super().get_config(), "mean": self.mean, "std": self.std}
 
 
+@keras.saving.register_keras_serializable("dico_tf")
+class ReverseChannels(keras.layers.Layer):
+    """Red, green and blue in the opposite order, for networks that were trained on BGR images."""
+
+    def call(self, images):
+        return keras.ops.take(images, [2, 1, 0], axis=-1)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+
 def sides(image_size: Sides) -> tuple[int | None, int | None]:
     """Return (height, width); None = any."""
     return (image_size, image_size) if isinstance(image_size, int) else image_size
@@ -76,11 +87,15 @@ def head(x, classes: int, dropout: float = 0.0, start=None, bias_start="zeros"):
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
     if dropout:
         x = keras.layers.Dropout(dropout, name="dropout")(x)
+    return head_layer(classes, start, bias_start)(x)
+
+
+def head_layer(classes: int, start=None, bias_start="zeros") -> keras.layers.Dense:
+    """Return the dense layer `logits`, which computes in float32; for the initialisers see `head`."""
     start = start or keras.initializers.RandomNormal(stddev=1e-3)
-    dense = keras.layers.Dense(
+    return keras.layers.Dense(
         classes, kernel_initializer=start, bias_initializer=bias_start, dtype="float32", name="logits"
     )
-    return dense(x)
 
 
 def uniform(limit: float):

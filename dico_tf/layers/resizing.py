@@ -1,4 +1,4 @@
-"""Bilinear and bicubic resizing of feature maps, and average pooling to a fixed size."""
+"""Bilinear and bicubic resizing of images and feature maps, and average pooling to a fixed size."""
 
 import keras
 import numpy as np
@@ -25,6 +25,32 @@ class ResizeAs(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         shape, like = input_shape
         return (*like[:3], shape[-1])
+
+
+@keras.saving.register_keras_serializable("dico_tf")
+class ResizeImage(keras.layers.Layer):
+    """Bilinear resizing of images [B, H, W, 3] to [B, n, n, 3], n = `size`, with antialiasing: a square of any H and W.
+
+    The result is that of tf.image.resize with antialias=True, in float32. It is computed as two matrix products, since
+    LiteRT and ONNX have no resizing with antialiasing.
+    """
+
+    def __init__(self, size: int, **options):
+        super().__init__(autocast=False, **options)
+        self.size = size
+
+    def call(self, images):
+        _, height, width, channels = images.shape
+        rows, columns = (ops.array(bilinear_weights(side, self.size), "float32") for side in (height, width))
+        x = ops.reshape(ops.cast(images, "float32"), (-1, height, width * channels))
+        x = ops.reshape(ops.matmul(rows, x), (-1, width, channels))
+        return ops.reshape(ops.matmul(columns, x), (-1, self.size, self.size, channels))
+
+    def compute_output_spec(self, images):
+        return keras.KerasTensor((images.shape[0], self.size, self.size, images.shape[-1]), "float32")
+
+    def get_config(self):
+        return {**super().get_config(), "size": self.size}
 
 
 @keras.saving.register_keras_serializable("dico_tf", name="Parts")  # its name in saved files
@@ -76,6 +102,17 @@ def bicubic_weights(old: int, new: int) -> np.ndarray:
         pixels = np.clip(first + step, 0, old - 1)
         np.add.at(weights, (np.arange(new), pixels), _kernel(np.abs(middle - first - step)))
     return weights
+
+
+def bilinear_weights(old: int, new: int) -> np.ndarray:
+    """Return weights [new, old] of the old pixels in each new one: triangles, widened by old / new if new < old.
+
+    Rows sum to 1.
+    """
+    wide = max(old / new, 1.0)
+    middle = (np.arange(new) + 0.5) * old / new - 0.5
+    weights = np.maximum(1 - np.abs(np.arange(old) - middle[:, None]) / wide, 0)
+    return weights / weights.sum(axis=1, keepdims=True)
 
 
 def _kernel(x: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Report of a division: what it changes and costs, as a JSON object, as text and as a table."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from dico_tf.config import Config, Data
@@ -10,6 +10,7 @@ from dico_tf.divide.networks.cost import NetworkCost
 from dico_tf.errors import UserError
 from dico_tf.files.json_files import FORMAT
 from dico_tf.models import published_results
+from dico_tf.models.branch_list import ListedBranch
 from dico_tf.models.presets import PRESETS, branch_weight_decay, find, whole_weight_decay
 
 
@@ -25,35 +26,43 @@ def audit(config: Config, image_size: int, classes: int, network: Any = None) ->
         network = network.with_frames(config.data.frames)
     network = network.with_drop_path(config.network.drop_path)
     division = network.division(config.network.division)
-    divided = network.divided(splits, division, image_size, classes)
-    whole, branch = (n.cost(image_size, classes) for n in (network, divided))
-    changes, rates = network.differences(divided)
+    branches = network.branches(splits, division, image_size, classes)
+    whole, costs = network.cost(image_size, classes), [branch.cost(image_size, classes) for branch in branches]
+    changes, rates = network.differences(branches)
     return {
         "format": FORMAT,
         "model": network.name,
         "splits": splits,
         "division": division,
-        **_distance(splits, division, whole, branch),
+        **_distance(division, whole, costs),
         "dataset": config.data.dataset,
         **({"frames": network.spec.frames} if network.task == "video" else {}),
         "image_size": image_size,
         "classes": classes,
         "changes": changes,
-        "branches": [{"params": branch.params, "macs": branch.macs} for _ in range(splits)],
-        "total_params": splits * branch.params,
-        "total_macs": splits * branch.macs,
-        "whole_params": whole.params,
-        "whole_macs": whole.macs,
+        "branches": [
+            {**_listed(branch), "params": cost.params, "macs": cost.macs}
+            for branch, cost in zip(branches, costs, strict=True)
+        ],
+        "total_params": sum(cost.params for cost in costs),
+        "total_macs": sum(cost.macs for cost in costs),
+        "whole_params": whole and whole.params,
+        "whole_macs": whole and whole.macs,
         "weight_decay": _weight_decay(config, image_size),
         "regularisation": rates,
     }
 
 
-def _distance(splits: int, division: str, whole: NetworkCost, branch: NetworkCost) -> dict[str, float]:
-    """Return {"distance": cost of S branches / cost of the whole - 1}, in params or macs; {} for a published rule."""
-    if division == "published":
+def _listed(branch: Any) -> dict[str, Any]:
+    """Return name and image size of a branch of --branches; {} for a branch of a division."""
+    return {"name": branch.name, "image_size": branch.image_size} if isinstance(branch, ListedBranch) else {}
+
+
+def _distance(division: str, whole: NetworkCost | None, costs: Sequence[NetworkCost]) -> dict[str, float]:
+    """Return {"distance": cost of all branches / cost of the whole - 1}, in params or macs; {} without a budget."""
+    if division not in ("params", "macs") or whole is None:
         return {}
-    return {"distance": splits * getattr(branch, division) / getattr(whole, division) - 1}
+    return {"distance": sum(getattr(cost, division) for cost in costs) / getattr(whole, division) - 1}
 
 
 def _weight_decay(config: Config, image_size: int) -> dict[str, Any]:
@@ -96,8 +105,8 @@ def every(config: Config) -> Iterator[dict[str, Any]]:
             yield one(dataclasses.replace(config, network=network))
 
 
-def _share(part: int, whole: int) -> str:
-    """Return a share in percent, or - if the whole is 0."""
+def _share(part: int, whole: int | None) -> str:
+    """Return a share in percent, or - if the whole is 0 or None."""
     return f"{100 * part / whole:.1f}%" if whole else "-"
 
 
@@ -112,23 +121,26 @@ def describe(report: dict[str, Any]) -> str:
     """Return the audit as text."""
     r = report
     changes = {**r["changes"], **r["regularisation"]}
-    decay = r["weight_decay"]
-    branch = r["branches"][0]
+    decay, listed = r["weight_decay"], "name" in r["branches"][0]
     rows = [
-        ("one branch", branch["params"], branch["macs"]),
-        (f"{r['splits']} branches together", r["total_params"], r["total_macs"]),
-        ("the whole", r["whole_params"], r["whole_macs"]),
+        (f"{b['name']} at {b['image_size']}" if listed else "one branch", b["params"], b["macs"])
+        for b in (r["branches"] if listed else r["branches"][:1])
     ]
+    rows.append((f"{r['splits']} branches together", r["total_params"], r["total_macs"]))
+    if r["whole_params"] is not None:
+        rows.append(("the whole", r["whole_params"], r["whole_macs"]))
+    title = f"{r['splits']} branches" if listed else f"{r['model']} divided by {r['splits']} ({_by(r)})"
+    width = max(22, *(len(name) + 2 for name, *_ in rows))
     lines = [
-        f"{r['model']} divided by {r['splits']} ({_by(r)}), {r['dataset']}: {_size(r)}, {r['classes']} classes",
+        f"{title}, {r['dataset']}: {_size(r)}, {r['classes']} classes",
         *(f"  {name}: {_words(before)} -> {_words(after)}" for name, (before, after) in changes.items()),
         f"  weight decay: {decay['whole']:g} -> {decay['branch']:g} (rule: {decay['rule']})",
         "",
-        f"  {'':22}{'parameters':>14}{'of whole':>10}{'multiply-adds':>18}{'of whole':>10}",
+        f"  {'':{width}}{'parameters':>14}{'of whole':>10}{'multiply-adds':>18}{'of whole':>10}",
     ]
     for name, params, macs in rows:
         lines.append(
-            f"  {name:22}{params:>14,}{_share(params, r['whole_params']):>10}"
+            f"  {name:{width}}{params:>14,}{_share(params, r['whole_params']):>10}"
             f"{macs:>18,}{_share(macs, r['whole_macs']):>10}"
         )
     each = "clip" if "frames" in r else "image"

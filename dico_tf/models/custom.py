@@ -5,6 +5,7 @@ import functools
 import json
 import random
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,12 @@ class CustomNetwork:
         budget = "params" if division == "published" else division
         return CustomBranch(plan=_plan(self.text, self.name, splits, budget, image_size, classes))
 
+    def branches(
+        self, splits: int, division: str = "params", image_size: int = 0, classes: int = 0
+    ) -> list[CustomBranch]:
+        """Return the S branches, which are equal, see `divided`."""
+        return [self.divided(splits, division, image_size, classes)] * splits
+
     def cost(self, image_size: int, classes: int) -> NetworkCost:
         """Return the parameters and multiply-adds of the whole network."""
         return self.divided(1, "params", image_size, classes).cost(image_size, classes)
@@ -85,9 +92,9 @@ class CustomNetwork:
         """Return the division that is used for a requested one: params for published, which no paper gives."""
         return "params" if requested == "published" else requested
 
-    def differences(self, branch: CustomBranch) -> tuple[dict[str, list], dict[str, list]]:
+    def differences(self, branches: Sequence[CustomBranch]) -> tuple[dict[str, list], dict[str, list]]:
         """Return the widths and the drop rates that differ, each as {layers: [whole, branch]}."""
-        return branch.plan.changes, branch.plan.regularisation
+        return branches[0].plan.changes, branches[0].plan.regularisation
 
 
 @functools.lru_cache(32)

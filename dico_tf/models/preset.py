@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -125,6 +125,12 @@ class Preset:
             raise unpublished(self.family.title, splits)
         return _with(self, self.family.divide(self.family.regularised(self.spec, splits), splits))
 
+    def branches(
+        self, splits: int, division: str = "published", image_size: int = 0, classes: int = 0
+    ) -> list["Preset"]:
+        """Return the S branches, which are equal, see `divided`."""
+        return [self.divided(splits, division, image_size, classes)] * splits
+
     def build(self, image_size: Sides, classes: int, normalisation: Normalisation | None = None) -> keras.Model:
         """Return a fresh network from raw images (0..255) to logits; normalisation None = the family's."""
         return self.family.build(self.spec, image_size, classes, normalisation or self.family.normalisation)
@@ -151,8 +157,9 @@ class Preset:
         """Return the division that is used for a requested one: for a preset, `requested` itself."""
         return requested
 
-    def differences(self, branch: "Preset") -> tuple[dict[str, list], dict[str, list]]:
-        """Return the sizes and the drop rates in which a branch differs, each as {name: [whole, branch]}."""
+    def differences(self, branches: Sequence["Preset"]) -> tuple[dict[str, list], dict[str, list]]:
+        """Return the sizes and the drop rates in which branches differ, each as {name: [whole, branch]}."""
+        branch = branches[0]
         whole, part = _fields(self.spec), _fields(branch.spec)
         both = {name: [value, part[name]] for name, value in whole.items()}
         if both.get("planes", [0, 0])[0] != both.get("planes", [0, 0])[1]:  # () where no budget chose them

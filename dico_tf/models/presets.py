@@ -6,7 +6,7 @@ from typing import Any
 
 from dico_tf.config import COUPLED_DECAY, Config
 from dico_tf.errors import UserError
-from dico_tf.models import custom
+from dico_tf.models import branch_list, custom
 from dico_tf.models.family import PAPER_DECAY, Family, divided_weight_decay
 from dico_tf.models.preset import Preset
 from dico_tf.registry import Registry
@@ -50,11 +50,13 @@ def _registered() -> Registry[Preset]:
 PRESETS = _registered()
 
 
-def find(model: str | dict[str, Any]) -> Preset | custom.CustomNetwork:
-    """Return a preset by its name, or a network of the user's own by its .keras file or its `reference`.
+def find(model: str | dict[str, Any]) -> Preset | custom.CustomNetwork | branch_list.BranchList:
+    """Return a preset by its name, a network of the user's own by its .keras file, or what a `reference` describes.
 
     Raises UserError if the name is unknown or the file cannot be used.
     """
+    if isinstance(model, dict) and "branches" in model:
+        return branch_list.from_reference(model)
     if isinstance(model, dict):
         return custom.CustomNetwork(name=model["name"], text=json.dumps(model["blueprint"]))
     return custom.load(model) if _names_file(model) else PRESETS[model]
@@ -85,7 +87,7 @@ def whole_weight_decay(config: Config, image_size: int) -> float:
     if options.weight_decay != -1:
         return options.weight_decay
     decoupled = options.optimizer not in COUPLED_DECAY
-    if model not in PRESETS:  # a network of the user's own
+    if config.branch_list.branches or model not in PRESETS:  # networks of the user's own
         return PAPER_DECAY.rate("", decoupled)
     preset = PRESETS[model]
     return preset.weight_decay.rate(preset.layout(image_size), decoupled)

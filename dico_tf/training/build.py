@@ -1,6 +1,7 @@
 """Build the model of a run's config, load a trained run, and start from the weights of another model."""
 
 import dataclasses
+import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,18 @@ from dico_tf.training import variables
 from dico_tf.training.workdir import record
 
 
-def data_options(config: Config) -> Data:
-    """Return the data settings of a run. For video, frames, frame rate and image size are the preset's if they are 0.
+def data_options(config: Config, reference: str | dict[str, Any] = "") -> Data:
+    """Return the data settings of a run. Sizes of 0 are those of a video preset, or of the largest of listed branches.
 
     Raises UserError if the model is not one for the task.
+
+    Args:
+        reference: the saved description of the network; needed with --branches.
     """
-    check_task(config.network.model, config.data.task)
     data = config.data
+    if config.branch_list.branches:
+        return dataclasses.replace(data, image_size=data.image_size or find(reference).image_size)
+    check_task(config.network.model, config.data.task)
     if data.task != "video":
         return data
     spec = PRESETS[config.network.model].spec
@@ -105,7 +111,7 @@ def check_rows(model: DiCo, config: Config, replicas: int) -> None:
     """
     batch_size, pieces, copies = config.optimisation.batch_size, config.step.accumulation, model.method.copies
     rows = batch_size // replicas // pieces * copies
-    for layer in stochastic_depth.droppings(model.branches[0]):
+    for layer in itertools.chain(*map(stochastic_depth.droppings, model.branches)):
         if layer.efficient and stochastic_depth.off(rows, layer.rate) > RATE_TOLERANCE + 1e-9:
             computed = stochastic_depth.computed(rows, layer.rate)
             enough = math.ceil(ENOUGH_ROWS / copies) * replicas * pieces

@@ -1,6 +1,9 @@
 """The LAMB optimizer as in NVIDIA's fused implementation, which recipes of vision transformers use."""
 
+import bisect
+import itertools
 import math
+from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
@@ -15,8 +18,9 @@ class Lamb(OptimizerWithOwnDecay):
     """LAMB: u = m' / (sqrt(v') + eps) + wd w, w -= lr (|w| / |u|) u; m' and v' are bias-corrected means of g and g^2.
 
     First g is clipped to the norm `clip` over all variables of a network; 0 does not clip. The variables are those of
-    `networks` equal networks, one after another, and each network is clipped separately. Some variables do not decay:
-    vectors, those for which `decays` is false, and all if `weight_decay` is 0. They take w -= lr m' / (sqrt(v') + eps).
+    several networks, one after another, and each network is clipped separately. `networks` is the number of variables
+    of each, or the number of networks if they have equally many. Some variables do not decay: vectors, those
+    for which `decays` is false, and all if `weight_decay` is 0. They take w -= lr m' / (sqrt(v') + eps).
     Keras' Lamb differs: it decays outside of the ratio, has the ratio for all variables, and does not clip.
     """
 
@@ -28,7 +32,7 @@ class Lamb(OptimizerWithOwnDecay):
         beta_2: float = 0.999,
         epsilon: float = 1e-8,
         clip: float = 1.0,
-        networks: int = 1,
+        networks: int | Sequence[int] = 1,
         **options,
     ):
         super().__init__(learning_rate, weight_decay=weight_decay, **options)
@@ -36,8 +40,8 @@ class Lamb(OptimizerWithOwnDecay):
         self.clip, self.networks = clip, networks
 
     @classmethod
-    def from_options(cls, options, rate, weight_decay: float, networks: int, **average):
-        """Return the optimizer of a run of `networks` equal networks; `options` has no effect.
+    def from_options(cls, options, rate, weight_decay: float, networks: int | Sequence[int], **average):
+        """Return the optimizer of a run; `options` has no effect.
 
         `average` are Keras' use_ema and ema_momentum.
         """
@@ -48,7 +52,12 @@ class Lamb(OptimizerWithOwnDecay):
             return
         super().build(variables)
         self._momentums, self._velocities = self.add_optimizer_variables(variables, ["momentum", "velocity"])
+        self._ends = list(itertools.accumulate(self._sizes(len(variables))))
         self._decayed = [bool(self.weight_decay) and len(v.shape) > 1 and decays(v) for v in variables]
+
+    def _sizes(self, count: int) -> Sequence[int]:
+        """Return the number of variables of each network; `count` is that of all."""
+        return [count // self.networks] * self.networks if isinstance(self.networks, int) else self.networks
 
     def limited(self, gradients, variables):
         """Clip the gradients of each network separately: that of the global batch has at most the norm `clip`."""
@@ -56,8 +65,7 @@ class Lamb(OptimizerWithOwnDecay):
             return gradients
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync
         gradients = across_replicas(gradients)
-        each = len(self._momentums) // self.networks
-        groups = [slot(self, v) // each for v in variables]
+        groups = [bisect.bisect_right(self._ends, slot(self, v)) for v in variables]
         clipped_gradients = list(gradients)
         for network in sorted(set(groups)):
             places = [n for n, group in enumerate(groups) if group == network]

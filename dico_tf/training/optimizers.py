@@ -4,6 +4,7 @@
 """
 
 import importlib
+from collections.abc import Sequence
 
 import keras
 
@@ -33,7 +34,7 @@ class SGD(keras.optimizers.SGD):
         self.assign_sub(variable, lr * (gradient + momentum * latest if self.nesterov else latest))
 
     @classmethod
-    def from_options(cls, options: OptimisationOptions, rate: Schedule, weight_decay: float, networks: int, **average):
+    def from_options(cls, options: OptimisationOptions, rate: Schedule, weight_decay: float, networks, **average):
         """Return the optimizer of a run, with Nesterov momentum; DiCo adds the weight decay to gradients instead.
 
         `average` are Keras' use_ema and ema_momentum.
@@ -45,7 +46,7 @@ class KernelDecay:
     """Mixin for a Keras optimizer with decoupled weight decay: it decays only variables for which `decays` is true."""
 
     @classmethod
-    def from_options(cls, options: OptimisationOptions, rate: Schedule, weight_decay: float, networks: int, **average):
+    def from_options(cls, options: OptimisationOptions, rate: Schedule, weight_decay: float, networks, **average):
         """Return the optimizer of a run; `options` and `networks` have no effect.
 
         `average` are Keras' use_ema and ema_momentum.
@@ -80,13 +81,17 @@ def schedule(options: OptimisationOptions, steps_per_epoch: int) -> Schedule:
 
 
 def optimizer(
-    options: OptimisationOptions, steps_per_epoch: int, weight_decay: float, variables: list, networks: int = 1
+    options: OptimisationOptions,
+    steps_per_epoch: int,
+    weight_decay: float,
+    variables: list,
+    networks: int | Sequence[int] = 1,
 ):
-    """Return the optimizer of a run's settings, built for the variables of `networks` equal networks.
+    """Return the optimizer of a run's settings, built for the variables of several networks.
 
     Args:
         weight_decay: that of one branch; SGD ignores it, since DiCo adds its decay to the gradients.
-        networks: number of networks that the variables belong to, one after another.
+        networks: number of variables of each network, one after another, or the number of equal networks.
     """
     rate = schedule(options, steps_per_epoch)
     average = {"use_ema": True, "ema_momentum": options.ema} if options.ema else {}

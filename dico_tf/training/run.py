@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from dico_tf.config import Config, Data, NetworkOptions
+from dico_tf.config import Config
 from dico_tf.data import source as sources
 from dico_tf.data.source import Source, Split
 from dico_tf.data.splits import carve, class_counts
@@ -16,7 +16,7 @@ from dico_tf.errors import UserError
 from dico_tf.files import atomic, json_files
 from dico_tf.files.json_files import read_of_run
 from dico_tf.models.audit import audit
-from dico_tf.models.presets import PRESETS, branch_weight_decay, find
+from dico_tf.models.presets import PRESETS, branch_weight_decay, check_task, find
 from dico_tf.training import build, variables, workdir
 from dico_tf.training.checkpoints import Checkpoints
 from dico_tf.training.loop import Loop
@@ -54,15 +54,19 @@ def _build(config: Config, place: Devices, data: dict[str, Any], reference: Any,
         model = build.network(config, data, reference)
         build.check_rows(model, config, place.strategy.num_replicas_in_sync)
         decay = branch_weight_decay(config, data["image_size"])
-        networks = len(model.learners)
+        networks = [len(learner.trainable_variables) for learner in model.learners]
         model.compile(optimizer(config.optimisation, steps_per_epoch, decay, model.branch_variables, networks))
         if not model.optimizer.built:  # mixed_float16 wraps it
             model.optimizer.build(model.branch_variables)
     return model
 
 
-def _check_division(network: NetworkOptions) -> None:
-    """Raise UserError if a preset cannot be divided by --division=published, before the data are read."""
+def _check_network(config: Config) -> None:
+    """Raise UserError if the model is not for the task, or cannot be divided by --division=published."""
+    network = config.network
+    if config.branch_list.branches:
+        return
+    check_task(network.model, config.data.task)
     if network.model in PRESETS and network.division == "published":
         PRESETS[network.model].divided(network.splits)
 
@@ -74,10 +78,15 @@ def _reference(config: Config, folder: Path, known: bool) -> str | dict[str, Any
 
 
 OpenTeacher = Callable[[Config, Source, Split, Callable[[str], None]], Any]
+OpenBranches = Callable[[Config], Any]
 
 
 def train(
-    config: Config, flags_text: str, say: Callable[[str], None], open_teacher: OpenTeacher | None = None
+    config: Config,
+    flags_text: str,
+    say: Callable[[str], None],
+    open_teacher: OpenTeacher | None = None,
+    open_branches: OpenBranches | None = None,
 ) -> dict[str, Any]:
     """Train or continue a run. Return the content of summary.json, and the entries `workdir` and `chief`.
 
@@ -85,13 +94,13 @@ def train(
         flags_text: content of run.flags.
         say: prints a line.
         open_teacher: returns the model that --teacher names, with its `checksum`; see `DiCo.learn_from`.
+        open_branches: returns the networks that --branches names, an `OpenedBranches`; needed with that flag.
 
     Raises:
         Stopped: after a signal.
         UserError: if the run cannot start, or a loss is not finite.
     """
-    data_options = build.data_options(config)
-    _check_division(config.network)
+    _check_network(config)
     parse_all(config.views.views, config.network.splits, config.data.task)
     folder = Path(config.run.workdir) if config.run.workdir else workdir.default(config)
     share_threads(config.network.splits)
@@ -99,7 +108,7 @@ def train(
     share(config.optimisation.batch_size, place)
     claim = workdir.Claim(folder) if place.chief else None
     try:
-        return _train(config, data_options, flags_text, say, folder, place, open_teacher)
+        return _train(config, flags_text, say, folder, place, open_teacher, open_branches)
     finally:
         if claim:
             claim.release()
@@ -107,16 +116,17 @@ def train(
 
 def _train(
     config: Config,
-    data_options: Data,
     flags_text: str,
     say: Callable[[str], None],
     folder: Path,
     place: Devices,
     open_teacher: OpenTeacher | None,
+    open_branches: OpenBranches | None,
 ) -> dict[str, Any]:
     known = workdir.check_same(folder, config)
-    reference = _reference(config, folder, known)
-    source = sources.load(data_options, config.run.seed)
+    opened = open_branches(config) if config.branch_list.branches and not known else None
+    reference = opened.network.reference if opened else _reference(config, folder, known)
+    source = sources.load(build.data_options(config, reference), config.run.seed)
     parts = splits(config, source)
     _check_sizes(config, source, parts)
     data, teacher = build.facts(source), None
@@ -139,6 +149,10 @@ def _train(
     loop.resume()
     if not loop.step and config.run.init_from:
         _say_carried(build.start_from(model, config.run.init_from), config.run.init_from, say)
+    if not loop.step and config.branch_list.branches:  # also if a run was killed before its first checkpoint
+        (opened or open_branches(config)).fill(model)
+        for s, branch in enumerate(find(reference).listed):
+            say(f"branch_{s}: {branch.source} at {branch.image_size} pixels, with its weights and a new head")
     if place.chief:  # also when a run continues: some settings may change
         json_files.write(folder / "config.json", workdir.describe(config, data, reference))
         atomic.write_text(folder / "run.flags", flags_text)
@@ -209,7 +223,7 @@ def _first_line(config: Config, folder: Path, place: Devices, parts: dict[str, S
     replicas = place.strategy.num_replicas_in_sync
     each = f" of {config.cotraining.submodels} submodels" if "cosub" in config.cotraining.method else ""
     return (
-        f"{config.network.model} in {config.network.splits} branches{each} on {config.data.dataset} ({counts}); "
+        f"{config.title} in {config.network.splits} branches{each} on {config.data.dataset} ({counts}); "
         f"{replicas} replica{'s' if replicas > 1 else ''}, {config.machine.precision}; folder {folder}"
     )
 
@@ -223,8 +237,9 @@ def _summary(config: Config, loop: Loop, data: dict[str, Any], seconds: float, s
     score = loop.model.scores.best_by
     final = best and {"branches": best[name][score.replace("ensemble", "branch")], "ensemble": best[name][score]}
     return {
-        "model": config.network.model,
+        "model": config.title,
         "splits": config.network.splits,
+        "branches": report["branches"],
         "params": {"whole": report["whole_params"], "branches": report["total_params"]},
         "macs": {"whole": report["whole_macs"], "branches": report["total_macs"]},
         "epochs": loop.epochs_done,

@@ -19,7 +19,8 @@ PACKAGES = ("tensorflow", "keras", "keras-cv", "tensorflow-datasets", "numpy")
 def default(config: Config) -> Path:
     """Return the folder of a run without --workdir: runs/DATASET-MODEL-sSPLITS-seedSEED."""
     name = config.data.dataset.replace(":", "_").replace("/", "_")
-    return Path("runs") / f"{name}-{Path(config.network.model).name}-s{config.network.splits}-seed{config.run.seed}"
+    model = "branches" if config.branch_list.branches else Path(config.network.model).name
+    return Path("runs") / f"{name}-{model}-s{config.network.splits}-seed{config.run.seed}"
 
 
 def run_identity(config: Config) -> str:

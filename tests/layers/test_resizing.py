@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from dico_tf.layers.embeddings import ClassToken, Positions, resize_positions
-from dico_tf.layers.resizing import AdaptiveAveragePooling, bicubic
+from dico_tf.layers.resizing import AdaptiveAveragePooling, ResizeImage, bicubic
 
 DRAW = np.random.default_rng(0)
 MAP = np.array([[((3 * i * i + 5 * j * j + 2 * i * j) % 11) / 4 for j in range(3)] for i in range(4)])
@@ -80,3 +80,13 @@ def test_only_tables_of_places_are_fitted_and_the_class_token_is_not_touched():
     assert resize_positions(places.table, table[..., :4]).shape == (4, 3, 4)  # assigning it fails
     for variable in (token.token, token.place):
         assert np.array_equal(resize_positions(variable, table[0, 0]), table[0, 0])
+
+
+@pytest.mark.parametrize("size", [5, 12, 17, 32])
+def test_images_are_resized_as_tensorflow_does_with_antialiasing(size):
+    images = np.random.default_rng(0).uniform(0, 255, (2, 17, 20, 3)).astype(np.float32)
+    expected = tf.image.resize(images, (size, size), antialias=True)
+    layer = ResizeImage(size)
+    np.testing.assert_allclose(layer(images), expected, atol=1e-3)
+    assert layer.compute_output_spec(keras.KerasTensor((None, 17, 20, 3))).shape == (None, size, size, 3)
+    assert ResizeImage.from_config(layer.get_config()).size == size

@@ -67,6 +67,12 @@ def test_two_replicas_of_a_preset_learn_what_one_device_learns(tmp_path):
 
 
 @pytest.mark.slow
+def test_two_replicas_of_branches_of_other_depths_learn_what_one_device_learns(tmp_path):
+    _finish(_start("one,mirrored", tmp_path, "network='branches'", "clip_norm=0.5"))
+    _assert_same(tmp_path / "one.npz", tmp_path / "mirrored.npz")
+
+
+@pytest.mark.slow
 def test_keras_fit_on_two_replicas_is_our_own_loop(steps, tmp_path):
     """Except that Keras' fit ends by copying the moving average to the weights."""
     _finish(_start("fit", tmp_path))

@@ -20,7 +20,7 @@ from dico_tf.data.source import Split
 from dico_tf.training import steps, variables
 from dico_tf.training.optimizers import SGD
 from dico_tf.training.strategy import devices
-from tests.small_network import small
+from tests.small_network import small, small_branches
 
 STRATEGIES = {"one": "one", "mirrored": "mirrored", "fit": "mirrored", "machine": "multi_worker"}
 SETTINGS = {"network": "small", "views": ("crop+flip",), "weight_decay": 1e-2, "sync_batch_norm": True, "seed": 3}
@@ -58,6 +58,8 @@ def take(how: str, folder: Path, settings: dict) -> None:
         chosen = {**SETTINGS, **settings}
         if (network := chosen.pop("network")) == "small":
             small().save(network := str(folder / "small.keras"))
+        elif network == "branches":
+            network = small_branches().reference
         model = DiCo(network, 2, classes=10, image_size=16, **chosen)
         model.compile(SGD(0.1, momentum=0.9, nesterov=True, use_ema=True, ema_momentum=0.9))
         if not model.optimizer.built:

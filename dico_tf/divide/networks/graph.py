@@ -106,8 +106,13 @@ def flat(model: keras.Model) -> keras.Model:
 
     No layer is frozen. Seeds of initialisers and layers, and `training=False` in calls, are dropped.
     """
+    return flat_with_origins(model)[0]
+
+
+def flat_with_origins(model: keras.Model) -> tuple[keras.Model, list[tuple[Any, Any]]]:
+    """Return `flat(model)`, and the pairs (layer or operation of the model, its copy)."""
     graph = functional(model)
-    copies: dict[int, Any] = {}
+    copies: dict[Any, Any] = {}
     own = {id(operation) for operation in graph.operations}
     taken = {operation.name for operation in graph.operations if not isinstance(operation, keras.Model)}
 
@@ -120,15 +125,16 @@ def flat(model: keras.Model) -> keras.Model:
 
     def answer(call: Call, args: tuple, kwargs: dict) -> Any:
         operation = call.operation
-        if id(operation) not in copies:
+        if operation not in copies:
             name = operation.name if id(operation) in own else unique(operation.name)
-            copies[id(operation)] = copied(operation, {"name": name})
+            copies[operation] = copied(operation, {"name": name})
         # `training=False` freezes the batch statistics of a trained network; a copy is not trained.
         kwargs = {key: value for key, value in kwargs.items() if (key, value) != ("training", False)}
-        return copies[id(operation)](*args, **kwargs)
+        return copies[operation](*args, **kwargs)
 
     copy = replay(graph, answer, model.name)
-    return _named_outputs(copy, [keras_internals.producer(tensor) for tensor in graph.outputs])
+    copy = _named_outputs(copy, [keras_internals.producer(tensor) for tensor in graph.outputs])
+    return copy, list(copies.items())
 
 
 def _named_outputs(copy: keras.Model, operations: list) -> keras.Model:

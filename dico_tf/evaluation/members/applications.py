@@ -24,6 +24,7 @@ from dico_tf.evaluation.cost import Cost
 from dico_tf.evaluation.members.member import Graph, LoadedNetwork, Member
 from dico_tf.evaluation.members.member_uri import MemberURI
 from dico_tf.evaluation.members.output_decoding import OutputDecoder
+from dico_tf.evaluation.members.pixel_layers import on_raw_pixels
 from dico_tf.evaluation.members.tf_graph import array_function
 from dico_tf.registry import suggestion
 
@@ -66,6 +67,7 @@ def members(uri: MemberURI, classes: int) -> list[Member]:
             load=lambda: _network(sized(), preprocessing(family)),
             decoder=OutputDecoder("logits", "none"),
             graph=lambda: _graph(sized(), preprocessing(family)),
+            keras_model=lambda: on_raw_pixels(sized(), preprocessing(family), size),
         )
     ]
 

@@ -16,6 +16,7 @@ from dico_tf.evaluation.members import preprocessing, runs
 from dico_tf.evaluation.members.member import Graph, LoadedNetwork, Member
 from dico_tf.evaluation.members.member_uri import BACKGROUND, MemberURI
 from dico_tf.evaluation.members.output_decoding import OutputDecoder
+from dico_tf.evaluation.members.pixel_layers import on_raw_pixels
 from dico_tf.evaluation.members.signature_checks import fixed_size
 from dico_tf.evaluation.members.tf_graph import array_function, preprocess_tensor
 from dico_tf.files.checksums import checksum
@@ -54,6 +55,7 @@ def members(uri: MemberURI, classes: int) -> list[Member]:
             settings={"pixels": ranges},
             load=lambda: _network(model, ranges, size),
             graph=lambda: _graph(model, ranges),
+            keras_model=lambda: on_raw_pixels(model, preprocessing.PIXELS[ranges], size),
             decoder=decoder,
             **shared,
         )
@@ -76,6 +78,7 @@ def _dico_members(model: DiCo, uri: MemberURI, shared: dict) -> list[Member]:
             load=lambda: runs.network(chosen, model.average, shared["input_size"]),
             decoder=OutputDecoder("logits", "none"),
             graph=lambda: runs.graph([in_float32(branch) for branch in chosen], model.average),
+            keras_model=(lambda: in_float32(chosen[0])) if len(chosen) == 1 else None,
             **{**shared, "source": uri.with_part(part)},
         )
 

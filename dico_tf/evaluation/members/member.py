@@ -60,6 +60,7 @@ class Member:
     stored: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None  # table of logits: (ids, labels) -> logits
     graph: Callable[[], Graph] | None = None  # None = it is not computed by TensorFlow
     file: TFLiteFile | None = None  # None = it is not a .tflite file
+    keras_model: Callable[[], Any] | None = None  # raw pixels float32 -> outputs; None = it is not one Keras model
 
     @functools.cached_property
     def network(self) -> LoadedNetwork:

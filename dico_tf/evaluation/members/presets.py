@@ -52,6 +52,7 @@ def members(uri: MemberURI, classes: int) -> list[Member]:
             load=lambda: runs.network([built()], "logits", size),
             decoder=OutputDecoder("logits", "none"),
             graph=lambda: runs.graph([built()], "logits"),
+            keras_model=built,
         )
     ]
 

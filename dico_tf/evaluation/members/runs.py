@@ -73,6 +73,7 @@ def _member(uri: MemberURI, run: TrainedRun, part: str, build: Callable[..., lis
         load=lambda: network([build()[s] for s in chosen], config.cotraining.average, input_size),
         decoder=OutputDecoder("logits", "none"),
         graph=lambda: graph([build("float32")[s] for s in chosen], config.cotraining.average),
+        keras_model=(lambda: build("float32")[chosen[0]]) if len(chosen) == 1 else None,
     )
 
 
@@ -142,7 +143,7 @@ def branches(run: TrainedRun, size: int = 0, precision: str = "") -> list[keras.
     trained = run.network(precision).branches
     if not size or size == run.data["image_size"]:
         return trained
-    others = [_rebuild(run, size, precision or run.config.machine.precision) for _ in trained]
+    others = _rebuild(run, size, precision or run.config.machine.precision)
     for old, new in zip(trained, others, strict=True):
         pairs = zip(new.weights, old.get_weights(), strict=False)
         arrays = [resize_positions(variable, array) for variable, array in pairs]
@@ -155,7 +156,7 @@ def branches(run: TrainedRun, size: int = 0, precision: str = "") -> list[keras.
     return others
 
 
-def _rebuild(run: TrainedRun, size: int, precision: str) -> keras.Model:
+def _rebuild(run: TrainedRun, size: int, precision: str) -> list[keras.Model]:
     config, data, native = run.config, run.data, run.data["image_size"]
     reference = in_float32(run.reference) if precision == "float32" else run.reference
     whole: Any = find(reference or config.network.model)
@@ -165,11 +166,11 @@ def _rebuild(run: TrainedRun, size: int, precision: str) -> keras.Model:
             f"{run.workdir}: {whole.name} is another network at {size} pixels than at {native}: give a size of {sizes}"
         )
     sized = native if isinstance(whole, Preset) else size  # a preset is divided as in the training
-    branch = whole.divided(config.network.splits, config.network.division, sized, len(data["class_names"]))
+    untrained = whole.branches(config.network.splits, config.network.division, sized, len(data["class_names"]))
     normalisation = Normalisation(mean=tuple(data["mean"]), std=tuple(data["std"]))
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
     try:
-        return branch.build(size, len(data["class_names"]), normalisation)
+        return [branch.build(size, len(data["class_names"]), normalisation) for branch in untrained]
     finally:
         keras.config.set_dtype_policy(before)

@@ -1,0 +1,67 @@
+"""Open the networks that --branches names: members of committees that can be trained."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from dico_tf.config import Config
+from dico_tf.divide.networks.cost import cost
+from dico_tf.errors import UserError
+from dico_tf.evaluation.members.member import Member
+from dico_tf.evaluation.members.open_members import open_members
+from dico_tf.models.branch_list import Arrays, BranchList, ListedBranch, listed_branch
+
+EXAMPLES = "keras:MobileNetV2, preset:NAME?weights=FILE, x.keras, or a branch of a run, W:branch_0"
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenedBranches:
+    """Branches and the weights that they start from, one entry of `arrays` for each branch."""
+
+    network: BranchList
+    arrays: Sequence[Arrays]
+
+    def fill(self, model: Any) -> None:
+        """Assign the weights to the branches of a DiCo that was built from `network.reference`."""
+        for branch, built, arrays in zip(self.network.listed, model.branches, self.arrays, strict=True):
+            branch.fill(built, arrays)
+
+
+def open_branches(config: Config) -> OpenedBranches:
+    """Open the networks of --branches and --whole. Raises UserError if one of them cannot be a branch."""
+    options = config.branch_list
+    opened = [_listed(member) for member in _distinct([_member("branches", source) for source in options.branches])]
+    whole = None
+    if options.whole:
+        member = _member("whole", options.whole)
+        whole = (member.name, cost(member.keras_model()))
+    network = BranchList(listed=tuple(branch for branch, _ in opened), whole=whole)
+    return OpenedBranches(network, [arrays for _, arrays in opened])
+
+
+def _listed(member: Member) -> tuple[ListedBranch, Arrays]:
+    return listed_branch(member.keras_model(), member.name, member.input_size, member.source)
+
+
+def _member(flag: str, source: str) -> Member:
+    """Return the one member that a URI names."""
+    try:
+        members = open_members([source])
+    except UserError as error:
+        raise UserError(f"--{flag}: {error}") from None
+    if len(members) > 1:
+        names = ", ".join(member.source for member in members)
+        raise UserError(f"--{flag}: {source} names {len(members)} networks; give one of them, or each: {names}")
+    if members[0].keras_model is None:
+        kind = members[0].kind.replace("_", " ")
+        raise UserError(f"--{flag}: {source} ({kind}) is not one Keras network that can be trained: give {EXAMPLES}")
+    return members[0]
+
+
+def _distinct(members: Sequence[Member]) -> list[Member]:
+    """Return the members, with _2, _3 ... added to names that occur before: a network may be several branches."""
+    names: list[str] = []
+    for member in members:
+        choices = (member.name, *(f"{member.name}_{n}" for n in range(2, len(members) + 2)))
+        names.append(next(name for name in choices if name not in names))
+    return [dataclasses.replace(member, name=name) for member, name in zip(members, names, strict=True)]

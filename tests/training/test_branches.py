@@ -1,0 +1,143 @@
+"""Runs with --branches: from trained networks of several kinds to a run that does not need their files."""
+
+import json
+import shutil
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from dico_tf.evaluation.members.open_members import open_members
+from dico_tf.training import build
+from tests.commands import command, succeeded
+from tests.small_network import small
+
+WORDS = ["--dataset=digits", "--batch_size=256", "--validation=100", "--lr=0.05", "--views=crop", "--seed=4"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Return a folder of two networks: open.keras for images of any size, fixed.keras for 12 pixels and 7 classes."""
+    folder = tmp_path_factory.mktemp("branches")
+    small().save(folder / "open.keras")
+    inner = small(classes=7, strides=(2,))
+    image = keras.Input((12, 12, 3))
+    keras.Model(image, keras.layers.Softmax()(inner(image))).save(folder / "fixed.keras")
+    return folder
+
+
+def names(folder: Path) -> str:
+    return f"--branches={folder}/open.keras@16,fixed={folder}/fixed.keras"
+
+
+@pytest.fixture(scope="module")
+def run(folder) -> tuple[Path, str]:
+    """Train for two epochs. Return the run's folder and what was printed."""
+    workdir = folder / "run"
+    out = succeeded(
+        "train", *WORDS, names(folder), "--epochs=2", f"--workdir={workdir}", f"--whole={folder}/open.keras@16"
+    )
+    return workdir, out
+
+
+def read(path: Path) -> dict:
+    return json.loads(path.read_text())
+
+
+def best(workdir: Path) -> dict[str, np.ndarray]:
+    return build.trained_run(workdir).arrays
+
+
+def test_it_says_which_networks_it_trains_and_what_each_costs(run, folder):
+    workdir, out = run
+    assert f"branch_1: {folder}/fixed.keras at 12 pixels, with its weights and a new head\n" in out
+    assert f"{folder}/open.keras@16+fixed={folder}/fixed.keras in 2 branches on digits" in out
+    assert "whole budget" in out and "branch_0 (open@16)" in out and "branch_1 (fixed)" in out
+    summary = read(workdir / "summary.json")
+    one, other = summary["branches"]
+    assert (one["image_size"], other["image_size"]) == (16, 12) and one["macs"] > 3 * other["macs"]
+    assert summary["macs"] == {"whole": one["macs"], "branches": one["macs"] + other["macs"]}
+    assert read(workdir / "config.json")["data"]["image_size"] == 16
+
+
+def test_training_starts_from_the_networks_weights(folder, tmp_path):
+    words = ["--lr=0", "--min_lr=0", "--weight_decay=0", "--epochs=1"]
+    succeeded("train", *WORDS[:3], names(folder), *words, f"--workdir={tmp_path}/run")
+    arrays = best(tmp_path / "run")
+    for s, file in enumerate(("open.keras", "fixed.keras")):
+        network = keras.saving.load_model(folder / file)
+        network = network if s == 0 else next(part for part in network.layers if isinstance(part, keras.Model))
+        kernel = network.get_layer("conv_0").kernel.numpy()
+        assert np.array_equal(arrays[f"branch_{s}/conv_0/kernel"], kernel)
+        assert arrays[f"branch_{s}/logits/kernel"].shape[-1] == 10
+
+
+def test_a_continued_run_needs_no_files_and_ends_with_the_same_bits(run, folder, tmp_path):
+    other = tmp_path / "networks"
+    shutil.copytree(folder, other, ignore=shutil.ignore_patterns("run"))
+    words = [*WORDS, names(other), "--epochs=2", f"--workdir={tmp_path}/run"]
+    succeeded("train", *words, "--max_steps=3")
+    shutil.rmtree(other)
+    assert "continuing from step 3" in succeeded("train", *words)
+    one, two = best(run[0]), best(tmp_path / "run")
+    assert one.keys() == two.keys() and all(np.array_equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.slow
+def test_a_run_that_ended_before_its_first_step_takes_the_weights_later(folder, tmp_path):
+    words = [*WORDS, names(folder), "--epochs=2", f"--workdir={tmp_path}/run"]
+    succeeded("train", *words, "--max_steps=1")
+    for checkpoint in tmp_path.glob("run/checkpoints/*"):
+        shutil.rmtree(checkpoint) if checkpoint.is_dir() else checkpoint.unlink()
+    assert "with its weights and a new head" in succeeded("train", *words, "--max_steps=1")
+
+
+@pytest.mark.slow
+def test_branches_are_members_and_can_be_branches_again(run, tmp_path):
+    workdir, _ = run
+    first, second = open_members([f"{workdir}"])
+    images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
+    expected = build.trained_run(workdir).network().predict(images, verbose=0)
+    for s, member in enumerate((first, second)):
+        np.testing.assert_allclose(member.run(images), expected[:, s], atol=1e-5)
+    (larger,) = open_members([f"{workdir}:branch_1@20"])
+    assert larger.run(np.zeros((1, 20, 20, 3), np.uint8)).shape == (1, 10) and larger.cost.macs == second.cost.macs
+    again = tmp_path / "again"
+    words = ["--dataset=digits", "--batch_size=256", "--epochs=1", "--max_steps=1", f"--workdir={again}"]
+    succeeded("train", *words, f"--branches={workdir}:branch_1,{workdir}:branch_1")
+    branches = read(again / "config.json")["network"]["branches"]
+    assert [branch["name"] for branch in branches] == ["run.branch_1", "run.branch_1_2"]
+
+
+@pytest.mark.slow
+def test_evaluation_and_search_know_each_branchs_cost(run, tmp_path):
+    workdir, _ = run
+    for split in ("validation", "test"):
+        succeeded("evaluate", f"--workdir={workdir}", f"--split={split}")
+    succeeded("committee", "search", f"--workdir={workdir}", f"--out={tmp_path}", "--nofigures")
+    costs = {member["name"]: member["macs"] for member in _members(tmp_path / "committee.json")}
+    branches = read(workdir / "summary.json")["branches"]
+    assert costs == {f"branch_{s}": branch["macs"] for s, branch in enumerate(branches) if f"branch_{s}" in costs}
+
+
+def _members(path: Path) -> list[dict]:
+    return [{"name": m["name"], "macs": m["cost"]["macs"]} for m in read(path)["members"]]
+
+
+def test_what_cannot_be_a_branch_is_refused_before_the_data_are_read(run, folder, tmp_path):
+    workdir, _ = run
+    faults = {
+        "nothing.keras": "--branches: nothing.keras: there is no nothing.keras",
+        f"{folder}/open.keras": "takes images of any size: add a size, as in",
+        f"{workdir}": "names 2 networks; give one of them, or each:",
+        f"{workdir}:ensemble": "is not one Keras network that can be trained: give keras:",
+        "keras:MobileNotV2": "keras.applications has no 'MobileNotV2'",
+        "keras:MobileNetV2@8?weights=none": "MobileNetV2 cannot be built for 8 pixels",
+        "preset:wrn_tiny": "presets come without weights",
+        "preset:deeplabv3_tiny?weights=none": "expected a preset for classification",
+    }
+    for spec, message in faults.items():
+        status, _, err = command("train", "--dataset=digits", f"--branches={spec}", f"--workdir={tmp_path}/run")
+        assert status == 2 and message in err, (spec, err)
+        assert err.count("\n") <= 2
