@@ -128,19 +128,6 @@ def test_every_contradiction_is_reported_at_once():
         assert line.startswith(start)
 
 
-def test_listed_branches_count_as_splits_and_replace_what_divides_a_network():
-    settings = from_values({"branches": ("a.keras", "keras:MobileNet")})
-    assert settings.network.splits == 2 and settings.title == "a.keras+keras:MobileNet"
-    assert from_values(to_values(settings)) == settings
-    lines = faults(
-        branches=("a.keras", "b.keras"), splits=3, model="resnet_110", division="macs", drop_path=0.1, init_from="old",
-        task="segmentation", precision="mixed_float16",
-    )  # fmt: skip
-    starts = ["init_from", "model", "division", "drop_path", "splits", "branches contradicts --task", "precision"]
-    assert [line.startswith(f"--{start}") for line, start in zip(lines, starts, strict=True)] == [True] * 7
-    assert fault(whole="keras:MobileNet").startswith("--whole=keras:MobileNet is compared with --branches")
-
-
 def test_what_is_of_masks_needs_the_task_of_masks():
     for task in ("classification", "video"):
         lines = faults(task=task, void=11, auxiliary_weight=0.25)

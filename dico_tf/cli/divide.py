@@ -5,6 +5,7 @@ import json
 
 from dico_tf import config, flags, startup
 from dico_tf.config import option
+from dico_tf.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,8 @@ RUN_FLAGS = (
     "model",
     "splits",
     "division",
+    "branches",
+    "whole",
     "dataset",
     "frames",
     "image_size",
@@ -39,9 +42,20 @@ SCRIPT = flags.Script(
 )
 
 
+def _listed(settings: config.Config):
+    """Return the networks of --branches, or None without the flag."""
+    if not settings.branch_list.branches:
+        return None
+    from dico_tf.evaluation.members.open_branches import open_branches
+
+    return open_branches(settings).network
+
+
 def main(arguments: list[str]) -> None:
     values, _ = flags.parse(SCRIPT, arguments)
     settings = config.from_values({name: values[name] for name in RUN_FLAGS})
+    if values["all"] and values["branches"]:
+        raise UserError("--all lists presets and contradicts --branches: leave one of them out")
     startup.tensorflow()
     from dico_tf.models import audit
 
@@ -50,5 +64,5 @@ def main(arguments: list[str]) -> None:
         for line in lines:
             print(line, flush=True)
     else:
-        report = audit.one(settings)
+        report = audit.one(settings, _listed(settings))
         print(json.dumps(report) if values["json"] else audit.describe(report))

@@ -10,7 +10,7 @@ from dico_tf.divide.networks.cost import NetworkCost
 from dico_tf.errors import UserError
 from dico_tf.files.json_files import FORMAT
 from dico_tf.models import published_results
-from dico_tf.models.branch_list import ListedBranch
+from dico_tf.models.branch_list import BranchList, ListedBranch
 from dico_tf.models.presets import PRESETS, branch_weight_decay, find, whole_weight_decay
 
 
@@ -70,12 +70,17 @@ def _weight_decay(config: Config, image_size: int) -> dict[str, Any]:
     return {"whole": whole, "branch": branch, "rule": config.optimisation.weight_decay_division}
 
 
-def one(config: Config) -> dict[str, Any]:
-    """Return `audit` for the network, image size and classes of a config, without loading data."""
-    network = find(config.network.model)
+def one(config: Config, listed: BranchList | None = None) -> dict[str, Any]:
+    """Return `audit` for the network, image size and classes of a config, without loading data.
+
+    Args:
+        listed: the networks that --branches names; None without the flag.
+    """
+    network, data = listed or find(config.network.model), config.data
     if network.task == "video":
         return _of_clips(config, network)
-    return audit(config, *shape(config.data.dataset, config.data.image_size, config.data.classes))
+    image_size = data.image_size or (listed.image_size if listed else 0)
+    return audit(config, *shape(data.dataset, image_size, data.classes), network)
 
 
 def _of_clips(config: Config, network: Any) -> dict[str, Any]:
@@ -117,15 +122,21 @@ def _by(report: dict[str, Any]) -> str:
     return f"by {report['division']}, {100 * report['distance']:+.2f}% from the whole's"
 
 
+def _title(branch: dict[str, Any]) -> str:
+    """Return the name and image size of a branch of --branches; "one branch" for one of a division."""
+    if "name" not in branch:
+        return "one branch"
+    size = branch["image_size"]
+    return f"{branch['name'].removesuffix(f'@{size}')} at {size}"
+
+
 def describe(report: dict[str, Any]) -> str:
     """Return the audit as text."""
     r = report
     changes = {**r["changes"], **r["regularisation"]}
     decay, listed = r["weight_decay"], "name" in r["branches"][0]
-    rows = [
-        (f"{b['name']} at {b['image_size']}" if listed else "one branch", b["params"], b["macs"])
-        for b in (r["branches"] if listed else r["branches"][:1])
-    ]
+    distinct = r["branches"] if listed else r["branches"][:1]
+    rows = [(_title(branch), branch["params"], branch["macs"]) for branch in distinct]
     rows.append((f"{r['splits']} branches together", r["total_params"], r["total_macs"]))
     if r["whole_params"] is not None:
         rows.append(("the whole", r["whole_params"], r["whole_macs"]))

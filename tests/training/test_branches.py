@@ -8,6 +8,9 @@ import keras
 import numpy as np
 import pytest
 
+from dico_tf.config import from_values, to_values
+from dico_tf.errors import UserError
+from dico_tf.evaluation.members.open_branches import open_branches
 from dico_tf.evaluation.members.open_members import open_members
 from dico_tf.training import build
 from tests.commands import command, succeeded
@@ -59,6 +62,23 @@ def test_it_says_which_networks_it_trains_and_what_each_costs(run, folder):
     assert (one["image_size"], other["image_size"]) == (16, 12) and one["macs"] > 3 * other["macs"]
     assert summary["macs"] == {"whole": one["macs"], "branches": one["macs"] + other["macs"]}
     assert read(workdir / "config.json")["data"]["image_size"] == 16
+
+
+def test_listed_branches_count_as_splits_and_replace_what_divides_a_network():
+    settings = from_values({"branches": ("a.keras", "keras:MobileNet")})
+    assert settings.network.splits == 2 and settings.title == "a.keras+keras:MobileNet"
+    assert from_values(to_values(settings)) == settings
+    values = {
+        "branches": ("a.keras", "b.keras"), "splits": 3, "model": "resnet_110", "division": "macs", "drop_path": 0.1,
+        "init_from": "old", "task": "segmentation", "precision": "mixed_float16",
+    }  # fmt: skip
+    with pytest.raises(UserError) as faults:
+        from_values(values)
+    lines = str(faults.value).split("\n")
+    starts = ["init_from", "model", "division", "drop_path", "splits", "branches contradicts --task", "precision"]
+    assert [line.startswith(f"--{start}") for line, start in zip(lines, starts, strict=True)] == [True] * 7
+    with pytest.raises(UserError, match=r"^--whole=keras:MobileNet is compared with --branches"):
+        from_values({"whole": "keras:MobileNet"})
 
 
 def test_training_starts_from_the_networks_weights(folder, tmp_path):
@@ -123,6 +143,26 @@ def test_evaluation_and_search_know_each_branchs_cost(run, tmp_path):
 
 def _members(path: Path) -> list[dict]:
     return [{"name": m["name"], "macs": m["cost"]["macs"]} for m in read(path)["members"]]
+
+
+def test_divide_compares_their_cost_with_another_network(run, folder):
+    words = ["--dataset=digits", names(folder), f"--whole={folder}/open.keras@16"]
+    report = json.loads(succeeded("divide", *words, "--json").splitlines()[-1])
+    assert report["branches"] == read(run[0] / "summary.json")["branches"] and report["image_size"] == 16
+    text = succeeded("divide", *words)
+    assert text.startswith("2 branches, digits: 16x16 pixels, 10 classes") and "\n  open at 16 " in text
+    assert command("divide", *words, "--all").err.startswith(
+        "divide.py: --all lists presets and contradicts --branches"
+    )
+
+
+def test_frozen_layers_are_trained_and_named(tmp_path, caplog):
+    network = small()
+    network.get_layer("conv_0").trainable = False
+    network.save(tmp_path / "frozen.keras")
+    opened = open_branches(from_values({"branches": (f"{tmp_path}/frozen.keras@16",)}))
+    assert "frozen.keras@16: 1 of its layers are frozen; all are trained" in caplog.text
+    assert len(opened.network.listed[0].build(16, 3).trainable_variables) == 11
 
 
 def test_what_cannot_be_a_branch_is_refused_before_the_data_are_read(run, folder, tmp_path):

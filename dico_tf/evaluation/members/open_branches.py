@@ -1,14 +1,18 @@
 """Open the networks that --branches names: members of committees that can be trained."""
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from typing import Any
+
+import keras
 
 from dico_tf.config import Config
 from dico_tf.divide.networks.cost import cost
 from dico_tf.errors import UserError
 from dico_tf.evaluation.members.member import Member
 from dico_tf.evaluation.members.open_members import open_members
+from dico_tf.layers.keras_internals import sublayers
 from dico_tf.models.branch_list import Arrays, BranchList, ListedBranch, listed_branch
 
 EXAMPLES = "keras:MobileNetV2, preset:NAME?weights=FILE, x.keras, or a branch of a run, W:branch_0"
@@ -40,7 +44,12 @@ def open_branches(config: Config) -> OpenedBranches:
 
 
 def _listed(member: Member) -> tuple[ListedBranch, Arrays]:
-    return listed_branch(member.keras_model(), member.name, member.input_size, member.source)
+    network = member.keras_model()
+    layers = [layer for layer in sublayers(network) if layer.weights and not isinstance(layer, keras.Model)]
+    frozen = sum(not layer.trainable for layer in layers)
+    if frozen:
+        logging.getLogger(__name__).warning("%s: %d of its layers are frozen; all are trained", member.source, frozen)
+    return listed_branch(network, member.name, member.input_size, member.source)
 
 
 def _member(flag: str, source: str) -> Member:
