@@ -39,6 +39,14 @@ def unsupported(content: str) -> UnsupportedError:
     )
 
 
+def excessive(content: str) -> UserError:
+    """Return the error for content that could take all time or memory, in PyTorch too."""
+    return UserError(
+        f"holds {content}, which could take all time or memory and is refused: if you trust the file, open it in "
+        f"PyTorch (pip install torch) and {_SAVE_WEIGHTS}"
+    )
+
+
 def python_object(name: str) -> UnsupportedError:
     """Return the error for a Python object, by the name of its class or function."""
     return UnsupportedError(
@@ -62,7 +70,7 @@ def load(
     """Return the value of the pickle at the stream's position, and leave the stream just behind it.
 
     The value consists of None, bool, int, float, str, bytes, list, tuple, dict, and of what `names` and `persistent`
-    give. The keys of a dict are str, int or bool: hashing nested tuples could take forever.
+    give. The keys of a dict are None, bool, int, float, str or bytes: hashing nested tuples could take forever.
 
     Args:
         stream: bytes in memory; a file would be read without limit.
@@ -71,8 +79,8 @@ def load(
         persistent: returns what a persistent id stands for; None: there are no such ids.
 
     Raises:
-        UserError: if the bytes are not a pickle.
-        UnsupportedError: if the pickle needs another opcode or is too long; and `refuse(name)`.
+        UserError: if the bytes are not a pickle, or the keys of a dict are others; and `refuse(name)`.
+        UnsupportedError: if the pickle needs another opcode or is too long.
     """
     machine = _Machine(names, refuse, persistent)
     try:
@@ -80,7 +88,7 @@ def load(
             machine.step(opcode.name, argument)
         return machine.stack.pop()
     except (ValueError, IndexError, KeyError, OverflowError, struct.error) as error:
-        raise damaged(f"pickle: {shortened(str(error))}") from None
+        raise damaged(f"its pickle: {shortened(str(error))}") from None
 
 
 class _Machine:
@@ -186,8 +194,8 @@ def _value(opcode: str, argument: Any) -> Any:
 
 def _fill(target: dict, pairs: Any) -> dict:
     for key, value in pairs:
-        if type(key) not in (str, int, bool) or (type(key) is int and key.bit_length() > 64):
-            raise unsupported(f"a dict with keys of type {type(key).__name__}")
+        if type(key) not in _KEYS or (type(key) is int and key.bit_length() > 64):
+            raise excessive(f"a dict with keys of type {type(key).__name__}")
         target[key] = value
     return target
 
@@ -215,6 +223,7 @@ def only_argument(kind: type) -> Function:
 
 COLLECTIONS = {"collections.OrderedDict": Function(_ordered_dict), "collections.Counter": only_argument(dict)}
 
+_KEYS = {type(None), bool, int, float, str, bytes}
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 _BYTE_STRINGS = {"BINSTRING", "SHORT_BINSTRING"}
 _VALUES = {

@@ -14,6 +14,7 @@ from dico_tf.files.inert_pickle import (
     COLLECTIONS,
     Function,
     damaged,
+    excessive,
     only_argument,
     python_object,
     shortened,
@@ -205,7 +206,7 @@ class TensorTable:
         # also where there are no values: NumPy refuses [0, 2**62]
         self._free -= math.prod(n for n in shape if n) * np.dtype(window.storage.type.stored).itemsize
         if self._free < 0:
-            raise unsupported(f"tensors that repeat their values to over {_MOST_REPEATS} times the size of the file")
+            raise excessive(f"tensors that repeat their values to over {_MOST_REPEATS} times the size of the file")
 
     def _parameter(self, arguments: tuple) -> TorchTensor:
         match arguments:

@@ -19,7 +19,9 @@ PLAIN = st.recursive(
         st.lists(inner)
         | st.tuples(inner, inner)
         | st.lists(inner).map(tuple)
-        | st.dictionaries(st.text() | st.integers(-(2**63), 2**63), inner)
+        | st.dictionaries(
+            st.none() | st.booleans() | st.text() | st.binary() | st.integers(-(2**63), 2**63) | st.floats(), inner
+        )
     ),
     max_leaves=30,
 )

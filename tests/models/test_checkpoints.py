@@ -1,6 +1,7 @@
 """Files of weights, read without PyTorch."""
 
 import sys
+import types
 
 import ml_dtypes
 import numpy as np
@@ -105,6 +106,25 @@ def test_what_is_no_weight_of_pytorch_is_named(content, message, tmp_path, witho
     with pytest.raises(UserError, match=message) as caught:
         checkpoints.read(path)
     assert str(caught.value).startswith(str(path)) and str(caught.value).count(str(path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("opcodes", "used"),
+    [
+        (b"ctorch._utils\n_rebuild_tensor_v3\n", True),  # float8
+        (b"cargparse\nNamespace\n", True),  # its user may have allowed it
+        (b"}))s", False),  # a tuple as a key
+        (tensor(storage(2), 0, (2**62,), (0,)), False),
+        (tensor(storage(2), 0, (3,), (1,)), False),
+    ],
+)
+def test_pytorch_is_only_tried_where_it_may_know_more(opcodes, used, tmp_path, monkeypatch):
+    calls = []
+    torch = types.SimpleNamespace(load=lambda path, **options: calls.append(options) or {})
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    with pytest.raises(UserError, match="holds no weights" if used else "x.pth (holds|is damaged)"):
+        checkpoints.read(write_zip(tmp_path / "x.pth", state_dict("x", opcodes), {"0": bytes(8)}))
+    assert calls == [{"map_location": "cpu", "weights_only": True}] * used
 
 
 def test_names_of_branches_are_for_all_or_for_none():
