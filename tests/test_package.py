@@ -87,7 +87,7 @@ def test_what_needs_tensorflow_is_left_out_where_there_is_none():
 
 def test_every_package_that_may_be_missing_is_brought_by_its_extra():
     for package, extra in extras.EXTRAS.items():
-        assert DISTRIBUTIONS.get(package, package) in requirements(extra)
+        assert canonicalize_name(DISTRIBUTIONS.get(package, package)) in requirements(extra)
     assert extras.remedy("torch.nn") == 'torch is not installed: pip install "dico_tf[torch]"'
     assert extras.remedy("dico_tf.nowhere") == ""
 

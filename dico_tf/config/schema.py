@@ -306,8 +306,8 @@ class RunOptions:
     )
     init_from: str = option(
         "",
-        "start from the weights of another run's folder or of a published checkpoint; a head for other classes starts "
-        "anew",
+        "start from the weights of another run's folder or of a published checkpoint, or with auto from those in an "
+        "installed package; a head for other classes starts anew",
     )
     seed: int = option(0, "seed of initial weights, image order, views and mixing", at_least=0, below=2**31)
     save_every: int = option(0, "steps between checkpoints; 0 = at the end of each epoch only", at_least=0, free=True)

@@ -58,6 +58,8 @@ class DiCo(keras.Model):
         settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
         teacher = settings.pop("teacher") if callable(settings.get("teacher")) else None
         network = find(model)
+        if network.normalisation:
+            settings = {**dataclasses.asdict(network.normalisation), **settings}
         self.settings = Settings(model=network.reference, splits=splits, **settings)
         self.settings.check(network.task)
         self.splits, self.classes, self.average = splits, self.settings.classes, self.settings.average

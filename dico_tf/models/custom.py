@@ -57,6 +57,8 @@ class CustomNetwork:
     family_name = ""
     classifier = ""  # no preset classifies with the same backbone
     heads = ("logits", "auxiliary")
+    normalisation = None  # its own layers normalise images
+    wheel = None  # no package has its weights
 
     @property
     def reference(self) -> dict[str, Any]:

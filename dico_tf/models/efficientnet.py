@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import keras
 
@@ -42,6 +42,9 @@ class Spec(BaseSpec):
     padding: str = "symmetric"  # or "same", as TensorFlow pads layers that stride
     epsilon: float = 1e-3  # of batch normalisation
     block_dropout: bool = True  # also drop whole channels inside the blocks
+    squeeze_excite: bool = True  # in every block
+    activation: str = "swish"  # or another that keras.layers.Activation takes
+    fixed_ends: bool = False  # width leaves stem and head as they are, depth the first and the last group
     layout: str = ""  # "imagenet", or by the image size
 
     splits = (1, 2, 4)
@@ -56,6 +59,15 @@ class Spec(BaseSpec):
         exact, d = self.width * channels, self.divisor
         nearest = max(d, int(exact + d / 2) // d * d)
         return nearest + d if nearest < 0.9 * exact else nearest
+
+    def end(self, channels: int) -> int:
+        """Return the channels of the stem or the head: `rounded`, unless the ends are fixed."""
+        return channels if self.fixed_ends else self.rounded(channels)
+
+    def repeats(self, group: int) -> int:
+        """Return the number of blocks in group 0, 1 ... 6."""
+        fixed = self.fixed_ends and group in (0, len(REPEATS) - 1)
+        return REPEATS[group] if fixed else math.ceil(self.depth * REPEATS[group])
 
 
 TABLES = {
@@ -99,6 +111,11 @@ def forms_of(layers: Iterable[str], width: float) -> tuple[str, ...]:
         r"features\.\d+\.\d": ("",) if width >= _WIDTH_OF_B5 else ("torch_",),  # torchvision
         r"conv_stem\.|blocks\.\d+\.\d": tuple(FORMS),  # timm, which names the layers of both alike
     }
+    return first_match(layers, patterns)
+
+
+def first_match(layers: Iterable[str], patterns: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """Return the value of the first pattern that the beginning of a layer's name matches; () = none does."""
     for layer in layers:
         for pattern, forms in patterns.items():
             if re.match(pattern, layer):
@@ -106,10 +123,15 @@ def forms_of(layers: Iterable[str], width: float) -> tuple[str, ...]:
     return ()
 
 
+def in_forms(name: str, forms: Iterable[str]) -> tuple[str, ...]:
+    """Return a preset's name in other forms, each a key of FORMS, or "" for the listed preset."""
+    size = next((name.removeprefix(form) for form in FORMS if name.startswith(form)), name)
+    return tuple(form + size for form in forms)
+
+
 def presets_of(name: str, spec: Spec, layers: Iterable[str]) -> tuple[str, ...]:
     """Return the names of the presets of this size that a checkpoint with these layer names can be of; () = unknown."""
-    size = next((name.removeprefix(form) for form in FORMS if name.startswith(form)), name)
-    return tuple(form + size for form in forms_of(layers, spec.width))
+    return in_forms(name, forms_of(layers, spec.width))
 
 
 def divide(spec: Spec, splits: int) -> Spec:
@@ -128,34 +150,35 @@ def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisatio
     image, x = entrance(image_size, normalisation)
     stem, *strides = STRIDES[spec.layout or ("cifar" if image_size <= CIFAR_LARGEST else "imagenet")]
     norm = functools.partial(batch_norm, momentum=0.99, epsilon=spec.epsilon, decay_gamma=False)
-    x = convolution(x, spec.rounded(spec.stem), 3, "stem_conv", stem, padding=spec.padding)
-    x = swish(norm(x, "stem_norm"), "stem_swish")
-    inverted = functools.partial(_inverted, norm=norm, padding=spec.padding)
+    x = convolution(x, spec.end(spec.stem), 3, "stem_conv", stem, padding=spec.padding)
+    x = activate(norm(x, "stem_norm"), "stem", spec.activation)
     for g, channels in enumerate(spec.channels):
         rate = spec.dropout * (g + 1) / len(spec.channels) if spec.block_dropout else 0.0
-        for i in range(math.ceil(spec.depth * REPEATS[g])):
+        for i in range(spec.repeats(g)):
             stride = strides[g] if i == 0 else 1
             here = f"group{g + 1}_block{i + 1}"
-            x = inverted(x, spec.rounded(channels), KERNELS[g], stride, here, EXPANSIONS[g], rate)
-    x = swish(norm(convolution(x, spec.rounded(spec.head), 1, "head_conv"), "head_norm"), "head_swish")
+            x = _inverted(x, spec.rounded(channels), KERNELS[g], stride, here, EXPANSIONS[g], rate, norm, spec)
+    x = norm(convolution(x, spec.end(spec.head), 1, "head_conv"), "head_norm")
+    x = activate(x, "head", spec.activation)
     return keras.Model(image, head(x, classes, spec.dropout, uniform(1 / math.sqrt(classes))), name="efficientnet")
 
 
-def swish(x, name: str):
-    """Apply the activation swish."""
-    return keras.layers.Activation("swish", name=name)(x)
+def activate(x, name: str, activation: str):
+    """Apply an activation; the layer's name is `name` and the activation's, joined by "_"."""
+    return keras.layers.Activation(activation, name=f"{name}_{activation}")(x)
 
 
-def _inverted(x, width: int, kernel: int, stride: int, name: str, expansion: int, rate: float, norm, padding: str):
-    """Apply an inverted bottleneck: [1x1 expansion,] depthwise, squeeze-excite, 1x1; plus x if shapes are equal."""
+def _inverted(x, width: int, kernel: int, stride: int, name: str, expansion: int, rate: float, norm, spec: Spec):
+    """Apply an inverted bottleneck: [1x1 expansion,] depthwise, [squeeze-excite,] 1x1; plus x if shapes are equal."""
     entering = x.shape[-1]
     y = x
     if expansion > 1:
         y = convolution(y, expansion * entering, 1, f"{name}_expand_conv")
-        y = swish(norm(y, f"{name}_expand_norm"), f"{name}_expand_swish")
-    y = depthwise(y, kernel, f"{name}_depthwise_conv", stride, padding)
-    y = swish(norm(y, f"{name}_depthwise_norm"), f"{name}_depthwise_swish")
-    y = squeeze_excite(y, max(entering // 4, 1), f"{name}_se", activation="swish")
+        y = activate(norm(y, f"{name}_expand_norm"), f"{name}_expand", spec.activation)
+    y = depthwise(y, kernel, f"{name}_depthwise_conv", stride, spec.padding)
+    y = activate(norm(y, f"{name}_depthwise_norm"), f"{name}_depthwise", spec.activation)
+    if spec.squeeze_excite:
+        y = squeeze_excite(y, max(entering // 4, 1), f"{name}_se", activation=spec.activation)
     y = norm(convolution(y, width, 1, f"{name}_project_conv"), f"{name}_project_norm")
     if stride > 1 or entering != width:
         return y

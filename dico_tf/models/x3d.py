@@ -156,6 +156,5 @@ FAMILY = Family(
     divide=divide,
     regularisation={"dropout": "S"},
     weight_decay=WeightDecay(coupled=5e-5),
-    normalisation=KINETICS,
     task="video",
 )

@@ -18,7 +18,7 @@ from dico_tf.files import atomic, checksums
 from dico_tf.files.arrays import read_facts, read_part
 from dico_tf.layers import stochastic_depth
 from dico_tf.layers.embeddings import resize_positions
-from dico_tf.models import torch_weights
+from dico_tf.models import pretrained, torch_weights
 from dico_tf.models.presets import PRESETS, branch_weight_decay, check_task, find
 from dico_tf.models.torch_weights import Carried
 from dico_tf.training import variables
@@ -48,9 +48,14 @@ def data_options(config: Config, reference: str | dict[str, Any] = "") -> Data:
     )
 
 
-def facts(source: Source) -> dict[str, Any]:
-    """Return the facts about the data that a run saves, so that it can be used without the data."""
+def facts(source: Source, network: Any) -> dict[str, Any]:
+    """Return the facts about the data that a run saves, so that it can be used without the data.
+
+    Args:
+        network: preset or custom network of the run; one with its own normalisation replaces mean and std of the data.
+    """
     videos = source.splits["train"].videos
+    pixels = network.normalisation or source
     scenes = {"frame": list(source.frame)} if source.frame else {}
     return {
         "name": source.name,
@@ -59,8 +64,8 @@ def facts(source: Source) -> dict[str, Any]:
         **({"frames": videos.count, "frame_rate": videos.rate} if videos else {}),
         "short_side": max(source.short_side, source.image_size),
         "class_names": list(source.class_names),
-        "mean": list(source.mean),
-        "std": list(source.std),
+        "mean": list(pixels.mean),
+        "std": list(pixels.std),
         "sizes": {name: split.size for name, split in source.splits.items()},
         **scenes,
     }
@@ -187,9 +192,18 @@ def start_from(model: DiCo, origin: str | Path) -> Carried:
     """Load the weights of a run's folder or of a PyTorch checkpoint into a model; only heads may stay new.
 
     Returns the names of variables that stay new, and of weights that were not used.
+
+    Args:
+        origin: a path, or "auto" for the published weights in an installed package.
     """
+    network = find(model.get_config()["model"])
+    if origin == pretrained.AUTO:
+        try:
+            origin = pretrained.weights_file(network)
+        except UserError as error:
+            raise UserError(f"--init_from={origin}: {error}") from None
     if torch_weights.holds_weights(origin):
-        if find(model.get_config()["model"]).task == "video":
+        if network.task == "video":
             raise UserError(
                 f"--init_from={origin}: PyTorch weights are supported for image networks only; give a run's folder"
             )

@@ -129,7 +129,7 @@ def _train(
     source = sources.load(build.data_options(config, reference), config.run.seed)
     parts = splits(config, source)
     _check_sizes(config, source, parts)
-    data, teacher = build.facts(source), None
+    data, teacher = build.facts(source, find(reference)), None
     if config.cotraining.class_weights == ("balanced",):
         data["class_counts"] = class_counts(parts["train"], len(source.class_names))
     if config.cotraining.teacher and open_teacher:

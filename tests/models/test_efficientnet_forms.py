@@ -156,6 +156,7 @@ def test_the_padded_form_is_the_efficientnet_of_keras():
 
 
 TORCH = [("timm", "tf_efficientnet_b0", "tf_"), ("timm", "efficientnet_b0", "torch_"),
+         ("timm", "tf_efficientnet_lite0", "tf_"), ("timm", "efficientnet_lite0", "torch_"),
          ("torchvision", "efficientnet_b0", "torch_"), ("torchvision", "efficientnet_b5", "")]  # fmt: skip
 
 
@@ -180,7 +181,7 @@ def test_networks_of_timm_and_torchvision_give_the_same_logits(library, name, fo
             module.weight.data *= 0.1
     torch.save(network.state_dict(), tmp_path / "drawn.pth")
     spelt = name.removeprefix("tf_") if library == "torchvision" else form + name.removeprefix("tf_")
-    (member,) = open_members([f"preset:{spelt}@{SIZE}?weights={tmp_path}/drawn.pth"], CLASSES)
+    (member,) = open_members([f"preset:{spelt}@{SIZE}?weights={tmp_path}/drawn.pth&pixels=imagenet"], CLASSES)
     assert member.settings["network"] == form + name.removeprefix("tf_")
     pixels = torch.from_numpy(images().transpose(0, 3, 1, 2).astype(np.float32))
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))

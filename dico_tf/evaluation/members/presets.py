@@ -14,31 +14,33 @@ from dico_tf.evaluation.members.member_uri import MemberURI
 from dico_tf.evaluation.members.output_decoding import OutputDecoder
 from dico_tf.files.checksums import checksum
 from dico_tf.layers.image_input import Normalisation
-from dico_tf.models import torch_weights
+from dico_tf.models import efficientnet_lite, pretrained, torch_weights
 from dico_tf.models.checkpoints import SAFE
 from dico_tf.models.preset import Preset
 from dico_tf.models.presets import PRESETS
 
 OPTIONS = ("weights", "short_side", "pixels")
 NONE = "none"  # random weights
-CLASSES, SIZE = 1000, 224  # unless the data or @SIZE say otherwise
+CLASSES = 1000  # unless the data say otherwise
 PIXELS = {  # value of ?pixels, the range that the network was trained with -> its normalisation of raw pixels
     "imagenet": Normalisation(),
     "-1..1": Normalisation(mean=(0.5,) * 3, std=(0.5,) * 3),
     "0..1": Normalisation(mean=(0.0,) * 3, std=(1.0,) * 3),
+    "lite": efficientnet_lite.PIXELS,
 }
 
 
 def members(uri: MemberURI, classes: int) -> list[Member]:
     """Return the one member of a `preset:` URI, with as many classes as the data, or 1,000 if `classes` is 0."""
     uri.check(OPTIONS)
-    preset, size, pixels = PRESETS[uri.place], uri.size or SIZE, uri.options.get("pixels", "imagenet")
+    preset, pixels = PRESETS[uri.place], uri.options.get("pixels")
     if preset.task != "classification":
         raise UserError(f"{uri.source}: expected a preset for classification, got {preset.name} for {preset.task}")
-    if pixels not in PIXELS:
+    if pixels and pixels not in PIXELS:
         raise UserError(f"{uri.source}: ?pixels={pixels} must be one of {', '.join(PIXELS)}")
-    weights = _weights(uri)
+    weights = _weights(uri, preset)
     preset = torch_weights.preset_of(preset, weights) if weights else preset
+    size, pixels = uri.size or preset.spec.image_size, pixels or _pixels(preset)
     built = functools.cache(lambda: _build(preset, size, classes or CLASSES, PIXELS[pixels], weights))
     return [
         Member(
@@ -57,15 +59,26 @@ def members(uri: MemberURI, classes: int) -> list[Member]:
     ]
 
 
-def _weights(uri: MemberURI) -> Path | None:
+def _pixels(preset: Preset) -> str:
+    """Return the value of ?pixels, a key of PIXELS, that fits a preset's published weights."""
+    own = preset.normalisation or Normalisation()
+    return next(pixels for pixels, normalisation in PIXELS.items() if normalisation == own)
+
+
+def _weights(uri: MemberURI, preset: Preset) -> Path | None:
     """Return the file of ?weights, or None for random weights."""
     file = uri.options.get("weights")
     if file == NONE:
         return None
+    if file == pretrained.AUTO:
+        try:
+            return pretrained.weights_file(preset)
+        except UserError as error:
+            raise UserError(f"{uri.source}: {error}") from None
     if file is None:
         raise UserError(
             f"{uri.source}: presets come without weights: add ?weights=FILE, a {SAFE} file or a PyTorch checkpoint, "
-            f"or ?weights={NONE} for random weights"
+            f"?weights={pretrained.AUTO} for weights in an installed package, or ?weights={NONE} for random weights"
         )
     path = Path(file).expanduser()
     if not path.is_file():
