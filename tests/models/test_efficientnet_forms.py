@@ -10,8 +10,9 @@ import pytest
 from dico_tf.cotrain.dico import DiCo
 from dico_tf.errors import UserError
 from dico_tf.evaluation.members.open_members import open_members
-from dico_tf.models import checkpoints, torch_weights
+from dico_tf.models import torch_weights
 from dico_tf.models.presets import PRESETS, find
+from tests.files.torch_pickles import write_arrays
 
 CLASSES, SIZE = 7, 66
 _OFFICIAL = {
@@ -63,17 +64,14 @@ def state_dict(model: keras.Model, renamed: dict[str, str] | None = None) -> dic
 
 @pytest.fixture
 def checkpoint(tmp_path, monkeypatch):
-    """Write a state dict where no PyTorch is needed to read it: preset and new names -> the network."""
+    """Write a state dict: preset and new names -> the network."""
     monkeypatch.chdir(tmp_path)
 
     def write(preset: str, renamed: dict[str, str] | None = None) -> keras.Model:
         model = drawn(PRESETS[preset].build(SIZE, CLASSES))
-        np.savez(tmp_path / "drawn.pth", **state_dict(model, renamed))
-        (tmp_path / "drawn.pth.npz").rename(tmp_path / "drawn.pth")
+        write_arrays(tmp_path / "drawn.pth", state_dict(model, renamed))
         return model
 
-    monkeypatch.setattr(checkpoints, "_pickled", lambda path: dict(np.load(path)))
-    monkeypatch.setattr(checkpoints, "_array", lambda name, value: value)
     return write
 
 

@@ -97,7 +97,7 @@ def test_published_weights_reach_their_top1_on_1000_photos(name, shared_data):
     members = open_members([f"m=preset:{name}?weights=auto&short_side={short_side}"], 1000)
     collected = collect_logits(members, data, "test", timed=False)
     accuracy = (collected.logits["m"].argmax(1) == collected.labels).mean()
-    assert accuracy == pytest.approx(top1, abs=0.012)
+    assert accuracy == pytest.approx(top1, abs=0.015)
 
 
 @pytest.fixture
