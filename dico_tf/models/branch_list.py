@@ -84,6 +84,8 @@ class BranchList:
     family_name = ""
     classifier = ""  # no preset classifies with the same backbone
     heads = ("logits", "auxiliary")
+    normalisation = None  # the branches' own layers normalise images
+    wheel = None  # no package has weights of the whole list
 
     @property
     def name(self) -> str:

@@ -157,7 +157,7 @@ def test_dividing_by_one_changes_nothing(name):
 
 
 def changes(model: str, splits: int) -> dict:
-    widths, rates = PRESETS[model].differences(PRESETS[model].divided(splits))
+    widths, rates = PRESETS[model].differences([PRESETS[model].divided(splits)])
     return {**widths, **rates}
 
 
