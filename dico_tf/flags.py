@@ -220,7 +220,9 @@ def _read(name: str, folder: Path, above: tuple[Path, ...]) -> list[_Word]:
         flag, equals, value = line.partition("=")
         quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
         if not quoted and (" #" in line or " //" in line):
-            raise UserError(f"{where}{line!r}: a comment needs a line of its own")
+            raise UserError(
+                f"{where}{line!r}: write a comment on a line of its own, and a value with # or // in quotes"
+            )
         if not _LINE.fullmatch(line):
             raise UserError(f"{where}{line!r} is not a flag; write --flag=value")
         value = value[1:-1] if quoted else value

@@ -137,7 +137,9 @@ def test_a_line_that_is_no_flag_is_named_with_its_place(write, line):
 )
 def test_a_trailing_comment_is_refused_and_never_part_of_a_value(write, line):
     write("a.flags", line)
-    assert mistake("--flagfile=a.flags").endswith(f"{line!r}: a comment needs a line of its own")
+    assert mistake("--flagfile=a.flags").endswith(
+        f"{line!r}: write a comment on a line of its own, and a value with # or // in quotes"
+    )
 
 
 def test_a_sign_within_a_word_is_no_comment(write):

@@ -144,7 +144,7 @@ def load(path: str | Path) -> CommitteeFile:
 def combined(path: str | Path) -> tuple[list[str], int, Callable[[np.ndarray], np.ndarray]]:
     """Return (NAME=SOURCE of each member, number of classes, function) of a committee file.
 
-    The function takes the members' logits [N, n, C] and returns the committee's, float32 [N, C].
+    The function takes logits of N images and n members, [N, n, C], and returns the committee's, float32 [N, C].
     """
     content = load(path)
     committee = content.committee

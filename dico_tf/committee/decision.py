@@ -185,7 +185,10 @@ def passes(confidences: np.ndarray, gates: ArrayLike) -> np.ndarray:
 
 
 def checked_members(committee: Committee, logits: ArrayLike) -> np.ndarray:
-    """Return logits as an array [N, n, C] of floats; raises UserError for any other shape or type."""
+    """Return the logits of N images and the committee's n members as an array [N, n, C].
+
+    Raises UserError for another shape, or for numbers that are not floats. Any C is accepted.
+    """
     logits = np.asarray(logits)
     if logits.dtype.kind != "f" or logits.ndim != 3 or logits.shape[1] != len(committee.members):
         raise UserError(

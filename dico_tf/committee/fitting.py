@@ -27,7 +27,7 @@ def temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def weights(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return the members' weights b / sum b [n], all above 0, for logits [N, n, C].
+    """Return the members' weights b / sum b [n], all above 0, for logits of N images and n members, [N, n, C].
 
     b >= 0 minimises NLL(sum_k b_k z_k) + 0.0005 |b - 1/n|^2; each b_k is then raised to at least 1e-6.
     """

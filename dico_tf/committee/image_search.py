@@ -49,9 +49,10 @@ class ImageSearch:
             _warn_of_scales(self.inputs)
 
     def goal(self, against: Committee) -> Goal:
-        """Return the limits with a target: --accuracy, or the accuracy of the reference `against`.
+        """Return the limits of --budget, --worst_case and --latency with a target accuracy.
 
-        There is no target with --budget, --latency or --risk but without --accuracy.
+        The target is --accuracy. Without it, the target is NaN (none) with --budget, --latency or --risk, and
+        otherwise the accuracy of the reference `against`.
         """
         options = self.options
         target = options.accuracy or math.nan

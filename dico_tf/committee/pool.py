@@ -55,7 +55,7 @@ class Pool:
         return len(self.labels)
 
     def stacked(self, members: Sequence[str]) -> np.ndarray:
-        """Return the logits [N, n, C] of these members."""
+        """Return the logits [N, n, C] of these n members for the N images of the pool."""
         for member in members:
             if member not in self.logits:
                 raise UserError(f"no member {member!r} in {self.name or 'the pool'}; {suggestion(member, self.logits)}")

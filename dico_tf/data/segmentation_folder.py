@@ -76,7 +76,7 @@ def _pairs(folder: Path) -> list[tuple[str, str]]:
         )
     images, of_masks = (_by_stem(folder / kind) for kind in KINDS)
     if not images:
-        raise UserError(f"{folder}/images has no images ({' '.join(image_decoding.EXTENSIONS)})")
+        raise UserError(f"{folder}/images has no images ({' '.join(image_decoding.EXTENSIONS)}): put them there")
     alone = [
         f"{images[stem]} has no mask, such as {folder / 'masks' / stem}.png"
         for stem in sorted(set(images) - set(of_masks))

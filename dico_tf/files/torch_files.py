@@ -52,7 +52,11 @@ def _size(stream: BinaryIO) -> int:
 
 
 def _read_older(path: Path, stream: BinaryIO) -> Any:
-    """Read five pickles (magic number, version, system, object, keys of storages), then the storages in this order."""
+    """Return the object of a file in the older format.
+
+    It has five pickles (magic number, version, system, object, keys of the storages), then the storages in the order
+    of their keys.
+    """
     size = _size(stream)
     pickles, table = io.BytesIO(stream.read(min(size, LARGEST_PICKLE))), TensorTable(path, size)
     try:

@@ -18,7 +18,7 @@ def clips(x, batch, count):
     """Reshape frames [B T, H, W, C] to clips [B, T, H, W, C].
 
     Args:
-        batch, count: B and T. If T is an int, B is not used: the reshape infers it. If T is a tensor, T is inferred.
+        batch, count: B and T. The reshape uses one and infers the other: it uses T if T is an int, else B.
     """
     known = isinstance(count, int)
     return ops.reshape(x, (-1 if known else batch, count if known else -1, *ops.shape(x)[1:]))
@@ -70,7 +70,7 @@ class FrameConvolution(_Clips):
 
 
 def _one_open(shape) -> tuple:
-    """Return the shape, with -1 for the batch if all other sizes are ints."""
+    """Return a shape for a reshape: -1 replaces the batch if all other sizes are ints; else all sizes stay."""
     return (-1, *shape[1:]) if all(isinstance(size, int) for size in shape[1:]) else tuple(shape)
 
 

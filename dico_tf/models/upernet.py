@@ -142,8 +142,8 @@ def pooled(x, spec: Spec):
 def top_down(maps: list, spec: Spec) -> list:
     """Return the levels of the pyramid, finest first, all `spec.head` wide.
 
-    The coarsest is `pooled`. From there down, each map passes a 1x1 `unit` and is added to the resized sum of the
-    coarser ones; a 3x3 `unit` of the new sum is the level.
+    The coarsest level is `pooled`, and the sum begins with it. For each finer map, the sum is resized to the map, and a
+    1x1 `unit` of the map is added to it. A 3x3 `unit` of this sum is the level.
     """
     x = pooled(maps[-1], spec)
     levels = [x]

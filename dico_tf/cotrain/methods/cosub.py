@@ -47,9 +47,9 @@ class Cosub(Dico):
         return tf.reduce_mean(label, axis=1), total
 
     def observe(self, task: Task, logits, truth: Truth) -> None:
-        """Update `submodels_apart`: the mean of |p_s - p_t| over classes and submodels s, t being the next one of s.
+        """Update `submodels_apart`: the mean of |p_s - p_t| over classes and submodels s.
 
-        The next one of the last submodel is the first.
+        p are the probabilities. t is the submodel after s; after the last one comes the first.
         """
         for s in range(logits.shape[1]):
             answers = self.labels.kind.answer(tf.cast(logits[:, s], tf.float32))

@@ -66,13 +66,13 @@ class Dico:
         return loss, loss
 
     def answers(self, logits):
-        """Return the mean of the logits over the copies: [B, S, n, ..., C] -> [B, S, ..., C]."""
+        """Return the mean of the logits over the n copies of a view: [B, S, n, ..., C] -> [B, S, ..., C]."""
         if logits.shape[2] == 1:
             return logits[:, :, 0]
         return tf.reduce_mean(tf.cast(logits, tf.float32), axis=2)
 
     def terms(self, task: Task, logits, truth: Truth, epoch) -> Terms:
-        """Return the losses of each image, from logits [B, S, n, ..., C] resized to the labels."""
+        """Return the losses of each image, from logits [B, S, n, ..., C] of n copies, resized to the labels."""
         goals = [self.labels.goal(target) for target in task.targets(truth)]
         parts = [self.own(task, logits[:, s], goal, truth, s) for s, goal in enumerate(goals)]
         losses = tf.stack([task.mean(label, truth) for label, _ in parts], axis=1)
@@ -81,7 +81,7 @@ class Dico:
         return Terms(losses, agreement, own + self.agreement.weight(epoch) * agreement)
 
     def observe(self, task: Task, logits, truth: Truth) -> None:
-        """Update `metrics` with the logits [B, S, n, ..., C] of a training step."""
+        """Update `metrics` with a training step's logits [B, S, n, ..., C], of n copies of each view."""
 
     def results(self) -> dict[str, float]:
         """Return the values of `metrics` by their keys in metrics.jsonl, without metrics that were not updated yet."""

@@ -151,7 +151,7 @@ def normalised(call: SymbolicCall) -> Axes:
 
 @narrows(K.GroupNormalization)
 def group_norm(call: SymbolicCall) -> Axes:
-    """Narrow to fewer groups if there are at least as many groups as channels per group, else to narrower groups."""
+    """Take fewer groups if there are at least as many groups as channels in a group; else narrow each group."""
     layer, x = call.operation, call.inputs[0]
     axis, count = x[layer.axis], layer.groups  # Keras has replaced -1 by the number of channels
     if count > 1 and axis.free:

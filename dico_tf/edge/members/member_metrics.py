@@ -63,7 +63,7 @@ class MemberMetrics:
         )
 
     def count(self, answers: MemberAnswers) -> None:
-        """Count the outcome of each member that was asked."""
+        """Count one outcome for each member of the answers: used, or the cause of its missing vote, such as late."""
         for name in answers.votes:
             self._outcomes.add(name, "used")
         for name, missing in answers.missing.items():

@@ -98,7 +98,9 @@ def _split(source: Source, split: str) -> Split:
     if split not in source.splits:
         raise UserError(f"{source.name} has no split {split!r}; it has {', '.join(source.splits)}")
     if not source.splits[split].size:
-        raise UserError(f"the split {split!r} of {source.name} has no images: there is nothing to run the members on")
+        raise UserError(
+            f"the split {split!r} of {source.name} has no images to run the members on: choose another split"
+        )
     return source.splits[split]
 
 
