@@ -15,9 +15,17 @@ def weights(model) -> dict[str, Any]:
     named = {}
     for s, learner in enumerate(model.learners):
         for layer in learner.layers:
-            for variable in layer.variables:
-                named[f"branch_{s}/{layer.name}/{variable.name}"] = variable
+            for name, variable in zip(_names(layer), layer.variables, strict=True):
+                named[f"branch_{s}/{layer.name}/{name}"] = variable
     return named
+
+
+def _names(layer: Any) -> list[str]:
+    """Return distinct names of a layer's variables: their own, or in a layer of several layers "query/kernel"."""
+    names = [variable.name for variable in layer.variables]
+    if len(set(names)) == len(names):
+        return names
+    return [variable.path.partition(f"{layer.name}/")[2] for variable in layer.variables]
 
 
 def progress(model) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import pytest
 
 from dico_tf.cotrain import DiCo
 from dico_tf.errors import UserError
-from dico_tf.models.branch_list import BranchList
+from dico_tf.models.branch_list import BranchList, listed_branch
 from dico_tf.training import variables
 from dico_tf.training.lamb import Lamb
 from dico_tf.training.optimizers import SGD
@@ -91,3 +91,16 @@ def test_what_divides_or_drops_is_refused():
         DiCo(reference, 2, classes=3, image_size=16, drop_path=0.1)
     with pytest.raises(UserError, match="has no residual branches that are dropped"):
         DiCo(reference, 2, classes=3, image_size=16, drop_form="efficient")
+
+
+def test_attention_of_keras_keeps_all_its_weights_in_checkpoints():
+    image = keras.Input((4, 4, 3))
+    tokens = keras.layers.Reshape((16, 3))(image)
+    attention = keras.layers.MultiHeadAttention(2, 4, name="attention")(tokens, tokens)
+    network = keras.Model(image, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling1D()(attention)))
+    branch, arrays = listed_branch(network, "a", 4, "a.keras")
+    model = dico(BranchList(listed=(branch,)), image_size=4)
+    branch.fill(model.branches[0], arrays)
+    named = variables.weights(model)
+    assert len(named) == len(model.branches[0].variables) == 10
+    assert np.array_equal(named["branch_0/attention/value/kernel"], network.get_layer("attention").get_weights()[4])
