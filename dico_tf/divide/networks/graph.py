@@ -150,6 +150,14 @@ def _named_outputs(copy: keras.Model, operations: list) -> keras.Model:
     return keras.Model(copy.input, keras.tree.pack_sequence_as(copy.output, outputs), name=copy.name)
 
 
+def copy_weights(model: keras.Model, copy: keras.Model) -> None:
+    """Set the weights of a copy, and what Normalization layers derive from theirs, to those of a model."""
+    copy.set_weights(model.get_weights())
+    for layer in keras_internals.sublayers(copy):
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()  # it computes with tensors that set_weights leaves as they were
+
+
 def copied(operation: Any, changes: dict[str, Any], kind: type | None = None) -> Any:
     """Return a new layer or operation with the config of another one and `changes`; it is not built yet.
 

@@ -18,7 +18,7 @@ import keras
 
 from dico_tf.data import image_decoding
 from dico_tf.divide.networks.cost import cost as network_cost
-from dico_tf.divide.networks.graph import Call, calls, replay, weightless
+from dico_tf.divide.networks.graph import Call, calls, copy_weights, replay, weightless
 from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import Cost
 from dico_tf.evaluation.members.member import Graph, LoadedNetwork, Member
@@ -166,7 +166,7 @@ def _arguments(base: keras.Model, size: int, alpha: float) -> dict[str, Any]:
 def resized(base: keras.Model, family: Callable, size: int, alpha: float) -> keras.Model:
     """Return a network for images of `size` pixels with the weights of `base`, which `family` built with `alpha`."""
     model = family(**_arguments(base, size, alpha))
-    model.set_weights(base.get_weights())
+    copy_weights(base, model)
     return _completed(model, base)
 
 

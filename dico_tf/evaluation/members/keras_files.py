@@ -10,6 +10,7 @@ from dico_tf.cotrain.dico import DiCo
 from dico_tf.data import image_decoding
 from dico_tf.divide.networks import architecture
 from dico_tf.divide.networks.cost import cost as network_cost
+from dico_tf.divide.networks.graph import copy_weights
 from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import Cost
 from dico_tf.evaluation.members import preprocessing, runs
@@ -127,7 +128,7 @@ def in_float32(model: keras.Model) -> keras.Model:
     if all(layer.dtype_policy.name == "float32" for layer in keras_internals.sublayers(model)):
         return model
     copy = type(model).from_config(architecture.in_float32(model.get_config()))
-    copy.set_weights(model.get_weights())
+    copy_weights(model, copy)
     return copy
 
 

@@ -4,7 +4,10 @@ import keras
 import numpy as np
 import pytest
 
-from dico_tf.evaluation.members import applications, preprocessing
+from dico_tf.config import from_values
+from dico_tf.evaluation.members import applications, keras_files, preprocessing
+from dico_tf.evaluation.members.open_branches import open_branches
+from dico_tf.evaluation.members.open_members import open_members
 from dico_tf.evaluation.members.pixel_layers import on_raw_pixels, pixel_layers
 
 IMAGES = np.random.default_rng(0).uniform(0, 255, (2, 5, 5, 3)).astype(np.float32)
@@ -38,3 +41,39 @@ def test_a_network_on_raw_pixels_shares_its_layers():
     raw = on_raw_pixels(model, preprocessing.PIXELS["-1..1"], 5)
     assert raw.get_layer(model.name) is model
     assert np.asarray(raw(IMAGES)) == pytest.approx(np.asarray(model(IMAGES / 127.5 - 1)), abs=1e-5)
+
+
+def normalised(input_shape=(5, 5, 3), dtype="float32", **options) -> keras.Model:
+    """Stand for a function of keras.applications: a network with a Normalization layer."""
+    image = keras.Input(input_shape)
+    x = keras.layers.Normalization(dtype=dtype)(image)
+    return keras.Model(image, keras.layers.Dense(3, dtype=dtype)(keras.layers.GlobalAveragePooling2D()(x)))
+
+
+COPIES = {
+    "another size": (lambda model: applications.resized(model, normalised, 8, 0.0), "float32"),
+    "float32": (keras_files.in_float32, "mixed_bfloat16"),
+}
+
+
+@pytest.mark.parametrize(("copy", "dtype"), COPIES.values(), ids=COPIES)
+def test_a_copy_normalises_by_the_statistics_of_the_weights(copy, dtype):
+    model = normalised(dtype=dtype)
+    model.layers[1].adapt(IMAGES)
+    images = np.full((1, *copy(model).input_shape[1:]), IMAGES[0, 0, 0], np.float32)
+    expected = (IMAGES[0, 0, 0] - IMAGES.mean((0, 1, 2))) / IMAGES.std((0, 1, 2))
+    assert np.asarray(copy(model).layers[1](images))[0, 0, 0] == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_branch_of_keras_applications_computes_the_features_of_the_member():
+    """Preprocessing, weights and the image size are those of the member, whose head alone is replaced."""
+    uri = "keras:MobileNet@32?alpha=0.25&weights=none"
+    opened = open_branches(from_values({"branches": (uri,)}))
+    (member,) = open_members([uri])
+    built = opened.network.listed[0].build(32, 7)
+    opened.network.listed[0].fill(built, opened.arrays[0])
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.uint8)
+    features = keras.Model(built.inputs, built.get_layer("logits").input)(images)
+    (head,) = (layer for layer in member.keras_model().layers[-1].layers if layer.name == "conv_preds")
+    kernel, bias = head.get_weights()
+    assert np.asarray(features) @ kernel[0, 0] + bias == pytest.approx(member.run(images), abs=1e-4)
