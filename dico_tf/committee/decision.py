@@ -96,7 +96,7 @@ def are_right(answers: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def running(committee: Committee, logits: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the combined answers [N, C] of the first 1, 2, ... n members, from the logits [N, n, C] of all members.
+    """Yield the combined answers [N, C] of the first 1, 2, ... n members, from the logits of N images, [N, n, C].
 
     The rule of `committee.average` combines the logits z_k of member k, divided by its temperature. The mean of logits,
     with weights w_k, is a_1 = z_1 and then a_k = a_{k-1} + w_k / (w_1 + ... + w_k) (z_k - a_{k-1}).
@@ -157,7 +157,11 @@ def confidence(name: str, answer: np.ndarray, members: np.ndarray) -> np.ndarray
 
 
 def stages(committee: Committee, logits: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Return the combined answers [N, n, C] of the first 1 to n members, and their confidences float32 [N, n]."""
+    """Return the combined answers [N, n, C] of the first 1, 2 ... n members, and their confidences float32 [N, n].
+
+    Args:
+        logits: [N, n, C] of N images and n members.
+    """
     logits = checked_members(committee, logits)
     answers = np.stack(list(running(committee, logits)), 1)
     confidences = [confidence(committee.confidence, answers[:, k], logits[:, : k + 1]) for k in range(logits.shape[1])]
@@ -165,7 +169,7 @@ def stages(committee: Committee, logits: ArrayLike) -> tuple[np.ndarray, np.ndar
 
 
 def decide(committee: Committee, logits: ArrayLike) -> Decision:
-    """Return the committee's decision on N images from the logits [N, n, C] of all its members."""
+    """Return the committee's decision on N images from the logits [N, n, C] of its n members."""
     answers, confidences = stages(committee, logits)
     stage = stage_of(confidences, committee.gates)
     final = answers[np.arange(len(stage)), stage]
@@ -173,7 +177,7 @@ def decide(committee: Committee, logits: ArrayLike) -> Decision:
 
 
 def stage_of(confidences: np.ndarray, gates: tuple[float, ...]) -> np.ndarray:
-    """Return the first stage whose confidence reaches its gate, else the last: [N, n] -> int64 [N]."""
+    """Return the first of n stages whose confidence reaches its gate, else the last: N images [N, n] -> int64 [N]."""
     passed = passes(confidences[:, :-1], gates)
     return np.concatenate([passed, np.ones((len(passed), 1), bool)], 1).argmax(1)
 

@@ -22,7 +22,7 @@ class Average:
     """A rule that combines the members' logits. A class that is NaN for any member is NaN in the answer.
 
     values: (ops, logits [N, ..., C]) -> what is averaged for each member.
-    combine: (ops, values [N, S, ..., C]) -> logits [N, ..., C] of all members, equally weighted.
+    combine: (ops, values [N, S, ..., C] of S members) -> logits [N, ..., C] of all members, equally weighted.
     add: (ops, answer [N, C] so far, values [N, C] of one more member, share) -> answer [N, C] that includes it.
         `share` is its weight divided by the weights of all members so far, including its own.
         If None, `combine` is called again with the values of every member so far.
