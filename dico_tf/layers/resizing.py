@@ -31,8 +31,8 @@ class ResizeAs(keras.layers.Layer):
 class ResizeImage(keras.layers.Layer):
     """Bilinear resizing of images [B, H, W, 3] to [B, n, n, 3], n = `size`, with antialiasing: a square of any H and W.
 
-    The result is that of tf.image.resize with antialias=True, in float32. It is computed as two matrix products, since
-    LiteRT and ONNX have no resizing with antialiasing.
+    The result is that of tf.image.resize with antialias=True, in float32. It is computed as weighted sums of rows, then
+    of columns, since LiteRT and ONNX have no resizing with antialiasing.
     """
 
     def __init__(self, size: int, **options):
@@ -40,17 +40,25 @@ class ResizeImage(keras.layers.Layer):
         self.size = size
 
     def call(self, images):
-        _, height, width, channels = images.shape
-        rows, columns = (ops.array(bilinear_weights(side, self.size), "float32") for side in (height, width))
-        x = ops.reshape(ops.cast(images, "float32"), (-1, height, width * channels))
-        x = ops.reshape(ops.matmul(rows, x), (-1, width, channels))
-        return ops.reshape(ops.matmul(columns, x), (-1, self.size, self.size, channels))
+        x = ops.cast(images, "float32")
+        for axis, shape in ((1, (1, -1, 1, 1)), (2, (1, 1, -1, 1))):
+            taps, shares = _taps(bilinear_weights(x.shape[axis], self.size))
+            pairs = zip(taps.T, shares.T, strict=True)
+            x = sum(ops.take(x, tap, axis=axis) * share.reshape(shape) for tap, share in pairs)
+        return x
 
     def compute_output_spec(self, images):
         return keras.KerasTensor((images.shape[0], self.size, self.size, images.shape[-1]), "float32")
 
     def get_config(self):
         return {**super().get_config(), "size": self.size}
+
+
+def _taps(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the columns [rows, k] with the weights of each row that are not 0, and these weights; k is the most."""
+    count = np.count_nonzero(weights, axis=1).max()
+    taps = np.argsort(weights == 0, axis=1, kind="stable")[:, :count]
+    return taps, np.take_along_axis(weights, taps, axis=1).astype(np.float32)
 
 
 @keras.saving.register_keras_serializable("dico_tf", name="Parts")  # its name in saved files

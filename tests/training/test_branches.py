@@ -1,5 +1,6 @@
 """Runs with --branches: from trained networks of several kinds to a run that does not need their files."""
 
+import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -16,7 +17,7 @@ from dico_tf.training import build
 from tests.commands import command, succeeded
 from tests.small_network import small
 
-WORDS = ["--dataset=digits", "--batch_size=256", "--validation=100", "--lr=0.05", "--views=crop", "--seed=4"]
+WORDS = ["--dataset=digits", "--batch_size=64", "--validation=100", "--lr=0.2", "--views=crop", "--seed=4"]
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +120,7 @@ def test_branches_are_members_and_can_be_branches_again(run, tmp_path):
     first, second = open_members([f"{workdir}"])
     images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
     expected = build.trained_run(workdir).network().predict(images, verbose=0)
+    assert np.abs(expected).max() > 0.1, "too little was learned to compare answers"
     for s, member in enumerate((first, second)):
         np.testing.assert_allclose(member.run(images), expected[:, s], atol=1e-5)
     (larger,) = open_members([f"{workdir}:branch_1@20"])
@@ -181,3 +183,29 @@ def test_what_cannot_be_a_branch_is_refused_before_the_data_are_read(run, folder
         status, _, err = command("train", "--dataset=digits", f"--branches={spec}", f"--workdir={tmp_path}/run")
         assert status == 2 and message in err, (spec, err)
         assert err.count("\n") <= 2
+
+
+@pytest.mark.slow
+def test_exported_branches_answer_as_in_training_in_every_format(run, tmp_path):
+    """In LiteRT, rounded to int8 too, and in ONNX if it is installed."""
+    workdir, _ = run
+    formats = ["tflite", *(["onnx"] if importlib.util.find_spec("tf2onnx") else [])]
+    words = [f"--formats={','.join(formats)}", "--quantise=none,int8", "--calibration_images=100"]
+    succeeded("export", f"--workdir={workdir}", f"--out={tmp_path}", *words)
+    manifest = read(tmp_path / "manifest.json")
+    costs = read(workdir / "summary.json")["branches"]
+    members = {member["name"]: member for member in manifest["members"]}
+    for s, cost in enumerate(costs):
+        member = members[f"branch_{s}"]
+        assert (member["macs"], member["params"], member["input_size"]) == (cost["macs"], cost["params"], 16)
+        kinds = member["metrics"]
+        assert kinds["float32"]["largest_difference"] < 1e-3
+        assert kinds["int8"]["top1"] > kinds["keras"]["top1"] - 0.05
+        assert "onnx" not in formats or kinds["onnx"]["largest_difference"] < 1e-3
+    assert f"{costs[0]['params']:,} and {costs[1]['params']:,} parameters" in (tmp_path / "README.md").read_text()
+    images = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
+    expected = build.trained_run(workdir).network().predict(images, verbose=0)
+    assert np.abs(expected).max() > 0.1, "too little was learned to compare answers"
+    for s in range(2):
+        (member,) = open_members([f"{tmp_path}:branch_{s}"])
+        np.testing.assert_allclose(member.run(images), expected[:, s], atol=1e-3)
