@@ -67,7 +67,7 @@ def read_costs(path: str) -> dict[str, Cost]:
         raise UserError(f"--costs={path} cannot be read ({error}): give a JSON file") from None
     shape = f"--costs={path} must be {{member: {{{', '.join(MEASURES)}}}}}"
     if not isinstance(content, dict) or not all(isinstance(cost, dict) for cost in content.values()):
-        raise UserError(f"{shape}, got {content!r:.60}")
+        raise UserError(f"{shape}, a JSON object of objects, got {content!r:.60}")
     for member, cost in content.items():
         for measure, value in cost.items():
             if measure not in MEASURES:

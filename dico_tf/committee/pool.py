@@ -87,7 +87,7 @@ class Pool:
         return digest.hexdigest()[:16]
 
     def everyone(self, space: Space, goal: Goal) -> tuple[str, ...]:
-        """Return all members by rising `goal.measure`, a cost."""
+        """Return all members by rising cost `goal.measure`; `space` has no effect."""
         return tuple(by_cost(self, goal.measure))
 
     def candidates(self, space: Space, goal: Goal) -> list[tuple[str, ...]]:

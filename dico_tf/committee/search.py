@@ -81,7 +81,10 @@ class Answers(Protocol):
         """Yield, for each candidate in turn, its settings within the limits that no other beats in cost and score."""
 
     def template(self, members: Sequence[str], space: Space) -> Committee:
-        """Return the ensemble of these members, or of one member a committee of it alone."""
+        """Return the ensemble of these members, or of one member a committee of it alone.
+
+        `space` sets confidence, average, weights and temperatures, unless the pool has its own.
+        """
 
     def everyone(self, space: Space, goal: Goal) -> tuple[str, ...]:
         """Return the members of the full ensemble, the cheapest first."""

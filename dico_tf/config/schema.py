@@ -264,8 +264,8 @@ class OptimisationOptions:
     )
     weight_decay: float = option(
         -1.0,
-        "weight decay of the whole; -1 = that of the preset's published recipe: coupled for sgd, decoupled for adamw "
-        "and lamb",
+        "weight decay of the whole; -1 = that of the preset's recipe: its coupled value for sgd, its decoupled one, if "
+        "it has any, for adamw and lamb",
         at_least=0,
         special={-1: "the published one"},
     )

@@ -89,7 +89,10 @@ class Videos:
         return np.concatenate([self.frames.sizes[self.firsts[:-1]], self.starts[:, None]], axis=1).astype(np.int32)
 
     def squares(self, numbers: np.ndarray) -> np.ndarray:
-        """Return one clip of each of the videos `numbers` [...], chosen by `part`: uint8 [..., T, size, size, 3]."""
+        """Return one clip of each of the videos `numbers` [...]: uint8 [..., T, size, size, 3].
+
+        `part` says which clip, and which square crop of its frames.
+        """
         part, last_start = self.part, self.starts[numbers] - 1
         share = 0.5 if part.clips == 1 else part.clip / (part.clips - 1)
         frames = self._frames_of(numbers, np.floor(last_start * share + 0.5).astype(np.int64))  # one clip: starts // 2

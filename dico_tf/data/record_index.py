@@ -18,8 +18,9 @@ _FORMAT = 1  # version of the stored arrays
 def cached(name: str, files: Sequence[Path], about: Sequence[object], make: Callable[[], RecordTable]) -> RecordTable:
     """Return the table of `files` from the cache, or the result of `make`, which is then cached.
 
-    A cached table is used only while `about` and each file's name, size and modification time are the same. Older
-    tables of the same `name` and folder are deleted. The cache is ~/.cache/dico_tf/index, or below $XDG_CACHE_HOME.
+    A cached table is used only while `about` and each file's name, size and modification time are the same. A new table
+    replaces older ones of the same `name` whose files lie in the same folder. The cache is the folder dico_tf/index in
+    $XDG_CACHE_HOME, by default in ~/.cache.
     """
     folder = hashlib.sha256(str(files[0].parent.resolve()).encode()).hexdigest()[:8]
     stem = f"{name.replace('/', '_')}-{folder}"

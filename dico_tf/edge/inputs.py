@@ -21,9 +21,10 @@ class InputSize(Protocol):
 
 
 def input_tensors(*sizes: InputSize) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
-    """Return (name, datatype, shape) of the inputs that a request may choose from.
+    """Return (name, datatype, shape) of each possible input; a request has exactly one of them.
 
-    `image` (FP32, or UINT8) is one of them only if all networks take the same size.
+    `image_bytes`, encoded images, is always listed; `image` only if all networks take the same size. `image` is listed
+    as FP32, though a request may also send UINT8.
     """
     sides = {size.size for size in sizes}
     tensors = [(IMAGE, "FP32", (-1, side, side, 3)) for side in sides if len(sides) == 1]

@@ -37,14 +37,15 @@ def log_probabilities(probabilities: ArrayLike) -> np.ndarray:
     negative = ~(probabilities >= 0).all(-1)
     if negative.any():
         raise UserError(
-            f"expected probabilities, got a negative number or NaN in {negative.sum()} of {negative.size} rows"
+            f"expected probabilities, got a negative number or NaN in {negative.sum()} of {negative.size} rows; "
+            "give the outputs of a softmax"
         )
     sums = probabilities.sum(-1)
     wrong = ~(abs(sums - 1) < 0.1)
     if wrong.any():
         raise UserError(
             f"expected probabilities, but {wrong.sum()} of {wrong.size} rows do not add up to 1, such as one with the "
-            f"sum {sums[wrong].flat[0]:.4g}"
+            f"sum {sums[wrong].flat[0]:.4g}; give the outputs of a softmax"
         )
     return np.log(np.maximum(probabilities, np.finfo(np.float64).tiny))
 

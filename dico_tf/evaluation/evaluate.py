@@ -54,7 +54,7 @@ def evaluate_split(run: TrainedRun, model, name: str, parts: dict[str, Any], tes
         test_views: clips of each video x crops of each clip that are averaged, e.g. "10x3"; "" = the run's own.
     """
     if name not in parts:
-        raise UserError(f"--split={name}: {run.workdir} has no such split; it has {', '.join(parts)}")
+        raise UserError(f"--split={name}: {run.workdir} has no such split: choose one of {', '.join(parts)}")
     split, folder = parts[name], run.workdir
     if test_views and not split.videos:
         raise UserError(
@@ -96,7 +96,13 @@ def _segmentation(
 
 
 def _views(run: TrainedRun, split: Split, views: tuple[int, int]) -> dict[str, int]:
-    """Return number and size of the views averaged for a video, and all branches' multiply-adds per view and in all."""
+    """Return the numbers of clips and crops averaged for a video, their size, and the multiply-adds of all branches.
+
+    The multiply-adds are the sum of the branches, for one view (`macs_of_view`) and for all views (`macs`).
+
+    Args:
+        views: numbers of clips and of crops.
+    """
     clips, crops = views
     size, classes, network = run.data["image_size"], len(run.data["class_names"]), run.config.network
     seen = split.views(*views)[0].image_size

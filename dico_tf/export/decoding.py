@@ -61,7 +61,11 @@ def _jpeg(content: tf.Tensor, least: int) -> tf.Tensor:
 
 
 def _png(content: tf.Tensor) -> tf.Tensor:
-    """Decode a PNG. Other formats are refused: TensorFlow would decode them without a check of their size."""
+    """Decode a PNG to uint8 [h, w, 3]; transparent parts become white.
+
+    Images of more than MAX_PIXELS and other formats raise an error when the graph runs. TensorFlow would decode other
+    formats, too, but their size could not be checked here.
+    """
     signature = tf.debugging.Assert(
         tf.strings.substr(content, 0, len(_PNG)) == _PNG, ["expected a JPEG or PNG image, got neither"]
     )

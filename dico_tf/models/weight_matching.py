@@ -32,10 +32,10 @@ class Entry:
     name: str
     kind: str  # matrix or norm
     shape: tuple[int, ...]
-    bias: bool = True
+    bias: bool = True  # True if the layer has a bias
 
     def like(self, other: "Entry") -> bool:
-        """Return True if kind, shape and bias are equal."""
+        """Return True if both have the same kind and shape, and both or neither have a bias."""
         return (self.kind, self.shape, self.bias) == (other.kind, other.shape, other.bias)
 
     def __str__(self) -> str:

@@ -77,11 +77,17 @@ class CellPool:
         return gates.decided(committee, self.cells(order, grid), self.costs_of(order))
 
     def template(self, members: Sequence[str], space: Space | None = None) -> Committee:
-        """Return the ensemble of these members, or of one member a committee of it alone."""
+        """Return the ensemble of these members, or of one member a committee of it alone.
+
+        The constructor sets its confidence and average; `space` has no effect.
+        """
         return ensemble(*members, **self.how)
 
     def everyone(self, space: Space | None = None, goal: Goal | None = None) -> tuple[str, ...]:
-        """Return the `largest` most expensive members, which form the full ensemble, the cheapest first."""
+        """Return the `largest` most expensive members, which form the full ensemble, the cheapest first.
+
+        `space` and `goal` have no effect.
+        """
         return self.orders[-1]
 
     def point(self, committee: Committee, grid: Grid | None = None) -> Point:
@@ -92,7 +98,10 @@ class CellPool:
         return Point(committee=committee, grid=grid, quality=value, score=value, cost=cost)
 
     def candidates(self, space: Space, goal: Goal) -> list[str | Arrangement]:
-        """Return each member alone, then each combination of members with each grid."""
+        """Return each member alone, then each combination of members with each grid.
+
+        `space` and `goal` have no effect.
+        """
         return [*self.members, *self._parts]
 
     def curve(self, order: tuple[str, ...], grid: Grid, percentiles: int) -> list[Point]:

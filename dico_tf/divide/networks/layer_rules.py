@@ -185,7 +185,7 @@ def concatenate(call: SymbolicCall) -> Axes:
 
 @narrows(K.Dot)
 def dot(call: SymbolicCall) -> Axes:
-    """Make the contracted axes equally wide."""
+    """Give the two axes over which the layer Dot sums the same width, and return the axes of its output."""
     (a, b), axes = call.inputs, call.operation.axes
     i, j = (axes, axes) if isinstance(axes, int) else axes
     join(a[i], b[j])

@@ -96,7 +96,7 @@ def collect_logits(
 
 def _split(source: Source, split: str) -> Split:
     if split not in source.splits:
-        raise UserError(f"{source.name} has no split {split!r}; it has {', '.join(source.splits)}")
+        raise UserError(f"{source.name} has no split {split!r}: choose one of {', '.join(source.splits)}")
     if not source.splits[split].size:
         raise UserError(
             f"the split {split!r} of {source.name} has no images to run the members on: choose another split"

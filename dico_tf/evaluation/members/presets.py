@@ -66,7 +66,10 @@ def _pixels(preset: Preset) -> str:
 
 
 def _weights(uri: MemberURI, preset: Preset) -> Path | None:
-    """Return the file of ?weights, or None for random weights."""
+    """Return the file of ?weights, or None for ?weights=none, which means random weights.
+
+    Raises UserError if ?weights is not given or there is no such file.
+    """
     file = uri.options.get("weights")
     if file == NONE:
         return None

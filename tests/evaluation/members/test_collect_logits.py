@@ -133,7 +133,7 @@ def test_a_known_delay_is_measured(source, member):
 
 def test_empty_and_unknown_splits_are_refused(source, member):
     data = source()
-    with pytest.raises(UserError, match="has no split 'validation'; it has test"):
+    with pytest.raises(UserError, match="has no split 'validation': choose one of test"):
         collect_logits([member()[0]], data, "validation")
     data.splits["test"] = data.splits["test"].subset(np.arange(0))
     with pytest.raises(UserError, match="the split 'test' of noise has no images"):
