@@ -24,6 +24,7 @@ def fault(**values) -> str:
 ELSEWHERE = {
     "dataset": "folder:photos", "data_dir": "/data", "image_size": 48, "classes": 7, "validation": 0,
     "skip_unreadable": True, "model": "resnet_110", "splits": 2, "division": "published", "init_from": "old",
+    "init": "slices",
     "views": ("crop", "crop+flip"), "same_views": False, "mixup": 0.25, "cutmix": 1.5, "repeated_augmentation": 3,
     "method": "dico",
     "training": "independent", "agreement": "kl", "agreement_weight": 0.75, "agreement_warmup_epochs": 9,

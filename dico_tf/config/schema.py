@@ -309,6 +309,12 @@ class RunOptions:
         "start from the weights of another run's folder or of a published checkpoint, or with auto from those in an "
         "installed package; a head for other classes starts anew",
     )
+    init: str = option(
+        "weights",
+        "what --init_from gives: weights = those of the same network; slices = each branch starts from a part of the "
+        "channels of the undivided network",
+        ("weights", "slices"),
+    )
     seed: int = option(0, "seed of initial weights, image order, views and mixing", at_least=0, below=2**31)
     save_every: int = option(0, "steps between checkpoints; 0 = at the end of each epoch only", at_least=0, free=True)
     keep: int = option(2, "number of checkpoints kept, besides the best", at_least=1, free=True)

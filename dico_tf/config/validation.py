@@ -252,6 +252,11 @@ def _batch(s: Any) -> Iterator[str]:
         )
 
 
+def _init(s: Any) -> Iterator[str]:
+    if s.init == "slices" and not s.init_from:
+        yield "--init=slices needs a trained network: give --init_from=DIR, a run with --splits=1"
+
+
 def _schedule(s: Any) -> Iterator[str]:
     if s.warmup_epochs > 0 and s.warmup_epochs >= s.epochs:
         yield f"--warmup_epochs={s.warmup_epochs} must be below --epochs={s.epochs}"
@@ -270,4 +275,4 @@ def _schedule(s: Any) -> Iterator[str]:
 
 
 MODEL_RULES: tuple[Callable[[Any], Iterator[str]], ...] = (_views, _method, _distill, _class_weights, _segmentation)
-RUN_RULES: tuple[Callable[[Any], Iterator[str]], ...] = (_branches, _teacher, _splits, _task, _batch, _schedule)
+RUN_RULES: tuple[Callable[[Any], Iterator[str]], ...] = (_branches, _teacher, _splits, _task, _batch, _schedule, _init)

@@ -229,7 +229,7 @@ class Loop:
         row[name] = self._evaluate(self.select)
         self._save_if_best(epoch, row[name], chosen=not self.config.optimisation.evaluate_ema)
         if self.config.optimisation.ema:
-            with averaged(self.model, self._recalibration_batches()):
+            with averaged(self.model, self.recalibration_batches()):
                 row[f"{name}_ema"] = self._evaluate(self.select)
                 self._save_if_best(epoch, row[f"{name}_ema"], chosen=self.config.optimisation.evaluate_ema)
         return row
@@ -239,7 +239,8 @@ class Loop:
         last = self.total_steps // self.steps_per_epoch - 1
         return (epoch + 1) % self.config.run.evaluate_every == 0 or epoch == last
 
-    def _recalibration_batches(self):
+    def recalibration_batches(self):
+        """Return training images without augmentation, to recompute the statistics of batch normalisation."""
         size = min(self.batch_size, self.train.size)
         return evaluation_batches(self.train, size).take(RECALIBRATION_BATCHES)
 

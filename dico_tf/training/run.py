@@ -8,7 +8,8 @@ from typing import Any
 
 import keras
 
-from dico_tf.config import Config
+from dico_tf.config import Config, RunOptions
+from dico_tf.cotrain.dico import DiCo
 from dico_tf.data import source as sources
 from dico_tf.data.source import Source, Split
 from dico_tf.data.splits import carve, class_counts
@@ -17,10 +18,13 @@ from dico_tf.files import atomic, json_files
 from dico_tf.files.json_files import read_of_run
 from dico_tf.models.audit import audit
 from dico_tf.models.presets import PRESETS, branch_weight_decay, check_task, find
+from dico_tf.models.torch_weights import Carried
 from dico_tf.training import build, variables, workdir
+from dico_tf.training.averaging import recalibrate
 from dico_tf.training.checkpoints import Checkpoints
 from dico_tf.training.loop import Loop
 from dico_tf.training.optimizers import optimizer
+from dico_tf.training.sliced_start import start_from_slices
 from dico_tf.training.strategy import Devices, devices, share, share_threads
 from dico_tf.views.policies import parse_all
 
@@ -148,7 +152,7 @@ def _train(
     loop = Loop(config, place, model, parts["train"], parts[config.run.select], checkpoints, say)
     loop.resume()
     if not loop.step and config.run.init_from:
-        _say_carried(build.start_from(model, config.run.init_from), config.run.init_from, say)
+        _say_carried(_start(model, config.run, loop), config.run.init_from, say)
     if not loop.step and config.branch_list.branches:  # also if a run was killed before its first checkpoint
         (opened or open_branches(config)).fill(model)
         for s, branch in enumerate(find(reference).listed):
@@ -170,6 +174,15 @@ def _check_sizes(config: Config, source: Source, parts: dict[str, Split]) -> Non
             f"--batch_size={config.optimisation.batch_size} is more than the {parts['train'].size} training images: "
             "give a smaller batch"
         )
+
+
+def _start(model: DiCo, options: RunOptions, loop: Loop) -> Carried:
+    """Load the weights of --init_from; with --init=slices, recompute the statistics of batch normalisation."""
+    if options.init == "weights":
+        return build.start_from(model, options.init_from)
+    carried = start_from_slices(model, options.init_from)
+    recalibrate(model, loop.recalibration_batches())
+    return carried
 
 
 def _say_carried(carried: Any, origin: str, say: Callable[[str], None]) -> None:
