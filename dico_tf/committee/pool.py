@@ -98,7 +98,8 @@ class Pool:
     def template(self, members: Sequence[str], space: Space) -> Committee:
         """Return the ensemble of these members, whose gates a search then replaces.
 
-        Temperatures and weights are fitted to this pool if `space` turns them on.
+        `space` sets its confidence and average. Temperatures and weights are fitted to this pool if `space` turns them
+        on.
         """
         how = {"confidence": space.confidence, "average": space.average}
         logits = self.stacked(members)

@@ -83,7 +83,7 @@ class Answers(Protocol):
     def template(self, members: Sequence[str], space: Space) -> Committee:
         """Return the ensemble of these members, or of one member a committee of it alone.
 
-        `space` sets confidence, average, weights and temperatures, unless the pool has its own.
+        `space` sets its confidence and average, and whether weights and temperatures are fitted. `CellPool` ignores it.
         """
 
     def everyone(self, space: Space, goal: Goal) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ def evaluate_export(run: TrainedRun, path: str | Path, kind: str, name: str, par
     """
     export = manifest.load(path)
     if name not in parts:
-        raise UserError(f"--split={name}: {run.data['name']} has no such images; it has {', '.join(parts)}")
+        raise UserError(f"--split={name}: {run.data['name']} has no such split: choose one of {', '.join(parts)}")
     if export.content["source"]["fingerprint"] != run.data["fingerprint"]:
         raise UserError(
             f"{export.folder} was exported from a run on other data than {run.workdir}: give the --workdir that was "
