@@ -307,8 +307,9 @@ def test_hedges_stay_within_their_share(members):
 
     try:
         hedged = asyncio.run(story())
-        assert members[0].calls() == 120 and 1 <= hedged <= 0.05 * 120
-        assert replica.calls() <= hedged  # fewer if the first address answers before the hedge arrives
+        assert 1 <= hedged <= 0.05 * 120
+        # fewer calls arrive where the other address answers first
+        assert 120 - hedged <= members[0].calls() <= 120 and replica.calls() <= hedged
     finally:
         replica.end()
 
