@@ -29,6 +29,7 @@ ELSEWHERE = {
     "method": "dico",
     "training": "independent", "agreement": "kl", "agreement_weight": 0.75, "agreement_warmup_epochs": 9,
     "label_smoothing": 0.1, "average": "max", "batch_size": 60, "accumulation": 3, "epochs": 40, "max_steps": 17,
+    "freeze": "none", "backbone_lr": 0.2, "batch_statistics": "train",  # slices are trained
     "optimizer": "adamw", "lr": 0.3, "momentum": 0.5, "schedule": "step", "warmup_epochs": 4, "warmup_lr": 0.01,
     "min_lr": 1e-7, "step_epochs": (10, 20), "step_factor": 0.5, "weight_decay": 3e-5,
     "weight_decay_division": "exp", "clip_norm": 2.5, "ema": 0.99, "evaluate_ema": True,
@@ -185,7 +186,7 @@ LOWER = {
     "warmup_lr": (0, -1e-9), "min_lr": (0, -1e-9), "clip_norm": (0, -1e-9), "seed": (0, -1), "save_every": (0, -1),
     "keep": (1, 0), "evaluation_batch_size": (1, 0), "label_smoothing": (0, -1e-9), "ema": (0, -1e-9),
     "momentum": (0, -1e-9), "step_factor": (1e-9, 0), "weight_decay": (0, -1e-9),
-    "submodels": (2, 1), "label_weight": (1e-9, -1e-9),
+    "backbone_lr": (1e-9, 0), "submodels": (2, 1), "label_weight": (1e-9, -1e-9),
     "temperature": (1e-9, 0), "evaluate_every": (1, 0), "drop_path": (0, -1e-9),
     "frames": (0, -1), "frame_rate": (0, -1), "void": (-1, -2), "auxiliary_weight": (0, -1e-9), "poly_power": (1e-9, 0),
 }  # fmt: skip

@@ -15,6 +15,7 @@ from dico_tf.models.presets import PRESETS
 from dico_tf.models.published_results import ROWS
 from dico_tf.training import build
 from dico_tf.training.optimizers import optimizer
+from tests.small_network import small_file
 from tests.tiers import slow_but
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -22,8 +23,12 @@ RECIPES = sorted(path.stem for path in CONFIGS.glob("*.flags"))
 DRAW = np.random.default_rng(0)
 
 
+OWN = "finetune_own"  # the recipe of a network in a file of the user's
+
+
 def read(stem: str, *more: str) -> config.Config:
-    return config.from_values(flags.parse(train.SCRIPT, [f"--flagfile={CONFIGS / stem}.flags", *more])[0])
+    own = [f"--model={small_file()}"] if stem == OWN else []
+    return config.from_values(flags.parse(train.SCRIPT, [f"--flagfile={CONFIGS / stem}.flags", *own, *more])[0])
 
 
 def shape(settings: config.Config) -> tuple[str, str, int]:
@@ -53,7 +58,7 @@ def test_a_recipe_says_how_it_is_called_and_whether_it_was_run(stem):
 def _first_of_its_family() -> set[str]:
     """Return one recipe for each family and division."""
     known: dict[tuple[str, str], str] = {}
-    for stem in (stem for stem in RECIPES if stem != "quickstart"):
+    for stem in (stem for stem in RECIPES if stem not in ("quickstart", OWN)):
         settings = read(stem).network
         known.setdefault((PRESETS[settings.model].family_name, settings.division), stem)
     return set(known.values())
@@ -88,7 +93,9 @@ def _distinct() -> list[str]:
 
 
 def _tiny(settings: config.Config) -> config.Config:
-    """Return the settings with the tiny preset of the model's family, in two branches at most."""
+    """Return the settings with the tiny preset of a preset's family, in two branches at most."""
+    if settings.network.model == small_file():
+        return settings
     family = PRESETS[settings.network.model].family
     tiny = next(p.name for p in PRESETS.values() if p.family is family and p.tiny)
     splits = min(settings.network.splits, 2)

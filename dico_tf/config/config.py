@@ -10,6 +10,7 @@ from dico_tf.config.schema import (
     BranchOptions,
     CotrainingOptions,
     Data,
+    FinetuningOptions,
     MachineOptions,
     NetworkOptions,
     OptimisationOptions,
@@ -36,6 +37,7 @@ class Config:
     views: ViewOptions = dataclasses.field(default=ViewOptions())
     cotraining: CotrainingOptions = dataclasses.field(default=CotrainingOptions())
     step: StepOptions = dataclasses.field(default=StepOptions())
+    finetuning: FinetuningOptions = dataclasses.field(default=FinetuningOptions())
     optimisation: OptimisationOptions = dataclasses.field(default=OptimisationOptions())
     machine: MachineOptions = dataclasses.field(default=MachineOptions())
     run: RunOptions = dataclasses.field(default=RunOptions())
@@ -59,7 +61,7 @@ SECTIONS: dict[str, type] = {field.name: type(field.default) for field in datacl
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings(NetworkOptions, ViewOptions, CotrainingOptions, StepOptions):
+class Settings(NetworkOptions, ViewOptions, CotrainingOptions, StepOptions, FinetuningOptions):
     """All settings of a `DiCo`: the flags that reach the model, and values that a run takes from its data."""
 
     model: str | dict[str, Any] = option("", "a preset's name, a .keras file, or the saved description of a network")
@@ -70,6 +72,12 @@ class Settings(NetworkOptions, ViewOptions, CotrainingOptions, StepOptions):
     mean: tuple[float, ...] = option((0.485, 0.456, 0.406), "mean of RGB in 0..1, for normalisation")
     std: tuple[float, ...] = option((0.229, 0.224, 0.225), "standard deviation of RGB in 0..1, for normalisation")
     seed: int = option(0, "seed of views and mixing", at_least=0, below=2**31)
+    frozen_layers: tuple[str, ...] = option(
+        (), "layers that never learn, e.g. branch_0/conv_1; heads are no such layers"
+    )
+    inference_layers: tuple[str, ...] = option(
+        (), "layers that training computes as inference does, e.g. branch_0/norm_1; their weights learn"
+    )
 
     def check(self, task: str) -> None:
         """Raise one UserError that names every fault of these settings for a network of this task."""
@@ -77,6 +85,11 @@ class Settings(NetworkOptions, ViewOptions, CotrainingOptions, StepOptions):
         faults = validation.of_model(pairs, task)
         if faults:
             raise UserError("\n".join(faults))
+
+    @property
+    def frozen_epochs(self) -> int:
+        """Number of epochs after which the backbone begins to learn; 0 if `freeze` is no number."""
+        return validation.frozen_epochs(self.freeze) or 0
 
     def target_for(self, task: str) -> str:
         """Return "softmax" or "binary"; `target="auto"` depends on the task and the method."""

@@ -1,6 +1,6 @@
 """Settings of a run as frozen dataclasses. Each is one field here and one flag, with its help text and its bounds.
 
-The fields of NetworkOptions, ViewOptions, CotrainingOptions and StepOptions are also arguments of `DiCo`.
+Network, View, Cotraining, Step and FinetuningOptions have the fields that are also arguments of `DiCo`.
 """
 
 import dataclasses
@@ -218,6 +218,22 @@ class StepOptions:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class FinetuningOptions:
+    """Training of a backbone, the layers below the head, that starts from trained weights."""
+
+    freeze: str = option(
+        "none",
+        "backbone: only the heads learn; a number N: only they learn in the first N epochs; none: all layers learn",
+    )
+    backbone_lr: float = option(1.0, "factor of the learning rate for all layers but the heads", above=0)
+    batch_statistics: str = option(
+        "train",
+        "how the backbone normalises in training: train = by statistics of the batch; keep = by those it has",
+        ("train", "keep"),
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimisationOptions:
     """Batches, optimizer and learning rate."""
 
@@ -306,8 +322,8 @@ class RunOptions:
     )
     init_from: str = option(
         "",
-        "start from the weights of another run's folder or of a published checkpoint, or with auto from those in an "
-        "installed package; a head for other classes starts anew",
+        "start from the weights of another run's folder, a .keras file or a published checkpoint, or with auto from "
+        "those in an installed package; a head for other classes starts anew",
     )
     init: str = option(
         "weights",

@@ -185,6 +185,35 @@ def _distill(s: Any) -> Iterator[str]:
         )
 
 
+def frozen_epochs(freeze: str) -> int | None:
+    """Return N for --freeze=N, and 0 for none and backbone; None if the value is neither of them."""
+    if freeze in ("none", "backbone"):
+        return 0
+    return int(freeze) if re.fullmatch(r"[0-9]{1,9}", freeze) and int(freeze) else None
+
+
+def _freeze(s: Any) -> Iterator[str]:
+    if frozen_epochs(s.freeze) is None:
+        yield f"--freeze={s.freeze} must be none, backbone, or a number of epochs from 1"
+    if s.freeze == "backbone" and s.backbone_lr != 1:
+        yield (
+            f"--backbone_lr={s.backbone_lr:g} contradicts --freeze=backbone, where the backbone does not learn: leave "
+            "one of them out"
+        )
+
+
+def _trained_backbone(s: Any) -> Iterator[str]:
+    for name, default in (("freeze", "none"), ("batch_statistics", "train")):
+        value = getattr(s, name)
+        if value != default and not s.init_from and not s.branches:
+            yield f"--{name}={value} needs trained weights: give --init_from or --branches, or leave it out"
+        elif value != default and s.init == "slices":
+            yield f"--{name}={value} contradicts --init=slices, whose backbones have to learn: leave it out"
+    epochs = frozen_epochs(s.freeze) or 0
+    if epochs and epochs >= s.epochs:
+        yield f"--freeze={s.freeze} must be below --epochs={s.epochs}: for all epochs give --freeze=backbone"
+
+
 def _segmentation(s: Any) -> Iterator[str]:
     if s.task != "segmentation":
         return
@@ -274,5 +303,21 @@ def _schedule(s: Any) -> Iterator[str]:
         yield f"--step_epochs={','.join(map(str, s.step_epochs))} must be increasing and at least 1"
 
 
-MODEL_RULES: tuple[Callable[[Any], Iterator[str]], ...] = (_views, _method, _distill, _class_weights, _segmentation)
-RUN_RULES: tuple[Callable[[Any], Iterator[str]], ...] = (_branches, _teacher, _splits, _task, _batch, _schedule, _init)
+MODEL_RULES: tuple[Callable[[Any], Iterator[str]], ...] = (
+    _views,
+    _method,
+    _distill,
+    _class_weights,
+    _segmentation,
+    _freeze,
+)
+RUN_RULES: tuple[Callable[[Any], Iterator[str]], ...] = (
+    _branches,
+    _teacher,
+    _splits,
+    _task,
+    _batch,
+    _schedule,
+    _init,
+    _trained_backbone,
+)

@@ -12,13 +12,14 @@ import tensorflow as tf
 
 from dico_tf.config import METHODS, TASKS, Settings, without_removed
 from dico_tf.cotrain import gradients as grads
+from dico_tf.cotrain.backbones import Backbones
 from dico_tf.cotrain.batch import Batch
 from dico_tf.cotrain.losses import LabelLoss, class_weights
 from dico_tf.cotrain.methods.dico import Dico
 from dico_tf.cotrain.sliding_inference import Windowed, as_large
 from dico_tf.cotrain.tasks.task import Task
 from dico_tf.errors import UserError
-from dico_tf.layers import stochastic_depth
+from dico_tf.layers import keras_internals, stochastic_depth
 from dico_tf.layers.drop_path import DropPath
 from dico_tf.layers.image_input import Normalisation
 from dico_tf.models.presets import find
@@ -76,6 +77,7 @@ class DiCo(keras.Model):
             self.learn_from(lambda images, index: teacher(images))
         self._evaluation = Dico(self.settings, LabelLoss(self.target))
         self._build_branches(network)
+        self.backbones = Backbones(self.learners, network.is_head, self.settings)
         self.method.check(self.branches)
         self.epoch, self.step, self.seen = (self._counter(name) for name in ("epoch", "step", "seen"))
         self.scores = self.task.make_scores()
@@ -178,6 +180,8 @@ class DiCo(keras.Model):
         """Set the epoch, from 0, and restart the numbering of images that come without numbers."""
         self.epoch.assign(epoch)
         self.seen.assign(0)
+        if self.backbones.begin_epoch(epoch) and self.train_function:
+            self.make_train_function(force=True)
 
     def compile(self, optimizer="sgd", **options):
         """Configure training as in Keras, but without loss and metrics: DiCo has its own."""
@@ -187,6 +191,9 @@ class DiCo(keras.Model):
         super().compile(
             optimizer=optimizer, **{"jit_compile": False, **options}
         )  # views use shapes that XLA does not support
+        if self.backbones.scale_steps:
+            variables = self.branch_variables
+            keras_internals.scale_steps(self.optimizer, lambda slot: self.backbones.factor(variables[slot]))
 
     def compile_from_config(self, config):
         """Compile a loaded model, so that training continues with the saved optimizer state."""
@@ -303,12 +310,10 @@ class DiCo(keras.Model):
         return grads.with_decay(gradients, variables, weight_decay * scale / replicas, decays)
 
     def _clipped(self, gradients: list, limit) -> list:
-        """Clip the gradients of each branch separately to the norm `limit`."""
-        clipped = []
-        for learner in self.learners:
-            first, size = len(clipped), len(learner.trainable_variables)
-            clipped += grads.clipped(gradients[first : first + size], limit)
-        return clipped
+        """Clip the gradients of each branch separately to the norm `limit`; a frozen backbone apart from its head."""
+        branches = enumerate(learner.trainable_variables for learner in self.learners)
+        groups = [(s, self.backbones.factor(v) > 0) for s, variables in branches for v in variables]
+        return grads.clipped_apart(gradients, groups, limit)
 
 
 def _signature() -> inspect.Signature:

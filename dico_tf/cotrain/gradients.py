@@ -72,6 +72,17 @@ def clipped(gradients: list[tf.Tensor], limit) -> list[tf.Tensor]:
     return tf.clip_by_global_norm(gradients, limit)[0]
 
 
+def clipped_apart(gradients: Sequence[tf.Tensor], groups: Sequence[Any], limit) -> list[tf.Tensor]:
+    """Clip the gradients of each group separately, see `clipped`; `groups` has the group of each gradient."""
+    result = list(gradients)
+    for group in dict.fromkeys(groups):
+        places = [place for place, own in enumerate(groups) if own == group]
+        limited = clipped([gradients[place] for place in places], limit)
+        for place, gradient in zip(places, limited, strict=True):
+            result[place] = gradient
+    return result
+
+
 def with_decay(gradients: Sequence[tf.Tensor], variables: Sequence, decay, decayed: Sequence[bool]) -> list[tf.Tensor]:
     """Return g + decay w (coupled L2) for each gradient g and variable w whose entry in `decayed` is true, else g."""
     return [g + tf.cast(decay, g.dtype) * v if d else g for g, v, d in zip(gradients, variables, decayed, strict=True)]

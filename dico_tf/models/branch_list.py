@@ -107,6 +107,12 @@ class BranchList:
         whole = self.whole and {"name": self.whole[0], "params": self.whole[1].params, "macs": self.whole[1].macs}
         return {"branches": branches, "whole": whole}
 
+    def is_head(self, layer: str) -> bool:
+        """Return True if a layer of this name does not belong to the backbone."""
+        return layer == "logits"
+
+    is_classifier = is_head
+
     def with_drop_path(self, rate: float) -> "BranchList":
         """Return the network if the rate is -1; other rates raise UserError."""
         if rate != -1:

@@ -14,7 +14,7 @@ import keras
 from dico_tf.divide.networks.architecture import from_dict, to_dict
 from dico_tf.divide.networks.cost import NetworkCost
 from dico_tf.divide.networks.division import Plan, plan
-from dico_tf.divide.networks.graph import flat, weightless
+from dico_tf.divide.networks.graph import flat, last_weighted_layers, weightless
 from dico_tf.divide.networks.strip_softmax import unsupported_activation
 from dico_tf.errors import UserError
 from dico_tf.layers.image_input import Normalisation
@@ -56,7 +56,6 @@ class CustomNetwork:
     task = "classification"
     family_name = ""
     classifier = ""  # no preset classifies with the same backbone
-    heads = ("logits", "auxiliary")
     normalisation = None  # its own layers normalise images
     wheel = None  # no package has its weights
 
@@ -64,6 +63,17 @@ class CustomNetwork:
     def reference(self) -> dict[str, Any]:
         """Name and architecture, with which `presets.find` returns this network."""
         return {"name": self.name, "blueprint": json.loads(self.text)}
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Names of the layers that do not belong to the backbone: the last ones with weights before an output."""
+        return _heads(self.text)
+
+    def is_head(self, layer: str) -> bool:
+        """Return True if a layer of this name does not belong to the backbone."""
+        return layer in self.heads
+
+    is_classifier = is_head
 
     def with_drop_path(self, rate: float) -> "CustomNetwork":
         """Return the network if the rate is -1; other rates raise UserError."""
@@ -97,6 +107,11 @@ class CustomNetwork:
     def differences(self, branches: Sequence[CustomBranch]) -> tuple[dict[str, list], dict[str, list]]:
         """Return the widths and the drop rates that differ, each as {layers: [whole, branch]}."""
         return branches[0].plan.changes, branches[0].plan.regularisation
+
+
+@functools.lru_cache(32)
+def _heads(text: str) -> tuple[str, ...]:
+    return tuple(last_weighted_layers(from_dict(json.loads(text))))
 
 
 @functools.lru_cache(32)
@@ -154,12 +169,16 @@ def load(path: str) -> CustomNetwork:
         )
     if not Path(path).is_file():
         raise UserError(f"--model={path} does not exist; give a preset, or a file written by model.save")
+    return CustomNetwork(name=Path(path).name, text=json.dumps(to_dict(read(path, "--model"))))
+
+
+def read(path: str | Path, flag: str) -> keras.Model:
+    """Load a .keras file with its weights. Raises UserError, which names the flag, if it cannot be read."""
     try:
-        whole = keras.saving.load_model(path, compile=False)
+        return keras.saving.load_model(path, compile=False)
     except Exception as error:  # zip, JSON, unknown layers: Keras raises any kind
         raise UserError(
-            f"--model={path} cannot be read: {(str(error) or type(error).__name__).splitlines()[0]}\n"
+            f"{flag}={path} cannot be read: {(str(error) or type(error).__name__).splitlines()[0]}\n"
             "It must be written by model.save in the .keras format; a model with layers of your own is trained from "
             "Python, where they are registered: DiCo(model=path)"
         ) from error
-    return CustomNetwork(name=Path(path).name, text=json.dumps(to_dict(whole)))

@@ -84,6 +84,14 @@ class Preset:
         """Prefixes of the names of layers that do not belong to the backbone."""
         return self.family.head_layers
 
+    def is_head(self, layer: str) -> bool:
+        """Return True if a layer of this name does not belong to the backbone."""
+        return layer.startswith(self.heads)
+
+    def is_classifier(self, layer: str) -> bool:
+        """Return True if the classes decide the shape of a layer of this name."""
+        return layer.startswith(("logits", "auxiliary"))
+
     def presets_of_checkpoint(self, layers: Iterable[str]) -> tuple[str, ...]:
         """Return the names of the presets of this size that a checkpoint with these layer names can be of.
 

@@ -11,14 +11,16 @@ from dico_tf.training import variables
 
 
 def _norms(model) -> list[keras.layers.BatchNormalization]:
+    """Return the batch normalisations whose statistics training changes."""
     layers = (layer for branch in model.branches for layer in branch.layers)
-    return [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
+    norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
+    return [norm for norm in norms if not model.backbones.keeps_statistics(norm)]
 
 
 def recalibrate(model, batches: Iterable[dict[str, tf.Tensor]]) -> None:
     """Set the running mean and variance of batch normalisation to those of the batches, averaged over all batches.
 
-    Without batches nothing changes.
+    Without batches nothing changes. Statistics that training keeps stay as they are.
     """
     norms = _norms(model)
     if not norms:

@@ -17,11 +17,10 @@ from dico_tf.errors import UserError
 from dico_tf.files import atomic, checksums
 from dico_tf.files.arrays import read_facts, read_part
 from dico_tf.layers import stochastic_depth
-from dico_tf.layers.embeddings import resize_positions
 from dico_tf.models import pretrained, torch_weights
 from dico_tf.models.presets import PRESETS, branch_weight_decay, check_task, find
 from dico_tf.models.torch_weights import Carried
-from dico_tf.training import variables
+from dico_tf.training import keras_weights, variables
 from dico_tf.training.workdir import record
 
 
@@ -91,7 +90,28 @@ def settings(config: Config, data: dict[str, Any], reference: str | dict[str, An
         "weight_decay": decay,  # coupled; decoupled weight decay is in the optimizer
         "mean": tuple(data["mean"]),
         "std": tuple(data["std"]),
+        **{name: tuple(data.get(name, ())) for name in OWNER_FROZEN},
     }
+
+
+OWNER_FROZEN = ("frozen_layers", "inference_layers")  # settings that a run takes from --init_from, and saves
+
+
+def owner_frozen(config: Config, folder: Path | None) -> dict[str, list[str]]:
+    """Return the layers that the owner of --init_from froze, as settings of DiCo; {} if there are none.
+
+    Args:
+        folder: the run to be continued, which has saved them; None = a new run.
+    """
+    origin, layers = config.run.init_from, {}
+    if folder:
+        layers = record(folder)["data"]
+    elif origin and keras_weights.is_file(origin):
+        stored = keras_weights.read(origin).of(config.network.splits)
+        layers = {"frozen_layers": stored.frozen, "inference_layers": stored.inference}
+    elif origin not in ("", pretrained.AUTO) and not torch_weights.holds_weights(origin):
+        layers = record(origin)["data"]
+    return {name: layers[name] for name in OWNER_FROZEN if layers.get(name)}
 
 
 def network(config: Config, data: dict[str, Any], reference: str | dict[str, Any] = "", precision: str = "") -> DiCo:
@@ -185,17 +205,16 @@ def trained_run(workdir: str | Path) -> TrainedRun:
     return TrainedRun(workdir, config, saved["data"], saved.get("network", ""), selected, arrays)
 
 
-_RANDOM_STATE = "/seed_generator_state"  # end of names of random state, which is not taken over
-
-
 def start_from(model: DiCo, origin: str | Path) -> Carried:
-    """Load the weights of a run's folder or of a PyTorch checkpoint into a model; only heads may stay new.
+    """Load the weights of a run's folder, a .keras file or a PyTorch checkpoint into a model; only heads may stay new.
 
     Returns the names of variables that stay new, and of weights that were not used.
 
     Args:
         origin: a path, or "auto" for the published weights in an installed package.
     """
+    if keras_weights.is_file(origin):
+        return keras_weights.load(model, origin)
     network = find(model.get_config()["model"])
     if origin == pretrained.AUTO:
         try:
@@ -214,18 +233,14 @@ def start_from(model: DiCo, origin: str | Path) -> Carried:
 def _start_from_run(model: DiCo, workdir: str | Path) -> Carried:
     """Load the best weights of another run where names and shapes agree. Raises UserError if more than heads differ.
 
-    From a run of another task only the backbone is taken; everything else counts as heads. Position embeddings are
-    resized. Random state is not taken over.
+    From a run of another task only the backbone is taken; everything else counts as heads.
     """
     run = trained_run(workdir)
     before, network = run.config.network, find(model.get_config()["model"])
-    named = {name: variable for name, variable in variables.weights(model).items() if not name.endswith(_RANDOM_STATE)}
-    arrays = {name: resize_positions(named[name], run.arrays[name]) for name in named if name in run.arrays}
-    matching = {name: array for name, array in arrays.items() if array.shape == tuple(named[name].shape)}
-    fresh = [name for name in named if name not in matching]
+    match = variables.match(model, run.arrays)
     backbone = run.config.data.task != network.task
-    heads = network.heads if backbone else ("logits", "auxiliary")
-    wrong = [name for name in fresh if not name.split("/")[1].startswith(heads)]
+    is_new = network.is_head if backbone else network.is_classifier
+    wrong = [name for name in match.fresh if not is_new(variables.layer_of(name))]
     if wrong or before.splits != model.splits:
         differ = f"{len(wrong)} variables differ, e.g. {wrong[0]}" if wrong else f"this run has {model.splits} branches"
         other = network.classifier and f", or a run of --model={network.classifier}"
@@ -233,7 +248,5 @@ def _start_from_run(model: DiCo, workdir: str | Path) -> Carried:
             f"--init_from={workdir} is {before.model} in {before.splits} branches, which does not fit: {differ}; "
             f"give the same --model, --splits and --division{other}"
         )
-    for name, array in matching.items():
-        named[name].assign(array)
-    unused = [name for name in run.arrays if name not in matching and not name.endswith(_RANDOM_STATE)]
-    return Carried(fresh=fresh, unused=unused if backbone else [])
+    match.assign()
+    return Carried(fresh=match.fresh, unused=match.unused if backbone else [])

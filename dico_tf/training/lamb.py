@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from dico_tf.cotrain.gradients import across_replicas, clipped, decays
+from dico_tf.cotrain.gradients import across_replicas, clipped_apart, decays
 from dico_tf.layers.keras_internals import OptimizerWithOwnDecay, slot
 
 
@@ -65,14 +65,10 @@ class Lamb(OptimizerWithOwnDecay):
             return gradients
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync
         gradients = across_replicas(gradients)
-        groups = [bisect.bisect_right(self._ends, slot(self, v)) for v in variables]
-        clipped_gradients = list(gradients)
-        for network in sorted(set(groups)):
-            places = [n for n, group in enumerate(groups) if group == network]
-            limited = clipped([gradients[n] for n in places], self.clip / replicas)
-            for n, gradient in zip(places, limited, strict=True):
-                clipped_gradients[n] = gradient
-        return clipped_gradients
+        slots = [slot(self, v) for v in variables]
+        # Frozen variables do not count in the norm of the others.
+        groups = [(bisect.bisect_right(self._ends, n), self.step_factor(n) > 0) for n in slots]
+        return clipped_apart(gradients, groups, self.clip / replicas)
 
     def update_step(self, gradient, variable, learning_rate):
         place = slot(self, variable)

@@ -112,6 +112,7 @@ class Loop:
 
     def _epoch(self, epoch: int) -> None:
         done = self.step - epoch * self.steps_per_epoch
+        self.model.backbones.begin_epoch(epoch)  # also for a run that continues within an epoch
         if done == 0:
             self.model.begin_epoch(epoch)
             self.model.reset_metrics()

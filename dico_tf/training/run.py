@@ -142,6 +142,7 @@ def _train(
         data["teacher"] = teacher.checksum
     if known:
         _check_unchanged(folder, data)
+    data.update(build.owner_frozen(config, folder if known else None))
     del source  # otherwise the images set aside would stay in memory twice
     model = _build(config, place, data, reference, parts["train"].size // config.optimisation.batch_size)
     if teacher:
@@ -151,8 +152,8 @@ def _train(
     checkpoints = Checkpoints(folder, config.run.keep, workdir.run_identity(config), place.chief)
     loop = Loop(config, place, model, parts["train"], parts[config.run.select], checkpoints, say)
     loop.resume()
-    if not loop.step and config.run.init_from:
-        _say_carried(_start(model, config.run, loop), config.run.init_from, say)
+    if not loop.step:
+        _start(config, model, loop, say)
     if not loop.step and config.branch_list.branches:  # also if a run was killed before its first checkpoint
         (opened or open_branches(config)).fill(model)
         for s, branch in enumerate(find(reference).listed):
@@ -176,7 +177,7 @@ def _check_sizes(config: Config, source: Source, parts: dict[str, Split]) -> Non
         )
 
 
-def _start(model: DiCo, options: RunOptions, loop: Loop) -> Carried:
+def _load(model: DiCo, options: RunOptions, loop: Loop) -> Carried:
     """Load the weights of --init_from; with --init=slices, recompute the statistics of batch normalisation."""
     if options.init == "weights":
         return build.start_from(model, options.init_from)
@@ -185,15 +186,24 @@ def _start(model: DiCo, options: RunOptions, loop: Loop) -> Carried:
     return carried
 
 
-def _say_carried(carried: Any, origin: str, say: Callable[[str], None]) -> None:
+def _start(config: Config, model: DiCo, loop: Loop, say: Callable[[str], None]) -> None:
+    """Load the weights of --init_from, if there are any, and say which weights and layers are new or never learn."""
+    origin, file = config.run.init_from, config.network.model
+    if not origin:
+        if not config.branch_list.branches and isinstance(model.settings.model, dict):
+            say(f"{file} gives the architecture; add --init_from={file} to start from its weights")
+        return
+    carried = _load(model, config.run, loop)
     remarks = {"fresh": carried.fresh, "not used": carried.unused}
-    details = [f"{what}: {_listed(names)}" for what, names in remarks.items() if names]
+    details = [f"{what}: {_listed(names, 'variables')}" for what, names in remarks.items() if names]
     say(", ".join([f"weights from {origin}", *details]))
+    if layers := model.backbones.owner_frozen:
+        say(f"frozen in {origin}, and so in all epochs: {_listed(layers, 'layers')}")
 
 
-def _listed(names: list[str]) -> str:
+def _listed(names: list[str], noun: str) -> str:
     """Return a few names in full; of more, their number and the first and last."""
-    return ", ".join(names) if len(names) <= 8 else f"{len(names)} variables, {names[0]} to {names[-1]}"
+    return ", ".join(names) if len(names) <= 8 else f"{len(names)} {noun}, {names[0]} to {names[-1]}"
 
 
 def _loop_and_sum_up(config: Config, loop: Loop, folder: Path, place: Devices, data: dict[str, Any]) -> dict[str, Any]:

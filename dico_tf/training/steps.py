@@ -23,11 +23,11 @@ def train_function(devices: Devices, model) -> Callable:
         return tf.stack([*(results[name] for name in names), results[model.scores.best_by], stop])
 
     @tf.function(autograph=False)
-    def step(batch, stop):
+    def step(batch, stop, frozen):  # `frozen` is True or False in Python: the step is traced once for each
         reports = devices.strategy.run(on_replica, (batch, stop))
         return devices.strategy.reduce(tf.distribute.ReduceOp.MEAN, reports, axis=None)
 
-    return step
+    return lambda batch, stop: step(batch, stop, model.backbones.frozen)
 
 
 def _batch_size(split: Split, images: int) -> int:

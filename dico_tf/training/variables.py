@@ -1,5 +1,6 @@
 """The variables of a run by stable names, for checkpoints."""
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 
 from dico_tf.errors import UserError
 from dico_tf.layers import keras_internals
+from dico_tf.layers.embeddings import resize_positions
 
 
 def weights(model) -> dict[str, Any]:
@@ -15,9 +17,14 @@ def weights(model) -> dict[str, Any]:
     named = {}
     for s, learner in enumerate(model.learners):
         for layer in learner.layers:
-            for name, variable in zip(_names(layer), layer.variables, strict=True):
+            for name, variable in of_layer(layer).items():
                 named[f"branch_{s}/{layer.name}/{name}"] = variable
     return named
+
+
+def of_layer(layer: Any) -> dict[str, Any]:
+    """Return the variables of a layer by distinct names."""
+    return dict(zip(_names(layer), layer.variables, strict=True))
 
 
 def _names(layer: Any) -> list[str]:
@@ -45,6 +52,45 @@ def averages(model) -> dict[str, Any]:
     names = {id(variable): name for name, variable in weights(model).items()}
     moving = keras_internals.moving_averages(optimizer)
     return {names[id(v)]: average for v, average in zip(model.branch_variables, moving, strict=True)}
+
+
+_RANDOM_STATE = "/seed_generator_state"  # end of names of random state, which a model does not take over
+
+
+@dataclasses.dataclass(frozen=True)
+class FittingWeights:
+    """Arrays that fit variables of a model by name and shape.
+
+    Attributes:
+        pairs: (variable, array) by name.
+        fresh: names of variables without such an array.
+        unused: names of arrays without such a variable.
+    """
+
+    pairs: dict[str, tuple[Any, np.ndarray]]
+    fresh: list[str]
+    unused: list[str]
+
+    def assign(self) -> None:
+        """Assign the arrays to their variables."""
+        for variable, array in self.pairs.values():
+            variable.assign(array)
+
+
+def match(model, arrays: Mapping[str, np.ndarray]) -> FittingWeights:
+    """Return which arrays fit the weights of a model. Position embeddings are resized; random state is left out."""
+    named = {name: variable for name, variable in weights(model).items() if not name.endswith(_RANDOM_STATE)}
+    resized = {name: (v, resize_positions(v, arrays[name])) for name, v in named.items() if name in arrays}
+    pairs = {name: (v, array) for name, (v, array) in resized.items() if array.shape == tuple(v.shape)}
+    fresh = [name for name in named if name not in pairs]
+    return FittingWeights(
+        pairs, fresh, [name for name in arrays if name not in pairs and not name.endswith(_RANDOM_STATE)]
+    )
+
+
+def layer_of(name: str) -> str:
+    """Return the layer's name in a variable's: stem_conv for branch_0/stem_conv/kernel."""
+    return name.split("/")[1]
 
 
 def values(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:

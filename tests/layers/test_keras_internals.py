@@ -86,6 +86,41 @@ def test_an_optimizer_of_ones_own_limits_gradients_and_is_not_decayed_by_keras()
     assert weights.numpy().tolist() == [0.5, 1.5]
 
 
+@pytest.mark.parametrize("kind", [keras.optimizers.SGD, keras.optimizers.AdamW, keras.optimizers.Adam])
+def test_steps_and_decoupled_decay_are_scaled_variable_by_variable(kind):
+    moved = []
+    for factors in ((1.0, 1.0), (0.0, 0.5)):
+        weights = [keras.Variable([2.0]), keras.Variable([2.0])]
+        optimizer = kind(0.25, weight_decay=0.5)
+        optimizer.build(weights)
+        internals.scale_steps(optimizer, lambda slot, factors=factors: factors[slot])
+        optimizer.apply([np.ones(1, "float32")] * 2, weights)
+        moved.append([float(w[0]) - 2.0 for w in weights])
+        assert optimizer.weight_decay == 0.5
+    whole, part = moved
+    assert whole[0] == whole[1] < 0 and part[0] == 0
+    # Keras decays first, and each by its own factor; the step itself does not depend on the weight.
+    assert part[1] == pytest.approx(0.5 * whole[1], rel=1e-5)
+
+
+def test_a_layer_computes_as_in_inference_while_told_to():
+    norm, frozen = keras.layers.BatchNormalization(), [True]
+    model = keras.Sequential([keras.Input((3,)), norm])
+    internals.infer_while(norm, lambda: frozen[0])
+    x = np.float32([[1, 2, 3], [3, 2, 1]])
+    assert np.allclose(model(x, training=True), x, atol=1e-2) and not norm.moving_mean.numpy().any()
+    frozen[0] = False
+    assert np.abs(np.mean(model(x, training=True), 0)).max() < 1e-5 and norm.moving_mean.numpy().all()
+    assert internals.takes_training(norm) and not internals.takes_training(keras.layers.ReLU())
+
+
+def test_frozen_variables_are_parameters_and_statistics_are_not():
+    norm = keras.layers.BatchNormalization()
+    model = keras.Sequential([keras.Input((3,)), norm, keras.layers.Dense(2)])
+    model.trainable = False
+    assert [v.name for v in internals.parameters(model)] == ["gamma", "beta", "kernel", "bias"]
+
+
 def private(node: ast.AST) -> bool:
     return isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__")
 

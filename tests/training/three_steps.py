@@ -35,12 +35,13 @@ def images() -> Split:
     )
 
 
-def own_loop(place, model, split: Split) -> None:
-    indices = plan(96, 32, 3, 0, worker=place.worker, workers=place.workers, replicas=place.replicas)
+def own_loop(place, model, split: Split, epochs: int) -> None:
     step, stop = steps.train_function(place, model), tf.constant(0.0)
-    model.begin_epoch(0)
-    for batch in place.distribute(lambda: training_batches(split, indices)):
-        step(batch, stop)
+    for epoch in range(epochs):
+        indices = plan(96, 32, 3, epoch, worker=place.worker, workers=place.workers, replicas=place.replicas)
+        model.begin_epoch(epoch)
+        for batch in place.distribute(lambda indices=indices: training_batches(split, indices)):
+            step(batch, stop)
 
 
 def main(hows: list[str], folder: Path, settings: dict) -> None:
@@ -56,6 +57,7 @@ def take(how: str, folder: Path, settings: dict) -> None:
     keras.utils.set_random_seed(7)
     with place.strategy.scope():
         chosen = {**SETTINGS, **settings}
+        epochs = chosen.pop("epochs", 1)
         if (network := chosen.pop("network")) == "small":
             small().save(network := str(folder / "small.keras"))
         elif network == "branches":
@@ -68,7 +70,7 @@ def take(how: str, folder: Path, settings: dict) -> None:
     if how == "fit":
         model.fit(training_batches(split, plan(96, 32, 3, 0)), epochs=1, shuffle=False, verbose=0)
     else:
-        own_loop(place, model, split)
+        own_loop(place, model, split, epochs)
     scores = model.results()  # every machine takes part in the sum
     validation = steps.Evaluator(place, model, 20)(split)
     if place.chief:

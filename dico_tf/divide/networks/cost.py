@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from dico_tf.divide.networks.graph import calls, flat, nested, weightless
+from dico_tf.layers import keras_internals
 from dico_tf.layers.attention import Attention, ClassAttention, CrossCovariance
 from dico_tf.layers.embeddings import WAVES, FourierPlaces
 from dico_tf.layers.window_attention import WindowAttention
@@ -23,7 +24,7 @@ class NetworkCost:
     """Parameters and multiply-adds of a network for one image.
 
     Attributes:
-        params: trainable parameters; a shared layer counts once.
+        params: trainable parameters, also of frozen layers; a shared layer counts once.
         macs: multiply-adds of convolutions, dense and recurrent layers, attention and matrix products, which papers
             call FLOPs; None if a size that they depend on is open.
         running: moving means and variances of normalisations, which some papers count as parameters; not part of
@@ -243,7 +244,7 @@ def _macs(model: keras.Model) -> int | None:
 
 def cost(model: keras.Model) -> NetworkCost:
     """Count the parameters and multiply-adds of a built functional or sequential model."""
-    params = sum(math.prod(v.shape) for v in model.trainable_variables)
+    params = sum(math.prod(v.shape) for v in keras_internals.parameters(model))
     running = sum(math.prod(v.shape) for v in model.non_trainable_variables if v.name.startswith("moving_"))
     # A nested model knows the input sizes it was built with, which may differ from those it is called with.
     macs = _macs(weightless(flat, model) if nested(model) else model)

@@ -64,6 +64,35 @@ def calls(model: keras.Model) -> Iterator[Call]:
             yield Call(node.operation, arguments.args, arguments.kwargs, inputs, outputs)
 
 
+def last_weighted_layers(model: keras.Model) -> list[str]:
+    """Return the names of the layers with weights that no other such layer follows on the way to an output."""
+    makers = {id(tensor): call for call in calls(model) for tensor in call.outputs}
+    names: dict[str, None] = {}
+    tensors, seen = list(model.outputs), set()
+    while tensors:
+        call = makers.get(id(tensors.pop()))
+        if call is None or id(call) in seen:
+            continue
+        seen.add(id(call))
+        if getattr(call.operation, "weights", None):
+            names[call.operation.name] = None
+        else:
+            tensors += call.inputs
+    return list(names)
+
+
+def in_inference(model: keras.Model) -> list[Any]:
+    """Return the layers that the model calls with `training=False`, by themselves or within a nested model."""
+    layers: list[Any] = []
+    for call in calls(model):
+        nested_model = isinstance(call.operation, keras.Model)
+        if call.kwargs.get("training") is False:
+            layers += keras_internals.sublayers(call.operation)
+        elif nested_model:
+            layers += in_inference(call.operation)
+    return layers
+
+
 def nested(model: keras.Model) -> bool:
     """Return True if a layer of the model is itself a model."""
     return any(isinstance(call.operation, keras.Model) for call in calls(model))
