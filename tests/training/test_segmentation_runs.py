@@ -131,7 +131,7 @@ def test_exports_of_pixels_are_refused(trained, tmp_path, capsys):
         (["--model=wrn_tiny"], "--model=wrn_tiny is for classification and --task=segmentation"),
         (["--task=classification"], "--void=9 is for --task=segmentation and contradicts --task=classification"),
         (["--mixup=0.2"], "--mixup=0.2 mixes whole images"),
-        (["--views=crop,flip"], "must be the same for all"),
+        (["--views=crop,flip"], "in the same order for all"),
         (["--void=255"], "expected classes from 0 to 2 (255 means no class), got 9: give --void=9"),
         (["--dataset=cifar10"], "--dataset=cifar10 has no masks for --task=segmentation"),
     ],
