@@ -139,4 +139,5 @@ FAMILY = Family(
     regularisation={"dropout": "S"},
     task="segmentation",
     learner=learner,
+    head_layers=("aspp", "head", "logits", "auxiliary"),
 )

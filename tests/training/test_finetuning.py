@@ -30,8 +30,9 @@ def values(model: DiCo) -> dict[str, np.ndarray]:
 
 
 def moved(model: DiCo, before: dict[str, np.ndarray]) -> set[str]:
-    """Return the layers of both branches that changed."""
-    return {name.split("/")[1] for name, now in values(model).items() if not np.array_equal(now, before[name])}
+    """Return the layers of both branches whose weights changed; random state is left out."""
+    changed = {name for name, now in values(model).items() if not np.array_equal(now, before[name])}
+    return {name.split("/")[1] for name in changed if not name.endswith("seed_generator_state")}
 
 
 LAYERS = {f"{kind}_{n}" for kind in ("conv", "norm") for n in range(3)} | {"logits"}
@@ -125,7 +126,10 @@ def steps_of(kind: str, rate: float, **settings) -> dict[str, np.ndarray]:
     """Return how far one step moves each variable; statistics are left out."""
     model = dico(backbone_lr=rate, **settings)
     options = OptimisationOptions(optimizer=kind, lr=0.125, schedule="constant")
-    model.compile(optimizer(options, 10, 0.5, model.branch_variables, 2), run_eagerly=True)
+    built = optimizer(options, 10, 0.5, model.branch_variables, 2)
+    if settings.get("dtype") == "mixed_float16":  # a first scale that does not overflow
+        built = keras.optimizers.LossScaleOptimizer(built, initial_scale=8.0)
+    model.compile(built, run_eagerly=True)
     before = values(model)
     model.train_step(STEP)
     return {name: now - before[name] for name, now in values(model).items() if "/moving_" not in name}
@@ -195,7 +199,7 @@ def test_a_frozen_backbone_does_not_count_in_the_norm_of_the_heads_gradients():
     ("network", "settings", "shape", "heads"),
     [
         ("vit_tiny", {"method": "cosub", "image_size": 32}, (32, 32, 3), {"logits"}),
-        ("deeplab_tiny", {"image_size": 32, "splits": 2}, (32, 32, 3), None),
+        ("deeplabv3_tiny", {"image_size": 32, "splits": 2}, (32, 32, 3), None),
     ],
 )
 def test_only_the_heads_learn_of_submodels_and_of_segmentation(network, settings, shape, heads):
@@ -206,8 +210,8 @@ def test_only_the_heads_learn_of_submodels_and_of_segmentation(network, settings
     model.compile("sgd")
     model.fit(DRAW.integers(0, 256, (4, *shape), np.uint8), labels, batch_size=4, epochs=1, verbose=0)
     layers = moved(model, before)
-    expected = heads or {"logits", "auxiliary"}
-    assert layers and all(layer.startswith(tuple(expected)) or layer.endswith("drop") for layer in layers), layers
+    expected = heads or {"aspp", "head", "logits", "auxiliary"}
+    assert layers and all(layer.startswith(tuple(expected)) for layer in layers), layers
 
 
 @pytest.mark.slow
