@@ -21,8 +21,9 @@ STEP = {"image": IMAGES[:16], "label": LABELS[:16]}
 
 
 def dico(splits: int = 2, network: str = "", **settings) -> DiCo:
+    network = network or small_file()  # which draws weights when it is made
     keras.utils.set_random_seed(0)
-    return DiCo(network or small_file(), splits, classes=10, image_size=8, views="none", **settings)
+    return DiCo(network, splits, classes=10, image_size=8, views="none", **settings)
 
 
 def values(model: DiCo) -> dict[str, np.ndarray]:
