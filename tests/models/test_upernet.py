@@ -108,7 +108,7 @@ def test_a_budget_narrows_backbone_and_head_together():
     branch = whole.divided(2, "params", 128, 11)
     assert 2 * branch.cost(128, 11).params == pytest.approx(whole.cost(128, 11).params, rel=0.02)
     assert branch.spec.backbone.heads < whole.spec.backbone.heads and branch.spec.head < whole.spec.head
-    changes, rates = whole.differences(branch)
+    changes, rates = whole.differences([branch])
     assert set(changes) == {"heads", "hidden", "head"}
     assert rates == {"dropout": [0.1, 0.05], "drop_path": [0.2, pytest.approx(0.2 / 2**0.5)]}
 

@@ -162,5 +162,5 @@ def test_whole_heads_divide_it_within_a_budget(name, splits, division):
     paid, budget = (getattr(preset.cost(224, 1000), division) for preset in (branch, whole))
     assert splits * paid / budget == pytest.approx(1, abs=0.02)
     assert branch.spec.head_width == whole.spec.head_width and branch.spec.heads < whole.spec.heads
-    assert whole.differences(branch)[0]["hidden"] == [4 * whole.spec.width, branch.spec.hidden]
+    assert whole.differences([branch])[0]["hidden"] == [4 * whole.spec.width, branch.spec.hidden]
     assert branch.spec.drop_path == pytest.approx(whole.spec.drop_path / splits**0.5)
