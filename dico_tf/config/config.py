@@ -88,7 +88,7 @@ class Settings(NetworkOptions, ViewOptions, CotrainingOptions, StepOptions, Fine
 
     @property
     def frozen_epochs(self) -> int:
-        """Number of epochs after which the backbone begins to learn; 0 if `freeze` is no number."""
+        """Number of epochs in which the backbone is frozen; 0 if `freeze` is not a number."""
         return validation.frozen_epochs(self.freeze) or 0
 
     def target_for(self, task: str) -> str:

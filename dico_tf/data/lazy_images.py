@@ -27,7 +27,7 @@ class EncodedImages(Protocol):
         """Return what messages call the image: its path, or its place in a file."""
 
     def stamp(self, number: int) -> str:
-        """Return a text that stands for the image's content without reading it.
+        """Return a text that identifies the image's content, made without reading it.
 
         It has the file's size and time of change, or, within a larger file, the image's place and length.
         """

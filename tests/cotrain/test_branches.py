@@ -72,7 +72,11 @@ SETTINGS = {
 
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 def test_every_way_to_co_train_takes_them(settings):
-    step(dico(small_branches(), **settings), "sgd")
+    model = dico(small_branches(), **settings)
+    starts = [branch.get_weights() for branch in model.branches]
+    step(model, "sgd")
+    for start, branch in zip(starts, model.branches, strict=True):
+        assert any(not np.array_equal(old, new) for old, new in zip(start, branch.get_weights(), strict=True))
 
 
 def test_a_saved_model_needs_no_other_file(tmp_path):

@@ -123,7 +123,7 @@ def _reach(part: slice, grid: Grid, side: int) -> slice:
 
 
 def plan(unsure: list[Cell], grid: Grid, height: int, width: int) -> list[tuple[Cell, list[Cell]]]:
-    """Return [(window, cells read from it)] of the unsure cells.
+    """Return the windows to run for the unsure cells, each with the cells that are read from it.
 
     Each cell has its own window; if these together are no smaller than the image, all share the whole image.
     """
