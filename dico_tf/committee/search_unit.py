@@ -34,7 +34,10 @@ class Unit(Protocol):
         """Get the members' answers to calibration and test images."""
 
     def goal(self, against: Committee) -> Goal:
-        """Return the limits and the target, which is the result of the reference `against` if no goal is given."""
+        """Return the limits and the target: --accuracy or --miou, else the result of the reference `against`.
+
+        With --budget, --latency or --risk, but neither --accuracy nor --miou, the target is NaN: none.
+        """
 
     def report(self, best: Point, against: Committee, front: list[Point], goal: Goal) -> Report:
         """Measure the chosen committee `best` and the reference `against` on calibration and test images.

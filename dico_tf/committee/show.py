@@ -39,7 +39,7 @@ def results_text(saved: CommitteeFile) -> str:
 
 
 def _checked(saved: CommitteeFile) -> str:
-    """Return one line: the members that have changed; if none has, those that cannot be compared; else "unchanged"."""
+    """Return a line: the members that have changed, else those that cannot be compared, else that all are unchanged."""
     sums = checksums(saved)
     unknown = [member.name for member in saved.members if not (member.sha256 and sums.get(member.name))]
     same = "every member is the one that the gates were fitted to"
@@ -67,10 +67,11 @@ def checksums(saved: CommitteeFile, members: Sequence[Any] = ()) -> dict[str, st
     """Return {member: its checksum now}; members that cannot be compared, such as those of a table, are left out.
 
     A branch of a run has two checksums: a search with --workdir stores that of its weights, one with --members that of
-    the opened member. A branch that has not changed gets the one that was stored.
+    the opened member. For a branch that has not changed, the result has the stored one. A run that cannot be opened is
+    left out; any other member that cannot be opened raises UserError.
 
     Args:
-        members: members that are open already; if none are given, members are opened as needed.
+        members: all members, opened before; if empty, those that must be opened are opened here.
     """
     weights = _weights(saved)
     unchanged = {m.name: m.sha256 for m in saved.members if m.sha256 and weights.get(m.name) == m.sha256}
@@ -93,7 +94,7 @@ def _lost(saved: CommitteeFile, weights: Mapping[str, str]) -> list[str]:
 
 
 def _opened(saved: CommitteeFile, but: Collection[str]) -> dict[str, str]:
-    """Open the members except those named in `but`, and return their checksums.
+    """Open the members that have a stored checksum, except tables and those in `but`; return their checksums.
 
     A run that cannot be opened is left out; any other member that cannot be opened raises UserError.
     """

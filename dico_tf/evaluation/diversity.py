@@ -22,8 +22,8 @@ def disagreement(logits: ArrayLike) -> float:
 def q_statistic(logits: ArrayLike, labels: ArrayLike) -> float | None:
     """Return Yule's Q, averaged over pairs of branches: (N11 N00 - N10 N01) / (N11 N00 + N10 N01).
 
-    N11, N00, N10 and N01 count the images on which both, neither or one of the branches is right. Pairs whose
-    denominator is 0 are left out; None if none is left.
+    N11, N00, N10 and N01 count the images on which both branches, neither, only the first or only the second is right.
+    Pairs whose denominator is 0 are left out; None if none is left.
     """
     logits = checked_logits(logits, "NSC")
     right = logits.argmax(2) == checked_labels(labels, len(logits), logits.shape[2])[:, None]  # [N, S]

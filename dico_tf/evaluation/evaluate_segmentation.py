@@ -11,10 +11,11 @@ from dico_tf.evaluation import segmentation
 from dico_tf.evaluation.segmentation_predictions import SegmentationPredictions
 from dico_tf.models.presets import find
 from dico_tf.training.build import TrainedRun
+from dico_tf.training.progress import Bar
 
 
 def evaluate(
-    run: TrainedRun, model, name: str, split: SegmentationSplit, bar=None
+    run: TrainedRun, model, name: str, split: SegmentationSplit, bar: Bar | None = None
 ) -> tuple[SegmentationPredictions, dict[str, Any]]:
     """Return the predictions of the split `name`, and the evaluation computed from exactly these float16 logits."""
     average = run.config.cotraining.average

@@ -27,7 +27,7 @@ def default() -> Path:
 class Cache:
     """Folder of logits by (member, images, split), and of costs by member.
 
-    Damaged files count as missing, and results that cannot be written are not cached; both are logged as warnings.
+    Unreadable files count as missing, and results that cannot be written are not cached; both are logged as warnings.
     """
 
     def __init__(self, folder: str | Path = "") -> None:
@@ -56,7 +56,7 @@ class Cache:
         except FileNotFoundError:
             return None
         except (UserError, KeyError) as error:
-            _log.warning("%s is damaged (%s): the network runs again", path, error)
+            _log.warning("%s cannot be read (%s): the network runs again", path, error)
             return None
         fits = logits.ndim == 2 and logits.dtype == np.float32 and len(logits) == images
         if not fits or about != self._about(checksum, fingerprint, split):
