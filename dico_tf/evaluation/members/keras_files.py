@@ -64,7 +64,11 @@ def members(uri: MemberURI, classes: int) -> list[Member]:
 
 
 def _dico_members(model: DiCo, uri: MemberURI, shared: dict) -> list[Member]:
-    """Return the members of a saved DiCo: each branch, or the branch or ensemble that the URI names."""
+    """Return the members of a saved DiCo: each branch, or the branch or ensemble that the URI names.
+
+    Args:
+        shared: arguments of `Member` that all of them have.
+    """
     names = [f"branch_{s}" for s in range(model.splits)]
     if uri.part and uri.part not in (*names, runs.ENSEMBLE):
         near = suggestion(uri.part, (*names, runs.ENSEMBLE))

@@ -61,7 +61,7 @@ class MemberURI:
         return value
 
     def with_part(self, part: str) -> str:
-        """Return the URI without the name and with this part; a URI that has a part keeps it."""
+        """Return the URI without the name; this part is added unless the URI has one already."""
         if self.part or not part:
             return self.source
         place, mark, query = self.source.rpartition("?") if self.options else (self.source, "", "")

@@ -53,7 +53,7 @@ def _listed(member: Member) -> tuple[ListedBranch, Arrays]:
 
 
 def _member(flag: str, source: str) -> Member:
-    """Return the one member that a URI names."""
+    """Return the one member that a URI names. Raises UserError if there are several, or if it cannot be trained."""
     try:
         members = open_members([source])
     except UserError as error:

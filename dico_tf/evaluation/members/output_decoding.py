@@ -65,7 +65,7 @@ class OutputDecoder:
         return np.log(np.maximum(classes, smallest_probability(step, classes.shape[1])))
 
     def drops(self, outputs: int) -> int:
-        """Return how many of the outputs, whose number is `outputs`, are left out: 1 for a background class, else 0."""
+        """Return 1 if the first output is left out as the background class, else 0; `outputs` is their number."""
         if self.settings["background"] != "auto":
             return int(self.settings["background"] == "first")
         return int(outputs == self.settings["classes"] + 1 and outputs > 2)

@@ -26,8 +26,8 @@ def on_raw_pixels(model: keras.Model, prepare: Callable, size: int) -> keras.Mod
 def pixel_layers(prepare: Callable[[np.ndarray], np.ndarray]) -> list[keras.layers.Layer]:
     """Return layers that do to images what `prepare` does; [] if it changes nothing.
 
-    Its formula is found from its answers for black, red, green and blue. Raises ValueError if it does more than to
-    scale and shift each channel and to reverse their order.
+    `prepare` must scale and shift each channel, and may reverse their order. The formula is found from its results for
+    black, red, green and blue. Raises ValueError if it mixes channels.
     """
     black = np.asarray(prepare(np.zeros((1, 1, 1, 3), np.float32)), np.float64).reshape(3)
     colours = (_WHITE * np.eye(3, dtype=np.float32)).reshape(3, 1, 1, 3)

@@ -26,8 +26,8 @@ def check_pixels(pixels: str) -> str:
 def preprocess(images: np.ndarray, pixels: str, kind: np.dtype | type, scale: float = 0.0, zero: int = 0) -> np.ndarray:
     """Convert uint8 images [B, H, W, 3] to a network's input of dtype `kind`.
 
-    An integer input gets round(value / scale) + zero. With pixels="0..255" or scale=0 it gets the raw pixels, for int8
-    minus 128: its lowest level stands for a pixel of 0.
+    An integer input gets round(value / scale) + zero. With pixels="0..255" or scale=0 it gets the raw pixels; int8 gets
+    them minus 128, so that -128 is black.
 
     Args:
         pixels: range of values that the network was trained with, a key of PIXELS.

@@ -66,7 +66,7 @@ def _pixels(preset: Preset) -> str:
 
 
 def _weights(uri: MemberURI, preset: Preset) -> Path | None:
-    """Return the file of ?weights, or None for ?weights=none, which means random weights.
+    """Return the file of ?weights, for ?weights=auto that of an installed package; None (random) for ?weights=none.
 
     Raises UserError if ?weights is not given or there is no such file.
     """
