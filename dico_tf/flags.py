@@ -132,7 +132,8 @@ _Word = tuple[str, str]
 def parse(script: Script, arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     """Return ({flag: value}, positional arguments) of a command line. What follows `--` is positional.
 
-    Raises Help if --help is among the flags, or one UserError that names every bad flag.
+    Flags that are not given have their defaults. Raises Help if --help is among the flags. Raises UserError for bad
+    flags and flag files; it names every unknown flag and every wrong value.
     """
     end = arguments.index("--") if "--" in arguments else len(arguments)
     words, rest = arguments[:end], arguments[end + 1 :]
@@ -231,9 +232,9 @@ def _read(name: str, folder: Path, above: tuple[Path, ...]) -> list[_Word]:
 
 
 def _flagfile(name: str, folder: Path) -> Path:
-    """Return the path of a flag file; if there is no such file, that of the recipe of this name.
+    """Return the path of a flag file. A name without a folder that is no file stands for the recipe of this name.
 
-    Raises UserError if there is neither.
+    Raises UserError if there is no such recipe.
     """
     if os.path.lexists(folder / name) or Path(name).name != name:
         return (folder / name).resolve()
@@ -297,7 +298,7 @@ def _kind(kind: Any) -> str:
 def run(main: Callable[[list[str]], int | None], program: str = "") -> None:
     """Run a command and exit with its status; messages start with `program` ("" = the name of the running file).
 
-    The status is what `main` returns (None = 0), 2 for a mistake of the user or a package that is not installed (one
+    The status is what `main` returns (None = 0), 2 for a mistake of the user or an extra that is not installed (one
     message), 130 for Ctrl-C, and 141 if the reader of the output has gone. Any other exception gives Python's traceback
     and status 1.
     """

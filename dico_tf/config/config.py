@@ -161,7 +161,10 @@ def identity(config: Config) -> dict[str, Any]:
 
 
 def clips_and_crops(text: str) -> tuple[int, int]:
-    """Parse --test_views: "10x3" gives (10, 3), 10 clips of a video and 3 crops of a clip; "10" gives (10, 1)."""
+    """Parse --test_views: "10x3" gives (10, 3), 10 clips of a video and 3 crops of a clip; "10" gives (10, 1).
+
+    Raises UserError for any other text; crops are 1 or 3.
+    """
     fault = validation.clips_and_crops_fault(text)
     if fault:
         raise UserError(fault)

@@ -186,7 +186,7 @@ def _distill(s: Any) -> Iterator[str]:
 
 
 def frozen_epochs(freeze: str) -> int | None:
-    """Return N for --freeze=N, and 0 for none and backbone; None if the value is neither of them."""
+    """Return N for --freeze=N with N from 1, 0 for none and for backbone, and None for any other value."""
     if freeze in ("none", "backbone"):
         return 0
     return int(freeze) if re.fullmatch(r"[0-9]{1,9}", freeze) and int(freeze) else None
