@@ -11,9 +11,9 @@ from dico_tf.layers import keras_internals
 class Backbones:
     """The layers below the heads of all branches.
 
-    Layers that never learn are set to `trainable=False`, which Keras' batch normalisation takes as inference. A
-    backbone that is frozen for the first epochs only keeps its trainable variables, so that the optimizer has the same
-    variables in all epochs: its steps are multiplied by 0 instead.
+    Layers that never learn are set to `trainable=False`, which Keras' batch normalisation takes as inference. With
+    freeze=N, the backbone is frozen in the first N epochs. Its variables stay trainable, so that the optimizer has the
+    same variables in all epochs; in these N epochs their steps are multiplied by 0.
 
     Args:
         learners: the networks that are trained, one for each branch.
@@ -63,7 +63,7 @@ class Backbones:
         return self._epochs > 0 or self._rate != 1
 
     def factor(self, variable: keras.Variable) -> float:
-        """Return the factor of an optimizer's steps for a variable: 0 while it is frozen, else `backbone_lr` or 1."""
+        """Return the factor of a variable's optimizer steps: 1 in a head, else `backbone_lr`, or 0 while frozen."""
         if id(variable) not in self._variables:
             return 1.0
         return 0.0 if self.frozen else self._rate

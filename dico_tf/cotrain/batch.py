@@ -31,7 +31,7 @@ class Batch:
         return self.label.shape.rank != 2
 
     def of(self, branch: int) -> "Batch":
-        """Return the images, labels and numbers of one branch; the whole batch if all branches share it."""
+        """Return one branch's images, labels and numbers, or the batch itself if it is `shared`."""
         if self.shared:
             return self
         return Batch(self.image[:, branch], self.label[:, branch], self.index[:, branch], self.cut)

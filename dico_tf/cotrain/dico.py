@@ -32,10 +32,10 @@ class Epochs(keras.callbacks.Callback):
         self.model.begin_epoch(epoch)
 
 
-def _class(room: str, path: str) -> type:
+def _class(package: str, path: str) -> type:
     """Import a class named in `config.TASKS` or `config.METHODS`, e.g. ("methods", "cosub.Cosub")."""
     module, name = path.split(".")
-    return getattr(importlib.import_module(f"dico_tf.cotrain.{room}.{module}"), name)
+    return getattr(importlib.import_module(f"dico_tf.cotrain.{package}.{module}"), name)
 
 
 @keras.saving.register_keras_serializable("dico_tf")
@@ -128,8 +128,8 @@ class DiCo(keras.Model):
     def learners(self) -> Sequence[keras.Model]:
         """The networks that are trained, one for each branch, with the weights of the branch.
 
-        In segmentation they return logits at the output stride, also those of an auxiliary head. Otherwise they are
-        `branches` themselves.
+        In segmentation they return logits at the output stride, or a list of these and the auxiliary head's logits if
+        `auxiliary_weight` is above 0. Otherwise they are `branches` themselves.
         """
         return self._learners or self.branches
 
@@ -172,12 +172,15 @@ class DiCo(keras.Model):
         return {**self.scores.results(shared), **self.method.results()}
 
     @property
-    def branch_variables(self) -> list:
+    def branch_variables(self) -> list[keras.Variable]:
         """Trainable variables, branch after branch, in the order of the optimizer."""
         return [v for learner in self.learners for v in learner.trainable_variables]
 
     def begin_epoch(self, epoch: int) -> None:
-        """Set the epoch, from 0, and restart the numbering of images that come without numbers."""
+        """Set the epoch, from 0, and restart the numbering of images that come without numbers.
+
+        With freeze=N, this freezes the backbones in the first N epochs, and lets them learn from epoch N on.
+        """
         self.epoch.assign(epoch)
         self.seen.assign(0)
         if self.backbones.begin_epoch(epoch) and self.train_function:
@@ -297,7 +300,7 @@ class DiCo(keras.Model):
         return total
 
     def _decayed(self, gradients: list) -> list:
-        """Clip the gradients of each branch, then add its weight decay (L2)."""
+        """Return the gradients, clipped in each branch to `clip_norm`, plus weight decay (L2) by `weight_decay`."""
         clip_norm, weight_decay = self.settings.clip_norm, self.settings.weight_decay
         scale = self.optimizer.scale_loss(1.0)  # 1 except for mixed_float16
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync

@@ -35,7 +35,7 @@ def present(targets):
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """A kind of target: its loss, and the function from the logits of one network to targets of another."""
+    """A kind of target: its loss, and `answer`, which turns one network's logits into targets for another network."""
 
     loss: Callable  # (logits [..., C], targets [..., C], class_weights=()) -> [...]
     answer: Callable  # logits [..., C] -> targets [..., C]
@@ -60,7 +60,10 @@ class LabelLoss:
         return TARGETS[self.target]
 
     def goal(self, targets):
-        """Convert shares of the classes [..., C] to what is learned: smoothed, or for binary unsmoothed `present`."""
+        """Convert shares of the classes [..., C] to what is learned.
+
+        Softmax: the shares, smoothed. Binary: `present` of the shares, without smoothing.
+        """
         if self.target == "binary":
             return present(targets)
         return smooth(targets, self.smoothing) if self.smoothing else targets
@@ -95,8 +98,9 @@ def mutual(logits, targets, weight: float = 0.5, labels: LabelLoss = LabelLoss("
     """Return the loss of n submodels that teach each other: label terms [B, n], cross terms [B, n], total [B].
 
     total = w / n sum_s l(z_s, y) + (1 - w) / (n (n - 1)) sum_{s != t} l(z_s, p_t), with p_t = answer(z_t) held
-    constant. l is linear in its target, so the cross terms of a submodel are one loss against the mean answer of the
-    others. Class weights apply to l(z_s, y) only. With n = 1, the label term takes the place of the cross term.
+    constant and l the loss of `labels.kind`. As l is linear in its target, the cross terms of a submodel are one loss
+    against the mean answer of the others. Class weights apply to l(z_s, y) only. With n = 1, the label term takes the
+    place of the cross term.
 
     Args:
         logits: [B, n, C], or [B, n, H, W, C] for pixels; the results then have [H, W] too.
@@ -174,9 +178,9 @@ class Agreement:
         return self.kind != "none" and splits > 1
 
     def weight(self, epoch):
-        """Return the weight in epoch e, from 0: max(w e / W, 0.005) in the W warm-up epochs, then w.
+        """Return the agreement's weight in epoch e, from 0: max(w e / W, 0.005) in the W warm-up epochs, then w.
 
-        w is the `weight` of the constructor. If it is below 0.005, it is the weight in every epoch.
+        w is the constructor's argument `weight`. If w is below 0.005, the weight is w in every epoch.
         """
         if not self.warmup_epochs:
             return ops.convert_to_tensor(self.final, "float32")

@@ -25,8 +25,9 @@ from dico_tf.training.workdir import record
 
 
 def data_options(config: Config, reference: str | dict[str, Any] = "") -> Data:
-    """Return the data settings of a run. Sizes of 0 are those of a video preset, or of the largest of listed branches.
+    """Return the data settings of a run, with values of 0 filled in.
 
+    A video preset gives frames, frame rate and image size. With --branches, the image size is the largest branch's.
     Raises UserError if the model is not one for the task.
 
     Args:
@@ -98,7 +99,7 @@ OWNER_FROZEN = ("frozen_layers", "inference_layers")  # settings that a run take
 
 
 def owner_frozen(config: Config, folder: Path | None) -> dict[str, list[str]]:
-    """Return the layers that the owner of --init_from froze, as settings of DiCo; {} if there are none.
+    """Return the layers that are frozen, or always infer, in --init_from, as settings of DiCo; {} if there are none.
 
     Args:
         folder: the run to be continued, which has saved them; None = a new run.
@@ -208,7 +209,8 @@ def trained_run(workdir: str | Path) -> TrainedRun:
 def start_from(model: DiCo, origin: str | Path) -> Carried:
     """Load the weights of a run's folder, a .keras file or a PyTorch checkpoint into a model; only heads may stay new.
 
-    Returns the names of variables that stay new, and of weights that were not used.
+    Returns the names of variables that stay new, and of weights that were not used. Raises UserError if more than heads
+    would stay new.
 
     Args:
         origin: a path, or "auto" for the published weights in an installed package.

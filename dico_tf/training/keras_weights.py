@@ -74,7 +74,8 @@ def read(path: str | Path) -> KerasWeights:
 def load(model: DiCo, path: str | Path) -> Carried:
     """Load the weights in a .keras file into a model, by names and shapes; each branch gets those of a single network.
 
-    Raises UserError, and changes nothing, if more than heads for other classes stay new.
+    Returns the names of variables that stay new, and of weights that were not used. Raises UserError, and changes
+    nothing, if more than heads for other classes would stay new, or if a DiCo in the file has more or fewer branches.
     """
     stored, network = read(path).of(model.splits), find(model.get_config()["model"])
     if stored.splits != model.splits:

@@ -11,6 +11,7 @@ from keras import ops
 
 from dico_tf.cotrain.gradients import across_replicas, clipped_apart, decays
 from dico_tf.layers.keras_internals import OptimizerWithOwnDecay, slot
+from dico_tf.training.schedules import Schedule
 
 
 @keras.saving.register_keras_serializable("dico_tf")
@@ -40,7 +41,7 @@ class Lamb(OptimizerWithOwnDecay):
         self.clip, self.networks = clip, networks
 
     @classmethod
-    def from_options(cls, options, rate, weight_decay: float, networks: int | Sequence[int], **average):
+    def from_options(cls, options, rate: Schedule, weight_decay: float, networks: int | Sequence[int], **average):
         """Return the optimizer of a run; `options` has no effect.
 
         `average` are Keras' use_ema and ema_momentum.
@@ -60,7 +61,7 @@ class Lamb(OptimizerWithOwnDecay):
         return [count // self.networks] * self.networks if isinstance(self.networks, int) else self.networks
 
     def limited(self, gradients, variables):
-        """Clip the gradients of each network separately: that of the global batch has at most the norm `clip`."""
+        """Clip the gradients of each network separately: their sum over all replicas has at most the norm `clip`."""
         if not self.clip:
             return gradients
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync

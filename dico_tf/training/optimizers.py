@@ -35,9 +35,10 @@ class SGD(keras.optimizers.SGD):
 
     @classmethod
     def from_options(cls, options: OptimisationOptions, rate: Schedule, weight_decay: float, networks, **average):
-        """Return the optimizer of a run, with Nesterov momentum; DiCo adds the weight decay to gradients instead.
+        """Return the optimizer of a run, with Nesterov momentum.
 
-        `average` are Keras' use_ema and ema_momentum.
+        `weight_decay` and `networks` have no effect: DiCo adds weight decay to the gradients. `average` are Keras'
+        use_ema and ema_momentum.
         """
         return cls(rate, momentum=options.momentum, nesterov=True, **average)
 

@@ -64,8 +64,8 @@ class GatherPiece(Piece):
 class WindowPiece(Piece):
     """A piece that shows a window of the image, resized to the view's size.
 
-    If the piece is the first of a policy, the window is cut from the whole image file while it is decoded. Otherwise,
-    and for images in memory, it is cut from the square image.
+    The first piece of a policy cuts its window from the whole image file while it is decoded. A later piece, and every
+    piece for images in memory, cuts it from the images that `apply` gets.
     """
 
     moves_pixels = True
@@ -77,8 +77,8 @@ class WindowPiece(Piece):
 
         Args:
             sizes: [B, (width, height)] of the images.
-            side: width and height of the view in pixels. `WindowPiece.apply` passes 0; a piece that needs the side
-                overrides `apply`.
+            side: width and height of the view in pixels. It is 0 if `WindowPiece.apply` calls this: a piece that needs
+                the side overrides `apply`.
         """
 
     def apply(self, images: Tensor, rng: "CounterRng", fill: "Fill", in_place: bool) -> Tensor:

@@ -8,7 +8,10 @@ Length = tf.Tensor | int
 
 
 class PixelMap:
-    """The source of each pixel of a view: row [B, H] and column [B, W] of the image, or -1 for black; and covers."""
+    """Source of each pixel of a view: row [B, H] and column [B, W] of the image, or -1 for black.
+
+    `cover` adds rectangles of the fill colour.
+    """
 
     def __init__(self, images: tf.Tensor, fill: Fill) -> None:
         self.images, self.fill = images, fill

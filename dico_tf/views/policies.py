@@ -48,8 +48,8 @@ def parse_all(policies: Sequence[str], splits: int, task: str) -> tuple[Policy, 
     """Return one parsed policy per branch, from one for all branches or one for each.
 
     Raises:
-        UserError: if a policy cannot be parsed, if a piece cannot be used for the task, or if the number of policies is
-            neither 1 nor `splits`.
+        UserError: if a policy cannot be parsed, if the policies do not fit the task, or if their number is neither 1
+            nor `splits`.
     """
     if len(policies) not in (1, splits):
         raise UserError(f"got {len(policies)} view policies for {splits} branches: give one, or one per branch")
@@ -95,7 +95,7 @@ def _piece(text: str) -> Piece | None:
     name, *words = text.split(":")
     if not name:
         raise UserError(
-            f"expected a view piece that begins with its name, got {text!r} (one + joins two pieces); "
+            f"expected a view piece that begins with its name, got {text!r}; put a single + between two pieces; "
             f"{suggestion(name, PIECES)}"
         )
     kind = _load(PIECES[name])

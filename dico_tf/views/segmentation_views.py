@@ -51,7 +51,11 @@ class SegmentationViews(ViewMaker):
     def pair(
         self, images: tf.Tensor, masks: tf.Tensor, index: tf.Tensor, epoch: Any
     ) -> tuple[list[tf.Tensor], tf.Tensor]:
-        """Return S views of crops, float32 [B, h, w, 3] in 0..255, and the masks [B, h, w] that they share."""
+        """Return S views, float32 [B, h, w, 3] in 0..255, and the masks [B, h, w] that they share.
+
+        Args:
+            images: [B, h, w, 3] in 0..255, already resized and cropped to the `windows`; the masks too.
+        """
         rng = CounterRng(self.seed, epoch, index)
         images = tf.cast(images, tf.float32)
         for piece in self._shared:

@@ -70,8 +70,8 @@ def _box(sigma: tf.Tensor, side: int | tf.Tensor) -> tf.Tensor:
 def jitter(images: tf.Tensor, amount: float, rng: CounterRng) -> tf.Tensor:
     """Change brightness, contrast and saturation by factors U(max(1 - amount, 0), 1 + amount), in random order.
 
-    Each change is f x + (1 - f) d, clipped to 0..255. For brightness d is black, for contrast the image's mean grey,
-    rounded, and for saturation each pixel's grey.
+    Factors and order are drawn for each image. Each change is f x + (1 - f) d, clipped to 0..255. For brightness d is
+    black, for contrast the image's mean grey, rounded, and for saturation each pixel's grey.
     """
     factor = rng.uniform("factor", max(1.0 - amount, 0.0), 1.0 + amount, count=3)  # [B, 3]
     order = tf.argsort(rng.uniform("order", count=3), axis=1)  # [B, place] of brightness, ...

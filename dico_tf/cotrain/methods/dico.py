@@ -47,9 +47,9 @@ class Dico:
         """Raise UserError if this method cannot train the branches."""
 
     def teach(self, views: list, batch: Batch) -> list:
-        """Return one entry for each view: its additional targets [B, ..., C], or () if the method has none.
+        """Return a list as long as `views`: each view's additional targets [B, ..., C], or () if the method has none.
 
-        Mixup and CutMix mix them like the labels.
+        Mixup and CutMix mix these targets like the labels.
         """
         return [()] * len(views)
 
@@ -72,7 +72,11 @@ class Dico:
         return tf.reduce_mean(tf.cast(logits, tf.float32), axis=2)
 
     def terms(self, task: Task, logits, truth: Truth, epoch) -> Terms:
-        """Return the losses of each image, from logits [B, S, n, ..., C] of n copies, resized to the labels."""
+        """Return the losses of each image.
+
+        Args:
+            logits: [B, S, n, ..., C] of n copies of each view, already resized to the size of the labels.
+        """
         goals = [self.labels.goal(target) for target in task.targets(truth)]
         parts = [self.own(task, logits[:, s], goal, truth, s) for s, goal in enumerate(goals)]
         losses = tf.stack([task.mean(label, truth) for label, _ in parts], axis=1)

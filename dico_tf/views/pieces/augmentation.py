@@ -27,7 +27,7 @@ class AutoAugmentImagenet(Piece):
 
 @dataclasses.dataclass(frozen=True)
 class RandAugment(Piece):
-    """Draw two of 15 operations with replacement, and apply each with probability 1/2 (arXiv 1909.13719).
+    """Draw two of 15 operations for each image, with replacement; apply each with probability 1/2 (arXiv 1909.13719).
 
     Each level is drawn from a normal distribution of mean `m` and standard deviation 1/2, clipped to 0..10.
     """

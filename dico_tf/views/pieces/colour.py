@@ -7,7 +7,10 @@ from dico_tf.views.piece import Piece
 
 @dataclasses.dataclass(frozen=True)
 class ThreeAugment(Piece):
-    """Apply one of grayscale, solarize from 128 and Gaussian blur, equally likely (DeiT III, arXiv 2204.07118)."""
+    """Apply one of grayscale, solarize from 128 and Gaussian blur to each image (DeiT III, arXiv 2204.07118).
+
+    All three are equally likely.
+    """
 
     def apply(self, images, rng, fill, in_place):
         from dico_tf.views.three_augment import three_augment
@@ -17,9 +20,9 @@ class ThreeAugment(Piece):
 
 @dataclasses.dataclass(frozen=True)
 class Jitter(Piece):
-    """Change brightness, contrast and saturation in random order, each by its own factor.
+    """Change brightness, contrast and saturation of each image in random order, each by its own factor.
 
-    The factors are uniform between max(1 - amount, 0) and 1 + amount.
+    The factors of each image are uniform between max(1 - amount, 0) and 1 + amount.
     """
 
     amount: float = 0.3

@@ -21,7 +21,7 @@ class Flip(GatherPiece, SharedPiece):
 
 @dataclasses.dataclass(frozen=True)
 class Crop(GatherPiece, SharedPiece):
-    """Cut a random window of the image's own size from the image with a black border of `padding` pixels.
+    """Pad the image with `padding` black pixels on each side, and cut out a random window of its original size.
 
     In segmentation it cuts a random window of `--image_size` pixels from the resized image, and ignores `padding`.
     """
@@ -46,7 +46,7 @@ class Crop(GatherPiece, SharedPiece):
 class SimpleCrop(GatherPiece, WindowPiece):
     """Cut a square as wide as the image's short side, at a random place, and resize it to the view's size.
 
-    It may reach up to `padding` pixels of the view beyond the image's edges, where the image is mirrored.
+    The square may reach up to `padding` pixels of the view beyond the image's edges, where the image is mirrored.
     """
 
     padding: int = 4
