@@ -97,7 +97,8 @@ class Client:
 
         Raises:
             EdgeError: the server refuses or fails.
-            UserError: a file cannot be read, an array has the wrong shape, or arrays and files are mixed.
+            UserError: there is no image, a file cannot be read, an array is neither an image nor a batch, or arrays
+                and files are mixed.
         """
         end = time.monotonic() + deadline
         request = messages.request_to_message(messages.InferenceRequest(self._model, _inputs(images)))

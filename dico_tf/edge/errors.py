@@ -35,7 +35,7 @@ class EdgeError(Exception):
 
 
 def invalid(sentence: str) -> EdgeError:
-    """Return the error for a request that the client must change."""
+    """Return the error INVALID_ARGUMENT for a request that the client must change."""
     return EdgeError("INVALID_ARGUMENT", sentence)
 
 

@@ -133,9 +133,9 @@ class Gateway:
         return batches[0] if len(batches) == 1 else {name: by_size[size] for name, size in self._sizes.items()}
 
     def _export_id(self, combined: CombinedAnswer, source: manifest.Manifest) -> str:
-        """Return the id of the source export; "mixed" if exports may be mixed and a member used reports another one.
+        """Return the id of `source`; "mixed" if --allow_mixed_exports is set and a member used has another export.
 
-        A member on TensorFlow Serving reports no export, which counts as another one.
+        A member on TensorFlow Serving does not report its export, which counts as another one.
         """
         mixed = self.committee.policy.mixed_exports and set(combined.versions.values()) != {source.id}
         return MIXED if mixed else source.id
@@ -245,7 +245,10 @@ async def _serve(
 
 
 async def follow_manifest(committee: RemoteCommittee, path: Path) -> None:
-    """Switch to each new export that is written to the same place. Runs until it is cancelled."""
+    """Switch to each new export whose manifest is written to `path`; refuse and log one that cannot be served.
+
+    Runs until it is cancelled.
+    """
     last = None  # check at once: the manifest may have changed while members started
     while True:
         stamp = await asyncio.to_thread(manifest.stamp, path)  # a network disk may be slow

@@ -14,10 +14,13 @@ IMAGE, IMAGE_BYTES = "image", "image_bytes"
 
 
 class InputSize(Protocol):
-    """The image size that a network takes, in pixels."""
+    """The image size that a network takes: `size` pixels in height and width.
 
-    size: int  # height and width
-    short: int  # an encoded image is resized to this short side before its centre is cropped to `size`
+    An encoded image is resized to the short side `short`, then its centre is cropped to `size`.
+    """
+
+    size: int
+    short: int
 
 
 def input_tensors(*sizes: InputSize) -> tuple[tuple[str, str, tuple[int, ...]], ...]:

@@ -92,7 +92,8 @@ def _encoded(examples: tf.Tensor) -> tf.Tensor:
 def answers(member: ExportMember, image: tf.Tensor) -> dict[str, tf.Tensor]:
     """Return the outputs for raw images [B, H, W, 3] by name: logits and probabilities [B, C], class_id [B].
 
-    A committee also has branch_probabilities [B, S, C] and disagreement [B] in nats.
+    A committee also has branch_probabilities [B, S, C], and disagreement [B] in nats: the entropy of the branches' mean
+    distribution minus their mean entropy.
     """
     apart = [tf.cast(network(image, training=False), tf.float32) for network in member.networks]
     with tf.name_scope(ANSWER):

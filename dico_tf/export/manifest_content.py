@@ -92,7 +92,7 @@ def run_manifest(
 
 
 def identity(run: TrainedRun, model: DiCo) -> str:
-    """Return the id of an export. Answers of exports with the same id may be averaged.
+    """Return the id of an export. Answers of two exports may be averaged together only if their ids are the same.
 
     It is a hash of weights, class names, preprocessing and kind of average.
     """

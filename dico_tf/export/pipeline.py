@@ -38,7 +38,7 @@ class Pipeline:
 
     @property
     def folder(self) -> Path:
-        """The folder that becomes the export."""
+        """Folder in `place` that will be published as the export."""
         return self.place / "export"
 
     def saved_model(self, name: str) -> Path:
@@ -46,9 +46,10 @@ class Pipeline:
         return (self.folder if SAVED_MODEL in self.formats else self.place) / SAVED_MODEL / name
 
     def write(self, items: Sequence[Item]) -> dict[str, list[MemberFiles]]:
-        """Write and check all files. Entries get their SavedModels here, and all other files by `describe`.
+        """Write and check all files, and choose which of them to export.
 
-        Returns for each format but SavedModel the files of every item, in their order.
+        If SavedModels are exported, they are entered in the items' entries here; `describe` enters all other files.
+        Returns for each format but SavedModel the files of every item, in the items' order.
         """
         for item in items:
             self._saved_model(item)
@@ -86,10 +87,10 @@ class Pipeline:
         )
 
     def describe(self, items: Sequence[Item], chosen: dict[str, list[MemberFiles]]) -> None:
-        """Add the files that were chosen to the items' entries, and delete the other files that `write` made.
+        """Add the files that are chosen in each MemberFiles to the items' entries, and delete its other files.
 
         Args:
-            chosen: result of `write` for the same items.
+            chosen: the result of `write` for the same items.
         """
         for files in chosen.values():
             for item, each in zip(items, files, strict=True):

@@ -73,7 +73,7 @@ def _taps(length, low, high, size: int, kernel, reach: float) -> tuple[tf.Tensor
 
 
 def _along(image: tf.Tensor, axis: int, first: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    """Return the rounded weighted sums along an axis, added one tap at a time to save memory."""
+    """Return the weighted sums along an axis as int32 from 0 to 255; taps are added one at a time to save memory."""
     last = tf.shape(image)[axis] - 1
     broadcast = (1, -1, 1) if axis else (-1, 1, 1)
 

@@ -38,8 +38,8 @@ def load_committee(path: str | Path, run: TrainedRun) -> Committee:
     if sizes:
         listed = ", ".join(f"{name} at {size} pixels" for name, size in sizes.items())
         raise UserError(
-            f"--committee={path} has {listed}, and {run.workdir} has {run.data['image_size']} pixels: search again "
-            "with this run"
+            f"--committee={path}: expected branches for images of {run.data['image_size']} pixels, as in "
+            f"{run.workdir}, got {listed}: search again with this run"
         )
     if warning := committee_file.stale(file, run.checksums):
         logging.getLogger(__name__).warning("--committee=%s: %s", path, warning)

@@ -83,7 +83,10 @@ def _request(name: str, signature: str, **inputs: wire.Tensor) -> wire.PredictRe
 
 
 def _grey(batch: int, size: int) -> wire.Tensor:
-    """Return grey images as a tensor that stores its value once: else all of 224 pixels would take 38 MB on disk."""
+    """Return grey images as a tensor that stores only one number.
+
+    Stored in full, the warm-up images of a model with 224 x 224 pixels would take 38 MB on disk.
+    """
     return wire.Tensor(dtype=wire.DT_FLOAT, tensor_shape=_shape(batch, size, size, 3), float_val=[128.0])
 
 

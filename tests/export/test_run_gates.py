@@ -152,7 +152,7 @@ def test_every_weight_is_still_stored_once(exported):
         ({"names": ("branch_1", "branch_7")}, "has the members branch_7, and"),
         ({"classes": 10, "class_names": tuple("abcdefghij")}, "has other classes than"),
         ({"classes": 3, "class_names": None}, "has other classes than"),
-        ({"input_size": 64}, "has branch_1 at 64 pixels, branch_0 at 64 pixels, and .* has 32 pixels"),
+        ({"input_size": 64}, "images of 32 pixels, as in .*, got branch_1 at 64 pixels, branch_0 at 64 pixels"),
     ],
 )
 def test_a_committee_of_something_else_is_refused(run, stored, tmp_path, change, message):

@@ -60,10 +60,11 @@ class InferenceEngine:
     def submit(self, model: ServedModel, decode: Decode, deadline: float) -> concurrent.futures.Future:
         """Return a future of {output: array}. Raises EdgeError RESOURCE_EXHAUSTED if the queue is full.
 
-        The future raises EdgeError if the deadline passes, or if images cannot be decoded or computed.
+        The future raises EdgeError if the deadline passes, an image cannot be decoded or an output is not finite, and
+        passes on any other error.
 
         Args:
-            model: computes the outputs.
+            model: computes the outputs, even if `swap` replaces it meanwhile.
             decode: returns the images, float32 [N, H, W, 3]; called in a thread of the pool.
             deadline: for the whole request.
         """
@@ -77,7 +78,7 @@ class InferenceEngine:
         return job.result
 
     def swap(self, model: ServedModel) -> None:
-        """Use another model for new requests; requests in the queue still get theirs."""
+        """Replace `model`, for new requests; those in the queue are still computed by the model given to `submit`."""
         self.model = model
 
     def stop(self, seconds: float) -> None:

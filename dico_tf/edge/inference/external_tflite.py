@@ -54,7 +54,7 @@ def _checked(reading: Any) -> dict[str, Any]:
     kinds = {"pixels": str, "outputs": str, "background": str, "place": int}
     if not isinstance(reading, dict) or not all(isinstance(reading.get(key), kind) for key, kind in kinds.items()):
         raise UserError(
-            f"expected the manifest's {READING} to have {_listed(kinds)}, got {reading!r:.80}: export again"
+            f"expected {READING!r} in the manifest to have the keys {_listed(kinds)}, got {reading!r:.80}: export again"
         )
     return reading
 

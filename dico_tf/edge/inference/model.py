@@ -44,7 +44,7 @@ class ServedModel:
             self.run(thread, np.zeros((self._batch, self.size, self.size, 3), np.float32), time.monotonic() + 60)
 
     def _check(self) -> int:
-        """Return the batch size of the file. Raises UserError if its inputs or outputs differ from the manifest."""
+        """Return the batch size of the file, 1 if it takes any. Raises UserError if it does not fit the manifest."""
         inputs, outputs = self._runners[0].inputs, self._runners[0].outputs
         shape = inputs[INPUT].shape if list(inputs) == [INPUT] else ()
         if shape[1:] != (self.size, self.size, 3) or inputs[INPUT].dtype is not np.float32:
@@ -87,7 +87,7 @@ def _complete(outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     Raises EdgeError if an output is NaN or infinite.
     """
     if not all(np.isfinite(array).all() for array in outputs.values()):
-        raise EdgeError("INTERNAL", "the network's outputs are not finite (NaN or infinity) for this image")
+        raise EdgeError("INTERNAL", "the network's outputs are not finite (NaN or infinity) for at least one image")
     if LOGITS not in outputs:
         outputs[LOGITS] = np.log(np.maximum(outputs[PROBABILITIES], _SMALLEST))
     if PROBABILITIES not in outputs:

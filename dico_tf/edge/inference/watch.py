@@ -34,7 +34,8 @@ class ExportWatcher:
             load: loads and tries the export that is there; raises UserError if it cannot be used.
             on_result: called with "swapped", "unchanged" or "refused" for each new export; once for a lasting refusal.
             seconds: time between checks.
-            stamp: manifest.stamp(path) from before the engine's model was loaded; None loads it at the first check.
+            stamp: manifest.stamp(path) from before the engine's model was loaded. If the first check finds the same
+                stamp, it loads nothing; None = the first check loads the export.
         """
         self._path, self._engine, self._load, self._on_result, self._seconds = path, engine, load, on_result, seconds
         self._stamp, self._refusal, self._checks = stamp, "", 0
