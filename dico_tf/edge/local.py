@@ -26,7 +26,11 @@ _PR_SET_PDEATHSIG = 1  # option of Linux's prctl: a signal to the child when its
 
 
 def run(settings: options.LocalOptions, server: options.ServerOptions, print_line: Callable[[str], None]) -> None:
-    """Serve until SIGTERM, SIGINT or the end of the parent process; print one line of JSON and a command to try."""
+    """Serve until SIGTERM, SIGINT or the end of the parent process.
+
+    Gives `print_line` one line of JSON when listening and, if HTTP is on, a line with a command to try. Raises
+    UserError.
+    """
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     export = manifest.load(os.path.abspath(settings.manifest))
     quorum = settings.majority(len(export.branches))
@@ -61,7 +65,7 @@ async def _serve(
 
 
 def curl(address: str, server: options.ServerOptions, token: bool) -> str:
-    """Return an example command that sends a JPEG to the gateway; it works with curl of Linux and macOS.
+    """Return a line "try: curl ..." with a command that sends IMAGE.jpg to the gateway, for curl of Linux and macOS.
 
     With `token`, the command sends the bearer token in $DICO_TF_TOKEN.
     """
@@ -74,7 +78,10 @@ def curl(address: str, server: options.ServerOptions, token: bool) -> str:
 
 @contextlib.contextmanager
 def workers(export: manifest.Manifest, flags: Sequence[str]) -> Iterator[dict[str, str]]:
-    """Start a worker with `flags` for each branch; give {branch: host:port} when all are ready, and end them after."""
+    """Context manager that runs a worker with `flags` for each branch, until the block ends.
+
+    Yields {branch: host:port} when all are ready. Raises UserError if one does not start.
+    """
     path = export.folder / manifest.NAME
     with contextlib.ExitStack() as stack:
         started = {}

@@ -56,7 +56,7 @@ def _to_fields(part: InferenceRequest | InferenceResponse) -> dict[str, Any]:
 
 
 def _from_fields(message: inference_pb2.ModelInferRequest | inference_pb2.ModelInferResponse) -> dict[str, Any]:
-    """Return the arguments that requests and responses share."""
+    """Return the arguments that InferenceRequest and InferenceResponse share."""
     parameters = _from_parameters(message.parameters)
     return {"model": message.model_name, "version": message.model_version, "id": message.id, "parameters": parameters}
 
@@ -134,7 +134,7 @@ def _parameter(value: Value) -> inference_pb2.Parameter:
 
 
 def request_from_json(content: bytes, model: str, version: str = "") -> InferenceRequest:
-    """Parse the body of POST /v2/models/M/infer. Raises EdgeError."""
+    """Parse the body of POST /v2/models/M/infer; `model` and `version` are from the path. Raises EdgeError."""
     body = json_object(content)
     inputs, outputs = body.get("inputs"), body.get("outputs") or []
     if not isinstance(inputs, list) or not inputs:

@@ -89,7 +89,7 @@ def test_a_manifest_that_does_not_say_how_a_file_is_read_is_refused(exported):
     for reading, message in (
         (
             {"pixels": "-1..1"},
-            r"'reading' in the manifest to have the keys pixels \(str\), outputs \(str\), .*, place \(int\), got \{",
+            r"'reading' in the manifest to have the keys pixels \(str\), .*, place \(int\), got \{",
         ),
         (content["members"][0]["reading"] | {"pixels": "odd"}, r"\?pixels=odd must be one of"),
         (content["members"][0]["reading"] | {"background": "none"}, "its output must be logits or probabilities of 10"),

@@ -62,7 +62,10 @@ def combined_answer(
     order: tuple[str, ...] = (),
     finished: np.ndarray | None = None,
 ) -> CombinedAnswer:
-    """Make the answer from combined logits [B, C]. The other arguments are fields of CombinedAnswer."""
+    """Make a CombinedAnswer from combined logits [B, C]; `answers` says which members they are from.
+
+    The other arguments become its fields.
+    """
     return CombinedAnswer(
         logits.astype(np.float32),
         softmax(logits).astype(np.float32),

@@ -39,8 +39,8 @@ class RemoteCommittee:
 
     Args:
         manifest: the current export.
-        exports: ids of the current and the previous export, because members change over one by one. The list is
-            updated in place; members' addresses check answers against it.
+        exports: ids of the current and the previous export, because members change over one by one. Every Replica
+            checks answers against this list, which is updated in place.
         members: by name, in the committee's order.
         policy: quorum, deadline, and use of the cascade.
     """
@@ -55,7 +55,8 @@ class RemoteCommittee:
     def switch_export(self, manifest: Manifest) -> None:
         """Serve a new export.
 
-        Raises UserError if it has other members, other input sizes, another number of classes, or invalid gates.
+        Raises UserError if it has other members, other input sizes, another number of classes, or invalid gates or
+        weights.
         """
         if change := _change(self.manifest, manifest):
             raise UserError(f"the new export has another {change}: restart the gateway to serve it")
@@ -94,7 +95,10 @@ class RemoteCommittee:
         return min(now + self.policy.seconds, client - min(RETURN_SHARE * max(client - now, 0.0), RETURN_SECONDS))
 
     async def ask(self, images: Images, deadline: float) -> tuple[MemberAnswers, CombinedAnswer]:
-        """Return the members' answers and their combination. Raises BelowQuorum."""
+        """Return the members' answers and their combination; the deadline is on the event loop's clock.
+
+        Raises BelowQuorum.
+        """
         policy = self.policy
         if cascade := self.cascade:
             rules = {"reject": self._reject, "cascade_for": lambda vote: self._cascade_for(vote, cascade)}
@@ -107,7 +111,10 @@ class RemoteCommittee:
         return answers, combine_answers(answers, source.average, load_weighted_committee(source))
 
     def _reject(self, accepted: Sequence[Vote], vote: Vote) -> Missing | None:
-        """Return the cause if a vote is of another export than the request's first vote; None if the vote counts."""
+        """Return the cause if a vote is of another export than the request's first vote; None if the vote counts.
+
+        Votes of TensorFlow Serving always count: they name no export.
+        """
         if not vote.known:
             return None
         export = next((each.export for each in accepted if each.known), vote.export)
@@ -115,12 +122,18 @@ class RemoteCommittee:
         return other_export(vote.export, export) if vote.export != export else None
 
     def _cascade_for(self, vote: Vote, cascade: Cascade) -> Cascade:
-        """Return the cascade of the vote's export; one without gates if that export has none, or another order."""
+        """Return the cascade of the vote's export; one without gates if that export has none, or another order.
+
+        Returns `cascade` for a vote that names no export.
+        """
         own = self._cascades.get(vote.export) if vote.known else cascade
         return own if own and own.members == cascade.members else without_gates(cascade)
 
     def _one_export(self, answers: MemberAnswers) -> MemberAnswers:
-        """Return only the votes of the export with most votes, or of the newer one at a tie. Raises BelowQuorum."""
+        """Return the answers with only the votes of one export; the others count as missing. Raises BelowQuorum.
+
+        It is the export with most votes, at a tie the newer one. Votes that name no export are not removed.
+        """
         exports = {name: vote.export for name, vote in answers.votes.items() if vote.known}
         chosen = max(self.exports, key=list(exports.values()).count)
         others = {name: export for name, export in exports.items() if export != chosen}

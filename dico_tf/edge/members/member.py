@@ -102,7 +102,8 @@ class Race:
     async def first(self, timeout: float | None) -> Outcome | None:
         """Return the first vote, or a failure once all calls have failed.
 
-        Returns None if no call ended for `timeout` seconds; timeout=None waits without limit.
+        Returns None after `timeout` seconds in which no call ended: each failed call starts the wait again.
+        timeout=None waits without limit.
         """
         outcome = None
         while self._running and not isinstance(outcome, Vote):

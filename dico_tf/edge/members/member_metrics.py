@@ -70,7 +70,10 @@ class MemberMetrics:
             self._outcomes.add(name, missing.cause.name.lower())
 
     def count_stages(self, combined: CombinedAnswer) -> None:
-        """Count images by the stage where they left the cascade; none if all members were asked at once."""
+        """Count images by the last member that answered for them, and images that needed a missing member.
+
+        Counts nothing if all members were asked at once.
+        """
         for stage, name in enumerate(combined.order):
             if images := int((combined.stage == stage).sum()):
                 self._exits.add(str(stage), name, by=images)

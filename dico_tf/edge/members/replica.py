@@ -136,7 +136,10 @@ class Replica:
 
 
 def _missing(error: grpc.aio.AioRpcError, address: Address) -> Missing:
-    """Return the cause of a failed call. Clients get no message of gRPC: it may reveal addresses."""
+    """Return the cause of a failed call; it has the message only if a worker refused the request.
+
+    Other messages may reveal addresses to clients.
+    """
     cause = _CAUSES.get(error.code(), Cause.REFUSED)
     LOG.info("a call of %s failed: %s: %s", address, error.code().name, error.details())
     if cause is not Cause.REFUSED:
