@@ -28,7 +28,7 @@ def load_splits(run: TrainedRun, data_dir: str = "") -> dict[str, Any]:
     """Load a run's data and return its splits by name. Raises UserError if the data has changed since the training.
 
     Args:
-        data_dir: folder of the data; "" = that of the training.
+        data_dir: folder of the TFDS data, as --data_dir; "" = that of the training.
     """
     config = run.config
     data = data_options(config, run.reference)

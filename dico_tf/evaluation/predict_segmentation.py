@@ -85,7 +85,10 @@ def _disagreement(classes: np.ndarray) -> float:
 
 
 def _files(names: Sequence[str], folder: str) -> dict[str, Path]:
-    """Return the PNG file of each image. Raises UserError if two would be the same, or would overwrite an image."""
+    """Return the PNG file of each image, and create the folder.
+
+    Raises UserError if two files would be the same or one would overwrite an image, or for errors of the disk.
+    """
     files = {name: Path(folder) / f"{Path(name).stem}.png" for name in names}
     by_file: dict[Path, str] = {}
     for name, file in files.items():

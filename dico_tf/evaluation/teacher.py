@@ -101,7 +101,7 @@ def _from_table(
 
 
 def _network(member: Member, source: Source, train: Split) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Return a function: float32 images [B, H, W, 3] of any size -> the member's logits [B, C]."""
+    """Return a function: images [B, H, W, 3] of 0..255, which it resizes to the member's size -> logits [B, C]."""
     if member.stored:
         raise UserError(
             f"--teacher={member.source} is a table of logits, which has none for augmented images: give "

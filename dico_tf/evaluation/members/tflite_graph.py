@@ -110,7 +110,7 @@ def _shape(graph: Any, index: int) -> list[int]:
 
 
 def _macs(model: Any, graph: Any) -> float:
-    """Return the multiply-adds of one image; NaN if the main graph calls another graph, which may have some."""
+    """Return the multiply-adds of one image; NaN if the graph has a custom operator or calls another graph."""
     codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
     total = 0
     for operator in graph.operators:
