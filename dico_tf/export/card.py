@@ -33,7 +33,7 @@ Each takes RGB images of {size}x{size} pixels, 0 to 255, under the name `image`,
 
 
 def _listed(numbers: Iterable[int]) -> str:
-    """Return the numbers, or one number if all are equal: "1,200 and 3,400"."""
+    """Return the numbers as text, each once: [1200, 3400, 1200] -> "1,200 and 3,400"."""
     return " and ".join(f"{number:,}" for number in dict.fromkeys(numbers))
 
 

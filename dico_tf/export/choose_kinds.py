@@ -128,7 +128,7 @@ class MemberFiles:
         self.chosen = {kind: self._first_good(kind) for kind in self.kinds}
 
     def replace(self, requested: str, kind: str) -> None:
-        """Choose another file for the kind `requested`: of `kind`, or of a safer kind if that file is refused."""
+        """Use the file of `kind` for the kind `requested`, or the file of a safer kind if that of `kind` is refused."""
         self.chosen[requested] = self._first_good(kind)
 
     def remove_others(self) -> list[Converted]:

@@ -35,7 +35,7 @@ class ComparisonImages:
 
         Args:
             place: folder for the file of calibration images.
-            data_dir: folder of the TFDS data, as --data_dir.
+            data_dir: folder of the TFDS data, as --data_dir; "" = that of the training.
             compare: number of comparison images, from validation, or from test if there is no validation split.
             calibrate: number of calibration images, from train.
 

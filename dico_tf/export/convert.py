@@ -45,7 +45,10 @@ class Frozen(NamedTuple):
 
     @property
     def after_logits(self) -> list[str]:
-        """Names that the converter may give to operations after the logits: those in `graph`, or outputs of calls."""
+        """All names that operations after the logits may have in the converter.
+
+        These are their names in `graph`, and the names of numbered outputs of function calls.
+        """
         own = sorted(node.name for node in self.graph.node if node.name.startswith(f"{ANSWER}/"))
         outputs = [f"{call}:{n}" for call in ("StatefulPartitionedCall", "PartitionedCall") for n in range(_OUTPUTS)]
         return [*own, *outputs, *(f"{name}{n}" for name in outputs for n in range(_OUTPUTS))]
@@ -70,7 +73,10 @@ def freeze(loaded, batch: int | None) -> Frozen:
 
 
 def _clean(graph: tf.compat.v1.GraphDef) -> None:
-    """Drop custom gradients, and shorten names by the scopes around the network, because files store every name."""
+    """Change a graph in place: drop custom gradients, and remove the scopes around the network from all names.
+
+    Files store every name.
+    """
     names = {node.name for node in graph.node}
     within = next((name for name in names if f"/{ANSWER}/" in name), "")
     prefix = within[: within.find(f"{ANSWER}/")] if within else ""

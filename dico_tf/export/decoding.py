@@ -78,7 +78,10 @@ def _png(content: tf.Tensor) -> tf.Tensor:
 
 
 def _false_alpha(alpha: tf.Tensor, content: tf.Tensor) -> tf.Tensor:
-    """Return whether `alpha` below 255 means opaque: in PNGs of 1, 2 or 4 bits, TensorFlow decodes it as 2^bits - 1."""
+    """Return whether a PNG is opaque although TensorFlow decodes its `alpha` as less than 255: bool [].
+
+    In PNGs of 1, 2 or 4 bits, TensorFlow decodes opaque pixels as 2^bits - 1.
+    """
     bits, colours = tf.unstack(tf.io.decode_raw(tf.strings.substr(content, 24, 2), tf.uint8, fixed_length=2))
     bits = tf.cast(bits, tf.int32)
     return (bits < 8) & ((colours == 0) | tf.reduce_all(alpha == tf.bitwise.left_shift(1, bits) - 1))

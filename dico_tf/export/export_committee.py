@@ -183,7 +183,7 @@ def export(path: str | Path, out: Path, *, formats: Sequence[str], say: Callable
     """Export the committee.json `path` to the folder `out`, whose files are all replaced in one step at the end.
 
     Args:
-        formats: names as in --formats, for members that are converted; LiteRT files are copied.
+        formats: names as in --formats. Members that are LiteRT files are copied, and need tflite among the formats.
         say: prints one line of progress.
     """
     saved, members = resolve_members(path)

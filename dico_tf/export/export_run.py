@@ -62,7 +62,7 @@ class RunExport:
         )
 
     def make(self) -> None:
-        """Write all files, the manifest and the model card, and prepare a version for TensorFlow Serving."""
+        """Write all files, the manifest, the model card and, with SavedModels, a version for TensorFlow Serving."""
         pipeline, images = self.pipeline, self.pipeline.images
         items = [
             Item(member=member, entry=manifest_content.member_entry(self.run, member), expected=self._expected(member))
@@ -129,7 +129,7 @@ def export(
         conversions: kinds of files, their batch size, and the accuracy that they may lose.
         compare: number of images on which files are compared with their networks; 0 = none.
         calibrate: number of training images that calibrate int8 files.
-        data_dir: folder of the TFDS data, as --data_dir.
+        data_dir: folder of the TFDS data, as --data_dir; "" = that of the training.
         keep_versions: number of versions that models.config lists for TensorFlow Serving, counting the new one.
         say: prints one line of progress.
         committee: branches of the run with gates; adds the signature `cascade`.

@@ -63,7 +63,7 @@ def _lock(stream: IO, out: Path) -> None:
     try:
         lock(stream)
     except BlockingIOError:
-        raise UserError(f"another export into --out={out} is running: wait for it, or give another folder") from None
+        raise UserError(f"another process writes to --out={out}: wait for it, or give another folder") from None
 
 
 def publish(out: Path, new: Path) -> None:

@@ -19,7 +19,7 @@ BYTES_FEATURES = ("image_bytes", "image/encoded")  # features of a tf.train.Exam
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class ExportMember:
-    """One file to export: one network, or the committee of several, whose graph also gives their disagreement."""
+    """Member of an export: one network, or the committee of several, whose graph also gives their disagreement."""
 
     name: str
     networks: Sequence[keras.Model]  # one, or those of the committee; raw images -> logits [B, C]
