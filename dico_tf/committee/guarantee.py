@@ -7,8 +7,9 @@ those that test it, so it does not depend on them.
 probable (Learn then Test, arXiv 2110.01052): settings are tested in the order of the path, each by the exact binomial
 p = P(Binomial(n, risk) <= losses); the first with p > 1 - confidence ends the path. With that confidence, the last
 setting that passed has a true loss of at most `risk`, however long the path is.
-expected (conformal risk control, arXiv 2208.02814): the loss is made to rise along the path by its running maximum; the
-last setting with (losses + 1) / (n + 1) <= risk is taken. The loss of a new image is at most `risk` on average.
+expected (conformal risk control, arXiv 2208.02814): an image that one setting loses also counts as lost by all settings
+after it; the last setting with (losses + 1) / (n + 1) <= risk is taken. The loss of a new image is at most `risk` on
+average.
 """
 
 import dataclasses

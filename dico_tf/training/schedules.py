@@ -10,8 +10,8 @@ from dico_tf.formulas.schedules import SCHEDULES
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
     """Linear warm-up to `lr` over W = `warmup_epochs` epochs, then the schedule that `shape` names in `SCHEDULES`.
 
-    In the warm-up, with n steps per epoch and step T <= W n, the rate is warmup_lr + (lr - warmup_lr) T / (W n). With
-    cosine_floor it ends one step earlier, T < W n.
+    With n steps per epoch, the rate of step T in the warm-up is warmup_lr + (lr - warmup_lr) T / (W n). The warm-up is
+    the steps T <= W n; with cosine_floor T < W n.
 
     W = -1 is for the published 1800-epoch runs without warm-up: the cosine spans E + 1 epochs, with E = `epochs`, and
     training starts at the second of them.

@@ -20,10 +20,10 @@ def start_from_slices(model: DiCo, origin: str | Path) -> Carried:
     The running statistics of batch normalisation are cut, too; recompute them before training.
 
     Args:
-        origin: folder of a finished run with --splits=1 of the same network.
+        origin: folder of a trained run with --splits=1 of the same network.
 
     Raises:
-        UserError: if it is another kind of run, or of another network, or if its channels cannot be followed.
+        UserError: if it is no such run, or if its channels cannot be divided among the branches.
     """
     if not Path(origin).is_dir():
         raise UserError(f"--init=slices: expected the folder of a run with --splits=1, got --init_from={origin}")

@@ -43,7 +43,7 @@ class Devices:
 
 
 def share_threads(splits: int) -> bool:
-    """Let TensorFlow run as many operations at once as the CPU has cores, each in one thread. Return True if it will.
+    """Let TensorFlow run as many operations at once as the CPU has cores, each in one thread. Return True if set.
 
     Nothing is changed if there are fewer branches than cores or only one core, if there is a GPU, if the user's
     environment sets threads, or if TensorFlow was used before in this process. On two cores, this was never slower than

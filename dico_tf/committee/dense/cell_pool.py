@@ -18,7 +18,9 @@ WHOLE = Grid()
 
 
 class CellPool:
-    """Confusion and confidence of every cell, for every grid and every combination of members, the cheaper first.
+    """Confusion and confidence of every cell, for every grid and every combination of members.
+
+    The members of a combination are ordered by rising cost.
 
     Args:
         costs: multiply-adds of an image for each member.
@@ -107,7 +109,7 @@ class CellPool:
     def curve(self, order: tuple[str, ...], grid: Grid, percentiles: int) -> list[Point]:
         """Return the settings of one combination and grid that no other beats in mIoU and average cost.
 
-        `percentiles` is the number of values tried for each gate.
+        For each gate, up to `percentiles` values are tried, and NEVER.
         """
         key = (order, grid), percentiles
         if key not in self._curves:

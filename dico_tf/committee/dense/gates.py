@@ -15,7 +15,7 @@ from dico_tf.evaluation.segmentation import confusion, miou
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Cells:
-    """Confidence, confusion and share of the image of M cells, if each stopped at each of n members."""
+    """Results of M cells after each of n members: confidence, confusion, and the share of the image the member sees."""
 
     confidences: np.ndarray  # float32 [M, n]
     counts: np.ndarray  # int64 [M, n, C, C], confusion of the cell's pixels
@@ -74,7 +74,7 @@ def _shares(cell: tuple[slice, slice], members: int, grid: Grid, height: int, wi
 def swept(table: Cells, costs: Sequence[float], percentiles: int = 50) -> tuple[Sweep, np.ndarray, np.ndarray]:
     """Return (settings of the gates, mIoU of each, average cost of an image of each).
 
-    `percentiles` is the number of values tried for each gate.
+    For each gate, up to `percentiles` values are tried, and NEVER.
     """
     classes = table.counts.shape[-1]
     settings = sweep(table.confidences, table.counts.reshape(*table.counts.shape[:2], -1), percentiles)

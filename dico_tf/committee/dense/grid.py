@@ -171,7 +171,9 @@ def routed_dense(
 def _placed(
     committee: Committee, before: Sequence[np.ndarray], parts: list[tuple[Cell, np.ndarray]], answer: np.ndarray
 ) -> np.ndarray:
-    """Combine one member's logits of some cells into `answer`, in place; return them as float32 [H, W, C], 0 elsewhere.
+    """Combine one member's logits of some cells into `answer`, in place.
+
+    Returns the member's logits of these cells as float32 [H, W, C], with 0 outside the cells.
 
     Args:
         before: logits [H, W, C] of each member that ran earlier, as this function returned them.
