@@ -42,7 +42,7 @@ def script(verb: str) -> flags.Script:
 
 
 def _of_task(verb: str, task: str) -> flags.Script:
-    """Return the flags that hold for one task of search: the other task's are refused."""
+    """Return the flags of search for one task, without those that only the other task has."""
     (task_field,) = (field for field in flags.of(_settings("search")) if field.name == "task")
     own = flags.of(_settings("scenes")) if task == "segmentation" else flags.of(_settings("search"))
     shared = flags.pick(*SHARED["scenes" if task == "segmentation" else "search"])

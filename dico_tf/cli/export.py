@@ -1,6 +1,7 @@
 """Export a run or a committee: dico export --workdir=W --out=O"""
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 from dico_tf import flags, startup
@@ -111,8 +112,8 @@ def _say(text: str) -> None:
     print(text, flush=True)
 
 
-def _faults(values: dict):
-    """Yield every mistake in the flags."""
+def _faults(values: dict) -> Iterator[str]:
+    """Yield a message for every mistake in the flags."""
     if not values["out"]:
         yield "--out is needed: the folder to export to"
     if not values["workdir"] and not values["stable"]:

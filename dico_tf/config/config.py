@@ -104,7 +104,10 @@ def fields(*sections: str) -> Iterator[tuple[str, dataclasses.Field]]:
 
 
 def from_values(values: Mapping[str, Any]) -> Config:
-    """Build a Config from a flat {field: value}. Missing fields have their defaults; unknown ones raise KeyError."""
+    """Build a Config from a flat {field: value}. Missing fields have their defaults.
+
+    Raises KeyError for an unknown field, and UserError for values that are not allowed.
+    """
     owner = {field.name: section for section, field in fields()}
     parts: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     for name, value in values.items():

@@ -62,7 +62,8 @@ class Readiness:
 class RequestMetrics:
     """Counts and durations of inference requests, and the process's start and memory.
 
-    Requests are counted by protocol, grpc or http, and by code. Both protocols have gRPC's codes, such as OK.
+    Requests are counted by protocol, grpc or http, and by code. Both protocols have gRPC's codes, such as OK; http also
+    has UNSUPPORTED_MEDIA_TYPE.
     """
 
     def __init__(self, metrics: Metrics):

@@ -183,7 +183,7 @@ def _array(name: str, values: Sequence[Any], shape: tuple[int, ...], dtype: np.d
 
 
 def to_raw(array: np.ndarray) -> bytes:
-    """Return the elements as the protocol's raw bytes: little-endian numbers, or BYTES each after its length."""
+    """Return the elements as the protocol's raw bytes: little-endian numbers, or BYTES, each preceded by its length."""
     if array.dtype.kind == "O":
         return b"".join(_LENGTH.pack(len(value)) + value for value in array.flat)
     return array.astype(DTYPES[datatype(array)], copy=False).tobytes()

@@ -229,7 +229,7 @@ def create(most: int, request_bytes: int, token: str) -> grpc.aio.Server:
     """Return a gRPC server without services yet.
 
     Args:
-        most: inference calls at once that it leaves room for, beside health checks.
+        most: inference calls that it can take at once; there is extra room for health checks.
         request_bytes: most bytes of a message.
         token: bearer token that calls must carry, except those in PUBLIC; "" = none.
     """

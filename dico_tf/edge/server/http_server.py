@@ -238,7 +238,7 @@ class HttpServer:
             raise HttpError(413, f"the body is longer than {self._request_bytes} bytes, the most this server accepts")
 
     async def _read(self, body: bytearray, size: int, reader: asyncio.StreamReader) -> None:
-        """Read `size` more bytes into the body; memory grows with the bytes that arrive, not with the length sent."""
+        """Read `size` more bytes into the body; memory grows with the bytes that arrive, not with `size`."""
         while size:
             part = await reader.read(min(size, _READ_BYTES))
             if not part:
@@ -258,7 +258,7 @@ class HttpServer:
         for _ in range(_MOST_TRAILERS):
             if await self._line(reader, "trailer", HEAD_BYTES) == b"":
                 return
-        raise HttpError(400, f"the request has more than {_MOST_TRAILERS} trailers")
+        raise HttpError(400, f"expected fewer than {_MOST_TRAILERS} trailers after the body")
 
     async def _line(self, reader: asyncio.StreamReader, what: str, most: int) -> bytes:
         line = None

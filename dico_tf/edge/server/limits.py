@@ -25,7 +25,7 @@ class Limits:
 
 
 def decode_image(content: bytes, size: int, short: int, limits: Limits) -> np.ndarray:
-    """Decode a JPEG or PNG to uint8 [size, size, 3], resized and cropped as in evaluation.
+    """Decode a JPEG or PNG to uint8 [size, size, 3]: resized to the short side `short` and cropped, as in evaluation.
 
     The header is read first: an image with more than `limits.pixels` is refused before it is decoded. Raises EdgeError.
     """

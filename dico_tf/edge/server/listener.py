@@ -19,7 +19,7 @@ class Listener:
     """The gRPC and HTTP ports of one process.
 
     The constructor checks certificates, token and ports. It raises UserError if one cannot be used, or if other
-    machines could connect without TLS or authentication.
+    machines could connect without TLS or authentication and --insecure does not allow it.
     """
 
     def __init__(self, options: ServerOptions):
