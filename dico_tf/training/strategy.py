@@ -43,11 +43,11 @@ class Devices:
 
 
 def share_threads(splits: int) -> bool:
-    """Let TensorFlow run as many operations at once as the CPU has cores, each in one thread. Return True if set.
+    """Let TensorFlow run as many operations at once as the CPU has cores, each in one thread.
 
-    Nothing is changed if there are fewer branches than cores or only one core, if there is a GPU, if the user's
-    environment sets threads, or if TensorFlow was used before in this process. On two cores, this was never slower than
-    TensorFlow's own setting, and up to a sixth faster.
+    Returns True if it changed these settings. Nothing is changed if there are fewer branches than cores or only one
+    core, if there is a GPU, if the user's environment sets threads, or if TensorFlow was used before in this process.
+    On two cores, this was never slower than TensorFlow's own setting, and up to a sixth faster.
     """
     cores = image_decoding.cores()
     user_set = {"TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"} & os.environ.keys()
