@@ -79,7 +79,8 @@ def _split(
 def with_test(splits: dict[str, Split], seed: int) -> dict[str, Split]:
     """Move a random fifth of every class from train to a new split `test`, unless there is one.
 
-    The only part "" of DIR/CLASS/* becomes train. If the only part is val, which a table may list, nothing changes.
+    Without parts, in DIR/CLASS/*, all images are first train. If the only part is val, as a table may have it, nothing
+    changes.
 
     Raises:
         UserError: if no class has two images or videos.

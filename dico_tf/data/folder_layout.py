@@ -32,7 +32,7 @@ def listing(root: Path, videos: bool = False) -> Listing:
     Parts come in the order train, val, test; the only part of DIR/CLASS/* is "". Classes and paths are sorted by name.
 
     Raises:
-        UserError: if the folder is missing or laid out otherwise, or if a class is empty.
+        UserError: if the folder is missing or laid out otherwise, if a class is empty, or if there is only one class.
     """
     if not root.is_dir():
         raise UserError(f"--dataset=folder:{root}: there is no such folder")

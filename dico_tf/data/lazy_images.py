@@ -27,9 +27,9 @@ class EncodedImages(Protocol):
         """Return what messages call the image: its path, or its place in a file."""
 
     def stamp(self, number: int) -> str:
-        """Return a text that identifies the image's content, made without reading it.
+        """Return a text that changes with the image, made without reading it, so that not every change shows.
 
-        It has the file's size and time of change, or, within a larger file, the image's place and length.
+        It has the size and modification time of an image's own file; otherwise the image's place, its length, or both.
         """
 
 

@@ -11,7 +11,7 @@ def limit() -> int:
     """Return the bytes that images may take: half of the free memory, or half of the container's limit if that is less.
 
     The network needs the other half. If the system does not tell its free memory, all its memory counts as free; if it
-    tells neither, 16 GiB.
+    tells neither, 16 GiB count as free.
     """
     try:
         whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

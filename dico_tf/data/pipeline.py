@@ -31,9 +31,9 @@ def training_batches(
         indices: positions in the split, [steps, replicas, b(, S)]. For a split of N images, i + r N is the r-th repeat
             of image i. The batch's `index` holds these numbers.
         windows: (index, sizes of the whole images) -> one window for each branch, cut out of the whole lazy image. Then
-            image is [b, S, H, W, 3], for videos [b, S, T, H, W, 3], and the batch has `window` [b, S, 4 or 5]. In
-            segmentation the window is one crop for all branches: image [b, H, W, 3], and as label uint8 [b, H, W] the
-            crop of the mask. Splits without lazy images ignore it.
+            image is [b, S, H, W, 3], and the batch has `window` [b, S, 4]; for videos [b, S, T, H, W, 3] and [b, S, 5].
+            In segmentation the window is one crop for all branches: image [b, H, W, 3], and as label uint8 [b, H, W]
+            the crop of the mask. Splits without lazy images ignore it.
     """
     rows = np.asarray(indices, np.int64).reshape(-1, *indices.shape[2:])  # [steps * replicas, b(, S)]
     return _dataset(split, len(rows), lambda n: rows[n], rows.shape[1:], windows)

@@ -129,7 +129,7 @@ def in_array(records: Sequence[bytes], keys: Keys, size: tuple[int, int] | None,
     """Yield (label, name, size, place) for each record of ArrayRecord files, as `in_files`; place = (0, record, 0).
 
     Raises:
-        UserError: if a record is damaged or lacks a feature of `keys`.
+        UserError: if a record of the dataset `title` is damaged or lacks a feature of `keys`.
     """
     for number in range(len(records)):
         try:

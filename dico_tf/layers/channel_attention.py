@@ -79,6 +79,6 @@ def split_attention(x, width: int, groups: int, name: str):
 
 
 def squeezed(width: int, groups: int) -> int:
-    """Return the channels between W1 and W2: a quarter of 2m, at least 32, rounded up to a multiple of `groups`."""
+    """Return the channels between W1 and W2: half of `width`, at least 32, rounded up to a multiple of `groups`."""
     least = max(RADIX * width // 4, 32)
     return -(-least // groups) * groups

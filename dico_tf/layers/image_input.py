@@ -50,7 +50,7 @@ class ReverseChannels(keras.layers.Layer):
 
 
 def sides(image_size: Sides) -> tuple[int | None, int | None]:
-    """Return (height, width); None = any."""
+    """Return (height, width); an int is the side of a square, None = any."""
     return (image_size, image_size) if isinstance(image_size, int) else image_size
 
 

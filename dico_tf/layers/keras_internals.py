@@ -65,7 +65,7 @@ def slot(optimizer: keras.optimizers.Optimizer, variable: keras.Variable) -> int
 def scale_steps(optimizer: keras.optimizers.Optimizer, factor: Callable[[int], float]) -> None:
     """Let an optimizer move each variable by `factor` times its usual step and decoupled weight decay.
 
-    Its own averages of gradients follow all variables as usual. The optimizer's step must be proportional to its
+    Averages of gradients, such as Adam's, are updated as usual. The optimizer's step must be proportional to its
     learning rate, as in all optimizers of Keras except Ftrl. With mixed_float16, the optimizer inside is scaled.
 
     Args:

@@ -29,10 +29,11 @@ class ResizeAs(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("dico_tf")
 class ResizeImage(keras.layers.Layer):
-    """Bilinear resizing of images [B, H, W, 3] to [B, n, n, 3], n = `size`, with antialiasing: a square of any H and W.
+    """Bilinear resizing with antialiasing: images [B, H, W, 3] to squares [B, n, n, 3], n = `size`.
 
-    The result is that of tf.image.resize with antialias=True, in float32. It is computed as weighted sums of rows, then
-    of columns, since LiteRT and ONNX have no resizing with antialiasing.
+    H and W must be known when the model is built; their ratio is not kept. The result is that of tf.image.resize with
+    antialias=True, in float32. It is computed as weighted sums of rows, then of columns, since LiteRT and ONNX have no
+    resizing with antialiasing.
     """
 
     def __init__(self, size: int, **options):

@@ -18,7 +18,8 @@ class WindowAttention(keras.layers.Layer):
     """Multi-head attention within windows, softmax(q k' / sqrt(d) + bias) v: [B, H, W, 3 h d] -> [B, H, W, h d].
 
     The bias is learnt for each head and each offset between two tokens of a window. Windows begin `shift` tokens
-    further down and right, and wrap around the end of the map; tokens from different ends do not see each other.
+    further down and right, and the last ones wrap around to the start of the map. Tokens from the end and from the
+    start do not attend to each other.
 
     Args:
         window, shift: rows and columns, in tokens.
