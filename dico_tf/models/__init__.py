@@ -1,1 +1,1 @@
-"""Network families, one file each, and their presets; weights from other projects."""
+"""Network families, one file each, with their presets; and loading of weights that other projects publish."""

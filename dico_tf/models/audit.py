@@ -59,7 +59,10 @@ def _listed(branch: Any) -> dict[str, Any]:
 
 
 def _distance(division: str, whole: NetworkCost | None, costs: Sequence[NetworkCost]) -> dict[str, float]:
-    """Return {"distance": cost of all branches / cost of the whole - 1}, in params or macs; {} without a budget."""
+    """Return {"distance": cost of all branches / cost of the whole - 1}, in params or macs.
+
+    {} if `division` is not params or macs, or if there is no whole.
+    """
     if division not in ("params", "macs") or whole is None:
         return {}
     return {"distance": sum(getattr(cost, division) for cost in costs) / getattr(whole, division) - 1}
@@ -84,7 +87,7 @@ def one(config: Config, listed: BranchList | None = None) -> dict[str, Any]:
 
 
 def _of_clips(config: Config, network: Any) -> dict[str, Any]:
-    """Return the audit of a video network, for Kinetics-400 if --dataset is at its default, a set of images."""
+    """Return the audit of a video network; for Kinetics-400 if --dataset has its default, which is a set of images."""
     data = config.data
     dataset = "kinetics400" if data.dataset == Data().dataset else data.dataset
     classes = data.classes or CLIPS.get(dataset, 0)

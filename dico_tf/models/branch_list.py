@@ -64,7 +64,10 @@ class ListedBranch:
         layers = {layer.name: layer for layer in network.layers if layer.weights and layer.name != "logits"}
         shapes = {name: [tuple(w.shape) for w in layer.weights] for name, layer in layers.items()}
         if shapes != {name: [array.shape for array in values] for name, values in arrays.items()}:
-            raise UserError(f"{self.source or self.name} is another network than when the run was started")
+            raise UserError(
+                f"{self.source or self.name} is another network than when the run was started; "
+                "restore it, or start a new run"
+            )
         for name, layer in layers.items():
             layer.set_weights(arrays[name])
 
@@ -89,7 +92,7 @@ class BranchList:
 
     @property
     def name(self) -> str:
-        """Names of all branches."""
+        """Names of all branches, joined by "+"."""
         return "+".join(branch.name for branch in self.listed)
 
     @property
@@ -116,7 +119,9 @@ class BranchList:
     def with_drop_path(self, rate: float) -> "BranchList":
         """Return the network if the rate is -1; other rates raise UserError."""
         if rate != -1:
-            raise UserError(f"--drop_path={rate:g} is for presets: a listed branch has the drop rates of its layers")
+            raise UserError(
+                f"--drop_path={rate:g} is for presets: a listed branch has the drop rates of its layers; leave it out"
+            )
         return self
 
     def branches(
@@ -132,7 +137,7 @@ class BranchList:
         return "listed"
 
     def cost(self, image_size: int, classes: int) -> NetworkCost | None:
-        """Return the cost of `whole`, or None."""
+        """Return the cost that `whole` holds, or None; the arguments are ignored."""
         return self.whole and self.whole[1]
 
     def differences(self, branches: Sequence[Any]) -> tuple[dict[str, list], dict[str, list]]:
@@ -163,7 +168,8 @@ def listed_branch(network: keras.Model, name: str, image_size: int, source: str)
         network: takes raw images float32 [B, H, W, 3] of 0..255; functional or sequential, maybe with nested models.
 
     Raises:
-        UserError: if it is another kind of model, or does not end in a dense layer of one output per class.
+        UserError: if it is another kind of model, or does not end in a dense layer of one output per class (or a 1x1
+            convolution of a map of one pixel), with or without an activation.
     """
     image = keras.Input((image_size, image_size, 3), name="image", dtype="float32")
     try:
@@ -182,7 +188,7 @@ def listed_branch(network: keras.Model, name: str, image_size: int, source: str)
 
 
 def _below_head(network: keras.Model) -> keras.Model:
-    """Return the network up to the input of its head; layers whose names a branch needs itself are renamed."""
+    """Return the network up to the input of its head; layers with a name in _OWN_LAYERS are renamed."""
     makers = {id(tensor): call for call in calls(network) for tensor in call.outputs}
     tensor, head = network.outputs[0], None
     while (call := makers.get(id(tensor))) is not None and head is None:
@@ -191,7 +197,7 @@ def _below_head(network: keras.Model) -> keras.Model:
             head = call.operation
         elif not _may_follow_head(call.operation):
             raise UserError(
-                f"its last layers must be a dense layer of one output per class and an activation, got "
+                "it must end in a dense layer of one output per class, with or without an activation after it, got "
                 f"{type(call.operation).__name__} {call.operation.name!r}; replace its head, and save it again"
             )
     if head is None:

@@ -113,8 +113,8 @@ def _float_tensor(value: Any) -> np.ndarray | None:
 def by_branch(arrays: Arrays) -> list[Arrays]:
     """Split tensors by their prefix models.<s>.; without such prefixes there is one branch.
 
-    The result is without the prefixes, and without `module.` if all names begin with it. Raises UserError if the
-    numbers s are not 0, 1, 2 ... for all tensors.
+    The result is without the prefixes, and without `module.` if all names begin with it. Raises UserError if
+    only some names have the prefix, or if the numbers s are not 0, 1, 2 ...
     """
     if all(name.startswith("module.") for name in arrays):
         arrays = {name.removeprefix("module."): array for name, array in arrays.items()}

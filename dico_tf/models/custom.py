@@ -84,8 +84,8 @@ class CustomNetwork:
     def divided(self, splits: int, division: str = "params", image_size: int = 0, classes: int = 0) -> CustomBranch:
         """Return one of S branches, divided by params or macs, counted at this image size and number of classes.
 
-        `published` stands for params, as there is no published rule. Raises UserError if the network does not classify
-        RGB images of this size.
+        Both must be above 0. `published` stands for params, as there is no published rule. Raises UserError if the
+        network does not classify RGB images of this size.
         """
         budget = "params" if division == "published" else division
         return CustomBranch(plan=_plan(self.text, self.name, splits, budget, image_size, classes))
@@ -101,7 +101,7 @@ class CustomNetwork:
         return self.divided(1, "params", image_size, classes).cost(image_size, classes)
 
     def division(self, requested: str) -> str:
-        """Return the division that is used for a requested one: params for published, which no paper gives."""
+        """Return the requested division; params if it is published, as no rule is published for such a network."""
         return "params" if requested == "published" else requested
 
     def differences(self, branches: Sequence[CustomBranch]) -> tuple[dict[str, list], dict[str, list]]:

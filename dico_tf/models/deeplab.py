@@ -1,6 +1,7 @@
 """DeepLabV3 (Chen et al. 2017) on an ImageNet ResNet, whose last stages use dilation instead of stride.
 
-The structure is that of torchvision: a 7x7 stem, shortcuts that stride, ASPP and a 3x3 before the logits.
+The structure is that of torchvision: a 7x7 stem, 1x1 convolutions with the stride in the shortcuts, ASPP and a 3x3
+before the logits.
 """
 
 import dataclasses
@@ -63,7 +64,10 @@ PRESETS = {
 
 
 def divide(spec: Spec, splits: int) -> Spec:
-    """Reduce all widths as in ResNet: by 44/64, 32/64, 24/64 for S = 2, 4, 8, to a stem that is a multiple of 4."""
+    """Multiply all widths by 44/64, 32/64 or 24/64 for S = 2, 4 or 8, as in ResNet.
+
+    The width of the stem is rounded to a multiple of 4, and the other widths follow from it.
+    """
     share = lookup(WIDTHS, splits, f"a DeepLabV3 of {sum(spec.blocks)} blocks") / WIDTHS[1]
     return dataclasses.replace(spec, width=multiple(spec.width * share, 4))
 

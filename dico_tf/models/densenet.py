@@ -56,7 +56,7 @@ def divide(spec: Spec, splits: int) -> Spec:
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
-    """Multiply the growth, and all widths with it, by the scale; they become multiples of 4 channels."""
+    """Multiply the growth by the scale, and all widths with it; the widths become multiples of 4 channels."""
     return dataclasses.replace(spec, growth=multiple(spec.growth * scale, 1 / 16), grid=4)
 
 
@@ -78,10 +78,10 @@ def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisatio
 
 
 def growths(spec: Spec) -> Iterator[int]:
-    """Yield the channels that each layer of a block adds, at least the grid.
+    """Yield the channels that each layer of a block adds, at least `spec.grid`.
 
-    The first i layers together add the multiple of the grid that is nearest to growth * i. For example 28, 28, 32, 28
-    for a growth of 29 and a grid of 4.
+    The first i layers together add the multiple of `spec.grid` that is nearest to `spec.growth` * i. For example
+    28, 28, 32, 28 for a growth of 29 and a grid of 4.
     """
     so_far = 0
     for i in range(1, spec.layers + 1):

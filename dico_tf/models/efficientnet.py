@@ -115,7 +115,10 @@ def forms_of(layers: Iterable[str], width: float) -> tuple[str, ...]:
 
 
 def first_match(layers: Iterable[str], patterns: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """Return the value of the first pattern that the beginning of a layer's name matches; () = none does."""
+    """Return the value of a regular expression in `patterns` that matches the beginning of a layer's name; () = none.
+
+    The first layer that any pattern matches decides; for this layer, the first such pattern.
+    """
     for layer in layers:
         for pattern, forms in patterns.items():
             if re.match(pattern, layer):

@@ -114,6 +114,6 @@ class Family:
             )
 
     def regularised(self, spec: Any, splits: int) -> Any:
-        """Return the Spec with its drop rates divided by S or sqrt(S), as `regularisation` says for each."""
+        """Return the Spec with the drop rates in `self.regularisation` divided by S or sqrt(S), as stated there."""
         rates = {name: getattr(spec, name) / DIVISORS[by](splits) for name, by in self.regularisation.items()}
         return dataclasses.replace(spec, **rates)

@@ -42,7 +42,7 @@ def splits_of(groups: int) -> tuple[int, ...]:
 def narrow_groups(spec: Any, scale: float) -> Any:
     """Return a ResNeXt-like Spec with its widths multiplied by the scale.
 
-    The number of groups is multiplied and rounded; their width makes up for the rounding.
+    The number of groups is multiplied and rounded; each group becomes wider or narrower to make up for the rounding.
     """
     groups = max(round(spec.groups * scale), 1)
     # the width of a group is base_width * planes / 64, and the planes shrink by the scale

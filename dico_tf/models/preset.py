@@ -32,7 +32,7 @@ class Preset:
 
     @property
     def reference(self) -> str:
-        """Name by which `presets.find` returns the preset: whole, with its own frames and drop rates."""
+        """Name by which `presets.find` returns the undivided preset, with its default frames and drop rates."""
         return self.name
 
     @property
@@ -62,7 +62,7 @@ class Preset:
 
     @property
     def tiny(self) -> bool:
-        """True for the small presets for tests and CPUs: their names end in _tiny or _mini."""
+        """True if the name ends in _tiny or _mini, as those of small presets for tests and CPUs do."""
         return self.name.endswith(("_tiny", "_mini"))
 
     @property
@@ -106,7 +106,8 @@ class Preset:
     def with_drop_path(self, rate: float) -> "Preset":
         """Return the preset with this rate of dropping residual branches in training; -1 = its own rate.
 
-        Where rates rise from block to block, this is the last one. Raises UserError if the network drops none.
+        Where rates rise from block to block, the last block has this one; in SE-ResNet the last of n blocks has
+        n / (n + 1) of it. Raises UserError if the network drops none.
         """
         if rate == -1:
             return self
@@ -150,7 +151,11 @@ class Preset:
         return [self.divided(splits, division, image_size, classes)] * splits
 
     def build(self, image_size: Sides, classes: int, normalisation: Normalisation | None = None) -> keras.Model:
-        """Return a fresh network from raw images (0..255) to logits; normalisation None = the network's own."""
+        """Return a fresh network from raw images (0..255) to logits.
+
+        Args:
+            normalisation: None = the preset's, or Normalisation() if the preset has none.
+        """
         own = normalisation or self.normalisation
         return self.family.build(self.spec, image_size, classes, *([own] if own else []))
 

@@ -1,4 +1,4 @@
-"""PyramidNet of bottlenecks (Han et al. 2017) with ShakeDrop, for CIFAR: each block is a little wider than the last."""
+"""PyramidNet of bottlenecks (Han et al. 2017) with ShakeDrop, for CIFAR: each block is wider than the one before."""
 
 import dataclasses
 import itertools

@@ -40,7 +40,7 @@ class Spec(BaseSpec):
 
 
 def _published(depth: int, start: int, slope: float, factor: float, group: int, **options) -> Spec:
-    """Return a Spec whose block j is about start + slope * j wide.
+    """Return a Spec of `depth` blocks; block j, from 0, is about start + slope * j wide.
 
     This width is rounded to start * factor^n, with a whole number n, then to a multiple of 8. Blocks of one width are a
     stage. Last, the width of each stage is rounded to a multiple of `group`.
@@ -65,9 +65,10 @@ PRESETS = {
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
-    """Multiply the widths of stem, stages and groups by the scale; the 3x3 of each stage has whole groups.
+    """Multiply the widths of stem, stages and groups by the scale.
 
-    The widths of stem and stages become multiples of 4 channels, the width of groups a multiple of 8.
+    The widths of stem and stages become multiples of 4 channels, the width of groups a multiple of 8. The 3x3 of each
+    stage has whole groups, so that its width can differ from that of the stage.
     """
     group = int(multiple(spec.group * scale, 8))
     return dataclasses.replace(

@@ -109,8 +109,9 @@ def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisatio
     def by_place(stage: int, number: int) -> dict:
         """Return the arguments `finish` and `norm` of a block.
 
-        `finish` includes DropPath with the rate p i / (n + 1) for block i of n. From the third stage on, `norm`
-        includes DropBlock; its squares have 3x3 pixels at image size 224 and grow with the image size.
+        `finish` includes DropPath with the rate spec.drop_path * i / (n + 1) for block i = 1 .. n. From the third
+        stage on, `norm` includes DropBlock; its squares have 3x3 pixels at image size 224 and grow with the image
+        size.
         """
         drop_path = spec.drop_path * (number + 1) / (sum(spec.blocks) + 1)
         squares = (spec.drop_block if stage >= 2 else 0.0, max(3 * image_size // 224, 1))
@@ -143,7 +144,10 @@ def _norm(drop_block: float, size: int):
 
 
 def _senet(x, planes: int, stride: int, name: str, *, base_width: float, groups: int, gamma: str, norm, finish):
-    """Apply the bottleneck of SENet-154: the first 1x1 half as wide, and a 3x3 shortcut if it strides."""
+    """Apply the bottleneck of SENet-154.
+
+    Its first 1x1 is half as wide as its 3x3. If it strides, its shortcut is a 3x3 convolution.
+    """
     m = residual.middle(planes, base_width, groups)
     half = max(m // 2 // groups, 1) * groups
     y = relu(norm(convolution(x, half, 1, f"{name}_conv1"), f"{name}_norm1"), f"{name}_relu1")

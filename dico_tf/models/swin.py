@@ -74,7 +74,7 @@ def build(spec: Spec, image_size: Sides, classes: int, normalisation: Normalisat
 
 
 def features(x, spec: Spec) -> list:
-    """Return the maps [B, h, w, C] after each stage, before neighbours are merged."""
+    """Return the maps [B, h, w, C] of normalised images after each stage, before neighbours are merged."""
     check_divides(x.shape[1:3], spec.patch, f"patches of {spec.patch}x{spec.patch} pixels")
     fan_in = uniform(1 / math.sqrt(3 * spec.patch**2))
     x = keras.layers.Conv2D(

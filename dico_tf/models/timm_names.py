@@ -122,7 +122,10 @@ def pairs(family: str, branch: Any, arrays: Mapping[str, np.ndarray], classes: s
 
 
 def _values(layer: Any, name: str, remaining: dict[str, np.ndarray]) -> Pairs:
-    """Take a layer's arrays out of `remaining`. Return its variables, each with its array in Keras' axis order."""
+    """Take the arrays of timm's layer `name` out of `remaining`; return our layer's variables, each with its array.
+
+    The arrays are in the axis order of Keras.
+    """
 
     def take(part: str = "") -> np.ndarray:
         return remaining.pop(f"{name}.{part}" if part else name)

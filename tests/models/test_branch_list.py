@@ -107,7 +107,7 @@ def test_networks_without_a_head_are_refused():
     image = keras.Input((8, 8, 3))
     x = layers.Conv2D(4, 3, name="conv")(image)
     pooled = keras.Model(image, layers.GlobalAveragePooling2D(name="pool")(x))
-    with pytest.raises(UserError, match=r"^a.keras cannot be a branch: its last layers must be .* GlobalAver.* 'pool'"):
+    with pytest.raises(UserError, match=r"^a.keras cannot be a branch: it must end in .* GlobalAver.* 'pool'"):
         listed_branch(pooled, "a", 8, "a.keras")
 
 
