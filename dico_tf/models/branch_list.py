@@ -13,7 +13,7 @@ import numpy as np
 
 from dico_tf.divide.networks.architecture import from_dict, to_dict
 from dico_tf.divide.networks.cost import NetworkCost, cost
-from dico_tf.divide.networks.graph import calls, flat, flat_with_origins, weightless
+from dico_tf.divide.networks.graph import FrozenLayers, calls, flat, flat_with_origins, frozen_layers, weightless
 from dico_tf.divide.networks.strip_softmax import PASSES
 from dico_tf.errors import UserError
 from dico_tf.layers.image_input import Normalisation, head_layer
@@ -161,11 +161,14 @@ def from_reference(reference: Mapping[str, Any]) -> BranchList:
     return BranchList(listed=tuple(branches), whole=counted)
 
 
-def listed_branch(network: keras.Model, name: str, image_size: int, source: str) -> tuple[ListedBranch, Arrays]:
-    """Return a network as a branch, and its weights below the head.
+def listed_branch(
+    network: keras.Model, name: str, image_size: int, source: str, frozen: FrozenLayers | None = None
+) -> tuple[ListedBranch, Arrays, FrozenLayers]:
+    """Return a network as a branch, its weights below the head, and the branch's layers that its owner froze.
 
     Args:
         network: takes raw images float32 [B, H, W, 3] of 0..255; functional or sequential, maybe with nested models.
+        frozen: layers of the network that its owner froze; None = those with `trainable=False` or called in inference.
 
     Raises:
         UserError: if it is another kind of model, or does not end in a dense layer of one output per class (or a 1x1
@@ -173,18 +176,20 @@ def listed_branch(network: keras.Model, name: str, image_size: int, source: str)
     """
     image = keras.Input((image_size, image_size, 3), name="image", dtype="float32")
     try:
-        copy, origins = flat_with_origins(keras.Model(image, network(image), name=network.name))
+        on_images = keras.Model(image, network(image), name=network.name)
+        copy, origins = flat_with_origins(on_images)
         below = _below_head(copy)
     except UserError as error:
         raise UserError(f"{source} cannot be a branch: {error}") from None
     layers = {id(call.operation) for call in calls(below)}
-    arrays = {
-        layer.name: origin.get_weights()
-        for origin, layer in origins
-        if id(layer) in layers and getattr(layer, "weights", None)
-    }
+    origins = [(origin, layer) for origin, layer in origins if id(layer) in layers]
+    arrays = {layer.name: origin.get_weights() for origin, layer in origins if getattr(layer, "weights", None)}
+    if frozen is None:
+        frozen = frozen_layers(on_images, origins)
+    else:
+        frozen = frozen.renamed({origin.name: layer.name for origin, layer in origins})
     branch = ListedBranch(name=name, image_size=image_size, text=json.dumps(to_dict(below)), source=source)
-    return branch, arrays
+    return branch, arrays, frozen
 
 
 def _below_head(network: keras.Model) -> keras.Model:

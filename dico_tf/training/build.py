@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -95,16 +96,21 @@ def settings(config: Config, data: dict[str, Any], reference: str | dict[str, An
     }
 
 
-OWNER_FROZEN = ("frozen_layers", "inference_layers")  # settings that a run takes from --init_from, and saves
+OWNER_FROZEN = ("frozen_layers", "inference_layers")  # settings that a run takes from trained networks, and saves
 
 
-def owner_frozen(config: Config, folder: Path | None) -> dict[str, list[str]]:
-    """Return the layers that are frozen, or always infer, in --init_from, as settings of DiCo; {} if there are none.
+def owner_frozen(
+    config: Config, folder: Path | None, branches: Mapping[str, Any] | None = None
+) -> dict[str, list[str]]:
+    """Return the layers that are frozen, or always infer, in --init_from or --branches, as settings of DiCo.
+
+    The result is {} if there are none.
 
     Args:
         folder: the run to be continued, which has saved them; None = a new run.
+        branches: the layers that are frozen in the networks of --branches, as settings of DiCo.
     """
-    origin, layers = config.run.init_from, {}
+    origin, layers = config.run.init_from, branches or {}
     if folder:
         layers = record(folder)["data"]
     elif origin and keras_weights.is_file(origin):

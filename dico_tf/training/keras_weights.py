@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from dico_tf.cotrain.dico import DiCo
-from dico_tf.divide.networks.graph import flat_with_origins, in_inference
+from dico_tf.divide.networks.graph import flat_with_origins, frozen_layers
 from dico_tf.errors import UserError
 from dico_tf.models import custom
 from dico_tf.models.presets import find
@@ -66,9 +66,10 @@ def read(path: str | Path) -> KerasWeights:
         for layer in weighted
         for name, variable in variables.of_layer(layer).items()
     }
-    frozen = [names[id(layer)] for layer in weighted if layer.weights and not layer.trainable]
-    inference = [names[id(layer)] for layer in in_inference(model) if id(layer) in names]
-    return KerasWeights(arrays, 0, frozen, list(dict.fromkeys(inference)))
+    layers = frozen_layers(model, origins)
+    return KerasWeights(
+        arrays, 0, *([f"branch_0/{name}" for name in each] for each in (layers.frozen, layers.inference))
+    )
 
 
 def load(model: DiCo, path: str | Path) -> Carried:

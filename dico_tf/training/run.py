@@ -17,6 +17,7 @@ from dico_tf.errors import UserError
 from dico_tf.files import atomic, json_files
 from dico_tf.files.json_files import read_of_run
 from dico_tf.models.audit import audit
+from dico_tf.models.branch_list import BranchList
 from dico_tf.models.presets import PRESETS, branch_weight_decay, check_task, find
 from dico_tf.models.torch_weights import Carried
 from dico_tf.training import build, variables, workdir
@@ -142,7 +143,7 @@ def _train(
         data["teacher"] = teacher.checksum
     if known:
         _check_unchanged(folder, data)
-    data.update(build.owner_frozen(config, folder if known else None))
+    data.update(build.owner_frozen(config, folder if known else None, opened and opened.owner_frozen))
     del source  # otherwise the images set aside would stay in memory twice
     model = _build(config, place, data, reference, parts["train"].size // config.optimisation.batch_size)
     if teacher:
@@ -156,8 +157,7 @@ def _train(
         _start(config, model, loop, say)
     if not loop.step and config.branch_list.branches:  # also if a run was killed before its first checkpoint
         (opened or open_branches(config)).fill(model)
-        for s, branch in enumerate(find(reference).listed):
-            say(f"branch_{s}: {branch.source} at {branch.image_size} pixels, with its weights and a new head")
+        _say_branches(model, find(reference), say)
     if place.chief:  # also when a run continues: some settings may change
         json_files.write(folder / "config.json", workdir.describe(config, data, reference))
         atomic.write_text(folder / "run.flags", flags_text)
@@ -197,7 +197,19 @@ def _start(config: Config, model: DiCo, loop: Loop, say: Callable[[str], None]) 
     remarks = {"fresh": carried.fresh, "not used": carried.unused}
     details = [f"{what}: {_listed(names, 'variables')}" for what, names in remarks.items() if names]
     say(", ".join([f"weights from {origin}", *details]))
-    if layers := model.backbones.owner_frozen:
+    _say_frozen(origin, model.backbones.owner_frozen, say)
+
+
+def _say_branches(model: DiCo, network: BranchList, say: Callable[[str], None]) -> None:
+    """Say which network each of --branches is, and which of its layers never learn."""
+    for s, branch in enumerate(network.listed):
+        say(f"branch_{s}: {branch.source} at {branch.image_size} pixels, with its weights and a new head")
+        own = [name for name in model.backbones.owner_frozen if name.startswith(f"branch_{s}/")]
+        _say_frozen(branch.source, own, say)
+
+
+def _say_frozen(origin: str, layers: list[str], say: Callable[[str], None]) -> None:
+    if layers:
         say(f"frozen in {origin}, and so in all epochs: {_listed(layers, 'layers')}")
 
 

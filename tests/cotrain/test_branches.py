@@ -102,7 +102,7 @@ def test_attention_of_keras_keeps_all_its_weights_in_checkpoints():
     tokens = keras.layers.Reshape((16, 3))(image)
     attention = keras.layers.MultiHeadAttention(2, 4, name="attention")(tokens, tokens)
     network = keras.Model(image, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling1D()(attention)))
-    branch, arrays = listed_branch(network, "a", 4, "a.keras")
+    branch, arrays, _ = listed_branch(network, "a", 4, "a.keras")
     model = dico(BranchList(listed=(branch,)), image_size=4)
     branch.fill(model.branches[0], arrays)
     named = variables.weights(model)

@@ -34,7 +34,7 @@ def with_statistics(model: keras.Model) -> keras.Model:
 
 def test_a_branch_computes_the_features_of_its_network_and_has_a_new_head():
     network = with_statistics(small(classes=7))
-    branch, arrays = listed_branch(network, "a", 16, "a.keras")
+    branch, arrays, _ = listed_branch(network, "a", 16, "a.keras")
     built = branch.build(16, 3)
     branch.fill(built, arrays)
     np.testing.assert_allclose(below_head(built)(IMAGES), below_head(network)(IMAGES), atol=1e-5)
@@ -46,7 +46,7 @@ def test_a_branch_computes_the_features_of_its_network_and_has_a_new_head():
 def test_a_smaller_branch_sees_the_image_as_tf_resizes_it_with_antialiasing():
     tf = pytest.importorskip("tensorflow")
     network = small()
-    branch, arrays = listed_branch(network, "a", 10, "a.keras")
+    branch, arrays, _ = listed_branch(network, "a", 10, "a.keras")
     small_macs, large_macs = branch.cost(16, 10).macs, listed_branch(network, "a", 16, "a.keras")[0].cost(16, 10).macs
     assert small_macs < 0.5 * large_macs, "multiply-adds are those of its own size"
     built = branch.build(16, 10)
@@ -67,7 +67,7 @@ def test_the_reference_gives_the_branches_back():
 def test_a_branch_keeps_the_settings_of_its_layers():
     image = keras.Input((8, 8, 3))
     x = layers.Flatten()(BatchNorm(decay_gamma=False, name="norm")(image))
-    branch, _ = listed_branch(keras.Model(image, layers.Dense(2)(x)), "a", 8, "a.keras")
+    branch, _, _ = listed_branch(keras.Model(image, layers.Dense(2)(x)), "a", 8, "a.keras")
     assert branch.build(8, 3).get_layer("norm").gamma.decays is False
 
 
@@ -87,7 +87,7 @@ HEADS = {
 def test_heads_of_several_kinds_are_replaced(head):
     image = keras.Input((8, 8, 3))
     network = keras.Model(image, head(layers.Conv2D(4, 3, name="conv")(image)))
-    branch, arrays = listed_branch(network, "a", 8, "a.keras")
+    branch, arrays, _ = listed_branch(network, "a", 8, "a.keras")
     assert list(arrays) == ["conv"]
     assert branch.build(8, 3).output_shape == (None, 3)
 
@@ -97,7 +97,7 @@ def test_nested_networks_keep_their_weights():
     image = keras.Input((16, 16, 3))
     x = layers.Dense(8, activation="relu", name="conv_0")(inner(image))  # the name of a layer in `inner`
     network = keras.Model(image, layers.Dense(2, name="logits")(x))
-    branch, arrays = listed_branch(keras.Sequential([keras.Input((16, 16, 3)), network]), "a", 16, "a.keras")
+    branch, arrays, _ = listed_branch(keras.Sequential([keras.Input((16, 16, 3)), network]), "a", 16, "a.keras")
     built = branch.build(16, 3)
     branch.fill(built, arrays)
     np.testing.assert_allclose(below_head(built)(IMAGES), below_head(network)(IMAGES), atol=1e-5)
@@ -112,7 +112,7 @@ def test_networks_without_a_head_are_refused():
 
 
 def test_weights_of_another_network_are_refused():
-    branch, _ = listed_branch(small(), "a", 16, "a.keras")
+    branch, _, _ = listed_branch(small(), "a", 16, "a.keras")
     with pytest.raises(UserError, match=r"a\.keras is another network than when the run was started"):
         branch.fill(branch.build(16, 3), {"conv_0": [np.zeros((3, 3, 3, 8))]})
 
@@ -124,7 +124,7 @@ def test_precision_is_refused():
 
 
 def test_a_seed_gives_the_same_weights_whether_or_not_the_branch_was_built_before():
-    branch, _ = listed_branch(small(), "a", 16, "a.keras")
+    branch, _, _ = listed_branch(small(), "a", 16, "a.keras")
     results = []
     for clear in (True, False):
         if clear:

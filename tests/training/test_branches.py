@@ -11,7 +11,6 @@ import pytest
 
 from dico_tf.config import from_values, to_values
 from dico_tf.errors import UserError
-from dico_tf.evaluation.members.open_branches import open_branches
 from dico_tf.evaluation.members.open_members import open_members
 from dico_tf.training import build
 from tests.commands import command, succeeded
@@ -156,15 +155,6 @@ def test_divide_compares_their_cost_with_another_network(run, folder):
     assert command("divide", *words, "--all").err.startswith(
         "divide.py: --all lists presets and contradicts --branches"
     )
-
-
-def test_frozen_layers_are_trained_and_named(tmp_path, caplog):
-    network = small()
-    network.get_layer("conv_0").trainable = False
-    network.save(tmp_path / "frozen.keras")
-    opened = open_branches(from_values({"branches": (f"{tmp_path}/frozen.keras@16",)}))
-    assert "frozen.keras@16: 1 of its layers are frozen; all are trained" in caplog.text
-    assert len(opened.network.listed[0].build(16, 3).trainable_variables) == 11
 
 
 def test_what_cannot_be_a_branch_is_refused_before_the_data_are_read(run, folder, tmp_path):

@@ -2,7 +2,7 @@
 
 import concurrent.futures
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import keras
@@ -22,6 +22,25 @@ class Call:
     kwargs: dict[str, Any]
     inputs: tuple[keras.KerasTensor, ...]
     outputs: tuple[keras.KerasTensor, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class FrozenLayers:
+    """Names of the layers that the owner of a network froze.
+
+    Attributes:
+        frozen: layers with weights and `trainable=False`.
+        inference: layers that the network calls with `training=False`.
+    """
+
+    frozen: tuple[str, ...] = ()
+    inference: tuple[str, ...] = ()
+
+    def renamed(self, names: Mapping[str, str]) -> "FrozenLayers":
+        """Return the layers under new names {old: new}, without those that have no new name."""
+        return FrozenLayers(
+            *(tuple(names[name] for name in old if name in names) for old in (self.frozen, self.inference))
+        )
 
 
 def weightless(function: Callable[..., T], *arguments: Any) -> T:
@@ -91,6 +110,22 @@ def in_inference(model: keras.Model) -> list[Any]:
         elif nested_model:
             layers += in_inference(call.operation)
     return layers
+
+
+def frozen_layers(model: keras.Model, origins: Sequence[tuple[Any, Any]]) -> FrozenLayers:
+    """Return the layers that the owner of a model froze, by the names of their copies.
+
+    Args:
+        origins: the pairs (layer, its copy) of `flat_with_origins`.
+    """
+    names = {id(layer): copy.name for layer, copy in origins}
+    frozen = (name for (layer, _), name in zip(origins, names.values(), strict=True) if _is_frozen(layer))
+    inference = (names[id(layer)] for layer in in_inference(model) if id(layer) in names)
+    return FrozenLayers(tuple(frozen), tuple(dict.fromkeys(inference)))
+
+
+def _is_frozen(operation: Any) -> bool:
+    return isinstance(operation, keras.layers.Layer) and bool(operation.weights) and not operation.trainable
 
 
 def nested(model: keras.Model) -> bool:

@@ -1,5 +1,6 @@
 """Members in .keras files, which are loaded in Keras' safe mode."""
 
+import dataclasses
 from pathlib import Path
 
 import keras
@@ -69,7 +70,7 @@ def _dico_members(model: DiCo, uri: MemberURI, shared: dict) -> list[Member]:
     Args:
         shared: arguments of `Member` that all of them have.
     """
-    names = [f"branch_{s}" for s in range(model.splits)]
+    names, settings = [f"branch_{s}" for s in range(model.splits)], dataclasses.asdict(model.settings)
     if uri.part and uri.part not in (*names, runs.ENSEMBLE):
         near = suggestion(uri.part, (*names, runs.ENSEMBLE))
         raise UserError(f"{uri.source}: the file has no {uri.part!r}; {near}")
@@ -84,6 +85,7 @@ def _dico_members(model: DiCo, uri: MemberURI, shared: dict) -> list[Member]:
             decoder=OutputDecoder("logits", "none"),
             graph=lambda: runs.graph([in_float32(branch) for branch in chosen], model.average),
             keras_model=(lambda: in_float32(chosen[0])) if len(chosen) == 1 else None,
+            frozen=None if part == runs.ENSEMBLE else runs.frozen_layers(settings, names.index(part)),
             **{**shared, "source": uri.with_part(part)},
         )
 

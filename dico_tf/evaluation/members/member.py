@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from dico_tf.divide.networks.graph import FrozenLayers
 from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import Cost
 from dico_tf.evaluation.members.output_decoding import OutputDecoder
@@ -61,6 +62,7 @@ class Member:
     graph: Callable[[], Graph] | None = None  # None = it is not computed by TensorFlow
     file: TFLiteFile | None = None  # None = it is not a .tflite file
     keras_model: Callable[[], Any] | None = None  # raw pixels float32 -> outputs; None = it is not one Keras model
+    frozen: FrozenLayers | None = None  # layers of `keras_model` that its owner froze; None = as its layers say
 
     @functools.cached_property
     def network(self) -> LoadedNetwork:

@@ -1,18 +1,15 @@
 """Open the networks that --branches names: members of committees that can be trained."""
 
 import dataclasses
-import logging
 from collections.abc import Sequence
 from typing import Any
 
-import keras
-
 from dico_tf.config import Config
 from dico_tf.divide.networks.cost import cost
+from dico_tf.divide.networks.graph import FrozenLayers
 from dico_tf.errors import UserError
 from dico_tf.evaluation.members.member import Member
 from dico_tf.evaluation.members.open_members import open_members
-from dico_tf.layers.keras_internals import sublayers
 from dico_tf.models.branch_list import Arrays, BranchList, ListedBranch, listed_branch
 
 EXAMPLES = "keras:MobileNetV2, preset:NAME?weights=FILE, x.keras, or a branch of a run, W:branch_0"
@@ -20,10 +17,20 @@ EXAMPLES = "keras:MobileNetV2, preset:NAME?weights=FILE, x.keras, or a branch of
 
 @dataclasses.dataclass(frozen=True)
 class OpenedBranches:
-    """Branches and the weights that they start from, one entry of `arrays` for each branch."""
+    """Branches, the weights that they start from, and the layers that their owners froze, for each branch."""
 
     network: BranchList
     arrays: Sequence[Arrays]
+    frozen: Sequence[FrozenLayers]
+
+    @property
+    def owner_frozen(self) -> dict[str, list[str]]:
+        """The frozen layers as settings of DiCo, with names such as branch_0/conv_1."""
+
+        def names(kind: str) -> list[str]:
+            return [f"branch_{s}/{name}" for s, layers in enumerate(self.frozen) for name in getattr(layers, kind)]
+
+        return {"frozen_layers": names("frozen"), "inference_layers": names("inference")}
 
     def fill(self, model: Any) -> None:
         """Assign the weights to the branches of a DiCo that was built from `network.reference`."""
@@ -39,17 +46,12 @@ def open_branches(config: Config) -> OpenedBranches:
     if options.whole:
         member = _member("whole", options.whole)
         whole = (member.name, cost(member.keras_model()))
-    network = BranchList(listed=tuple(branch for branch, _ in opened), whole=whole)
-    return OpenedBranches(network, [arrays for _, arrays in opened])
+    branches, arrays, frozen = zip(*opened, strict=True)
+    return OpenedBranches(BranchList(listed=branches, whole=whole), arrays, frozen)
 
 
-def _listed(member: Member) -> tuple[ListedBranch, Arrays]:
-    network = member.keras_model()
-    layers = [layer for layer in sublayers(network) if layer.weights and not isinstance(layer, keras.Model)]
-    frozen = sum(not layer.trainable for layer in layers)
-    if frozen:
-        logging.getLogger(__name__).warning("%s: %d of its layers are frozen; all are trained", member.source, frozen)
-    return listed_branch(network, member.name, member.input_size, member.source)
+def _listed(member: Member) -> tuple[ListedBranch, Arrays, FrozenLayers]:
+    return listed_branch(member.keras_model(), member.name, member.input_size, member.source, member.frozen)
 
 
 def _member(flag: str, source: str) -> Member:

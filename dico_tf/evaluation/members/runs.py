@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -13,6 +13,7 @@ from dico_tf.data import image_decoding
 from dico_tf.data.known_datasets import CIFAR_LARGEST
 from dico_tf.divide.networks.architecture import in_float32
 from dico_tf.divide.networks.cost import cost as network_cost
+from dico_tf.divide.networks.graph import FrozenLayers
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import combine
 from dico_tf.evaluation.cost import Cost
@@ -28,7 +29,7 @@ from dico_tf.models.preset import Preset
 from dico_tf.models.presets import find
 from dico_tf.models.submodel import shorter
 from dico_tf.registry import suggestion
-from dico_tf.training.build import TrainedRun, trained_run
+from dico_tf.training.build import OWNER_FROZEN, TrainedRun, trained_run
 
 ENSEMBLE = "ensemble"
 OPTIONS = ("blocks",)
@@ -74,6 +75,21 @@ def _member(uri: MemberURI, run: TrainedRun, part: str, build: Callable[..., lis
         decoder=OutputDecoder("logits", "none"),
         graph=lambda: graph([build("float32")[s] for s in chosen], config.cotraining.average),
         keras_model=(lambda: build("float32")[chosen[0]]) if len(chosen) == 1 else None,
+        frozen=frozen_layers(run.data, chosen[0]),
+    )
+
+
+def frozen_layers(settings: Mapping[str, Any], branch: int) -> FrozenLayers:
+    """Return the layers of a branch that the owner of the network froze, not those of --freeze.
+
+    Args:
+        settings: may have `frozen_layers` and `inference_layers`, names such as branch_0/conv_1.
+    """
+    return FrozenLayers(
+        *(
+            tuple(name.split("/", 1)[1] for name in settings.get(kind, ()) if name.startswith(f"branch_{branch}/"))
+            for kind in OWNER_FROZEN
+        )
     )
 
 
