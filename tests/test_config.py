@@ -37,6 +37,7 @@ ELSEWHERE = {
     "save_every": 5, "keep": 3, "select": "test", "evaluation_batch_size": 77,
     "task": "video", "frames": 4, "frame_rate": 3, "test_views": "10x3", "poly_power": 2.0,
     "void": 255, "auxiliary_weight": 0.5,  # of masks, and so at their defaults
+    "skip_duplicates": False,  # of images
     "submodels": 2, "label_weight": 0.5,  # of cosub
     "branches": (), "whole": "",  # in place of a division
     "teacher": "", "teacher_views": "same", "temperature": 4.0,  # of distill
@@ -338,4 +339,11 @@ def test_segmentation_refuses_what_only_classes_of_images_have():
     assert "branches share each image's crop" in fault(task="segmentation", training="independent")
     assert "pieces of at least 2 images" in fault(task="segmentation", batch_size=4, accumulation=4)
     assert from_values({"task": "segmentation", "void": 11}).data.void == 11
+
+
+@pytest.mark.parametrize("values", [{"dataset": "cifar10"}, {"dataset": "folder:a", "task": "segmentation"}])
+def test_duplicates_are_skipped_only_in_folders_of_classes(values):
+    assert "--skip_duplicates is for classes of images in a folder" in fault(skip_duplicates=True, **values)
+    assert from_values({"dataset": "folder:a", "skip_duplicates": True}).data.skip_duplicates
+
     assert "at most 255" in fault(task="segmentation", void=256)

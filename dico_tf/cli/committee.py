@@ -11,7 +11,7 @@ VERBS = {
     "show": "prints a committee.json",
 }
 SHARED = {
-    "search": ("workdir", "dataset", "data_dir", "classes", "skip_unreadable", "seed"),
+    "search": ("workdir", "dataset", "data_dir", "classes", "skip_unreadable", "skip_duplicates", "seed"),
     "scenes": ("dataset", "data_dir", "classes", "void", "seed"),
     "show": (),
 }  # flags that a run has, too

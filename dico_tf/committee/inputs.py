@@ -191,7 +191,8 @@ def _of_members(options: Search, values: dict[str, Any], costs: dict[str, Cost])
     from dico_tf.evaluation.members.collect_logits import collect_logits
     from dico_tf.evaluation.members.open_members import open_members
 
-    settings = {name: values[name] for name in ("dataset", "data_dir", "classes", "skip_unreadable")}
+    names = ("dataset", "data_dir", "classes", "skip_unreadable", "skip_duplicates")
+    settings = {name: values[name] for name in names}
     source = data.load(Data(**settings), values["seed"])
     members = open_members(options.members, len(source.class_names))
     _check_distinct(members)

@@ -71,6 +71,7 @@ class Data:
         at_least=0,
     )
     skip_unreadable: bool = option(False, "leave out image files that cannot be read, instead of stopping")
+    skip_duplicates: bool = option(False, "use one of image files with equal bytes: of test if it has one, else of val")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -246,6 +246,11 @@ def _task(s: Any) -> Iterator[str]:
         yield fault
     if s.task == "segmentation" and s.skip_unreadable:
         yield "--skip_unreadable contradicts --task=segmentation: repair or remove images together with their masks"
+    if s.skip_duplicates and not (s.task == "classification" and s.dataset.startswith("folder")):
+        yield (
+            f"--skip_duplicates is for classes of images in a folder and contradicts --task={s.task} "
+            f"--dataset={s.dataset}: leave it out"
+        )
     if s.task == "segmentation" and s.accumulation > 0 and s.batch_size // s.accumulation < 2:
         yield (
             f"--batch_size={s.batch_size} in --accumulation={s.accumulation} pieces leaves one image in a piece, "

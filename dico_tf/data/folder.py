@@ -1,12 +1,15 @@
 """A folder of image files: `--dataset=folder:DIR` or `folder:DIR/labels.csv`."""
 
+import itertools
 import logging
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 
 from dico_tf.config import Data
 from dico_tf.data import folder_layout, image_decoding, label_table, memory_budget
+from dico_tf.data.duplicates import duplicates
 from dico_tf.data.folder_layout import Listing, counted, several
 from dico_tf.data.lazy_images import ImageFiles, LazyImages
 from dico_tf.data.memory_budget import MemoryBudget
@@ -38,6 +41,8 @@ def load(data: Data, seed: int) -> Source:
         listing = folder_layout.listing(root)
     names = tuple(next(iter(listing.values())))
     sizes = _check_files(root, listing, data.skip_unreadable)
+    if data.skip_duplicates:
+        _skip_duplicates(root, listing)
     size = data.image_size or _own_size(set(sizes.values()))
     at_once = len(sizes) * size * size * 3
     budget = MemoryBudget(memory_budget.limit() - (at_once if at_once <= memory_budget.AT_ONCE else 0))
@@ -105,22 +110,44 @@ def _check_files(root: Path, listing: Listing, skip: bool) -> dict[str, tuple[in
         UserError: if images cannot be read and `skip` is off, or if no image of a class can be read.
     """
     paths = [path for classes in listing.values() for members in classes.values() for path in members]
-    checks = image_decoding.pool().map(lambda path: image_decoding.tried(image_decoding.check, path), paths)
-    results = dict(zip(paths, image_decoding.progress(checks, len(paths), "checking images"), strict=True))
+    results = image_decoding.check_all(paths)
     faults = {path: error for path, error in results.items() if isinstance(error, Exception)}
     if faults:
         _report(faults, skip)
-        empty = []
-        for part, classes in listing.items():
-            for name, members in classes.items():
-                classes[name] = [path for path in members if path not in faults]
-                empty += [(Path(part) / name).as_posix()] if members and not classes[name] else []
+        empty = _leave_out(listing, faults)
         if empty:
             raise UserError(
                 f"no image of {counted(len(empty), 'class', 'classes')} of {root} can be read: repair or replace the "
                 f"images\n{several(empty)}"
             )
     return {path: size for path, size in results.items() if path not in faults}
+
+
+def _skip_duplicates(root: Path, listing: Listing) -> None:
+    """Remove all but one of equal files from the listing. Raises UserError if a class of a part becomes empty."""
+    copies = duplicates({part: [*itertools.chain(*classes.values())] for part, classes in listing.items()})
+    if not copies:
+        return
+    empty = _leave_out(listing, copies)
+    lines = [f"{path} equals {original}" for path, original in copies.items()]
+    if empty:
+        raise UserError(
+            f"{counted(len(empty), 'class', 'classes')} of {root} would be empty without images that equal others: "
+            f"replace them, or leave out --skip_duplicates\n{several(empty)}\n{several(lines)}"
+        )
+    logging.getLogger(__name__).warning(
+        "%s left out, equal to others\n%s", counted(len(copies), "image", "images"), several(lines)
+    )
+
+
+def _leave_out(listing: Listing, paths: Collection[str]) -> list[str]:
+    """Remove paths from the listing; return the PART/CLASS that had images and now have none."""
+    empty = []
+    for part, classes in listing.items():
+        for name, members in classes.items():
+            classes[name] = [path for path in members if path not in paths]
+            empty += [(Path(part) / name).as_posix()] if members and not classes[name] else []
+    return empty
 
 
 def _report(faults: dict[str, Exception], skip: bool) -> None:

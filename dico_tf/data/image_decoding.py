@@ -3,7 +3,7 @@
 import concurrent.futures
 import functools
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -186,3 +186,9 @@ def tried(action: Callable[..., Any], *arguments: Any) -> Any:
         return action(*arguments)
     except Exception as error:
         return error
+
+
+def check_all(paths: Collection[str]) -> dict[str, tuple[int, int] | Exception]:
+    """Return {path: (width, height), or the exception of `check`}, with a progress bar."""
+    results = pool().map(lambda path: tried(check, path), paths)
+    return dict(zip(paths, progress(results, len(paths), "checking images"), strict=True))

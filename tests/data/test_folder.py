@@ -145,6 +145,38 @@ def test_pictures_that_cannot_be_read_are_left_out_when_asked_for(pets, caplog):
     assert "3 images cannot be read, left out" in caplog.text
 
 
+def test_of_equal_files_one_is_used_that_of_the_test_first(tmp_path, picture, caplog):
+    for part, seeds in (("train", (0, 1, 2, 3)), ("val", (4, 5)), ("test", (6, 7))):
+        for kind in (0, 1):
+            for n, seed in enumerate(seeds):
+                picture(f"{part}/{kind}/{n}.png", seed=seed + 100 * kind)
+    shutil.copy(tmp_path / "test/0/1.png", tmp_path / "train/0/3.png")
+    shutil.copy(tmp_path / "test/0/1.png", tmp_path / "val/0/1.png")
+    shutil.copy(tmp_path / "train/1/2.png", tmp_path / "train/1/9.png")
+    assert _load(tmp_path).splits["train"].size == 9
+    splits = _load(tmp_path, skip_duplicates=True).splits
+    assert splits["test"].size == 4
+    assert splits["val"].ids.tolist() == ["val/0/0.png", "val/1/0.png", "val/1/1.png"]
+    assert splits["train"].ids.tolist() == [
+        *("train/0/0.png", "train/0/1.png", "train/0/2.png"),
+        *("train/1/0.png", "train/1/1.png", "train/1/2.png", "train/1/3.png"),
+    ]
+    assert "3 images left out, equal to others" in caplog.text
+    assert f"{tmp_path}/train/1/9.png equals {tmp_path}/train/1/2.png" in caplog.text
+
+
+def test_a_class_that_only_has_duplicates_is_refused(tmp_path, picture):
+    for part in ("train", "test"):
+        for kind in (0, 1):
+            for n in range(2):
+                picture(f"{part}/{kind}/{n}.png", seed=n + 10 * kind + 100 * (part == "test"))
+    for n in range(2):
+        shutil.copy(tmp_path / f"test/1/{n}.png", tmp_path / f"train/1/{n}.png")
+    with pytest.raises(UserError, match=r"1 class of .* would be empty without images that equal others") as caught:
+        _load(tmp_path, skip_duplicates=True)
+    assert "\n  train/1\n" in str(caught.value) and "leave out --skip_duplicates" in str(caught.value)
+
+
 def test_of_many_unreadable_pictures_ten_are_named_and_all_are_counted(pets):
     for n in range(20):
         (pets / "dog" / f"{n:02d}.jpg").write_text("no picture")
