@@ -18,14 +18,20 @@ SEEDS = (0, 1, 2)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Piece:
+class Call:
     """Flags of one call, which runs a part of a study."""
 
     data_dir: str = option("", "folder of the prepared CIFAR-10 (default: TFDS's own)")
     runs: str = option("", "folder of the runs (default: runs/STUDY)")
     minutes: float = option(8.0, "time limit of this call")
-    seeds: tuple[int, ...] = option(SEEDS, "seeds to run; calls with different seeds can run at once")
     table: bool = option(False, "only print the table of finished runs")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Piece(Call):
+    """Flags of one call of a study in which every arm has every seed."""
+
+    seeds: tuple[int, ...] = option(SEEDS, "seeds to run; calls with different seeds can run at once")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,7 +48,7 @@ class Study:
         return ROOT / "benchmarks" / "results" / f"{self.name}.jsonl"
 
     def finished(self) -> list[dict]:
-        return [json.loads(line) for line in self.results.read_text().splitlines()] if self.results.exists() else []
+        return read_rows(self.results)
 
     def left(self, seeds: Sequence[int] = SEEDS) -> list[tuple[str, int]]:
         done = {(row["arm"], row["seed"]) for row in self.finished()}
@@ -56,10 +62,7 @@ def go_on(study: Study, piece: Piece) -> None:
         arm, seed = left[0]
         folder = _train(study, arm, seed, piece, until - time.monotonic())
         if folder:
-            row = {**_record(arm, seed, folder), **study.more(folder, piece.data_dir)}
-            with study.results.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(row) + "\n")
-            print(json.dumps(row), flush=True)
+            append(study.results, {**record(arm, seed, folder), **study.more(folder, piece.data_dir)})
     print(study.table(study.finished()))
     left = study.left()
     print(f"{len(left)} runs left: call again" if left else "all runs are finished")
@@ -69,21 +72,43 @@ def _train(study: Study, arm: str, seed: int, piece: Piece, seconds: float) -> P
     """Train one run; return its folder, or None if it had to stop because the time ran out."""
     runs = piece.runs or f"runs/{study.name}"
     folder = ROOT / runs / f"{arm.replace(' ', '_').replace(',', '')}-{seed}"
-    command = [sys.executable, "train.py", *study.arms[arm], f"--workdir={folder}", f"--seed={seed}"]
-    command += [f"--data_dir={piece.data_dir}"] if piece.data_dir else []
-    with subprocess.Popen(command, cwd=ROOT) as process:
+    words = [*study.arms[arm], f"--seed={seed}", *([f"--data_dir={piece.data_dir}"] if piece.data_dir else [])]
+    return folder if trained(words, folder, seconds) else None
+
+
+def trained(words: Sequence[str], folder: Path, seconds: float) -> bool:
+    """Train or continue a run; return False if it had to stop because the time ran out.
+
+    Args:
+        words: flags of train.py, without --workdir.
+        folder: of the run.
+        seconds: time limit.
+    """
+    with subprocess.Popen([sys.executable, "train.py", *words, f"--workdir={folder}"], cwd=ROOT) as process:
         try:
             status = process.wait(seconds)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGTERM)  # it saves its state, and the next call continues
             process.wait()
-            return None
+            return False
     if status:
         raise SystemExit(status)
-    return folder
+    return True
 
 
-def _record(arm: str, seed: int, folder: Path) -> dict:
+def read_rows(path: Path) -> list[dict]:
+    """Return the rows of a results file; [] if it does not exist."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def append(path: Path, row: dict) -> None:
+    """Append a row to a results file, and print it."""
+    with path.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(row) + "\n")
+    print(json.dumps(row), flush=True)
+
+
+def record(arm: str, seed: int, folder: Path) -> dict:
     """Return the result row of a finished run."""
     evaluation = json.loads((folder / "evaluation_test.json").read_text())
     summary = json.loads((folder / "summary.json").read_text())
