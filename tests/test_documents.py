@@ -20,8 +20,10 @@ from benchmarks import (
     stochastic_depth,
     study_cifar10,
     study_cosub,
+    study_pretrained,
     train_step,
 )
+from benchmarks.study import read_rows
 from dico_tf import config, flags
 from dico_tf.cli import committee, divide, evaluate, export, predict, serve, train
 
@@ -46,6 +48,7 @@ MODULES = {
     "stochastic_depth": stochastic_depth,
     "study_cifar10": study_cifar10,
     "study_cosub": study_cosub,
+    "study_pretrained": study_pretrained,
     "train_step": train_step,
 }
 
@@ -135,3 +138,9 @@ def test_the_tables_of_architectures_are_what_divide_prints(dataset):
 @pytest.mark.parametrize("study", [study_cifar10.STUDY, study_cosub.STUDY], ids=lambda study: study.name)
 def test_the_tables_of_the_studies_are_made_from_their_results(study):
     assert study.table(study.finished()) in (ROOT / "README.md").read_text()
+
+
+def test_the_tables_of_pretrained_branches_are_made_from_their_results():
+    page = (ROOT / "docs/branches.md").read_text()
+    for table in study_pretrained.tables(read_rows(study_pretrained.RESULTS)):
+        assert table in page
