@@ -180,7 +180,7 @@ def _square(table: np.ndarray, like: tuple[int, ...]) -> np.ndarray:
 def _places(table: np.ndarray, like: tuple[int, ...], remaining: dict[str, np.ndarray]) -> np.ndarray:
     """Reshape pos_embed [1, C, h, w], [1, h w, C] or [1, 1 + h w, C] to [h, w, C].
 
-    The position of the class token, if there is one, stays in `remaining`.
+    If there is a position of the class token, too, it is put into `remaining`, as "pos_embed[:, 0]".
     """
     if table.ndim == 4:
         return table[0].transpose(1, 2, 0)

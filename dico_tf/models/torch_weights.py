@@ -46,8 +46,8 @@ def load(model: Any, path: str | Path, classes: str = "same") -> Carried:
 def preset_of(preset: Preset, path: str | Path) -> Preset:
     """Return the preset that the checkpoint is of, by its layer names; the same preset if they do not tell.
 
-    A listed preset, such as efficientnet_b0, is replaced by another form of itself if the names fit this form alone.
-    Otherwise `preset` is returned if the names fit it, and UserError raised if they fit only other forms.
+    If the names fit one form alone, a listed preset, such as efficientnet_b0, is replaced by this form. If they fit
+    several, or `preset` is an unlisted form, it must be among those that they fit; otherwise UserError is raised.
     """
     if not preset.family.forms:
         return preset
@@ -205,7 +205,7 @@ def _ours(layer: Any) -> Entry:
 
 
 def _values(layer: Any, name: str, arrays: Mapping[str, np.ndarray]) -> list[tuple[Any, np.ndarray]]:
-    """Return the variables of a layer with the checkpoint's arrays in the axis order of Keras."""
+    """Return each variable of a layer with its array of the checkpoint's layer `name`, in the axis order of Keras."""
     if isinstance(layer, keras.layers.BatchNormalization):
         variables = (layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance)
         return [(variable, arrays[f"{name}.{part}"]) for variable, part in zip(variables, _NORM, strict=True)]

@@ -1,8 +1,8 @@
 """UPerNet (Xiao et al. 2018): a pyramid of pooled and of fused maps on a transformer or a ConvNeXt.
 
 The backbone's layers are named as in its classifier, whose weights they take. No division of these networks is
-published; the one by budget is our choice. The mini networks are ours, too: their two stages make a pyramid of two
-levels. So is `upernet_vit_tiny`, whose patches of 4x4 pixels are its finest level.
+published; the one by budget is our choice. Two kinds of presets are ours, too: the mini networks, whose two stages make
+a pyramid of two levels, and `upernet_vit_tiny`, whose finest level has a pixel for each patch of 4x4 pixels.
 """
 
 import dataclasses
@@ -90,7 +90,7 @@ def build(spec: Spec, image_size: Sides, classes: int, normalisation: Normalisat
 
 
 def learner(spec: Spec, branch: keras.Model) -> keras.Model:
-    """Return the branch with an auxiliary head on the level before the coarsest."""
+    """Return the branch with an auxiliary head on the level before the coarsest; see `segmentation.learner`."""
     level = branch.get_layer(f"level{spec.levels - 1}_side_conv").input
     return segmentation.learner(branch, level, spec.head // 2)
 

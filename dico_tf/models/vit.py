@@ -1,4 +1,4 @@
-"""Vision transformers (Dosovitskiy et al. 2021), as DeiT III trains them (Touvron et al. 2022) or plain.
+"""Vision transformers: plain ones (Dosovitskiy et al. 2021), and those of DeiT III (Touvron et al. 2022).
 
 DeiT III scales every residual branch by a learnt number per channel, and its class token has no position embedding. No
 division of these networks is published; the one by budget is our choice.
@@ -96,7 +96,7 @@ def features(x, spec: Spec) -> list:
 
 
 def _patches(x, spec: Spec):
-    """Return a token for every patch [B, h, w, C], with its position embedding."""
+    """Return the tokens [B, h, w, C] of the patches of normalised images, with position embeddings."""
     for side in x.shape[1:3]:
         _check(side, spec)
     fan_in = uniform(1 / math.sqrt(3 * spec.patch**2))

@@ -5,14 +5,14 @@ normalisations ("norm"). A state dict lists layers in the order of their definit
 
 1. Blocks are in the order of execution. Each takes as many layers of the checkpoint as it has.
 2. Layers of a block's shortcut are recognised by name (downsample, shortcut, skip); the others are its path. In each,
-   convolutions are matched in order, and so are normalisations. If shapes contradict this order, shapes decide, as long
-   as no two are equal.
+   convolutions are matched in order, and so are normalisations. If the shapes contradict
+   this order, layers are matched by shape, and no two may have the same shape.
 3. A shortcut without such a name is searched for: a contiguous part of the block that fits our shortcut in order, while
    the rest fits our path in order. It is accepted if exactly one part fits.
 4. Two parallel paths are told apart by two names within the block.
 5. A block with an identity shortcut may come with shortcut layers that are never executed. They are skipped if they are
-   named as a shortcut and have the shapes of our other shortcuts, for the channels of this block. Nothing else may be
-   left over, and nothing may be missing.
+   named as a shortcut and have the shapes of our other shortcuts, but with as many channels in and out as this block.
+   Nothing else may be left over, and nothing may be missing.
 """
 
 import dataclasses
@@ -98,6 +98,7 @@ def _share(block: Block, rest: list[Entry], pattern: Sequence[Entry]) -> tuple[l
     """Return the next layers of the checkpoint: those of this block, and those within it that are never executed.
 
     Args:
+        rest: all layers of the checkpoint that earlier blocks have not taken.
         pattern: layers of a shortcut of ours, as which the latter are recognised.
     """
     own = rest[: len(block)]
@@ -112,7 +113,7 @@ def _share(block: Block, rest: list[Entry], pattern: Sequence[Entry]) -> tuple[l
 
 
 def _identity_like(pattern: Sequence[Entry], idle: list[Entry], last: Entry) -> bool:
-    """Return True if `idle` has the layers of the shortcut `pattern`, for the channels of `last` on both sides."""
+    """Return True if `idle` is like the shortcut `pattern`, with as many channels in and out as `last` puts out."""
     channels, whole = last.shape[0], next((e.shape[0] for e in pattern if e.kind == "norm"), 0)
     if len(idle) != len(pattern) or not whole:
         return False

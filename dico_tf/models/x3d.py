@@ -77,7 +77,10 @@ PRESETS = {
 
 
 def divide(spec: Spec, splits: int) -> Spec:
-    """Divide all widths by sqrt(S), in multiples of 4 channels (the head's rounded down); this rule is our choice."""
+    """Divide all widths by sqrt(S), and round them to multiples of 4 channels; this rule is our choice.
+
+    The width of the head is rounded down to a whole number instead.
+    """
     published(spec.splits, splits, "X3D")
     width, width_of_head = spec.width / math.sqrt(splits), root(spec.head, splits)
     return dataclasses.replace(spec, width=width, head=width_of_head, divisor=4)

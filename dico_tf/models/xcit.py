@@ -153,7 +153,7 @@ def _scaled(x, spec: Spec, name: str):
 def class_block(x, spec: Spec, name: str):
     """Apply a class-attention layer: only the class token attends and passes the MLP.
 
-    As in the published code, each other token x becomes 2 LN(x + scale LN(x)).
+    As in the published code, each other token x becomes 2 LN2(x + scale LN1(x)), with two layer norms LN1 and LN2.
     """
     n = layer_norm(x, f"{name}_norm1")
     first, others = _split(n, f"{name}_norm1")

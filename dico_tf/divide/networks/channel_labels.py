@@ -65,7 +65,7 @@ class LabelledCall:
         return self.inputs[0]
 
     def new(self, size: int | None = None) -> np.ndarray:
-        """Return labels for the channels that the layer makes."""
+        """Return labels for `size` channels that the layer makes; None = as many as its first output has."""
         return self.reader.new(self.outputs[0][-1] if size is None else size)
 
     def weight(

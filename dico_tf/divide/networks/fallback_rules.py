@@ -93,8 +93,8 @@ def axis_by_axis(call: SymbolicCall) -> Axes | None:
 def by_config(call: SymbolicCall) -> Axes:
     """Narrow the last axis of the output, and with it the config key that holds its width.
 
-    If input and output are equally wide, and the input may be narrowed or the key is one of `KEEPS`, the output always
-    has the width of the input. Otherwise its width is chosen freely.
+    If input and output are equally wide, and the input may be narrowed or the key is one of `KEEPS`, they stay equally
+    wide in every branch. Otherwise the output's width is chosen freely.
     """
     x, shape, config = call.inputs[0], call.shapes[0], call.config
     key = next((key for key in (*MAKES, *KEEPS) if type(config.get(key)) is int and config[key] == shape[-1]), None)

@@ -99,7 +99,10 @@ def _single_channels(
 
 
 def _neighbours(point: Point, sizes: Sequence[int]) -> Iterator[Point]:
-    """Yield the points with one channel more or less in one width and, if there are at most 12 widths, in two."""
+    """Yield the points with one channel more or less in one width and, if there are at most 12 widths, in two.
+
+    Each width stays between 1 and its size in `sizes`.
+    """
     places = range(len(point))
     moved = [(n, step) for n in places for step in (-1, 1)]
     pairs = itertools.combinations(moved, 2) if len(point) <= _FEW_WIDTHS else ()

@@ -52,9 +52,10 @@ class ChannelGraph:
     outputs: np.ndarray
 
     def places(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Return labels and numbers along each axis of each weight, in an order that whole and branch share.
+        """Return (labels, numbers) of each axis of each weight, in an order that whole and branch share.
 
-        The number is 1, except in grouped convolutions: if a unit reads several groups, they are numbered 1, 2, ...
+        Both arrays have an entry for each channel with a label. The number is 1, except in grouped
+        convolutions: if a unit reads several groups, they are numbered 1, 2, ...
         """
         axes = [
             (axis, self._numbers(axis, layout.groups if role == READS else 1))
@@ -151,7 +152,7 @@ def slices(
         new_head: the classes differ, so that weights of the network's outputs are left out.
 
     Raises:
-        UserError: if the branch has channels that do not correspond to any of the whole.
+        UserError: if whole and branch differ in layers, or channels of the branch correspond to none of the whole.
     """
     if whole.layouts.keys() != branch.layouts.keys():
         other = sorted(whole.layouts.keys() ^ branch.layouts.keys())
@@ -186,13 +187,14 @@ def _units(graph: ChannelGraph) -> dict[tuple[int, ...], list[dict[int, list[int
 
 
 def _mappings(whole: ChannelGraph, branch: ChannelGraph, scores: np.ndarray, branches: int) -> list[dict[int, int]]:
-    """Return, for each branch, {label of the branch: label of the whole}."""
+    """Return, for each branch, {label of the branch: label of the whole}; `scores` is the `importance` of the whole."""
     mappings: list[dict[int, int]] = [{} for _ in range(branches)]
     of_whole = _units(whole)
     for kinds, narrow in _units(branch).items():
         wide = of_whole.get(kinds)
         if wide is None:
-            raise UserError(f"{len(narrow)} channels of a branch correspond to none of the whole")
+            count = sum(len(labels) for unit in narrow for labels in unit.values())
+            raise UserError(f"{count} channels of a branch correspond to none of the whole")
         means = [np.mean([scores[label] for labels in unit.values() for label in labels]) for unit in wide]
         order = sorted(range(len(wide)), key=lambda n: (-means[n], n))
         takers: collections.Counter = collections.Counter()
