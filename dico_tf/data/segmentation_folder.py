@@ -150,8 +150,10 @@ def _class_names(root: Path, data: Data, of_masks: list[str], facts: list[MaskFa
 def _names_in(file: Path) -> list[str]:
     try:
         names = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file}, the list of class names, cannot be read: {error}; save it as UTF-8 text") from None
+    except OSError as error:
+        raise UserError(f"{file}, the list of class names, cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"{file}, the list of class names, is not UTF-8 text: {error}; save it as UTF-8") from None
     twice = sorted({name for name in names if names.count(name) > 1})
     if not names:
         raise UserError(f"{file} must list one class per line, but is empty")

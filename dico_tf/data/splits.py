@@ -24,7 +24,7 @@ def carve(split: Split, count: int, seed: int) -> tuple[Split, Split | None]:
 def stratified(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return two arrays of positions, (train, test): a random share (0..1) of every class is the test.
 
-    Of n images of a class, round(share n) become test images: at least 1, but at most n - 1.
+    Of n images of a class, round(share n) become test images: at least 1, but at most n - 1, so none if n is 1.
     """
     chosen = []
     for label in np.unique(labels):

@@ -142,7 +142,7 @@ def _in_memory(builder: Any, split: str, keys: Keys, title: str) -> tuple[Encode
             if not budget.take(len(row[keys.image])):
                 raise UserError(
                     f"the files of {title} have no random access, and its {count} images do not "
-                    "fit into half of the memory: prepare it as TFRecord or ArrayRecord, or write the images to "
+                    "fit into half of the free memory: prepare it as TFRecord or ArrayRecord, or write the images to "
                     "DIR/{train,test}/CLASS/* and give --dataset=folder:DIR"
                 )
             images.append(row[keys.image])

@@ -18,7 +18,11 @@ _RETRIES = 5  # per download: 12 seconds without a network; TFDS's default of 10
 
 
 def prepare(builder: Any, data_dir: str) -> None:
-    """Download and prepare the dataset if its files are not there. Raises UserError if that fails."""
+    """Download and prepare the dataset if its files are not there. Raises UserError if that fails.
+
+    Args:
+        data_dir: the builder's --data_dir, for a message; "" = TFDS's own folder.
+    """
     if builder.is_prepared():
         return
     _check_folder(builder, data_dir)

@@ -110,7 +110,7 @@ def _split(
 def _check_videos(root: Path, listing: Listing, skip: bool) -> dict[str, tuple[int, tuple[int, int]]]:
     """Return {video: (number of frames, (width, height))}; with `skip`, remove unreadable videos from the listing.
 
-    Such a video has its error as its value.
+    The result has an unreadable video too, with the error in place of the pair.
 
     Raises:
         UserError: if videos cannot be read and `skip` is off, or if no video of a class can be read.

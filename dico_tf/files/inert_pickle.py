@@ -79,7 +79,8 @@ def load(
         persistent: returns what a persistent id stands for; None: there are no such ids.
 
     Raises:
-        UserError: if the bytes are not a pickle, or the keys of a dict are others; and `refuse(name)`.
+        UserError: if the bytes are not a pickle, or the keys of a dict are others; for a name that is not in `names`,
+            the error that `refuse` returns.
         UnsupportedError: if the pickle needs another opcode or is too long.
     """
     machine = _Machine(names, refuse, persistent)

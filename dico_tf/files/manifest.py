@@ -62,7 +62,7 @@ class Manifest:
 
     @property
     def branches(self) -> list[str]:
-        """Names of the committee's members."""
+        """Names of the members that the committee combines, such as branch_0."""
         return self.content[COMMITTEE]["members"]
 
     @property

@@ -30,9 +30,10 @@ def read(path: Path) -> Any:
     compared with its own size before memory is allocated.
 
     Raises:
-        UserError: if the file is damaged, not of torch.save, of before PyTorch 0.1.10, or from torch.jit.save. The
-            message lacks the file's name.
-        UnsupportedError: if it holds quantised or sparse tensors, Python objects or compressed entries.
+        UserError: if the file is damaged, is not of torch.save, or could take all time or memory. The message lacks
+            the file's name.
+        UnsupportedError: if it is of before PyTorch 0.1.10 or from torch.jit.save, or if it holds quantised or sparse
+            tensors, Python objects or compressed entries.
     """
     try:
         with path.open("rb") as stream:
@@ -106,7 +107,10 @@ def _read_zip(path: Path, stream: BinaryIO) -> Any:
     if any(name.endswith("/constants.pkl") for name in entries):
         raise unsupported("a TorchScript program (torch.jit.load)")
     if len(folders) != 1:
-        raise UserError("is a zip archive, but not of torch.save: it has no data.pkl; give a file of torch.save")
+        raise UserError(
+            f"is a zip archive, but not of torch.save: expected one data.pkl, got {len(folders)}; give a file of "
+            "torch.save"
+        )
     (folder,) = folders
     byte_order = entries.get(f"{folder}/byteorder")
     byte_order = _content(stream, byte_order, 16) if byte_order else b""

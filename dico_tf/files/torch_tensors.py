@@ -110,9 +110,10 @@ class TorchTensor:
         return self.storage.type.name
 
     def array(self) -> np.ndarray:
-        """Return the values; a bfloat16 tensor's are float32.
+        """Return the values as a read-only array; a bfloat16 tensor's are float32.
 
-        Tensors that share a storage share memory. The array may have any strides, and 0 where PyTorch repeats values.
+        Tensors that share a storage share memory. The strides are those in PyTorch, so that the array need not be
+        contiguous.
 
         Raises:
             UserError: if the file has changed, is damaged or cannot be read; the message lacks the file's name.

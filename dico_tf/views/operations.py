@@ -80,7 +80,7 @@ def equalize(images: tf.Tensor) -> tf.Tensor:
 
     A value becomes min((number of pixels with lower values + step // 2) // step, 255), where step is
     (number of pixels - number of pixels with the highest value) // 255. If step is 0, values are only rounded.
-    In this step keras-cv leaves out the rarest value instead of the highest; it also needs AutoGraph.
+    To compute step, keras-cv leaves out the rarest value instead of the highest; it also needs AutoGraph.
     """
     shape = tf.shape(images)
     planes = shape[0] * 3
