@@ -29,7 +29,21 @@ def test_what_freezes_needs_trained_weights_and_epochs_to_learn_in():
     assert fault(freeze="backbone", backbone_lr=0.1, init_from="a") == (
         "--backbone_lr=0.1 contradicts --freeze=backbone, where the backbone does not learn: leave one of them out"
     )
-    assert fault(freeze="1", init="slices", init_from="a") == (
+    assert fault(freeze="1", init="slices", init_from="a", splits=2) == (
         "--freeze=1 contradicts --init=slices, whose backbones have to learn: leave it out"
     )
     from_values({"backbone_lr": 0.1})
+
+
+def test_slices_need_a_whole_and_several_branches():
+    assert fault(init="slices", splits=2) == (
+        "--init=slices needs a trained network: give --init_from, such as the folder of a run with --splits=1"
+    )
+    assert fault(init="slices", init_from="a") == (
+        "--init=slices contradicts --splits=1, whose branch is the whole: give --splits=2 or more, or leave out "
+        "--init=slices"
+    )
+    assert fault(init="slices", branches=("a.keras", "b.keras")) == (
+        "--init=slices contradicts --branches, which are networks of their own: leave one of them out"
+    )
+    assert from_values({"init": "slices", "init_from": "own.keras", "splits": 2}).run.init == "slices"

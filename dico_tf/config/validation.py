@@ -108,7 +108,11 @@ def target(settings: Any, task: str) -> str:
 
 
 # Settings that --branches replaces, which keep their defaults with it
-_REPLACED = {"init_from": "", **{name: getattr(NetworkOptions(), name) for name in ("model", "division", "drop_path")}}
+_REPLACED = {
+    "init_from": "",
+    "init": "weights",
+    **{name: getattr(NetworkOptions(), name) for name in ("model", "division", "drop_path")},
+}
 
 
 def _branches(s: Any) -> Iterator[str]:
@@ -287,8 +291,15 @@ def _batch(s: Any) -> Iterator[str]:
 
 
 def _init(s: Any) -> Iterator[str]:
+    if s.branches:
+        return
     if s.init == "slices" and not s.init_from:
-        yield "--init=slices needs a trained network: give --init_from=DIR, a run with --splits=1"
+        yield "--init=slices needs a trained network: give --init_from, such as the folder of a run with --splits=1"
+    elif s.init == "slices" and s.splits == 1:
+        yield (
+            "--init=slices contradicts --splits=1, whose branch is the whole: give --splits=2 or more, or leave out "
+            "--init=slices"
+        )
 
 
 def _schedule(s: Any) -> Iterator[str]:

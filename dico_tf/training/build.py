@@ -110,15 +110,30 @@ def owner_frozen(
         folder: the run to be continued, which has saved them; None = a new run.
         branches: the layers that are frozen in the networks of --branches, as settings of DiCo.
     """
-    origin, layers = config.run.init_from, branches or {}
     if folder:
-        layers = record(folder)["data"]
-    elif origin and keras_weights.is_file(origin):
-        stored = keras_weights.read(origin).of(config.network.splits)
-        layers = {"frozen_layers": stored.frozen, "inference_layers": stored.inference}
-    elif origin not in ("", pretrained.AUTO) and not torch_weights.holds_weights(origin):
-        layers = record(origin)["data"]
-    return {name: layers[name] for name in OWNER_FROZEN if layers.get(name)}
+        return _frozen(record(folder)["data"])
+    if config.run.init == "slices":
+        return {}  # a slice alone is not what was trained, and so all of it learns
+    return _frozen(branches) if branches else frozen_in(config.run.init_from, config.network.splits)
+
+
+def frozen_in(origin: str, splits: int) -> dict[str, list[str]]:
+    """Return the layers that the owner of a network froze, as settings of a DiCo; {} if there are none.
+
+    Args:
+        origin: a value of --init_from.
+        splits: number of branches of the DiCo; the layers of a single network are those of every branch.
+    """
+    if origin and keras_weights.is_file(origin):
+        stored = keras_weights.read(origin).of(splits)
+        return _frozen({"frozen_layers": stored.frozen, "inference_layers": stored.inference})
+    if origin in ("", pretrained.AUTO) or torch_weights.holds_weights(origin):
+        return {}
+    return _frozen(record(origin)["data"])
+
+
+def _frozen(values: Mapping[str, Any]) -> dict[str, list[str]]:
+    return {name: values[name] for name in OWNER_FROZEN if values.get(name)}
 
 
 def network(config: Config, data: dict[str, Any], reference: str | dict[str, Any] = "", precision: str = "") -> DiCo:
@@ -251,10 +266,11 @@ def _start_from_run(model: DiCo, workdir: str | Path) -> Carried:
     wrong = [name for name in match.fresh if not is_new(variables.layer_of(name))]
     if wrong or before.splits != model.splits:
         differ = f"{len(wrong)} variables differ, e.g. {wrong[0]}" if wrong else f"this run has {model.splits} branches"
+        same = "the same --model" + ("" if before.splits == model.splits == 1 else ", --splits and --division")
         other = network.classifier and f", or a run of --model={network.classifier}"
         raise UserError(
             f"--init_from={workdir} is {before.model} in {before.splits} branches, which does not fit: {differ}; "
-            f"give the same --model, --splits and --division{other}"
+            f"give {same}{other}"
         )
     match.assign()
     return Carried(fresh=match.fresh, unused=match.unused if backbone else [])

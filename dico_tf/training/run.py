@@ -198,6 +198,12 @@ def _start(config: Config, model: DiCo, loop: Loop, say: Callable[[str], None]) 
     details = [f"{what}: {_listed(names, 'variables')}" for what, names in remarks.items() if names]
     say(", ".join([f"weights from {origin}", *details]))
     _say_frozen(origin, model.backbones.owner_frozen, say)
+    if config.run.init == "slices" and (frozen := build.frozen_in(origin, 1)):
+        layers = [name.removeprefix("branch_0/") for names in frozen.values() for name in names]
+        say(
+            f"frozen or called with training=False in {origin}, but their slices learn: "
+            f"{_listed(list(dict.fromkeys(layers)), 'layers')}"
+        )
 
 
 def _say_branches(model: DiCo, network: BranchList, say: Callable[[str], None]) -> None:

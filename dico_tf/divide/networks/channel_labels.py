@@ -9,8 +9,6 @@ from dico_tf.divide.networks.graph import Call
 from dico_tf.divide.networks.slices import SCALES, Layout
 from dico_tf.errors import UserError
 
-PAGE = "docs/any_network.md"
-
 
 class Reader:
     """The labels of a network's channels while its calls are followed.
@@ -87,9 +85,7 @@ class LabelledCall:
     def refuse(self, why: str) -> NoReturn:
         """Raise a UserError that names the layer and the reason."""
         kind = type(self.operation).__name__
-        raise UserError(
-            f"{kind} {self.operation.name!r} cannot be divided into slices: {why}; leave out --init=slices, see {PAGE}"
-        )
+        raise UserError(f"channels cannot be followed through {kind} {self.operation.name!r}: {why}")
 
 
 def weight_name(layer: Any, variable: Any) -> str:

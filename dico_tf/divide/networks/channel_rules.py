@@ -206,6 +206,12 @@ def weighed_halves(call: LabelledCall) -> np.ndarray:
     return call.reader.join(*x.reshape(2, -1), *ordered)
 
 
+@labels("ResizeAs")
+def resize_as(call: LabelledCall) -> np.ndarray:
+    """Pass the channels of the first input; the second gives the size of the image only."""
+    return call.x
+
+
 @labels("ZeroChannels")
 def zero_channels(call: LabelledCall) -> np.ndarray:
     """Add channels of zeros, which have no label."""

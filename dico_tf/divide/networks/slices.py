@@ -140,38 +140,31 @@ def slices(
     branch: ChannelGraph,
     arrays: Mapping[str, np.ndarray],
     branches: int,
-    new_head: bool = False,
 ) -> list[dict[str, np.ndarray]]:
-    """Return the weights of each branch, cut from those of the whole; weights that the head starts anew are left out.
+    """Return the weights of each branch, cut from those of the whole.
 
     Kernels are multiplied by n / n', if n' of their n input channels are left: their mean output stays the same.
 
     Args:
         arrays: {weight: its values in the whole}.
         branches: S.
-        new_head: the classes differ, so that weights of the network's outputs are left out.
 
     Raises:
-        UserError: if whole and branch differ in layers, or channels of the branch correspond to none of the whole.
+        UserError: if whole and branch differ in layers, or if channels of the branch correspond to none of the whole or
+            are more than those of the whole.
     """
     if whole.layouts.keys() != branch.layouts.keys():
-        other = sorted(whole.layouts.keys() ^ branch.layouts.keys())
-        raise UserError(f"whole and branch differ in layers, e.g. {other[0].split('/')[0]}")
-    new_head = new_head or len(whole.outputs) != len(branch.outputs)
-    heads = {name for name, layout in branch.layouts.items() if _touches(layout, branch.outputs)} if new_head else ()
+        other = sorted(whole.layouts.keys() ^ branch.layouts.keys())[0]
+        has, lacks = ("whole", "branch") if other in whole.layouts else ("branch", "whole")
+        raise UserError(f"whole and branch differ in layers: the {has} has {other.split('/')[0]}, the {lacks} has not")
     mappings = _mappings(whole, branch, importance(whole, arrays), branches)
     return [
         {
-            name: _cut(arrays[name], whole.layouts[name], layout, mapping)
+            name: _cut(name, arrays[name], whole.layouts[name], layout, mapping)
             for name, layout in branch.layouts.items()
-            if name not in heads
         }
         for mapping in mappings
     ]
-
-
-def _touches(layout: Layout, outputs: np.ndarray) -> bool:
-    return any(labels is not None and np.isin(labels, outputs).any() for labels in layout.axes)
 
 
 def _units(graph: ChannelGraph) -> dict[tuple[int, ...], list[dict[int, list[int]]]]:
@@ -193,8 +186,14 @@ def _mappings(whole: ChannelGraph, branch: ChannelGraph, scores: np.ndarray, bra
     for kinds, narrow in _units(branch).items():
         wide = of_whole.get(kinds)
         if wide is None:
-            count = sum(len(labels) for unit in narrow for labels in unit.values())
-            raise UserError(f"{count} channels of a branch correspond to none of the whole")
+            raise UserError(_unlike(whole, branch, narrow[0]))
+        if len(narrow) > len(wide):
+            layer, unit = _first_layer(branch, narrow[0]), "channels" if _single(narrow[0]) else "heads or groups"
+            raise UserError(f"branches are wider than the whole in {layer}: {len(narrow)} {unit} of {len(wide)}")
+        for kind, labels in narrow[0].items():
+            if len(labels) > len(wide[0][kind]):
+                layer, sizes = _first_layer(branch, {kind: labels}), f"{len(labels)} channels of {len(wide[0][kind])}"
+                raise UserError(f"branches are wider than the whole in a head or group of {layer}: {sizes}")
         means = [np.mean([scores[label] for labels in unit.values() for label in labels]) for unit in wide]
         order = sorted(range(len(wide)), key=lambda n: (-means[n], n))
         takers: collections.Counter = collections.Counter()
@@ -207,6 +206,35 @@ def _mappings(whole: ChannelGraph, branch: ChannelGraph, scores: np.ndarray, bra
                     mapping.update(zip(labels, part(ranked, len(labels), takers[n], totals[n]), strict=True))
                 takers[n] += 1
     return mappings
+
+
+def _single(unit: dict[int, list[int]]) -> bool:
+    return sum(map(len, unit.values())) == 1
+
+
+def _axes(graph: ChannelGraph, unit: dict[int, list[int]]) -> list[tuple[str, int]]:
+    """Return the weights that have channels of a unit, with the axis of these channels."""
+    labels = [label for members in unit.values() for label in members]
+    return [
+        (name, n)
+        for name, layout in graph.layouts.items()
+        for n, axis in enumerate(layout.axes)
+        if axis is not None and np.isin(axis, labels).any()
+    ]
+
+
+def _first_layer(graph: ChannelGraph, unit: dict[int, list[int]]) -> str:
+    return _axes(graph, unit)[0][0].split("/")[0]
+
+
+def _unlike(whole: ChannelGraph, branch: ChannelGraph, unit: dict[int, list[int]]) -> str:
+    """Return the reason why a unit of a branch corresponds to none of the whole."""
+    (first, n), *others = _axes(branch, unit)
+    labels, layer = set(whole.layouts[first].axes[n].tolist()), first.split("/")[0]
+    for name, m in others:
+        if not labels & set(whole.layouts[name].axes[m].tolist()):
+            return f"{layer} and {name.split('/')[0]} share channels in a branch, but not in the whole"
+    return f"the channels of {layer} are connected in another way in a branch than in the whole"
 
 
 def places_of(wide: np.ndarray, narrow: np.ndarray, mapping: Mapping[int, int]) -> np.ndarray:
@@ -226,7 +254,7 @@ def places_of(wide: np.ndarray, narrow: np.ndarray, mapping: Mapping[int, int]) 
     return np.array(chosen, np.int64)
 
 
-def _cut(array: np.ndarray, wide: Layout, narrow: Layout, mapping: Mapping[int, int]) -> np.ndarray:
+def _cut(name: str, array: np.ndarray, wide: Layout, narrow: Layout, mapping: Mapping[int, int]) -> np.ndarray:
     array = wide.of(array)
     pairs = list(zip(wide.axes, narrow.axes, strict=True))
     indices = [
@@ -245,7 +273,8 @@ def _cut(array: np.ndarray, wide: Layout, narrow: Layout, mapping: Mapping[int, 
     columns = []
     for inputs, outputs in zip(read, written, strict=True):
         if len(np.unique([*(inputs // members), *(outputs // made)])) > 1:
-            raise UserError("a group of the branch's convolution takes channels of several groups of the whole's")
+            layer = name.split("/")[0]
+            raise UserError(f"a group of {layer} takes channels of several groups of the whole's {layer}")
         columns.append(array[..., inputs % members, :][..., outputs])
     values = np.concatenate(columns, axis=-1)
     factor = members / read.shape[1]
