@@ -109,11 +109,10 @@ def _network(member: Member, source: Source, train: Split) -> Callable[[tf.Tenso
         )
     size = member.input_size
     some = np.linspace(0, train.size - 1, min(PROBED, train.size)).round().astype(int)
-    logits = member.run(ImageBatches(train, size, member.short_side).take(some))
+    outputs = member.network.answer(ImageBatches(train, size, member.short_side).take(some))
+    logits = member.decoder(outputs, member.network.step, member.name)
     check_width(member, logits.shape[1], source)
-    graph = member.graph and GraphNetwork(
-        member.graph(), member.decoder.kind, member.decoder.drops(_outputs(member, logits.shape[1]))
-    )
+    graph = member.graph and GraphNetwork(member.graph(), member.decoder.kind, member.decoder.drops(outputs.shape[1]))
 
     def call(images: tf.Tensor) -> tf.Tensor:
         images = tf.cast(images, tf.float32)
@@ -126,11 +125,6 @@ def _network(member: Member, source: Source, train: Split) -> Callable[[tf.Tenso
         return tf.ensure_shape(answer, (images.shape[0], logits.shape[1]))
 
     return call
-
-
-def _outputs(member: Member, classes: int) -> int:
-    """Return the number of the member's outputs, including a background class."""
-    return classes + member.decoder.drops(classes + 1)
 
 
 def _run_teacher(config: Config, source: Source) -> Teacher:
