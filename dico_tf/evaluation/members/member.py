@@ -61,7 +61,9 @@ class Member:
     stored: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None  # table of logits: (ids, labels) -> logits
     graph: Callable[[], Graph] | None = None  # None = it is not computed by TensorFlow
     file: TFLiteFile | None = None  # None = it is not a .tflite file
-    keras_model: Callable[[], Any] | None = None  # raw pixels float32 -> outputs; None = it is not one Keras model
+    keras_model: Callable[[], Any] | None = (
+        None  # raw pixels float32 -> outputs; None = not one Keras model; its head may be random
+    )
     frozen: FrozenLayers | None = None  # layers of `keras_model` that its owner froze; None = as its layers say
 
     @functools.cached_property

@@ -1,7 +1,8 @@
 """Open the networks that --branches names: members of committees that can be trained."""
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from dico_tf.config import Config
@@ -41,11 +42,13 @@ class OpenedBranches:
 def open_branches(config: Config) -> OpenedBranches:
     """Open the networks of --branches and --whole. Raises UserError if one of them cannot be a branch."""
     options = config.branch_list
-    opened = [_listed(member) for member in _distinct([_member("branches", source) for source in options.branches])]
+    with _naming("branches"):
+        opened = [_listed(member) for member in _distinct([_member(source) for source in options.branches])]
     whole = None
     if options.whole:
-        member = _member("whole", options.whole)
-        whole = (member.name, cost(member.keras_model()))
+        with _naming("whole"):
+            member = _member(options.whole)
+            whole = (member.name, cost(member.keras_model()))
     branches, arrays, frozen = zip(*opened, strict=True)
     return OpenedBranches(BranchList(listed=branches, whole=whole), arrays, frozen)
 
@@ -54,18 +57,24 @@ def _listed(member: Member) -> tuple[ListedBranch, Arrays, FrozenLayers]:
     return listed_branch(member.keras_model(), member.name, member.input_size, member.source, member.frozen)
 
 
-def _member(flag: str, source: str) -> Member:
-    """Return the one member that a URI names. Raises UserError if there are several, or if it cannot be trained."""
+@contextlib.contextmanager
+def _naming(flag: str) -> Iterator[None]:
+    """Put the flag before the message of a UserError."""
     try:
-        members = open_members([source])
+        yield
     except UserError as error:
         raise UserError(f"--{flag}: {error}") from None
+
+
+def _member(source: str) -> Member:
+    """Return the one member that a URI names. Raises UserError if there are several, or if it cannot be trained."""
+    members = open_members([source])
     if len(members) > 1:
         names = ", ".join(member.source for member in members)
-        raise UserError(f"--{flag}: {source} names {len(members)} networks; give one of them, or each: {names}")
+        raise UserError(f"{source} names {len(members)} networks; give one of them, or each: {names}")
     if members[0].keras_model is None:
         kind = members[0].kind.replace("_", " ")
-        raise UserError(f"--{flag}: {source} ({kind}) is not one Keras network that can be trained: give {EXAMPLES}")
+        raise UserError(f"{source} ({kind}) is not one Keras network that can be trained: give {EXAMPLES}")
     return members[0]
 
 

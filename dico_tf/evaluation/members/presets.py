@@ -41,7 +41,14 @@ def members(uri: MemberURI, classes: int) -> list[Member]:
     weights = _weights(uri, preset)
     preset = torch_weights.preset_of(preset, weights) if weights else preset
     size, pixels = uri.size or preset.spec.image_size, pixels or _pixels(preset)
-    built = functools.cache(lambda: _build(preset, size, classes or CLASSES, PIXELS[pixels], weights))
+
+    def build(heads: str) -> keras.Model:
+        try:
+            return _build(preset, size, classes or CLASSES, PIXELS[pixels], weights, heads)
+        except UserError as error:
+            raise UserError(f"preset:{preset.name}: {error}") from None
+
+    built = functools.cache(lambda: build("same"))
     return [
         Member(
             name=uri.label(),
@@ -54,7 +61,7 @@ def members(uri: MemberURI, classes: int) -> list[Member]:
             load=lambda: runs.network([built()], "logits", size),
             decoder=OutputDecoder("logits", "none"),
             graph=lambda: runs.graph([built()], "logits"),
-            keras_model=built,
+            keras_model=lambda: build("any"),
         )
     ]
 
@@ -89,7 +96,14 @@ def _weights(uri: MemberURI, preset: Preset) -> Path | None:
     return path
 
 
-def _build(preset: Preset, size: int, classes: int, normalisation: Normalisation, weights: Path | None) -> keras.Model:
+def _build(
+    preset: Preset, size: int, classes: int, normalisation: Normalisation, weights: Path | None, heads: str
+) -> keras.Model:
+    """Return a preset's network with the weights of a checkpoint, or random ones.
+
+    Args:
+        heads: "same", or "any": if the checkpoint is of other classes, the head stays random.
+    """
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")
     try:
@@ -97,5 +111,5 @@ def _build(preset: Preset, size: int, classes: int, normalisation: Normalisation
     finally:
         keras.config.set_dtype_policy(before)
     if weights:
-        torch_weights.fill([model], weights, preset)
+        torch_weights.fill([model], weights, preset, heads)
     return model

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from dico_tf.config import from_values
 from dico_tf.errors import UserError
+from dico_tf.evaluation.members.open_branches import open_branches
 from dico_tf.evaluation.members.open_members import open_members
 from dico_tf.layers.image_input import Normalisation
 from dico_tf.models import timm_names
@@ -115,3 +117,12 @@ def test_a_plain_transformer_is_a_member_at_its_larger_published_size(images):
     (member,) = open_members(["preset:vit_b_16_plain@384?weights=none&pixels=-1..1"])
     assert member.cost.params == 86_859_496 and member.cost.macs == pytest.approx(55.48e9, rel=3e-3)
     assert np.isfinite(member.run(images(384, count=1))).all()
+
+
+def test_a_branch_takes_a_checkpoint_of_other_classes(checkpoint):
+    opened = open_branches(from_values({"branches": ("preset:vit_tiny@32?weights=vit.safetensors",)}))
+    layers = [layer for layer in checkpoint.layers if layer.weights and layer.name != "logits"]
+    assert list(opened.arrays[0]) == [layer.name for layer in layers]
+    for layer in layers:
+        for stored, weight in zip(opened.arrays[0][layer.name], layer.get_weights(), strict=True):
+            np.testing.assert_array_equal(stored, weight)
