@@ -16,14 +16,15 @@ from dico_tf.files.torch_tensors import TorchTensor
 SAFE = ".safetensors"
 SUFFIXES = (".pth", ".pt", ".tar", SAFE)
 Arrays = dict[str, np.ndarray]
+_KEYS = ("state_dict", "model", "net")  # under which training programs save a state dict
 _FLOATS = {"float16", "bfloat16", "float32", "float64"}
 
 
 def read(path: str | Path) -> list[Arrays]:
     """Return a checkpoint's tensors in float32, one dict {name: array} for each branch.
 
-    The file holds a state dict, alone or under "state_dict". Names may begin with `module.`, and with `models.0.`,
-    `models.1.` ... for several branches; the result is without these prefixes and without `num_batches_tracked`.
+    The file holds a state dict, alone or under "state_dict", "model" or "net". Names may begin with `module.`, and with
+    `models.0.`, `models.1.` ... for several branches. The result has no such prefixes and no `num_batches_tracked`.
     Raises UserError, which names the file, if it cannot be read or is not such a state dict of floats.
     """
     path = Path(path).expanduser()
@@ -82,8 +83,9 @@ def _loaded(path: Path) -> Any:
 
 
 def _state_dict(loaded: Any) -> Arrays:
-    if isinstance(loaded, Mapping) and "state_dict" in loaded:
-        loaded = loaded["state_dict"]
+    if isinstance(loaded, Mapping):
+        key = next((key for key in _KEYS if isinstance(loaded.get(key), Mapping)), "state_dict")
+        loaded = loaded.get(key, loaded)
     if not isinstance(loaded, Mapping):
         kind = type(loaded).__name__
         raise UserError(f"holds a {kind}, not a state dict: save one with torch.save(model.state_dict(), FILE)")

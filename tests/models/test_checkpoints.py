@@ -87,6 +87,20 @@ def test_a_file_of_pytorch_may_hold_several_branches(write, tmp_path, without_to
     assert np.array_equal(first["a"], ONES) and np.array_equal(second["a"], 2 * ONES)
 
 
+@pytest.mark.parametrize("key", ["state_dict", "model", "net"])
+def test_weights_may_be_under_the_key_that_a_training_program_gives_them(key, tmp_path, without_torch):
+    weights = b"}" + value(f"{key}.a") + tensor(storage(6), 0, (2, 3), (3, 1)) + b"s"
+    content = START + b"}" + value("epoch") + value(3) + b"s" + value(key) + weights + b"s."
+    (result,) = checkpoints.read(write_zip(tmp_path / "x.pth", content, {"0": ONES.tobytes()}))
+    assert list(result) == [f"{key}.a"] and np.array_equal(result[f"{key}.a"], ONES)
+
+
+def test_a_tensor_named_model_is_a_weight(tmp_path, without_torch):
+    content = state_dict("model", tensor(storage(6), 0, (2, 3), (3, 1)))
+    (result,) = checkpoints.read(write_zip(tmp_path / "x.pth", content, {"0": ONES.tobytes()}))
+    assert list(result) == ["model"]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
