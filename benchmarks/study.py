@@ -39,13 +39,22 @@ class Study:
     """A set of training runs: every arm with every seed."""
 
     name: str
-    arms: Mapping[str, Sequence[str]]  # flags of train.py for each arm
+    arms: Mapping[str, Sequence[str]]  # flags of train.py for each arm; {runs} and {seed} are replaced
     table: Callable[[list[dict]], str]  # result rows -> Markdown
     more: Callable[[Path, str], dict] = lambda folder, data_dir: {}  # further measurements of a finished run
 
     @property
     def results(self) -> Path:
         return ROOT / "benchmarks" / "results" / f"{self.name}.jsonl"
+
+    def runs(self, piece: Call) -> Path:
+        """Return the folder of the runs."""
+        return ROOT / (piece.runs or f"runs/{self.name}")
+
+    @staticmethod
+    def folder(arm: str, seed: int | str) -> str:
+        """Return the name of a run's folder."""
+        return f"{arm.replace(' ', '_').replace(',', '')}-{seed}"
 
     def finished(self) -> list[dict]:
         return read_rows(self.results)
@@ -70,9 +79,10 @@ def go_on(study: Study, piece: Piece) -> None:
 
 def _train(study: Study, arm: str, seed: int, piece: Piece, seconds: float) -> Path | None:
     """Train one run; return its folder, or None if it had to stop because the time ran out."""
-    runs = piece.runs or f"runs/{study.name}"
-    folder = ROOT / runs / f"{arm.replace(' ', '_').replace(',', '')}-{seed}"
-    words = [*study.arms[arm], f"--seed={seed}", *([f"--data_dir={piece.data_dir}"] if piece.data_dir else [])]
+    runs = study.runs(piece)
+    folder = runs / study.folder(arm, seed)
+    words = [word.format(runs=runs, seed=seed) for word in study.arms[arm]]
+    words += [f"--seed={seed}", *([f"--data_dir={piece.data_dir}"] if piece.data_dir else [])]
     return folder if trained(words, folder, seconds) else None
 
 
