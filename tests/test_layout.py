@@ -20,7 +20,7 @@ BELOW_GROUND = ("files", "runtime", "formulas")  # rooms that the ground itself 
 FOUNDATION = {"", "errors", "registry"}
 ROOMS = (
     *BELOW_GROUND, "data", "views", "layers", "divide", "models", "cotrain", "training", "evaluation", "committee",
-    "wire", "export", "edge", "cli",
+    "wire", "export", "edge", "start", "cli",
 )  # fmt: skip
 PACKAGE = sorted(path for path in (ROOT / "dico_tf").rglob("*.py") if not path.stem.endswith("_pb2"))  # made by protoc
 SCRIPTS = sorted(path for path in ROOT.glob("*.py") if path.name != "setup.py")

@@ -6,6 +6,7 @@ import sys
 from dico_tf import __version__, flags
 
 COMMANDS = {
+    "start": "from a folder of images to a served committee, in one command",
     "train": "divide a network into branches and co-train them",
     "evaluate": "score a trained run on one of its splits",
     "predict": "print the classes of images",
