@@ -130,7 +130,7 @@ def test_the_wheel_holds_the_package_its_recipes_and_licence_alone(wheel):
     assert {"dico_tf/py.typed", f"{about}/licenses/LICENSE", f"{about}/licenses/NOTICE"} <= names
     assert {name.split("/")[0] for name in names} == {"dico_tf", about}
     assert (metadata["Requires-Python"], metadata["License-Expression"]) == (">=3.11", "Apache-2.0")
-    assert set(metadata.get_all("Provides-Extra")) == {"train", "onnx", "torch", "gpu"}
+    assert set(metadata.get_all("Provides-Extra")) == {"train", "pretrained", "onnx", "torch", "gpu"}
     assert metadata.get_payload().startswith("# dico_tf")
     assert re.search(r"^dico = dico_tf\.cli\.__main__:run$", entry_points, re.MULTILINE)
 

@@ -15,12 +15,12 @@ from dico_tf.data.image_decoding import cores
 from dico_tf.start.folder_report import FolderReport
 from dico_tf.start.networks import PlannedBranches
 
-PRETRAINED_VIEWS, OWN_VIEWS = "resized_crop:0.35+flip", "resized_crop:0.35+flip"
+VIEWS = "resized_crop:0.35+flip"  # of networks trained from scratch
 VALIDATION_SHARE = 0.1
 BATCH = 32
-PASSES = {True: (4_000, 5, 20), False: (60_000, 20, 200)}  # pretrained -> images to show, fewest and most epochs
-FINETUNE = ("--optimizer=adamw", "--lr=3e-3", "--backbone_lr=0.1", "--weight_decay=0.01", "--min_lr=0")
-SCRATCH = ("--optimizer=sgd", "--lr=0.05", "--min_lr=0")
+PASSES = {True: (3_000, 5, 20), False: (60_000, 20, 200)}  # pretrained -> images to show, fewest and most epochs
+FINETUNE = ("--flagfile=branches_lite",)  # a recipe in configs/
+SCRATCH = ("--optimizer=sgd", "--lr=0.05", "--schedule=cosine", "--min_lr=0", f"--views={VIEWS}")
 # A training step costs three passes, at this share of the speed of a matrix product (docs/performance.md).
 STEP_COST, TRAINING_SPEED = 3, 0.1
 FIXED_SECONDS = 90  # to start TensorFlow, trace the networks and convert them
@@ -54,12 +54,10 @@ class CommandPlan:
 def make(report: FolderReport, branches: PlannedBranches, out: Path) -> CommandPlan:
     """Return the plan for a folder and its branches."""
     run, committee, export = (str(out / name) for name in ("run", "committee", "export"))
-    train = [f"--dataset=folder:{report.folder}", *branches.flags, f"--workdir={run}"]
+    train = [*(FINETUNE if branches.pretrained else SCRATCH), f"--dataset=folder:{report.folder}", *branches.flags]
+    train += [f"--epochs={epochs(report, branches)}", f"--batch_size={_batch(report)}", f"--workdir={run}"]
     train += ["--skip_unreadable"] * bool(report.unreadable) + ["--skip_duplicates"] * bool(report.copies)
     train += ["--class_weights=balanced"] * report.unbalanced
-    train += [f"--epochs={epochs(report, branches)}", f"--batch_size={_batch(report)}", "--schedule=cosine"]
-    train += [f"--views={PRETRAINED_VIEWS if branches.pretrained else OWN_VIEWS}"]
-    train += FINETUNE if branches.pretrained else SCRATCH
     steps = [
         Step("train", tuple(train)),
         *(Step("evaluate", (f"--workdir={run}", f"--split={split}")) for split in ("validation", "test")),

@@ -112,7 +112,7 @@ def test_the_plan_follows_the_folder():
     assert "--batch_size=16" in arguments
 
 
-@pytest.mark.parametrize(("count", "branches", "epochs"), [(400, LITE, 14), (40_000, LITE, 5), (40, OWN, 200)])
+@pytest.mark.parametrize(("count", "branches", "epochs"), [(400, LITE, 11), (40_000, LITE, 5), (40, OWN, 200)])
 def test_few_images_are_shown_more_often(count, branches, epochs):
     assert plan.epochs(report(count), branches) == epochs
 
