@@ -285,6 +285,7 @@ def _comparisons_table(final: Sequence[Mapping]) -> str:
             cost = float(np.divide(*(np.mean([row["macs"] for row in side]) for side in rows)))
             half = f"{100 * result.half:.2f}" if len(subsets) > 1 else "?"
             name = f"{first[0]}, {first[1]:,} images, minus {second[0]}, {second[1]:,} images"
+            name = f"**primary**: {name}" if (first, second) == COMPARISONS[0] else name
             cells = f"{len(subsets)} | {cost:.2f} | {100 * result.mean:+.2f} ± {half}"
             lines.append(f"| {name} | {cells} |")
     return "\n".join(lines)

@@ -149,7 +149,8 @@ def test_the_whole_study_runs_in_order_and_chooses_by_held_out_images(tmp_path, 
     assert not list((tmp_path / "runs").glob("*/checkpoints"))
 
     text = capsys.readouterr().out
-    assert text.rstrip().endswith("Nothing is missing.")
+    assert text.rstrip().endswith("Nothing is missing.") and text.count("**primary**") == 1
+    assert f"| **primary**: {PAIR}, 500 images, minus {LARGE}, 500 images | 5 | 2.00 | " in text
     row = {study_pretrained.unit_of(row): row for row in rows}[Unit(PAIR, 500, 1)]
     stored = np.load(tmp_path / "runs" / Unit(PAIR, 500, 1).folder / "predictions_test.npz")
     right = stored["logits"].mean(1).argmax(1) == stored["labels"]
