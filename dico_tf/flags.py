@@ -133,7 +133,8 @@ def parse(script: Script, arguments: Sequence[str]) -> tuple[dict[str, Any], lis
     """Return ({flag: value}, positional arguments) of a command line. What follows `--` is positional.
 
     Flags that are not given have their defaults. Raises Help if --help is among the flags. Raises UserError for bad
-    flags and flag files; it names every unknown flag and every wrong value.
+    flags and flag files, and for positional arguments that the script does not take. It names every unknown flag and
+    every wrong value.
     """
     end = arguments.index("--") if "--" in arguments else len(arguments)
     words, rest = arguments[:end], arguments[end + 1 :]
@@ -232,9 +233,10 @@ def _read(name: str, folder: Path, above: tuple[Path, ...]) -> list[_Word]:
 
 
 def _flagfile(name: str, folder: Path) -> Path:
-    """Return the path of a flag file. A name without a folder that is no file stands for the recipe of this name.
+    """Return the path of a flag file; `name` is relative to `folder`.
 
-    Raises UserError if there is no such recipe.
+    If `name` has no folder and `folder` has no such file, it is the name of a recipe. Raises UserError if there is no
+    such recipe.
     """
     if os.path.lexists(folder / name) or Path(name).name != name:
         return (folder / name).resolve()

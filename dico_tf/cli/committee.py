@@ -41,13 +41,13 @@ def script(verb: str) -> flags.Script:
     return flags.Script(name=f"committee {verb}", about=f"{VERBS[verb].capitalize()}.", fields=tuple(fields))
 
 
-def _of_task(verb: str, task: str) -> flags.Script:
+def _search_script(task: str) -> flags.Script:
     """Return the flags of search for one task, without those that only the other task has."""
     (task_field,) = (field for field in flags.of(_settings("search")) if field.name == "task")
     own = flags.of(_settings("scenes")) if task == "segmentation" else flags.of(_settings("search"))
     shared = flags.pick(*SHARED["scenes" if task == "segmentation" else "search"])
     fields = {field.name: field for field in (task_field, *shared, *own)}
-    return flags.Script(name=f"committee {verb}", about="", fields=tuple(fields.values()))
+    return flags.Script(name="committee search", about="", fields=tuple(fields.values()))
 
 
 def main(arguments: list[str]) -> None:
@@ -56,7 +56,7 @@ def main(arguments: list[str]) -> None:
     kind = _settings(verb)
     if verb == "search":
         task = values["task"]
-        values, _ = flags.parse(_of_task(verb, task), words)
+        values, _ = flags.parse(_search_script(task), words)
         if task == "segmentation":
             kind = _settings("scenes")
             del values["task"]

@@ -190,7 +190,7 @@ def _distill(s: Any) -> Iterator[str]:
 
 
 def frozen_epochs(freeze: str) -> int | None:
-    """Return N for --freeze=N with N from 1, 0 for none and for backbone, and None for any other value."""
+    """Return the number of epochs, from 1, of --freeze=N. Return 0 for none or backbone, None for any other value."""
     if freeze in ("none", "backbone"):
         return 0
     return int(freeze) if re.fullmatch(r"[0-9]{1,9}", freeze) and int(freeze) else None

@@ -56,7 +56,7 @@ def _to_fields(part: InferenceRequest | InferenceResponse) -> dict[str, Any]:
 
 
 def _from_fields(message: inference_pb2.ModelInferRequest | inference_pb2.ModelInferResponse) -> dict[str, Any]:
-    """Return the arguments that InferenceRequest and InferenceResponse share."""
+    """Return `model`, `version`, `id` and `parameters` for an InferenceRequest or InferenceResponse."""
     parameters = _from_parameters(message.parameters)
     return {"model": message.model_name, "version": message.model_version, "id": message.id, "parameters": parameters}
 

@@ -25,8 +25,8 @@ class FolderReport:
         short_side: median of the images' shorter sides, in pixels.
         unreadable: number of files that cannot be read.
         copies: number of files that are left out because another one has the same bytes.
-        leaked: number of these that lie in another part than the file that is kept.
-        mislabelled: number of these that lie in another class than the file that is kept.
+        leaked: number of copies that lie in another part than the file that is kept.
+        mislabelled: number of copies that lie in another class than the file that is kept.
         fingerprint: checksum of the names and sizes of all files.
     """
 
@@ -46,12 +46,15 @@ class FolderReport:
 
     @property
     def training(self) -> Mapping[str, int]:
-        """Number of images of each class from which training and, where drawn, test and validation images are taken."""
+        """{class: number of images} in the part "train", or in the only part.
+
+        If there is no part "test" or "val", its images are drawn from these.
+        """
         return self.parts.get("train", next(iter(self.parts.values())))
 
     @property
     def unbalanced(self) -> bool:
-        """True if the largest class has at least three times as many images as the smallest."""
+        """True if the largest class has at least three times as many images in `training` as the smallest."""
         return max(self.training.values()) >= UNBALANCED * min(self.training.values())
 
     def lines(self) -> Iterator[str]:

@@ -18,11 +18,11 @@ USUAL_BRANCHES, MOST_BRANCHES = 2, 3  # without and with a budget of computation
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PlannedBranches:
-    """PlannedBranches at one image size.
+    """The branches of a plan and their image size.
 
     Attributes:
-        networks: presets of pretrained branches; () = a divided preset, trained from scratch.
-        divided: that preset, the number of its branches, and the rule that divides it.
+        networks: one preset for each pretrained branch; () = branches of `divided`, trained from scratch.
+        divided: (preset, number of branches, --division); unused if there are `networks`.
         macs: multiply-adds of one image in all branches.
     """
 
@@ -57,7 +57,8 @@ class Candidates:
     """The networks that can be branches of a plan: pretrained ones if their weights are installed, else divided ones.
 
     Args:
-        short_side: median of the images' shorter sides; images are enlarged to the next image size at most.
+        short_side: median of the images' shorter sides. It limits the image size to the first in SIZES (OWN_SIZES if
+            nothing pretrained is installed) that is not smaller; SIZES up to LEAST_ENLARGED are always allowed.
     """
 
     def __init__(self, short_side: int, classes: int):
@@ -69,7 +70,7 @@ class Candidates:
 
     @property
     def typical(self) -> tuple[Preset, int]:
-        """A network, and the image size that a plan without a budget uses."""
+        """A network to measure the speed of, and the image size of a plan without a budget."""
         return (self._installed or [find(FROM_SCRATCH[0])])[0], min(self._sizes[-1], USUAL_SIZE)
 
     def choose(self, devices: int, most_macs: float) -> PlannedBranches:
@@ -79,7 +80,7 @@ class Candidates:
         image size.
 
         Args:
-            devices: number of branches; 0 = two or three, or one if the limit allows no more.
+            devices: number of branches; 0 = two, or with a limit two or three, or one if it allows no more.
             most_macs: limit of the multiply-adds of all branches; 0 = none.
 
         Raises:

@@ -90,7 +90,7 @@ def epochs(report: FolderReport, branches: PlannedBranches) -> int:
 
 
 def _batch(report: FolderReport) -> int:
-    """Return 32, or less if that were more than a quarter of the images."""
+    """Return the largest power of two from 2 to 32 that is at most a quarter of the training images, else 2."""
     return min(BATCH, 2 ** int(math.log2(max(training_images(report) // 4, 2))))
 
 
@@ -101,7 +101,10 @@ def seconds(report: FolderReport, branches: PlannedBranches) -> float:
 
 
 def speed() -> float:
-    """Return the multiply-adds per second of matrix products on all cores, from the CPU time of a few of them."""
+    """Return an estimate of the multiply-adds per second of matrix products on all cores.
+
+    It is the number of cores times the multiply-adds per second of CPU time, measured with a few products.
+    """
     side, repeats = 512, 8
     left = np.random.default_rng(0).random((side, side), np.float32)
     start = time.process_time()  # of all threads, so that other programs on the machine disturb little

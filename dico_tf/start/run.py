@@ -32,7 +32,8 @@ class State:
             return None
         if self.content["options"] != options:
             raise UserError(
-                f"{self.path} has a plan with other flags or another folder: give the same, or another --out"
+                f"{self.path} has a plan with other flags or for another folder: repeat the flags and the folder of "
+                "that plan, or give another --out"
             )
         if self.content["images"] != report.fingerprint:
             raise UserError(f"the images have changed since {self.path} was written: give another --out")

@@ -97,7 +97,7 @@ class RemoteCommittee:
     async def ask(self, images: Images, deadline: float) -> tuple[MemberAnswers, CombinedAnswer]:
         """Return the members' answers and their combination; the deadline is on the event loop's clock.
 
-        Raises BelowQuorum.
+        Raises BelowQuorum if too few votes can be used.
         """
         policy = self.policy
         if cascade := self.cascade:
@@ -122,17 +122,18 @@ class RemoteCommittee:
         return other_export(vote.export, export) if vote.export != export else None
 
     def _cascade_for(self, vote: Vote, cascade: Cascade) -> Cascade:
-        """Return the cascade of the vote's export; one without gates if that export has none, or another order.
+        """Return the cascade of the vote's export; `cascade` itself if the vote names no export.
 
-        Returns `cascade` for a vote that names no export.
+        If that export has no cascade, or one with members in another order, returns `cascade` without gates.
         """
         own = self._cascades.get(vote.export) if vote.known else cascade
         return own if own and own.members == cascade.members else without_gates(cascade)
 
     def _one_export(self, answers: MemberAnswers) -> MemberAnswers:
-        """Return the answers with only the votes of one export; the others count as missing. Raises BelowQuorum.
+        """Return the answers with only the votes of one export; the others count as missing.
 
-        It is the export with most votes, at a tie the newer one. Votes that name no export are not removed.
+        It is the export with most votes, at a tie the one loaded last. Votes that name no export are not removed.
+        Raises BelowQuorum if fewer votes than the quorum remain.
         """
         exports = {name: vote.export for name, vote in answers.votes.items() if vote.known}
         chosen = max(self.exports, key=list(exports.values()).count)
