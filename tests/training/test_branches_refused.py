@@ -1,11 +1,13 @@
 """Networks that cannot be branches: each is refused by one message, before the data are read."""
 
+import http.client
 import socket
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from keras.src.utils import file_utils
 
 from dico_tf.evaluation.members import applications
 from tests.commands import command
@@ -65,14 +67,30 @@ def test_own_weights_of_another_network(tmp_path):
     assert "small.weights.h5 holds no weights of this network" in refusal(uri, f"--workdir={tmp_path}/run")
 
 
-def test_weights_that_need_a_download_without_a_network(tmp_path, monkeypatch):
-    def unreachable(*_, **__):
-        raise OSError(101, "Network is unreachable")
+ENDINGS = {
+    "no network": (
+        OSError(101, "Network is unreachable"),
+        ("mobilenet_2_5_224_tf.h5 are not in", "download https://", "another machine and put it there"),
+    ),
+    "a broken connection": (
+        http.client.RemoteDisconnected("Remote end closed connection"),
+        ("cannot be loaded: Remote end closed connection; try again, or give ?weights=FILE",),
+    ),
+}
 
-    monkeypatch.setattr(socket, "create_connection", unreachable)
+
+@pytest.mark.parametrize(("ending", "messages"), ENDINGS.values(), ids=ENDINGS)
+def test_weights_that_cannot_be_downloaded(ending, messages, tmp_path, monkeypatch):
+    """The first ends when a socket connects, the second when the server should answer."""
+
+    def fails(*_, **__):
+        raise ending
+
+    if isinstance(ending, http.client.RemoteDisconnected):
+        monkeypatch.setattr(file_utils, "urlretrieve", fails)
+    monkeypatch.setattr(socket, "create_connection", fails)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    monkeypatch.setattr(keras.src.utils.file_utils.config, "keras_home", lambda: str(tmp_path), raising=False)
+    monkeypatch.setattr(file_utils.config, "keras_home", lambda: str(tmp_path), raising=False)
     applications._base.cache_clear()
     err = refusal("keras:MobileNet?alpha=0.25", f"--workdir={tmp_path}/run")
-    assert "--branches: keras:MobileNet: its ImageNet weights mobilenet_2_5_224_tf.h5 are not in" in err
-    assert "download https://" in err and "another machine and put it there" in err
+    assert "--branches: keras:MobileNet: its ImageNet weights " in err and all(part in err for part in messages)

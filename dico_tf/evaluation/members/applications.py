@@ -117,8 +117,10 @@ def _width(alpha: float) -> dict[str, float]:
 def _missing_weights(source: str, error: Exception) -> str:
     url = re.search(r"https?://\S+\.h5", str(error))
     if not url:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         return (
-            f"{source}: its ImageNet weights cannot be loaded: {(str(error) or type(error).__name__).splitlines()[0]}"
+            f"{source}: its ImageNet weights cannot be loaded: {reason}; try again, or give ?weights=FILE, written by "
+            f"save_weights, or ?weights={NONE} for random weights"
         )
     folder = Path(keras.config.keras_home() if hasattr(keras.config, "keras_home") else _home()) / "models"
     return (

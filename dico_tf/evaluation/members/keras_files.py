@@ -57,7 +57,7 @@ def members(uri: MemberURI, classes: int) -> list[Member]:
             settings={"pixels": ranges},
             load=lambda: _network(model, ranges, size),
             graph=lambda: _graph(model, ranges),
-            keras_model=lambda: on_raw_pixels(model, preprocessing.PIXELS[ranges], size),
+            keras_model=lambda: on_raw_pixels(in_float32(model), preprocessing.PIXELS[ranges], size),
             decoder=decoder,
             **shared,
         )

@@ -77,3 +77,17 @@ def test_a_branch_of_keras_applications_computes_the_features_of_the_member():
     (head,) = (layer for layer in member.keras_model().layers[-1].layers if layer.name == "conv_preds")
     kernel, bias = head.get_weights()
     assert np.asarray(features) @ kernel[0, 0] + bias == pytest.approx(member.run(images), abs=1e-4)
+
+
+def test_a_branch_from_a_file_of_mixed_precision_computes_in_float32_and_stays_frozen(tmp_path):
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 3, name="conv", dtype="mixed_bfloat16", trainable=False)(image)
+    x = keras.layers.Flatten(dtype="mixed_bfloat16")(x)
+    keras.Model(image, keras.layers.Dense(3, dtype="mixed_bfloat16")(x)).save(tmp_path / "mixed.keras")
+    opened = open_branches(from_values({"branches": (f"{tmp_path}/mixed.keras",)}))
+    built = opened.network.listed[0].build(8, 5)
+    opened.network.listed[0].fill(built, opened.arrays[0])
+    assert {layer.dtype_policy.name for layer in built.layers} == {"float32"}
+    stored = keras.saving.load_model(tmp_path / "mixed.keras").get_layer("conv").get_weights()
+    assert all(map(np.array_equal, built.get_layer("conv").get_weights(), stored))
+    assert opened.owner_frozen["frozen_layers"] == ["branch_0/conv"]
