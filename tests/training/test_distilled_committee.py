@@ -22,6 +22,8 @@ from tests.small_network import small
 WORDS = ["--dataset=digits", "--batch_size=64", "--validation=100", "--views=none", "--seed=4"]
 
 
+# Kept statistics, because 160 steps are too few for averages over batches.
+LEARNS = ["--optimizer=adamw", "--lr=0.01", "--weight_decay=0", "--epochs=8", "--batch_statistics=keep"]
 RULES = {"members": ("large", "little"), "temperatures": (1.5, 0.5)}
 
 
@@ -73,24 +75,20 @@ def test_the_teachers_answers_are_those_of_the_committee(committee):
 
 @pytest.mark.slow
 def test_a_committee_of_a_run_is_distilled_into_one_of_its_members(tmp_path):
-    small().save(tmp_path / "a.keras")
     keras.utils.set_random_seed(1)
-    small(strides=(1, 2)).save(tmp_path / "b.keras")
-    branches = f"--branches={tmp_path}/a.keras@16,{tmp_path}/b.keras@12"
-    succeeded("train", *WORDS, branches, "--lr=0.2", "--epochs=3", f"--workdir={tmp_path}/run")
+    small().save(tmp_path / "a.keras")
+    branches = f"--branches={tmp_path}/a.keras@16,{tmp_path}/a.keras@12"
+    succeeded("train", *WORDS, branches, *LEARNS, f"--workdir={tmp_path}/run")
     for split in ("validation", "test"):
         succeeded("evaluate", f"--workdir={tmp_path}/run", f"--split={split}")
     succeeded("committee", "search", f"--workdir={tmp_path}/run", f"--out={tmp_path}/committee", "--nofigures")
     words = [*WORDS, "--method=distill", f"--teacher={tmp_path}/committee/committee.json", "--label_weight=0"]
-    words += ["--splits=1", f"--branches={tmp_path}/b.keras@12", "--image_size=16", f"--workdir={tmp_path}/student"]
-    succeeded("train", *words, "--lr=0.05", "--epochs=4")
+    words += ["--splits=1", f"--branches={tmp_path}/a.keras@12", f"--workdir={tmp_path}/student"]
+    succeeded("train", *words, *LEARNS)
     summary = json.loads((tmp_path / "student/summary.json").read_text())
     assert summary["splits"] == 1 and len(summary["branches"]) == 1
-    student = build.trained_run(tmp_path / "student")
-    assert len(student.data["teacher"]) == 64
-    test = sources.load(student.config.data, 0).splits["test"]
-    answers = student.network().predict(test.take(np.arange(test.size)), verbose=0)[:, 0].argmax(-1)
-    assert (answers == test.labels).mean() > 0.5, "it learns the classes from the committee alone"
+    assert len(build.trained_run(tmp_path / "student").data["teacher"]) == 64
+    assert summary["final"]["ensemble"] > 0.5, "it learns the classes from the committee alone"
 
 
 def test_a_committee_of_other_classes_is_no_teacher(committee, tmp_path):
