@@ -26,6 +26,16 @@ PROMISES = (
         fast=("tests/divide/test_rules.py",),
     ),
     Promise(
+        "Branches that start from slices of a network have different channels, as far as it has enough.",
+        "dico_tf/divide/networks/slices.py",
+        "turns = sorted(range(len(order)), key=lambda n: ((n - branch) % branches, n))",
+        "turns = sorted(range(len(order)), key=lambda n: (n % branches, n))",
+        fast=(
+            "tests/divide/networks/test_slices.py::"
+            "test_branches_take_turns_in_the_order_and_share_only_what_does_not_suffice",
+        ),
+    ),
+    Promise(
         "Agreement is the Jensen-Shannon divergence of all branches.",
         "dico_tf/cotrain/losses.py",
         "mean_of_entropies = -ops.mean(ops.sum(ops.exp(log_p) * log_p, axis=-1), axis=1)",
