@@ -42,7 +42,8 @@ def start_from_slices(model: DiCo, origin: str | Path) -> Carried:
     carried = start_from(whole, origin)
     new_layers = {variables.layer_of(name) for name in carried.fresh}
     fresh = assign_slices(whole.learners[0], model.learners, f"--init_from={origin}", new_layers)
-    return Carried(fresh=fresh, unused=carried.unused)
+    unused = [name for name in carried.unused if variables.layer_of(name) not in new_layers]  # the old head is implied
+    return Carried(fresh=fresh, unused=unused)
 
 
 def undivided(model: DiCo) -> DiCo:

@@ -76,9 +76,9 @@ def test_a_head_for_other_classes_starts_anew_in_every_branch(tmp_path):
     filled(7).save(tmp_path / "own.keras")
     model = dico(2, network=str(tmp_path / "own.keras"))
     before = values(model)
-    assert start_from_slices(model, tmp_path / "own.keras").fresh == [
-        f"branch_{s}/logits/{name}" for s in (0, 1) for name in ("kernel", "bias")
-    ]
+    carried = start_from_slices(model, tmp_path / "own.keras")
+    assert carried.fresh == [f"branch_{s}/logits/{name}" for s in (0, 1) for name in ("kernel", "bias")]
+    assert carried.unused == []
     now = values(model)
     assert {name for name in now if np.array_equal(now[name], before[name])} == {
         f"branch_{s}/logits/{name}" for s in (0, 1) for name in ("kernel", "bias")
