@@ -84,8 +84,7 @@ def _split(
 def with_test(splits: dict[str, Split], seed: int) -> dict[str, Split]:
     """Move a random fifth of every class from train to a new split `test`, unless there is one.
 
-    Without parts, in DIR/CLASS/*, all images are first train. If the only part is val, as a table may have it, nothing
-    changes.
+    Without parts, in DIR/CLASS/*, all images are first train. Nothing changes if val is the only split.
 
     Raises:
         UserError: if no class has two images or videos.
@@ -132,7 +131,7 @@ def _skip_duplicates(root: Path, listing: Listing) -> None:
     lines = [f"{path} equals {original}" for path, original in copies.items()]
     if empty:
         raise UserError(
-            f"{counted(len(empty), 'class', 'classes')} of {root} would be empty without images that equal others: "
+            f"all images of {counted(len(empty), 'class', 'classes')} of {root} equal others, so none would be left: "
             f"replace them, or leave out --skip_duplicates\n{several(empty)}\n{several(lines)}"
         )
     logging.getLogger(__name__).warning(

@@ -27,7 +27,7 @@ Listing = dict[str, dict[str, list[str]]]  # part -> class -> paths; the only pa
 
 
 def listing(root: Path, videos: bool = False) -> Listing:
-    """Return {part: {class: [paths]}} of the image files, or with `videos` of the videos' folders.
+    """Return {part: {class: [paths]}}: of image files, or with `videos` of folders that each hold a video's frames.
 
     Parts come in the order train, val, test; the only part of DIR/CLASS/* is "". Classes and paths are sorted by name.
 

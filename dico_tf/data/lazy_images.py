@@ -27,7 +27,7 @@ class EncodedImages(Protocol):
         """Return what messages call the image: its path, or its place in a file."""
 
     def stamp(self, number: int) -> str:
-        """Return a text that changes with the image, made without reading it, so that not every change shows.
+        """Return a text that mostly changes when the image does. The image is not read, so some changes are missed.
 
         It has the size and modification time of an image's own file; otherwise the image's place, its length, or both.
         """

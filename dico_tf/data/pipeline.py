@@ -23,15 +23,16 @@ Places = Callable[[tf.Tensor], tf.Tensor]  # sizes -> places, the indices being 
 def training_batches(
     split: Split | SegmentationSplit, indices: np.ndarray, windows: Windows | None = None
 ) -> tf.data.Dataset:
-    """Return training batches {image, label, index}: one element per replica, all replicas of a step before the next.
+    """Return training batches {image, label, index}. Each element is one replica's; a step's elements are adjacent.
 
     Without `windows`: image uint8 [b(, S), H, W, 3], label int64 [b(, S)].
 
     Args:
         indices: positions in the split, [steps, replicas, b(, S)]. For a split of N images, i + r N is the r-th repeat
             of image i. The batch's `index` holds these numbers.
-        windows: (index, sizes of the whole images) -> one window for each branch, cut out of the whole lazy image. Then
-            image is [b, S, H, W, 3], and the batch has `window` [b, S, 4]; for videos [b, S, T, H, W, 3] and [b, S, 5].
+        windows: (index, sizes of the encoded images) -> one window for each branch, cut out when a lazy image is
+            decoded. Then image is [b, S, H, W, 3], and the batch has `window` [b, S, 4]; for videos
+            [b, S, T, H, W, 3] and [b, S, 5].
             In segmentation the window is one crop for all branches: image [b, H, W, 3], and as label uint8 [b, H, W]
             the crop of the mask. Splits without lazy images ignore it.
     """

@@ -108,9 +108,9 @@ def _split(
 
 
 def _check_videos(root: Path, listing: Listing, skip: bool) -> dict[str, tuple[int, tuple[int, int]]]:
-    """Return {video: (number of frames, (width, height))}; with `skip`, remove unreadable videos from the listing.
+    """Return {video: (number of frames, (width, height)), or the error for a video that cannot be read}.
 
-    The result has an unreadable video too, with the error in place of the pair.
+    With `skip`, unreadable videos are removed from the listing.
 
     Raises:
         UserError: if videos cannot be read and `skip` is off, or if no video of a class can be read.

@@ -30,8 +30,8 @@ def read(path: Path) -> Any:
     compared with its own size before memory is allocated.
 
     Raises:
-        UserError: if the file is damaged, is not of torch.save, or could take all time or memory. The message lacks
-            the file's name.
+        UserError: if the file is damaged, is not of torch.save, or would take excessive time or memory. The message
+            lacks the file's name.
         UnsupportedError: if it is of before PyTorch 0.1.10 or from torch.jit.save, or if it holds quantised or sparse
             tensors, Python objects or compressed entries.
     """

@@ -50,7 +50,7 @@ class ReverseChannels(keras.layers.Layer):
 
 
 def sides(image_size: Sides) -> tuple[int | None, int | None]:
-    """Return (height, width); an int is the side of a square, None = any."""
+    """Return (height, width) of images: both sides of a square if `image_size` is an int. A side of None may be any."""
     return (image_size, image_size) if isinstance(image_size, int) else image_size
 
 

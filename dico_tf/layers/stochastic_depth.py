@@ -156,7 +156,7 @@ def droppings(model: keras.Model) -> list[Taken]:
 
 
 def set_form(model: keras.Model, form: str) -> None:
-    """Set the form of all droppable branches: "auto", "masked" or "efficient"; others are not noticed."""
+    """Set the form of all droppable branches to "auto", "masked" or "efficient"; the value is not checked."""
     for layer in model.layers:
         if isinstance(layer, _Dropping):
             layer.form = form

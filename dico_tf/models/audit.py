@@ -87,7 +87,10 @@ def one(config: Config, listed: BranchList | None = None) -> dict[str, Any]:
 
 
 def _of_clips(config: Config, network: Any) -> dict[str, Any]:
-    """Return the audit of a video network; for Kinetics-400 if --dataset has its default, which is a set of images."""
+    """Return the audit of a video network. The default of --dataset, a set of images, stands for Kinetics-400.
+
+    Raises UserError if --classes is 0 and --dataset is no known set of clips.
+    """
     data = config.data
     dataset = "kinetics400" if data.dataset == Data().dataset else data.dataset
     classes = data.classes or CLIPS.get(dataset, 0)

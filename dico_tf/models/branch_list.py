@@ -137,7 +137,7 @@ class BranchList:
         return "listed"
 
     def cost(self, image_size: int, classes: int) -> NetworkCost | None:
-        """Return the cost that `whole` holds, or None; the arguments are ignored."""
+        """Return the cost of the network `whole`, or None if there is none; the arguments are ignored."""
         return self.whole and self.whole[1]
 
     def differences(self, branches: Sequence[Any]) -> tuple[dict[str, list], dict[str, list]]:
@@ -171,8 +171,8 @@ def listed_branch(
         frozen: layers of the network that its owner froze; None = those with `trainable=False` or called in inference.
 
     Raises:
-        UserError: if it is another kind of model, or does not end in a dense layer of one output per class (or a 1x1
-            convolution of a map of one pixel), with or without an activation.
+        UserError: if it is neither functional nor sequential, or does not end in a dense layer of one output per class
+            (or a 1x1 convolution of a map of one pixel), with or without an activation.
     """
     image = keras.Input((image_size, image_size, 3), name="image", dtype="float32")
     try:

@@ -21,11 +21,12 @@ _FLOATS = {"float16", "bfloat16", "float32", "float64"}
 
 
 def read(path: str | Path) -> list[Arrays]:
-    """Return a checkpoint's tensors in float32, one dict {name: array} for each branch.
+    """Return the tensors of a PyTorch checkpoint or .safetensors file in float32, one {name: array} for each branch.
 
-    The file holds a state dict, alone or under "state_dict", "model" or "net". Names may begin with `module.`, and with
-    `models.0.`, `models.1.` ... for several branches. The result has no such prefixes and no `num_batches_tracked`.
-    Raises UserError, which names the file, if it cannot be read or is not such a state dict of floats.
+    A checkpoint has a state dict, alone or under "state_dict", "model" or "net". Names may begin with `module.`, and
+    with `models.0.`, `models.1.` ... for several branches. The result has no such prefixes, and no
+    `num_batches_tracked`. Raises UserError, which names the file, if it cannot be read or is not such a state dict of
+    floats.
     """
     path = Path(path).expanduser()
     try:

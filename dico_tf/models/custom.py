@@ -84,8 +84,8 @@ class CustomNetwork:
     def divided(self, splits: int, division: str = "params", image_size: int = 0, classes: int = 0) -> CustomBranch:
         """Return one of S branches, divided by params or macs, counted at this image size and number of classes.
 
-        Both must be above 0. `published` stands for params, as there is no published rule. Raises UserError if the
-        network does not classify RGB images of this size.
+        Both numbers must be given. `published` stands for params, as there is no published rule. Raises UserError if
+        the network does not classify RGB images of this size.
         """
         budget = "params" if division == "published" else division
         return CustomBranch(plan=_plan(self.text, self.name, splits, budget, image_size, classes))

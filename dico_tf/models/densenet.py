@@ -80,7 +80,7 @@ def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisatio
 def growths(spec: Spec) -> Iterator[int]:
     """Yield the channels that each layer of a block adds, at least `spec.grid`.
 
-    The first i layers together add the multiple of `spec.grid` that is nearest to `spec.growth` * i. For example
+    The sum over the first i layers is `spec.growth` * i, rounded to a multiple of `spec.grid`. For example
     28, 28, 32, 28 for a growth of 29 and a grid of 4.
     """
     so_far = 0

@@ -115,9 +115,11 @@ def forms_of(layers: Iterable[str], width: float) -> tuple[str, ...]:
 
 
 def first_match(layers: Iterable[str], patterns: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """Return the value of a regular expression in `patterns` that matches the beginning of a layer's name; () = none.
+    """Return the value of the first pattern that matches, or () if none does.
 
-    The first layer that any pattern matches decides; for this layer, the first such pattern.
+    Args:
+        layers: names, tried in turn; a pattern must match the beginning of a name.
+        patterns: {regular expression: value}, tried in turn for each name.
     """
     for layer in layers:
         for pattern, forms in patterns.items():

@@ -107,7 +107,7 @@ class Preset:
         """Return the preset with this rate of dropping residual branches in training; -1 = its own rate.
 
         Where rates rise from block to block, the last block has this one; in SE-ResNet the last of n blocks has
-        n / (n + 1) of it. Raises UserError if the network drops none.
+        n / (n + 1) of it. Any rate but -1, even 0, raises UserError if the network cannot drop branches.
         """
         if rate == -1:
             return self

@@ -118,7 +118,7 @@ def bottleneck(
     y applies 1x1 convolution, BN, relu, 3x3, BN, relu, 1x1, BN and `finish` to x.
 
     Args:
-        base_width: channels of each group of the 3x3 for 64 planes; for others in proportion.
+        base_width: channels of each group of the 3x3 if `planes` is 64; they grow in proportion to `planes`.
         gamma: initialiser of the last normalisation's factors.
         norm, finish: normalisation, and what ends the residual branch (None = nothing); both take (x, name).
         dilation: of the 3x3.

@@ -109,9 +109,12 @@ def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisatio
     def by_place(stage: int, number: int) -> dict:
         """Return the arguments `finish` and `norm` of a block.
 
-        `finish` includes DropPath with the rate spec.drop_path * i / (n + 1) for block i = 1 .. n. From the third
-        stage on, `norm` includes DropBlock; its squares have 3x3 pixels at image size 224 and grow with the image
-        size.
+        `finish` includes DropPath with the rate spec.drop_path * i / (n + 1) for block i = 1 .. n of the network. From
+        the third stage on, `norm` includes DropBlock; its squares have 3x3 pixels at image size 224 and grow with the
+        image size.
+
+        Args:
+            stage, number: of the block, from 0; `number` counts the blocks of all stages.
         """
         drop_path = spec.drop_path * (number + 1) / (sum(spec.blocks) + 1)
         squares = (spec.drop_block if stage >= 2 else 0.0, max(3 * image_size // 224, 1))

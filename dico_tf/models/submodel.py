@@ -29,7 +29,7 @@ def _block(name: str) -> str:
 
 
 def without(network: keras.Model, removed: Collection[str]) -> keras.Model:
-    """Return the network without these residual branches. It shares its layers and weights with `network`.
+    """Return the network without the residual branches `removed`. It shares its layers and weights with `network`.
 
     The removed branches are not computed. If k of n droppable branches stay, each is multiplied by n / k to make up
     for the others, as training multiplies by 1 / (1 - drop rate). Raises UserError if a name is unknown

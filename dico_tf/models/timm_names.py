@@ -124,7 +124,7 @@ def pairs(family: str, branch: Any, arrays: Mapping[str, np.ndarray], classes: s
 def _values(layer: Any, name: str, remaining: dict[str, np.ndarray]) -> Pairs:
     """Take the arrays of timm's layer `name` out of `remaining`; return our layer's variables, each with its array.
 
-    The arrays are in the axis order of Keras.
+    The arrays are in the axis order of Keras. Raises KeyError if `remaining` lacks one.
     """
 
     def take(part: str = "") -> np.ndarray:

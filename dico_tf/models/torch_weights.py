@@ -44,10 +44,12 @@ def load(model: Any, path: str | Path, classes: str = "same") -> Carried:
 
 
 def preset_of(preset: Preset, path: str | Path) -> Preset:
-    """Return the preset that the checkpoint is of, by its layer names; the same preset if they do not tell.
+    """Return the preset that a checkpoint was made of, which may be another form of `preset`.
 
-    If the names fit one form alone, a listed preset, such as efficientnet_b0, is replaced by this form. If they fit
-    several, or `preset` is an unlisted form, it must be among those that they fit; otherwise UserError is raised.
+    The forms of a network, such as efficientnet_b0 and tf_efficientnet_b0, differ in padding or normalisation; each is
+    a preset. The checkpoint's layer names tell to which forms it can belong; if they do not tell, `preset` is returned.
+    If it is only one, a listed `preset`, such as efficientnet_b0, is replaced by it. In all other cases `preset` must
+    be one of them, or UserError is raised.
     """
     if not preset.family.forms:
         return preset
@@ -205,7 +207,10 @@ def _ours(layer: Any) -> Entry:
 
 
 def _values(layer: Any, name: str, arrays: Mapping[str, np.ndarray]) -> list[tuple[Any, np.ndarray]]:
-    """Return each variable of a layer with its array of the checkpoint's layer `name`, in the axis order of Keras."""
+    """Return each variable of a layer with its array of the checkpoint's layer `name`, in the axis order of Keras.
+
+    Raises KeyError if `arrays` lacks one.
+    """
     if isinstance(layer, keras.layers.BatchNormalization):
         variables = (layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance)
         return [(variable, arrays[f"{name}.{part}"]) for variable, part in zip(variables, _NORM, strict=True)]

@@ -1,4 +1,4 @@
-"""UPerNet (Xiao et al. 2018): a pyramid of pooled and of fused maps on a transformer or a ConvNeXt.
+"""UPerNet (Xiao et al. 2018): pyramid pooling and a feature pyramid on a transformer or a ConvNeXt.
 
 The backbone's layers are named as in its classifier, whose weights they take. No division of these networks is
 published; the one by budget is our choice. Two kinds of presets are ours, too: the mini networks, whose two stages make

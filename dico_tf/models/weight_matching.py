@@ -11,8 +11,8 @@ normalisations ("norm"). A state dict lists layers in the order of their definit
    the rest fits our path in order. It is accepted if exactly one part fits.
 4. Two parallel paths are told apart by two names within the block.
 5. A block with an identity shortcut may come with shortcut layers that are never executed. They are skipped if they are
-   named as a shortcut and have the shapes of our other shortcuts, but with as many channels in and out as this block.
-   Nothing else may be left over, and nothing may be missing.
+   named as a shortcut and shaped as our other shortcuts would be with as many channels in and out as this block puts
+   out. Nothing else may be left over, and nothing may be missing.
 """
 
 import dataclasses
@@ -99,7 +99,7 @@ def _share(block: Block, rest: list[Entry], pattern: Sequence[Entry]) -> tuple[l
 
     Args:
         rest: all layers of the checkpoint that earlier blocks have not taken.
-        pattern: layers of a shortcut of ours, as which the latter are recognised.
+        pattern: layers of one of our shortcuts; layers that are never executed are recognised by their likeness to it.
     """
     own = rest[: len(block)]
     prefix = _prefix(own)

@@ -77,8 +77,8 @@ class WindowPiece(Piece):
 
         Args:
             sizes: [B, (width, height)] of the images.
-            side: width and height of the view in pixels. It is 0 if `WindowPiece.apply` calls this: a piece that needs
-                the side overrides `apply`.
+            side: width and height of the view in pixels. `WindowPiece.apply` gives 0, so a piece that needs the side
+                must override `apply`.
         """
 
     def apply(self, images: Tensor, rng: "CounterRng", fill: "Fill", in_place: bool) -> Tensor:

@@ -117,7 +117,7 @@ def flatten(call: LabelledCall) -> np.ndarray:
 
 @labels("Reshape")
 def reshape(call: LabelledCall) -> list[np.ndarray | None] | np.ndarray:
-    """Pass channels if the last axis stays, or takes in all others; refuse any other reshape."""
+    """Pass channels if the last axis stays, or all axes are flattened into one; refuse any other reshape."""
     before, after = call.shapes[0][-1], call.outputs[0][-1]
     if after is not None and before is not None and len(call.outputs[0]) == 2 and after % before == 0:
         return flatten(call)
@@ -175,7 +175,7 @@ labels("WindowAttention")(attention)
 
 @labels("CrossCovariance")
 def cross_covariance(call: LabelledCall) -> np.ndarray:
-    """Make the channels of a head one unit; keys and values have the same channels, and the output those of queries."""
+    """Make the channels of a head one unit. Keys and values share channels; the output has the queries' channels."""
     layer = call.operation
     q, k, v = call.x.reshape(3, layer.heads, -1)
     call.reader.join(k.reshape(-1), v.reshape(-1))

@@ -93,8 +93,8 @@ def axis_by_axis(call: SymbolicCall) -> Axes | None:
 def by_config(call: SymbolicCall) -> Axes:
     """Narrow the last axis of the output, and with it the config key that holds its width.
 
-    If input and output are equally wide, and the input may be narrowed or the key is one of `KEEPS`, they stay equally
-    wide in every branch. Otherwise the output's width is chosen freely.
+    An input and output of equal width stay equally wide in every branch, if the input may be narrowed or if the key is
+    one of `KEEPS`. In all other cases the output's width is chosen freely.
     """
     x, shape, config = call.inputs[0], call.shapes[0], call.config
     key = next((key for key in (*MAKES, *KEEPS) if type(config.get(key)) is int and config[key] == shape[-1]), None)

@@ -54,8 +54,8 @@ class ChannelGraph:
     def places(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """Return (labels, numbers) of each axis of each weight, in an order that whole and branch share.
 
-        Both arrays have an entry for each channel with a label. The number is 1, except in grouped
-        convolutions: if a unit reads several groups, they are numbered 1, 2, ...
+        Both arrays have an entry for each channel with a label. The number is 1, except in the input axis of a grouped
+        convolution. There it is the number of the channel's group, from 1, among the groups that its unit reads.
         """
         axes = [
             (axis, self._numbers(axis, layout.groups if role == READS else 1))
@@ -150,8 +150,8 @@ def slices(
         branches: S.
 
     Raises:
-        UserError: if whole and branch differ in layers, or if channels of the branch correspond to none of the whole or
-            are more than those of the whole.
+        UserError: if whole and branch differ in layers, or if the branch has channels that correspond to none of the
+            whole, or has more channels than the whole.
     """
     if whole.layouts.keys() != branch.layouts.keys():
         other = sorted(whole.layouts.keys() ^ branch.layouts.keys())[0]
@@ -213,7 +213,7 @@ def _single(unit: dict[int, list[int]]) -> bool:
 
 
 def _axes(graph: ChannelGraph, unit: dict[int, list[int]]) -> list[tuple[str, int]]:
-    """Return the weights that have channels of a unit, with the axis of these channels."""
+    """Return (weight, axis) of each axis that has channels of a unit, {kind: labels}."""
     labels = [label for members in unit.values() for label in members]
     return [
         (name, n)

@@ -32,9 +32,9 @@ class Width:
     def narrowed(self, scale: float, fine: bool) -> int:
         """Return scale x size, rounded to a multiple of a step; at most the size.
 
-        Step and minimum count channels, of which the whole width has size x `unit`. The step is about 4 channels, 2 if
-        the result is below 16 channels, and 1 below 8. The minimum is 4 channels, or half of the whole width's if that
-        is less. With `fine`, the step and the minimum are a width of 1.
+        A width of 1 is `unit` channels. The step is about 4 channels, or 2 if the result is below 16 channels, or 1
+        below 8. The result is at least 4 channels, or half of the whole's channels if that is less. With `fine`, the
+        step is a width of 1, and the result at least 1.
         """
         if scale >= 1:
             return self.size
@@ -117,7 +117,10 @@ def freeze(axis: Axis) -> None:
 
 
 def join(one: Axis, other: Axis) -> None:
-    """Make two axes equal in every branch; they must be equal in the whole. If one is open, both keep their size."""
+    """Make two axes equal in every branch; they must be equal in the whole.
+
+    If the size of one is unknown (None), neither may be narrowed.
+    """
     if not (one.free or other.free):
         return
     if None in (one.size, other.size):
@@ -138,7 +141,7 @@ def join(one: Axis, other: Axis) -> None:
 
 
 def _tie(one: tuple[Width, int], other: tuple[Width, int]) -> None:
-    """Make m a = n b for (a, m) and (b, n): a = (n / g) p and b = (m / g) p, with g = gcd(m, n) and a new width p."""
+    """Tie (a, m) and (b, n) by m a = n b: a = (n / g) p and b = (m / g) p, with g = gcd(m, n) and a new width p."""
     (a, m), (b, n) = one, other
     if a is b:
         return

@@ -46,7 +46,8 @@ class Crop(GatherPiece, SharedPiece):
 class SimpleCrop(GatherPiece, WindowPiece):
     """Cut a square as wide as the image's short side, at a random place, and resize it to the view's size.
 
-    The square may reach up to `padding` pixels of the view beyond the image's edges, where the image is mirrored.
+    The square may reach beyond the image's edges, where the image is mirrored, by up to `padding` pixels. These are
+    pixels of the view.
     """
 
     padding: int = 4
