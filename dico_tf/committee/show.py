@@ -66,9 +66,9 @@ def _calibration(saved: CommitteeFile) -> list[str]:
 def checksums(saved: CommitteeFile, members: Sequence[Any] = ()) -> dict[str, str]:
     """Return {member: its checksum now}; members that cannot be compared, such as those of a table, are left out.
 
-    A branch of a run has two checksums: a search with --workdir stores that of its weights, one with --members that of
-    the opened member. For a branch that has not changed, the result has the stored one. A run that cannot be opened is
-    left out; any other member that cannot be opened raises UserError.
+    A branch of a run has two checksums: that of its weights, which a search with --workdir stores, and that of the
+    opened member, which a search with --members stores. For a branch that has not changed, the result has the stored
+    one. A run that cannot be opened is left out; any other member that cannot be opened raises UserError.
 
     Args:
         members: all members, opened before; if empty, those that must be opened are opened here.

@@ -1,10 +1,10 @@
 """Cost and score of every setting of the gates at once, by histograms and their running sums.
 
-Candidates of gate k are the P quantiles 0, 1/P ... (P-1)/P of its confidences, and never. An image's bin at stage k is
-the number of candidates its confidence reaches. If the gate is candidate j, counted from 0, the image stops at stage k
-exactly if bin > j. So for settings (j_1 ... j_{n-1}) the images that come to stage k are those with bin_i <= j_i for
-all i < k: a running sum, along each axis, of the histogram of (bin_1 ... bin_{k-1}). O(n N + n P^(n-1)) for P^(n-1)
-settings.
+Gate k has Q candidates: the P = Q - 1 quantiles 0, 1/P ... (P-1)/P of its confidences, and never. An image's bin at
+stage k is the number of candidates its confidence reaches. If the gate is candidate j, counted from 0, the image stops
+at stage k exactly if bin > j. So for settings (j_1 ... j_{n-1}) the images that come to stage k are those with
+bin_i <= j_i for all i < k: a running sum, along each axis, of the histogram of (bin_1 ... bin_{k-1}).
+O(n N + n Q^(n-1)) for Q^(n-1) settings.
 """
 
 import dataclasses

@@ -11,9 +11,10 @@ from dico_tf.layers import keras_internals
 class Backbones:
     """The layers below the heads of all branches.
 
-    Layers that never learn are set to `trainable=False`, which Keras' batch normalisation takes as inference. With
-    freeze=N, the backbone is frozen in the first N epochs. Its variables stay trainable, so that the optimizer has the
-    same variables in all epochs; in these N epochs their steps are multiplied by 0.
+    The layers in `frozen_layers`, and with freeze=backbone all, are set to `trainable=False`, which Keras' batch
+    normalisation takes as inference. With freeze=N, the backbone is frozen in the first N epochs. Its variables stay
+    trainable, so that the optimizer has the same variables in all epochs; in these N epochs their steps are multiplied
+    by 0.
 
     Args:
         learners: the networks that are trained, one for each branch.

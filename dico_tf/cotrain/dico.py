@@ -300,7 +300,7 @@ class DiCo(keras.Model):
         return total
 
     def _decayed(self, gradients: list) -> list:
-        """Return the gradients, clipped in each branch to `clip_norm`, plus weight decay (L2) by `weight_decay`."""
+        """Clip the gradients of each branch to the norm `clip_norm`, then add weight decay (L2); return the result."""
         clip_norm, weight_decay = self.settings.clip_norm, self.settings.weight_decay
         scale = self.optimizer.scale_loss(1.0)  # 1 except for mixed_float16
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync

@@ -52,8 +52,9 @@ def in_pieces(learn: Callable, batch: Any, pieces: int) -> tuple[Any, list[tf.Te
 def _piece(batch_size: int | None, pieces: int) -> int:
     if pieces > 1 and (batch_size is None or batch_size % pieces):
         raise UserError(
-            f"a replica's batch of {batch_size or 'unknown size'} cannot be divided into {pieces} equal pieces: "
-            "give batches of a fixed size (drop_remainder=True) that is a multiple of accumulation times replicas"
+            f"a replica's batch of {batch_size or 'unknown size'} cannot be divided into {pieces} equal pieces, "
+            "one per step of accumulation: give batches of a fixed size (drop_remainder=True) that is a multiple of "
+            "accumulation times replicas"
         )
     return (batch_size or 0) // pieces
 

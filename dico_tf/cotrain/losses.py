@@ -62,7 +62,7 @@ class LabelLoss:
     def goal(self, targets):
         """Convert shares of the classes [..., C] to what is learned.
 
-        Softmax: the shares, smoothed. Binary: `present` of the shares, without smoothing.
+        Softmax: the shares, smoothed. Binary: 1 for each class with a positive share, else 0, without smoothing.
         """
         if self.target == "binary":
             return present(targets)

@@ -29,7 +29,7 @@ def run(settings: options.LocalOptions, server: options.ServerOptions, print_lin
     """Serve until SIGTERM, SIGINT or the end of the parent process.
 
     Gives `print_line` one line of JSON when listening and, if HTTP is on, a line with a command to try. Raises
-    UserError.
+    UserError if it cannot start: the export, a worker or the listener cannot be used.
     """
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     export = manifest.load(os.path.abspath(settings.manifest))

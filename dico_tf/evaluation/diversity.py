@@ -24,6 +24,10 @@ def q_statistic(logits: ArrayLike, labels: ArrayLike) -> float | None:
 
     N11, N00, N10 and N01 count the images on which both branches, neither, only the first or only the second is right.
     Pairs whose denominator is 0 are left out; None if none is left.
+
+    Args:
+        logits: [N, S, C] of N images and S branches.
+        labels: class numbers [N].
     """
     logits = checked_logits(logits, "NSC")
     right = logits.argmax(2) == checked_labels(labels, len(logits), logits.shape[2])[:, None]  # [N, S]

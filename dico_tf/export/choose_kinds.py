@@ -128,7 +128,7 @@ class MemberFiles:
         self.chosen = {kind: self._first_good(kind) for kind in self.kinds}
 
     def replace(self, requested: str, kind: str) -> None:
-        """Use the file of `kind` for the kind `requested`, or the file of a safer kind if that of `kind` is refused."""
+        """Use the file of `kind` for the kind `requested`; if that file is refused, use one of a safer kind."""
         self.chosen[requested] = self._first_good(kind)
 
     def remove_others(self) -> list[Converted]:

@@ -48,7 +48,7 @@ class Pipeline:
     def write(self, items: Sequence[Item]) -> dict[str, list[MemberFiles]]:
         """Write and check all files, and choose which of them to export.
 
-        If SavedModels are exported, they are entered in the items' entries here; `describe` enters all other files.
+        SavedModels are added to the items' entries here; all other files are added by `describe`.
         Returns for each format but SavedModel the files of every item, in the items' order.
         """
         for item in items:

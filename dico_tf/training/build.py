@@ -104,7 +104,7 @@ def owner_frozen(
 ) -> dict[str, list[str]]:
     """Return the layers that are frozen, or always infer, in --init_from or --branches, as settings of DiCo.
 
-    The result is {} if there are none.
+    The result is {} if there are none, and with --init=slices, whose layers all learn.
 
     Args:
         folder: the run to be continued, which has saved them; None = a new run.

@@ -61,7 +61,7 @@ class Lamb(OptimizerWithOwnDecay):
         return [count // self.networks] * self.networks if isinstance(self.networks, int) else self.networks
 
     def limited(self, gradients, variables):
-        """Clip the gradients of each network separately: their sum over all replicas has at most the norm `clip`."""
+        """Return the gradients, clipped for each network: their sum over all replicas has at most the norm `clip`."""
         if not self.clip:
             return gradients
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync

@@ -13,10 +13,10 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
     With n steps per epoch, the rate of step T in the warm-up is warmup_lr + (lr - warmup_lr) T / (W n). The warm-up is
     the steps T <= W n; with cosine_floor T < W n.
 
-    W = -1 is for the published 1800-epoch runs without warm-up: the cosine spans E + 1 epochs, with E = `epochs`, and
-    training starts at the second of them.
-    Cosine_floor is the schedule of timm: the warm-up replaces its first epochs. In timm it is constant within an
-    epoch; here it changes with every step.
+    W = -1 is for the published 1800-epoch runs without warm-up: the cosine is that of E + 1 epochs without the first
+    one, with E = `epochs`.
+    Cosine_floor is the schedule of timm, whose cosine begins with training: in the warm-up epochs, the warm-up is used
+    in its place. In timm the rate is constant within an epoch; here it changes with every step.
     """
 
     def __init__(

@@ -22,16 +22,17 @@ PAGE = "docs/training.md"
 
 
 def start_from_slices(model: DiCo, origin: str | Path) -> Carried:
-    """Give each branch a part of the channels of a trained whole; return the names of variables that stay new.
+    """Give each branch a part of the channels of a trained whole.
 
     The running statistics of batch normalisation are cut, too; recompute them before training. Only heads for other
-    classes stay new, and of a segmentation network everything that the weights of a classifier leave new.
+    classes stay new. If the whole is a classifier and the branches are segmentation networks, so do all layers that
+    the classifier lacks. Returns the names of variables that stay new, and of weights that were not used.
 
     Args:
-        origin: of the whole, as in `start_from`: a run's folder, a .keras file, a PyTorch checkpoint or "auto".
+        origin: the whole, as in `start_from`: a run's folder, a .keras file, a PyTorch checkpoint or "auto".
 
     Raises:
-        UserError: if it holds several branches or another network, or if its channels cannot be followed.
+        UserError: if `origin` holds several branches or another network, or if its channels cannot be followed.
     """
     if (count := _branches_in(origin)) != 1:
         raise UserError(

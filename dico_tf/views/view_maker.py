@@ -21,8 +21,8 @@ class ViewMaker(abc.ABC):
         policies: one view policy for all branches, or one per branch.
         splits: S, the number of branches.
         seed: an integer that all draws depend on.
-        fill: RGB in 0..255 of covered pixels, and of pixels from outside of the image. Two pieces ignore it for pixels
-            from outside: `crop` takes black, and AutoAugment grey 128.
+        fill: colour of pixels that are covered or lie beyond the image's edges, RGB in 0..255. Beyond the edges,
+            `crop` takes black instead, and AutoAugment grey 128.
         same: show all branches the view of branch 0.
         image_size: side of the views in pixels; 0 if no piece needs it.
     """

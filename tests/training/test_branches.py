@@ -161,7 +161,7 @@ def test_what_cannot_be_a_branch_is_refused_before_the_data_are_read(run, folder
     faults = {
         "nothing.keras": "--branches: nothing.keras: there is no nothing.keras",
         f"{folder}/open.keras": "takes images of any size: add a size, as in",
-        f"{workdir}": "names 2 networks; give one of them, or each:",
+        f"{workdir}": "names 2: give one of",
         f"{workdir}:ensemble": "is not one Keras network that can be trained: give keras:",
         "keras:MobileNotV2": "keras.applications has no 'MobileNotV2'",
         "keras:MobileNetV2@8?weights=none": "MobileNetV2 cannot be built for 8 pixels",

@@ -107,7 +107,7 @@ class CellPool:
         return [*self.members, *self._parts]
 
     def curve(self, order: tuple[str, ...], grid: Grid, percentiles: int) -> list[Point]:
-        """Return the settings of one combination and grid that no other beats in mIoU and average cost.
+        """Return the Pareto-optimal settings of one combination and grid, by mIoU and average cost.
 
         For each gate, up to `percentiles` values are tried, and NEVER.
         """

@@ -15,7 +15,7 @@ from dico_tf.evaluation.segmentation import confusion, miou
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Cells:
-    """Results of M cells after each of n members: confidence, confusion, and the share of the image the member sees."""
+    """Results of M cells after each of n members: confidence, confusion, share of the image it sees for the cell."""
 
     confidences: np.ndarray  # float32 [M, n]
     counts: np.ndarray  # int64 [M, n, C, C], confusion of the cell's pixels

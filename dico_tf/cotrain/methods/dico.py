@@ -47,7 +47,7 @@ class Dico:
         """Raise UserError if this method cannot train the branches."""
 
     def teach(self, views: list, batch: Batch) -> list:
-        """Return a list as long as `views`: each view's additional targets [B, ..., C], or () if the method has none.
+        """Return, for each of `views`, additional targets [B, ..., C]; () for each if the method has none.
 
         Mixup and CutMix mix these targets like the labels.
         """

@@ -66,7 +66,7 @@ class InferenceEngine:
         Args:
             model: computes the outputs, even if `swap` replaces it meanwhile.
             decode: returns the images, float32 [N, H, W, 3]; called in a thread of the pool.
-            deadline: for the whole request.
+            deadline: of the whole request, as a time of time.monotonic().
         """
         job = _Job(model, decode, deadline, concurrent.futures.Future())
         try:

@@ -51,7 +51,7 @@ def load_weighted_committee(manifest: Manifest) -> Committee | None:
 
 
 def without_gates(committee: Committee) -> Committee:
-    """Return the same committee with gates that no image passes, so that every member gets every image."""
+    """Return the same committee with gates at which no image stops, so that every member gets every image."""
     return Committee(
         members=committee.members,
         gates=(NEVER,) * len(committee.gates),

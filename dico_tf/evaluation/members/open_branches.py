@@ -71,7 +71,9 @@ def _member(source: str) -> Member:
     members = open_members([source])
     if len(members) > 1:
         names = ", ".join(member.source for member in members)
-        raise UserError(f"{source} names {len(members)} networks; give one of them, or each: {names}")
+        raise UserError(
+            f"expected one network, {source} names {len(members)}: give one of {names} (--branches also takes several)"
+        )
     if members[0].keras_model is None:
         kind = members[0].kind.replace("_", " ")
         raise UserError(f"{source} ({kind}) is not one Keras network that can be trained: give {EXAMPLES}")

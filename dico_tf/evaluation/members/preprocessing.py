@@ -26,8 +26,8 @@ def check_pixels(pixels: str) -> str:
 def preprocess(images: np.ndarray, pixels: str, kind: np.dtype | type, scale: float = 0.0, zero: int = 0) -> np.ndarray:
     """Convert uint8 images [B, H, W, 3] to a network's input of dtype `kind`.
 
-    An integer input gets round(value / scale) + zero. With pixels="0..255" or scale=0 it gets the raw pixels; int8 gets
-    them minus 128, so that -128 is black.
+    An integer input gets round(value / scale) + zero. If `pixels` is "0..255" or `scale` is 0, it gets the pixels as
+    they are, and an int8 input the pixels minus 128.
 
     Args:
         pixels: range of values that the network was trained with, a key of PIXELS.

@@ -101,7 +101,7 @@ def _short_side(run: TrainedRun, size: int) -> int:
 
 
 def _with_blocks(models: list[keras.Model], blocks: int, source: str) -> list[keras.Model]:
-    """Return the models with this number of residual blocks each; 0 = all. Raises UserError if a model has fewer."""
+    """Return the models with this many blocks each, spread evenly; 0 = all. Raises UserError if a model has fewer."""
     try:
         return [shorter(model, blocks) for model in models] if blocks else models
     except UserError as error:

@@ -60,7 +60,9 @@ def _signatures(path: Path, source: str) -> dict[str, meta_graph_pb2.SignatureDe
     try:
         model = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
     except Exception as error:  # protobuf has errors of its own
-        raise UserError(f"{source} cannot be read: saved_model.pb is damaged or cannot be opened") from error
+        raise UserError(
+            f"{source} cannot be read: saved_model.pb is damaged or cannot be opened; copy or save the model again"
+        ) from error
     graph = next((g for g in model.meta_graphs if "serve" in g.meta_info_def.tags), None)
     if graph is None:
         raise UserError(f"{source} cannot be used: no graph in saved_model.pb has the tag serve; save it again")

@@ -143,7 +143,7 @@ def _adjoint(operation: tf.Operation) -> bool:
 
 
 def _positions(shape: tf.TensorShape, operation: tf.Operation) -> list[tf.TensorShape]:
-    """Return a shape in parts, without its channels: the second or last axis, by the operation's data_format."""
+    """Return the parts of a shape before and after the channels, the second or last axis by the data_format."""
     first = operation.get_attr("data_format").startswith(b"NC")
     return [shape[:1], shape[2:]] if first else [shape[:-1]]
 
