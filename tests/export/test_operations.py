@@ -106,11 +106,11 @@ def test_a_network_that_was_saved_and_loaded_is_exported_alike(tmp_path):
 
 
 @pytest.mark.slow
-def test_twenty_conversions_leave_no_memory_behind(network, tmp_path):
+def test_six_conversions_leave_no_memory_behind(network, tmp_path):
     _, folder = network
     converter_process.convert(TFLITE, [Job(None, folder, {"float32": tmp_path / "0.tflite"})])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for n in range(20):
+    for n in range(6):
         converter_process.convert(TFLITE, [Job(None, folder, {"float32": tmp_path / f"{n}.tflite"})])
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000  # kB
     assert len({path.read_bytes() for path in tmp_path.glob("*.tflite")}) == 1
