@@ -116,6 +116,7 @@ def test_a_run_is_exported(name, here):
         assert described.member(member)["metrics"]["float32"]["largest_difference"] < 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECORDED["models"])
 def test_a_saved_model_answers_as_it_did(name):
     unpack("models")

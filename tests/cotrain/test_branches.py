@@ -70,6 +70,7 @@ SETTINGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 def test_every_way_to_co_train_takes_them(settings):
     model = dico(small_branches(), **settings)

@@ -58,6 +58,7 @@ def test_a_branch_of_every_family_answers_as_keras_does(preset, tmp_path):
     assert (about["inputs"], about["outputs"]) == (["image"], ["class_id", "logits", "probabilities"])
 
 
+@pytest.mark.slow
 @needed
 def test_a_committee_is_one_file_that_takes_any_number_of_images(branch, tmp_path):
     import onnxruntime

@@ -13,7 +13,6 @@ from dico_tf.export.formats.format import Job
 from dico_tf.export.formats.tflite import FORMAT as TFLITE
 from dico_tf.files import manifest
 from tests.export import networks
-from tests.tiers import slow_but
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3)).astype(np.uint8)
 
@@ -53,7 +52,8 @@ def frozen(folder, batch: int) -> convert.Frozen:
     return convert.freeze(tf.saved_model.load(str(folder)), batch or None)
 
 
-@pytest.mark.parametrize("kind", slow_but(("float32", "int8"), manifest.LITERT))
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", manifest.LITERT)
 def test_every_kind_of_file_runs_and_answers_about_the_same(network, kind, tmp_path):
     made, folder = network
     path = tmp_path / f"{kind}.tflite"

@@ -42,10 +42,10 @@ SIZES = {
     "xcit_l24_16": (189_096_136, 35.86),
 }
 TINY = [name for family in FAMILIES for name in family.PRESETS if PRESETS[name].tiny]
-FAST = {"convnext_t", "regnety_400mf", "regnety_16gf", "swin_t", "pit_b", "xcit_s12_16"}
 
 
-@pytest.mark.parametrize("name", slow_but(FAST, SIZES))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SIZES)
 def test_sizes_are_the_published_ones(name):
     params, gmacs = SIZES[name]
     cost = PRESETS[name].cost(224, 1000)

@@ -36,6 +36,7 @@ def file(tmp_path) -> str:
     return str(tmp_path / "small.keras")
 
 
+@pytest.mark.slow
 def test_branches_cost_what_the_whole_does_and_answer_logits_of_raw_pixels(file):
     model = DiCo(model=file, splits=2, classes=4, image_size=16)
     params = [sum(v.numpy().size for v in branch.trainable_variables) for branch in model.branches]

@@ -98,7 +98,8 @@ def _counted(rows, classes):
         yield model, splits, splits * branch.params, gmacs and splits * branch.macs / 1e9
 
 
-@pytest.mark.parametrize("family", slow_but(("wrn", "resnext"), FAMILIES))
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
 def test_published_cifar_rows_are_met_to_the_last_parameter(family):
     mine = {name for name in PRESETS if PRESETS[name].family_name == family}
     for published, classes in ((CIFAR100, 100), (CIFAR10, 10)):

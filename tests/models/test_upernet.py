@@ -51,6 +51,7 @@ def backbone(name: str) -> int:
     return PRESETS[name].cost(224, 10).params - 2 * last - 10 * last - 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WIDTHS)
 def test_parameters_are_the_backbone_s_and_those_of_the_head(name):
     widths = WIDTHS[name]

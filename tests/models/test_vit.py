@@ -154,7 +154,8 @@ def test_nothing_is_published_of_dividing_one():
 BUDGETS = [("vit_s_16", 2), ("vit_b_16", 3), ("vit_b_16", 8), ("vit_h_14", 4)]
 
 
-@pytest.mark.parametrize(("name", "splits"), slow_but(BUDGETS[:1], BUDGETS))
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "splits"), BUDGETS)
 @pytest.mark.parametrize("division", ["params", "macs"])
 def test_whole_heads_divide_it_within_a_budget(name, splits, division):
     whole = PRESETS[name]

@@ -13,7 +13,6 @@ from dico_tf.models.presets import PRESETS
 from dico_tf.models.weight_matching import Block, Entry, blocks, match
 from dico_tf.training import build
 from tests.files.torch_pickles import write_arrays
-from tests.tiers import slow_but
 
 MATCHED = [p for p in PRESETS.values() if p.family_name not in timm_names.TABLES]  # the others are found by name
 # refused for clips; of what segments on transformers no checkpoints are read
@@ -67,8 +66,9 @@ def _convolutions_as_dense(arrays):
     return {k: v[:, :, 0, 0] if v.ndim == 4 and v.shape[2:] == (1, 1) else v for k, v in arrays.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [dict, _dense_as_convolutions, _convolutions_as_dense])
-@pytest.mark.parametrize("name", slow_but(TINY[:2], TINY))
+@pytest.mark.parametrize("name", TINY)
 def test_what_is_written_down_comes_back(name, change):
     model, other = _build(name, 1), _build(name, 2)
     assert torch_weights.carry([change(_written(model))], [other]) == torch_weights.Carried([], [])

@@ -95,6 +95,7 @@ def test_listed_branches_count_as_splits_and_replace_what_divides_a_network():
         from_values({"whole": "keras:MobileNet"})
 
 
+@pytest.mark.slow
 def test_training_starts_from_the_networks_weights(folder, tmp_path):
     words = ["--lr=0", "--min_lr=0", "--weight_decay=0", "--epochs=1"]
     succeeded("train", *WORDS[:3], names(folder), *words, f"--workdir={tmp_path}/run")
@@ -107,6 +108,7 @@ def test_training_starts_from_the_networks_weights(folder, tmp_path):
         assert arrays[f"branch_{s}/logits/kernel"].shape[-1] == 10
 
 
+@pytest.mark.slow
 def test_a_continued_run_needs_no_files_and_ends_with_the_same_bits(run, folder, tmp_path):
     other = tmp_path / "networks"
     shutil.copytree(folder, other, ignore=shutil.ignore_patterns("run"))

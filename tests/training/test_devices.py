@@ -85,6 +85,7 @@ def test_keras_fit_on_two_replicas_is_our_own_loop(steps, tmp_path):
     assert b["scores"] == pytest.approx(a["scores"], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_two_machines_learn_what_one_device_learns(steps, tmp_path):
     workers = [f"127.0.0.1:{port}" for port in _ports(2)]
     processes = []

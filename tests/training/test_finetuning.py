@@ -87,6 +87,7 @@ def test_averaged_weights_follow_the_steps_that_were_taken():
         np.testing.assert_allclose(average.numpy(), expected, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.slow
 def test_one_fit_over_both_phases_switches_at_the_epoch():
     model, states = dico(freeze="2"), []
     callback = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: states.append(values(model)))
@@ -136,6 +137,7 @@ def steps_of(kind: str, rate: float, **settings) -> dict[str, np.ndarray]:
     return {name: now - before[name] for name, now in values(model).items() if "/moving_" not in name}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "network"),
     [

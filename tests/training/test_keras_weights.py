@@ -155,6 +155,7 @@ def lines(folder: Path) -> list[dict]:
     return [{n: v for n, v in row.items() if n not in ("seconds", "images_per_second")} for row in rows]
 
 
+@pytest.mark.slow
 def test_a_run_says_once_that_a_file_gives_only_its_architecture(tmp_path):
     words = [*RUN, f"--model={small_file()}", "--splits=1", f"--workdir={tmp_path / 'run'}"]
     line = f"{small_file()} gives the architecture; add --init_from={small_file()} to start from its weights"
@@ -162,6 +163,7 @@ def test_a_run_says_once_that_a_file_gives_only_its_architecture(tmp_path):
     assert line not in succeeded("train", *words, "--max_steps=13")
 
 
+@pytest.mark.slow
 def test_a_run_says_what_its_owner_froze_and_goes_on_without_the_file(tmp_path):
     file = nested_file(tmp_path, trainable=False)
     words = [*RUN, f"--model={file}", f"--init_from={file}", f"--workdir={tmp_path / 'run'}", "--splits=1"]
@@ -176,7 +178,8 @@ def test_a_run_says_what_its_owner_froze_and_goes_on_without_the_file(tmp_path):
     assert {name.split("/")[1] for name in first if not np.array_equal(first[name], last[name])} == {"answer"}
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", pytest.param("lamb", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["adamw", "lamb"])
 def test_a_run_that_is_stopped_while_frozen_or_after_continues_bit_by_bit(optimizer, tmp_path, monkeypatch):
     file = small_file()
     words = [

@@ -12,7 +12,6 @@ from dico_tf.divide.networks.cost import cost
 from dico_tf.divide.networks.division import Plan, plan
 from dico_tf.divide.networks.graph import weightless
 from tests.divide.networks.contract import checked, divided, sizes
-from tests.tiers import slow_but
 
 SIZES = {"Xception": 71}
 NAMES = (
@@ -24,7 +23,6 @@ NAMES = (
     "ConvNeXtTiny",
     "Xception",
 )
-QUICK = ("MobileNetV3Small",)  # sums and scales of channels
 
 
 @functools.cache
@@ -50,7 +48,8 @@ def _cleared():
     keras.utils.clear_session()
 
 
-@pytest.mark.parametrize("name", slow_but(QUICK, NAMES))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
 def test_two_branches_cost_what_the_whole_does(name):
     """One of them also answers, has gradients everywhere, and has exactly the planned parameters."""
     whole = network(name)
@@ -64,8 +63,9 @@ def test_two_branches_cost_what_the_whole_does(name):
     assert not [kind for kind in set(kinds) if kinds.count(kind) > ours.count(kind)]
 
 
-@pytest.mark.parametrize("name", slow_but(QUICK, NAMES))
-@pytest.mark.parametrize(("splits", "budget"), slow_but([(3, "macs")], [(3, "macs"), (8, "params"), (32, "params")]))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("splits", "budget"), [(3, "macs"), (8, "params"), (32, "params")])
 def test_any_number_of_branches_costs_what_the_whole_does(name, splits, budget):
     division = plan(network(name), splits, budget)
     assert division.met or "nearest" in str(division)
@@ -98,6 +98,7 @@ def test_a_branch_with_grouped_convolutions_can_be_saved(tmp_path):
     np.testing.assert_array_equal(again(given), branch(given))
 
 
+@pytest.mark.slow
 def test_a_residual_stage_has_one_width_and_its_blocks_their_own():
     branch = half("ResNet50")
     stage = sizes(branch, "conv2_block1_0_conv", "conv2_block1_3_conv", "conv2_block2_3_conv", "conv2_block3_out")

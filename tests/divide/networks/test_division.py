@@ -38,7 +38,8 @@ def test_a_network_of_plain_widths_meets_its_budget(splits, budget):
     assert division.met and abs(splits * getattr(division.branch, budget) / getattr(division.whole, budget) - 1) <= 0.02
 
 
-@pytest.mark.parametrize("splits", slow_but((3,), (2, 3, 5, 8, 20, 32)))
+@pytest.mark.slow
+@pytest.mark.parametrize("splits", (2, 3, 5, 8, 20, 32))
 @pytest.mark.parametrize("widths", [(7,), (6, 9), (16, 12)])
 def test_no_choice_of_widths_is_nearer_where_the_budget_is_missed(splits, widths):
     whole = small(*widths)

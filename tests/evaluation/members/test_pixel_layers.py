@@ -65,6 +65,7 @@ def test_a_copy_normalises_by_the_statistics_of_the_weights(copy, dtype):
     assert np.asarray(copy(model).layers[1](images))[0, 0, 0] == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_branch_of_keras_applications_computes_the_features_of_the_member():
     """Preprocessing, weights and the image size are those of the member, whose head alone is replaced."""
     uri = "keras:MobileNet@32?alpha=0.25&weights=none"
