@@ -87,7 +87,8 @@ def _check(options: Search) -> None:
     for name in ("budget", "worst_case", "latency", "risk"):
         value = getattr(options, name)
         if not (math.isfinite(value) and value >= 0):
-            raise UserError(f"--{name} must be a finite number from 0, got {value:g}; 0 means none")
+            lacking = "guarantee" if name == "risk" else "limit"
+            raise UserError(f"--{name} must be a finite number from 0, got {value:g}; 0 = no {lacking}")
     if not 0 <= options.accuracy <= 1:
         raise UserError(f"--accuracy must be a share from 0 to 1, got {options.accuracy:g}")
     if options.risk and options.accuracy:

@@ -106,10 +106,9 @@ class DiCo(keras.Model):
                     layer.synchronized = settings.sync_batch_norm
         if settings.drop_form == "efficient" and not any(map(stochastic_depth.droppings, self.branches)):
             masked = any(isinstance(layer, DropPath) for branch in self.branches for layer in branch.layers)
+            reason = "can only mask residual branches" if masked else "has no residual branches that are dropped"
             raise UserError(
-                f"drop_form='efficient': {network.name} "
-                f"{'can only mask residual branches' if masked else 'has no residual branches that are dropped'}; give "
-                "'auto' (--drop_form=auto), or another model"
+                f"drop_form='efficient': {network.name} {reason}; give 'auto' (--drop_form=auto), or another model"
             )
 
     def learn_from(self, teacher: Callable) -> None:

@@ -92,8 +92,8 @@ def fill(branches: Sequence[Any], path: str | Path, preset: Preset | CustomNetwo
 def _warn_of_strides(preset: Preset, image_size: int | None, path: str | Path) -> None:
     if not preset.spec.layout and image_size and image_size <= CIFAR_LARGEST:
         logging.getLogger(__name__).warning(
-            "%s: at %d pixels %s is built with the strides for CIFAR; weights that were trained on images above %d "
-            "pixels, such as ImageNet's, are of another network: give an image size above %d for these",
+            "%s: at %d pixels %s is built with the strides for CIFAR. Weights trained on images above %d pixels, such "
+            "as ImageNet's, belong to a network with other strides: for such weights, give an image size above %d",
             path,
             image_size,
             preset.name,

@@ -80,8 +80,8 @@ def match(blocks: Sequence[Block], theirs: Sequence[Entry]) -> Match:
     pattern = next((block.shortcut for block in blocks if block.shortcut), ())
     for block in blocks:
         if len(rest) < len(block):
-            remaining = f", got only {_few(rest)}" if rest else ""
-            raise UserError(f"the checkpoint ends before {block.name}: expected {_few(block.layers)}{remaining}")
+            last = f"only {_few(rest)}" if rest else "no more layers"
+            raise UserError(f"the checkpoint ends before {block.name}: expected {_few(block.layers)}, got {last}")
         own, idle = _share(block, rest, pattern)
         rest = rest[len(own) + len(idle) :]
         try:

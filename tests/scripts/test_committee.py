@@ -156,7 +156,7 @@ def test_a_member_that_says_no_numbers_is_warned_of_and_is_right_about_nothing(t
         (["--logits={table}", "--costs={costs}", "--budget=3"], "the cheapest member, m0, takes 10 macs"),
         (
             ["--logits={table}", "--costs={costs}", "--worst_case=-1"],
-            "must be a finite number from 0, got -1",
+            "must be a finite number from 0, got -1; 0 = no limit",
         ),
         (["--logits={table}", "--costs={costs}", "--accuracy=91"], "--accuracy must be a share from 0 to 1, got 91"),
         (
