@@ -43,7 +43,7 @@ SCRIPT = flags.Script(
 
 
 def _listed(settings: config.Config):
-    """Return the networks of --branches, or None without the flag."""
+    """Return the BranchList of the networks of --branches, or None without the flag."""
     if not settings.branch_list.branches:
         return None
     from dico_tf.evaluation.members.open_branches import open_branches

@@ -59,7 +59,7 @@ def mcnemar(one: np.ndarray, other: np.ndarray) -> float:
 def aurc(confidence: np.ndarray, right: np.ndarray) -> float:
     """Return the area under risk against coverage: the mean over n of the share of wrong answers among the n surest.
 
-    Answers of equal confidence are counted together; NaN is the least sure.
+    All answers as sure as the n-th are included. NaN is the least sure.
     """
     levels, place = np.unique(np.nan_to_num(np.asarray(confidence, np.float64), nan=-np.inf), return_inverse=True)
     sizes, wrong = (np.bincount(place, weight, len(levels))[::-1] for weight in (None, ~np.asarray(right, bool)))

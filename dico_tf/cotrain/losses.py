@@ -188,7 +188,10 @@ class Agreement:
         return ops.clip(self.final * share, min(self.START, self.final), self.final)
 
     def __call__(self, logits):
-        """Return the divergence, without its weight: logits [B, S, ..., C] -> [B, ...]; 0 if not `active`."""
+        """Return the divergence, without its weight: logits [B, S, ..., C] -> [B, ...].
+
+        It is 0 for one branch, and for the kind "none".
+        """
         if not self.active(logits.shape[1]):
             shape = ops.shape(logits)
             return ops.zeros((*shape[:1], *shape[2:-1]), "float32")

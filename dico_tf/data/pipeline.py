@@ -85,7 +85,7 @@ def _dataset(
 
 
 def _images(split: Split, index: tf.Tensor, shape: tuple, places_in: Places | None) -> dict[str, tf.Tensor]:
-    """Return {image, label}, and `window` if windows are cut."""
+    """Return {image, label}, and `window` if windows are cut: with `places_in`, from images decoded on demand."""
     label = tf.ensure_shape(_numpy(lambda i: split.labels[i], [index], tf.int64), shape)
     if places_in is None or split.lazy_images is None:
         image = _numpy(split.take, [index], tf.uint8)

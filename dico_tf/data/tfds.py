@@ -157,7 +157,10 @@ def _in_memory(builder: Any, split: str, keys: Keys, title: str) -> tuple[Encode
 def _without_secret_test(
     encoded: dict[str, tuple[EncodedImages, RecordTable]],
 ) -> dict[str, tuple[EncodedImages, RecordTable]]:
-    """Replace a test whose labels are all secret (negative), as ImageNet's, by `val`; without `val`, remove it."""
+    """If all labels of `test` are secret (negative), as ImageNet's, make `val` the test; without `val`, have no test.
+
+    Otherwise the parts are returned unchanged.
+    """
     if "test" in encoded and len(labels := encoded["test"][1].labels) and (labels < 0).all():
         return {"train": encoded["train"], **({"test": encoded["val"]} if "val" in encoded else {})}
     return encoded

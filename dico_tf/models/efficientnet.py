@@ -140,7 +140,10 @@ def presets_of(name: str, spec: Spec, layers: Iterable[str]) -> tuple[str, ...]:
 
 
 def divide(spec: Spec, splits: int) -> Spec:
-    """Replace the channels, which `width` multiplies, by those of the published table for S = 2 or 4."""
+    """Return the spec with the published table's channels for S = 2 or 4; `width` still multiplies them.
+
+    S = 1 changes nothing. Raises UserError for any other S.
+    """
     published(spec.splits, splits, "EfficientNet")
     return dataclasses.replace(spec, **TABLES.get(splits, {}))
 

@@ -219,7 +219,7 @@ def _of_known_size(network: keras.Model, shape: tuple[int | None, ...]) -> keras
 
 @functools.lru_cache(256)
 def _within_budget(whole: Preset, splits: int, division: str, image_size: int, classes: int) -> Preset:
-    """Return the narrowed preset of which S copies come nearest the whole's params or macs."""
+    """Return the narrowed preset whose S copies together cost nearest to the whole, in params or macs (`division`)."""
     if not image_size or not classes:
         raise UserError(
             f"--division={division}: expected image_size and classes above 0, got {image_size} and {classes}; give both"

@@ -65,10 +65,10 @@ def cells(height: int, width: int, size: int) -> list[Cell]:
 
 
 def cell_confidences(committee: Committee, answer: np.ndarray, apart: np.ndarray, places: list[Cell], labelled: float):
-    """Return the confidence of each cell at `places`, float32 [cells]: the mean over its pixels that count.
+    """Return the confidence of each cell of `places`, float32 [cells]: the mean of its pixels' confidences.
 
-    A pixel counts if its largest probability is above `labelled`. A cell is NaN if none of its pixels counts, or if the
-    confidence of any of its pixels, counted or not, is NaN.
+    Only pixels whose largest probability is above `labelled` enter the mean. A cell without such a pixel is NaN. So is
+    a cell in which the confidence of any pixel is NaN.
 
     Args:
         answer: combined logits [H, W, C] of the members so far.

@@ -30,7 +30,10 @@ class Reader:
         return np.arange(self.count - size, self.count)
 
     def join(self, *labels: np.ndarray) -> np.ndarray:
-        """Make channels at the same position the same; return them. Zeros (-1) take the label of the others."""
+        """Record that labels at the same position mean one channel; return a label for each position.
+
+        A label of -1 stands for zeros: there, the label of the other arrays is returned.
+        """
         first, *others = labels
         for other in others:
             known = (first >= 0) & (other >= 0)

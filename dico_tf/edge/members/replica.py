@@ -38,7 +38,7 @@ class ExpectedAnswer:
 
 
 class Replica:
-    """One address of a member: an Endpoint of RemoteMember."""
+    """One address of a member. It implements `Endpoint`, the protocol by which RemoteMember calls its addresses."""
 
     def __init__(
         self, name: str, address: Address, channel: grpc.aio.Channel, expected: ExpectedAnswer, token: str = ""

@@ -1,4 +1,4 @@
-"""TLS and mutual TLS for gRPC and HTTP, from the same PEM files."""
+"""TLS and mutual TLS of servers and clients, for gRPC and HTTP from the same PEM files."""
 
 import dataclasses
 import ssl
