@@ -17,6 +17,7 @@ from dico_tf.start.networks import PlannedBranches
 
 VIEWS = "resized_crop:0.35+flip"  # of networks trained from scratch
 VALIDATION_SHARE = 0.1
+FEW_TO_SELECT = 500  # validation images; fewer would choose an epoch by chance, so that the last one is used
 BATCH = 32
 PASSES = {True: (3_000, 5, 20), False: (60_000, 20, 200)}  # pretrained -> images to show, fewest and most epochs
 FINETUNE = ("--flagfile=branches_lite",)  # a recipe in configs/
@@ -56,6 +57,7 @@ def make(report: FolderReport, branches: PlannedBranches, out: Path) -> CommandP
     run, committee, export = (str(out / name) for name in ("run", "committee", "export"))
     train = [*(FINETUNE if branches.pretrained else SCRATCH), f"--dataset=folder:{report.folder}", *branches.flags]
     train += [f"--epochs={epochs(report, branches)}", f"--batch_size={_batch(report)}", f"--workdir={run}"]
+    train += [f"--evaluate_every={epochs(report, branches)}"] * (validation_images(report) < FEW_TO_SELECT)
     train += ["--skip_unreadable"] * bool(report.unreadable) + ["--skip_duplicates"] * bool(report.copies)
     train += ["--class_weights=balanced"] * report.unbalanced
     steps = [
@@ -78,9 +80,19 @@ def make(report: FolderReport, branches: PlannedBranches, out: Path) -> CommandP
 
 def training_images(report: FolderReport) -> int:
     """Return the number of images that training sees, without those that are drawn for test and validation."""
+    return _without_test(report) - (0 if "val" in report.parts else validation_images(report))
+
+
+def validation_images(report: FolderReport) -> int:
+    """Return the number of validation images, those that are drawn included."""
+    if "val" in report.parts:
+        return sum(report.parts["val"].values())
+    return int(VALIDATION_SHARE * _without_test(report))
+
+
+def _without_test(report: FolderReport) -> int:
     count = sum(report.training.values())
-    count -= 0 if "test" in report.parts else round(TEST_SHARE * count)
-    return count - (0 if "val" in report.parts else int(VALIDATION_SHARE * count))
+    return count - (0 if "test" in report.parts else round(TEST_SHARE * count))
 
 
 def epochs(report: FolderReport, branches: PlannedBranches) -> int:

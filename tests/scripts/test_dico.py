@@ -46,7 +46,7 @@ def test_the_version_is_printed(dico):
 
 def test_a_mistake_names_the_command_and_ends_with_status_2(dico):
     assert dico() == (
-        2, "", "dico: a verb is missing: write dico train|evaluate|predict|divide|committee|export|serve "
+        2, "", "dico: a verb is missing: write dico start|train|evaluate|predict|divide|committee|export|serve "
         "(--help explains them)\n",
     )  # fmt: skip
     assert dico("trian") == (2, "", "dico: unknown verb 'trian'; did you mean train? (the verb comes first)\n")

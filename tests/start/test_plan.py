@@ -117,6 +117,13 @@ def test_few_images_are_shown_more_often(count, branches, epochs):
     assert plan.epochs(report(count), branches) == epochs
 
 
+def test_a_few_validation_images_choose_no_epoch():
+    few, many = (plan.make(report(count), LITE, Path("out")).steps[0].arguments for count in (400, 40_000))
+    assert "--evaluate_every=11" in few and not any("evaluate_every" in word for word in many)
+    parts = {"train": {"a": 50, "b": 50}, "val": {"a": 250, "b": 250}}
+    assert plan.validation_images(report(parts=parts)) == 500
+
+
 def test_images_of_test_and_validation_are_not_trained_on():
     assert plan.training_images(report(400)) == 288
     parts = {"train": {"a": 50, "b": 50}, "val": {"a": 5, "b": 5}, "test": {"a": 9, "b": 9}}
