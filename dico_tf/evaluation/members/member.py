@@ -6,14 +6,16 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dico_tf.divide.networks.graph import FrozenLayers
 from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import Cost
 from dico_tf.evaluation.members.output_decoding import OutputDecoder
+
+if TYPE_CHECKING:  # it imports Keras, which members of other kinds do without
+    from dico_tf.divide.networks.graph import FrozenLayers
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,7 +66,7 @@ class Member:
     keras_model: Callable[[], Any] | None = (
         None  # raw pixels float32 -> outputs; None = not one Keras model; its head may be random
     )
-    frozen: FrozenLayers | None = None  # layers of `keras_model` that its owner froze; None = as its layers say
+    frozen: "FrozenLayers | None" = None  # layers of `keras_model` that its owner froze; None = as its layers say
 
     @functools.cached_property
     def network(self) -> LoadedNetwork:
