@@ -19,12 +19,12 @@ VIEWS = "resized_crop:0.35+flip"  # of networks trained from scratch
 VALIDATION_SHARE = 0.1
 FEW_TO_SELECT = 500  # validation images; fewer would choose an epoch by chance, so that the last one is used
 BATCH = 32
-PASSES = {True: (3_000, 5, 20), False: (60_000, 20, 200)}  # pretrained -> images to show, fewest and most epochs
+PASSES = {True: (2_000, 5, 20), False: (60_000, 20, 200)}  # pretrained -> images to show, fewest and most epochs
 FINETUNE = ("--flagfile=branches_lite",)  # a recipe in configs/
 SCRATCH = ("--optimizer=sgd", "--lr=0.05", "--schedule=cosine", "--min_lr=0", f"--views={VIEWS}")
 # A training step costs three passes, at this share of the speed of a matrix product (docs/performance.md).
-STEP_COST, TRAINING_SPEED = 3, 0.1
-FIXED_SECONDS = 90  # to start TensorFlow, trace the networks and convert them
+STEP_COST, TRAINING_SPEED = 3, 0.22
+FIXED_SECONDS = 180  # to start TensorFlow, trace the networks and convert them
 
 
 @dataclasses.dataclass(frozen=True)

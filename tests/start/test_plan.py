@@ -112,14 +112,14 @@ def test_the_plan_follows_the_folder():
     assert "--batch_size=16" in arguments
 
 
-@pytest.mark.parametrize(("count", "branches", "epochs"), [(400, LITE, 11), (40_000, LITE, 5), (40, OWN, 200)])
+@pytest.mark.parametrize(("count", "branches", "epochs"), [(400, LITE, 7), (40_000, LITE, 5), (40, OWN, 200)])
 def test_few_images_are_shown_more_often(count, branches, epochs):
     assert plan.epochs(report(count), branches) == epochs
 
 
 def test_a_few_validation_images_choose_no_epoch():
     few, many = (plan.make(report(count), LITE, Path("out")).steps[0].arguments for count in (400, 40_000))
-    assert "--evaluate_every=11" in few and not any("evaluate_every" in word for word in many)
+    assert "--evaluate_every=7" in few and not any("evaluate_every" in word for word in many)
     parts = {"train": {"a": 50, "b": 50}, "val": {"a": 250, "b": 250}}
     assert plan.validation_images(report(parts=parts)) == 500
 
