@@ -211,7 +211,10 @@ def reach(stage: np.ndarray, members: int) -> np.ndarray:
 
 
 def average_cost(costs: Sequence[float], stage: np.ndarray) -> float:
-    """Return the mean cost of an image, where `stage` [N] is the last member that ran on each image, from 0."""
+    """Return the mean cost of an image in a cascade: the sum of `costs` over the members that ran on it.
+
+    stage: int [N], the last member that ran on each image, from 0.
+    """
     return float(np.asarray(costs, np.float64) @ reach(stage, len(costs)))
 
 

@@ -21,7 +21,7 @@ def valid(masks: tf.Tensor) -> tf.Tensor:
 
 
 def mean(values: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
-    """Return the mean of values [B, H, W] over the pixels with a class of each image, [B]; 0 if it has none."""
+    """Return [B]: for each image, the mean of values [B, H, W] over its pixels that have a class, or 0 without any."""
     known = tf.where(masks == VOID, 0.0, values)
     return tf.reduce_sum(known, [1, 2]) / tf.maximum(valid(masks), 1.0)
 

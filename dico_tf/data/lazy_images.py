@@ -71,9 +71,11 @@ class ImagesInMemory:
 class LazyImages:
     """Square images that are decoded on demand: central squares for evaluation, or windows for training.
 
-    `sizes` [N, 2] are the (width, height) of the encoded images once they are upright. All squares have `image_size`
-    pixels a side; a central square is cut out after the short side is resized to `short_side` pixels. `budget` bounds
-    the cache of decoded images.
+    Args:
+        sizes: [N, 2], (width, height) of each encoded image after it is turned upright.
+        image_size: side of all squares in pixels.
+        short_side: pixels to which an image's short side is resized before its central square is cut out.
+        budget: memory for the cache of decoded images.
     """
 
     def __init__(

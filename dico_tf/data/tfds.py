@@ -167,10 +167,10 @@ def _without_secret_test(
 
 
 def _splits(encoded: dict[str, tuple[EncodedImages, RecordTable]], size: int, name: str) -> dict[str, Split]:
-    """Return the splits. All squares are decoded now if they fit, else on demand.
+    """Return the splits. All their squares of `size` pixels are decoded now if they fit in memory, else on demand.
 
-    The limit for all splits together is half of the free memory, and at most 1 GiB unless all images are squares of one
-    size, as in CIFAR.
+    The limit for all splits together is half of the free memory. It is also at most 1 GiB, except for images that are
+    all squares of one size, as in CIFAR.
     """
     sizes = np.concatenate([table.sizes for _, table in encoded.values()])
     needed, alike = len(sizes) * size * size * 3, len(sizes) > 0 and bool((sizes == sizes[0, 0]).all())

@@ -53,7 +53,11 @@ def ambiguity(logits: ArrayLike, average: str = "logits") -> float | None:
 
 
 def measure(logits: ArrayLike, labels: ArrayLike, average: str = "logits") -> dict[str, float | str | None]:
-    """Return disagreement, q_statistic, ambiguity, and ambiguity_score: nll or brier, which ambiguity refers to."""
+    """Return disagreement, q_statistic, ambiguity and ambiguity_score, of logits [N, S, C].
+
+    ambiguity_score is the score that ambiguity refers to: "nll" if `average` is logits, "brier" if it is probs. For
+    other averages, both are None.
+    """
     return {
         "disagreement": disagreement(logits),
         "q_statistic": q_statistic(logits, labels),

@@ -202,7 +202,10 @@ def _fill(target: dict, pairs: Any) -> dict:
 
 
 def _ordered_dict(arguments: tuple) -> dict:
-    """Return a new dict: of no items, or of a list of pairs, as Python 2 has it."""
+    """Return a dict for the pickled arguments of an OrderedDict: none, or (from Python 2) one list of pairs.
+
+    Raises ValueError for any others.
+    """
     match arguments:
         case ():
             return {}

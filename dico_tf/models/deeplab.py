@@ -64,9 +64,9 @@ PRESETS = {
 
 
 def divide(spec: Spec, splits: int) -> Spec:
-    """Multiply all widths by 44/64, 32/64 or 24/64 for S = 2, 4 or 8, as in ResNet.
+    """Multiply the stem's width by 44/64, 32/64 or 24/64 for S = 2, 4 or 8, as in ResNet, to a multiple of 4.
 
-    The width of the stem is rounded to a multiple of 4, and the other widths follow from it.
+    All other widths are computed from the stem's.
     """
     share = lookup(WIDTHS, splits, f"a DeepLabV3 of {sum(spec.blocks)} blocks") / WIDTHS[1]
     return dataclasses.replace(spec, width=multiple(spec.width * share, 4))

@@ -87,7 +87,7 @@ def theirs(family: str, name: str) -> str:
 
 
 def pairs(family: str, branch: Any, arrays: Mapping[str, np.ndarray], classes: str) -> tuple[Pairs, list[str]]:
-    """Return every variable of the branch with its new value, and the names of a head's variables that are not loaded.
+    """Return the branch's variables with their new values, and the names of the head's variables that are not loaded.
 
     Raises UserError if anything is missing, left over or of another shape.
 

@@ -57,7 +57,7 @@ def _over_pixels(reduce: Callable[..., tf.Tensor], images: tf.Tensor) -> tf.Tens
 
 
 def brightness(images: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    """Return factor x, clipped to 0..255 (keras-cv adds instead)."""
+    """Multiply each image by its factor [G] and clip to 0..255 (keras-cv adds instead)."""
     return _blend(tf.zeros([1, 1, 1, 1]), images, factor)
 
 
@@ -208,6 +208,6 @@ def apply_by_group(group: tf.Tensor, runs: Sequence[Callable[..., tf.Tensor]], i
 
 
 def _on_group(run: Callable[..., tf.Tensor], place: tf.Tensor, images: tf.Tensor, *rest: tf.Tensor) -> tf.Tensor:
-    """Return run(images, ...) for the images at the positions `place`; without any, nothing is run."""
+    """Return run(images, *rest) for the entries at the positions `place`. If `place` is empty, `run` is not called."""
     mine = tf.gather(images, place)
     return tf.cond(tf.size(place) > 0, lambda: run(mine, *(tf.gather(r, place) for r in rest)), lambda: mine)

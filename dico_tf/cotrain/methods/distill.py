@@ -28,8 +28,8 @@ class Distill(Dico):
     def teach(self, views: list, batch: Batch) -> list:
         if self.teacher is None:
             raise UserError(
-                "method='distill' needs a teacher to train: give DiCo(..., teacher=model), where model(images) returns "
-                "logits; model.learn_from(teacher) after loading; or train.py --teacher"
+                "method='distill' needs a teacher to train: give DiCo(..., teacher=teacher), where teacher(images) "
+                "returns logits; call learn_from(teacher) on a DiCo that was loaded; or give train.py --teacher"
             )
         images = [batch.image] * len(views) if self.settings.teacher_views == "clean" else views
         answers = {}

@@ -1,4 +1,7 @@
-"""Narrowing rules of Keras' own layers: how each passes widths from its inputs to its outputs."""
+"""Narrowing rules of Keras' own layers: how each passes widths from its inputs to its outputs.
+
+A rule sets what changes in the layer's config, and returns the axes of its outputs.
+"""
 
 import keras
 import numpy as np
@@ -28,10 +31,10 @@ def image_output(call: SymbolicCall, channels: Axis) -> Axes:
 
 @narrows(K.Conv1D, K.Conv2D, K.Conv3D)
 def convolution(call: SymbolicCall) -> Axes:
-    """Narrow `filters`.
+    """Narrow `filters`, and return the axes of the output.
 
-    A grouped convolution gets fewer groups if its input may be narrowed and it has at least as many groups as input
-    channels per group. Otherwise it keeps the number of groups, and they get narrower.
+    A grouped convolution keeps its number of groups, and they get narrower. It gets fewer groups instead if its input
+    may be narrowed and it has at least as many groups as input channels per group.
     """
     layer, x = call.operation, call.inputs[0][channel_axis(call.operation)]
     if layer.groups == 1:

@@ -160,7 +160,10 @@ class TracedNetwork:
 
 
 def analyse(model: keras.Model) -> TracedNetwork:
-    """Trace a model without nested models. Its inputs and outputs keep their sizes."""
+    """Trace which widths of a model without nested models can change.
+
+    The model's inputs and outputs keep their sizes.
+    """
     axes: dict[int, Axes] = {id(x): constant(x.shape) for x in model.inputs}
     new_configs: dict[Any, dict[str, Any]] = {}
     own: dict[Any, dict[str, Axis]] = {}

@@ -1,4 +1,4 @@
-"""Limits on what one client may request, and safe decoding of the images it sends."""
+"""Limits on requests (bytes, pixels, images, and how many at the same time), and safe decoding of their images."""
 
 import dataclasses
 import io

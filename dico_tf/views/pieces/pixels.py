@@ -46,8 +46,7 @@ class Crop(GatherPiece, SharedPiece):
 class SimpleCrop(GatherPiece, WindowPiece):
     """Cut a square as wide as the image's short side, at a random place, and resize it to the view's size.
 
-    The square may reach beyond the image's edges, where the image is mirrored, by up to `padding` pixels. These are
-    pixels of the view.
+    The square may reach beyond the image's edges by up to `padding` pixels of the view. There the image is mirrored.
     """
 
     padding: int = 4
