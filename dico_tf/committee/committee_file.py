@@ -179,11 +179,11 @@ def _saved(content: dict[str, Any]) -> CommitteeFile:
 def _grid(value: Any) -> Grid:
     kinds = {field.name: field.type for field in dataclasses.fields(Grid)}
     if not isinstance(value, dict) or set(value) != set(kinds):
-        raise UserError(f"grid must have the keys {', '.join(kinds)}, got {value!r:.60}")
+        raise UserError(f"grid (of cells) must be an object with the keys {', '.join(kinds)}, got {value!r:.60}")
     for name, kind in kinds.items():
         if isinstance(value[name], bool) or not isinstance(value[name], int if kind is int else int | float):
             expected = "an integer" if kind is int else "a number"
-            raise UserError(f"{name} of the grid must be {expected}, got {value[name]!r:.60}")
+            raise UserError(f"{name} of the grid of cells must be {expected}, got {value[name]!r:.60}")
     return Grid(**value)
 
 

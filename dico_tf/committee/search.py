@@ -87,7 +87,10 @@ class Answers(Protocol):
         """
 
     def everyone(self, space: Space, goal: Goal) -> tuple[str, ...]:
-        """Return the members of the full ensemble, the cheapest first."""
+        """Return the members of the full ensemble, the cheapest first.
+
+        These are all members, or in a `CellPool` only its `largest` most expensive ones.
+        """
 
 
 def by_cost(answers: Answers, measure: str) -> list[str]:

@@ -29,7 +29,8 @@ class EncodedImages(Protocol):
     def stamp(self, number: int) -> str:
         """Return a text that mostly changes when the image does. The image is not read, so some changes are missed.
 
-        It has the size and modification time of an image's own file; otherwise the image's place, its length, or both.
+        It has the size and modification time of an image's own file; otherwise the image's position in the dataset's
+        files, its length, or both.
         """
 
 

@@ -34,7 +34,7 @@ def training_batches(
             decoded. Then image is [b, S, H, W, 3], and the batch has `window` [b, S, 4]; for videos
             [b, S, T, H, W, 3] and [b, S, 5].
             In segmentation the window is one crop for all branches: image [b, H, W, 3], and as label uint8 [b, H, W]
-            the crop of the mask. Splits without lazy images ignore it.
+            the crop of the mask. Splits without lazy images ignore `windows`.
     """
     rows = np.asarray(indices, np.int64).reshape(-1, *indices.shape[2:])  # [steps * replicas, b(, S)]
     return _dataset(split, len(rows), lambda n: rows[n], rows.shape[1:], windows)

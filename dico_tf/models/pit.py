@@ -55,9 +55,9 @@ PRESETS = {
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
-    """Reduce the number of heads, and widths with it; the MLPs are sized to meet the scale.
+    """Multiply the number of heads by the scale, and widths with it; the ratios of heads between stages stay.
 
-    The ratios of heads between stages stay.
+    Heads are whole. The MLPs make up for the rounding: a block has nearly scale^2 times its former weights.
     """
     first = narrowing.head_count(spec.heads[0], scale)
     heads = tuple(first * count // spec.heads[0] for count in spec.heads)

@@ -63,6 +63,13 @@ def windows_along(side, window: int, stride: int):
 
 
 def count_windows(sides: tuple[int, int], window: int, stride: int) -> int:
-    """Return the number of windows that cover an image of these sides (H, W); `stride` is the output stride."""
+    """Return the number of windows that cover an image of sides (H, W).
+
+    Neighbouring windows are `window_step` apart, the last two perhaps less.
+
+    Args:
+        window: side of a square window in pixels.
+        stride: output stride of the network.
+    """
     rows, columns = (windows_along(max(round_up(side, stride), window), window, stride) for side in sides)
     return rows * columns

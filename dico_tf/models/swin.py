@@ -58,7 +58,10 @@ PRESETS = {
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
-    """Reduce the number of heads in every stage, and widths with it; the MLPs are sized to meet the scale."""
+    """Multiply the number of heads in every stage by the scale, and widths with it.
+
+    Heads are whole. The MLPs make up for the rounding: a block has nearly scale^2 times its former weights.
+    """
     heads = tuple(narrowing.head_count(count, scale) for count in spec.heads)
     sizes = zip(spec.widths, spec.inner, heads, strict=True)
     hidden = tuple(narrowing.mlp_width(width, inner, scale, count * spec.head_width) for width, inner, count in sizes)

@@ -63,7 +63,10 @@ PRESETS = {
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
-    """Reduce the number of heads, and the tokens' width with them; the MLP is sized to meet the scale."""
+    """Multiply the number of heads by the scale, and the tokens' width with it.
+
+    Heads are whole. The MLP makes up for the rounding: a block has nearly scale^2 times its former weights.
+    """
     heads = narrowing.head_count(spec.heads, scale)
     hidden = narrowing.mlp_width(spec.width, spec.inner, scale, heads * spec.head_width)
     return dataclasses.replace(spec, heads=heads, hidden=hidden)

@@ -70,7 +70,7 @@ class Candidates:
 
     @property
     def typical(self) -> tuple[Preset, int]:
-        """A network to measure the speed of, and the image size of a plan without a budget."""
+        """(preset, image size): a preset for measuring the speed here, and the image size when no budget is given."""
         return (self._installed or [find(FROM_SCRATCH[0])])[0], min(self._sizes[-1], USUAL_SIZE)
 
     def choose(self, devices: int, most_macs: float) -> PlannedBranches:

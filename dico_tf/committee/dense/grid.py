@@ -38,9 +38,9 @@ class Grid:
     def __post_init__(self) -> None:
         for name, least in (("cell", 0), ("context", 0), ("multiple", 1)):
             if getattr(self, name) < least:
-                raise UserError(f"{name} of the grid must be at least {least}, got {getattr(self, name)}")
+                raise UserError(f"{name} of the grid of cells must be at least {least}, got {getattr(self, name)}")
         if not 0 <= self.labelled < 1:
-            raise UserError(f"labelled of the grid must be at least 0 and below 1, got {self.labelled}")
+            raise UserError(f"labelled of the grid of cells must be at least 0 and below 1, got {self.labelled}")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

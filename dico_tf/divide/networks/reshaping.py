@@ -75,7 +75,7 @@ def _groups(axes: list[Axis], shape: list[int | None]) -> list[Axis]:
 def _group(axes: list[Axis], sizes: list[int]) -> list[Axis]:
     """Reshape one group of axes: merge them, then split the result into `sizes`.
 
-    Axes of size 1 are removed before and inserted after.
+    Axes of size 1 are removed before; those that `sizes` asks for are inserted after.
     """
     one = merged([axis for axis in axes if axis.size != 1])
     parts = iter(split(one, [size for size in sizes if size != 1]) if math.prod(sizes) > 1 else [])

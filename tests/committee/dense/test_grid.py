@@ -123,7 +123,7 @@ def test_a_pixel_that_is_no_number_makes_its_cell_unsure_and_no_other():
 def test_what_is_no_segmenter_is_named():
     with pytest.raises(UserError, match=r"from a for images \[1, 50, 70, 3\], got float32 \[1, 4\]"):
         routed_dense(cascade(1), [lambda images: np.zeros((1, 4), np.float32)], IMAGE, Grid())
-    with pytest.raises(UserError, match="cell of the grid must be at least 0, got -1"):
+    with pytest.raises(UserError, match="cell of the grid of cells must be at least 0, got -1"):
         Grid(cell=-1)
-    with pytest.raises(UserError, match="labelled of the grid must be at least 0 and below 1, got 1"):
+    with pytest.raises(UserError, match="labelled of the grid of cells must be at least 0 and below 1, got 1"):
         Grid(labelled=1)
