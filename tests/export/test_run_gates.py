@@ -162,7 +162,7 @@ def test_a_committee_of_something_else_is_refused(run, stored, tmp_path, change,
     committee = dataclasses.replace(stored.committee, members=names)
     path = tmp_path / "other.json"
     save(path, dataclasses.replace(stored, committee=committee, members=members, **change))
-    with pytest.raises(UserError, match=f"--committee={re.escape(str(path))} .*{message}"):
+    with pytest.raises(UserError, match=f"--committee={re.escape(str(path))}:? .*{message}"):
         load_committee(path, trained_run(run))
 
 
