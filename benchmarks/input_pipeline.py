@@ -44,7 +44,7 @@ SCRIPT = flags.Script(name="-m benchmarks.input_pipeline", about=__doc__, fields
 
 
 def write(folder: Path, count: int) -> list[Path]:
-    """Write JPEG files of coloured patches, fine detail and noise, about 100 kB each; return their paths."""
+    """Write JPEG files of coloured patches, fine detail and noise, about 65 kB each; return their paths."""
     paths = []
     for n in range(count):
         draw = np.random.default_rng(n)

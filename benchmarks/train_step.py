@@ -171,7 +171,7 @@ def main(arguments: list[str]) -> None:
     bar = BARS[settings.precision].get(splits) if settings.model == "wrn_16_8" else None
     rates = {"images_per_second": medians["bare"], "peak_gflops": medians["peak"]}
     emit("train_step_share", medians["share"], "share of convolution peak", bar, splits=splits, **rates, **about)
-    emit("train_step_lost", medians["lost"], "share of a bare step", MOST_LOST, lower=True, splits=splits,
+    emit("train_step_lost", medians["lost"], "share of a full step", MOST_LOST, lower=True, splits=splits,
          images_per_second=medians["full"], **about)  # fmt: skip
 
 

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["Client", "DiCo", "__version__", "divide_model"]
 
-_LAZY = {"Client": "edge", "DiCo": "cotrain", "divide_model": "divide"}  # imported when first used
+# Name -> modules to import when it is first used; the first has the name, the others have what saved models need.
+_LAZY = {"Client": ("edge",), "DiCo": ("cotrain", "training.optimizers"), "divide_model": ("divide",)}
 
 
 def __getattr__(name: str) -> Any:
@@ -20,11 +21,12 @@ def __getattr__(name: str) -> Any:
     from dico_tf import extras
 
     try:
-        return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+        modules = [importlib.import_module(f"{__name__}.{module}") for module in _LAZY[name]]
     except ModuleNotFoundError as error:
         if not (remedy := extras.remedy(error.name or "")):
             raise
         raise ImportError(f"dico_tf.{name}: {remedy}", name=error.name) from None
+    return getattr(modules[0], name)
 
 
 def __dir__() -> list[str]:

@@ -68,6 +68,7 @@ def verb(name: str, verbs: Mapping[str, str], arguments: Sequence[str]) -> tuple
     Raises Help if --help stands in place of the verb, and UserError if there is no known verb.
 
     Args:
+        name: the command, for messages; "" = `dico` itself.
         verbs: {verb: its help}.
     """
     if not arguments:
@@ -81,7 +82,7 @@ def verb(name: str, verbs: Mapping[str, str], arguments: Sequence[str]) -> tuple
 
 
 def verbs_text(name: str, verbs: Mapping[str, str]) -> str:
-    """Return the --help of a command that takes a verb."""
+    """Return the --help of a command that takes a verb; for the arguments see `verb`."""
     width = max(map(len, verbs))
     lines = [f"usage: {_called(name)} VERB [--flag=value ...]", ""]
     lines += [f"  {verb:<{width}}  {about}" for verb, about in verbs.items()]
@@ -105,7 +106,7 @@ class _Integers(flags.ArgumentParser):
 
 
 class _Words(flags.ArgumentParser):
-    """Parser of comma separated words."""
+    """Parser of comma separated words; an empty text is an empty tuple."""
 
     def parse(self, argument):
         if isinstance(argument, tuple):
@@ -133,8 +134,8 @@ def parse(script: Script, arguments: Sequence[str]) -> tuple[dict[str, Any], lis
     """Return ({flag: value}, positional arguments) of a command line. What follows `--` is positional.
 
     Flags that are not given have their defaults. Raises Help if --help is among the flags. Raises UserError for bad
-    flags and flag files, and for positional arguments that the script does not take. It names every unknown flag and
-    every wrong value.
+    flags and flag files, and for positional arguments that the script does not take. If flags are unknown or have wrong
+    values, its message names all of these.
     """
     end = arguments.index("--") if "--" in arguments else len(arguments)
     words, rest = arguments[:end], arguments[end + 1 :]
@@ -196,7 +197,7 @@ def _assign(word: str, values: flags.FlagValues) -> str:
 
 
 def _removed_fault(word: str, name: str, value: str) -> str:
-    """Return the fault of a removed flag; "" if it has its default, as in the run.flags of earlier versions."""
+    """Return the fault of a removed flag, or "" if it has its default, which earlier versions wrote to run.flags."""
     if value == _written(config.REMOVED[name]):
         return ""
     return f"{word}: this version no longer has --{name}; leave it out"
@@ -206,14 +207,23 @@ _LINE = re.compile(r"--\w+(=.*)?")
 
 
 def _read(name: str, folder: Path, above: tuple[Path, ...]) -> list[_Word]:
-    """Return the flags of a file. A --flagfile in it is relative to its folder; `above`: the files that include it."""
+    """Return the flags of the file `name`, which is relative to `folder`, or of the recipe of this name.
+
+    In the file, --flagfile=OTHER is relative to the folder in which the file itself lies. Raises UserError if a file
+    cannot be read or has a wrong line.
+
+    Args:
+        above: the files that include this one.
+    """
     try:
         path = _flagfile(name, folder)
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"--flagfile={name} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if path in above:
-        raise UserError(f"--flagfile={name} includes itself")
+        raise UserError(
+            f"--flagfile={name} includes itself, perhaps through other files: remove that line from {above[-1]}"
+        )
     words = []
     for number, line in enumerate(lines, 1):
         line, where = line.strip(), f"{name}, line {number}: "
@@ -261,7 +271,7 @@ def _line(name: str, value: Any) -> str:
 
 
 def flagfile(cfg: config.Config, command: str) -> str:
-    """Return the text of a flag file that repeats the run; `command` is its first comment."""
+    """Return the text of a flag file that repeats the run: `command` as a comment, then a line for every setting."""
     values = config.to_values(cfg)
     lines = [f"# {line}" for line in command.splitlines()]
     return "\n".join([*lines, *(_line(name, value) for name, value in values.items())]) + "\n"
@@ -286,7 +296,7 @@ def help_text(script: Script) -> str:
 
 
 def _only_with(field: dataclasses.Field) -> str:
-    """Return the task or the methods outside of which a flag is refused, as a remark; "" if there are none."""
+    """Return a remark that names the only task or methods that take the flag; "" if all do."""
     task, methods = field.metadata["task"], field.metadata["methods"]
     return f" (only with --task={task})" * bool(task) + f" (only with --method={'|'.join(methods)})" * bool(methods)
 

@@ -24,7 +24,10 @@ def tensorflow() -> None:
 
 @contextlib.contextmanager
 def _hidden(packages: tuple[str, ...]) -> Iterator[None]:
-    """Make imports of these packages fail inside the block, as if they were not installed; imported ones stay."""
+    """Make imports of these packages fail inside the block, as if they were not installed.
+
+    Packages that were imported before can still be imported.
+    """
     hidden = [name for name in packages if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))
     try:

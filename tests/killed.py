@@ -6,9 +6,25 @@ import sys
 from collections.abc import Callable, Iterator
 
 TOUCHING = {
-    "open", "write", "writelines", "close", "__exit__", "flush", "fsync", "truncate",
-    "rename", "replace", "link", "symlink", "unlink", "remove", "rmdir", "mkdir", "sendfile", "copy_file_range",
-}  # fmt: skip
+    "open",
+    "write",
+    "writelines",
+    "close",
+    "__exit__",
+    "flush",
+    "fsync",
+    "truncate",
+    "rename",
+    "replace",
+    "link",
+    "symlink",
+    "unlink",
+    "remove",
+    "rmdir",
+    "mkdir",
+    "sendfile",
+    "copy_file_range",
+}
 
 
 def kills(work: Callable[[], None], every: int = 1) -> Iterator[int]:

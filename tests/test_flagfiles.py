@@ -81,7 +81,7 @@ def test_a_file_may_be_named_twice_but_not_in_itself(write):
     write("a.flags", "--flagfile=folder/../b.flags")
     write("b.flags", "--flagfile=a.flags")
     write("folder/x", "")
-    assert mistake("--flagfile=a.flags") == "--flagfile=a.flags includes itself"
+    assert mistake("--flagfile=a.flags").startswith("--flagfile=a.flags includes itself")
     write("self.flags", "--flagfile=self.flags")
     assert "includes itself" in mistake("--flagfile=self.flags")
 
@@ -151,10 +151,17 @@ def test_a_sign_within_a_word_is_no_comment(write):
 @pytest.mark.parametrize(
     ("written", "value"),
     [
-        ('"a b"', "a b"), ("'a b'", "a b"), ('" a #b "', " a #b "), ('"', '"'), ("\"a'", "\"a'"), ('""', ""),
-        ("'\"a\"'", '"a"'), ("a=b", "a=b"), ("a\"b\"", "a\"b\""),
+        ('"a b"', "a b"),
+        ("'a b'", "a b"),
+        ('" a #b "', " a #b "),
+        ('"', '"'),
+        ("\"a'", "\"a'"),
+        ('""', ""),
+        ("'\"a\"'", '"a"'),
+        ("a=b", "a=b"),
+        ('a"b"', 'a"b"'),
     ],
-)  # fmt: skip
+)
 def test_quotes_round_a_value_are_stripped_once(write, written, value):
     write("a.flags", f"--workdir={written}")
     assert read("--flagfile=a.flags")["workdir"] == value

@@ -103,13 +103,18 @@ def finish(folder: Path, shift: float, splits: int) -> None:
     scores = {"top1": top1, "nll": 1.0, "ece": 0.1}
     evaluation = {"branches": [scores] * splits, "ensemble": scores, "diversity": {"disagreement": 0.2}}
     summary = {
-        "model": "x", "splits": splits, "epochs": 1, "seconds": 2.0,
-        "params": {"branches": 10 * splits}, "macs": {"branches": 100 * splits},
-    }  # fmt: skip
+        "model": "x",
+        "splits": splits,
+        "epochs": 1,
+        "seconds": 2.0,
+        "params": {"branches": 10 * splits},
+        "macs": {"branches": 100 * splits},
+    }
     config = {
-        "format": 1, "config": {"lr": 0.1, "weight_decay": 0.2, "average": "logits", "task": "classification"},
+        "format": 1,
+        "config": {"lr": 0.1, "weight_decay": 0.2, "average": "logits", "task": "classification"},
         "data": {"image_size": 32, "class_names": ["a", "b", "c"]},
-    }  # fmt: skip
+    }
     for name, content in (("evaluation_test", evaluation), ("summary", summary), ("config", config)):
         (folder / f"{name}.json").write_text(json.dumps({"format": 1, **content}))
 

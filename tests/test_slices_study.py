@@ -62,13 +62,19 @@ def finish(folder, whole, epochs):
     scores = {"top1": epochs / 100, "nll": 1.0, "ece": 0.1}
     content = {
         "evaluation_test": {
-            "branches": [scores] * (1 if whole else 2), "ensemble": scores, "diversity": {"disagreement": 0.1},
+            "branches": [scores] * (1 if whole else 2),
+            "ensemble": scores,
+            "diversity": {"disagreement": 0.1},
         },
         "summary": {
-            "model": "x", "splits": 1 if whole else 2, "epochs": epochs, "seconds": 1.0, "params": {"branches": 7},
+            "model": "x",
+            "splits": 1 if whole else 2,
+            "epochs": epochs,
+            "seconds": 1.0,
+            "params": {"branches": 7},
             "macs": {"branches": 100},
         },
-    }  # fmt: skip
+    }
     for name, values in content.items():
         (folder / f"{name}.json").write_text(json.dumps(values))
     epochs = [{"validation": {"ensemble_accuracy": share}} for share in (0.25, 0.5)]

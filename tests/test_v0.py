@@ -28,9 +28,13 @@ NAMES = [name for name in RECORDED["continued"] if name != REFUSED]
 RUNS = slow_but(QUICK, NAMES)
 CLASSIFIERS = [name for name in NAMES if name != "video" and "segmentation" not in name]
 FOR_COMMITTEES = {
-    "branches": ["runs/dico"], "members": ["runs/independent", "models", "export"], "scenes": ["models"],
-    "cascade": [], "ensemble": [], "guarantee": [],
-}  # fmt: skip
+    "branches": ["runs/dico"],
+    "members": ["runs/independent", "models", "export"],
+    "scenes": ["models"],
+    "cascade": [],
+    "ensemble": [],
+    "guarantee": [],
+}
 
 
 def unpack(archive: str) -> None:

@@ -1,4 +1,4 @@
-"""Search for ensembles and cascades of any models: dico committee search --workdir=W"""
+"""Search for ensembles and cascades of any models, or show one: dico committee search --workdir=W"""
 
 import dataclasses
 
@@ -32,7 +32,7 @@ def _settings(verb: str) -> type:
 
 
 def script(verb: str) -> flags.Script:
-    """Return the flags of a verb; search has those of both tasks."""
+    """Return the flags of a verb. Those of search serve both tasks, classification and segmentation."""
     fields = [*flags.pick(*SHARED[verb]), *flags.of(_settings(verb))]
     if verb == "search":
         known = {field.name for field in fields}

@@ -1,4 +1,4 @@
-"""Classify images with a trained run: dico predict --workdir=W images/*"""
+"""Classify or segment images with a trained run: dico predict --workdir=W images/*"""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""From a folder of images to a served committee: dico start DIR"""
+"""Train and export a committee for a folder of images; with --serve, also serve it: dico start DIR"""
 
 import dataclasses
 import functools
@@ -15,7 +15,7 @@ BUDGETS = ("macs", "milliseconds", "devices")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StartOptions:
-    """Budget of the committee, and what to do."""
+    """Flags of `start`. Raises UserError that names every fault."""
 
     out: str = option("", "folder of the run, the committee and the export (default: runs/start-DIR)")
     macs: float = option(0.0, "most multiply-adds of one image in all branches together, e.g. 200e6; 0 = no limit")

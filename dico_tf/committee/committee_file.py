@@ -144,7 +144,8 @@ def load(path: str | Path) -> CommitteeFile:
 def combined(path: str | Path) -> tuple[list[str], int, Callable[[np.ndarray], np.ndarray]]:
     """Return (NAME=SOURCE of each member, number of classes, function) of a committee file.
 
-    The function takes logits of N images and n members, [N, n, C], and returns the committee's, float32 [N, C].
+    The function decides as the committee does, gates included: it takes the logits of N images and n members,
+    [N, n, C], and returns those of the final answers, float32 [N, C].
     """
     content = load(path)
     committee = content.committee
@@ -155,7 +156,9 @@ def combined(path: str | Path) -> tuple[list[str], int, Callable[[np.ndarray], n
 def _saved(content: dict[str, Any]) -> CommitteeFile:
     _typed(content, _FIELDS)
     if content["ties"] != serialization.TIES:
-        raise UserError(f"ties must be {serialization.TIES!r}, got {content['ties']!r}; search again")
+        raise UserError(
+            f"ties (of a confidence and its gate) must be {serialization.TIES!r}, got {content['ties']!r}; search again"
+        )
     members = tuple(_read_member(member, place) for place, member in enumerate(content["members"]))
     names = content["class_names"]
     if names is not None and not all(isinstance(name, str) for name in names):
@@ -210,7 +213,12 @@ _OF_MEMBER = {"name": str, "kind": str, "source": str, "sha256": str, "input_siz
 
 
 def _typed(value: Mapping[str, Any], kinds: Mapping[str, Any], part: str = "") -> None:
-    """Raise UserError if a key is missing or has another type; `part` names the part of the file, "" is the whole."""
+    """Raise UserError if a key is missing or has another type, or an integer is below 1.
+
+    Args:
+        kinds: {key: its type}.
+        part: name of `value` in messages; "" is the whole file.
+    """
     of = f" of {part}" if part else ""
     for key, kind in kinds.items():
         if key not in value:
@@ -223,11 +231,12 @@ def _typed(value: Mapping[str, Any], kinds: Mapping[str, Any], part: str = "") -
 
 def _read_member(content: Any, place: int) -> SavedMember:
     if not isinstance(content, dict):
-        raise UserError(f"member {place} must be an object, got {content!r:.60}")
+        raise UserError(f"members[{place}] must be an object, got {content!r:.60}")
     _typed(content, _OF_MEMBER, f"member {content.get('name', place)!r}")
     if not re.fullmatch("([0-9a-f]{64})?", content["sha256"]):
         raise UserError(
-            f"sha256 of member {content['name']!r} must be 64 digits of 0-9a-f or empty, got {content['sha256']!r:.80}"
+            f"sha256 of member {content['name']!r} must be 64 digits of 0-9a-f or empty, got "
+            f"{content['sha256']!r:.80}; search again"
         )
     costs = {measure: content["cost"].get(measure) for measure in MEASURES}
     for measure, value in costs.items():

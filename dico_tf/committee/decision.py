@@ -111,9 +111,9 @@ def joined(committee: Committee, before: np.ndarray | None, places: Sequence[int
     """Return the combined answer [N, C] of some of the members, for example of those that did not fail.
 
     Args:
-        before: the combined answer [N, C] of these members without the last; None if there is only one.
-        places: k indices of these members in `committee.members`.
-        logits: [N, k, C] of these members, without temperatures.
+        before: the combined answer [N, C] of all these members but the last; None if there is only one.
+        places: their k indices in `committee.members`.
+        logits: their logits [N, k, C], not yet divided by temperatures.
     """
     average = AVERAGES[committee.average]
     with np.errstate(divide="ignore", invalid="ignore"):  # infinity less itself: such a row becomes NaN
@@ -177,7 +177,12 @@ def decide(committee: Committee, logits: ArrayLike) -> Decision:
 
 
 def stage_of(confidences: np.ndarray, gates: tuple[float, ...]) -> np.ndarray:
-    """Return the first of n stages whose confidence reaches its gate, else the last: N images [N, n] -> int64 [N]."""
+    """Return int64 [N], the first stage, from 0, whose confidence reaches its gate, else the last stage.
+
+    Args:
+        confidences: [N, n], after each of n stages.
+        gates: of all stages but the last.
+    """
     passed = passes(confidences[:, :-1], gates)
     return np.concatenate([passed, np.ones((len(passed), 1), bool)], 1).argmax(1)
 
@@ -219,7 +224,7 @@ def average_cost(costs: Sequence[float], stage: np.ndarray) -> float:
 
 
 def reachable(gates: Sequence[float]) -> int:
-    """Return how many members can run if no answer contains NaN: up to and including the first whose gate is ALWAYS."""
+    """Return how many members can run if all answers are finite: no member after the first whose gate is ALWAYS."""
     for k, gate in enumerate(gates):
         if gate == -math.inf:
             return k + 1
@@ -227,5 +232,5 @@ def reachable(gates: Sequence[float]) -> int:
 
 
 def worst_cost(costs: Sequence[float], gates: Sequence[float]) -> float:
-    """Return the largest cost of an image if no answer contains NaN: the sum over the first `reachable` members."""
+    """Return the largest cost of an image if all answers are finite: the sum over the first `reachable` members."""
     return float(np.sum(costs[: reachable(gates)]))

@@ -1,6 +1,6 @@
-"""Temperatures T and weights b of members, fitted to held-out images by minimising NLL, convex in 1 / T and in b.
+"""Fit the temperature T of one member, or the weights b of several, a number each, to held-out images.
 
-Of more than 10,000 images, 10,000 evenly spaced ones are used.
+Both minimise NLL, which is convex in 1 / T and in b. Of more than 10,000 images, 10,000 evenly spaced ones are used.
 """
 
 from collections.abc import Callable

@@ -53,8 +53,10 @@ class Certified:
 def certify(losses: np.ndarray, guarantee: Guarantee) -> Certified:
     """Test the settings of a path in order, and return the last one before the first that fails.
 
+    Setting 0, the reference, passes without a test. Raises ValueError if it has a loss.
+
     Args:
-        losses: bool [settings, N], which images each setting loses; setting 0 must have no loss.
+        losses: bool [settings, N], which images each setting loses.
     """
     losses = np.asarray(losses, bool)
     images = losses.shape[1]

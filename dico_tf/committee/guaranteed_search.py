@@ -93,8 +93,8 @@ def lay(
 ) -> list[Committee]:
     """Return the path: the reference `against`, then ever cheaper settings of one combination of members.
 
-    The combination is the one that is cheapest within the risk on these images; if none costs less than the reference,
-    the path is the reference alone. `tick` is called after each combination.
+    Of the combinations within `goal.worst`, it is the one that is cheapest within the risk on these images; if none
+    costs less than the reference, the path is the reference alone. `tick` is called after each combination.
     """
     right = right_answers(pool, against)
     best, lowest = [], _cost(pool, against, goal)
@@ -132,7 +132,7 @@ def _front(
 def _with_safer(front: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Return indices of settings, the safest first: four that stop less often than the front's first, then the front.
 
-    Of a front of more than 200 settings, 200 evenly spaced ones are used.
+    Of a front of more than 200 settings, 200 evenly spaced ones are used. Indices are flat, in an array of `shape`.
     """
     if len(front) > _LONGEST:
         front = front[np.unique(np.linspace(0, len(front) - 1, _LONGEST).round().astype(int))]

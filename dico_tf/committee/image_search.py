@@ -24,7 +24,7 @@ _MOST_SETTINGS = 2e7  # of one combination
 
 
 class ImageSearch:
-    """A search for a committee of image classifiers, by accuracy."""
+    """A search for a committee of image classifiers, by accuracy. The arguments are those of `run.find`."""
 
     def __init__(self, options: Search, values: Mapping[str, Any]) -> None:
         _check(options)
@@ -39,7 +39,8 @@ class ImageSearch:
     def collect(self) -> None:
         """Get the members' answers to calibration and test images.
 
-        Warns of NaN, and of logits of unequal scale if they are averaged without temperatures.
+        Warns of NaN or infinity in logits of a run or a table, and of logits of unequal scale if --average=logits is
+        used without --temperatures.
         """
         self.inputs = collect(self.options, self.values)
         self.calibration = self.inputs.calibration
@@ -118,7 +119,7 @@ def _warn_of_lost(inputs: Inputs) -> None:
 
 
 def _warn_of_scales(inputs: Inputs) -> None:
-    """Warn if the logits of one member vary much more than those of another: the mean would follow the first alone."""
+    """Warn if the logits of one member vary over 3 times as much as another's: it would dominate their mean."""
     finite = {member: logits[np.isfinite(logits)] for member, logits in inputs.calibration.logits.items()}
     spread = {member: float(values.std(dtype=np.float64)) for member, values in finite.items() if len(values)}
     if not spread:

@@ -58,7 +58,7 @@ def collect(options: Search, values: dict[str, Any]) -> Inputs:
 
 
 def read_costs(path: str) -> dict[str, Cost]:
-    """Read the file --costs: JSON {member: {macs, params, milliseconds}}; a measure that is left out is unknown."""
+    """Read the file --costs: JSON {member: {macs, params, milliseconds}}; a measure that is left out is NaN."""
     try:
         content = json.loads(Path(path).read_bytes())
     except FileNotFoundError:
@@ -163,7 +163,10 @@ def of_branches(workdir: Path) -> dict[str, str]:
 
 
 def _costs_of_run(workdir: Path, summary: dict[str, Any]) -> list[Cost]:
-    """Return each branch's cost for one image, or for all evaluated views of one video."""
+    """Return each branch's cost for one image, or for all evaluated views of one video; milliseconds are unknown.
+
+    Raises UserError if the validation and the test split were evaluated with different views.
+    """
     views = {split: _views(workdir / f"evaluation_{split}.json") for split in ("validation", "test")}
     if views["validation"] != views["test"]:
         seen = ", ".join(
@@ -184,7 +187,14 @@ def _views(path: Path) -> dict[str, Any]:
 
 
 def _of_members(options: Search, values: dict[str, Any], costs: dict[str, Cost]) -> Inputs:
-    """Run the models, or read their cached answers, on the images of --calibration and on the test images."""
+    """Run the models of --members, or read their cached answers, on the images of --calibration and on the test images.
+
+    If both are the test images, these are divided at random by --calibration_share.
+
+    Args:
+        values: the flags' values, as for `collect`.
+        costs: {member: its cost in the file --costs}; measures that it leaves out are those of the model.
+    """
     startup.tensorflow()
     from dico_tf.data import source as data
     from dico_tf.evaluation.members.cache import Cache, default

@@ -22,7 +22,7 @@ from dico_tf.registry import suggestion
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Pool:
-    """Answers of all members to the same labelled images. Raises UserError if shapes or labels do not fit."""
+    """Answers of all members to the same labelled images. Raises UserError if shapes, labels or ids do not fit."""
 
     logits: Mapping[str, np.ndarray]  # {member: float [N, C]}
     labels: np.ndarray  # int64 [N]
@@ -37,7 +37,8 @@ class Pool:
             raise UserError(f"{name}: {fault}")
         if self.class_names and len(self.class_names) != self.classes:
             raise UserError(
-                f"{name}: expected {self.classes} class_names, one for each logit, got {len(self.class_names)}"
+                f"{name}: the table has {self.classes} classes but {len(self.class_names)} class_names: "
+                "give one for each class"
             )
         object.__setattr__(self, "labels", checked_labels(self.labels, len(self.labels), self.classes))
         object.__setattr__(self, "ids", np.asarray(self.ids).astype(np.str_))
@@ -55,7 +56,7 @@ class Pool:
         return len(self.labels)
 
     def stacked(self, members: Sequence[str]) -> np.ndarray:
-        """Return the logits [N, n, C] of these n members for the N images of the pool."""
+        """Return the logits [N, n, C] of these n members for the N images. Raises UserError for an unknown member."""
         for member in members:
             if member not in self.logits:
                 raise UserError(f"no member {member!r} in {self.name or 'the pool'}; {suggestion(member, self.logits)}")
@@ -69,7 +70,10 @@ class Pool:
         return dataclasses.replace(self, logits=logits, labels=self.labels[positions], ids=self.ids[positions])
 
     def random_split(self, share: float, seed: int) -> tuple["Pool", "Pool"]:
-        """Return two parts that share no image, drawn at random by seed; the first has this share of the images."""
+        """Return two parts that share no image, drawn at random by seed; the first has this share of the images.
+
+        Raises UserError if a part would be empty.
+        """
         order = np.random.default_rng(seed).permutation(self.size)
         cut = round(share * self.size)
         if not 0 < cut < self.size:
@@ -81,7 +85,7 @@ class Pool:
 
     @property
     def fingerprint(self) -> str:
-        """Digest of the images' ids and labels; the members' answers are not part of it."""
+        """Digest of the images' ids and labels, in 16 hexadecimal digits; the members' answers are not part of it."""
         digest = hashlib.sha256(self.labels.astype("<i8").tobytes())
         digest.update("\n".join(self.ids).encode("utf-8", "surrogateescape"))
         return digest.hexdigest()[:16]
@@ -202,8 +206,8 @@ def orders(pool: Pool, measure: str, largest: int) -> list[tuple[str, ...]]:
 def explored(pool: Pool, committee: Committee, percentiles: int) -> tuple[Sweep, np.ndarray]:
     """Return all settings of a committee's gates with their numbers of right answers, and their smooth scores.
 
-    A smooth score depends less on chance. It is the number of right answers plus the sum of the labels' probabilities;
-    this total is rounded to 0.1.
+    For each gate, up to `percentiles` values are tried, and NEVER. A smooth score depends less on chance. It is the
+    number of right answers plus the sum of the labels' probabilities; this total is rounded to 0.1.
     """
     answers, confidences = stages(committee, pool.stacked(committee.members))
     settings = sweep(confidences, are_right(answers, pool.labels[:, None]), percentiles)
@@ -237,7 +241,8 @@ class _Floor:
 def _points(pool: Pool, committee: Committee, space: Space, goal: Goal, floor: _Floor) -> list[Point]:
     """Return the settings of a committee's gates within the limits that no other beats in cost and score.
 
-    Settings with fewer right answers than `floor` gives for their cost are left out.
+    Settings with fewer right answers than `floor` gives for their cost are left out. Of a committee with more than
+    `space.largest` members, only the ensemble is tried.
     """
     cost = [pool.cost(member, goal.measure) for member in committee.members]
     milliseconds = [pool.cost(member, "milliseconds") for member in committee.members]

@@ -21,6 +21,7 @@ def results(
     """Return the results on both splits as JSON.
 
     Rows are the committee; the reference if it has several members, else the ensemble of all; and each member alone.
+    The other keys name the best member that costs no more, and how much accuracy differs between the splits.
 
     Args:
         test: None leaves the test split out.
@@ -58,7 +59,7 @@ def _numbers(scores: CommitteeScores, ours: CommitteeScores) -> dict[str, Any]:
 
 
 def _gap(calibration: CommitteeScores, test: CommitteeScores) -> dict[str, Any]:
-    """Return the accuracy on calibration less that on test images, with its 95 % interval: above 0 by over-fitting."""
+    """Return the accuracy on calibration less that on test images, and its 95 % interval; over-fitting raises it."""
     return {
         "accuracy": calibration.accuracy - test.accuracy,
         "interval": list(statistics.bootstrap_gap(calibration.right, test.right)),
@@ -112,7 +113,7 @@ def gates(committee: Committee) -> str:
 
 
 def promise(guaranteed: GuaranteedCommittee, guarantee: Guarantee) -> str:
-    """Return the guarantee as text, and why the next, cheaper setting of the path has none."""
+    """Return the guarantee as text, and why the next, cheaper setting of the path, if any, has none."""
     certified = guaranteed.certified
     how = f"with {100 * guarantee.confidence:g} % confidence" if guarantee.kind == "probable" else "on average"
     claim = (

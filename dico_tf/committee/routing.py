@@ -104,7 +104,10 @@ def _together(first: _Waiting | None, second: _Waiting) -> _Waiting | None:
 
 
 def _due(queue: _Waiting | None, size: int, all: bool) -> tuple[_Waiting | None, _Waiting | None]:
-    """Return (images that run now, images that wait on): all run if `all`, else a multiple of `size`; None = none."""
+    """Split a queue into (images that run now, images that wait on); None = no images.
+
+    All images run if `all`, else the largest multiple of `size`.
+    """
     if queue is None:
         return None, None
     count = len(queue.rows)

@@ -30,7 +30,7 @@ class CommitteeScores:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % interval of the accuracy."""
+        """95 % Wilson interval of the accuracy."""
         return statistics.wilson(int(self.right.sum()), len(self.right))
 
     @property
@@ -65,7 +65,8 @@ def scores_of(committee: Committee, pool: Pool, measure: str) -> CommitteeScores
 def comparisons(pool: Pool, chosen: Committee, reference: Committee, measure: str) -> dict[str, Committee]:
     """Return {row name: committee} to compare with the chosen one.
 
-    First comes the reference if it has several members, else the ensemble of all; then each member alone.
+    First comes the reference if it has several members, else the ensemble of all; then each member alone, by rising
+    cost `measure`. The ensemble and the members have the average and confidence of `chosen`.
     """
     by_cost = sorted(pool.members, key=lambda member: pool.cost(member, measure))
     how = {"average": chosen.average, "confidence": chosen.confidence}

@@ -46,7 +46,12 @@ class Goal:
     quality: str = "accuracy"  # flag that sets the target: accuracy or miou
 
     def allows(self, cost: np.ndarray, milliseconds: np.ndarray | float = math.nan) -> np.ndarray:
-        """Return bool, which settings keep to `budget` and `milliseconds` by these averages; `worst` is not checked."""
+        """Return bool [...], which settings keep to `budget` and `milliseconds`; `worst` is not checked.
+
+        Args:
+            cost: average cost of an image for each setting, [...].
+            milliseconds: average milliseconds of an image for each setting.
+        """
         allowed = np.asarray(cost <= self.budget * _ROUNDING)
         if self.milliseconds < math.inf:
             allowed &= milliseconds <= self.milliseconds * _ROUNDING
@@ -75,10 +80,17 @@ class Answers(Protocol):
     def cost(self, member: str, measure: str) -> float: ...
 
     def candidates(self, space: Space, goal: Goal) -> list[Any]:
-        """Return what a search tries: combinations of members, with a grid if the unit is a cell."""
+        """Return what a search tries: a `Pool`'s combinations of members, each a tuple of names.
+
+        A `CellPool` returns the name of each member, then tuples (combination, grid).
+        """
 
     def fronts(self, space: Space, goal: Goal) -> Iterator[list[Point]]:
-        """Yield, for each candidate in turn, its settings within the limits that no other beats in cost and score."""
+        """Yield, for each candidate in turn, those of its settings within the limits that no other of them beats.
+
+        To beat is to be better in cost or score and no worse in the other. A `Pool` also leaves out settings if a
+        single member within the limits costs no more and has more right answers.
+        """
 
     def template(self, members: Sequence[str], space: Space) -> Committee:
         """Return the ensemble of these members, or of one member a committee of it alone.

@@ -42,6 +42,8 @@ class Unit(Protocol):
     def report(self, best: Point, against: Committee, front: list[Point], goal: Goal) -> Report:
         """Measure the chosen committee `best` and the reference `against` on calibration and test images.
 
+        With --risk, the guaranteed committee is measured instead of `best`.
+
         Args:
             front: the result of the search, from which `best` was chosen by `goal`.
         """

@@ -25,7 +25,7 @@ def rules(committee: Committee) -> dict[str, Any]:
 
 
 def cascade(committee: Committee) -> dict[str, Any]:
-    """Return a committee as the JSON object `cascade` of a manifest."""
+    """Return a committee as the JSON object `cascade` of a manifest: `order`, its members' names, and its rules."""
     return {"order": list(committee.members), **rules(committee)}
 
 

@@ -66,9 +66,9 @@ def _calibration(saved: CommitteeFile) -> list[str]:
 def checksums(saved: CommitteeFile, members: Sequence[Any] = ()) -> dict[str, str]:
     """Return {member: its checksum now}; members that cannot be compared, such as those of a table, are left out.
 
-    A branch of a run has two checksums: that of its weights, which a search with --workdir stores, and that of the
-    opened member, which a search with --members stores. For a branch that has not changed, the result has the stored
-    one. A run that cannot be opened is left out; any other member that cannot be opened raises UserError.
+    A search with --workdir stores the checksum of a branch's weights, a search with --members that of the opened
+    member. For an unchanged branch, the result has the one that is stored. A run that cannot be opened is left out;
+    any other member that cannot be opened raises UserError.
 
     Args:
         members: all members, opened before; if empty, those that must be opened are opened here.
@@ -88,7 +88,11 @@ def _weights(saved: CommitteeFile) -> dict[str, str]:
 
 
 def _lost(saved: CommitteeFile, weights: Mapping[str, str]) -> list[str]:
-    """Return the members of runs whose folder no longer has weights."""
+    """Return the names of the members that are branches of a run whose folder has no weights any more.
+
+    Args:
+        weights: the result of `_weights` for the same file.
+    """
     runs = [member for member in saved.members if member.kind == kinds.RUN and member.name not in weights]
     return [member.name for member in runs if not of_branches(Path(member.source.rpartition(":")[0]))]
 

@@ -1,10 +1,10 @@
-"""Cost and score of every setting of the gates at once, by histograms and their running sums.
+"""Cost and score of every setting of the gates at once, by histograms and their cumulative sums.
 
-Gate k has Q candidates: the P = Q - 1 quantiles 0, 1/P ... (P-1)/P of its confidences, and never. An image's bin at
-stage k is the number of candidates its confidence reaches. If the gate is candidate j, counted from 0, the image stops
-at stage k exactly if bin > j. So for settings (j_1 ... j_{n-1}) the images that come to stage k are those with
-bin_i <= j_i for all i < k: a running sum, along each axis, of the histogram of (bin_1 ... bin_{k-1}).
-O(n N + n Q^(n-1)) for Q^(n-1) settings.
+Gate k has Q candidates: the quantiles 0, 1/P ... (P-1)/P of its confidences, and never. Equal quantiles count once, so
+that Q is at most P + 1. An image's bin at stage k is the number of candidates that its confidence reaches. If the gate
+is candidate j, counted from 0, the image stops at stage k exactly if bin > j. So for settings (j_1 ... j_{n-1}) the
+images that come to stage k are those with bin_i <= j_i for all i < k. Cumulative sums of the histogram of (bin_1 ...
+bin_{k-1}), along each axis, count them. O(n N + n Q^(n-1)) for Q^(n-1) settings.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from dico_tf.committee.decision import NEVER
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sweep:
-    """Results of all settings of the n - 1 gates of n members; Q is a gate's number of candidates."""
+    """Results of all settings of the n - 1 gates of n members. A gate has Q candidates; Q may differ between gates."""
 
     candidates: tuple[np.ndarray, ...]  # of each gate, rising; the last is NEVER
     reached: tuple[np.ndarray, ...]  # for each stage, number of images that come to it: int64 [1 or Q] * (n - 1)
@@ -70,7 +70,7 @@ def sweep(confidences: np.ndarray, scores: np.ndarray, percentiles: int = 100) -
     Args:
         confidences: [N, n], after each stage.
         scores: [N, n] or [N, n, D], of an image that stops at each stage; sums of integers or bools are exact.
-        percentiles: number of candidates for each gate besides NEVER.
+        percentiles: largest number of candidates for each gate besides NEVER; equal quantiles count once.
     """
     images, stages = scores.shape[:2]
     candidates = tuple(quantiles(confidences[:, k], percentiles) for k in range(stages - 1))
@@ -90,7 +90,9 @@ def sweep(confidences: np.ndarray, scores: np.ndarray, percentiles: int = 100) -
 
 
 def _summed(flat: np.ndarray, values: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
-    """Return sums of values [N] or [N, D] over all images with bin_i <= j_i, for every (j_1 ...).
+    """Return, for every (j_1 ...), the sum of values [N] or [N, D] over all images with bin_i <= j_i.
+
+    The result has the shape `sizes`, and D as its last axis if the values have it.
 
     flat: index [N] of each image's (bin_1 ...) in an array of shape `sizes`.
     """

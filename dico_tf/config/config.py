@@ -1,4 +1,4 @@
-"""All settings of a run (`Config`) and of a model (`Settings`), and their conversion from and to flat values."""
+"""All settings of a run (`Config`) and of a model (`Settings`), and conversion of `Config` from and to flat values."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -53,7 +53,7 @@ class Config:
 
     @property
     def title(self) -> str:
-        """The network or networks that are trained, as the flags name them."""
+        """The network that is trained, as --model names it, or the networks of --branches, joined by "+"."""
         return "+".join(self.branch_list.branches) or self.network.model
 
 
@@ -62,7 +62,7 @@ SECTIONS: dict[str, type] = {field.name: type(field.default) for field in datacl
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings(NetworkOptions, ViewOptions, CotrainingOptions, StepOptions, FinetuningOptions):
-    """All settings of a `DiCo`: the flags that reach the model, and values that a run takes from its data."""
+    """All settings of a `DiCo`: flags that reach the model, and values that a run takes from its data or computes."""
 
     model: str | dict[str, Any] = option("", "a preset's name, a .keras file, or the saved description of a network")
     classes: int = option(0, "number of classes", at_least=1)

@@ -1,6 +1,6 @@
-"""Settings of a run as frozen dataclasses. Each is one field here and one flag, with its help text and its bounds.
+"""Settings of a run as frozen dataclasses. A setting is one field here and one flag, with its help text and its bounds.
 
-Network, View, Cotraining, Step and FinetuningOptions have the fields that are also arguments of `DiCo`.
+Fields of NetworkOptions, ViewOptions, CotrainingOptions, StepOptions, FinetuningOptions are also arguments of `DiCo`.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ SUBMODEL_METHODS = ("cosub", "dico+cosub")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Data:
-    """Images, clips and labels that a run loads."""
+    """Task of a run, and the images, clips and labels that it loads."""
 
     task: str = option(
         "classification",
@@ -76,7 +76,7 @@ class Data:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NetworkOptions:
-    """The whole network and its division."""
+    """The whole network, its division, and its stochastic depth."""
 
     model: str = option("wrn_28_10", "preset of the whole network, e.g. wrn_28_10, or a .keras file of your own")
     splits: int = option(1, "number of branches (S) that the whole network is divided into", at_least=1)
@@ -130,7 +130,7 @@ class ViewOptions:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CotrainingOptions:
-    """Method of co-training and its losses."""
+    """Method of co-training, its losses, and how the ensemble combines the branches."""
 
     method: str = option(
         "dico",
@@ -236,7 +236,7 @@ class FinetuningOptions:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimisationOptions:
-    """Batches, optimizer and learning rate."""
+    """Batches, epochs, optimizer, learning rate, weight decay and averaged weights."""
 
     batch_size: int = option(128, "images per step, on all replicas and machines together", at_least=1)
     repeated_augmentation: int = option(
@@ -313,7 +313,7 @@ class MachineOptions:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """A run's folder, checkpoints and evaluations."""
+    """A run's folder, initial weights, seed, checkpoints and evaluations."""
 
     workdir: str = option(
         "",

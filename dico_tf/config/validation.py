@@ -101,7 +101,10 @@ def _misplaced(field: "dataclasses.Field", value: Any, settings: Any) -> Iterato
 
 
 def target(settings: Any, task: str) -> str:
-    """Return "binary" or "softmax"; "auto" is binary for methods with cosub, as published, but not in segmentation."""
+    """Return the setting `target`, "binary" or "softmax". If it is "auto", choose one of the two.
+
+    It is binary for methods with cosub, as published, except in segmentation; in all other cases softmax.
+    """
     if settings.target != "auto":
         return settings.target
     return "binary" if "cosub" in settings.method and task != "segmentation" else "softmax"

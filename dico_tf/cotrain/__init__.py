@@ -1,4 +1,4 @@
-"""Co-training of the branches of a divided network."""
+"""Co-training of branches: those of a divided network, or several given networks."""
 
 import importlib
 from typing import Any

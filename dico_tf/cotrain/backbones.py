@@ -14,7 +14,8 @@ class Backbones:
     The layers in `frozen_layers`, and with freeze=backbone all, are set to `trainable=False`, which Keras' batch
     normalisation takes as inference. With freeze=N, the backbone is frozen in the first N epochs. Its variables stay
     trainable, so that the optimizer has the same variables in all epochs; in these N epochs their steps are multiplied
-    by 0.
+    by 0, and their batch normalisation computes as in inference. With batch_statistics=keep it does so in all epochs,
+    and layers in `inference_layers` always do.
 
     Args:
         learners: the networks that are trained, one for each branch.

@@ -40,11 +40,12 @@ class Batch:
 def unpack(data: Any) -> Batch:
     """Convert {"image", "label", "index"}, (images, labels) or ({"image", "index"}, labels) to a Batch.
 
-    "index" may be left out. If the dictionary has a key "window", its "image" [B, S, H, W, 3] holds one window for each
-    branch, cut out of a larger image.
+    Labels are class numbers [B], or for images also [B, 1]. If each branch has its own images, labels and "index" are
+    [B, S]; otherwise "index" may be left out. If the dictionary has a key "window", with any value, its "image"
+    [B, S, H, W, 3] holds one window for each branch, cut out of a larger image.
 
     Raises:
-        UserError: with sample weights, without labels, or if shapes do not fit.
+        UserError: with sample weights, without labels, or if labels have another shape.
     """
     inputs, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
     if weights is not None:

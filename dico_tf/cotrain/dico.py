@@ -114,8 +114,9 @@ class DiCo(keras.Model):
     def learn_from(self, teacher: Callable) -> None:
         """Set the teacher of method distill: a callable (images, index) -> logits.
 
-        It gets images [B, H, W, 3] of 0..255 (or clips) and their numbers in the data set, int64 [B]. Its logits are
-        [B, C], or [B, h, w, C] in segmentation, of the same classes as the branches.
+        It gets images [B, H, W, 3] of 0..255 (or clips) and their numbers in the data set, int64 [B]; a teacher given
+        to the constructor gets the images only. Its logits are [B, C], or [B, h, w, C] in segmentation, of the same
+        classes as the branches.
         """
         if self.settings.method != "distill":
             raise UserError(
@@ -186,7 +187,7 @@ class DiCo(keras.Model):
             self.make_train_function(force=True)
 
     def compile(self, optimizer="sgd", **options):
-        """Configure training as in Keras, but without loss and metrics: DiCo has its own."""
+        """Configure training as in Keras. A loss or metrics raise UserError: DiCo has its own."""
         unsupported = [n for n in ("loss", "metrics", "weighted_metrics", "loss_weights") if options.get(n)]
         if unsupported:
             raise UserError(f"DiCo has its own loss and metrics: leave out {', '.join(unsupported)}")
@@ -289,7 +290,11 @@ class DiCo(keras.Model):
         return tf.transpose(by_copy, (1, 0, *range(2, by_copy.shape.rank)))
 
     def _with_auxiliary_heads(self, total, heads: list, truth):
-        """Return total [B] plus `auxiliary_weight` times the label loss of each auxiliary head, if there are any."""
+        """Return total [B] plus `auxiliary_weight` times the label loss of each auxiliary head, if there are any.
+
+        Args:
+            heads: for each branch, the logits of its heads, the main one first; see `heads`.
+        """
         targets = self.task.targets(truth)
         for (_, *seconds), target in zip(heads, targets, strict=True):
             for logits in seconds:
@@ -299,7 +304,10 @@ class DiCo(keras.Model):
         return total
 
     def _decayed(self, gradients: list) -> list:
-        """Clip the gradients of each branch to the norm `clip_norm`, then add weight decay (L2); return the result."""
+        """Return gradients that are clipped to the norm `clip_norm` (0: no clipping), with weight decay (L2) added.
+
+        Each branch is clipped separately.
+        """
         clip_norm, weight_decay = self.settings.clip_norm, self.settings.weight_decay
         scale = self.optimizer.scale_loss(1.0)  # 1 except for mixed_float16
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync

@@ -60,7 +60,7 @@ def _piece(batch_size: int | None, pieces: int) -> int:
 
 
 def across_replicas(gradients: list[tf.Tensor]) -> list[tf.Tensor]:
-    """Return each gradient's mean over all replicas; the optimizer later adds up the replicas, which gives the sum."""
+    """Return each gradient's mean over all replicas: the optimizer adds those of all replicas, which gives the sum."""
     context = tf.distribute.get_replica_context()
     count = context.num_replicas_in_sync
     if count == 1:

@@ -46,7 +46,11 @@ class Windowed:
         return tf.pad(tf.cast(images, tf.float32) - fill, [[0, 0], [0, spare[0]], [0, spare[1]], [0, 0]]) + fill
 
     def _total(self, images, places, starts, training):
-        """Return the sum of all windows' logits [B, *places, C], each at its position."""
+        """Return the sum of all windows' logits, each at its position: [B, h, w, C] with `places` = (h, w).
+
+        Args:
+            starts: the first pixel of each window along height and along width.
+        """
         window, columns = self.window, tf.size(starts[1])
         classes = self.coarse.output_shape[-1]
 
@@ -65,7 +69,7 @@ class Windowed:
 
 
 def _starts(side, window: int, stride: int):
-    """Return the start of each window along a side; the last window ends at the end of the side."""
+    """Return the first pixel of each window along a side; the last window ends at the end of the side."""
     count = segmentation.windows_along(side, window, stride)
     return tf.minimum(tf.range(count) * segmentation.window_step(window, stride), side - window)
 
@@ -77,7 +81,10 @@ def _coverage(starts, places, length: int):
 
 
 def as_large(coarse: Windowed) -> Callable:
-    """Return a callable (images [B, H, W, 3] of any size, training=False) -> logits [B, H, W, C]."""
+    """Return a callable (images [B, H, W, 3] of any size, training=False) -> logits [B, H, W, C].
+
+    They are those of `coarse`, resized bilinearly.
+    """
 
     def answer(images, training=False):
         logits = coarse(images, training=training)

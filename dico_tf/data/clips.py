@@ -55,8 +55,8 @@ class TestClip:
 class Videos:
     """Videos from which clips of `count` frames are cut, taking every `rate`-th frame.
 
-    Video n has the frames firsts[n] .. firsts[n + 1] - 1. A video that is too short for a clip begins again at its end.
-    `part` says which clip and which crop `squares` returns.
+    Video n has the frames firsts[n] .. firsts[n + 1] - 1. In the clips of a video that is too short, its frames are
+    repeated from the first. `part` says which clip and which crop `squares` returns.
     """
 
     frames: Frames
@@ -76,7 +76,7 @@ class Videos:
 
     @functools.cached_property
     def starts(self) -> np.ndarray:
-        """Number of possible first frames of a clip of each video, int64 [N]."""
+        """Number of possible first frames of a clip of each video, at least 1: int64 [N]."""
         return np.maximum(self.lengths - self.span + 1, 1)
 
     @property
@@ -129,7 +129,8 @@ class Videos:
         """Return clips x crops copies of these videos, one for each clip and each crop of a test.
 
         A single clip lies in the middle; several are spread evenly from the first frame to the last. A single crop is
-        the centre, as large as in training; several are spread evenly along the long side, as large as the short side.
+        the central square, `image_size` pixels wide. Several are as wide as the whole short side, which is resized to
+        `short_side(image_size)` pixels, and are spread evenly along the long side.
         """
         size = self.frames.image_size
         frames = self.frames if crops == 1 else self.frames.at(short_side(size), short_side(size))
@@ -138,7 +139,12 @@ class Videos:
 
 
 def _along(sizes: np.ndarray, share: float) -> np.ndarray:
-    """Return squares [..., (left, top, right, bottom)] as wide as the short side, at a share 0..1 of the long side."""
+    """Return squares [..., (left, top, right, bottom)] as wide as the short side of frames.
+
+    Args:
+        sizes: of the frames, [..., (width, height)].
+        share: place along the long side, from 0 (left or top) to 1 (right or bottom).
+    """
     side = sizes.min(axis=-1, keepdims=True)
     low = (sizes - side) * share
     return np.concatenate([low, low + side], axis=-1).astype(np.float32)
@@ -158,8 +164,8 @@ def videos(frames: Frames, lengths: Sequence[int], count: int, rate: int, title:
     short = int((result.lengths < result.span).sum())
     if short:
         logging.getLogger(__name__).warning(
-            "%d of %d videos of %s have fewer than %d frames, which a clip of %d frames at frame rate %d spans: in its "
-            "clips, such a video begins again after its last frame",
+            "%d of %d videos of %s have fewer than %d frames, which a clip of %d frames with --frame_rate=%d spans: in "
+            "its clips, such a video begins again after its last frame",
             short, len(result.lengths), title, result.span, count, rate,
         )  # fmt: skip
     return result

@@ -22,9 +22,9 @@ def order(size: int, seed: int, epoch: int, branch: int | None = None) -> np.nda
 
 
 def shuffled(size: int, seed: int, part: int = 0) -> np.ndarray:
-    """Return a permutation int64 [size], whose first images are held out of training.
+    """Return a permutation int64 [size] of images; those to hold out of training are taken from its start.
 
-    The permutations of different `part` are independent, such as those of the classes.
+    The permutations of different `part`, such as the number of a class, are independent.
     """
     return _shuffled(size, _HELD_OUT, seed, part, 1)
 
@@ -51,6 +51,7 @@ def plan(
     Args:
         size: number of images N.
         first_step: leave out the steps before it, such as those before a stopped run continues.
+        worker: number of this worker, from 0.
         replicas: of each worker.
         branches: give each branch an order of its own; None = one order for all.
         repeats: R > 1 takes each image i R times in a row, as i, i + N, .., i + (R - 1) N, for R different views. The
@@ -79,7 +80,7 @@ def plan(
 
 
 def _repeated(rows: np.ndarray, repeats: int) -> np.ndarray:
-    """Return indices [N repeats(, S)]: i, i + N, i + 2 N, .. for each i of the order `rows` [N(, S)]."""
+    """Replace each i of the order `rows` [N(, S)] by i, i + N, .., i + (repeats - 1) N: [N repeats(, S)]."""
     size = len(rows)
     number = np.tile(np.arange(repeats), size)
     return np.repeat(rows, repeats, axis=0) + size * number.reshape(-1, *[1] * (rows.ndim - 1))

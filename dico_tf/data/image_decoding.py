@@ -98,7 +98,8 @@ def square(image: Image.Image, size: int, short: int) -> Image.Image:
 def window(image: Image.Image, size: int, place: np.ndarray, full: np.ndarray) -> Image.Image:
     """Return a window of the image, resized to size x size, bicubic and antialiased.
 
-    Outside of the image the resized image is mirrored, without repeating its outermost pixels.
+    Where the window reaches beyond the image, the resized image is mirrored at its edge, without repeating the
+    outermost pixels.
 
     Args:
         place: (left, top, right, bottom) in pixels of the image at its full (width, height).
@@ -151,7 +152,7 @@ def decode_each(file: BinaryIO, views: Iterable[tuple[int, int]]) -> list[np.nda
 
 
 def _least(size: int, short: int) -> int:
-    """Return the fewest pixels to which a side of a JPEG may be reduced before its central square is cut out."""
+    """Return the pixels that both sides of a JPEG must keep when it is decoded for its central square, see `whole`."""
     return (2 if short <= size else ENOUGH) * size
 
 

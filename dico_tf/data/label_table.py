@@ -20,11 +20,12 @@ def is_table(path: Path) -> bool:
 def listing(path: Path) -> Listing:
     """Return {part: {class: [paths of images]}} of a CSV file.
 
-    If all labels are whole numbers, the classes are class_0, class_1 .. up to the largest. Otherwise labels are class
-    names, sorted. Without a column split, all images are test images.
+    If all labels are whole numbers, the classes are class_0, class_1 .. up to the largest, also those without images.
+    Otherwise labels are class names, sorted. Without a column split, all images are test images.
 
     Raises:
-        UserError: if the file or an image is missing, if a row cannot be used, or if there is only one class.
+        UserError: if the file or an image is missing, if a column or a row cannot be used, or if there is only one
+            class.
     """
     rows = _rows(path)
     numbers = all(row["label"].isascii() and row["label"].isdigit() for row in rows)
@@ -91,8 +92,8 @@ def _places(path: Path, images: list[str]) -> list[Path]:
     outside = [image for image in images if Path(image).is_absolute() or ".." in Path(image).parts]
     if outside:
         raise UserError(
-            f"{counted(len(outside), 'image', 'images')} of {path} outside of its folder: expected paths relative to "
-            f"{root} or {root / IMAGES}, without ..\n{several(outside)}"
+            f"{counted(len(outside), 'image', 'images')} of {path} outside of the table's folder: expected paths "
+            f"relative to {root} or {root / IMAGES}, without ..\n{several(outside)}"
         )
     for image in images:
         choices = (root / image, root / IMAGES / image)

@@ -44,7 +44,7 @@ class MemoryBudget:
         self._lock = threading.Lock()
 
     def take(self, amount: int) -> bool:
-        """Take `amount` bytes and return True. Return False if they do not fit; nothing fits from then on."""
+        """Take `amount` bytes and return True. If they do not fit, return False, as all calls after this one do."""
         with self._lock:
             fits = amount <= self.left
             self.left = self.left - amount if fits else 0

@@ -86,7 +86,7 @@ def facts(part: str) -> dict[str, np.ndarray]:
 
 
 def state(video: dict[str, Any], frame: int) -> tuple[float, float, float, float]:
-    """Return (x, y, angle, scale) of the digit in a frame.
+    """Return (x, y, angle, scale) of the digit in a frame of a video, given as `DrawnFrames.video` returns it.
 
     x and y are its centre and scale is its side, all as shares of the image's side; the angle is in radians.
     """

@@ -25,7 +25,8 @@ def training_batches(
 ) -> tf.data.Dataset:
     """Return training batches {image, label, index}. Each element is one replica's; a step's elements are adjacent.
 
-    Without `windows`: image uint8 [b(, S), H, W, 3], label int64 [b(, S)].
+    Without `windows`: image uint8 [b(, S), H, W, 3], for videos [b(, S), T, H, W, 3], label int64 [b(, S)]; in
+    segmentation, whole padded images and, as label, their masks, uint8 [b, H, W].
 
     Args:
         indices: positions in the split, [steps, replicas, b(, S)]. For a split of N images, i + r N is the r-th repeat
@@ -33,15 +34,18 @@ def training_batches(
         windows: (index, sizes of the encoded images) -> one window for each branch, cut out when a lazy image is
             decoded. Then image is [b, S, H, W, 3], and the batch has `window` [b, S, 4]; for videos
             [b, S, T, H, W, 3] and [b, S, 5].
-            In segmentation the window is one crop for all branches: image [b, H, W, 3], and as label uint8 [b, H, W]
-            the crop of the mask. Splits without lazy images ignore `windows`.
+            In segmentation the window is one crop for all branches: image [b, H, W, 3], and as label the crop of the
+            mask, uint8 [b, H, W]; the batch has no `window`. Other splits without lazy images ignore `windows`.
     """
     rows = np.asarray(indices, np.int64).reshape(-1, *indices.shape[2:])  # [steps * replicas, b(, S)]
     return _dataset(split, len(rows), lambda n: rows[n], rows.shape[1:], windows)
 
 
 def evaluation_batches(split: Split | SegmentationSplit, batch_size: int) -> tf.data.Dataset:
-    """Return batches {image, label, index} in stored order; the last batch may be smaller."""
+    """Return batches of `batch_size` images in stored order; the last batch may be smaller.
+
+    They are {image, label, index}, as in `training_batches` without `windows`.
+    """
     steps = -(-split.size // batch_size)
     return _dataset(split, steps, lambda n: np.arange(n * batch_size, min((n + 1) * batch_size, split.size)), (None,))
 

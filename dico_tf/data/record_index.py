@@ -59,7 +59,7 @@ def _read(path: Path) -> RecordTable | None:
 
 
 def _write(path: Path, table: RecordTable, stem: str) -> None:
-    """Store the table and remove older ones of the same dataset. A failure is only a warning."""
+    """Store the table, and remove older ones, whose file names begin with `stem`. A failure is only a warning."""
     ids = np.frombuffer("\0".join(table.ids).encode(), np.uint8)
     stored = {"labels": table.labels, "ids": ids, "sizes": table.sizes, "places": table.places}
     try:

@@ -107,7 +107,9 @@ def table(rows: Iterable[tuple], count: int, title: str) -> RecordTable:
 
 
 def in_files(files: Sequence[Path], keys: Keys, size: tuple[int, int] | None) -> Iterator[tuple]:
-    """Yield (label, name, size, place) for each record of TFRecord files; place = (file, first byte, bytes).
+    """Yield (label, name, size, place) for each record of TFRecord files.
+
+    A place is (number of the file in `files`, first byte of the encoded image, its number of bytes).
 
     Args:
         size: (width, height) of all images, if they are equal. Otherwise the start of each image is read for its size.

@@ -92,7 +92,7 @@ class MaskedImages:
 
         Args:
             places: int [B, (width, height, left, top)]: an image is resized to width x height pixels, and the crop
-                begins at (left, top) of the result.
+                begins at (left, top) of the result. It may reach beyond the result on every side.
         """
         out = self._empty(len(numbers), (side, side))
         self._each(_crop, numbers, *out, places)

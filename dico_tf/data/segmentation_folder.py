@@ -121,7 +121,7 @@ def _checked(pair: tuple[str, str], void: int) -> MaskFacts:
     return mask
 
 
-def _class_names(root: Path, data: Data, of_masks: list[str], facts: list[MaskFacts]) -> tuple[str, ...]:
+def _class_names(root: Path, data: Data, mask_paths: list[str], facts: list[MaskFacts]) -> tuple[str, ...]:
     """Return a name for each class: those of classes.txt, then class_N.
 
     There are --classes classes, or else as many as classes.txt lists, or else as many as the masks have.
@@ -134,13 +134,13 @@ def _class_names(root: Path, data: Data, of_masks: list[str], facts: list[MaskFa
     names = _names_in(file) if file.is_file() else []
     count = data.classes or len(names) or highest + 1
     if highest >= min(count, VOID):
-        worst = next(mask for mask, fact in zip(of_masks, facts, strict=True) if fact.highest == highest)
-        void = "no value means no class" if data.void == -1 else f"{data.void} means no class"
-        more = f", or --classes={highest + 1}" if highest < VOID else ""
-        more += f" or more names in {file}" if more and not data.classes else ""
+        worst = next(mask for mask, fact in zip(mask_paths, facts, strict=True) if fact.highest == highest)
+        void_meaning = "no value means no class" if data.void == -1 else f"{data.void} means no class"
+        or_more_classes = f", or --classes={highest + 1}" if highest < VOID else ""
+        or_more_classes += f" or more names in {file}" if or_more_classes and not data.classes else ""
         raise UserError(
-            f"{worst}: expected classes from 0 to {min(count, VOID) - 1} ({void}), got {highest}: "
-            f"give --void={highest} if that value means no class{more}"
+            f"{worst}: expected classes from 0 to {min(count, VOID) - 1} ({void_meaning}), got {highest}: "
+            f"give --void={highest} if that value means no class{or_more_classes}"
         )
     if not 2 <= count <= VOID:
         raise UserError(f"{root} has {count} classes: expected 2 to {VOID}; give --classes")
@@ -151,7 +151,9 @@ def _names_in(file: Path) -> list[str]:
     try:
         names = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except OSError as error:
-        raise UserError(f"{file}, the list of class names, cannot be read: {error.strerror}") from None
+        raise UserError(
+            f"{file}, the list of class names, cannot be read: {error.strerror}; make it readable"
+        ) from None
     except ValueError as error:
         raise UserError(f"{file}, the list of class names, is not UTF-8 text: {error}; save it as UTF-8") from None
     twice = sorted({name for name in names if names.count(name) > 1})

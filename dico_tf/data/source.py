@@ -123,7 +123,7 @@ class Split:
     def with_squares(self, images: np.ndarray) -> "Split":
         """Return the split with `images`, its decoded squares, in memory.
 
-        The lazy images are dropped if nothing was cut off or resized, so that the squares are the whole images.
+        The lazy images are kept too, unless the squares are the whole images: nothing was cut off or resized.
         """
         whole = (
             self.lazy_images.sizes == self.lazy_images.short_side

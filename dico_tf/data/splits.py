@@ -12,7 +12,7 @@ AT_ONCE = 32  # masks that are read at a time
 def carve(split: Split, count: int, seed: int) -> tuple[Split, Split | None]:
     """Return (train, validation): min(count, N // 10) random images of `split` become the validation split.
 
-    Both parts keep the stored order. Without images to hold out the result is (split, None).
+    Both parts keep the stored order. If that number is 0, the result is (split, None).
     """
     count = min(count, split.size // 10)
     if not count:

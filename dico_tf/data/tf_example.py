@@ -1,7 +1,8 @@
 """Reader of tf.train.Example messages that leaves their images undecoded. Needs no TensorFlow.
 
-Numbers of the fields: an Example has Features (1). Features have entries (1) of a key (1) and a Feature (2). A Feature
-has a list of bytes (1), floats (2) or integers (3), whose values are field 1.
+The numbers of the fields in these messages: an Example has its Features in field 1. Features have entries in field 1,
+each with a key (1) and a Feature (2). A Feature has one list: of bytes (1), floats (2) or integers (3). A list has its
+values in field 1.
 """
 
 from collections.abc import Iterator
@@ -72,7 +73,10 @@ def _fields(data: Bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
 
 
 def _varint(data: Bytes, at: int, end: int) -> tuple[int, int]:
-    """Return (value, end) of a variable-length integer: seven bits per byte, the lowest first."""
+    """Return the integer of variable length that begins at data[at], and the position after it.
+
+    It has seven bits per byte, the lowest first. Raises ValueError if it does not finish before `end`.
+    """
     value = shift = 0
     while at < end:
         byte = data[at]

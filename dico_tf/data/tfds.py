@@ -28,8 +28,8 @@ SPLIT_SEED = 0  # for the test split of a dataset without one; the same for ever
 def load(data: Data, seed: int) -> Source:
     """Download and index the dataset if necessary, and return it; its splits are the same for every seed.
 
-    `test` is TFDS's test, or else its validation, or else a fixed fifth of every class of train. A test with secret
-    labels is ignored. `val` is TFDS's validation, unless that is the test.
+    `test` is TFDS's test, unless its labels are secret; else its validation; else a fixed fifth of every class of
+    train. `val` is TFDS's validation, unless that is the test.
     """
     builder = tfds_builder.builder(data)
     name = builder.info.full_name.rsplit("/", 1)[0]  # without its version

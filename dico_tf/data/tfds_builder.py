@@ -21,7 +21,7 @@ def prepare(builder: Any, data_dir: str) -> None:
     """Download and prepare the dataset if its files are not there. Raises UserError if that fails.
 
     Args:
-        data_dir: the builder's --data_dir, for a message; "" = TFDS's own folder.
+        data_dir: the --data_dir that the builder was made with, to report one that is the wrong folder; "" = none.
     """
     if builder.is_prepared():
         return
@@ -86,7 +86,7 @@ def _not_there(builder: Any, error: Exception) -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    """Return the type and first line of an error, or "no connection to HOST" if a connection failed."""
+    """Return the type and first line of an error, or "no connection to URL" for any failed web request."""
     host = getattr(getattr(error, "request", None), "url", "")
     if isinstance(error, (ConnectionError, urllib.error.URLError)) or host:
         return f"no connection to {host or 'the server'}"

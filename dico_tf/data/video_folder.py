@@ -1,4 +1,4 @@
-"""A folder of videos, each a folder of frames: `--dataset=folder:DIR` with DIR/{train,val,test}/CLASS/VIDEO/*.jpg."""
+"""Videos as folders of frames (.jpg, .png ...): `--dataset=folder:DIR` with DIR/{train,val,test}/CLASS/VIDEO/*."""
 
 import bisect
 import functools
@@ -23,8 +23,12 @@ MEAN, STD = (0.45,) * 3, (0.225,) * 3  # those of X3D's recipe
 def load(data: Data, seed: int) -> Source:
     """Check the first frame of every video and return the dataset; frames are decoded on demand.
 
-    The other frames of a video are assumed to have the size of the first. `seed` draws the test split of a folder that
-    has none.
+    The other frames of a video are assumed to have the size of the first. Without test videos, the test split is a
+    fifth of the training videos of each class, drawn by `seed`.
+
+    Raises:
+        UserError: if the folder is missing or laid out otherwise, or if videos cannot be read. With
+            `data.skip_unreadable` those are left out, unless they are all videos of a class.
     """
     place = data.dataset.removeprefix("folder").removeprefix(":")
     if not place:
@@ -63,7 +67,7 @@ class FrameFiles:
         return frames[place] if place < len(frames) else f"frame {place} of {video}"
 
     def _frame(self, number: int) -> tuple[str, int, list[str]]:
-        """Return a frame's video, its position in the video, and the paths of all frames of that video."""
+        """Return the folder of a frame's video, the frame's place in it, and the paths of all frames of the video."""
         video = bisect.bisect_right(self._firsts, number) - 1
         return self._videos[video], number - self._firsts[video], self._frames(self._videos[video])
 
@@ -74,6 +78,7 @@ def opened(
     """Return the frames of all videos, one video after another, as lazy images; and each video's number of frames.
 
     Args:
+        videos: the folders of the videos.
         facts: {video: (number of frames, (width, height))}, as `look` returns them.
         size: side of the squares in pixels.
         budget: for the cache of decoded frames.
@@ -108,9 +113,9 @@ def _split(
 
 
 def _check_videos(root: Path, listing: Listing, skip: bool) -> dict[str, tuple[int, tuple[int, int]]]:
-    """Return {video: (number of frames, (width, height)), or the error for a video that cannot be read}.
+    """Return {video: (number of frames, (width, height) of the first frame)} of the videos that can be read.
 
-    With `skip`, unreadable videos are removed from the listing.
+    With `skip`, the others are removed from the listing, and a warning names them.
 
     Raises:
         UserError: if videos cannot be read and `skip` is off, or if no video of a class can be read.
@@ -127,10 +132,10 @@ def _check_videos(root: Path, listing: Listing, skip: bool) -> dict[str, tuple[i
         empty = [str(root / part / name) for part in listing for name, members in listing[part].items() if not members]
         if empty:
             raise UserError(
-                f"no video of {counted(len(empty), 'class', 'classes')} can be read: repair or replace their first "
-                f"frames\n{several(empty)}"
+                f"no video can be read in {counted(len(empty), 'class', 'classes')}: repair or replace the first frame "
+                f"of each video, or add frames if it has none\n{several(empty)}"
             )
-    return facts
+    return {video: fact for video, fact in facts.items() if video not in faults}
 
 
 def _report(faults: dict[str, Exception], skip: bool) -> None:

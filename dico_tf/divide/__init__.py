@@ -1,6 +1,7 @@
 """Divide networks: `rules` of the families, search within a `budget`, and `divide_model` for a model of your own.
 
-`rules` and `budget` need no framework. `divide_model`, `plan` and `narrows` import Keras at their first use.
+`rules` and `budget` need no framework. `divide_model`, `plan` and `narrows`, which registers a rule for layers of your
+own, import Keras at their first use.
 """
 
 from typing import Any

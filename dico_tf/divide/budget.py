@@ -31,8 +31,12 @@ def solve(propose: Callable[[float], Hashable], cost: Callable[[Any], float], ta
     """Search the scales 0 < scale <= 1; return the candidate `propose(scale)` of all tried that is nearest the target.
 
     Widths grow with the scale in steps, and the cost roughly with its square. So the search alternates a secant step
-    in the root of the cost with a bisection. It stops within 0.4 % of the target, or when the bracket is narrower than
-    0.1 % of the scale. If scale 1 costs no more than the target, it is the answer.
+    in the root of the cost with a bisection. It stops within 0.4 % of the target, or when the next smaller and the next
+    larger scale tried differ by 0.1 %. If scale 1 costs no more than the target, it is the answer.
+
+    Args:
+        propose: scale -> widths.
+        cost: widths -> their cost, in the unit of the target.
     """
     costs: dict[Hashable, float] = {}
 
@@ -66,6 +70,7 @@ def refine(
 
     Args:
         neighbours: point -> the points to try next.
+        cost: point -> its cost, in the unit of the target.
     """
     waiting, seen, best, idle = [start], {start.point}, start, 0
     while abs(best.distance) > tolerance and waiting and idle < _PATIENCE:

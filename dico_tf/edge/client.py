@@ -96,9 +96,9 @@ class Client:
                 then; its own --deadline_ms may be shorter.
 
         Raises:
-            EdgeError: the server refuses or fails.
-            UserError: there is no image, a file cannot be read, an array is neither an image nor a batch, or arrays
-                and files are mixed.
+            EdgeError: the server cannot be reached, refuses or fails, or the deadline passes.
+            UserError: there is no image, a file cannot be read, an array is neither an image nor a batch, arrays have
+                different shapes, or arrays and files are mixed.
         """
         end = time.monotonic() + deadline
         request = messages.request_to_message(messages.InferenceRequest(self._model, _inputs(images)))
@@ -147,7 +147,7 @@ class Client:
         return response
 
     def _names(self, export: str, end: float) -> tuple[str, ...]:
-        """Return the class names of an export; those of the last export are remembered."""
+        """Return the class names of an export; those of the last export are cached. `end` is as in `_call`."""
         names = self._class_names.get(export)
         if names is None:
             version = "" if export == MIXED else export
@@ -158,7 +158,7 @@ class Client:
         return names
 
     def _call(self, method: str, message: Message, kind: type[M], end: float) -> M:
-        """Call a method and parse its response. `end`: a time of time.monotonic. Raises EdgeError."""
+        """Call a method and parse its response as a `kind`. `end`: a time of time.monotonic. Raises EdgeError."""
         call, content = self._channel.unary_unary(f"{_SERVICE}/{method}"), message.SerializeToString()
         try:
             try:
@@ -199,7 +199,10 @@ def _inputs(images: ImageSource | Sequence[ImageSource]) -> dict[str, np.ndarray
         raise UserError("expected at least one image: give paths, bytes or arrays")
     if all(isinstance(image, np.ndarray) for image in sources):
         if len(shapes := {image.shape for image in sources}) > 1:
-            raise UserError(f"expected arrays of one shape, got {', '.join(map(str, sorted(map(list, shapes))))}")
+            raise UserError(
+                f"expected arrays of one shape, got {', '.join(map(str, sorted(map(list, shapes))))}: "
+                "call predict once for each shape"
+            )
         return {"image": _pixels(np.stack(sources))}
     if any(isinstance(image, np.ndarray) for image in sources):
         raise UserError("arrays and encoded images cannot be mixed: call predict once for each kind")
@@ -228,7 +231,7 @@ def _remaining(end: float) -> float:
 def _checked_token(token: str) -> str:
     """Return the token without surrounding whitespace. Raises UserError if a header cannot carry it."""
     token = token.strip()
-    if not token.isascii() or not token.isprintable():
+    if not token.isascii() or not token.isprintable() or " " in token:
         raise UserError("the token must be one line of visible ASCII characters; give the token without any other text")
     return token
 

@@ -166,7 +166,10 @@ def _output(name: str, answers: MemberAnswers, combined: CombinedAnswer, class_n
 
 
 def parameters(combined: CombinedAnswer, export: str) -> dict[str, Value]:
-    """Return the parameters of a response. The protocol allows no lists in them, so names are joined by commas."""
+    """Return the parameters of a response; `export` is the id of the export, or "mixed".
+
+    The protocol allows no lists in them, so names are joined by commas.
+    """
     return {
         "export": export,
         "used": ",".join(combined.versions),

@@ -91,11 +91,15 @@ def _shape(array: np.ndarray) -> str:
 
 
 def _decode(encoded: np.ndarray, sizes: Sequence[InputSize], limits: Limits, deadline: float) -> list[np.ndarray]:
-    """Decode BYTES [B] to uint8 [B, size, size, 3] for each size."""
+    """Decode BYTES [B] to uint8 [B, size, size, 3] for each size.
+
+    Raises EdgeError if an image cannot be decoded or is beyond the limits, or if the deadline passes before the last.
+    """
     views = [(size.size, size.short) for size in sizes]
     decoded: list[list[np.ndarray]] = []
     for content in encoded:
         if time.monotonic() > deadline:  # the client has stopped waiting, and other requests need this thread
-            raise EdgeError("DEADLINE_EXCEEDED", f"the deadline passed after {len(decoded)} of {len(encoded)} images")
+            progress = f"{len(decoded)} of {len(encoded)} images"
+            raise EdgeError("DEADLINE_EXCEEDED", f"the deadline passed after decoding {progress}")
         decoded.append(decode_views(content, views, limits))
     return [np.stack(batch) for batch in zip(*decoded, strict=True)]

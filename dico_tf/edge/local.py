@@ -95,7 +95,10 @@ def workers(export: manifest.Manifest, flags: Sequence[str]) -> Iterator[dict[st
 
 
 def _start(command: Sequence[str]) -> subprocess.Popen:
-    """Start a process that Ctrl-C does not reach, so that the gateway ends first; Linux kills it when this one ends."""
+    """Start a worker. Linux kills it when this process, which runs the gateway, ends.
+
+    Ctrl-C does not reach it, so that the gateway ends before its workers.
+    """
     parent = os.getpid()
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 

@@ -64,7 +64,7 @@ class WorkerOptions:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CommitteeOptions:
-    """The export of a committee, and when its members' answers become one."""
+    """The export of a committee, how many of its members must answer, by when, and if its cascade is used."""
 
     manifest: str = option("", "manifest.json of an export, or its folder")
     quorum: int = option(0, "members that must answer; 0 = more than half of the committee")

@@ -76,7 +76,10 @@ class RequestMetrics:
         metrics.gauge("process_resident_memory_bytes", "Resident memory of the process.", resident_bytes)
 
     def add(self, protocol: str, code: str, start: float) -> None:
-        """Count a request that started at `start`, a time of time.monotonic, and ends now with `code`, e.g. OK."""
+        """Count a request, and its duration, that ends now with `code`, e.g. OK.
+
+        `start` is a time of time.monotonic.
+        """
         self._requests.add(protocol, code)
         self._seconds.observe(time.monotonic() - start, protocol)
 

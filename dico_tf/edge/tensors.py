@@ -86,7 +86,7 @@ def from_message(tensor: inference_pb2.Tensor, raw: bytes | None) -> tuple[str, 
 
 
 def from_raw(name: str, dtype: np.dtype, shape: tuple[int, ...], raw: bytes) -> np.ndarray:
-    """Return the array of a tensor that was sent as raw bytes. Raises EdgeError."""
+    """Return the array of a tensor that was sent as raw bytes. `name` is for messages. Raises EdgeError."""
     if dtype.kind == "O":
         return _array(name, _split(name, raw), shape, dtype)
     expected = math.prod(shape) * dtype.itemsize
@@ -98,7 +98,10 @@ def from_raw(name: str, dtype: np.dtype, shape: tuple[int, ...], raw: bytes) -> 
 
 
 def _split(name: str, raw: bytes) -> list[bytes]:
-    """Split raw BYTES into elements, each of which follows its length. Raises EdgeError if the last is cut short."""
+    """Split raw BYTES, in which each element is preceded by its length, into the elements.
+
+    Raises EdgeError if the last one is cut short. `name` is the tensor's, for messages.
+    """
     elements, end = [], 0
     while end < len(raw):
         start = end + _LENGTH.size

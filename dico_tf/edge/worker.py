@@ -97,7 +97,10 @@ def _class_names(model: ServedModel, results: dict[str, np.ndarray]) -> np.ndarr
 
 
 def run(settings: options.WorkerOptions, server: options.ServerOptions, print_line: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT; give `print_line` one line of JSON when ready. Raises UserError."""
+    """Serve until SIGTERM or SIGINT; give `print_line` one line of JSON when ready.
+
+    Raises UserError if the export cannot be served, or the server's ports, certificates or token cannot be used.
+    """
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the default would end the process before the watcher exists
     load_model = functools.partial(

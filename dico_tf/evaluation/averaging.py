@@ -87,7 +87,7 @@ def checked_logits(logits: ArrayLike, axes: str) -> np.ndarray:
     logits = np.asarray(logits)
     expected = f"[{', '.join(axes)}]"
     if logits.dtype.kind not in "fiu":
-        raise UserError(f"logits are {logits.dtype}, expected numbers {expected}")
+        raise UserError(f"logits: expected numbers of shape {expected}, got {logits.dtype}")
     if logits.ndim != len(axes):
         raise UserError(f"logits have shape {list(logits.shape)}, expected {expected}")
     if 0 in logits.shape:

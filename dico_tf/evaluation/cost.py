@@ -26,7 +26,7 @@ class Cost:
     def of(self, measure: str) -> float:
         """Return one measure: macs, params or milliseconds. Raises UserError for any other name."""
         if measure not in MEASURES:
-            raise UserError(f"expected one of {', '.join(MEASURES)}, got {measure!r}")
+            raise UserError(f"expected a measure of cost, one of {', '.join(MEASURES)}, got {measure!r}")
         return getattr(self, measure)
 
 
@@ -34,7 +34,7 @@ def branch_costs(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return {"params", "macs"} of each branch of a run, with name and image size for those of --branches.
 
     Args:
-        summary: content of summary.json; that of earlier versions has only the sums over equal branches.
+        summary: content of summary.json; earlier versions stored only sums over equal branches, which are divided here.
     """
     splits = summary["splits"]
     equal = {name: summary[name]["branches"] // splits for name in ("params", "macs")}

@@ -17,7 +17,10 @@ from dico_tf.training.progress import Bar
 def evaluate(
     run: TrainedRun, model, name: str, split: SegmentationSplit, bar: Bar | None = None
 ) -> tuple[SegmentationPredictions, dict[str, Any]]:
-    """Return the predictions of the split `name`, and the evaluation computed from exactly these float16 logits."""
+    """Return the predictions of a split, and the evaluation computed from exactly their float16 logits.
+
+    `name` is that of the split in the evaluation.
+    """
     average = run.config.cotraining.average
     counts = segmentation.ConfusionCounts(model.splits, model.classes)
     logits, masks = [], []
@@ -52,7 +55,7 @@ def evaluate(
 
 
 def _costs(run: TrainedRun, classes: int, frame: tuple[int, int]) -> dict[str, int]:
-    """Return the multiply-adds of one frame (height, width), for the undivided network and for one branch."""
+    """Return the multiply-adds of a frame (height, width): "whole", undivided, and "branch", of one branch."""
     network, config = find(run.reference or run.config.network.model), run.config.network
     division = network.division(config.division)
     size = run.data["image_size"]

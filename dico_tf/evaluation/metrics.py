@@ -31,7 +31,7 @@ SCORES: Registry[Score] = Registry("score")
 def top_k(logits: ArrayLike, labels: ArrayLike, k: int) -> float:
     """Return the share of images whose label is among the k largest logits; 1.0 if k >= C.
 
-    Among equal logits the lower class number ranks first.
+    Among equal logits the lower class number ranks first. Raises UserError if k < 1.
     """
     logits, labels = _checked(logits, labels)
     if k < 1:
@@ -97,7 +97,7 @@ SCORES.add("ece", Score("ECE %", ece, percent=True))
 
 
 def checked_labels(labels: ArrayLike, images: int, classes: int) -> np.ndarray:
-    """Return labels as int64 [N]. Raises UserError unless they are N integers in 0..C-1."""
+    """Return labels as int64 [N]. Raises UserError unless they are `images` integers below `classes`, from 0."""
     labels = np.asarray(labels)
     if labels.shape != (images,) or labels.dtype.kind not in "iu":
         raise UserError(

@@ -1,4 +1,4 @@
-"""Class probabilities that a trained run predicts for images and clips."""
+"""Class probabilities that a trained run predicts for images and videos."""
 
 import dataclasses
 import json
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True)
 class ImagePrediction:
-    """Prediction for one image or clip; the field names are the keys of its JSON line."""
+    """Prediction for one image or video; the field names are the keys of its JSON line."""
 
     picture: str  # path as the user gave it
     classes: list[tuple[str, float]]  # (class, probability), the most probable first
@@ -36,14 +36,15 @@ class ImagePrediction:
 def predict(
     run: TrainedRun, names: Sequence[str], top: int, skip_unreadable: bool = False
 ) -> Iterator[ImagePrediction]:
-    """Yield a prediction for each image or clip, in order.
+    """Yield a prediction for each image or video, in order; that of a video is the mean over the run's test views.
 
-    All images are decoded before the first prediction; of clips, only the first frame is checked before it.
+    All images are decoded, or all videos predicted, before the first prediction is yielded.
 
     Args:
-        names: image files, or folders of frames if the run is a video run.
+        names: image files, or folders of frames if the run is a video run; a repeated name counts once.
         top: number of classes in a prediction, the most probable first.
-        skip_unreadable: leave out files that cannot be read, with a warning, instead of raising UserError.
+        skip_unreadable: leave out images that cannot be read, and videos without frames or whose first frame cannot be
+            read, with a warning, instead of raising UserError. Any other frame that cannot be read raises it.
     """
     if run.config.data.task == "video":
         yield from _predict_clips(run, readable(names, look, skip_unreadable), top)
@@ -58,7 +59,11 @@ def predict(
 
 
 def readable(names: Sequence[str], decode: Callable[[str], T], skip: bool) -> dict[str, T]:
-    """Return {name: decoded file}. Unreadable files raise UserError, or are left out with a warning if `skip`."""
+    """Return {name: decode(name)}.
+
+    If `decode` raises any exception, the name is left out with a warning if `skip`; else one UserError lists all such
+    names.
+    """
     images, bad = {}, []
     for name in names:
         image = image_decoding.tried(decode, name)
@@ -75,7 +80,11 @@ def readable(names: Sequence[str], decode: Callable[[str], T], skip: bool) -> di
 
 
 def _predict_clips(run: TrainedRun, facts: dict[str, tuple], top: int) -> Iterator[ImagePrediction]:
-    """Yield a prediction for each folder of frames, averaged over the run's test views."""
+    """Yield a prediction for each folder of frames, averaged over the run's test views.
+
+    Args:
+        facts: {folder: what `look` returns for it}.
+    """
     names, data, model = list(facts), run.data, run.network()
     frames, lengths = opened(names, facts, data["image_size"], memory_budget.MemoryBudget(memory_budget.limit()))
     videos = clips.videos(frames, lengths, data["frames"], data["frame_rate"], "those given")

@@ -37,7 +37,7 @@ def predict(
     """Yield a prediction for each image, in order. All images are decoded before the first prediction.
 
     Args:
-        names: image files.
+        names: image files; a repeated name counts once.
         top: number of classes in a prediction, those of most pixels first.
         skip_unreadable: leave out files that cannot be read, with a warning, instead of raising UserError.
         masks: folder for the masks, PNG files named after the images; "" = do not write masks.
@@ -78,7 +78,10 @@ def _shares(classes: np.ndarray, class_names: Sequence[str]) -> list[tuple[str, 
 
 
 def _disagreement(classes: np.ndarray) -> float:
-    """Return the mean over pairs of branches of the share of pixels they classify differently; classes [P, S]."""
+    """Return the share of pixels that two branches classify differently, averaged over all pairs of branches.
+
+    `classes` is [pixels, branches]; with one branch the result is 0.
+    """
     splits = classes.shape[1]
     pairs = [(classes[:, a] != classes[:, b]).mean() for a in range(splits) for b in range(a)]
     return float(np.mean(pairs)) if pairs else 0.0

@@ -1,4 +1,4 @@
-"""Content of `evaluation_<split>.json`: the metrics of all branches and of their ensemble."""
+"""Content of `evaluation_<split>.json` except for segmentation: metrics of all branches and of their ensemble."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -25,7 +25,7 @@ def evaluate(
     weights: str,
     class_names: Sequence[str],
 ) -> dict[str, Any]:
-    """Return the content of the file: metrics of every branch and of the ensemble; None for undefined ones.
+    """Return the content of evaluation_<split>.json: metrics of all branches and the ensemble; None if undefined.
 
     Args:
         logits: [N, S, C] of the branches.

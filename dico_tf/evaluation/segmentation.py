@@ -87,7 +87,12 @@ class ConfusionCounts:
         self._different = self._pairs = 0
 
     def add(self, logits: np.ndarray, mask: np.ndarray) -> None:
-        """Count one image: logits [S, h, w, C] at any stride, and its mask [H, W]."""
+        """Count the pixels of one image, except void ones.
+
+        Args:
+            logits: [S, h, w, C] at any stride; they are resized to the mask's size.
+            mask: true classes [H, W].
+        """
         valid = mask != VOID
         if not valid.any():
             return
@@ -104,7 +109,10 @@ class ConfusionCounts:
 
     @property
     def disagreement(self) -> float:
-        """Mean over pairs of branches of the share of pixels that they classify differently; 0 for one branch."""
+        """Mean over pairs of branches of the share of pixels, void ones excepted, that they classify differently.
+
+        It is 0 for one branch.
+        """
         return self._different / self._pairs if self._pairs else 0.0
 
 

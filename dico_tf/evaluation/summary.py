@@ -13,7 +13,8 @@ from dico_tf.training.build import trained_run
 def summarize(workdir: str | Path) -> str:
     """Evaluate a run's best weights on validation and test, add `final` to summary.json, and return `describe` of it.
 
-    The table and `final` have the scores on test, or on validation if there is no test split.
+    The table and `final` have the scores on test, or on validation if there is no test split. The evaluation and
+    predictions files of both splits are written, too.
     """
     run = trained_run(workdir)
     model, parts = run.network(), load_splits(run)

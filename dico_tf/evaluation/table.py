@@ -38,7 +38,7 @@ def evaluation_table(evaluation: dict[str, Any]) -> str:
 
 
 def _segmentation_table(evaluation: dict[str, Any]) -> str:
-    """Return a table of mIoU and pixel accuracy, then one with the IoU of each class."""
+    """Return a heading, tables of mIoU, pixel accuracy and the IoU of each class, averages and disagreement."""
     named = [(f"branch_{number}", scores) for number, scores in enumerate(evaluation["branches"])]
     named.append((f"ensemble ({evaluation['average']})", evaluation["ensemble"]))
     rows = [[name, _percent(s["miou"]), _percent(s["pixel_accuracy"])] for name, s in named]

@@ -46,7 +46,7 @@ class Teacher:
 def open_teacher(
     config: Config, source: Source, train: Split, say: Callable[[str], None], read_committee: ReadCommittee
 ) -> Teacher:
-    """Return the teacher that --teacher names. Raises UserError if its classes are not those of the data.
+    """Return the teacher that --teacher names. Raises UserError if it cannot teach this task or has other classes.
 
     Args:
         config: settings of the run that learns from it.
@@ -71,7 +71,10 @@ def open_teacher(
 
 
 def _members(spec: str, classes: int, read_committee: ReadCommittee) -> tuple[list[Member], Combine]:
-    """Return the members that `spec` names, and the function that combines their logits."""
+    """Return the members that --teacher=`spec` names, and the function that combines their logits.
+
+    A run's folder names the run's ensemble, which is one member.
+    """
     if Path(spec).suffix == ".json" and Path(spec).name != "manifest.json":
         sources, classes, combine_members = read_committee(spec)
         return open_members(sources, classes), combine_members
@@ -82,7 +85,7 @@ def _members(spec: str, classes: int, read_committee: ReadCommittee) -> tuple[li
 
 
 def _combined(combine_members: Combine, logits: tf.Tensor) -> tf.Tensor:
-    """Combine the logits of n members [B, n, C] to one [B, C]."""
+    """Combine the logits of n members [B, n, C] to one [B, C]; those of a single member are not changed."""
     if logits.shape[1] == 1:
         return logits[:, 0]
     answer = tf.numpy_function(combine_members, [logits], tf.float32, stateful=False)
@@ -101,7 +104,13 @@ def _from_table(
 
 
 def _network(member: Member, source: Source, train: Split) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Return a function: images [B, H, W, 3] of 0..255, which it resizes to the member's size -> logits [B, C]."""
+    """Return a function: images [B, H, W, 3] of 0..255, which it resizes to the member's size -> logits [B, C].
+
+    Raises UserError if the member is a table, or if it does not give one logit for each class of `source`.
+
+    Args:
+        train: the member runs on a few of its images, to find out whether it gives logits or probabilities.
+    """
     if member.stored:
         raise UserError(
             f"--teacher={member.source} is a table of logits, which has none for augmented images: give "
@@ -128,7 +137,7 @@ def _network(member: Member, source: Source, train: Split) -> Callable[[tf.Tenso
 
 
 def _run_teacher(config: Config, source: Source) -> Teacher:
-    """Return the ensemble of a segmentation or video run as teacher."""
+    """Return the ensemble of a segmentation or video run as teacher. Raises UserError if task or classes differ."""
     task, spec = config.data.task, config.cotraining.teacher
     if not (Path(spec) / "config.json").exists():
         raise UserError(f"--teacher={spec} is not the folder of a run: for --task={task} give a run of that task")
@@ -146,7 +155,10 @@ def _run_teacher(config: Config, source: Source) -> Teacher:
 
 
 def _difference(names: Sequence[str], source: Source) -> str:
-    """Return a clause about the number of classes, or about the first class whose names differ."""
+    """Return a clause on how the class `names` of a run differ from those of the data, which must not be equal.
+
+    It gives both numbers of classes or, if these are equal, the first class whose names differ.
+    """
     ours = source.class_names
     if len(names) != len(ours):
         return f"the run has {len(names)} classes and {source.name} has {len(ours)}"

@@ -128,7 +128,12 @@ def _unsure(committee: Committee, k: int, sure: tf.Tensor) -> tf.Tensor:
 
 
 def _confidence(name: str, answer: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """Return the confidence float32 [B] of answers [B, C]; NaN where the answer contains NaN or infinity."""
+    """Return the confidence float32 [B] of answers [B, C]; NaN where the answer contains NaN or infinity.
+
+    Args:
+        name: key of CONFIDENCES.
+        logits: of each member that gave the answer, [B, n, C].
+    """
     values = tf.cast(CONFIDENCES[name].formula(ops, tf.cast(answer, tf.float32), logits), tf.float32)
     finite = tf.reduce_all(tf.math.is_finite(answer), -1)
     return tf.where(finite, values, tf.constant(np.nan, tf.float32))

@@ -15,7 +15,10 @@ from dico_tf.export.decoding import squares
 
 
 class CascadeFromBytes(tf.Module):
-    """Module with the function of the signature `cascade`: image_bytes, JPEG and PNG strings [B] -> its outputs."""
+    """Module with the function of the signature `cascade`.
+
+    It maps image_bytes, JPEG or PNG strings [B], to probabilities, class_id, stage and cost; see cascade.answers.
+    """
 
     def __init__(
         self,
@@ -43,7 +46,7 @@ class CascadeFromBytes(tf.Module):
 
 
 def _with_decoding(network: GraphNetwork, size: int, short: int) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Return a function: encoded images [B] -> logits [B, C]."""
+    """Return a function: JPEG or PNG strings [B] -> logits [B, C]. `size` and `short` are those of decoding.squares."""
     return lambda contents: network(tf.cast(squares(contents, size, short), tf.float32))
 
 

@@ -45,7 +45,8 @@ class Conversions:
     def measure(self, logits: np.ndarray, expected: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
         """Compare a file's logits [N, C] with the network's logits `expected`.
 
-        Returns what comparison.compare does, and "lost", "won" and "p_value" of the loss of accuracy.
+        Returns what comparison.compare does, and "lost", "won" and "p_value" of AccuracyLoss: how many images became
+        wrong and right, and how likely that is if the true loss is just the allowed one.
         """
         loss = comparison.accuracy_loss(expected, logits, labels, self.max_accuracy_drop)
         paired = {"lost": loss.lost, "won": loss.won, "p_value": loss.p_value}
@@ -85,7 +86,7 @@ class Conversions:
 
 
 def _safer(format: Format, kind: str, refusal: str, say: Callable[[str], None]) -> str:
-    """Return the kind that replaces a refused one. Raises UserError if there is none."""
+    """Return the next safer kind, and call `say` with the refusal. Raises UserError if `kind` is the safest."""
     if kind == format.kinds[0]:
         raise UserError(f"{refusal}; nothing was exported. Leave {format.name} out of --formats to export the rest")
     instead = format.kinds[format.kinds.index(kind) - 1]
@@ -124,7 +125,7 @@ class MemberFiles:
         return Job(self.member, self.saved_model, {kind: self._path(kind) for kind in kinds})
 
     def choose(self) -> None:
-        """Choose a file for each requested kind: of that kind, or of a safer one."""
+        """Choose a file for each requested kind: of that kind, or of a safer one. Raises UserError if there is none."""
         self.chosen = {kind: self._first_good(kind) for kind in self.kinds}
 
     def replace(self, requested: str, kind: str) -> None:
@@ -143,7 +144,7 @@ class MemberFiles:
         return self.format.path(self.folder, self.name, kind)
 
     def _first_good(self, kind: str) -> Converted:
-        """Return the file of this kind, or of the next safer kind that is not refused."""
+        """Return the file of this kind, or of the next safer kind that is not refused; UserError if all are refused."""
         while refusal := self._refusal(file := self._get(kind)):
             kind = _safer(self.format, kind, refusal, self.say)
         return file
@@ -206,7 +207,8 @@ def write(files: Sequence[MemberFiles]) -> None:
 def measure_ensemble(branches: Sequence[MemberFiles], average: str) -> dict[str, Any]:
     """Return {requested kind: scores of the ensemble of the branches' files}, after replacing files if necessary.
 
-    If the ensemble loses significantly more accuracy than a file may, its least safe files are replaced by safer ones.
+    While the ensemble gives NaN or infinity, or loses significantly more accuracy than a file may, its least safe files
+    are replaced by the next safer ones. Raises UserError if only the safest are left.
 
     Args:
         branches: the files of each branch, all of one format.

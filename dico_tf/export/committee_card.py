@@ -9,7 +9,13 @@ from dico_tf.files.manifest import COMMITTEE
 
 
 def card(content: dict[str, Any], saved: CommitteeFile, missing: str) -> str:
-    """Return the card as Markdown; `missing` says why there is no SavedModel of the whole committee, or is empty."""
+    """Return the card as Markdown.
+
+    Args:
+        content: of manifest.json.
+        saved: the exported committee.json.
+        missing: clause on why there is no SavedModel of the whole committee; "" = there is one.
+    """
     return "\n\n".join([_summary(content, saved), _members(content), _decision(saved, missing), _limits()]) + "\n"
 
 

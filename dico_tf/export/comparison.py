@@ -73,8 +73,8 @@ def accuracy_loss(before: np.ndarray, after: np.ndarray, labels: np.ndarray, all
 def compare(logits: np.ndarray, expected: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     """Compare a file's logits [N, C] with those of its network, `expected`.
 
-    Returns top1, nll and ece of the file, the largest difference of a logit, and the share of images with the same
-    class. If one of the file's logits is NaN or infinite, all of these have their worst values.
+    Returns top1, nll and ece of the file, "largest_difference" of a logit, and "same_class", the share of images that
+    both give the same class. If one of the file's logits is NaN or infinite, all of these have their worst values.
     """
     if not np.isfinite(logits).all():
         return {"top1": 0.0, "nll": np.inf, "ece": 1.0, "largest_difference": np.inf, "same_class": 0.0}

@@ -47,7 +47,7 @@ class Frozen(NamedTuple):
     def after_logits(self) -> list[str]:
         """All names that operations after the logits may have in the converter.
 
-        These are their names in `graph`, and the names of numbered outputs of function calls.
+        These are their names in `graph`, and names such as PartitionedCall:0, the first output of a function call.
         """
         own = sorted(node.name for node in self.graph.node if node.name.startswith(f"{ANSWER}/"))
         outputs = [f"{call}:{n}" for call in ("StatefulPartitionedCall", "PartitionedCall") for n in range(_OUTPUTS)]
@@ -57,8 +57,8 @@ class Frozen(NamedTuple):
 def freeze(loaded, batch: int | None) -> Frozen:
     """Freeze the signature serving_default of a loaded SavedModel for one batch size; None = any.
 
-    Freezing leaves out the other signatures. The converter copies every function of a model for each file, and the
-    functions that decode images made it seven times as slow.
+    The other signatures are left out: the converter would copy all their functions for each file, and those that decode
+    images made the conversion take seven times as long.
     """
     serve = loaded.signatures[SIGNATURE]
     shape = (batch, *serve.structured_input_signature[1]["image"].shape[1:])
@@ -115,7 +115,10 @@ def to_tflite(network: Frozen, kind: str, images: np.ndarray | None = None) -> b
 
 
 def network_to_tflite(network: keras.Model, batch: int = 1) -> bytes:
-    """Return a float32 LiteRT file of a network from raw images to logits, converted without a SavedModel."""
+    """Return a float32 LiteRT file of a network from raw images to logits, converted without a SavedModel.
+
+    The file has the outputs of graph.answers: logits, probabilities and class_id.
+    """
     size = network.input_shape[1]
     names = [str(c) for c in range(network.output_shape[-1])]
     servable = Servable(
@@ -128,7 +131,7 @@ def network_to_tflite(network: keras.Model, batch: int = 1) -> bytes:
 
 
 def _int8(converter, in_float32: list[str], images: np.ndarray, batch: int) -> bytes:
-    """Quantise the network to 8 bits, except the operations `in_float32`.
+    """Return a LiteRT file of the converter's network, in 8 bits except for the operations named in `in_float32`.
 
     These are all after the logits: in 8 bits, probabilities would have steps of 1/256.
     """

@@ -1,4 +1,7 @@
-"""Decoding of JPEG and PNG bytes within a graph, with the same result as data/image_decoding.py."""
+"""Decoding of JPEG and PNG bytes within a graph, with the same result as data/image_decoding.py.
+
+One difference remains: an EXIF orientation in a PNG is ignored.
+"""
 
 import functools
 from collections.abc import Callable
@@ -26,7 +29,10 @@ def squares(contents: tf.Tensor, size: int, short: int) -> tf.Tensor:
 
 @functools.cache
 def _squares(size: int, short: int) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Return the function that decodes to this size. Cached, because tracing it takes seconds."""
+    """Return `squares` for this size and short side, as a graph function of `contents` alone.
+
+    It is cached, because tracing it takes seconds.
+    """
     least = (2 if short <= size else ENOUGH) * size
     one = tf.TensorSpec((size, size, 3), tf.uint8)
 
@@ -41,8 +47,8 @@ def _squares(size: int, short: int) -> Callable[[tf.Tensor], tf.Tensor]:
 def decoded(content: tf.Tensor, least: int) -> tf.Tensor:
     """Decode a JPEG or PNG to uint8 [h, w, 3].
 
-    A JPEG is turned upright by its EXIF entry. It is decoded at 1/8, 1/4, 1/2 or all of its size, the smallest that
-    leaves `least` pixels on each side. Transparent parts of a PNG become white.
+    A JPEG is turned upright by its EXIF entry. It is decoded at 1/8, 1/4 or 1/2 of its size, the smallest that
+    leaves `least` pixels on each side, or else at all of its size. Transparent parts of a PNG become white.
     """
     return tf.cond(tf.io.is_jpeg(content), lambda: _jpeg(content, least), lambda: _png(content))
 
@@ -125,7 +131,8 @@ def _at(data: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
 def _upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     """Turn an image upright by its EXIF orientation.
 
-    1 = upright, 2 = mirrored, 3 = turned by 180 degrees, 4 = both; 5 to 8 are these with rows and columns exchanged.
+    1 = upright, 2 = left and right swapped, 3 = turned by 180 degrees, 4 = both; 5 to 8 are these with rows and columns
+    exchanged.
     """
     image = tf.cond(orientation >= 5, lambda: tf.transpose(image, (1, 0, 2)), lambda: image)
     image = tf.cond(tf.reduce_any(orientation == [2, 3, 6, 7]), lambda: tf.reverse(image, [1]), lambda: image)

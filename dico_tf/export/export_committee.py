@@ -113,7 +113,11 @@ class CommitteeExport:
         )
 
     def _missing(self, graphs: dict[str, ExportMember]) -> str:
-        """Return why there is no SavedModel of the whole committee, or "" if there is one."""
+        """Return a clause on why there is no SavedModel of the whole committee, or "" if there is one.
+
+        Args:
+            graphs: members that TensorFlow can run, by name; the others are LiteRT files.
+        """
         if SAVED_MODEL not in self.formats:
             return f"no SavedModel with the cascade inside: {SAVED_MODEL} is not among --formats"
         files = [m.member.name for m in self.members if m.member.name not in graphs]
@@ -181,6 +185,8 @@ def identity(saved: CommitteeFile, members: Sequence[ResolvedMember]) -> str:
 
 def export(path: str | Path, out: Path, *, formats: Sequence[str], say: Callable[[str], None]) -> None:
     """Export the committee.json `path` to the folder `out`, whose files are all replaced in one step at the end.
+
+    Only OUT/tf_serving, which an earlier export of a run may have made, stays as it is.
 
     Args:
         formats: names as in --formats. Members that are LiteRT files are copied, and need tflite among the formats.

@@ -62,7 +62,7 @@ class RunExport:
         )
 
     def make(self) -> None:
-        """Write all files, the manifest, the model card and, with SavedModels, a version for TensorFlow Serving."""
+        """Write all files, the manifest and the model card; with SavedModels, put a version for serving in `staged`."""
         pipeline, images = self.pipeline, self.pipeline.images
         items = [
             Item(member=member, entry=manifest_content.member_entry(self.run, member), expected=self._expected(member))
@@ -91,7 +91,10 @@ class RunExport:
             tf_serving.stage(path, self.staged / member.name, member.name, member.image_size, stops_early)
 
     def _expected(self, member: ExportMember) -> np.ndarray | None:
-        """Return a member's logits [N, C] of the comparison images, the committee's averaged; None without images."""
+        """Return the logits [N, C] of a branch, or the combined ones of the committee, for the comparison images.
+
+        Returns None if there are no such images.
+        """
         logits = self.pipeline.images.logits
         if logits is None:
             return None
@@ -130,7 +133,8 @@ def export(
         compare: number of images on which files are compared with their networks; 0 = none.
         calibrate: number of training images that calibrate int8 files.
         data_dir: folder of the TFDS data, as --data_dir; "" = that of the training.
-        keep_versions: number of versions that models.config lists for TensorFlow Serving, counting the new one.
+        keep_versions: number of versions that models.config lists for TensorFlow Serving, counting the new one; a
+            version that is no longer listed is deleted one export later.
         say: prints one line of progress.
         committee: branches of the run with gates; adds the signature `cascade`.
     """

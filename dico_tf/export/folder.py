@@ -71,10 +71,12 @@ def publish(out: Path, new: Path) -> None:
     atomic.flush(new)
     complete = out / f"{_DONE}{uuid.uuid4().hex[:12]}"
     new.rename(complete)
-    _link(out, CURRENT, complete.name)
-    for name in LINKS:
+    if not (out / CURRENT).is_symlink():  # a first export: readers begin at manifest.json, which is linked last
+        _link(out, CURRENT, complete.name)
+    for name in reversed(LINKS):
         if (complete / name).exists() and not (out / name).is_symlink():
-            _link(out, name, f"{CURRENT}/{name}")
+            _link(out, name, f"{CURRENT}/{name}")  # leads nowhere until the next line if the old export lacks it
+    _link(out, CURRENT, complete.name)
     for name in LINKS:
         if (out / name).is_symlink() and not (complete / name).exists():
             (out / name).unlink()

@@ -13,7 +13,7 @@ _WARM = 3  # calls before the first that is timed
 
 
 def run(path: Path, images: np.ndarray, advance: Callable[[int], None] = lambda count: None) -> TimedLogits:
-    """Return the logits of uint8 images [N, H, W, 3] and the milliseconds of one image, with one thread.
+    """Return the logits [N, C] of uint8 images [N, H, W, 3] and the median milliseconds per image, with one thread.
 
     The last batch is padded if the file has a fixed batch size; a file for any batch size gets one image per call.
     `advance` is called with the number of images done since its last call.
@@ -34,6 +34,6 @@ def run(path: Path, images: np.ndarray, advance: Callable[[int], None] = lambda 
 
 
 def signature(path: Path) -> dict[str, list[str]]:
-    """Return {"inputs": names, "outputs": names} of a file's signature."""
+    """Return the sorted names of a LiteRT file's tensors: {"inputs": names, "outputs": names}."""
     call = LiteRT(path, threads=1).signature()
     return {"inputs": sorted(call.inputs), "outputs": sorted(call.outputs)}

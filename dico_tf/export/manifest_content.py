@@ -25,7 +25,7 @@ PACKAGES = ("tensorflow", "keras", "ai-edge-litert", "numpy")
 
 
 def branch_costs(run: TrainedRun) -> list[dict[str, int]]:
-    """Return {"params", "macs"} of each branch: parameters, and multiply-adds of one image."""
+    """Return the costs of each branch: "params", its parameters, and "macs", multiply-adds of one image."""
     config, data = run.config, run.data
     network = find(run.reference or config.network.model)
     return audit(config, data["image_size"], len(data["class_names"]), network)["branches"]
@@ -59,9 +59,9 @@ def run_manifest(
     """Return the content of manifest.json.
 
     Args:
-        members: entries of all members.
+        members: manifest entries of all branches and of their committee.
         images: the images on which files were compared with their networks.
-        cascade: the gates of branches; None = the export has none.
+        cascade: order and gates of the branches, written as they are; None = no cascade.
     """
     data, average = run.data, run.config.cotraining.average
     names = [entry["name"] for entry in members if entry["name"] != COMMITTEE]

@@ -19,7 +19,10 @@ from dico_tf.files.manifest import SAVED_MODEL
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Item:
-    """A member, its entry of the manifest, and its network's logits [N, C] of the comparison images, if any."""
+    """A member, its entry of the manifest, and `expected`, its network's logits [N, C] of the comparison images.
+
+    `expected` is None if there are no comparison images.
+    """
 
     member: ExportMember
     entry: dict[str, Any]
@@ -87,7 +90,7 @@ class Pipeline:
         )
 
     def describe(self, items: Sequence[Item], chosen: dict[str, list[MemberFiles]]) -> None:
-        """Add the files that are chosen in each MemberFiles to the items' entries, and delete its other files.
+        """Add the chosen files of each item to its entry, and delete the files that were not chosen.
 
         Args:
             chosen: the result of `write` for the same items.

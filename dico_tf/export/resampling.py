@@ -26,9 +26,9 @@ def square(image: tf.Tensor, size: int, short: int) -> tf.Tensor:
 
 
 def _extent(length: tf.Tensor, side: tf.Tensor, size: int, short: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return where the square begins and ends, in pixels, along the image's axis of `length`; float32 as in Pillow.
+    """Return begin and end of the square along an axis with `length` pixels, as float32, like Pillow.
 
-    `side` is the image's shorter side.
+    Both are in pixels of the image before it is resized; `side` is that image's shorter side.
     """
     if short <= size:
         low = (length - side) // 2
@@ -55,9 +55,10 @@ _triangle, _cubic = (_bilinear, 1.0), (_bicubic, 2.0)  # kernel, and its radius
 
 
 def _taps(length, low, high, size: int, kernel, reach: float) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return each output pixel's first input pixel [size], and the weights x 2^22 of it and the next ones [size, taps].
+    """Return the first input pixel of each output pixel, int32 [size], and the weights, int32 [size, taps].
 
-    The square reaches from `low` to `high`; `reach` is the kernel's radius.
+    A row of weights is for the first input pixel and those after it; the weights are multiplied by 2^22. The axis has
+    `length` input pixels, the square reaches from `low` to `high`, and `reach` is the kernel's radius.
     """
     scale = tf.cast(high - low, tf.float64) / size
     wide = tf.maximum(scale, 1)

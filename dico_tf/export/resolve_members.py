@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class ResolvedMember:
-    """A member of a committee, how its outputs are read, and its costs as committee.json has them."""
+    """A member of a committee, how its outputs are read, and its costs from committee.json; a cost of 0 is unknown."""
 
     member: Member
     outputs: str  # "logits" or "probabilities"
@@ -68,8 +68,8 @@ def _open(path: str | Path, saved: CommitteeFile) -> list[Member]:
         return open_members([f"{member.name}={member.source}" for member in saved.members], saved.classes)
     except UserError as fault:
         raise UserError(
-            f"--committee={path}: a member cannot be opened: {fault}\nRelative paths start at the folder in which "
-            "the search ran"
+            f"--committee={path}: a member cannot be opened: {fault}\nIf its path is relative, start the export in "
+            "the folder in which the search ran"
         ) from None
 
 
@@ -95,12 +95,15 @@ def _fault(saved: CommitteeFile) -> str:
 
 
 def _repeated(sources: Sequence[str]) -> str:
-    """Return the first source that occurs twice, or ""."""
+    """Return a source that occurs more than once, or ""."""
     return next((source for n, source in enumerate(sources) if source in sources[:n]), "")
 
 
 def _resolve(member: Member, entry: committee_file.SavedMember, classes: int) -> ResolvedMember:
-    """Return a member with its outputs' kind, which is detected on noise images if the search did not store it."""
+    """Return a member with the kind of its outputs, detected on noise images if it is not known.
+
+    Raises UserError if neither TensorFlow nor LiteRT runs the member, or if it does not have `classes` classes.
+    """
     if member.file is None and member.graph is None:
         raise UserError(
             f"{member.source}: expected a member that TensorFlow or LiteRT runs, got {member.kind}; search again with "

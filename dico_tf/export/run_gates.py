@@ -49,8 +49,9 @@ def load_committee(path: str | Path, run: TrainedRun) -> Committee:
 def measure_cascade(
     committee: Committee, images: ComparisonImages, costs: Sequence[Mapping[str, int]]
 ) -> dict[str, Any]:
-    """Measure a cascade of branches on the comparison images; `costs` are those of all branches.
+    """Measure a cascade of branches on the comparison images.
 
+    `costs` has an entry with "macs" for each branch of the run, in their order, also for those not in the cascade.
     Returns top1, nll, ece, "reach" (the share of the images that each member ran on) and "macs" (mean of an image).
     """
     places = [int(name.removeprefix("branch_")) for name in committee.members]

@@ -22,12 +22,12 @@ def write(member: ExportMember, folder: str | Path) -> None:
 
 
 def noise(side: int) -> np.ndarray:
-    """Return noise images uint8 [NOISE, side, side, 3], always the same."""
+    """Return noise images, uint8 [NOISE, side, side, 3]; they are the same at each call."""
     return np.random.default_rng(0).integers(0, 256, (NOISE, side, side, 3)).astype(np.uint8)
 
 
 def logits(member: ExportMember, images: np.ndarray) -> np.ndarray:
-    """Return the logits [B, C] of a member, a committee's averaged, for raw images [B, H, W, 3]."""
+    """Return the logits [B, C] of a member for raw images [B, H, W, 3] of 0..255; a committee averages by its rule."""
     return answers(member, tf.constant(images, tf.float32))["logits"].numpy()
 
 

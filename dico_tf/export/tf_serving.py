@@ -41,7 +41,9 @@ def stage(saved_model: Path, place: Path, name: str, image_size: int, cascade: b
     """Prepare a version of a model in the new folder `place`: hard links to the SavedModel, and warm-up requests.
 
     Args:
+        saved_model: folder of the model's SavedModel.
         name: the model's name in requests.
+        image_size: side of the images that the model takes, in pixels.
         cascade: True if it has the signature `cascade`.
     """
     shutil.copytree(saved_model, place, copy_function=_link_or_copy)
@@ -62,9 +64,10 @@ def _link_or_copy(source: str, target: str) -> None:
 
 
 def warm_up(name: str, image_size: int, cascade: bool = False) -> list[wire.PredictRequest]:
-    """Return warm-up requests, because a graph's first run is slow: one for each of SIZES, and an encoded image.
+    """Return warm-up requests, because a graph's first run is slow: one per batch size in SIZES, and an encoded image.
 
-    With `cascade`, its signature gets a noise image, which may be uncertain enough to reach all members.
+    With `cascade`, one more request sends noise to the signature `cascade`, because it may be uncertain enough to reach
+    all members.
     """
     requests = [_request(name, "serving_default", image=_grey(size, image_size)) for size in SIZES]
     encoded = io.BytesIO()
@@ -97,8 +100,8 @@ def _shape(*sides: int) -> wire.TensorShape:
 def publish(out: Path, staged: Path, keep: int) -> int:
     """Move the folders NAME of `staged` into OUT/tf_serving as the next version of each model. Return its number.
 
-    Older versions are deleted, but those that models.config listed until now stay for one more export: a server may
-    not have read the new models.config yet.
+    Versions that neither the old nor the new models.config lists are deleted. Those of the old one stay because a
+    server may not have read the new one yet.
 
     Args:
         keep: number of versions that the new models.config lists, counting the new one.
@@ -122,7 +125,7 @@ def _names(served: Path) -> list[str]:
 
 
 def _served(served: Path) -> set[int]:
-    """Return the versions that models.config lists."""
+    """Return the versions that models.config in the folder `served` lists; none if there is no such file."""
     path = served / MODELS
     return {int(n) for n in re.findall(r"versions: (\d+)", path.read_text("utf-8"))} if path.exists() else set()
 
@@ -159,7 +162,8 @@ def roll_back(out: Path, version: int) -> list[str]:
     with folder.claimed(out):
         complete = versions(served, COMMITTEE)
         if version not in complete:
-            raise UserError(f"--stable={version}: {served} has no such version; it has {', '.join(map(str, complete))}")
+            listed = ", ".join(map(str, complete)) or "none"
+            raise UserError(f"--stable={version}: {served} has no such version; it has {listed}")
         configure(served, [number for number in complete if number <= version])
         return [name for name in _names(served) if version in versions(served, name)]
 

@@ -61,7 +61,7 @@ def read_facts(path: Path) -> dict[str, Any]:
     """Load the state.json of a folder that `write_folder` wrote, and compare all files with their checksums.
 
     Raises:
-        UserError: if a file is missing or changed.
+        UserError: if state.json is missing, damaged or not that of such a folder, or a file is missing or changed.
     """
     path = atomic.current(path)
     missing = f"{path} was copied incompletely, or is not a checkpoint"

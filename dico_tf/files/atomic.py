@@ -128,7 +128,10 @@ def refusals(flag: str, folder: Path) -> Iterator[None]:
 
 
 def check_writable(folder: Path, flag: str) -> None:
-    """Raise UserError if files cannot be written to a folder that exists or is yet to be made. Nothing is created."""
+    """Raise a UserError that names --`flag` if files cannot be written to `folder`, which need not exist yet.
+
+    Nothing is created.
+    """
     place = folder.absolute()
     while not place.exists() and place != place.parent:
         place = place.parent

@@ -1,7 +1,8 @@
 """A reader of pickles that runs no code: it knows plain values and the names it is given, and refuses all else.
 
 It imports nothing, looks nothing up and creates no instance of a class. Time and memory are bounded by the length of
-the pickle: numbers of elements in the pickle never lead to an allocation.
+the pickle: numbers of elements in the pickle never lead to an allocation. The messages of all errors lack the file's
+name; the caller puts it before them.
 """
 
 import pickletools
@@ -22,7 +23,7 @@ class UnsupportedError(UserError):
 
 
 class Function(NamedTuple):
-    """The meaning of a name that a pickle may call."""
+    """A function that a name in a pickle stands for, so that the pickle may call it."""
 
     call: Callable[[tuple], Any]  # takes the arguments as one tuple
 
@@ -40,7 +41,7 @@ def unsupported(content: str) -> UnsupportedError:
 
 
 def excessive(content: str) -> UserError:
-    """Return the error for content that could take all time or memory, in PyTorch too."""
+    """Return the error for content that could take all time or memory, so that PyTorch is not tried on it either."""
     return UserError(
         f"holds {content}, which could take all time or memory and is refused: if you trust the file, open it in "
         f"PyTorch (pip install torch) and {_SAVE_WEIGHTS}"
@@ -79,9 +80,9 @@ def load(
         persistent: returns what a persistent id stands for; None: there are no such ids.
 
     Raises:
-        UserError: if the bytes are not a pickle, or the keys of a dict are others; for a name that is not in `names`,
-            the error that `refuse` returns.
-        UnsupportedError: if the pickle needs another opcode or is too long.
+        UserError: if the bytes are not a complete pickle, or if a dict has keys of other types. For a name that is
+            not in `names`, the error that `refuse` returns.
+        UnsupportedError: if the pickle has an opcode that is not supported, or over LARGEST_WORK opcodes and arguments.
     """
     machine = _Machine(names, refuse, persistent)
     try:
@@ -173,7 +174,7 @@ class _Machine:
         self.stack.append(function.call(arguments))
 
     def build(self, _) -> None:
-        """Ignore the attributes of a dict: state dicts have versions of their layers there."""
+        """Ignore the attributes of a dict, where state dicts have versions of their layers; refuse those of others."""
         target, state = self.stack[-2], self.stack.pop()
         if type(target) is not dict or type(state) is not dict:
             raise unsupported(f"attributes of a {type(target).__name__}")
@@ -215,7 +216,7 @@ def _ordered_dict(arguments: tuple) -> dict:
 
 
 def only_argument(kind: type) -> Function:
-    """Return a function that takes one argument of exactly this type, and returns it."""
+    """Return a `Function` that returns its only argument; ValueError if that is not of exactly this type."""
 
     def call(arguments: tuple) -> Any:
         if len(arguments) != 1 or type(arguments[0]) is not kind:

@@ -88,7 +88,10 @@ class Manifest:
         return File(**{field.name: files[kind][field.name] for field in dataclasses.fields(File)})
 
     def path(self, name: str, kind: str) -> Path:
-        """Return the path of a member's file, including the export's folder. Raises UserError if there is none."""
+        """Return the path of a member's file, including the export's folder.
+
+        Raises UserError if the manifest lists none. Whether the file exists is not checked.
+        """
         return self.folder / self.file(name, kind).path
 
 
@@ -171,12 +174,16 @@ def _inside(path: str) -> bool:
 
 
 def read(path: str | Path, member: str, kind: str) -> tuple[Manifest, bytes]:
-    """Load a manifest and the bytes of a member's file, whose checksum is verified.
+    """Load a manifest, given its file or folder, and the bytes of a member's file, whose checksum is verified.
 
     If a new export replaces the old one meanwhile, both are read again.
 
+    Args:
+        kind: a file such as "float32"; "saved_model" is a folder, which `verify` checks.
+
     Raises:
-        UserError: if the file is missing, or if its checksum differs from the manifest's.
+        UserError: if `load` refuses the manifest, if there is no such member or file, or if the file's checksum
+            differs from the manifest's.
     """
     for _ in range(_TRIES):
         manifest = load(path)

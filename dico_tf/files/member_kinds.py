@@ -13,5 +13,5 @@ _EARLIER = {"branch": RUN, "logits": TABLE}  # names that version 0.1.0 wrote
 
 
 def current(kind: str) -> str:
-    """Return the present name of a kind; version 0.1.0 had other names for some."""
+    """Return the present name of a kind that version 0.1.0 named differently; other kinds as they are."""
     return _EARLIER.get(kind, kind)

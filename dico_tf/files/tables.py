@@ -36,8 +36,10 @@ def write_predictions(
 ) -> None:
     """Write a run's predictions: logits [N, S, C] of S branches, labels [N] and image ids [N].
 
+    Logits must be floats and labels whole numbers; ids of any type are written as text.
+
     Raises:
-        UserError: if shapes or types are others, or if the file cannot be written.
+        UserError: if a shape or type is another, or if the file cannot be written.
     """
     predictions = _checked(logits, labels, np.asarray([_text(name) for name in ids], dtype=np.str_))
     arrays.write(Path(path), predictions._asdict())
@@ -111,9 +113,12 @@ def _checked(logits: ArrayLike, labels: ArrayLike, ids: np.ndarray) -> Predictio
         )
     images = (len(logits),)
     if labels.dtype.kind not in "iu" or labels.shape != images:
-        raise UserError(f"expected labels as whole numbers {list(images)}, got {labels.dtype} {list(labels.shape)}")
+        raise UserError(
+            f"expected labels as whole numbers, one for each of {len(logits)} images, "
+            f"got {labels.dtype} of shape {list(labels.shape)}"
+        )
     if ids.dtype.kind != "U" or ids.shape != images:
-        raise UserError(f"expected ids as text {list(images)}, got {ids.dtype} {list(ids.shape)}")
+        raise UserError(f"expected ids as text of shape {list(images)}, got {ids.dtype} of shape {list(ids.shape)}")
     return Predictions(logits.astype(np.float32), labels.astype(np.int64), ids)
 
 

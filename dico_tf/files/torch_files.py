@@ -26,12 +26,12 @@ def read(path: Path) -> Any:
     """Return the object in a file of torch.save, with a TorchTensor in place of each tensor and parameter.
 
     Numbers are read by `TorchTensor.array`; until then the file must stay as it is. The object consists of tensors,
-    None, bool, int, float, str, bytes, list, tuple and dict. A file cannot name anything else, and sizes in it are
-    compared with its own size before memory is allocated.
+    None, bool, int, float, str, bytes, list, tuple and dict; a file with anything else is refused. Sizes in a file
+    are compared with its own size before memory is allocated.
 
     Raises:
-        UserError: if the file is damaged, is not of torch.save, or would take excessive time or memory. The message
-            lacks the file's name.
+        UserError: if the file cannot be read, is damaged, is not of torch.save, or would take excessive time or
+            memory. The message lacks the file's name.
         UnsupportedError: if it is of before PyTorch 0.1.10 or from torch.jit.save, or if it holds quantised or sparse
             tensors, Python objects or compressed entries.
     """
@@ -90,7 +90,10 @@ def _read_older(path: Path, stream: BinaryIO) -> Any:
 
 
 def _place(storage: Storage, stream: BinaryIO) -> None:
-    """Set the place of a storage of the older format: its count in 8 bytes, then its numbers."""
+    """Set where the numbers of a storage in the older format begin, and move the stream behind them.
+
+    The stream must be at the storage: 8 bytes with the count of the numbers, then the numbers.
+    """
     count = stream.read(8)
     storage.start = stream.tell()
     if len(count) < 8 or storage.start + storage.byte_count > _size(stream):
@@ -101,7 +104,7 @@ def _place(storage: Storage, stream: BinaryIO) -> None:
 
 
 def _read_zip(path: Path, stream: BinaryIO) -> Any:
-    """Read the pickle FOLDER/data.pkl of an archive, and set the places of the storages FOLDER/data/KEY."""
+    """Return the object in an archive: that of the pickle FOLDER/data.pkl, with the storages FOLDER/data/KEY."""
     entries = _entries(stream)
     folders = [name.removesuffix("/data.pkl") for name in entries if name.endswith("/data.pkl")]
     if any(name.endswith("/constants.pkl") for name in entries):
@@ -145,7 +148,10 @@ def _entries(stream: BinaryIO) -> dict[str, zipfile.ZipInfo]:
 
 
 def _start(stream: BinaryIO, entry: zipfile.ZipInfo) -> int:
-    """Return the place of an entry's bytes. Raises UserError if they are compressed or beyond the file."""
+    """Return the place of an entry's bytes in the file.
+
+    Raises UserError if they are compressed or encrypted, or are not where the archive says.
+    """
     if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
         raise unsupported("compressed or encrypted entries")
     within = 0 <= entry.header_offset < _size(stream)

@@ -1,4 +1,4 @@
-"""Tensors in PyTorch files: storages, and the views of them that a pickle describes. Nothing is read before `array`."""
+"""Tensors of PyTorch files: views of storages, as a pickle describes them. Only `array` reads their numbers."""
 
 import dataclasses
 import functools
@@ -131,7 +131,8 @@ class TensorTable:
     """The storages of a file, created while its pickle is read.
 
     Args:
-        size: bytes of the file. Storages that are larger, and tensors that are much larger, are refused.
+        size: bytes of the file. A storage with more is refused, and so are tensors that together have more than 8
+            times as many plus 16 MiB.
         order: byte order of the numbers, < or >.
     """
 
@@ -151,7 +152,7 @@ class TensorTable:
         }
 
     def refuse(self, name: str) -> UserError:
-        """Return the error for a name that is not in `names`."""
+        """Return the error for a name in the pickle that is not in the table's `names`."""
         if name.startswith(("torch.Q", "torch.q", "torch._utils._rebuild_qtensor")):
             return unsupported("quantised tensors")
         if name.startswith(("torch.sparse", "torch._utils._rebuild_sparse")):
@@ -186,7 +187,10 @@ class TensorTable:
         return Window(storage, first, length)
 
     def _rebuild(self, arguments: tuple) -> TorchTensor:
-        """Return the tensor of _rebuild_tensor and _rebuild_tensor_v2, which has more arguments."""
+        """Return the tensor that the arguments of torch's _rebuild_tensor or _rebuild_tensor_v2 describe.
+
+        Of v2's further arguments, metadata is refused, and the others are ignored.
+        """
         match arguments:
             case (Window() as window, int() as offset, tuple() as shape, tuple() as strides, *rest):
                 self._check(window, offset, shape, strides)

@@ -1,1 +1,1 @@
-"""Formulas written once for numpy and keras.ops: averages, confidences and learning rates."""
+"""Formulas written once for numpy and keras.ops: averages, confidences, learning rates and softmax."""

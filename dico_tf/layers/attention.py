@@ -72,8 +72,8 @@ def self_attention(x, heads: int, depth: int, name: str, start="glorot_uniform",
 class CrossCovariance(keras.layers.Layer):
     """Cross-covariance attention of XCiT (El-Nouby et al. 2021): [B, H, W, 3 h d] -> [B, H, W, h d].
 
-    Each channel attends to the channels of its head: softmax(t q' k) v', with q, k and v [H W, d] of one head. The
-    columns of q and k are scaled to length 1. The factor t of each head is learnt.
+    Each channel attends to the channels of its head: softmax(t q' k) v', with q, k and v [H W, d] of one head. Each
+    column of q and k, which is one channel, is scaled to length 1. The factor t of each head is learnt.
     """
 
     def __init__(self, heads: int, **options):
@@ -110,7 +110,10 @@ def _of_length_one(x):
 
 @keras.saving.register_keras_serializable("dico_tf")
 class ClassAttention(keras.layers.Layer):
-    """Attention softmax(q k' / sqrt(d)) v of one class token: q [B, 1, h d], k and v [B, T, h d] -> [B, 1, h d]."""
+    """Attention softmax(q k' / sqrt(d)) v of one class token, [q, k, v] -> [B, 1, h d].
+
+    Shapes: q [B, 1, h d], k and v [B, T, h d].
+    """
 
     def __init__(self, heads: int, **options):
         super().__init__(**options)

@@ -37,9 +37,10 @@ class Halves(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("dico_tf")
 class WeighedHalves(keras.layers.Layer):
-    """Weighted sum of the two halves of the channels: x [B, H, W, 2m], scores [B, 1, 1, 2m] -> [B, H, W, m].
+    """Weighted sum of the two halves of the channels, [x, scores] -> [B, H, W, m].
 
-    The two weights of a channel are the softmax of its two scores. Scores are in the order [groups, 2, m / groups].
+    Shapes: x [B, H, W, 2m], scores [B, 1, 1, 2m]. The two weights of a channel are the softmax of its two scores.
+    Scores are in the order [groups, 2, m / groups].
     """
 
     def __init__(self, groups: int, **options):
@@ -63,10 +64,11 @@ class WeighedHalves(keras.layers.Layer):
 
 
 def split_attention(x, width: int, groups: int, name: str):
-    """Apply split attention of radix 2, to m = `width` channels.
+    """Apply split attention of radix 2, and return m = `width` channels.
 
-    A 3x3 convolution in 2 x `groups` groups, BN and ReLU give two halves of m channels, which are summed with the
-    weights softmax(W2 relu(BN(W1 mean(sum of the halves)))). W1 and W2 have `groups` groups and a bias.
+    A 3x3 convolution in 2 x `groups` groups, BN and ReLU give 2 m channels, in two halves x1 and x2. The result is
+    a1 x1 + a2 x2, where (a1, a2) = softmax(W2 relu(BN(W1 mean(x1 + x2)))) over the two halves, for each channel. W1 and
+    W2 are 1x1 convolutions in `groups` groups, with a bias.
     """
     x = convolution(x, RADIX * width, 3, f"{name}_conv", groups=RADIX * groups)
     x = keras.layers.Activation("relu", name=f"{name}_relu")(batch_norm(x, f"{name}_norm"))

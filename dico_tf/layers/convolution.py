@@ -77,8 +77,8 @@ class Pointwise(keras.layers.Conv2D):
 def padded(x, kernel: int, stride: int, name: str, padding: str = "symmetric"):
     """Return (x, the `padding` of the Keras layer) for a convolution with (kernel - 1) / 2 zeros on every side.
 
-    If the convolution strides, x is padded here. padding="same" leaves it to TensorFlow, which pads less at the top and
-    left if the layer strides over an even size.
+    If the convolution strides, x is padded here, by a layer "<name>_pad". padding="same" leaves it to TensorFlow, which
+    pads less at the top and left if the layer strides over an even size.
     """
     if stride == 1 or kernel == 1 or padding == "same":
         return x, "same"

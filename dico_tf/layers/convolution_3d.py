@@ -25,9 +25,9 @@ def clips(x, batch, count):
 
 
 class _Clips(keras.layers.Conv3D):
-    """Base of Conv3D layers that have no stride in time and no dilation.
+    """Base of channels-last Conv3D layers that have no stride in time and no dilation.
 
-    If the padding is `same`, kernels must have odd sides.
+    If the padding is `same`, kernels must have odd sides. Other arguments raise ValueError.
     """
 
     def __init__(self, filters, kernel_size, **options):
@@ -41,7 +41,7 @@ class _Clips(keras.layers.Conv3D):
             raise ValueError(f"padding='same': expected a kernel with odd sides, got kernel_size={self.kernel_size}")
 
     def _of_frames(self, x, operation, kernel):
-        """Apply operation(frames, kernel, strides, padding) to every frame."""
+        """Apply operation(frames, kernel, strides, padding) to the frames of the clips x, and return clips."""
         batch, count = ops.shape(x)[:2]
         strides, padding, x = self.strides[1:], self.padding, frames(x)
         if padding == "same" and max(strides) > 1:
@@ -141,12 +141,20 @@ class Mean(keras.layers.Layer):
 
 
 def start(kernel: tuple[int, int, int], channels: int):
-    """Return the initialiser N(0, variance 2 / (T H W channels)) for a kernel (T, H, W), depthwise or not."""
+    """Return the initialiser N(0, variance 2 / (T H W channels)) for a kernel (T, H, W), depthwise or not.
+
+    Args:
+        channels: output channels.
+    """
     return keras.initializers.RandomNormal(stddev=math.sqrt(2 / (math.prod(kernel) * channels)))
 
 
 def convolution(x, filters: int, name: str, window: int = 1, stride: int = 1, **options):
-    """Apply a 1 x window x window convolution, without bias by default; it strides over rows and columns."""
+    """Apply a 1 x window x window convolution, by default without bias; it strides over rows and columns.
+
+    Args:
+        options: further arguments of Conv3D.
+    """
     kernel = (1, window, window)
     options = {"use_bias": False, "kernel_initializer": start(kernel, filters), **options}
     layer = FrameConvolution(filters, kernel, strides=(1, stride, stride), padding="same", name=name, **options)
@@ -154,7 +162,7 @@ def convolution(x, filters: int, name: str, window: int = 1, stride: int = 1, **
 
 
 def channelwise(x, kernel: tuple[int, int, int], name: str, stride: int = 1):
-    """Apply a depthwise convolution without bias; it strides over rows and columns."""
+    """Apply a depthwise convolution with a kernel (T, H, W), without bias; it strides over rows and columns."""
     channels = x.shape[-1]
     first = start(kernel, channels)
     strides = (1, stride, stride)
@@ -165,7 +173,11 @@ def channelwise(x, kernel: tuple[int, int, int], name: str, stride: int = 1):
 
 
 def squeeze_excite(x, squeezed: int, name: str):
-    """Apply squeeze and excitation: x * sigmoid(W2 relu(W1 mean(x))), mean over frames and pixels."""
+    """Apply squeeze and excitation: x * sigmoid(W2 relu(W1 mean(x))), mean over frames and pixels.
+
+    Args:
+        squeezed: channels between W1 and W2, which are 1x1x1 convolutions with bias.
+    """
     y = keras.layers.GlobalAveragePooling3D(keepdims=True, name=f"{name}_pool")(x)
     y = convolution(y, squeezed, f"{name}_reduce", use_bias=True)
     y = keras.layers.Activation("relu", name=f"{name}_relu")(y)

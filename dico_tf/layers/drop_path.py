@@ -38,9 +38,9 @@ class DropPath(_Drop):
 class DropBlock(_Drop):
     """DropBlock (Ghiasi et al. 2018): in training, zeros squares of size x size pixels in each channel.
 
-    The other values are divided by their share among all values of the batch, to keep the mean. A square is no larger
-    than the map. A pixel starts a square with probability rate / size^2 * H W / ((H - size + 1) (W - size + 1)). In
-    inference nothing changes.
+    The other values are divided by the share of the batch's values that are not zeroed, to keep the mean. A square is
+    no larger than the map. A pixel starts a square with probability
+    rate / size^2 * H W / ((H - size + 1) (W - size + 1)). In inference nothing changes.
     """
 
     def __init__(self, rate: float, size: int, **options):

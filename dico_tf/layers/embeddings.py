@@ -42,7 +42,10 @@ def resize_positions(variable, array: np.ndarray) -> np.ndarray:
 
 @keras.saving.register_keras_serializable("dico_tf")
 class ClassToken(keras.layers.Layer):
-    """Prepends a learnt class token: [B, T, C] -> [B, 1 + T, C]; `placed` adds a learnt position embedding to it."""
+    """Prepends a learnt class token, [B, T, C] -> [B, 1 + T, C].
+
+    With `placed`, a learnt position embedding is added to the token.
+    """
 
     def __init__(self, placed: bool = False, **options):
         super().__init__(**options)

@@ -45,7 +45,7 @@ def sublayers(model: keras.Model) -> list[keras.layers.Layer]:
 
 
 def parameters(model: keras.Model) -> list[keras.Variable]:
-    """Return each variable that training can change, also those of layers with `trainable=False`."""
+    """Return the trainable variables, also of layers frozen by `trainable=False`, but no moving means or variances."""
     return list({id(v): v for layer in sublayers(model) for v in layer._trainable_variables}.values())
 
 
@@ -113,7 +113,7 @@ class OptimizerWithOwnDecay(keras.optimizers.Optimizer):
     """Base of optimizers that clip gradients in `limited` and apply weight decay in their own `update_step`."""
 
     def step_factor(self, slot: int) -> float:
-        """Return the factor of a variable's steps, see `scale_steps`."""
+        """Return the factor of a variable's steps: 1, unless `scale_steps` has replaced this method."""
         return 1.0
 
     def limited(self, gradients: list, variables: list) -> list:

@@ -77,7 +77,11 @@ class BatchNorm(keras.layers.BatchNormalization):
 
 
 def pooled(parts):
-    """Return (count, mean, biased variance) of a batch, each [C], from the same three of its R parts, [R, 3, C]."""
+    """Return (count, mean, biased variance) of a batch, each [C], from those of its parts.
+
+    Args:
+        parts: [R, 3, C], the count, mean and biased variance of each of R parts.
+    """
     counts, means, variances = (parts[:, i] for i in range(3))
     count = keras.ops.sum(counts, 0)
     mean = keras.ops.sum(counts * means, 0) / count

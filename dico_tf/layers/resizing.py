@@ -9,9 +9,10 @@ _A = -0.75  # of Keys' cubic, as in PyTorch
 
 @keras.saving.register_keras_serializable("dico_tf")
 class ResizeAs(keras.layers.Layer):
-    """Bilinear resizing of x to the size of y: x [B, h, w, C], y [B, H, W, D] -> [B, H, W, C].
+    """Bilinear resizing of x to the height and width of y, [x, y] -> [B, H, W, C].
 
-    Pixels are squares that fill the map, as with align_corners=False in PyTorch.
+    Shapes: x [B, h, w, C], y [B, H, W, D]. Pixels are squares that fill the map, as with align_corners=False in
+    PyTorch.
     """
 
     def call(self, inputs):
@@ -56,7 +57,10 @@ class ResizeImage(keras.layers.Layer):
 
 
 def _taps(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the columns [rows, k] with the weights of each row that are not 0, and these weights; k is the most."""
+    """Return the columns of the weights that are not 0, and these weights: both [rows, k].
+
+    k is the largest number of such weights in a row; shorter rows are filled up with weights of 0.
+    """
     count = np.count_nonzero(weights, axis=1).max()
     taps = np.argsort(weights == 0, axis=1, kind="stable")[:, :count]
     return taps, np.take_along_axis(weights, taps, axis=1).astype(np.float32)
@@ -125,6 +129,9 @@ def bilinear_weights(old: int, new: int) -> np.ndarray:
 
 
 def _kernel(x: np.ndarray) -> np.ndarray:
-    """Keys' cubic of distances x: (a + 2) x^3 - (a + 3) x^2 + 1 from 0 to 1, a (x^3 - 5 x^2 + 8 x - 4) from 1 to 2."""
+    """Keys' cubic, with a = -3/4, of distances x from 0 to 2.
+
+    It is (a + 2) x^3 - (a + 3) x^2 + 1 up to 1, and a (x^3 - 5 x^2 + 8 x - 4) above.
+    """
     near = (_A + 2) * x**3 - (_A + 3) * x**2 + 1
     return np.where(x <= 1, near, _A * (x**3 - 5 * x**2 + 8 * x - 4))

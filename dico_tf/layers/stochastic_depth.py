@@ -37,7 +37,7 @@ def _place() -> tuple:
     return (context.replica_id_in_sync_group, context.num_replicas_in_sync) if context else (0, 1)
 
 
-def off(rows: int, rate: float) -> float:
+def rate_error(rows: int, rate: float) -> float:
     """Return the absolute difference between the rate and the share of rows that the efficient form drops."""
     return abs(1 - computed(rows, rate) / rows - rate)
 
@@ -114,7 +114,8 @@ class Taken(_Dropping):
 class PutBack(_Dropping):
     """Layer after a residual branch: adds f of the computed rows, in training scaled up, to these rows of x.
 
-    Inputs: x [b, ...], f of the rows [k, ...], and the numbers of the rows [k] from `Taken`.
+    Inputs: x [b, ...], f of the rows [k, ...], and the numbers of the rows [k] from `Taken`; a row of number -1 is not
+    added.
     """
 
     def call(self, x, share, rows, training=False):
@@ -156,7 +157,10 @@ def droppings(model: keras.Model) -> list[Taken]:
 
 
 def set_form(model: keras.Model, form: str) -> None:
-    """Set the form of all droppable branches to "auto", "masked" or "efficient"; the value is not checked."""
+    """Set the form of all droppable branches to "auto", "masked" or "efficient"; the value is not checked.
+
+    A function that was traced before keeps its form.
+    """
     for layer in model.layers:
         if isinstance(layer, _Dropping):
             layer.form = form

@@ -66,7 +66,10 @@ class WindowAttention(keras.layers.Layer):
         return ops.reshape(ops.transpose(x, (0, 1, 3, 2, 4)), (-1, height, width, x.shape[-1] // columns))
 
     def _biased(self, scores, map_sides: tuple[int, int]):
-        """Add the learnt bias to scores [B * windows, h, T, T], and -100 between tokens of different ends."""
+        """Add the learnt bias to scores [B * windows, h, T, T].
+
+        If windows are shifted, also add -100 between tokens that come from different ends of the map.
+        """
         tokens = scores.shape[-1]
         table = ops.reshape(ops.convert_to_tensor(self.table), (-1, self.heads))
         bias = ops.take(table, offset_numbers(self.window).ravel(), axis=0)
@@ -120,8 +123,8 @@ def _rolled(x, by: tuple[int, int]):
 def window_attention(x, heads: int, depth: int, window: int, shifted: bool, name: str, start):
     """Apply self-attention within windows to x [B, H, W, C]: dense to q, k and v, attention, dense back to C channels.
 
-    Maps that the window does not divide are padded with zeros at the bottom and right. A side no longer than the window
-    is one window, without shift.
+    Maps that the window does not divide are padded with zeros at the bottom and right; the result is cropped. A side no
+    longer than the window is one window, without shift.
 
     Args:
         depth: channels of each head.

@@ -1,1 +1,1 @@
-"""Network families, one file each, with their presets; and loading of weights that other projects publish."""
+"""Network families, one file each, with their presets; networks of the user's own; audits; published weights."""

@@ -19,7 +19,7 @@ def audit(config: Config, image_size: int, classes: int, network: Any = None) ->
 
     Args:
         image_size, classes: the size and number of classes at which costs are counted.
-        network: the network that --model names, if it is already loaded; None = load it.
+        network: the network to divide, or a list of branches; None = the network that --model names.
     """
     splits, network = config.network.splits, network or find(config.network.model)
     if network.task == "video":
@@ -87,7 +87,7 @@ def one(config: Config, listed: BranchList | None = None) -> dict[str, Any]:
 
 
 def _of_clips(config: Config, network: Any) -> dict[str, Any]:
-    """Return the audit of a video network. The default of --dataset, a set of images, stands for Kinetics-400.
+    """Return the audit of a video network. If --dataset has its default, a set of images, Kinetics-400 is used.
 
     Raises UserError if --classes is 0 and --dataset is no known set of clips.
     """
@@ -103,7 +103,7 @@ def _of_clips(config: Config, network: Any) -> dict[str, Any]:
 
 
 def every(config: Config) -> Iterator[dict[str, Any]]:
-    """Yield the audit of each preset that fits the data set's layout and image size, for each S that its Spec lists."""
+    """Yield the audit of each preset for the config's task, data set and image size, for each S that its Spec lists."""
     task = "video" if config.data.dataset in CLIPS else config.data.task
     image_size, layout = 0, task
     if task == "classification":
@@ -122,7 +122,7 @@ def _share(part: int, whole: int | None) -> str:
 
 
 def _by(report: dict[str, Any]) -> str:
-    """Return the rule of a division in words."""
+    """Return how a network was divided: "published rule", or "by params, +0.12% from the whole's"."""
     if report["division"] == "published":
         return "rule of this project" if "frames" in report else "published rule"
     return f"by {report['division']}, {100 * report['distance']:+.2f}% from the whole's"

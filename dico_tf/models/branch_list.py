@@ -28,8 +28,8 @@ class ListedBranch:
     """One branch: the layers of a network below its head, to which `build` adds a head for the classes of the data.
 
     Attributes:
-        name: of the branch, for people.
-        image_size: side in pixels of the images that the network takes; images of other sizes are resized in `build`.
+        name: a name to show to the user.
+        image_size: side in pixels of the images that the network takes; `build` adds a layer that resizes others.
         text: JSON of the architecture (see `to_dict`) from raw images of `image_size` to the input of the head.
         source: URI of the member that it was made from.
     """
@@ -40,7 +40,7 @@ class ListedBranch:
     source: str = ""
 
     def build(self, image_size: int, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
-        """Return a fresh network from raw images of `image_size` pixels to logits.
+        """Return the network from raw images of `image_size` pixels to logits, with new weights (see `fill`).
 
         `normalisation` is ignored, since the network's own layers normalise. Raises UserError unless Keras' dtype
         policy is float32.
@@ -53,13 +53,16 @@ class ListedBranch:
         return flat(_skeleton(self.text, self.name, self.image_size, image_size, classes))
 
     def cost(self, image_size: int, classes: int) -> NetworkCost:
-        """Return the parameters and multiply-adds of the branch with a head for these classes."""
+        """Return the parameters and multiply-adds of the branch with a head for these classes.
+
+        Images of `image_size` pixels are resized to the branch's own size, so that `image_size` changes neither.
+        """
         return cost(_skeleton(self.text, self.name, self.image_size, image_size, classes))
 
     def fill(self, network: keras.Model, arrays: Arrays) -> None:
-        """Assign the weights below the head to a network that `build` returned.
+        """Assign the weights of all layers but the head to a network that `build` returned.
 
-        Raises UserError, and changes nothing, if they are those of another architecture.
+        Raises UserError, and changes nothing, if the arrays are those of another architecture.
         """
         layers = {layer.name: layer for layer in network.layers if layer.weights and layer.name != "logits"}
         shapes = {name: [tuple(w.shape) for w in layer.weights] for name, layer in layers.items()}
@@ -97,12 +100,12 @@ class BranchList:
 
     @property
     def image_size(self) -> int:
-        """Image size of the branch with the largest, which is that of the run."""
+        """The largest image size of a branch; the run's, unless --image_size gives another."""
         return max(branch.image_size for branch in self.listed)
 
     @property
     def reference(self) -> dict[str, Any]:
-        """Description for JSON, with which `from_reference` returns this network."""
+        """Description for JSON, from which `from_reference` makes an equal list."""
         branches = [
             {"name": b.name, "image_size": b.image_size, "source": b.source, "blueprint": json.loads(b.text)}
             for b in self.listed
@@ -117,7 +120,7 @@ class BranchList:
     is_classifier = is_head
 
     def with_drop_path(self, rate: float) -> "BranchList":
-        """Return the network if the rate is -1; other rates raise UserError."""
+        """Return this list if the rate is -1; other rates raise UserError."""
         if rate != -1:
             raise UserError(
                 f"--drop_path={rate:g} is for presets: a listed branch has the drop rates of its layers; leave it out"
@@ -168,11 +171,13 @@ def listed_branch(
 
     Args:
         network: takes raw images float32 [B, H, W, 3] of 0..255; functional or sequential, maybe with nested models.
-        frozen: layers of the network that its owner froze; None = those with `trainable=False` or called in inference.
+        frozen: layers of the network that its owner froze; None = those with `trainable=False`, and those called with
+            `training=False`.
 
     Raises:
-        UserError: if it is neither functional nor sequential, or does not end in a dense layer of one output per class
-            (or a 1x1 convolution of a map of one pixel), with or without an activation.
+        UserError: if it is neither functional nor sequential, has a layer that cannot be copied from its config, or
+            does not end in a dense layer of one output per class (or a 1x1 convolution of a map of one pixel), with or
+            without an activation.
     """
     image = keras.Input((image_size, image_size, 3), name="image", dtype="float32")
     try:

@@ -23,8 +23,8 @@ _FLOATS = {"float16", "bfloat16", "float32", "float64"}
 def read(path: str | Path) -> list[Arrays]:
     """Return the tensors of a PyTorch checkpoint or .safetensors file in float32, one {name: array} for each branch.
 
-    A checkpoint has a state dict, alone or under "state_dict", "model" or "net". Names may begin with `module.`, and
-    with `models.0.`, `models.1.` ... for several branches. The result has no such prefixes, and no
+    A checkpoint has a state dict, alone or under "state_dict", "model" or "net". All names may begin with `module.`,
+    and with `models.0.`, `models.1.` ... for several branches. The result has no such prefixes, and no
     `num_batches_tracked`. Raises UserError, which names the file, if it cannot be read or is not such a state dict of
     floats.
     """
@@ -70,7 +70,8 @@ def _loaded(path: Path) -> Any:
     """Return the object in a file of torch.save.
 
     Files are read by `torch_files`. Only what it refuses as unsupported, such as float8 numbers or compressed entries,
-    is tried with `torch.load(weights_only=True)` if PyTorch is installed. If that fails too, the error is the first.
+    is tried with `torch.load(weights_only=True)` if PyTorch is installed. If that fails too, the error of `torch_files`
+    is raised.
     """
     try:
         return torch_files.read(path)
@@ -94,7 +95,12 @@ def _state_dict(loaded: Any) -> Arrays:
 
 
 def _array(name: Any, value: Any) -> np.ndarray:
-    array = _float_tensor(value) if isinstance(name, str) else None
+    if not isinstance(name, str):
+        raise UserError(
+            f"has the key {name!r}, expected names of tensors: save the state dict alone with "
+            "torch.save(model.state_dict(), FILE)"
+        )
+    array = _float_tensor(value)
     if array is None:
         kind = value.dtype if hasattr(value, "dtype") else type(value).__name__
         raise UserError(

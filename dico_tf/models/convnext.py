@@ -55,7 +55,10 @@ def build(spec: Spec, image_size: Sides, classes: int, normalisation: Normalisat
 
 
 def features(x, spec: Spec) -> list:
-    """Return the maps [B, h, w, C] of normalised images after each stage."""
+    """Return the maps [B, h, w, C] of normalised images after each stage.
+
+    Raises UserError unless the sides of the images are multiples of the last map's stride.
+    """
     stride = spec.patch * 2 ** (len(spec.widths) - 1)
     check_divides(x.shape[1:3], stride, f"squares of {stride}x{stride} pixels, one for each position of the last map")
     x, maps = layer_norm(_patches(x, spec.widths[0], spec.patch, "stem_conv"), "stem_norm"), []

@@ -29,7 +29,7 @@ class CustomBranch:
     plan: Plan
 
     def build(self, image_size: int, classes: int, normalisation: Normalisation = Normalisation()) -> keras.Model:
-        """Return a fresh branch.
+        """Return the branch with new weights.
 
         All arguments are ignored: `divided` has set size and classes, and the network's own layers normalise images.
         Raises UserError unless Keras' dtype policy is float32.
@@ -42,7 +42,10 @@ class CustomBranch:
         return self.plan.build("branch", logits=True)
 
     def cost(self, image_size: int, classes: int) -> NetworkCost:
-        """Return the parameters and multiply-adds of the branch, at the size and classes it was divided for."""
+        """Return the parameters and multiply-adds of the branch, at the size and classes it was divided for.
+
+        Both arguments are ignored.
+        """
         return self.plan.branch
 
 
@@ -93,11 +96,11 @@ class CustomNetwork:
     def branches(
         self, splits: int, division: str = "params", image_size: int = 0, classes: int = 0
     ) -> list[CustomBranch]:
-        """Return the S branches, which are equal, see `divided`."""
+        """Return the S branches, which are equal. Size and number of classes must be given, see `divided`."""
         return [self.divided(splits, division, image_size, classes)] * splits
 
     def cost(self, image_size: int, classes: int) -> NetworkCost:
-        """Return the parameters and multiply-adds of the whole network."""
+        """Return the parameters and multiply-adds of the whole network at this size and number of classes."""
         return self.divided(1, "params", image_size, classes).cost(image_size, classes)
 
     def division(self, requested: str) -> str:

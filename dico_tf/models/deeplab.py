@@ -66,7 +66,7 @@ PRESETS = {
 def divide(spec: Spec, splits: int) -> Spec:
     """Multiply the stem's width by 44/64, 32/64 or 24/64 for S = 2, 4 or 8, as in ResNet, to a multiple of 4.
 
-    All other widths are computed from the stem's.
+    All other widths are computed from the stem's. S = 1 changes nothing; any other S raises UserError.
     """
     share = lookup(WIDTHS, splits, f"a DeepLabV3 of {sum(spec.blocks)} blocks") / WIDTHS[1]
     return dataclasses.replace(spec, width=multiple(spec.width * share, 4))
@@ -80,8 +80,9 @@ def narrow(spec: Spec, scale: float) -> Spec:
 def strides_and_dilations(spec: Spec) -> Iterator[list[tuple[int, int]]]:
     """Yield, for each stage, the (stride, dilation) of its blocks.
 
-    A stage that dilates instead of striding doubles the dilation after its first block. With `multi_grid`, each block
-    of the last stage, the first too, has the stage's dilation times a factor of its own.
+    In a stage that dilates instead of striding, the first block has the dilation of the stage before, the others twice
+    that. With `multi_grid`, every block of the last stage, also the first, has the dilation of the others, times a
+    factor of its own.
     """
     reached, dilation = STEM, 1
     for stage, count in enumerate(spec.blocks):
@@ -108,7 +109,7 @@ def backbone(x, spec: Spec):
 
 
 def aspp(x, spec: Spec):
-    """Apply ASPP: 1x1, three dilated 3x3 and the mean of the map side by side, then 1x1 and dropout."""
+    """Apply ASPP: concatenate a 1x1, three dilated 3x3 and the mean of the map, then apply a 1x1 and dropout."""
     rates = [rate * 16 // spec.output_stride for rate in RATES]
     paths = [unit(x, spec.head, 1, "aspp_point")]
     paths += [unit(x, spec.head, 3, f"aspp_wide{n + 1}", rate) for n, rate in enumerate(rates)]

@@ -48,7 +48,7 @@ PRESETS = {
 def divide(spec: Spec, splits: int) -> Spec:
     """Reduce the growth g to floor(floor(2g / sqrt(S)) / 2), at least 1.
 
-    A growth of 40 becomes 28, 20, 14, 10 for S = 2, 4, 8, 16.
+    A growth of 40 becomes 28, 20, 14, 10 for S = 2, 4, 8, 16. Any S but these and 1 raises UserError.
     """
     published(spec.splits, splits, f"DenseNet-{spec.depth}")
     growth = max(math.floor(2 * spec.growth / math.sqrt(splits)) // 2, 1)
@@ -91,7 +91,7 @@ def growths(spec: Spec) -> Iterator[int]:
 
 
 def convolution(x, filters: int, kernel: int, name: str):
-    """Apply a convolution that starts at N(0, 2 / fan in)."""
+    """Apply a convolution without bias, whose weights start at N(0, variance 2 / fan-in)."""
     start = keras.initializers.RandomNormal(stddev=math.sqrt(2 / (kernel * kernel * x.shape[-1])))
     return convolutions.convolution(x, filters, kernel, name, kernel_initializer=start)
 
@@ -110,7 +110,7 @@ def dense_layer(x, growth: int, name: str, rate: float):
 
 
 def transition(x, width: int, name: str):
-    """Apply BN, ReLU, a 1x1 convolution and 2x2 average pooling."""
+    """Apply BN, ReLU, a 1x1 convolution to `width` channels, and 2x2 average pooling."""
     x = convolution(relu(norm(x, f"{name}_norm"), f"{name}_relu"), width, 1, f"{name}_conv")
     return keras.layers.AveragePooling2D(2, name=f"{name}_pool")(x)
 

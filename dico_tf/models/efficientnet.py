@@ -1,6 +1,6 @@
 """EfficientNet (Tan and Le 2019) in the three forms that checkpoints are published for.
 
-* Listed presets: the networks of arXiv 2011.14660, which pad symmetrically and drop channels inside their blocks.
+* Listed presets: the networks of arXiv 2011.14660, with symmetric padding, and spatial dropout in their blocks.
 * `tf_`: the original ImageNet networks, which pad as TensorFlow does (named as in timm).
 * `torch_`: those of torchvision and timm, with another epsilon in batch normalisation.
 
@@ -61,7 +61,7 @@ class Spec(BaseSpec):
         return nearest + d if nearest < 0.9 * exact else nearest
 
     def end(self, channels: int) -> int:
-        """Return the channels of the stem or the head: `rounded`, unless the ends are fixed."""
+        """Return the channels of the stem or the head: `rounded`, or unchanged if `fixed_ends`."""
         return channels if self.fixed_ends else self.rounded(channels)
 
     def repeats(self, group: int) -> int:
@@ -129,7 +129,7 @@ def first_match(layers: Iterable[str], patterns: Mapping[str, tuple[str, ...]]) 
 
 
 def in_forms(name: str, forms: Iterable[str]) -> tuple[str, ...]:
-    """Return a preset's name in other forms, each a key of FORMS, or "" for the listed preset."""
+    """Return a preset's name with each of the prefixes `forms` (keys of FORMS, or "" = none) instead of its own."""
     size = next((name.removeprefix(form) for form in FORMS if name.startswith(form)), name)
     return tuple(form + size for form in forms)
 
@@ -177,7 +177,16 @@ def activate(x, name: str, activation: str):
 
 
 def _inverted(x, width: int, kernel: int, stride: int, name: str, expansion: int, rate: float, norm, spec: Spec):
-    """Apply an inverted bottleneck: [1x1 expansion,] depthwise, [squeeze-excite,] 1x1; plus x if shapes are equal."""
+    """Apply an inverted bottleneck: [1x1 expansion,] depthwise, [squeeze-excite,] 1x1; plus x if shapes are equal.
+
+    Args:
+        width: channels of the result.
+        kernel, stride: of the depthwise convolution.
+        name: with which the names of the block's layers begin.
+        expansion: factor of the channels inside the block; 1 = no expansion.
+        rate: rate at which whole channels of the block are dropped before x is added; 0 = no dropout.
+        norm: (x, name) -> x.
+    """
     entering = x.shape[-1]
     y = x
     if expansion > 1:

@@ -76,7 +76,8 @@ class Wheel:
 class Family:
     """A family of architectures: its presets, and how they are built, divided and trained.
 
-    Only `divide` sees the number of branches. A branch is just another Spec, which `build` builds like any other.
+    Only `divide` and `regularised` see the number of branches. A branch is just another Spec, which `build` builds like
+    any other.
     """
 
     name: str  # of the family's module, e.g. resnet

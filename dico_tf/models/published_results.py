@@ -18,7 +18,7 @@ class Row:
 
 
 def _cifar100(model: str, *rows: tuple[int, float, float, float], epochs: int = 300) -> list[Row]:
-    """Return rows from (S, M parameters, G multiply-adds, error)."""
+    """Return CIFAR-100 rows from (S, M parameters, G multiply-adds, error in % after `epochs` epochs)."""
     return [Row("cifar100", model, splits, m, g, error, epochs) for splits, m, g, error in rows]
 
 
@@ -36,7 +36,7 @@ def _cifar10(model: str, *rows: tuple) -> list[Row]:
 
 
 def _imagenet(model: str, *rows: tuple[int, float, int], size: tuple = (None, None), epochs: int = 120) -> list[Row]:
-    """Return rows from (S, top-1 accuracy in %, crop).
+    """Return rows from (S, top-1 accuracy in %, crop); their error is 100 - accuracy.
 
     `size` = (M parameters, G multiply-adds), which the paper prints for the whole network only.
     """

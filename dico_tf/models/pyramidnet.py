@@ -52,7 +52,7 @@ PRESETS = {
 
 
 def divide(spec: Spec, splits: int) -> Spec:
-    """Divide alpha by sqrt(S); the stem stays."""
+    """Divide alpha by sqrt(S); the stem stays. Any S but 1, 2, 4, 8 and 16 raises UserError."""
     published(spec.splits, splits, f"PyramidNet-{spec.depth}")
     return dataclasses.replace(spec, alpha=spec.alpha / math.sqrt(splits))
 
@@ -77,7 +77,9 @@ def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisatio
 
 
 def bottleneck(x, planes: int, stride: int, name: str, rate: float):
-    """Return shortcut + y; y applies BN, 1x1 convolution, BN, relu, 3x3, BN, relu, 1x1, BN and ShakeDrop to x.
+    """Return shortcut + y, with 4 * planes channels.
+
+    y applies BN, 1x1 convolution, BN, relu, 3x3, BN, relu, 1x1, BN and ShakeDrop to x.
 
     Args:
         rate: drop rate of ShakeDrop; 0 = without it.

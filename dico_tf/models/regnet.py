@@ -44,6 +44,10 @@ def _published(depth: int, start: int, slope: float, factor: float, group: int, 
 
     This width is rounded to start * factor^n, with a whole number n, then to a multiple of 8. Blocks of one width are a
     stage. Last, the width of each stage is rounded to a multiple of `group`.
+
+    Args:
+        group: channels of a group.
+        options: further fields of the Spec.
     """
     steps = [round(math.log((start + slope * j) / start, factor)) for j in range(depth)]
     exact = [round(start * factor**step / 8) * 8 for step in steps]
@@ -65,10 +69,10 @@ PRESETS = {
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
-    """Multiply the widths of stem, stages and groups by the scale.
+    """Return the Spec with the widths of stem, stages and groups multiplied by the scale.
 
-    The widths of stem and stages become multiples of 4 channels, the width of groups a multiple of 8. The 3x3 of each
-    stage has whole groups, so that its width can differ from that of the stage.
+    Stem and stages become multiples of 4 channels, groups a multiple of 8. A stage's 3x3 has as many whole groups as
+    come nearest to the scaled width, so that it can be wider or narrower than the stage.
     """
     group = int(multiple(spec.group * scale, 8))
     return dataclasses.replace(

@@ -33,7 +33,7 @@ def relu(x, name: str):
 
 
 def stem(x, width: int, name: str = "stem", stride: int = 1):
-    """Apply a 3x3 convolution, BN and ReLU."""
+    """Apply a 3x3 convolution to `width` channels, BN and ReLU."""
     x = convolution(x, width, 3, f"{name}_conv", stride)
     return relu(batch_norm(x, f"{name}_norm"), f"{name}_relu")
 
@@ -55,7 +55,10 @@ def widening_stem(x, width: int):
 
 
 def plain_stem(x, width: int):
-    """Apply a 7x7 convolution with stride 2, BN and ReLU, then 3x3 maximum pooling with stride 2 and a border of 1."""
+    """Apply a 7x7 convolution to `width` channels with stride 2, BN and ReLU; then 3x3 maximum pooling with stride 2.
+
+    The pooling has a border of one pixel.
+    """
     x = relu(batch_norm(convolution(x, width, 7, "stem_conv", 2), "stem_norm"), "stem_relu")
     x = keras.layers.ZeroPadding2D(1, name="stem_pool_pad")(x)  # after a ReLU, zeros never change a maximum
     return keras.layers.MaxPooling2D(3, 2, name="stem_pool")(x)
@@ -68,7 +71,7 @@ def pooled_without_border(x):
 
 
 def shortcut(x, width: int, stride: int, name: str):
-    """Return x if the shape stays; else 2x2 average pooling if the block strides, 1x1 convolution and BN."""
+    """Return x if the shape stays; else apply 2x2 average pooling if the block strides, 1x1 convolution and BN."""
     if stride == 1 and x.shape[-1] == width:
         return x
     if stride > 1:
@@ -78,14 +81,14 @@ def shortcut(x, width: int, stride: int, name: str):
 
 
 def striding_shortcut(x, width: int, stride: int, name: str):
-    """Return x if the shape stays, else a 1x1 convolution with the stride and BN, as torchvision does."""
+    """Return x if the shape stays; else apply a 1x1 convolution with the stride and BN, as torchvision does."""
     if stride == 1 and x.shape[-1] == width:
         return x
     return batch_norm(convolution(x, width, 1, f"{name}_shortcut_conv", stride), f"{name}_shortcut_norm")
 
 
 def basic(x, planes: int, stride: int, name: str):
-    """Return relu(shortcut + y); y applies 3x3 convolution, BN, relu, 3x3 and BN to x."""
+    """Return relu(shortcut + y); y applies 3x3 convolution with the stride, BN, relu, 3x3 and BN to x."""
     y = convolution(x, planes, 3, f"{name}_conv1", stride)
     y = relu(batch_norm(y, f"{name}_norm1"), f"{name}_relu1")
     y = convolution(y, planes, 3, f"{name}_conv2")
@@ -115,12 +118,13 @@ def bottleneck(
 ):
     """Return relu(shortcut + y), with 4 * planes channels.
 
-    y applies 1x1 convolution, BN, relu, 3x3, BN, relu, 1x1, BN and `finish` to x.
+    y applies 1x1 convolution, BN, relu, 3x3 with the stride, BN, relu, 1x1, BN and `finish` to x.
 
     Args:
         base_width: channels of each group of the 3x3 if `planes` is 64; they grow in proportion to `planes`.
         gamma: initialiser of the last normalisation's factors.
-        norm, finish: normalisation, and what ends the residual branch (None = nothing); both take (x, name).
+        norm: (x, name, and for the last one gamma) -> x, the normalisation.
+        finish: (x, name) -> x, the end of the residual branch; None = nothing.
         dilation: of the 3x3.
         shortcut: (x, width, stride, name) -> what is added to y.
     """

@@ -58,9 +58,9 @@ PRESETS = {
 
 
 def divide(spec: Spec, splits: int) -> Spec:
-    """Reduce the stem's width, and all widths with it: 16 -> 12, 8, 6, 4 for S = 2, 4, 8, 16.
+    """Reduce the stem's width, and all widths with it: for CIFAR 16 -> 12, 8, 6, 4 for S = 2, 4, 8, 16.
 
-    For ImageNet 64 -> 44, 32, 24 for S = 2, 4, 8.
+    For ImageNet 64 -> 44, 32, 24 for S = 2, 4, 8. S = 1 changes nothing; any other S raises UserError.
     """
     width = lookup(WIDTHS[spec.layout], splits, f"a ResNet of {sum(spec.blocks)} blocks")
     return dataclasses.replace(spec, width=width)

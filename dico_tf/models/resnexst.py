@@ -34,9 +34,12 @@ def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisatio
 
 
 def bottleneck(x, planes: int, stride: int, name: str, *, base_width: float, groups: int, pool: bool):
-    """Return relu(shortcut + y); y applies 1x1 convolution, BN, relu, split attention, pooling, 1x1 and BN to x.
+    """Return relu(shortcut + y), with 4 * planes channels.
+
+    y applies 1x1 convolution, BN, relu, split attention, pooling, 1x1 and BN to x.
 
     Args:
+        base_width, groups: as in `residual.bottleneck`.
         pool: whether to apply 3x3 average pooling with the stride; the first stage does not.
     """
     m = residual.middle(planes, base_width, groups)

@@ -43,12 +43,15 @@ PRESETS = {
 
 
 def divide(spec: Spec, splits: int) -> Spec:
-    """Divide the number of groups by S; nothing else changes."""
+    """Divide the number of groups by S; nothing else changes. Raises UserError unless S divides it evenly."""
     return dataclasses.replace(spec, groups=evenly(spec.groups, splits, "groups"))
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
-    """Multiply all widths by the scale, in multiples of 4 channels and in fewer groups."""
+    """Multiply all widths by the scale: stem and stages in multiples of 4 channels, the 3x3 by fewer groups.
+
+    Each group becomes a little wider or narrower, to make up for the rounding of their number.
+    """
     return narrow_groups(spec, scale)
 
 

@@ -66,7 +66,8 @@ PRESETS = {
 def divide(spec: Spec, splits: int) -> Spec:
     """Divide the number of groups by S; without groups, reduce the stem's width, and all widths with it.
 
-    For S = 2, 4 the stem becomes 16 -> 12, 8; ImageNet's, for S = 2, 4, 8, becomes 64 -> 44, 32, 24.
+    For CIFAR the stem becomes 16 -> 12, 8 for S = 2, 4; for ImageNet 64 -> 44, 32, 24 for S = 2, 4, 8. Raises UserError
+    for another S, or if S does not divide the groups evenly.
     """
     if spec.groups > 1:
         return dataclasses.replace(spec, groups=evenly(spec.groups, splits, "groups"))
@@ -75,7 +76,7 @@ def divide(spec: Spec, splits: int) -> Spec:
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
-    """Multiply all widths by the scale, in multiples of 4 channels, and in fewer groups if there are any."""
+    """Return the Spec with its widths scaled, in multiples of 4 channels; a grouped 3x3 gets fewer groups instead."""
     spec = dataclasses.replace(spec, grid=4)
     return (
         narrow_groups(spec, scale)
@@ -109,12 +110,13 @@ def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisatio
     def by_place(stage: int, number: int) -> dict:
         """Return the arguments `finish` and `norm` of a block.
 
-        `finish` includes DropPath with the rate spec.drop_path * i / (n + 1) for block i = 1 .. n of the network. From
-        the third stage on, `norm` includes DropBlock; its squares have 3x3 pixels at image size 224 and grow with the
-        image size.
+        `finish` includes DropPath with the rate spec.drop_path * (number + 1) / (n + 1), for n blocks in the network.
+        From the third stage on, `norm` includes DropBlock; its squares have 3x3 pixels at image size 224 and grow with
+        the image size.
 
         Args:
-            stage, number: of the block, from 0; `number` counts the blocks of all stages.
+            stage: index of the block's stage, from 0.
+            number: index of the block among those of all stages, from 0.
         """
         drop_path = spec.drop_path * (number + 1) / (sum(spec.blocks) + 1)
         squares = (spec.drop_block if stage >= 2 else 0.0, max(3 * image_size // 224, 1))
@@ -125,7 +127,7 @@ def build(spec: Spec, image_size: int, classes: int, normalisation: Normalisatio
 
 
 def _finish(reduction: int, drop_path: float):
-    """Return the end of a residual branch: squeeze and excitation, then drop path."""
+    """Return the function (y, name) -> y that ends a residual branch: squeeze and excitation, then drop path."""
 
     def finish(y, name: str):
         y = squeeze_excite(y, y.shape[-1] // reduction, f"{name}_se")
@@ -135,7 +137,12 @@ def _finish(reduction: int, drop_path: float):
 
 
 def _norm(drop_block: float, size: int):
-    """Return batch normalisation, followed by DropBlock if its rate is not 0."""
+    """Return the function (x, name, ...) -> x for batch normalisation; if `drop_block` is not 0, DropBlock follows.
+
+    Args:
+        drop_block: drop rate.
+        size: side in pixels of the squares that DropBlock drops.
+    """
     if not drop_block:
         return batch_norm
 

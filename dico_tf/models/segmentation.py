@@ -9,7 +9,7 @@ from dico_tf.models.residual import relu
 
 
 def unit(x, width: int, kernel: int, name: str, dilation: int = 1):
-    """Apply relu(BN(kernel x kernel convolution))."""
+    """Apply relu(BN(kernel x kernel convolution)), with `width` channels."""
     x = convolution(x, width, kernel, f"{name}_conv", dilation_rate=dilation)
     return relu(batch_norm(x, f"{name}_norm"), f"{name}_relu")
 
@@ -26,14 +26,15 @@ def as_large(x, image):
 
 
 def coarse(branch: keras.Model) -> keras.Model:
-    """Return the branch without its last resizing, to logits [B, h, w, C] at the output stride."""
+    """Return the branch without its last resizing, to logits [B, h, w, C] at the output stride. Layers are shared."""
     return keras.Model(branch.input, branch.get_layer("logits").output, name=branch.name)
 
 
 def learner(branch: keras.Model, x, width: int) -> keras.Model:
-    """Return the branch with an auxiliary head on its map x, used only in training.
+    """Return the branch with an auxiliary head, `width` wide, on its map x, used only in training.
 
-    Its outputs are the logits of the branch's own head and of the auxiliary head, each at its own stride.
+    Its outputs are the logits of the branch's own head and of the auxiliary head, each at its own stride. It shares its
+    layers with the branch.
     """
     first = branch.get_layer("logits").output
     x = unit(x, width, 3, "auxiliary")
@@ -65,7 +66,8 @@ def windows_along(side, window: int, stride: int):
 def count_windows(sides: tuple[int, int], window: int, stride: int) -> int:
     """Return the number of windows that cover an image of sides (H, W).
 
-    Neighbouring windows are `window_step` apart, the last two perhaps less.
+    Neighbouring windows are `window_step` apart, the last two perhaps less. The sides are first rounded up to multiples
+    of the stride and at least to one window.
 
     Args:
         window: side of a square window in pixels.

@@ -47,7 +47,7 @@ PRESETS = {
 def divide(spec: Spec, splits: int) -> Spec:
     """Reduce the width by the published table: 96 -> 64, 48, 32, 24 for S = 2, 4, 8, 16.
 
-    64 -> 44, 32, 20 for S = 2, 4, 8; 32 -> 24, 16 for S = 2, 4.
+    64 -> 44, 32, 20 for S = 2, 4, 8; 32 -> 24, 16 for S = 2, 4. Any other S but 1 raises UserError.
     """
     table = WIDTHS.get(spec.width, {1: spec.width})
     return dataclasses.replace(spec, width=lookup(table, splits, f"Shake-Shake 2x{spec.width:g}d"))
@@ -85,7 +85,7 @@ def block(x, planes: int, stride: int, name: str):
 
 
 def _shortcut(x, planes: int, stride: int, name: str):
-    """Return x if the shape stays; else relu, two 1x1 convolutions side by side, BN.
+    """Return x if the shape stays; else apply relu, two 1x1 convolutions whose results are concatenated, and BN.
 
     The second convolution sees the map shifted by one pixel.
     """

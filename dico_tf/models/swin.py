@@ -58,9 +58,9 @@ PRESETS = {
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
-    """Multiply the number of heads in every stage by the scale, and widths with it.
+    """Multiply the number of heads in every stage by the scale, and round it; the tokens' widths follow.
 
-    Heads are whole. The MLPs make up for the rounding: a block has nearly scale^2 times its former weights.
+    The MLPs' widths make up for the rounding, so that a block has nearly scale^2 times its former weights.
     """
     heads = tuple(narrowing.head_count(count, scale) for count in spec.heads)
     sizes = zip(spec.widths, spec.inner, heads, strict=True)
@@ -77,7 +77,10 @@ def build(spec: Spec, image_size: Sides, classes: int, normalisation: Normalisat
 
 
 def features(x, spec: Spec) -> list:
-    """Return the maps [B, h, w, C] of normalised images after each stage, before neighbours are merged."""
+    """Return the maps [B, h, w, C] of normalised images after each stage, before neighbours are merged.
+
+    Raises UserError unless the sides of the images are multiples of the patch.
+    """
     check_divides(x.shape[1:3], spec.patch, f"patches of {spec.patch}x{spec.patch} pixels")
     fan_in = uniform(1 / math.sqrt(3 * spec.patch**2))
     x = keras.layers.Conv2D(
@@ -94,7 +97,7 @@ def features(x, spec: Spec) -> list:
 
 
 def merged(x, width: int, name: str):
-    """Merge 2x2 tokens: a dense layer without bias on the layer norm of their joined channels."""
+    """Merge 2x2 tokens into one of `width` channels: a dense layer without bias on the layer norm of their channels."""
     x = layer_norm(Neighbours(name=f"{name}_neighbours")(x), f"{name}_norm")
     return keras.layers.Dense(width, use_bias=False, kernel_initializer=normal(), name=f"{name}_dense")(x)
 

@@ -89,7 +89,7 @@ def theirs(family: str, name: str) -> str:
 def pairs(family: str, branch: Any, arrays: Mapping[str, np.ndarray], classes: str) -> tuple[Pairs, list[str]]:
     """Return the branch's variables with their new values, and the names of the head's variables that are not loaded.
 
-    Raises UserError if anything is missing, left over or of another shape.
+    Position embeddings are resized. Raises UserError if anything is missing, left over or of another shape.
 
     Args:
         classes: "same", or "any": a head for another number of classes is not loaded, instead of an error.
@@ -178,9 +178,14 @@ def _square(table: np.ndarray, like: tuple[int, ...]) -> np.ndarray:
 
 
 def _places(table: np.ndarray, like: tuple[int, ...], remaining: dict[str, np.ndarray]) -> np.ndarray:
-    """Reshape pos_embed [1, C, h, w], [1, h w, C] or [1, 1 + h w, C] to [h, w, C].
+    """Reshape pos_embed to [h, w, C] from [1, C, h, w], or from a list of positions: [1, h w, C] or [1, 1 + h w, C].
 
-    If there is a position of the class token, too, it is put into `remaining`, as "pos_embed[:, 0]".
+    The list has as many positions as our table, or a square number. A list of one position more than a square number
+    begins with that of the class token, which is put into `remaining`, as "pos_embed[:, 0]". Raises UserError for a
+    list of any other length.
+
+    Args:
+        like: shape [h, w, C] of our table, whose sides may differ.
     """
     if table.ndim == 4:
         return table[0].transpose(1, 2, 0)

@@ -29,7 +29,7 @@ class Carried:
 
 
 def holds_weights(path: str | Path) -> bool:
-    """Return True for a file, and for a missing one that ends as checkpoints do: .pth, .pt, .tar or .safetensors."""
+    """Return True for a file, and for a path where nothing is if it ends in .pth, .pt, .tar or .safetensors."""
     path = Path(path)
     return path.is_file() or (path.suffix in SUFFIXES and not path.is_dir())
 
@@ -47,9 +47,9 @@ def preset_of(preset: Preset, path: str | Path) -> Preset:
     """Return the preset that a checkpoint was made of, which may be another form of `preset`.
 
     The forms of a network, such as efficientnet_b0 and tf_efficientnet_b0, differ in padding or normalisation; each is
-    a preset. The checkpoint's layer names tell to which forms it can belong; if they do not tell, `preset` is returned.
-    If it is only one, a listed `preset`, such as efficientnet_b0, is replaced by it. In all other cases `preset` must
-    be one of them, or UserError is raised.
+    a preset. The names of the checkpoint's layers tell which of these presets it can be of. If they tell none, `preset`
+    is returned. If they tell one, and `preset` is a listed one, such as efficientnet_b0, that one is returned.
+    Otherwise `preset` is returned if it is among them; if it is not, UserError is raised.
     """
     if not preset.family.forms:
         return preset
@@ -116,7 +116,7 @@ def carry(
     if len(checkpoint) != len(branches):
         raise UserError(
             f"the checkpoint holds {len(checkpoint)} branches and the network {len(branches)}: "
-            f"give --splits={len(checkpoint)}"
+            f"give --splits={len(checkpoint)}, or a checkpoint with as many branches as the network"
         )
     plan = functools.partial(_named, family) if family in timm_names.TABLES else _plan
     plans = [plan(s, *both, classes) for s, both in enumerate(zip(checkpoint, branches, strict=True))]
@@ -163,7 +163,7 @@ def _plan(s: int, arrays: Mapping[str, np.ndarray], branch: Any, classes: str) -
 
 
 def _other_classes(our: Entry, their: Entry) -> bool:
-    """Return True if two last layers differ only in the number of classes."""
+    """Return True if two last layers have equal inputs and different numbers of classes."""
     return our.kind == their.kind == "matrix" and our.shape[1:] == their.shape[1:] and our.shape[0] != their.shape[0]
 
 

@@ -42,7 +42,7 @@ class Spec(BaseSpec):
 
     @property
     def output_stride(self) -> int:
-        """Image pixels for each pixel of the logits."""
+        """Image pixels along a side for each pixel of the logits, before these are resized to the image."""
         return STRIDES[0] if isinstance(self.backbone, vit.Spec) else self.backbone.patch
 
     @property
@@ -112,8 +112,8 @@ def _numbered(*lists):
 def _sized(x, factor: float, name: str):
     """Multiply the stride of a map by a factor.
 
-    Above 1 max pooling shrinks the map. Below 1 a 2x2 transposed convolution doubles its sides as often as needed, with
-    BN and GELU between two of them.
+    Above 1 max pooling shrinks the map; at 1 it stays. Below 1 a 2x2 transposed convolution doubles its sides as often
+    as needed, with BN and GELU between two of them.
     """
     if factor > 1:
         return keras.layers.MaxPooling2D(int(factor), padding="same", name=f"{name}_shrink")(x)

@@ -64,9 +64,9 @@ PRESETS = {
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
-    """Multiply the number of heads by the scale, and the tokens' width with it.
+    """Multiply the number of heads by the scale, and round it; the tokens' width follows.
 
-    Heads are whole. The MLP makes up for the rounding: a block has nearly scale^2 times its former weights.
+    The MLP's width makes up for the rounding, so that a block has nearly scale^2 times its former weights.
     """
     heads = narrowing.head_count(spec.heads, scale)
     hidden = narrowing.mlp_width(spec.width, spec.hidden, scale, heads * spec.head_width)
@@ -91,7 +91,10 @@ def blocks(x, spec: Spec) -> list:
 
 
 def features(x, spec: Spec) -> list:
-    """Return the patches as maps [B, h, w, C] after a quarter, a half, three quarters and all of the blocks."""
+    """Return the patches of normalised images as maps [B, h, w, C] after 1/4, 1/2, 3/4 and all of the blocks.
+
+    The class token is left out.
+    """
     x = _patches(x, spec)
     outputs = blocks(x, spec)
     last = [spec.depth * quarter // 4 - 1 for quarter in range(1, 5)]
@@ -110,7 +113,7 @@ def _patches(x, spec: Spec):
 
 
 def _check(side: int, spec: Spec) -> None:
-    """Raise UserError if the side has no whole patch, or pixels beside whole patches that the Spec does not ignore."""
+    """Raise UserError if the side is shorter than a patch, or leaves a rest that the Spec does not ignore."""
     below = side // spec.patch * spec.patch
     if not below or (side != below and not spec.cut):
         fitting = " or ".join(str(size) for size in (below, below + spec.patch) if size)

@@ -5,14 +5,14 @@ normalisations ("norm"). A state dict lists layers in the order of their definit
 
 1. Blocks are in the order of execution. Each takes as many layers of the checkpoint as it has.
 2. Layers of a block's shortcut are recognised by name (downsample, shortcut, skip); the others are its path. In each,
-   convolutions are matched in order, and so are normalisations. If the shapes contradict
-   this order, layers are matched by shape, and no two may have the same shape.
+   convolutions are matched in order, and so are normalisations. If the shapes contradict this order, layers are matched
+   by shape, and no two may have the same shape.
 3. A shortcut without such a name is searched for: a contiguous part of the block that fits our shortcut in order, while
    the rest fits our path in order. It is accepted if exactly one part fits.
 4. Two parallel paths are told apart by two names within the block.
-5. A block with an identity shortcut may come with shortcut layers that are never executed. They are skipped if they are
-   named as a shortcut and shaped as our other shortcuts would be with as many channels in and out as this block puts
-   out. Nothing else may be left over, and nothing may be missing.
+5. For a block whose shortcut is the identity, the checkpoint may have shortcut layers that are never executed. They are
+   skipped if they are named as a shortcut and have the shapes of our first shortcut, only with as many channels, in and
+   out, as this block puts out. Nothing else may be left over, and nothing may be missing.
 """
 
 import dataclasses
@@ -45,7 +45,7 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """Layers of a residual block: parallel paths and a shortcut. A layer outside of blocks is a block of one path."""
+    """Layers of a residual block: parallel paths and a shortcut. Layers between blocks form a block of one path."""
 
     name: str
     paths: tuple[tuple[Entry, ...], ...]
@@ -137,7 +137,7 @@ def _fit(block: Block, theirs: list[Entry]) -> list[tuple[Entry, Entry]]:
 
 
 def _fit_unnamed(block: Block, theirs: list[Entry]) -> list[tuple[Entry, Entry]]:
-    """Return the pairs of a block whose shortcut has no telling name, by rule 3."""
+    """Return the pairs of a block whose shortcut has no telling name, by rule 3; raise _Misfit if it does not fit."""
     size, fits = len(block.shortcut), []
     for start in range(len(theirs) - size + 1):
         shortcut, path = theirs[start : start + size], theirs[:start] + theirs[start + size :]
@@ -168,7 +168,7 @@ def _fit_paths(block: Block, theirs: list[Entry]) -> list[tuple[Entry, Entry]]:
 
 
 def _in_order(ours: Sequence[Entry], theirs: Sequence[Entry]) -> list[tuple[Entry, Entry]]:
-    """Return the pairs of a path by rule 2: in order or, if shapes contradict the order, by shape."""
+    """Return the pairs of a path by rule 2: in order or, if shapes contradict it, by shape; else raise _Misfit."""
     pairs = []
     for kind in ("matrix", "norm"):
         one, other = ([entry for entry in side if entry.kind == kind] for side in (ours, theirs))
@@ -191,7 +191,7 @@ def _alike(ours: Sequence[Entry], theirs: Sequence[Entry]) -> bool:
 
 
 def _prefix(entries: Sequence[Entry]) -> str:
-    """Return the common prefix of all names, up to their last common dot, without a shortcut's name: "layer1.0."."""
+    """Return what all names begin with, such as "layer1.0."; it ends at a dot, and before a shortcut's name."""
     parts = zip(*(entry.name.split(".")[:-1] for entry in entries), strict=False)
     shared = itertools.takewhile(lambda part: len(set(part)) == 1 and not SHORTCUT.search(part[0]), parts)
     return "".join(f"{part[0]}." for part in shared)
@@ -207,7 +207,10 @@ _NAME = re.compile(r"([a-z]+\d+_[a-z]+\d+)_(?:(shortcut|[ab])_)?\w+")  # stage1_
 
 
 def blocks(ours: Sequence[Entry]) -> list[Block]:
-    """Group our layers, in the order of the graph, into blocks, paths and shortcuts by their names."""
+    """Group our layers into blocks, and those of a block into paths and a shortcut, by their names.
+
+    Blocks are in the order of the graph.
+    """
     result = []
     for name, members in itertools.groupby(ours, lambda entry: _place(entry)[0]):
         paths_by_name: dict[str, list[Entry]] = {}

@@ -57,7 +57,7 @@ PRESETS = {
 
 
 def divide(spec: Spec, splits: int) -> Spec:
-    """Divide k: floor(k / sqrt(S) + 0.4), at least 1; the stem stays."""
+    """Divide k: floor(k / sqrt(S) + 0.4), at least 1; the stem stays. Raises UserError if `spec.splits` lacks S."""
     published(spec.splits, splits, f"WRN-{spec.depth}-{spec.width:g}")
     return dataclasses.replace(spec, width=max(root(spec.width, splits, 0.4), 1))
 

@@ -79,7 +79,7 @@ PRESETS = {
 def divide(spec: Spec, splits: int) -> Spec:
     """Divide all widths by sqrt(S), and round them to multiples of 4 channels; this rule is our choice.
 
-    The width of the head is rounded down to a whole number instead.
+    The width of the head is rounded down to a whole number instead. Any S but 1, 2 and 4 raises UserError.
     """
     published(spec.splits, splits, "X3D")
     width, width_of_head = spec.width / math.sqrt(splits), root(spec.head, splits)
@@ -110,6 +110,7 @@ def block(x, width: int, name: str, stride: int, excited: bool, form: str):
     """Return relu(shortcut + y); y applies 1x1x1, BN, relu, depthwise 3x3x3, BN, SE, swish, 1x1x1 and BN to x.
 
     Args:
+        stride: of the 3x3x3 and the shortcut, in height and width only.
         excited: whether the block has squeeze and excitation (SE).
         form: of the shortcut, one of SHORTCUTS.
     """

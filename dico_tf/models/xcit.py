@@ -47,7 +47,7 @@ class Spec(BaseSpec):
 
 
 def _deep(**options) -> Spec:
-    """Return the Spec of a network of 24 blocks."""
+    """Return the Spec of a network of 24 blocks on patches of 16x16 pixels; `options` are its other fields."""
     return Spec(patch=16, depth=24, layer_scale=1e-5, **options)
 
 
@@ -63,9 +63,9 @@ PRESETS = {
 
 
 def narrow(spec: Spec, scale: float) -> Spec:
-    """Multiply the number of heads by the scale, and the tokens' width with it.
+    """Multiply the number of heads by the scale, and round it; the tokens' width follows.
 
-    Heads are whole. The MLP makes up for the rounding: a block has nearly scale^2 times its former weights.
+    The MLP's width makes up for the rounding, so that a block has nearly scale^2 times its former weights.
     """
     heads = narrowing.head_count(spec.heads, scale)
     hidden = narrowing.mlp_width(spec.width, spec.inner, scale, heads * spec.head_width)
@@ -117,7 +117,8 @@ def stem(x, spec: Spec):
 def block(x, spec: Spec, name: str):
     """Apply x + scale XCA(LN(x)), then x + scale LPI(LN(x)), then x + scale MLP(LN(x)), to maps [B, H, W, C].
 
-    XCA is cross-covariance attention, LPI two depthwise 3x3 convolutions with GELU and BN between.
+    XCA is cross-covariance attention, LPI two depthwise 3x3 convolutions with GELU and BN between. The scales are
+    learnt numbers for each channel. Training drops each residual branch at `spec.drop_path`.
     """
 
     def attend(x):

@@ -75,7 +75,7 @@ class LiteRT:
         return TensorInfo.of(details[index])
 
     def prepare(self, shape: tuple[int, ...]) -> None:
-        """Allocate memory for calls whose first input has this shape, unless that was done last.
+        """Allocate memory for calls whose first input has this shape, unless the last allocation was for it already.
 
         The input is resized if the file leaves a side open; a file with fixed sides refuses other shapes in `run`.
         """
@@ -87,6 +87,9 @@ class LiteRT:
 
     def run(self, image: np.ndarray, output: TensorInfo) -> np.ndarray:
         """Run the network on a batch of images, in the type of its first input; return one output as float32.
+
+        Args:
+            output: one of `outputs`, or with `keep_tensors` any other tensor, as `tensor` returns it.
 
         Raises ValueError or RuntimeError if the network does not take this shape or type.
         """
@@ -101,7 +104,10 @@ class LiteRT:
 
 
 class Signature:
-    """A callable of named inputs that returns {output name: array}. Quantised outputs are not converted."""
+    """Callable that takes the inputs as keyword arguments and returns {output name: array}.
+
+    Quantised outputs are not converted.
+    """
 
     def __init__(self, runner: Any) -> None:
         self._runner = runner

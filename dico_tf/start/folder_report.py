@@ -48,7 +48,7 @@ class FolderReport:
     def training(self) -> Mapping[str, int]:
         """{class: number of images} in the part "train", or in the only part.
 
-        If there is no part "test" or "val", its images are drawn from these.
+        If the folder has no part "test" or "val", these counts include the images that will be drawn for it.
         """
         return self.parts.get("train", next(iter(self.parts.values())))
 

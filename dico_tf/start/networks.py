@@ -38,7 +38,7 @@ class PlannedBranches:
 
     @property
     def flags(self) -> list[str]:
-        """Flags of train that name the branches."""
+        """Flags of train for the branches and their image size."""
         size = f"--image_size={self.image_size}"
         if self.networks:
             return [f"--branches={','.join(f'preset:{n}@{self.image_size}?weights=auto' for n in self.networks)}", size]
@@ -57,8 +57,10 @@ class Candidates:
     """The networks that can be branches of a plan: pretrained ones if their weights are installed, else divided ones.
 
     Args:
-        short_side: median of the images' shorter sides. It limits the image size to the first in SIZES (OWN_SIZES if
-            nothing pretrained is installed) that is not smaller; SIZES up to LEAST_ENLARGED are always allowed.
+        short_side: median of the images' shorter sides. The largest image size that can be chosen is the first in SIZES
+            that is at least `short_side` and LEAST_ENLARGED, else the last. If nothing pretrained is installed, it is
+            the first in OWN_SIZES that is at least `short_side`, else the last.
+        classes: number of classes.
     """
 
     def __init__(self, short_side: int, classes: int):

@@ -53,7 +53,7 @@ class CommandPlan:
 
 
 def make(report: FolderReport, branches: PlannedBranches, out: Path) -> CommandPlan:
-    """Return the plan for a folder and its branches."""
+    """Return the plan for a folder of images and the branches; the commands write into folders of `out`."""
     run, committee, export = (str(out / name) for name in ("run", "committee", "export"))
     train = [*(FINETUNE if branches.pretrained else SCRATCH), f"--dataset=folder:{report.folder}", *branches.flags]
     train += [f"--epochs={epochs(report, branches)}", f"--batch_size={_batch(report)}", f"--workdir={run}"]
@@ -115,7 +115,7 @@ def seconds(report: FolderReport, branches: PlannedBranches) -> float:
 def speed() -> float:
     """Return an estimate of the multiply-adds per second of matrix products on all cores.
 
-    It is the number of cores times the multiply-adds per second of CPU time, measured with a few products.
+    It is the rate of one core, from the CPU time of a few products, times the number of cores.
     """
     side, repeats = 512, 8
     left = np.random.default_rng(0).random((side, side), np.float32)

@@ -13,7 +13,7 @@ Run = Callable[[str, list[str]], int | None]  # (command, arguments) -> exit sta
 
 
 class State:
-    """The plan of an output folder and the number of its finished steps, in start.json."""
+    """The plan of the output folder `out`, and the number of its finished steps, in out/start.json."""
 
     def __init__(self, out: Path):
         self.path = out / NAME
@@ -26,7 +26,7 @@ class State:
     def plan(self, report: FolderReport, options: dict) -> CommandPlan | None:
         """Return the stored plan, or None if there is none.
 
-        Raises UserError if it was made for other options or other images.
+        Raises UserError if it was made with other options (flags and folder of images), or if images have changed.
         """
         if not self.content:
             return None
@@ -71,7 +71,10 @@ class State:
 
 
 def run_steps(plan: CommandPlan, state: State, run: Run, print_line: Callable[[str], None]) -> int:
-    """Run the steps that have not finished. Return 0, or the exit status of the step that stopped."""
+    """Run each unfinished step by `run(command, arguments)`, and record in `state` that it has finished.
+
+    Return 0, or the exit status of the first step that fails; the steps after it do not run.
+    """
     for number, step in enumerate(plan.steps):
         if number < state.finished:
             continue

@@ -20,7 +20,8 @@ def _norms(model) -> list[keras.layers.BatchNormalization]:
 def recalibrate(model, batches: Iterable[dict[str, tf.Tensor]]) -> None:
     """Set the running mean and variance of batch normalisation to those of the batches, averaged over all batches.
 
-    Without batches nothing changes. Statistics that training keeps stay as they are.
+    The images of a batch are its "image". Without batches nothing changes. Statistics that training keeps stay as they
+    are.
     """
     norms = _norms(model)
     if not norms:

@@ -26,7 +26,7 @@ from dico_tf.training.workdir import record
 
 
 def data_options(config: Config, reference: str | dict[str, Any] = "") -> Data:
-    """Return the data settings of a run, with values of 0 filled in.
+    """Return the data settings of a run, in which values of 0 are replaced as far as the model gives them.
 
     A video preset gives frames, frame rate and image size. With --branches, the image size is the largest branch's.
     Raises UserError if the model is not one for the task.
@@ -118,10 +118,10 @@ def owner_frozen(
 
 
 def frozen_in(origin: str, splits: int) -> dict[str, list[str]]:
-    """Return the layers that the owner of a network froze, as settings of a DiCo; {} if there are none.
+    """Return the layers that are frozen, or always infer, in a network, as settings of a DiCo; {} if there are none.
 
     Args:
-        origin: a value of --init_from.
+        origin: the network, as a value of --init_from; PyTorch checkpoints have no such layers.
         splits: number of branches of the DiCo; the layers of a single network are those of every branch.
     """
     if origin and keras_weights.is_file(origin):
@@ -159,7 +159,7 @@ def check_rows(model: DiCo, config: Config, replicas: int) -> None:
     batch_size, pieces, copies = config.optimisation.batch_size, config.step.accumulation, model.method.copies
     rows = batch_size // replicas // pieces * copies
     for layer in itertools.chain(*map(stochastic_depth.droppings, model.branches)):
-        if layer.efficient and stochastic_depth.off(rows, layer.rate) > RATE_TOLERANCE + 1e-9:
+        if layer.efficient and stochastic_depth.rate_error(rows, layer.rate) > RATE_TOLERANCE + 1e-9:
             computed = stochastic_depth.computed(rows, layer.rate)
             enough = math.ceil(ENOUGH_ROWS / copies) * replicas * pieces
             raise UserError(
@@ -231,7 +231,7 @@ def start_from(model: DiCo, origin: str | Path) -> Carried:
     """Load the weights of a run's folder, a .keras file or a PyTorch checkpoint into a model; only heads may stay new.
 
     Returns the names of variables that stay new, and of weights that were not used. Raises UserError if more than heads
-    would stay new.
+    would stay new, or if a run or a DiCo has another number of branches than the model.
 
     Args:
         origin: a path, or "auto" for the published weights in an installed package.
@@ -254,9 +254,10 @@ def start_from(model: DiCo, origin: str | Path) -> Carried:
 
 
 def _start_from_run(model: DiCo, workdir: str | Path) -> Carried:
-    """Load the best weights of another run where names and shapes agree. Raises UserError if more than heads differ.
+    """Load the best weights of another run where names and shapes agree.
 
-    From a run of another task only the backbone is taken; everything else counts as heads.
+    From a run of another task only the backbone is taken; everything else counts as heads. Raises UserError if more
+    than heads differ, or if the run has another number of branches.
     """
     run = trained_run(workdir)
     before, network = run.config.network, find(model.get_config()["model"])

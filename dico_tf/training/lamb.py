@@ -19,9 +19,9 @@ class Lamb(OptimizerWithOwnDecay):
     """LAMB: u = m' / (sqrt(v') + eps) + wd w, w -= lr (|w| / |u|) u; m' and v' are bias-corrected means of g and g^2.
 
     First g is clipped to the norm `clip` over all variables of a network; 0 does not clip. The variables are those of
-    several networks, one after another, and each network is clipped separately. `networks` is the number of variables
-    of each, or the number of networks if they have equally many. Some variables do not decay: vectors, those
-    for which `decays` is false, and all if `weight_decay` is 0. They take w -= lr m' / (sqrt(v') + eps).
+    several networks, one after another, and each network is clipped separately. `networks` lists the number of
+    variables of each; if all have equally many, it may be the number of networks. Variables without decay take
+    w -= lr m' / (sqrt(v') + eps): vectors, those for which `decays` is false, and all if `weight_decay` is 0.
     Keras' Lamb differs: it decays outside of the ratio, has the ratio for all variables, and does not clip.
     """
 

@@ -67,7 +67,10 @@ class Loop:
             self._check_machines()
 
     def _check_machines(self) -> None:
-        """Raise UserError if the machines have restored different steps."""
+        """Raise UserError if this machine has restored another step than the mean of all machines' steps.
+
+        If machines have different steps, at least two of them raise it.
+        """
         strategy, own = self.devices.strategy, float(self.step)
         mean = float(strategy.reduce(tf.distribute.ReduceOp.MEAN, strategy.run(lambda: tf.constant(own)), axis=None))
         if mean != own:
@@ -152,6 +155,9 @@ class Loop:
         """Show the report of a step in the bar. Return a number above 0 if a stop was requested.
 
         Raises UserError if a loss is not finite.
+
+        Args:
+            images: by how many images the bar advances; None = a batch.
         """
         values = report.numpy()
         self._check(step, values[: self.model.splits])
@@ -183,7 +189,7 @@ class Loop:
         return self.devices.distribute(lambda: training_batches(self.train, indices, self._windows(epoch)))
 
     def _windows(self, epoch: int):
-        """Return the function (index, sizes) -> windows for `training_batches`; None if the views need no windows."""
+        """Return the `windows` of `training_batches` for an epoch; None for images whose views need no windows."""
         if not (self.model.views.needs_windows or self.train.videos):
             return None
         return lambda index, sizes: self._places(index, sizes, tf.constant(epoch, tf.int64))
@@ -236,7 +242,7 @@ class Loop:
         return row
 
     def _evaluated(self, epoch: int) -> bool:
-        """Return True for every --evaluate_every-th epoch, and for the last one that is trained to its end."""
+        """Return True for every --evaluate_every-th epoch, and for the last one that --max_steps does not cut short."""
         last = self.total_steps // self.steps_per_epoch - 1
         return (epoch + 1) % self.config.run.evaluate_every == 0 or epoch == last
 

@@ -11,7 +11,6 @@ import keras
 from dico_tf.config import OPTIMIZERS, OptimisationOptions
 from dico_tf.cotrain.gradients import decays
 from dico_tf.layers.keras_internals import slot
-from dico_tf.training.lamb import Lamb  # noqa: F401 (files saved with it load once this module is imported)
 from dico_tf.training.schedules import Schedule
 
 
@@ -92,7 +91,7 @@ def optimizer(
 
     Args:
         weight_decay: that of one branch; SGD ignores it, since DiCo adds its decay to the gradients.
-        networks: number of variables of each network, one after another, or the number of equal networks.
+        networks: list of the number of variables of each network, or the number of networks if all have equally many.
     """
     rate = schedule(options, steps_per_epoch)
     average = {"use_ema": True, "ema_momentum": options.ema} if options.ema else {}
@@ -101,3 +100,7 @@ def optimizer(
     built = kind.from_options(options, rate, weight_decay, networks, **average)
     built.build(variables)
     return built
+
+
+for _path in OPTIMIZERS.values():  # so that Keras loads models that were saved with any of them
+    importlib.import_module(f"dico_tf.training.{_path.split('.')[0]}")

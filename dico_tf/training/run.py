@@ -77,7 +77,7 @@ def _check_network(config: Config) -> None:
 
 
 def _reference(config: Config, folder: Path, known: bool) -> str | dict[str, Any]:
-    """Return the network's name or description; that of a continued run is saved, so that its file may be gone."""
+    """Return the network's name or description; for a `known` run, which continues, the saved one, not its file's."""
     saved = read_of_run(folder / "config.json").get("network") if known else None
     return saved or find(config.network.model).reference
 
@@ -167,9 +167,9 @@ def _train(
 
 def _check_sizes(config: Config, source: Source, parts: dict[str, Split]) -> None:
     if config.run.select not in parts:
-        raise UserError(
-            f"--select={config.run.select}: {source.name} has no such split; select one of {', '.join(parts)}"
-        )
+        others = [name for name in parts if name != "train"]
+        remedy = f"give --select={others[0]}" if others else "give --select=validation and a --validation above 0"
+        raise UserError(f"--select={config.run.select}: {source.name} has no such split; {remedy}")
     if parts["train"].size < config.optimisation.batch_size:
         raise UserError(
             f"--batch_size={config.optimisation.batch_size} is more than the {parts['train'].size} training images: "

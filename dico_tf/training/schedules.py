@@ -13,8 +13,8 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
     With n steps per epoch, the rate of step T in the warm-up is warmup_lr + (lr - warmup_lr) T / (W n). The warm-up is
     the steps T <= W n; with cosine_floor T < W n.
 
-    W = -1 is for the published 1800-epoch runs without warm-up: the cosine is that of E + 1 epochs without the first
-    one, with E = `epochs`.
+    W = -1 is for the published 1800-epoch runs without warm-up: with E = `epochs`, the rates are those of the last E
+    epochs of a cosine of E + 1 epochs.
     Cosine_floor is the schedule of timm, whose cosine begins with training: in the warm-up epochs, the warm-up is used
     in its place. In timm the rate is constant within an epoch; here it changes with every step.
     """

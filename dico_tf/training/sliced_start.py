@@ -25,8 +25,8 @@ def start_from_slices(model: DiCo, origin: str | Path) -> Carried:
     """Give each branch a part of the channels of a trained whole.
 
     The running statistics of batch normalisation are cut, too; recompute them before training. Only heads for other
-    classes stay new. If the whole is a classifier and the branches are segmentation networks, so do all layers that
-    the classifier lacks. Returns the names of variables that stay new, and of weights that were not used.
+    classes stay new. If the whole is a classifier and the branches are segmentation networks, all layers that the
+    classifier lacks stay new, too. Returns the names of variables that stay new, and of weights that were not used.
 
     Args:
         origin: the whole, as in `start_from`: a run's folder, a .keras file, a PyTorch checkpoint or "auto".

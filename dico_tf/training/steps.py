@@ -11,10 +11,10 @@ from dico_tf.training.strategy import Devices
 
 
 def train_function(devices: Devices, model) -> Callable:
-    """Return a function (batch, stop) that trains one step on all replicas and returns a report [S + 2].
+    """Return a function (batch, stop) that trains one step on all replicas and returns a report, float32 [S + 2].
 
     The report is [running label loss of each branch, running score of the ensemble, stop], each a mean over the
-    replicas: `stop` is above 0 if it was above 0 on any machine.
+    replicas. `stop` is a float, above 0 if this machine is to stop; in the report it is above 0 if it was on any.
     """
     names = [f"branch_{s}_loss" for s in range(model.splits)]
 
@@ -31,15 +31,15 @@ def train_function(devices: Devices, model) -> Callable:
 
 
 def _batch_size(split: Split, images: int) -> int:
-    """Return the number of images, or of clips if each of their frames counts as an image, in a batch; at least 1."""
+    """Return the size of a batch: `images`, or for videos the number of clips with that many frames, at least 1."""
     return max(1, images // split.videos.count) if split.videos else images
 
 
 class Evaluator:
     """Callable (split) -> the model's metrics on it, as `DiCo.results` returns them; its graph is traced once.
 
-    Every replica scores every batch, which does not change the means. Divided batches would be uneven, and a replica
-    with an empty part would fail.
+    The model's running metrics are reset before and after. Every replica scores every batch, which does not change the
+    means. Divided batches would be uneven, and a replica with an empty part would fail.
     """
 
     def __init__(self, devices: Devices, model, batch_size: int):

@@ -61,7 +61,7 @@ def share_threads(splits: int) -> bool:
 
 
 def cluster() -> dict:
-    """Return the content of TF_CONFIG; {} if it is missing or names one worker. Raises UserError if it is malformed."""
+    """Return the content of TF_CONFIG; {} if it names fewer than two machines. Raises UserError if it is malformed."""
     text = os.environ.get("TF_CONFIG", "")
     if not text.strip():
         return {}
@@ -78,11 +78,11 @@ def cluster() -> dict:
 
 
 def devices(name: str) -> Devices:
-    """Return the devices for --strategy.
+    """Return the devices for --strategy=`name`. Raises UserError if TF_CONFIG is malformed.
 
-    auto takes the machines of TF_CONFIG if there are several, else all GPUs if there are several, else one device.
-    mirrored takes all GPUs, or all logical CPUs if there is no GPU. multi_worker takes the machines of TF_CONFIG, and
-    raises UserError if they are fewer than two; one takes a single device.
+    "auto": the machines of TF_CONFIG if it names several, else all GPUs if there are several, else one device.
+    "mirrored": all GPUs of this machine, or all its logical CPUs if there is no GPU. "multi_worker": the machines of
+    TF_CONFIG; raises UserError if it names fewer than two. "one": one device, the first GPU or else the CPU.
     """
     machines = cluster()
     if name == "multi_worker" and not machines:

@@ -28,7 +28,10 @@ def of_layer(layer: Any) -> dict[str, Any]:
 
 
 def _names(layer: Any) -> list[str]:
-    """Return distinct names of a layer's variables: their own, or in a layer of several layers "query/kernel"."""
+    """Return distinct names of a layer's variables, in their order.
+
+    These are their own names if no two are equal, else their paths below the layer, such as "query/kernel".
+    """
     names = [variable.name for variable in layer.variables]
     if len(set(names)) == len(names):
         return names
@@ -78,7 +81,10 @@ class FittingWeights:
 
 
 def match(model, arrays: Mapping[str, np.ndarray]) -> FittingWeights:
-    """Return which arrays fit the weights of a model. Position embeddings are resized; random state is left out."""
+    """Find the arrays that fit the weights of a model by name and shape; nothing is assigned.
+
+    Position embeddings are resized to fit. The state of random generators is left out of the result.
+    """
     named = {name: variable for name, variable in weights(model).items() if not name.endswith(_RANDOM_STATE)}
     resized = {name: (v, resize_positions(v, arrays[name])) for name, v in named.items() if name in arrays}
     pairs = {name: (v, array) for name, (v, array) in resized.items() if array.shape == tuple(v.shape)}
@@ -118,6 +124,9 @@ def assign(variables: Mapping[str, Any], arrays: Mapping[str, np.ndarray], origi
     faults = [f"{n} is missing" for n in missing] + [f"{n} is unknown" for n in unknown] + shapes
     if faults:
         more = f" (and {len(faults) - 3} more)" if len(faults) > 3 else ""
-        raise UserError(f"{origin} belongs to another network: {'; '.join(faults[:3])}{more}")
+        raise UserError(
+            f"{origin} belongs to another network or optimizer: {'; '.join(faults[:3])}{more}: restore the files of "
+            "this run"
+        )
     for name, variable in variables.items():
         variable.assign(arrays[name])

@@ -17,7 +17,10 @@ PACKAGES = ("tensorflow", "keras", "keras-cv", "tensorflow-datasets", "numpy")
 
 
 def default(config: Config) -> Path:
-    """Return the folder of a run without --workdir: runs/DATASET-MODEL-sSPLITS-seedSEED."""
+    """Return the folder of a run without --workdir: runs/DATASET-MODEL-sSPLITS-seedSEED.
+
+    In DATASET, ":" and "/" become "_". MODEL is a preset or a file's name, or "branches" with --branches.
+    """
     name = config.data.dataset.replace(":", "_").replace("/", "_")
     model = "branches" if config.branch_list.branches else Path(config.network.model).name
     return Path("runs") / f"{name}-{model}-s{config.network.splits}-seed{config.run.seed}"
@@ -40,7 +43,7 @@ def record(folder: str | Path) -> dict[str, Any]:
 class Claim:
     """Lock on a run's folder, which is made if it is missing: only one process may train in it.
 
-    The lock ends with `release` or with the process. Raises UserError if the folder cannot be written or is locked.
+    The lock ends with `release` or with the process. Raises UserError if the folder cannot be written or locked.
     """
 
     def __init__(self, folder: Path):
@@ -65,7 +68,10 @@ class Claim:
 
 
 def check_same(folder: Path, config: Config) -> bool:
-    """Return True if the folder contains a run. Raises UserError if it has other settings that may not change."""
+    """Return True if the folder contains a run, False if it has no config.json.
+
+    Raises UserError if a setting that may not change differs between that run and `config`.
+    """
     path = folder / "config.json"
     if not path.exists():
         return False

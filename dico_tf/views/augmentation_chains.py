@@ -87,7 +87,7 @@ def rand_augment(
 
     Args:
         images: float32 [B, H, W, 3] in 0..255.
-        m: mean of the levels; their standard deviation is 1/2.
+        m: mean of the normal distribution; its standard deviation is 1/2.
         fill: colour of pixels from outside of the image.
         in_place: draw from the ten operations that move no pixel.
     """

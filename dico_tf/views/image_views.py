@@ -23,7 +23,7 @@ class ImageViews(ViewMaker):
 
         Args:
             index: numbers of the images in the data set, [B]. The draws depend on them and on `epoch`.
-            cut: images have the further axis S after B (S is 1 with `same`): they are the windows that `windows` drew.
+            cut: the images are the windows that `windows` drew, with an axis S after B; with `same`, S is 1.
         """
         each = tf.unstack(images, axis=1) if cut else [images] * self.distinct
         views = [self.view(each[branch], index, epoch, branch, cut) for branch in range(self.distinct)]
@@ -46,7 +46,10 @@ class ImageViews(ViewMaker):
 
     @property
     def needs_windows(self) -> bool:
-        """True if the policy of any branch begins with a window; such windows are cut while images are decoded."""
+        """True if the policy of any branch begins with a window.
+
+        Of images that can be decoded on demand, such windows are cut while they are decoded.
+        """
         return any(_first_window(policy) for policy in self._policies)
 
     def windows(self, index: tf.Tensor, sizes: tf.Tensor, epoch: Any) -> tf.Tensor:
@@ -58,7 +61,8 @@ class ImageViews(ViewMaker):
 
         Args:
             index: image indices [B], or one per branch [B, S].
-            sizes: (width, height) of the images [B, 2] or [B, S, 2]; of videos (width, height, possible first frames).
+            sizes: (width, height) of the images, [B, 2] or [B, S, 2]; of videos (width, height, number of frames with
+                which a clip can begin), [B, 3] or [B, S, 3].
         """
         index, sizes = tf.convert_to_tensor(index), tf.convert_to_tensor(sizes)
         if index.shape.rank == 1:

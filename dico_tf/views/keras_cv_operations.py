@@ -1,4 +1,4 @@
-"""Operations of keras-cv 0.9 that compute what PIL computes; the only module that imports keras_cv.
+"""Operations of keras-cv 0.9 that compute what PIL computes; no other module of dico_tf imports keras_cv.
 
 The layers get our random numbers through `augment_images(images, transformations=...)`, which is a pure function.
 """

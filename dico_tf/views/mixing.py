@@ -12,11 +12,11 @@ _POINTS = 4096  # per table: the distribution function is then exact to 1e-6
 
 
 def beta_table(alpha: float) -> tuple[np.ndarray, np.ndarray, float]:
-    """Return a table (F, s, power) of the distribution function of Beta(alpha, alpha) in 0..1/2.
+    """Return a table (F, s, power) of the distribution function of Beta(alpha, alpha) for x in 0..1/2.
 
-    F[i] is its value at x = s[i]^power / 2; the last one is F(1/2) = 1/2. The s are evenly spaced from 0 to 1. As a
-    function of s, the density is proportional to s^(power alpha - 1) (1 - x)^(alpha - 1): finite, since
-    power = max(1/alpha, 1).
+    F[i] is its value at x = s[i]^power / 2, with s evenly spaced from 0 to 1. Therefore F[0] is 0, and the last F is
+    1/2. F is integrated over s instead of x: the density s^(power alpha - 1) (1 - x)^(alpha - 1), up to a factor, is
+    finite for power = max(1/alpha, 1).
     """
     power = max(1.0 / alpha, 1.0)
     fine = np.linspace(0.0, 1.0, 16 * _POINTS + 1)

@@ -122,7 +122,7 @@ def _centred(a: tf.Tensor, b: tf.Tensor, d: tf.Tensor, e: tf.Tensor, x: tf.Tenso
 
 
 def rotation(degrees: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-    """Return matrices [B, 6] for `project` that rotate counter-clockwise around the middle."""
+    """Return matrices [B, 6] for `project` that rotate images by degrees [B], counter-clockwise around the middle."""
     cos, sin = tf.cos(degrees * (math.pi / 180)), tf.sin(degrees * (math.pi / 180))
     return _centred(cos, -sin, sin, cos, (width - 1) / 2, (height - 1) / 2)
 
@@ -190,7 +190,14 @@ _NUMBER_OF = [number for names, _ in _GROUPS for number in range(len(names))]
 
 
 def apply(images: tf.Tensor, operation: tf.Tensor, value: tf.Tensor, fill: Fill) -> tf.Tensor:
-    """Apply operation NAMES[operation[b]] with value[b] to each image b; the comment on `_GROUPS` has the units."""
+    """Apply operation NAMES[operation[b]] with value[b] to each image b.
+
+    Args:
+        images: float32 [B, H, W, 3] in 0..255.
+        operation: int32 [B].
+        value: float32 [B], in the units that the comment on `_GROUPS` lists.
+        fill: colour of pixels from outside of the image.
+    """
     number = tf.gather(tf.constant(_NUMBER_OF), operation)
     runs = [lambda mine, *rest, run=run: run(mine, *rest, fill) for _, run in _GROUPS]
     return apply_by_group(tf.gather(tf.constant(_GROUP_OF), operation), runs, images, value, number)

@@ -73,7 +73,7 @@ class WindowPiece(Piece):
 
     @abc.abstractmethod
     def window(self, sizes: Tensor, side: int, rng: "CounterRng") -> Tensor:
-        """Return windows [B, (left, top, right, bottom)] in pixels of the images.
+        """Return windows [B, (left, top, right, bottom)] in pixels of the images, int32 or float32.
 
         Args:
             sizes: [B, (width, height)] of the images.
@@ -88,7 +88,10 @@ class WindowPiece(Piece):
 
 
 class SharedPiece(Piece):
-    """A piece that moves image and mask together in segmentation, where one draw per image serves all branches."""
+    """A piece that segmentation draws once per image, so that the mask and all branches are moved alike.
+
+    Unless `tasks` says otherwise, it also serves classification, which draws it for each branch.
+    """
 
     moves_pixels = True
 
@@ -100,7 +103,7 @@ class SharedPiece(Piece):
         """Return the crop's (left, top) [B, 2] in the resized image, or None if the piece does not crop.
 
         Args:
-            room: int32 [B, 2], (width, height) of the resized image less those of the crop; negative if it is smaller.
+            room: int32 [B, 2], (width, height) of the resized image less the crop's; negative if the crop is larger.
         """
         return None
 

@@ -40,8 +40,8 @@ class PixelMap:
     ) -> None:
         """Cover a rectangle of each image, or of those for which `where` [B] is true, with the fill colour.
 
-        All four are in pixels, [B]; height and width may be one number for all. The rectangle may reach beyond the
-        image.
+        Top, left, height and width are in pixels, [B]; height and width may be one number for all images. The rectangle
+        may reach beyond the image.
         """
         inside = []
         for start, length, side in zip((top, left), (height, width), self.sides, strict=True):

@@ -121,7 +121,14 @@ def _load(path: str) -> type[Piece] | None:
 def _argument(
     text: str, fields: Sequence[dataclasses.Field], position: int, word: str
 ) -> tuple[dataclasses.Field, float]:
-    """Return the field that a word like `0.2` (by position) or `p=0.2` (by name) sets, and its number."""
+    """Return the field that a word like `0.2` (by position) or `p=0.2` (by name) sets, and its number.
+
+    Raises UserError if there is no such field, or if the number is not finite or not of the field's type.
+
+    Args:
+        text: the piece with all its words, for errors.
+        position: index of the word, from 0.
+    """
     name, equals, number = word.rpartition("=")
     known = {field.name: field for field in fields}
     if equals and name not in known:

@@ -18,7 +18,7 @@ from dico_tf.views.view_maker import ViewMaker, apply_policy
 
 @keras.saving.register_keras_serializable("dico_tf", name="SceneViews")  # the name in files saved since version 0
 class SegmentationViews(ViewMaker):
-    """Makes S views of images [B, h, w, 3], and the masks [B, h, w] that they share."""
+    """Makes S views of images [B, h, w, 3] that have masks [B, h, w]; all views of an image share its mask."""
 
     needs_windows = True  # the crop is cut where images are read
 

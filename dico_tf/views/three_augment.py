@@ -12,14 +12,17 @@ _PASSES = 3  # box filters, as in PIL's Gaussian blur
 
 
 def three_augment(images: tf.Tensor, rng: CounterRng) -> tf.Tensor:
-    """Apply exactly one of grayscale, solarize and blur to each image, all equally likely."""
+    """Apply exactly one of grayscale, solarize and blur to each image [B, H, W, 3] of 0..255, all equally likely.
+
+    The blur's sigma is uniform in 0.1..2 pixels.
+    """
     sigma = rng.uniform("sigma", *SIGMAS)
     runs = [lambda x, _: tf.tile(_grey(x), [1, 1, 1, 3]), lambda x, _: solarize(x), blur]
     return apply_by_group(rng.integers("choice", len(runs)), runs, images, sigma)
 
 
 def _grey(images: tf.Tensor) -> tf.Tensor:
-    """Return the grey values [G, H, W, 1]."""
+    """Return the grey values [B, H, W, 1] of images [B, H, W, 3]."""
     return tf.tensordot(images, tf.constant(GREY)[:, None], 1)
 
 
@@ -43,13 +46,13 @@ def blur(images: tf.Tensor, sigma: tf.Tensor) -> tf.Tensor:
 
 
 def _three_boxes(sigma: tf.Tensor, side: int | tf.Tensor) -> tf.Tensor:
-    """Return three box filters, one after another, as one matrix [G, side, side]."""
+    """Return three box filters, one after another, as one matrix for each sigma [B]: [B, side, side]."""
     once = _box(sigma, side)
     return once @ once @ once
 
 
 def _box(sigma: tf.Tensor, side: int | tf.Tensor) -> tf.Tensor:
-    """Return a box filter of variance sigma^2 / 3 as a matrix [G, side, side].
+    """Return a box filter of variance sigma^2 / 3, as a matrix for each sigma [B]: [B, side, side].
 
     It averages 2 l + 1 pixels and a share of one more at each end; beyond the edge the last pixel is repeated.
     """

@@ -22,7 +22,7 @@ class ViewMaker(abc.ABC):
         splits: S, the number of branches.
         seed: an integer that all draws depend on.
         fill: colour of pixels that are covered or lie beyond the image's edges, RGB in 0..255. Beyond the edges,
-            `crop` takes black instead, and AutoAugment grey 128.
+            `crop` takes black instead, AutoAugment grey 128, and `simple_crop` the mirrored image.
         same: show all branches the view of branch 0.
         image_size: side of the views in pixels; 0 if no piece needs it.
     """

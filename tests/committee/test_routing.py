@@ -147,8 +147,9 @@ def test_a_stream_fills_the_batches_of_later_members():
         routed(committee, each.members, batch)
     found = list(refilled(committee, whole.members, batches, open_batches=1000))
     assert all(size == 32 for calls in whole.calls for size in calls[:-1])
-    assert [len(calls) for calls in whole.calls] == [-(-n // 32) for n in map(round, 400 * reach(
-        np.concatenate([part.stage for part in found]), 3))]  # fmt: skip
+    assert [len(calls) for calls in whole.calls] == [
+        -(-n // 32) for n in map(round, 400 * reach(np.concatenate([part.stage for part in found]), 3))
+    ]
     assert sum(map(len, whole.calls)) < sum(map(len, each.calls)) / 3
 
 

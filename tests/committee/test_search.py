@@ -24,8 +24,12 @@ def naive(found, space=FEW):
         for gates in itertools.product(*explored(found, template, space.percentiles)[0].candidates):
             committee = dataclasses.replace(template, gates=tuple(map(float, gates)))
             decision = decide(committee, found.stacked(members))
-            yield (int((decision.classes == found.labels).sum()), average_cost(price, decision.stage), sum(price),
-                   committee)  # fmt: skip
+            yield (
+                int((decision.classes == found.labels).sum()),
+                average_cost(price, decision.stage),
+                sum(price),
+                committee,
+            )
 
 
 EVERY = list(naive(POOL))

@@ -44,6 +44,7 @@ OPTIMIZERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("optimizer", "settings"), OPTIMIZERS.values(), ids=OPTIMIZERS)
 def test_each_branch_is_clipped_as_if_it_was_alone(optimizer, settings):
     """Without agreement, two branches learn together what each learns alone."""

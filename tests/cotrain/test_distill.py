@@ -126,8 +126,15 @@ def test_a_step_learns_with_either_training(training):
 
 def test_masks_are_taught_pixel_by_pixel():
     keras.utils.set_random_seed(0)
-    model = DiCo("deeplabv3_tiny", 2, classes=CLASSES, image_size=32, views=("flip",), method="distill",
-                 teacher=lambda images: tf.zeros((tf.shape(images)[0], 4, 4, CLASSES)))  # fmt: skip
+    model = DiCo(
+        "deeplabv3_tiny",
+        2,
+        classes=CLASSES,
+        image_size=32,
+        views=("flip",),
+        method="distill",
+        teacher=lambda images: tf.zeros((tf.shape(images)[0], 4, 4, CLASSES)),
+    )
     model.compile(keras.optimizers.SGD(0.1), run_eagerly=True)
     masks = np.broadcast_to(LABELS[:, None, None], (COUNT, 32, 32)).copy()
     result = model.train_step({"image": IMAGES, "label": masks, "index": np.arange(COUNT)})

@@ -113,8 +113,11 @@ def test_a_saved_one_answers_the_same_of_any_size(pair, tmp_path):
     assert pair(images).shape == (2, 1, 9, 10, 2)
     assert np.array_equal(pair(images), again(images))
     assert {name: again.get_config()[name] for name in ("label_weight", "submodels", "target", "auxiliary_weight")} == {
-        "label_weight": 0.3, "submodels": 2, "target": "auto", "auxiliary_weight": 0.5,
-    }  # fmt: skip
+        "label_weight": 0.3,
+        "submodels": 2,
+        "target": "auto",
+        "auxiliary_weight": 0.5,
+    }
 
 
 def test_what_is_no_pair_of_dense_predictions_is_refused():

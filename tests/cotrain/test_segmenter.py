@@ -141,6 +141,7 @@ def test_branches_learn_classes_of_pixels():
     assert scores[0] == pytest.approx(scores[1], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_an_image_without_any_class_changes_no_weight():
     model = segmenter(agreement="kl")
     before = [v.numpy() for v in model.branch_variables]
@@ -149,6 +150,7 @@ def test_an_image_without_any_class_changes_no_weight():
     assert all(np.array_equal(a, b.numpy()) for a, b in zip(before, model.branch_variables, strict=True))
 
 
+@pytest.mark.slow
 def test_the_second_head_is_learned_and_kept_but_not_asked():
     model = segmenter()
     names = variables.weights(model)

@@ -40,6 +40,7 @@ def by_hand(coarse, images: np.ndarray) -> np.ndarray:
     return (total / seen[..., None])[:, :height, :width]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sides", [(16, 16), (16, 24), (40, 28), (9, 50), (3, 5), (33, 17)])
 def test_logits_are_the_means_of_the_windows_that_see_a_place(coarse, sides):
     images = DRAW.integers(0, 256, (2, *sides, 3)).astype(np.uint8)

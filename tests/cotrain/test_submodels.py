@@ -239,6 +239,7 @@ def test_branches_of_submodels_agree_on_the_means_of_their_answers():
     assert model.branches[0].get_layer("block1_attention_qkv").kernel.shape[0] < 64  # divided
 
 
+@pytest.mark.slow
 def test_three_submodels_in_two_branches_learn_and_are_scored():
     model = submodels(2, submodels=3, accumulation=2)
     before = [v.numpy() for v in model.branch_variables]

@@ -40,8 +40,10 @@ def test_names_are_numbered_in_their_order_and_a_column_says_the_split(table):
     result = load(table(text), 0)
     assert result.class_names == ("cat", "dog")
     assert {part: split.labels.tolist() for part, split in result.splits.items()} == {
-        "train": [0, 1], "val": [1], "test": [0],
-    }  # fmt: skip
+        "train": [0, 1],
+        "val": [1],
+        "test": [0],
+    }
     red = result.splits["train"].take(np.array([1]))[0, 0, 0]
     assert red.tolist() == [0, 0, 0]
 
@@ -76,7 +78,10 @@ def test_a_test_needs_two_images_of_a_class(table):
         ("image,label,split\n0.png,a,train\n1.png,b,dev\n", "row 3: split must be one of train, val, test, got 'dev'"),
         ("image,label\n0.png,a\n9.png,b\n", r"1 image of .*labels.csv not found"),
         ("image,label\n0.png,a\n,b\n", "row 3 has no image"),
-        ("image,label\n0.png,a\n../x.png,b\n", "1 image of .* outside of its folder: expected paths relative to"),
+        (
+            "image,label\n0.png,a\n../x.png,b\n",
+            "1 image of .* outside of the table's folder: expected paths rela",
+        ),
         ("image,label\n0.png,1\n1.png,12345678\n", "expected class numbers below 1,000,000, got 12345678"),
     ],
 )

@@ -87,7 +87,8 @@ def test_a_film_that_is_too_short_begins_again_and_that_is_said(caplog):
     with caplog.at_level(logging.WARNING):
         result = made([3, 9], 4, 2)
     assert (
-        "1 of 2 videos of films have fewer than 7 frames, which a clip of 4 frames at frame rate 2 spans" in caplog.text
+        "1 of 2 videos of films have fewer than 7 frames, which a clip of 4 frames with --frame_rate=2 spans"
+        in caplog.text
     )
     assert frames_of(result.squares(np.array([0])))[0] == [0, 2, 1, 0]
 
@@ -117,8 +118,12 @@ def test_numbers_in_names_count_as_numbers(tmp_path):
     for name in ("10.jpg", "9.jpg", "1.jpg", "b2.jpg", "b11.jpg", "x.txt"):
         (tmp_path / name).touch()
     assert [path.rsplit("/", 1)[1] for path in folder_layout.frames(tmp_path)] == [
-        "1.jpg", "9.jpg", "10.jpg", "b2.jpg", "b11.jpg",
-    ]  # fmt: skip
+        "1.jpg",
+        "9.jpg",
+        "10.jpg",
+        "b2.jpg",
+        "b11.jpg",
+    ]
 
 
 def test_clips_pass_in_batches_with_their_windows(root):

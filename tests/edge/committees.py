@@ -17,8 +17,15 @@ IMAGE = np.random.default_rng(7).integers(0, 256, (2, SIZE, SIZE, 3), np.uint8)
 
 def content(names, average="logits", export=EXPORT, class_names="abcde"[:CLASSES]) -> dict:
     """Return the content of a manifest whose members have no files."""
-    about = {"kind": "run", "input_size": SIZE, "class_names": list(class_names), "params": 1, "macs": 1,
-             "metrics": {}, "files": {}}  # fmt: skip
+    about = {
+        "kind": "run",
+        "input_size": SIZE,
+        "class_names": list(class_names),
+        "params": 1,
+        "macs": 1,
+        "metrics": {},
+        "files": {},
+    }
     members = [{"name": name, **about} for name in names]
     return {"id": export, "members": members, "committee": {"members": list(names), "average": average}}
 

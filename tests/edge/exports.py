@@ -100,11 +100,20 @@ def written(folder: Path, files: dict[str, bytes], id: str = "first", cascade: d
     members = []
     for name, content in files.items():
         (place / f"{name}_float32.tflite").write_bytes(content)
-        members.append({
-            "name": name, "kind": "committee" if name == "committee" else "branch", "input_size": SIZE,
-            "short_side": SIZE, "class_names": list(CLASSES), "params": 7, "macs": 70, "metrics": {},
-            "files": {"float32": manifest.measure(place / f"{name}_float32.tflite", folder)}, **changes,
-        })  # fmt: skip
+        members.append(
+            {
+                "name": name,
+                "kind": "committee" if name == "committee" else "branch",
+                "input_size": SIZE,
+                "short_side": SIZE,
+                "class_names": list(CLASSES),
+                "params": 7,
+                "macs": 70,
+                "metrics": {},
+                "files": {"float32": manifest.measure(place / f"{name}_float32.tflite", folder)},
+                **changes,
+            }
+        )
     branches = [name for name in files if name != "committee"] or ["committee"]
     committee = {"members": branches, "average": "logits", "cascade": cascade}
     content = {"id": id, "members": members, "committee": committee}

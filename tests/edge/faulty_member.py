@@ -16,9 +16,28 @@ SIZE = 8
 EXPORT = "export-one"
 OTHER = "export-two"
 WORDS = (
-    "right", "slow:S", "tail:S", "flap", "hang", "nan", "infinity", "batch", "classes", "whole_numbers", "nothing",
-    "version", "garbage", "internal", "busy", "unknown", "gone", "leave", "return", "unready", "stopping",
-)  # fmt: skip
+    "right",
+    "slow:S",
+    "tail:S",
+    "flap",
+    "hang",
+    "nan",
+    "infinity",
+    "batch",
+    "classes",
+    "whole_numbers",
+    "nothing",
+    "version",
+    "garbage",
+    "internal",
+    "busy",
+    "unknown",
+    "gone",
+    "leave",
+    "return",
+    "unready",
+    "stopping",
+)
 
 
 def logits(name: str, image: np.ndarray) -> np.ndarray:
@@ -119,8 +138,13 @@ class Faulty:
     async def spoiled(self, result, context):
         import grpc
 
-        code = {"internal": "INTERNAL", "busy": "RESOURCE_EXHAUSTED", "gone": "UNAVAILABLE", "unknown": "NOT_FOUND",
-                "stopping": "CANCELLED"}  # fmt: skip
+        code = {
+            "internal": "INTERNAL",
+            "busy": "RESOURCE_EXHAUSTED",
+            "gone": "UNAVAILABLE",
+            "unknown": "NOT_FOUND",
+            "stopping": "CANCELLED",
+        }
         word, _, seconds = self.word.partition(":")
         if word in code:
             await context.abort(getattr(grpc.StatusCode, code[word]), "as told, at /home/of/the/member")

@@ -203,6 +203,25 @@ def test_while_members_change_over_gates_are_those_of_the_export_that_answers():
     assert "new, expected old" in answer.missing["branch_1"]
 
 
+def test_an_answer_of_one_export_stays_so_when_the_export_changes_twice_in_one_request():
+    never = cascade(3, NEVER, NEVER)
+    remote = convened(manifest("old", never), "old", "newest", "newest")
+    second = remote.members["branch_1"].ask
+
+    async def ask_while_the_export_changes(image, deadline):
+        answer = await second(image, deadline)
+        for export in ("new", "newest"):
+            remote.switch_export(manifest(export, never))
+        return answer
+
+    remote.members["branch_1"].ask = ask_while_the_export_changes
+    answers, answer = ask(remote)
+    assert {name: missing.cause for name, missing in answers.missing.items()} == dict.fromkeys(
+        ("branch_1", "branch_2"), Cause.FOREIGN
+    )
+    assert answer.logits == pytest.approx(decide(ensemble("branch_0"), LOGITS[:, :1]).logits)
+
+
 @pytest.mark.parametrize("before", [None, Committee(members=NAMES[2::-1], gates=(0.1, 0.1))])
 def test_gates_of_other_networks_are_not_used(before):
     """The export that answers has no cascade, or another order."""

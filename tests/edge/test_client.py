@@ -201,9 +201,16 @@ def test_a_server_that_stops_at_that_moment_costs_no_answer():
         assert client.predict(IMAGE).export == "one"
 
 
-@pytest.mark.parametrize("content", [b"\xff\x00", b"", inference_pb2.ModelInferResponse(
-    outputs=[inference_pb2.Tensor(name="class_id", datatype="INT64", shape=[1])], raw_output_contents=[b"x"]
-).SerializeToString()])  # fmt: skip
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xff\x00",
+        b"",
+        inference_pb2.ModelInferResponse(
+            outputs=[inference_pb2.Tensor(name="class_id", datatype="INT64", shape=[1])], raw_output_contents=[b"x"]
+        ).SerializeToString(),
+    ],
+)
 def test_what_is_no_answer_is_said_so(content):
     with (
         stand_in(lambda *_: content, lambda *_: content) as client,

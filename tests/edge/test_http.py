@@ -89,11 +89,14 @@ CHUNKED = b"POST /echo/x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r
         (b"GET /?a=1&b= HTTP/1.0\r\n\r\n", (200, b'["GET", "/", {"a": "1", "b": ""}]')),
         (b"POST /echo/x HTTP/1.1\r\n" + CLOSE + b"Content-Length: 3\r\n\r\nabc", (200, b"abc")),
         (b"POST /echo/x HTTP/1.1\r\n" + CLOSE + b"Content-Length: 0\r\n\r\n", (200, b"")),
-        (b"POST /echo/%41 HTTP/1.1\r\n" + CLOSE + b"Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1;x=y\r\nc\r\n0\r\n"
-         b"Trailer: x\r\n\r\n", (200, b"abc")),
+        (
+            b"POST /echo/%41 HTTP/1.1\r\n" + CLOSE + b"Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1;x=y\r\nc\r\n0\r\n"
+            b"Trailer: x\r\n\r\n",
+            (200, b"abc"),
+        ),
         (b"HEAD / HTTP/1.1\r\n" + CLOSE + b"\r\n", (200, b"")),
     ],
-)  # fmt: skip
+)
 def test_what_is_asked_properly_is_answered(sent, expected):
     assert status(talk(sent)) == expected
 
@@ -114,6 +117,7 @@ def test_what_is_asked_properly_is_answered(sent, expected):
         (CHUNKED + b"0\r\nA: " + b"b" * 16385 + b"\r\n", 400, "trailer is longer than 16384"),
         (b"POST /echo/x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip\r\n\r\n", 501, "chunked"),
         (b"POST /echo/x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n", 400, "gether"),
+        (b"POST /echo/x HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", 400, "not allowed in HTTP/1.0"),
         (b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400, "given twice"),
         (b"POST /echo/x HTTP/1.1\r\nHost: h\r\nContent-Length: +1\r\n\r\n", 400, "must be a whole number"),
         (b"GET / HTTP/1.1\r\n\r\n", 400, "Host"),
@@ -129,7 +133,7 @@ def test_what_is_asked_properly_is_answered(sent, expected):
         (b"GET /broken HTTP/1.1\r\n" + CLOSE + b"\r\n", 500, "internal error"),
         (b"GET /full HTTP/1.1\r\n" + CLOSE + b"\r\n", 429, "full"),
     ],
-)  # fmt: skip
+)
 def test_what_is_not_asked_properly_is_refused_with_a_sentence(sent, code, response):
     result, body = status(talk(sent, times=SHORT if code == 408 else TIMES))
     assert result == code and response in json.loads(body)["error"]

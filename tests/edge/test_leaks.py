@@ -76,8 +76,22 @@ async def requests(places, member, turns, count):
 def test_a_thousand_requests_with_a_member_going_up_and_down():
     members = [Process(name) for name in NAMES]
     replica = Process("branch_0")
-    turns = ["hang", "right", "leave", "return", "flap", "slow:0.3", "nan", "right", "leave", "return", "garbage",
-             "right", "gone", "right"]  # fmt: skip
+    turns = [
+        "hang",
+        "right",
+        "leave",
+        "return",
+        "flap",
+        "slow:0.3",
+        "nan",
+        "right",
+        "leave",
+        "return",
+        "garbage",
+        "right",
+        "gone",
+        "right",
+    ]
     try:
         places = {member.name: member.address for member in members}
         places["branch_0"] = [members[0].address, replica.address]

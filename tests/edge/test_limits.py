@@ -107,9 +107,17 @@ def test_a_token_is_read_from_its_file(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("header", "right"),
-    [("Bearer secret", True), ("bearer  secret ", True), ("Bearer secre", False), ("Basic secret", False),
-     ("secret", False), ("", False), ("Bearer", False), ("Bearer ä", False)],
-)  # fmt: skip
+    [
+        ("Bearer secret", True),
+        ("bearer  secret ", True),
+        ("Bearer secre", False),
+        ("Basic secret", False),
+        ("secret", False),
+        ("", False),
+        ("Bearer", False),
+        ("Bearer ä", False),
+    ],
+)
 def test_only_the_token_itself_is_let_in(header, right):
     assert access.allowed(header, "secret") is right
     assert access.allowed(header, "")

@@ -141,8 +141,12 @@ def test_members_are_asked_over_mutual_tls_with_a_token(export, tmp_path):
     (tmp_path / "token").write_text("correct-horse-battery")
     server = [f"--tls_cert={made.server.cert}", f"--tls_key={made.server.key}", f"--token_file={tmp_path}/token"]
     both = [*server, f"--tls_client_ca={made.ca}"]
-    credentials = [f"--member_tls_ca={made.ca}", f"--member_tls_cert={made.client.cert}",
-             f"--member_tls_key={made.client.key}", f"--member_token_file={tmp_path}/token"]  # fmt: skip
+    credentials = [
+        f"--member_tls_ca={made.ca}",
+        f"--member_tls_cert={made.client.cert}",
+        f"--member_tls_key={made.client.key}",
+        f"--member_token_file={tmp_path}/token",
+    ]
     with contextlib.ExitStack() as stack:
         places = {name: stack.enter_context(workers.running(export, *both, member=name)).grpc for name in NAMES}
         flags = [*server, "--deadline_ms=20000"]

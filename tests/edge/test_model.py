@@ -42,8 +42,10 @@ def test_a_file_that_gives_probabilities_alone_gets_logits_that_lead_back_to_the
     assert softmax(actual["logits"]) == pytest.approx(actual["probabilities"], abs=1e-6)
     assert np.array_equal(actual["class_id"], IMAGES[:, 0, 0].argmax(-1))
     assert {name: array.dtype.name for name, array in actual.items()} == {
-        "logits": "float32", "probabilities": "float32", "class_id": "int64",
-    }  # fmt: skip
+        "logits": "float32",
+        "probabilities": "float32",
+        "class_id": "int64",
+    }
 
 
 def test_one_image_without_an_answer_is_an_error_and_no_answer(tmp_path):
@@ -60,7 +62,7 @@ def test_one_image_without_an_answer_is_an_error_and_no_answer(tmp_path):
 
 
 def test_a_deadline_ends_a_batch_midway(tmp_path):
-    with pytest.raises(EdgeError, match="after 0 of 5 images") as caught:
+    with pytest.raises(EdgeError, match="after computing 0 of 5 images") as caught:
         loaded(tmp_path, exports.branch()).run(0, IMAGES, time.monotonic() - 1)
     assert caught.value.code == "DEADLINE_EXCEEDED"
 

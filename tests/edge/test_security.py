@@ -88,9 +88,9 @@ def test_other_addresses_than_loopback_need_tls_and_authentication(export, made,
         f"--token_file={tmp_path / 'token'}",
     )
     for flags, missing in (
-        ((), "give --tls_cert and --tls_key and --token_file or --tls_client_ca, or --insecure"),
-        (secure, "give --token_file or --tls_client_ca, or"),
-        ((token,), "give --tls_cert and --tls_key, or"),
+        ((), "give --tls_cert and --tls_key, and one of --token_file and --tls_client_ca; or give --insecure"),
+        (secure, "give one of --token_file and --tls_client_ca; or"),
+        ((token,), "give --tls_cert and --tls_key; or"),
     ):
         assert missing in workers.refused(*workers.command(export, "--host=0.0.0.0", *flags))
     for flags in ((*secure, token), ("--insecure",)):

@@ -97,8 +97,9 @@ def test_metadata_tells_what_to_send_and_what_comes(worker):
     reply = json.loads(response)
     assert status == 200 and reply["versions"] == ["first"]
     assert {t["name"]: (t["datatype"], t["shape"]) for t in reply["inputs"]} == {
-        "image": ("FP32", [-1, 32, 32, 3]), "image_bytes": ("BYTES", [-1]),
-    }  # fmt: skip
+        "image": ("FP32", [-1, 32, 32, 3]),
+        "image_bytes": ("BYTES", [-1]),
+    }
     assert [t["name"] for t in reply["outputs"]] == ["logits", "probabilities", "class_id", "class_name"]
     properties = reply["properties"]
     assert (properties["export"], properties["format"], properties["average"]) == ("first", "float32", "logits")
@@ -150,7 +151,7 @@ TINY = {"name": "image_bytes", "datatype": "BYTES", "shape": [1]}
         ({"image_bytes": tensors.strings([CUT])}, {}, "INVALID_ARGUMENT", "truncated or damaged"),
         ({"image_bytes": tensors.strings([HUGE])}, {}, "INVALID_ARGUMENT", "more than 25000000 pixels"),
     ],
-)  # fmt: skip
+)
 def test_an_invalid_request_over_grpc_is_answered_with_a_code_and_a_sentence(worker, inputs, fields, code, message):
     with pytest.raises(grpc.RpcError) as caught:
         worker.infer(inputs, **fields)
@@ -186,7 +187,7 @@ def test_garbage_over_grpc_is_refused(worker, content, method):
         (body(), workers.JSON, "/v2/models/branch_0", 405, "POST is not allowed for this path"),
         (body(), workers.JSON, "/v2/models/branch_0/../../etc/passwd", 404, "this path does not exist"),
     ],
-)  # fmt: skip
+)
 def test_an_invalid_request_over_http_is_answered_with_a_status_and_a_sentence(
     worker, content, type, path, status, response
 ):

@@ -60,6 +60,7 @@ def test_a_port_that_is_taken_is_refused(worker, export):
         assert response.startswith(f"--{flag}={port(address)} on --host=127.0.0.1 cannot be listened on")
 
 
+@pytest.mark.slow
 def test_told_to_stop_it_finishes_what_it_has_and_says_that_it_is_not_ready(tmp_path):
     path = exports.written(tmp_path, {"branch_0": exports.heavy()})
     with workers.running(path) as worker:
@@ -136,13 +137,18 @@ def test_four_times_what_it_can_do_is_shed_and_the_rest_answered_in_time(tmp_pat
         assert worker.metric("dico_waiting_requests") == 0 == worker.metric("dico_requests_inside")
 
 
+@pytest.mark.slow
 def test_more_requests_at_once_than_allowed_are_refused_whichever_way_they_come(tmp_path):
     path = exports.written(tmp_path, {"branch_0": exports.heavy(6)})
     with workers.running(path, "--max_concurrency=2", "--queue=50") as worker:
         futures = [ahead(worker, request_bytes(8)) for _ in range(2)]
         workers.until(lambda: worker.metric("dico_requests_inside") == 2)
-        status, headers, body = worker.ask("POST", "/v2/models/branch_0/infer", b'{"inputs": [{"name": "image", '
-            b'"datatype": "UINT8", "shape": [1, 32, 32, 3], "data": [' + b"1," * 3071 + b"1]}]}")  # fmt: skip
+        status, headers, body = worker.ask(
+            "POST",
+            "/v2/models/branch_0/infer",
+            b'{"inputs": [{"name": "image", '
+            b'"datatype": "UINT8", "shape": [1, 32, 32, 3], "data": [' + b"1," * 3071 + b"1]}]}",
+        )
         assert (
             status == 429 and headers["Retry-After"] and "2 requests are being processed" in json.loads(body)["error"]
         )
@@ -152,8 +158,9 @@ def test_more_requests_at_once_than_allowed_are_refused_whichever_way_they_come(
 def test_a_request_does_not_outlive_its_deadline(tmp_path):
     path = exports.written(tmp_path, {"branch_0": exports.heavy(6)})
     with workers.running(path, "--timeout_ms=200") as worker:
-        content = json.dumps({"inputs": [{"name": "image", "datatype": "UINT8", "shape": [64, 32, 32, 3],
-                                          "data": [1] * 64 * 3072}]}).encode()  # fmt: skip
+        content = json.dumps(
+            {"inputs": [{"name": "image", "datatype": "UINT8", "shape": [64, 32, 32, 3], "data": [1] * 64 * 3072}]}
+        ).encode()
         start = time.monotonic()
         status, response = worker.post(content)
         assert status == 504 and "deadline passed" in response["error"] and time.monotonic() - start < 50

@@ -129,8 +129,12 @@ def running(
         with log.open("w") as stderr:
             process = subprocess.Popen(
                 list(words) or command(manifest, *flags, member=member),
-                cwd=ROOT, env={**os.environ, **env}, stdout=subprocess.PIPE, stderr=stderr, text=True,
-            )  # fmt: skip
+                cwd=ROOT,
+                env={**os.environ, **env},
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+            )
         try:
             line = process.stdout.readline()
             assert line, log.read_text()

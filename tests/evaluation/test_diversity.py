@@ -133,8 +133,11 @@ def test_ambiguity_of_huge_logits_is_finite():
 def test_one_branch_does_not_differ_from_itself(average, score):
     logits, labels = random_case(0, branches=1)
     assert diversity.measure(logits, labels, average) == {
-        "disagreement": 0.0, "q_statistic": None, "ambiguity": 0.0, "ambiguity_score": score,
-    }  # fmt: skip
+        "disagreement": 0.0,
+        "q_statistic": None,
+        "ambiguity": 0.0,
+        "ambiguity_score": score,
+    }
 
 
 def test_diversity_refuses_nan_bad_labels_and_unknown_averages():

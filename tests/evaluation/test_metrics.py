@@ -11,9 +11,14 @@ PROBABILITIES = np.array([[0.7, 0.2, 0.1], [0.3, 0.5, 0.2], [0.25, 0.25, 0.5], [
 LOGITS = np.log(PROBABILITIES) + 5  # any constant
 LABELS = np.array([0, 0, 2, 1])  # answers 0, 1, 2, 0: right, wrong, right, wrong
 ALL = (
-    metrics.nll, metrics.brier, metrics.ece, metrics.confusion, metrics.per_class_accuracy, metrics.scores,
+    metrics.nll,
+    metrics.brier,
+    metrics.ece,
+    metrics.confusion,
+    metrics.per_class_accuracy,
+    metrics.scores,
     lambda logits, labels: metrics.top_k(logits, labels, 1),
-)  # fmt: skip
+)
 
 
 def random_case(seed, images=40, classes=7):

@@ -30,9 +30,19 @@ def evaluated(logits, labels, average="logits", select="validation", weights="ra
 def test_the_report_has_the_published_keys():
     report = evaluated(*random_case())
     assert list(report) == [
-        "format", "split", "select", "weights", "branches", "ensemble", "average", "averages", "diversity",
-        "per_class", "confusion", "class_names",
-    ]  # fmt: skip
+        "format",
+        "split",
+        "select",
+        "weights",
+        "branches",
+        "ensemble",
+        "average",
+        "averages",
+        "diversity",
+        "per_class",
+        "confusion",
+        "class_names",
+    ]
     assert report["format"] == 1
     assert (report["split"], report["select"], report["weights"]) == ("test", "validation", "raw")
     scores = ["top1", "top5", "nll", "brier", "ece"]
@@ -79,8 +89,11 @@ def test_a_class_without_images_is_null():
 def test_one_branch_reports_null_where_nothing_is_defined():
     report = evaluated(*random_case(branches=1))
     assert report["diversity"] == {
-        "disagreement": 0.0, "q_statistic": None, "ambiguity": 0.0, "ambiguity_score": "nll",
-    }  # fmt: skip
+        "disagreement": 0.0,
+        "q_statistic": None,
+        "ambiguity": 0.0,
+        "ambiguity_score": "nll",
+    }
     assert report["ensemble"] == report["branches"][0]
 
 

@@ -36,13 +36,21 @@ def made(folder: Path, members: Sequence[str], dataset: Path, classes: int, **ho
     saved = CommitteeFile(
         committee=gated(tuple(member.name for member in opened), logits, **how),
         members=tuple(
-            SavedMember(name=m.name, kind=m.kind, source=m.source, sha256=m.checksum, input_size=m.input_size,
-                   cost=collected.costs[m.name], outputs=collected.outputs[m.name]) for m in opened
+            SavedMember(
+                name=m.name,
+                kind=m.kind,
+                source=m.source,
+                sha256=m.checksum,
+                input_size=m.input_size,
+                cost=collected.costs[m.name],
+                outputs=collected.outputs[m.name],
+            )
+            for m in opened
         ),
         classes=len(data.class_names),
         class_names=tuple(data.class_names),
         calibration=Calibration(name=data.name, fingerprint="f", images=len(logits)),
-    )  # fmt: skip
+    )
     save(folder / "committee.json", saved)
     return Made(folder / "committee.json", saved, logits, [Path(dataset).parent / name for name in collected.ids])
 

@@ -14,9 +14,16 @@ from tests.commands import command
 
 ROOT = Path(__file__).parents[2]
 TRAIN = [
-    "--dataset=digits", "--model=wrn_tiny", "--splits=2", "--views=none", "--epochs=1", "--batch_size=16", "--lr=0.05",
-    "--validation=100", "--seed=3",
-]  # fmt: skip
+    "--dataset=digits",
+    "--model=wrn_tiny",
+    "--splits=2",
+    "--views=none",
+    "--epochs=1",
+    "--batch_size=16",
+    "--lr=0.05",
+    "--validation=100",
+    "--seed=3",
+]
 ALL = "--quantise=none,float16,dynamic,int8"
 
 

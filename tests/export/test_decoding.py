@@ -61,8 +61,11 @@ def kinds(width: int, height: int) -> dict[str, bytes]:
 def squares(request):
     """bytes -> (what the graph sees, what training sees)."""
     size, short = request.param
-    graph = tf.function(lambda contents: decoding.squares(contents, size, short), autograph=False,
-                        input_signature=[tf.TensorSpec([None], tf.string)])  # fmt: skip
+    graph = tf.function(
+        lambda contents: decoding.squares(contents, size, short),
+        autograph=False,
+        input_signature=[tf.TensorSpec([None], tf.string)],
+    )
 
     def both(contents: list[bytes]):
         return graph(contents).numpy(), np.stack([image_decoding.decode(io.BytesIO(c), size, short) for c in contents])

@@ -56,8 +56,11 @@ def test_the_manifest_says_what_a_device_must_know(described):
     assert branch["params"] > 0 and described.member("committee")["params"] == 2 * branch["params"]
     assert described.member("committee")["macs"] == 2 * branch["macs"] > 0
     assert content["committee"] == {
-        "members": ["branch_0", "branch_1"], "average": "logits", "temperature": 1.0, "cascade": None,
-    }  # fmt: skip
+        "members": ["branch_0", "branch_1"],
+        "average": "logits",
+        "temperature": 1.0,
+        "cascade": None,
+    }
     assert {"dico_tf", "tensorflow", "keras", "ai-edge-litert"} <= content["made_by"].keys()
     assert content["comparison"]["split"] == "validation" and content["comparison"]["images"] == 100
     assert content["comparison"]["calibration"]["images"] == 200
@@ -145,8 +148,14 @@ def test_the_readme_says_what_how_good_and_whose(exported):
 @pytest.mark.slow
 def test_the_files_are_the_same_when_they_are_made_again(run, exported, described, tmp_path):
     kinds = ("float32", "int8")  # the others differ from float32 by what the converter does alone
-    script("export.py", f"--workdir={run}", f"--out={tmp_path}", "--quantise=none,int8", "--compare_images=0",
-           "--formats=tflite")  # fmt: skip
+    script(
+        "export.py",
+        f"--workdir={run}",
+        f"--out={tmp_path}",
+        "--quantise=none,int8",
+        "--compare_images=0",
+        "--formats=tflite",
+    )
     again = manifest.load(tmp_path)
     assert again.id == described.id
     assert not (tmp_path / "saved_model").exists() and not (tmp_path / "tf_serving").exists()

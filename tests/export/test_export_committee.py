@@ -183,6 +183,7 @@ def test_what_tensorflow_knows_is_converted_and_stops_early_in_one_graph_too(gra
     assert call(image_bytes=sent[:0])["stage"].shape == (0,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind",
     [
@@ -254,8 +255,17 @@ def test_a_member_that_changed_since_the_search_makes_the_gates_stale(lite, tmp_
 
 def test_branches_that_were_searched_by_their_runs_folder_need_no_folder_named_again(run, lite, tmp_path, caplog):
     trained, names = trained_run(run), ("branch_1", "branch_0")
-    members = [dataclasses.replace(lite.saved.members[0], name=name, kind="run", source=f"{run}:{name}",
-                                   sha256=trained.checksums[name], outputs="") for name in names]  # fmt: skip
+    members = [
+        dataclasses.replace(
+            lite.saved.members[0],
+            name=name,
+            kind="run",
+            source=f"{run}:{name}",
+            sha256=trained.checksums[name],
+            outputs="",
+        )
+        for name in names
+    ]
     rules = dataclasses.replace(lite.saved.committee, members=names)
     saved = dataclasses.replace(lite.saved, committee=rules, members=tuple(members), class_names=tuple("0123456789"))
     save(tmp_path / "c.json", saved)

@@ -18,7 +18,7 @@ from tests.export.conftest import ROOT, script
 from tests.killed import kills
 
 
-def write(out: Path, words: str) -> None:
+def write(out: Path, words: str, lite: bool = True) -> None:
     """An export whose every file holds the same words, and its version for the server."""
     with folder.making(out) as place:
         made = place / "export"
@@ -32,8 +32,19 @@ def write(out: Path, words: str) -> None:
             "saved_model": manifest.measure(made / "saved_model/branch_0", made),
             "float32": manifest.measure(made / "tflite/branch_0_float32.tflite", made),
         }
-        member = {"name": "branch_0", "kind": "run", "input_size": 8, "class_names": ["a"], "params": 1, "macs": 1,
-                  "files": files, "metrics": {}}  # fmt: skip
+        if not lite:
+            shutil.rmtree(made / "tflite")
+            del files["float32"]
+        member = {
+            "name": "branch_0",
+            "kind": "run",
+            "input_size": 8,
+            "class_names": ["a"],
+            "params": 1,
+            "macs": 1,
+            "files": files,
+            "metrics": {},
+        }
         content = {"id": words, "members": [member], "committee": {"members": ["branch_0"], "average": "logits"}}
         (made / manifest.NAME).write_text(manifest.text(content))
         for name in ("branch_0", "committee"):
@@ -65,8 +76,12 @@ def test_an_export_shows_all_of_it_and_the_next_one_all_of_that(tmp_path):
     assert check(tmp_path) == "second"
     assert tf_serving.versions(tmp_path / "tf_serving", "branch_0") == [1, 2]
     assert sorted(p.name for p in tmp_path.iterdir() if not p.name.startswith(".")) == [
-        "README.md", "manifest.json", "saved_model", "tf_serving", "tflite",
-    ]  # fmt: skip
+        "README.md",
+        "manifest.json",
+        "saved_model",
+        "tf_serving",
+        "tflite",
+    ]
     assert len(list(tmp_path.glob(".export-*"))) == 1 and not list(tmp_path.glob(".making-*"))
 
 
@@ -79,6 +94,32 @@ def test_an_exporter_killed_at_any_moment_leaves_an_export(tmp_path, every):
         assert moment < 2000
     assert seen[0] == "0" and len(set(seen)) > 1  # some kills met the links before they changed, some after
     assert check(tmp_path) == str(len(seen)) and not list(tmp_path.glob(".making-*"))
+
+
+@pytest.mark.parametrize("before", ["nothing", "an export without LiteRT files"])
+def test_a_killed_exporter_leaves_no_manifest_without_its_files(tmp_path, before):
+    write(tmp_path / "new", "new")
+    if before != "nothing":
+        write(tmp_path / "old", "old", lite=False)
+
+    def prepare(name: str) -> Path:
+        out = tmp_path / name
+        if before == "nothing":
+            out.mkdir()
+        else:
+            shutil.copytree(tmp_path / "old", out, symlinks=True)
+        shutil.copytree(tmp_path / "new" / folder.CURRENT, out / "made")
+        return out
+
+    outs, seen = [prepare("0")], set()
+    for moment in kills(lambda: folder.publish(outs[-1], outs[-1] / "made")):
+        export = manifest.load(outs[-1]) if (outs[-1] / manifest.NAME).exists() else None
+        seen.add(export and export.id)
+        for file in export.member("branch_0")["files"].values() if export else ():
+            assert (outs[-1] / file["path"]).exists()
+        outs.append(prepare(str(moment)))
+    assert seen == {None if before == "nothing" else "old", "new"}
+    assert manifest.load(outs[-1]).id == "new"
 
 
 def test_readers_find_one_export_while_others_take_its_place(tmp_path):

@@ -54,6 +54,7 @@ def test_a_saved_model_holds_every_weight_once_and_no_xla(branch, folder):
     assert b"_XlaMustCompile" not in (folder / "saved_model.pb").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_litert_file_answers_with_its_own_operations(branch):
     content = convert.network_to_tflite(branch)
     interpreter = Interpreter(model_content=content, num_threads=1)

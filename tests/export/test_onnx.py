@@ -114,8 +114,11 @@ def test_opening_and_asking_a_member_needs_no_tensorflow(path):
 
 def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "tf2onnx", None)
-    with pytest.raises(UserError, match=r"--formats=onnx needs tf2onnx, onnx, onnxruntime, and .*tf2onnx.* cannot be "
-                       r'imported: pip install "dico_tf\[onnx\]"'):  # fmt: skip
+    with pytest.raises(
+        UserError,
+        match=r"--formats=onnx needs tf2onnx, onnx, onnxruntime, and .*tf2onnx.* cannot be "
+        r'imported: pip install "dico_tf\[onnx\]"',
+    ):
         load("onnx").require()
 
 

@@ -68,6 +68,7 @@ def test_every_kind_of_file_runs_and_answers_about_the_same(network, kind, tmp_p
     assert not [name for name in names if name.startswith(("Flex", "CUSTOM"))]
 
 
+@pytest.mark.slow
 def test_one_picture_a_call_is_one_piece_for_the_fast_kernels(network, tmp_path):
     _, folder = network
     interpreter = Interpreter(model_content=convert.to_tflite(frozen(folder, 1), "float32"))

@@ -57,8 +57,13 @@ def _logits(trained, images) -> np.ndarray:
 def exported(run, stored, tmp_path_factory):
     out = tmp_path_factory.mktemp("exports") / "cascade"
     save(out.parent / "committee.json", stored)
-    script("export.py", f"--workdir={run}", f"--out={out}", f"--committee={out.parent / 'committee.json'}",
-           "--compare_images=100")  # fmt: skip
+    script(
+        "export.py",
+        f"--workdir={run}",
+        f"--out={out}",
+        f"--committee={out.parent / 'committee.json'}",
+        "--compare_images=100",
+    )
     return out
 
 
@@ -72,9 +77,13 @@ def test_the_manifest_says_the_cascade_and_what_it_does(exported, stored, run):
     committee = export.content["committee"]
     assert export.branches == ["branch_0", "branch_1"] and committee["average"] == "logits"
     assert committee["cascade"] == {
-        "order": list(ORDER), "gates": list(stored.committee.gates), "confidence": "max_prob", "average": "logits",
-        "weights": [], "temperatures": [1.5, 0.8],
-    }  # fmt: skip
+        "order": list(ORDER),
+        "gates": list(stored.committee.gates),
+        "confidence": "max_prob",
+        "average": "logits",
+        "weights": [],
+        "temperatures": [1.5, 0.8],
+    }
     assert serialization.committee(committee["cascade"]) == stored.committee
     scores, macs = export.content["comparison"]["cascade"], export.member("branch_0")["macs"]
     assert scores["reach"][0] == 1 >= scores["reach"][1] and scores["macs"] == pytest.approx(
@@ -91,15 +100,18 @@ def test_the_committees_saved_model_has_the_signature_and_no_branch_has(exported
         content = (exported / "saved_model" / name / "saved_model.pb").read_bytes()
         signatures = saved_model_pb2.SavedModel.FromString(content).meta_graphs[0].signature_def
         assert ("cascade" in signatures) == there and "serving_default" in signatures
-    signature = saved_model_pb2.SavedModel.FromString(
-        (exported / "saved_model/committee/saved_model.pb").read_bytes()
-    ).meta_graphs[0].signature_def["cascade"]  # fmt: skip
+    signature = (
+        saved_model_pb2.SavedModel.FromString((exported / "saved_model/committee/saved_model.pb").read_bytes())
+        .meta_graphs[0]
+        .signature_def["cascade"]
+    )
     kinds = {key: tf.as_dtype(tensor.dtype) for key, tensor in signature.outputs.items()}
     assert kinds == {"probabilities": tf.float32, "class_id": tf.int64, "stage": tf.int64, "cost": tf.int64}
     assert list(signature.inputs) == ["image"]
     assert [[d.size for d in t.tensor_shape.dim] for t in (signature.inputs["image"], signature.outputs["stage"])] == [
-        [-1, 32, 32, 3], [-1],
-    ]  # fmt: skip
+        [-1, 32, 32, 3],
+        [-1],
+    ]
 
 
 def test_the_signature_decides_as_the_definition_does(exported, decided):
@@ -128,8 +140,13 @@ def test_the_other_signatures_are_the_full_ensemble(exported, run):
 def test_a_session_that_knows_no_keras_stops_early_and_replays_the_warm_up(exported, decided, tmp_path):
     np.savez(tmp_path / "questions.npz", cascade__image=NOISE)
     folder = exported / tf_serving.FOLDER / "committee" / "1"
-    words = [HERE / "without_keras.py", folder, folder / tf_serving.WARM_UP, tmp_path / "questions.npz",
-             tmp_path / "answers.npz"]  # fmt: skip
+    words = [
+        HERE / "without_keras.py",
+        folder,
+        folder / tf_serving.WARM_UP,
+        tmp_path / "questions.npz",
+        tmp_path / "answers.npz",
+    ]
     done = subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
     outputs = np.load(tmp_path / "answers.npz")
@@ -168,8 +185,9 @@ def test_a_committee_of_something_else_is_refused(run, stored, tmp_path, change,
 
 def test_a_file_that_is_no_committee_ends_an_export_with_status_2_before_anything_is_made(run, tmp_path):
     (tmp_path / "other.json").write_text("{}")
-    text = script("export.py", f"--workdir={run}", f"--out={tmp_path / 'o'}", f"--committee={tmp_path / 'other.json'}",
-                  status=2)  # fmt: skip
+    text = script(
+        "export.py", f"--workdir={run}", f"--out={tmp_path / 'o'}", f"--committee={tmp_path / 'other.json'}", status=2
+    )
     assert "other.json is not a committee.json" in text and "Traceback" not in text and not (tmp_path / "o").exists()
 
 

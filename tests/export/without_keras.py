@@ -52,8 +52,10 @@ with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         for output, result in session.run(outputs, fed).items():
             arrays[f"{signature}__{output}"] = result.astype(np.str_) if result.dtype == object else result
     try:
-        session.run(signatures["serving_bytes"].outputs["logits"].name,
-                    {signatures["serving_bytes"].inputs["image_bytes"].name: [b"no picture"]})  # fmt: skip
+        session.run(
+            signatures["serving_bytes"].outputs["logits"].name,
+            {signatures["serving_bytes"].inputs["image_bytes"].name: [b"no picture"]},
+        )
     except tf.errors.InvalidArgumentError:
         arrays["refused"] = np.array(True)
     arrays["replayed"] = np.array(replayed(session, signatures))

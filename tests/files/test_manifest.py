@@ -16,13 +16,18 @@ def written(folder, **changes):
     (folder / "saved_model/branch_0/saved_model.pb").write_bytes(b"graph")
     (folder / "saved_model/branch_0/variables/variables.index").write_bytes(b"numbers")
     member = {
-        "name": "branch_0", "kind": "run", "input_size": 8, "class_names": ["a", "b"], "params": 7, "macs": 70,
+        "name": "branch_0",
+        "kind": "run",
+        "input_size": 8,
+        "class_names": ["a", "b"],
+        "params": 7,
+        "macs": 70,
         "metrics": {},
         "files": {
             "saved_model": manifest.measure(folder / "saved_model/branch_0", folder),
             "float32": manifest.measure(folder / "tflite/branch_0_float32.tflite", folder),
         },
-    }  # fmt: skip
+    }
     content = {"id": "0123", "members": [member], "committee": {"members": ["branch_0"], "average": "logits"}}
     path = folder / "manifest.json"
     path.write_text(manifest.text({**content, **changes}))

@@ -129,7 +129,7 @@ CONTENTS = [
     (tensor(storage(4), 0, (2,), (1,), b"\x89}" + value({"conj": True})), "holds tensors with metadata"),
     (b"ctorch._utils\n_rebuild_parameter\n(N\x89}tR", "a parameter without a tensor"),
     (REBUILD + b"(tR", "a tensor that is described in another way"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("write", [write_older, write_zip])

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from dico_tf.errors import UserError
-from dico_tf.layers.stochastic_depth import FORMS, PutBack, Taken, computed, droppings, off, residual, set_form
+from dico_tf.layers.stochastic_depth import FORMS, PutBack, Taken, computed, droppings, rate_error, residual, set_form
 from dico_tf.models.presets import PRESETS
 
 ROWS, WIDTH = 16, 6
@@ -122,6 +122,7 @@ def choices(model: keras.Model, steps: int, **options) -> list[list[tuple[int, .
     return [[tuple(sorted(rows.numpy())) for rows in step(images)] for _ in range(steps)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compiled", [False, True], ids=["graph", "xla"])
 def test_every_branch_of_every_block_and_step_draws_anew(compiled):
     keras.utils.set_random_seed(0)
@@ -246,6 +247,6 @@ def test_other_rates_and_forms_are_refused():
 
 
 def test_few_rows_miss_the_rate():
-    assert off(2, 0.05) == pytest.approx(0.45)
-    assert off(128, 0.25) == 0
-    assert max(off(rows, 0.3) for rows in range(20, 300)) <= 0.05
+    assert rate_error(2, 0.05) == pytest.approx(0.45)
+    assert rate_error(128, 0.25) == 0
+    assert max(rate_error(rows, 0.3) for rows in range(20, 300)) <= 0.05

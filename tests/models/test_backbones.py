@@ -186,8 +186,13 @@ def test_scales_start_small_in_deep_networks_and_final_gammas_of_regnets_at_zero
     assert PRESETS["convnext_b"].spec.layer_scale == 1e-6
     starts = {name: PRESETS[name].spec.layer_scale for name in xcit.PRESETS}
     assert starts == {
-        "xcit_tiny": 1, "xcit_s12_16": 1, "xcit_s12_8": 1, "xcit_s24_16": 1e-5, "xcit_m24_16": 1e-5, "xcit_l24_16": 1e-5
-    }  # fmt: skip
+        "xcit_tiny": 1,
+        "xcit_s12_16": 1,
+        "xcit_s12_8": 1,
+        "xcit_s24_16": 1e-5,
+        "xcit_m24_16": 1e-5,
+        "xcit_l24_16": 1e-5,
+    }
     result = _weights(PRESETS["regnety_tiny"].build(32, 3))
     assert not result["stage2_block2_norm3/gamma"].any() and result["stage2_block2_norm2/gamma"].all()
 

@@ -107,6 +107,7 @@ def test_a_tensor_named_model_is_a_weight(tmp_path, without_torch):
         (START + value([1, 2]) + b".", "x.pth holds a list, not a state dict"),
         (START + b"}.", "x.pth holds no weights"),
         (state_dict("epoch", value(3)), "x.pth holds 'epoch' of type int, expected a tensor of floats"),
+        (START + value({5: 1.0}) + b".", "x.pth has the key 5, expected names of tensors"),
         (
             state_dict("steps", tensor(storage(1, kind=b"ctorch\nLongStorage\n"), 0, (), ())),
             "x.pth holds 'steps' of type int64, expected a tensor of floats",

@@ -161,8 +161,11 @@ def test_the_second_head_is_training_s_alone():
 def test_widths_follow_the_resnets():
     widths = {s: PRESETS["deeplabv3_resnet_50"].divided(s).spec for s in (1, 2, 4, 8)}
     assert {s: (spec.width, spec.head, spec.dropout) for s, spec in widths.items()} == {
-        1: (64, 256, 0.5), 2: (44, 176, 0.25), 4: (32, 128, 0.125), 8: (24, 96, 0.0625),
-    }  # fmt: skip
+        1: (64, 256, 0.5),
+        2: (44, 176, 0.25),
+        4: (32, 128, 0.125),
+        8: (24, 96, 0.0625),
+    }
     assert [PRESETS["deeplabv3_small"].divided(s).spec.width for s in (2, 4)] == [16, 12]
     with pytest.raises(UserError, match="published: 1, 2, 4 and 8"):
         PRESETS["deeplabv3_resnet_50"].divided(3)

@@ -214,10 +214,18 @@ def test_a_data_set_without_a_known_shape_asks_for_one():
 
 
 BUDGETS = [
-    ("wrn_10_4", 3), ("wrn_16_8", 32), ("resnet_56", 3), ("resnext_29_8x64d", 5), ("densenet_190_k40", 7),
-    ("pyramidnet_164_a270", 3), ("shake_26_2x96d", 6), ("efficientnet_b0", 7), ("efficientnet_lite0", 3),
-    ("vit_tiny", 2), ("vit_tiny", 4),
-]  # fmt: skip
+    ("wrn_10_4", 3),
+    ("wrn_16_8", 32),
+    ("resnet_56", 3),
+    ("resnext_29_8x64d", 5),
+    ("densenet_190_k40", 7),
+    ("pyramidnet_164_a270", 3),
+    ("shake_26_2x96d", 6),
+    ("efficientnet_b0", 7),
+    ("efficientnet_lite0", 3),
+    ("vit_tiny", 2),
+    ("vit_tiny", 4),
+]
 QUICK = [("wrn_10_4", 3, "params"), ("wrn_10_4", 3, "macs"), ("vit_tiny", 2, "params")]
 
 

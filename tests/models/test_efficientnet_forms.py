@@ -105,6 +105,7 @@ def test_a_run_that_is_built_otherwise_refuses_the_weights_and_names_its_model(c
         torch_weights.load(fitting, "drawn.pth")
 
 
+@pytest.mark.slow
 def test_names_that_two_forms_share_need_the_form(checkpoint):
     timm = {"_conv_stem": "conv_stem", "_blocks.": "blocks.0."}
     model = checkpoint("torch_efficientnet_tiny", timm)

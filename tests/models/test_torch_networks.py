@@ -21,10 +21,14 @@ COUNTED = {
     "ResNet-110": (lambda s, c: residual.cifar_resnet(110, STEM[s], c), 100, (1_170_868, 1_333_472, 1_214_256)),
     "ResNet-164": (lambda s, c: residual.cifar_resnet(164, STEM[s], c), 100, (1_727_284, 1_962_464, 1_778_736)),
     "SE-ResNet-110": (
-        lambda s, c: residual.cifar_resnet(110, STEM[s], c, reduction=4), 100, (1_693_684, 1_924_160, 1_743_792),
+        lambda s, c: residual.cifar_resnet(110, STEM[s], c, reduction=4),
+        100,
+        (1_693_684, 1_924_160, 1_743_792),
     ),
     "SE-ResNet-164": (
-        lambda s, c: residual.cifar_resnet(164, STEM[s], c, reduction=4), 100, (2_511_508, 2_848_496, 2_573_040),
+        lambda s, c: residual.cifar_resnet(164, STEM[s], c, reduction=4),
+        100,
+        (2_511_508, 2_848_496, 2_573_040),
     ),
     "EfficientNet-B0": (_efficientnet(1.0, 1.0), 100, (4_135_648, 4_283_838, 4_521_972)),
     "EfficientNet-B3": (_efficientnet(1.2, 1.4), 100, (10_849_932, 10_993_938, 11_523_956)),
@@ -32,18 +36,26 @@ COUNTED = {
     "WRN-28-10": (lambda s, c: residual.cifar_wrn(28, K10[s], c), 100, (36_539_124, 35_855_016, 36_650_576)),
     "WRN-40-10": (lambda s, c: residual.cifar_wrn(40, K10[s], c), 100, (55_901_684, 54_834_088, 56_022_096)),
     "ResNeXt-29 8x64d": (
-        lambda s, c: residual.cifar_resnext(8 // s, c), 100, (34_518_948, 35_309_384, 36_890_256),
+        lambda s, c: residual.cifar_resnext(8 // s, c),
+        100,
+        (34_518_948, 35_309_384, 36_890_256),
     ),
     "DenseNet-BC-190": (
-        lambda s, c: densenet.network(190, densenet.growth(40, s), c), 100, (25_821_780, 25_506_324, 26_300_360),
+        lambda s, c: densenet.network(190, densenet.growth(40, s), c),
+        100,
+        (25_821_780, 25_506_324, 26_300_360),
     ),
     "PyramidNet-272": (
-        lambda s, c: pyramidnet.network(272, 200, s, c), 100, (26_288_692, 28_867_010, 32_771_680),
+        lambda s, c: pyramidnet.network(272, 200, s, c),
+        100,
+        (26_288_692, 28_867_010, 32_771_680),
     ),
     "Shake-Shake 26 2x96d": (
-        lambda s, c: shake.network(26, SHAKE[s], c), 10, (26_192_938, 23_307_988, 26_250_280),
+        lambda s, c: shake.network(26, SHAKE[s], c),
+        10,
+        (26_192_938, 23_307_988, 26_250_280),
     ),
-}  # fmt: skip
+}
 
 
 def _parameters(build, splits: int, classes: int, statistics: bool = False) -> int:

@@ -49,9 +49,13 @@ def test_larger_pictures_have_more_places_and_cost_more(side, params, gmacs):
 
 @pytest.mark.parametrize(
     ("name", "side", "params", "gmacs"),
-    [("vit_b_16_plain", 224, 86_567_656, 17.56), ("vit_b_16_plain", 384, 86_859_496, 55.48),
-     ("vit_l_16_plain", 224, 304_326_632, 61.56), ("vit_l_16_plain", 384, 304_715_752, 191.07)],
-)  # fmt: skip
+    [
+        ("vit_b_16_plain", 224, 86_567_656, 17.56),
+        ("vit_b_16_plain", 384, 86_859_496, 55.48),
+        ("vit_l_16_plain", 224, 304_326_632, 61.56),
+        ("vit_l_16_plain", 384, 304_715_752, 191.07),
+    ],
+)
 def test_members_of_published_cascades_cost_what_was_counted(name, side, params, gmacs):
     cost = PRESETS[name].cost(side, 1000)
     assert cost.params == params and cost.macs / 1e9 == pytest.approx(gmacs, rel=1e-3)

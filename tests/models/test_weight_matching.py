@@ -112,9 +112,13 @@ def test_a_shortcut_is_found_wherever_it_was_written_down(theirs):
     pairs = {ours.name: their.name for ours, their in match([BASIC], theirs).pairs}
     side = (NAMED if NAMED[0] in theirs else UNNAMED)[0].name[:-2]
     assert pairs == {
-        "conv1": A.name, "norm1": B.name, "conv2": C.name, "norm2": D.name,
-        "shortcut_conv": f"{side}.0", "shortcut_norm": f"{side}.1",
-    }  # fmt: skip
+        "conv1": A.name,
+        "norm1": B.name,
+        "conv2": C.name,
+        "norm2": D.name,
+        "shortcut_conv": f"{side}.0",
+        "shortcut_norm": f"{side}.1",
+    }
 
 
 @pytest.mark.parametrize("theirs", [[A, C, *UNNAMED, B, D], [A, B, C, D, *reversed(UNNAMED)]])

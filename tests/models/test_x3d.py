@@ -102,6 +102,7 @@ def small() -> keras.Model:
     return x3d.build(dataclasses.replace(PRESETS["x3d_s"].spec, depth=1.0), 160, 5)
 
 
+@pytest.mark.slow
 def test_one_set_of_weights_runs_clips_of_every_length_and_size(small):
     assert small.get_layer("head_pool").pool_size == (5, 5)
     for frames, size in ((4, 160), (13, 160), (2, 182), (3, 224)):

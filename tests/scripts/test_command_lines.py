@@ -129,9 +129,22 @@ def test_divide_prints_one_json_object_last():
     assert "keras" in ended.loaded and not ended.loaded & {"joblib", "pyparsing"}  # of scikit-learn and of matplotlib
     report = json.loads(ended.out.splitlines()[-1])
     assert set(report) == {
-        "format", "model", "splits", "division", "dataset", "image_size", "classes", "changes", "branches",
-        "total_params", "total_macs", "whole_params", "whole_macs", "weight_decay", "regularisation",
-    }  # fmt: skip
+        "format",
+        "model",
+        "splits",
+        "division",
+        "dataset",
+        "image_size",
+        "classes",
+        "changes",
+        "branches",
+        "total_params",
+        "total_macs",
+        "whole_params",
+        "whole_macs",
+        "weight_decay",
+        "regularisation",
+    }
     assert (report["format"], report["model"], report["splits"], report["classes"]) == (1, "wrn_28_10", 4, 100)
     assert report["changes"] == {"width": [10, 5]}
     assert [set(branch) for branch in report["branches"]] == [{"params", "macs"}] * 4

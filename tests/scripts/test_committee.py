@@ -210,7 +210,7 @@ def test_a_second_table_of_other_classes_is_refused_and_names_are_kept(table, tm
             {"class_names": names[::-1]},
             "class 0 is 'class 0' in .* and 'class 9' in .*: give tables of the same classes",
         ),
-        ({"class_names": names[1:]}, "expected 10 class_names, one for each logit, got 9"),
+        ({"class_names": names[1:]}, "the table has 10 classes but 9 class_names: give one"),
         ({m: v[:, :9] for m, v in other.logits.items()} | {"labels": other.labels % 9}, "10 classes and .* 9: give"),
     ):
         np.savez(tmp_path / "test.npz", **{"labels": other.labels, "ids": other.ids} | other.logits | wrong)
@@ -228,8 +228,15 @@ def test_what_is_fitted_does_not_know_the_test_images(table, tmp_path):
     for turn in range(2):
         noise = {member: logits[::-1] if turn else logits for member, logits in other.logits.items()}
         np.savez(tmp_path / "test.npz", labels=other.labels, ids=other.ids, **noise)
-        search(table, tmp_path, f"--test_logits={tmp_path / 'test.npz'}", "--nofigures", "--temperatures", "--weights",
-               "--risk=0.05")  # fmt: skip
+        search(
+            table,
+            tmp_path,
+            f"--test_logits={tmp_path / 'test.npz'}",
+            "--nofigures",
+            "--temperatures",
+            "--weights",
+            "--risk=0.05",
+        )
         found.append(load(tmp_path / "committee.json"))
     rows = [each.results["rows"][0] for each in found]
     assert found[0].committee == found[1].committee and rows[0]["calibration"] == rows[1]["calibration"]

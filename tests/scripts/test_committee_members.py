@@ -22,19 +22,33 @@ def networks(tmp_path_factory):
     images, folder = split.take(np.arange(600)), tmp_path_factory.mktemp("networks")
     for name, width, epochs in (("small", 4, 2), ("large", 32, 6)):
         keras.utils.set_random_seed(0)
-        model = keras.Sequential([
-            keras.Input(images.shape[1:]), keras.layers.Rescaling(1 / 255), keras.layers.Conv2D(width, 5, 4),
-            keras.layers.ReLU(), keras.layers.Flatten(), keras.layers.Dense(10),
-        ])  # fmt: skip
+        model = keras.Sequential(
+            [
+                keras.Input(images.shape[1:]),
+                keras.layers.Rescaling(1 / 255),
+                keras.layers.Conv2D(width, 5, 4),
+                keras.layers.ReLU(),
+                keras.layers.Flatten(),
+                keras.layers.Dense(10),
+            ]
+        )
         model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
         model.fit(images, split.labels[:600], epochs=epochs, verbose=0)
         model.save(folder / f"{name}.keras")
     return folder
 
 
+@pytest.mark.slow
 def test_models_are_asked_once_and_become_a_committee(networks, tmp_path, capsys, monkeypatch):
-    words = ["search", f"--members={networks}/small.keras,big={networks}/large.keras", "--dataset=digits",
-             f"--cache={tmp_path / 'cache'}", "--nofigures", "--percentiles=20", "--temperatures"]  # fmt: skip
+    words = [
+        "search",
+        f"--members={networks}/small.keras,big={networks}/large.keras",
+        "--dataset=digits",
+        f"--cache={tmp_path / 'cache'}",
+        "--nofigures",
+        "--percentiles=20",
+        "--temperatures",
+    ]
     committee.main([*words, f"--out={tmp_path / 'one'}"])
     saved = load(tmp_path / "one/committee.json")
     rows = {row["name"]: row["test"] for row in saved.results["rows"]}
@@ -72,5 +86,11 @@ def test_an_image_that_a_data_set_has_in_two_splits_is_refused(tmp_path, monkeyp
         np.savez(tmp_path / "c.npz", labels=[0, 1, 1], ids=list("klm"), copy=logits["m0"])
         committee.main(["search", f"--members={tmp_path}/t.npz:m0,{tmp_path}/c.npz:copy", "--dataset=digits"])
     with pytest.raises(UserError, match="1 images are in the calibration and in the test images, such as l"):
-        committee.main(["search", f"--members={tmp_path}/t.npz:m0?macs=1,{tmp_path}/t.npz:m1?macs=2",
-                        "--dataset=digits", f"--cache={tmp_path}"])  # fmt: skip
+        committee.main(
+            [
+                "search",
+                f"--members={tmp_path}/t.npz:m0?macs=1,{tmp_path}/t.npz:m1?macs=2",
+                "--dataset=digits",
+                f"--cache={tmp_path}",
+            ]
+        )

@@ -35,9 +35,14 @@ def asked(tmp_path_factory):
     root = tmp_path_factory.mktemp("scenes")
     scenery.folder(root / "data", SIZES)
     small = by_colour()
-    large = keras.Sequential([keras.Input((None, None, 3)), keras.layers.AveragePooling2D(3, 1, "same"),
-                              keras.layers.Conv2D(3, 3, padding="same", name="wide"),
-                              keras.layers.Conv2D(3, 1, name="logits")])  # fmt: skip
+    large = keras.Sequential(
+        [
+            keras.Input((None, None, 3)),
+            keras.layers.AveragePooling2D(3, 1, "same"),
+            keras.layers.Conv2D(3, 3, padding="same", name="wide"),
+            keras.layers.Conv2D(3, 1, name="logits"),
+        ]
+    )
     middle = np.zeros((3, 3, 3, 3))
     middle[1, 1] = np.eye(3)
     large.get_layer("wide").set_weights([middle, np.zeros(3)])
@@ -48,8 +53,16 @@ def asked(tmp_path_factory):
 
 
 def words(root, *more):
-    return ["scenes", f"--members={root}/small.keras,{root}/large.keras", f"--dataset=folder:{root}/data",
-            f"--void={scenery.VOID}", "--context=4", "--percentiles=10", f"--out={root}/out", *more]  # fmt: skip
+    return [
+        "scenes",
+        f"--members={root}/small.keras,{root}/large.keras",
+        f"--dataset=folder:{root}/data",
+        f"--void={scenery.VOID}",
+        "--context=4",
+        "--percentiles=10",
+        f"--out={root}/out",
+        *more,
+    ]
 
 
 def test_two_networks_become_a_cascade_over_cells(asked, capsys):

@@ -46,9 +46,11 @@ def test_the_version_is_printed(dico):
 
 def test_a_mistake_names_the_command_and_ends_with_status_2(dico):
     assert dico() == (
-        2, "", "dico: a verb is missing: write dico start|train|evaluate|predict|divide|committee|export|serve "
+        2,
+        "",
+        "dico: a verb is missing: write dico start|train|evaluate|predict|divide|committee|export|serve "
         "(--help explains them)\n",
-    )  # fmt: skip
+    )
     assert dico("trian") == (2, "", "dico: unknown verb 'trian'; did you mean train? (the verb comes first)\n")
     assert dico("train", "--splits=0")[::2] == (2, "dico train: --splits=0 must be at least 1\n")
     assert dico("serve", "worke")[2].startswith("dico serve: unknown verb 'worke'; did you mean worker?")
@@ -59,8 +61,10 @@ def test_a_mistake_names_the_command_and_ends_with_status_2(dico):
 
 def test_a_recipe_is_found_from_any_folder(dico):
     assert dico("train", "--flagfile=cifar10", "--epochs=5") == (
-        2, "", "dico train: --warmup_epochs=20 must be below --epochs=5\n"
-    )  # fmt: skip
+        2,
+        "",
+        "dico train: --warmup_epochs=20 must be below --epochs=5\n",
+    )
 
 
 def test_a_package_that_is_not_installed_is_named_with_its_extra(dico, monkeypatch):

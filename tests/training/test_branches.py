@@ -66,6 +66,7 @@ def best(workdir: Path) -> dict[str, np.ndarray]:
     return build.trained_run(workdir).arrays
 
 
+@pytest.mark.slow
 def test_it_says_which_networks_it_trains_and_what_each_costs(run, folder):
     workdir, out = run
     assert f"branch_1: {folder}/fixed.keras at 12 pixels, with its weights and a new head\n" in out
@@ -83,9 +84,15 @@ def test_listed_branches_count_as_splits_and_replace_what_divides_a_network():
     assert settings.network.splits == 2 and settings.title == "a.keras+keras:MobileNet"
     assert from_values(to_values(settings)) == settings
     values = {
-        "branches": ("a.keras", "b.keras"), "splits": 3, "model": "resnet_110", "division": "macs", "drop_path": 0.1,
-        "init_from": "old", "task": "segmentation", "precision": "mixed_float16",
-    }  # fmt: skip
+        "branches": ("a.keras", "b.keras"),
+        "splits": 3,
+        "model": "resnet_110",
+        "division": "macs",
+        "drop_path": 0.1,
+        "init_from": "old",
+        "task": "segmentation",
+        "precision": "mixed_float16",
+    }
     with pytest.raises(UserError) as faults:
         from_values(values)
     lines = str(faults.value).split("\n")

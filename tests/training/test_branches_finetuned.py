@@ -80,6 +80,7 @@ def run(folder, specs) -> tuple[Path, str]:
     return folder / "run", succeeded("train", *words)
 
 
+@pytest.mark.slow
 def test_layers_that_their_owner_froze_stay_frozen_and_are_named(run, specs):
     workdir, out = run
     line = f"frozen in {specs[0]}, and so in all epochs: branch_0/conv_0, branch_0/norm_0\n"

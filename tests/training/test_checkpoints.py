@@ -102,7 +102,7 @@ def test_nothing_is_assigned_where_one_array_does_not_fit():
     stored = {name: Held(np.zeros_like(array)) for name, array in ARRAYS.items()}
     wrong = {**ARRAYS, "branch_0/dropout/seed": np.zeros(3, np.uint32)}
     with pytest.raises(
-        UserError, match=r"belongs to another network: branch_0/dropout/seed is \(3,\), expected \(2,\)"
+        UserError, match=r"belongs to another network or optimizer: branch_0/dropout/seed is \(3,\), expected \(2,\)"
     ):
         variables.assign(stored, wrong, "best")
     with pytest.raises(UserError, match="stem_conv/kernel is missing; branch_1/x is unknown"):

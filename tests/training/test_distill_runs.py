@@ -13,9 +13,16 @@ from dico_tf.training import build
 pytestmark = pytest.mark.slow  # trains or starts several processes
 
 WORDS = [
-    "--dataset=digits", "--model=wrn_tiny", "--splits=2", "--image_size=16", "--batch_size=256", "--lr=0.05",
-    "--validation=100", "--views=crop", "--seed=4",
-]  # fmt: skip
+    "--dataset=digits",
+    "--model=wrn_tiny",
+    "--splits=2",
+    "--image_size=16",
+    "--batch_size=256",
+    "--lr=0.05",
+    "--validation=100",
+    "--views=crop",
+    "--seed=4",
+]
 
 
 def rows(folder: Path) -> list[dict]:
@@ -29,9 +36,21 @@ def teacher(tmp_path_factory):
     from dico_tf.training.run import train
 
     folder = tmp_path_factory.mktemp("runs") / "teacher"
-    values = {"dataset": "digits", "model": "wrn_tiny", "splits": 2, "image_size": 16, "batch_size": 256, "lr": 0.05,
-              "validation": 100, "views": ("crop",), "seed": 4, "epochs": 3, "evaluate_every": 2,
-              "class_weights": ("balanced",), "workdir": str(folder)}  # fmt: skip
+    values = {
+        "dataset": "digits",
+        "model": "wrn_tiny",
+        "splits": 2,
+        "image_size": 16,
+        "batch_size": 256,
+        "lr": 0.05,
+        "validation": 100,
+        "views": ("crop",),
+        "seed": 4,
+        "epochs": 3,
+        "evaluate_every": 2,
+        "class_weights": ("balanced",),
+        "workdir": str(folder),
+    }
     config = from_values(values)
     train(config, flags.flagfile(config, "test"), lambda line: None)
     return folder

@@ -62,6 +62,7 @@ def test_without_freezing_every_layer_learns():
     assert trained(dico()) == LAYERS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["adamw", "lamb", pytest.param("sgd", marks=pytest.mark.slow)])
 def test_a_backbone_is_frozen_for_the_first_epochs_and_learns_then(kind):
     model = dico(freeze="1", clip_norm=1.0, weight_decay=0.1)
@@ -95,8 +96,10 @@ def test_one_fit_over_both_phases_switches_at_the_epoch():
     trained(model, epochs=3, eager=False, callbacks=[callback])
     conv = "branch_1/conv_0/kernel"
     assert [np.array_equal(state[conv], before[conv]) for state in states] == [True, True, False]
-    assert [np.array_equal(state["branch_1/norm_0/moving_mean"], 0 * before["branch_1/norm_0/moving_mean"])
-            for state in states] == [True, True, False]  # fmt: skip
+    assert [
+        np.array_equal(state["branch_1/norm_0/moving_mean"], 0 * before["branch_1/norm_0/moving_mean"])
+        for state in states
+    ] == [True, True, False]
 
 
 def test_kept_batch_statistics_stay_and_their_scales_learn():

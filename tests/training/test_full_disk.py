@@ -10,9 +10,16 @@ from dico_tf.training.metrics_log import MetricsLog
 from tests.files.small_disk import small_disk
 
 RECIPE = [
-    "--dataset=digits", "--model=wrn_tiny", "--splits=1", "--views=crop", "--epochs=2", "--batch_size=512",
-    "--validation=100", "--warmup_epochs=0", "--lr=0.05",
-]  # fmt: skip
+    "--dataset=digits",
+    "--model=wrn_tiny",
+    "--splits=1",
+    "--views=crop",
+    "--epochs=2",
+    "--batch_size=512",
+    "--validation=100",
+    "--warmup_epochs=0",
+    "--lr=0.05",
+]
 
 
 @pytest.mark.slow

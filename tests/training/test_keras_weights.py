@@ -183,9 +183,19 @@ def test_a_run_says_what_its_owner_froze_and_goes_on_without_the_file(tmp_path):
 def test_a_run_that_is_stopped_while_frozen_or_after_continues_bit_by_bit(optimizer, tmp_path, monkeypatch):
     file = small_file()
     words = [
-        *RUN, f"--model={file}", f"--init_from={file}", "--splits=1", "--freeze=1", "--backbone_lr=0.5", "--ema=0.9",
-        f"--optimizer={optimizer}", "--lr=0.01", "--clip_norm=1", "--save_every=4", "--epochs=2",
-    ]  # fmt: skip
+        *RUN,
+        f"--model={file}",
+        f"--init_from={file}",
+        "--splits=1",
+        "--freeze=1",
+        "--backbone_lr=0.5",
+        "--ema=0.9",
+        f"--optimizer={optimizer}",
+        "--lr=0.01",
+        "--clip_norm=1",
+        "--save_every=4",
+        "--epochs=2",
+    ]
     succeeded("train", *words, f"--workdir={tmp_path / 'whole'}")
     pieces = f"--workdir={tmp_path / 'pieces'}"
     for stop in (4, 14):  # of 10 steps in an epoch: while the backbone is frozen, and after

@@ -1,14 +1,19 @@
 """Learning rates against a table, and update rules against PyTorch."""
 
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
 
-from dico_tf.config import OptimisationOptions
+from dico_tf import DiCo
+from dico_tf.config import OPTIMIZERS, OptimisationOptions
 from dico_tf.cotrain.gradients import decays, exclude_gammas, with_decay
 from dico_tf.formulas.schedules import SCHEDULES
 from dico_tf.training.optimizers import SGD, optimizer
 from dico_tf.training.schedules import Schedule
+from tests.small_network import small_file
 
 N = 390  # steps per epoch
 
@@ -126,3 +131,26 @@ def test_adamw_decays_kernels_only():
     adamw = optimizer(options, 10, weight_decay=0.5, variables=[kernel, bias])
     adamw.apply([keras.ops.zeros((1,)), keras.ops.zeros((1,))], [kernel, bias])
     assert float(kernel[0]) == pytest.approx(0.95) and float(bias[0]) == 1.0
+
+
+@pytest.mark.slow
+def test_a_model_of_any_optimizer_loads_once_dico_is_imported(tmp_path):
+    code = """
+import sys
+import keras
+from dico_tf import DiCo
+for path in sys.argv[1:]:
+    print(type(keras.saving.load_model(path).optimizer).__name__)
+"""
+    paths, names = [], []
+    for name in OPTIMIZERS:
+        model = DiCo(small_file(), splits=1, classes=10)
+        built = optimizer(OptimisationOptions(optimizer=name), 10, 1e-4, model.trainable_variables)
+        model.compile(built)
+        model.fit(np.zeros((2, 32, 32, 3), np.float32), np.zeros(2, np.int64), verbose=0)
+        paths.append(str(tmp_path / f"{name}.keras"))
+        names.append(type(built).__name__)
+        model.save(paths[-1])
+    done = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.split() == names and len(set(names)) == len(OPTIMIZERS)

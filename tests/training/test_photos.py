@@ -43,10 +43,19 @@ def photos(tmp_path_factory) -> Path:
 
 def _config(photos: Path, workdir: Path, **others) -> Config:
     values = {
-        "dataset": f"folder:{photos}", "image_size": SIZE, "validation": 4, "model": "wrn_tiny", "splits": 2,
-        "views": ("simple_crop+flip", "resized_crop:0.3+erase"), "repeated_augmentation": 3,
-        "batch_size": 8, "epochs": 2, "seed": 3, "lr": 0.01, "workdir": str(workdir),
-    }  # fmt: skip
+        "dataset": f"folder:{photos}",
+        "image_size": SIZE,
+        "validation": 4,
+        "model": "wrn_tiny",
+        "splits": 2,
+        "views": ("simple_crop+flip", "resized_crop:0.3+erase"),
+        "repeated_augmentation": 3,
+        "batch_size": 8,
+        "epochs": 2,
+        "seed": 3,
+        "lr": 0.01,
+        "workdir": str(workdir),
+    }
     return from_values({**values, **others})
 
 

@@ -25,9 +25,18 @@ pytestmark = pytest.mark.slow  # trains or starts several processes
 DIGITS = {"model": "vit_tiny", "image_size": 16}
 FACTS = {"class_names": list("0123456789"), "image_size": 16, "mean": (0.5,) * 3, "std": (0.25,) * 3}
 SCENES = [
-    "--task=segmentation", "--method=cosub", f"--void={scenery.VOID}", "--image_size=32", "--model=upernet_vit_tiny",
-    "--views=crop+flip", "--batch_size=4", "--epochs=2", "--drop_path=0.25", "--lr=0.02", "--evaluation_batch_size=3",
-]  # fmt: skip
+    "--task=segmentation",
+    "--method=cosub",
+    f"--void={scenery.VOID}",
+    "--image_size=32",
+    "--model=upernet_vit_tiny",
+    "--views=crop+flip",
+    "--batch_size=4",
+    "--epochs=2",
+    "--drop_path=0.25",
+    "--lr=0.02",
+    "--evaluation_batch_size=3",
+]
 
 
 def run_of(folder, config, facts):
@@ -111,8 +120,12 @@ def test_a_classifier_s_run_gives_its_backbone_with_places_resized(classifier):
     shared = [name for name in saved if "/block" in name and not name.endswith("state")]
     assert len(shared) == 4 * 14 and all(np.array_equal(result[name], saved[name]) for name in shared)
     assert {name.split("/")[1].split("_")[0].rstrip("123456") for name in carried.fresh} == {
-        "level", "pool", "fuse", "logits", "auxiliary",
-    }  # fmt: skip
+        "level",
+        "pool",
+        "fuse",
+        "logits",
+        "auxiliary",
+    }
     assert carried.unused == [
         f"branch_0/{name}" for name in ("norm/gamma", "norm/beta", "logits/kernel", "logits/bias")
     ]

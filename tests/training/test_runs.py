@@ -22,9 +22,19 @@ from tests.small_network import small_file
 
 ROOT = Path(__file__).parents[2]
 DIGITS = [
-    "--dataset=digits", "--model=wrn_tiny", "--splits=2", "--views=crop,crop+cutout", "--mixup=0.2", "--epochs=2",
-    "--batch_size=256", "--validation=100", "--warmup_epochs=1", "--lr=0.05", "--seed=4", "--image_size=16",
-]  # fmt: skip
+    "--dataset=digits",
+    "--model=wrn_tiny",
+    "--splits=2",
+    "--views=crop,crop+cutout",
+    "--mixup=0.2",
+    "--epochs=2",
+    "--batch_size=256",
+    "--validation=100",
+    "--warmup_epochs=1",
+    "--lr=0.05",
+    "--seed=4",
+    "--image_size=16",
+]
 PICTURES = ["--model=wrn_tiny", "--splits=2", "--batch_size=8", "--lr=0.05", "--schedule=constant", "--views=flip"]
 COSTS = ("seconds", "images_per_second")
 

@@ -15,10 +15,18 @@ from dico_tf.evaluation.segmentation_predictions import SegmentationPredictions
 from tests.data import scenery
 
 SETTINGS = [
-    "--task=segmentation", f"--void={scenery.VOID}", "--image_size=32", "--model=deeplabv3_tiny", "--splits=2",
-    "--views=scale:0.75:1.5+crop+flip+randaugment:3", "--batch_size=4", "--epochs=2", "--schedule=poly", "--lr=0.02",
+    "--task=segmentation",
+    f"--void={scenery.VOID}",
+    "--image_size=32",
+    "--model=deeplabv3_tiny",
+    "--splits=2",
+    "--views=scale:0.75:1.5+crop+flip+randaugment:3",
+    "--batch_size=4",
+    "--epochs=2",
+    "--schedule=poly",
+    "--lr=0.02",
     "--evaluation_batch_size=3",
-]  # fmt: skip
+]
 
 
 def called(script: str, *words: str) -> int:

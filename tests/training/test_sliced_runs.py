@@ -16,9 +16,17 @@ from tests.commands import succeeded
 from tests.small_network import small, small_file
 
 DIGITS = [
-    "--dataset=digits", "--model=wrn_tiny", "--batch_size=64", "--validation=300", "--seed=4", "--image_size=16",
-    "--views=none", "--lr=0.1", "--warmup_epochs=0", "--mixup=0",
-]  # fmt: skip
+    "--dataset=digits",
+    "--model=wrn_tiny",
+    "--batch_size=64",
+    "--validation=300",
+    "--seed=4",
+    "--image_size=16",
+    "--views=none",
+    "--lr=0.1",
+    "--warmup_epochs=0",
+    "--mixup=0",
+]
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +89,15 @@ def test_the_whole_teaches_its_slices(whole, tmp_path):
 
 
 SMALL = [
-    "--dataset=digits", "--batch_size=64", "--validation=300", "--image_size=8", "--views=none", "--lr=0.1",
-    "--splits=2", "--init=slices",
-]  # fmt: skip
+    "--dataset=digits",
+    "--batch_size=64",
+    "--validation=300",
+    "--image_size=8",
+    "--views=none",
+    "--lr=0.1",
+    "--splits=2",
+    "--init=slices",
+]
 
 
 @pytest.mark.slow

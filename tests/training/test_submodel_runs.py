@@ -18,9 +18,20 @@ from dico_tf.training import build, variables
 from dico_tf.training.run import train
 
 RECIPE = {
-    "method": "cosub", "model": "vit_tiny", "dataset": "digits", "image_size": 16, "views": ("none",), "drop_path": 0.3,
-    "batch_size": 256, "epochs": 2, "max_steps": 7, "validation": 100, "lr": 0.05, "seed": 4, "save_every": 3,
-}  # fmt: skip
+    "method": "cosub",
+    "model": "vit_tiny",
+    "dataset": "digits",
+    "image_size": 16,
+    "views": ("none",),
+    "drop_path": 0.3,
+    "batch_size": 256,
+    "epochs": 2,
+    "max_steps": 7,
+    "validation": 100,
+    "lr": 0.05,
+    "seed": 4,
+    "save_every": 3,
+}
 
 
 def run(folder: Path, **more) -> list[str]:
@@ -132,6 +143,7 @@ def test_fewer_blocks_of_a_run_are_a_member_that_costs_less(whole):
         open_members([f"{whole}?blocks=9"])[0].load()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "splits", "copies", "target"),
     [("dico", 2, 1, "softmax"), ("cosub", 1, 2, "binary"), ("dico+cosub", 2, 2, "binary")],

@@ -18,10 +18,22 @@ from tests.small_network import small
 
 ROOT = Path(__file__).parents[2]
 RECIPE = [
-    "--dataset=digits", "--splits=2", "--views=crop+flip,crop+cutout", "--mixup=0.2",
-    "--image_size=8", "--batch_size=128", "--epochs=2", "--validation=100", "--warmup_epochs=1", "--lr=0.05",
-    "--agreement_warmup_epochs=2", "--ema=0.9", "--evaluate_ema", "--save_every=3", "--keep=2",
-]  # fmt: skip
+    "--dataset=digits",
+    "--splits=2",
+    "--views=crop+flip,crop+cutout",
+    "--mixup=0.2",
+    "--image_size=8",
+    "--batch_size=128",
+    "--epochs=2",
+    "--validation=100",
+    "--warmup_epochs=1",
+    "--lr=0.05",
+    "--agreement_warmup_epochs=2",
+    "--ema=0.9",
+    "--evaluate_ema",
+    "--save_every=3",
+    "--keep=2",
+]
 
 
 def _steps(folder: Path) -> list[int]:
@@ -88,6 +100,7 @@ def test_a_killed_run_continues_bit_identically(recipe, unharmed, tmp_path, step
     )
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_stops(recipe, tmp_path, monkeypatch):
     folder, save = tmp_path / "stopped", Checkpoints.save
 

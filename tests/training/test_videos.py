@@ -19,10 +19,21 @@ from tests.data import films
 
 ROOT = Path(__file__).parents[2]
 FILMS = [
-    "--task=video", "--model=x3d_tiny", "--splits=2", "--frames=3", "--frame_rate=2", "--image_size=16",
-    "--views=short_side,crop:1+cutout:4", "--batch_size=8", "--epochs=2", "--lr=0.05", "--schedule=constant",
-    "--validation=4", "--seed=3", "--evaluation_batch_size=20",
-]  # fmt: skip
+    "--task=video",
+    "--model=x3d_tiny",
+    "--splits=2",
+    "--frames=3",
+    "--frame_rate=2",
+    "--image_size=16",
+    "--views=short_side,crop:1+cutout:4",
+    "--batch_size=8",
+    "--epochs=2",
+    "--lr=0.05",
+    "--schedule=constant",
+    "--validation=4",
+    "--seed=3",
+    "--evaluation_batch_size=20",
+]
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +89,12 @@ def test_views_are_averaged_before_anything_decides_and_their_cost_is_counted(li
     result, six = read(folder / "evaluation.json"), tables.read_predictions(folder / "predictions.npz")
     branch = PRESETS["x3d_tiny"].with_frames(3).divided(2).cost(16, 2).macs
     assert result["views"] == {
-        "clips": 2, "crops": 3, "size": 16, "macs_of_view": 2 * branch, "macs": 12 * branch,
-    }  # fmt: skip
+        "clips": 2,
+        "crops": 3,
+        "size": 16,
+        "macs_of_view": 2 * branch,
+        "macs": 12 * branch,
+    }
     run = build.trained_run(folder)
     from dico_tf.evaluation.evaluate import load_splits
 

@@ -135,8 +135,16 @@ def test_randaugment_draws_every_operation_as_often_and_does_half_of_them(monkey
 def test_randaugment_levels_mean_the_published_values():
     values = {name: float(value[0]) for name, value in chains.randaugment_values(tf.constant([9.0])).items()}
     assert set(values) == set(chains.RANDAUGMENT) and len(chains.RANDAUGMENT) == 15
-    want = {"rotate": 27, "posterize": 3, "solarize": 230, "solarize_add": 99, "colour": 1.72, "sharpness": 1.72,
-            "shear_x": 0.27, "translate_y": 0.405}  # fmt: skip
+    want = {
+        "rotate": 27,
+        "posterize": 3,
+        "solarize": 230,
+        "solarize_add": 99,
+        "colour": 1.72,
+        "sharpness": 1.72,
+        "shear_x": 0.27,
+        "translate_y": 0.405,
+    }
     assert {name: values[name] for name in want} == pytest.approx(want)
 
 
@@ -151,8 +159,14 @@ def test_trivialaugment_draws_one_operation_and_one_strength_for_each_image(monk
     assert len(np.unique(of["rotate"])) == 61 and abs(of["rotate"]).max() == 135
     counts = np.unique(of["solarize"], return_counts=True)[1]
     assert len(counts) == 31 and counts.min() > 0.6 * len(of["solarize"]) / 31
-    ends = {"brightness": (0.01, 1.99), "sharpness": (0.01, 1.99), "posterize": (2, 8), "solarize": (0, 255),
-            "shear_y": (-0.99, 0.99), "translate_x": (-2, 2)}  # fmt: skip
+    ends = {
+        "brightness": (0.01, 1.99),
+        "sharpness": (0.01, 1.99),
+        "posterize": (2, 8),
+        "solarize": (0, 255),
+        "shear_y": (-0.99, 0.99),
+        "translate_x": (-2, 2),
+    }
     for name, expected in ends.items():  # translations in shares of the side of 16 pixels
         assert (of[name].min(), of[name].max()) == pytest.approx(expected), name
     assert set(of["posterize"]) == {2, 3, 4, 5, 6, 7, 8}

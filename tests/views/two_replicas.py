@@ -26,9 +26,12 @@ def main() -> None:
 
     @tf.function(autograph=False)
     def step():
-        place = [strategy.experimental_distribute_values_from_function(
-            lambda context, values=values: half(values, context.replica_id_in_sync_group)
-        ) for values in (images, np.arange(2 * B))]  # fmt: skip
+        place = [
+            strategy.experimental_distribute_values_from_function(
+                lambda context, values=values: half(values, context.replica_id_in_sync_group)
+            )
+            for values in (images, np.arange(2 * B))
+        ]
         return strategy.run(views_and_targets, place)
 
     there = [strategy.experimental_local_results(part) for part in step()]

@@ -18,14 +18,14 @@ WHOLE = Grid()
 
 
 class CellPool:
-    """Confusion and confidence of every cell, for every grid and every combination of members.
+    """Confusion and confidence of every cell of some images, for every grid and every combination of members.
 
-    The members of a combination are ordered by rising cost.
+    Images come one by one, by `add`. The members of a combination are ordered by rising cost.
 
     Args:
         costs: multiply-adds of an image for each member.
-        grids: those of the cascades; a member alone has none.
-        largest: most members of a combination; the least is 2.
+        grids: those that every combination is tried with; a single member always sees whole images.
+        largest: combinations have from 2 to this many members.
         how: `confidence` and `average` of the committees.
     """
 
@@ -72,7 +72,10 @@ class CellPool:
         return parts[0]
 
     def decided(self, committee: Committee, grid: Grid) -> tuple[np.ndarray, float]:
-        """Return (confusion of every image [N, C, C], average cost of an image) of a committee of any kind."""
+        """Return (confusion of every image int64 [N, C, C], average cost of an image) of a committee of any kind.
+
+        `grid` has no effect on a single member.
+        """
         order = committee.members
         if len(order) == 1:
             return np.stack(self._alone[order[0]]), self.costs[order[0]]
@@ -86,14 +89,14 @@ class CellPool:
         return ensemble(*members, **self.how)
 
     def everyone(self, space: Space | None = None, goal: Goal | None = None) -> tuple[str, ...]:
-        """Return the `largest` most expensive members, which form the full ensemble, the cheapest first.
+        """Return the members of the full ensemble, the cheapest first: as many of the most expensive as `largest` says.
 
-        `space` and `goal` have no effect.
+        `largest` is the constructor's; with fewer members, it is all of them. `space` and `goal` have no effect.
         """
         return self.orders[-1]
 
     def point(self, committee: Committee, grid: Grid | None = None) -> Point:
-        """Return a committee's mIoU and cost; by default, the grid is whole images for one member, else the first."""
+        """Return a committee's mIoU and cost; by default, the grid is whole images for one member, else `grids[0]`."""
         grid = grid or (WHOLE if len(committee.members) == 1 else self.grids[0])
         counts, cost = self.decided(committee, grid)
         value = miou(counts.sum(0)) or 0.0
@@ -107,7 +110,7 @@ class CellPool:
         return [*self.members, *self._parts]
 
     def curve(self, order: tuple[str, ...], grid: Grid, percentiles: int) -> list[Point]:
-        """Return the Pareto-optimal settings of one combination and grid, by mIoU and average cost.
+        """Return the settings of one combination and grid that no other beats in mIoU and average cost, by rising cost.
 
         For each gate, up to `percentiles` values are tried, and NEVER.
         """

@@ -26,7 +26,10 @@ _MOST_SETTINGS = 1e4  # of one combination; each is evaluated by itself
 
 
 class CellSearch:
-    """A search for a cascade of segmentation networks, which decides about each cell of a grid, by mIoU."""
+    """A search for a cascade of segmentation networks, which decides about each cell of a grid, by mIoU.
+
+    The arguments are those of `run.find`.
+    """
 
     def __init__(self, options: SegmentationSearch, values: Mapping[str, Any], say: Callable[[str], None]) -> None:
         _check(options)
@@ -36,7 +39,10 @@ class CellSearch:
         self.limits = Goal(budget=options.budget or math.inf, quality="miou")
 
     def collect(self) -> None:
-        """Run every member on the calibration and the test images."""
+        """Open the data and the members, and run every member on the calibration and the test images.
+
+        Their answers go to `calibration` and `test`.
+        """
         options = self.options
         self.members, self.source, self.split = _opened(options, self.values)
         self.frame = self.source.splits["test"].frame
@@ -53,13 +59,16 @@ class CellSearch:
     def goal(self, against: Committee) -> Goal:
         """Return the goal with the budget of --budget and the target mIoU of --miou.
 
-        Without either flag, the target is the mIoU of the reference `against`.
+        Without --miou, the target is NaN (none) with --budget, and otherwise the mIoU of the reference `against`.
         """
         default = math.nan if self.options.budget else self.calibration.point(against).quality
         return dataclasses.replace(self.limits, target=self.options.miou or default)
 
     def report(self, best: Point, against: Committee, front: list[Point], goal: Goal) -> Report:
-        """Return results on calibration and test images, with the routing measured on the test images."""
+        """Return results of the chosen committee `best` on calibration and test images, beside the reference `against`.
+
+        The routing of `best` is run and timed on the test images. `front` and `goal` have no effect.
+        """
         by_name = {member.name: member for member in self.members}
         members = [by_name[name] for name in best.committee.members]
         routing = measure_routing(best, members, self.source.splits["test"])
@@ -114,7 +123,7 @@ def _check(options: SegmentationSearch) -> None:
     if (options.percentiles + 1) ** (options.largest - 1) > _MOST_SETTINGS:
         raise UserError(
             f"--largest={options.largest} with --percentiles={options.percentiles} give more than 10,000 settings for "
-            "a combination of members, each evaluated by itself: lower one of them"
+            "a combination of members, and every setting is evaluated by itself: lower one of the two flags"
         )
 
 
@@ -129,7 +138,8 @@ def _opened(options: SegmentationSearch, values: Mapping[str, Any]) -> tuple[lis
     split = options.calibration or "val"
     if split == "test":
         raise UserError("--calibration=test would fit the gates to the very images that test them: give another split")
-    for name, remedy in ((split, "give another --calibration"), ("test", "the search tests the committee on them")):
+    needs = ((split, "give another --calibration"), ("test", "give data with test images, for testing the committee"))
+    for name, remedy in needs:
         if name not in source.splits:
             raise UserError(f"{source.name} has no {name} images, it has {', '.join(source.splits)}: {remedy}")
     return open_segmentation_members(options.members, len(source.class_names)), source, split
@@ -171,7 +181,7 @@ def _affordable(
 
 
 def _is_dear(member: Any, grid: Grid, frame: tuple[int, int]) -> bool:
-    """Return whether a window costs a member over 1.1 times its share of the image, as at a fixed input size."""
+    """Return True if a window costs a member over 1.1 times its share of the image, e.g. if the input size is fixed."""
     if not grid.cell:
         return False
     corner = slice(0, grid.cell), slice(0, grid.cell)
@@ -180,7 +190,10 @@ def _is_dear(member: Any, grid: Grid, frame: tuple[int, int]) -> bool:
 
 
 def _filled(pool: CellPool, members: Sequence, split, name: str) -> CellPool:
-    """Run the members on every image of a split, add their answers to the pool, and return it."""
+    """Run the members on every image of a split, add their answers to the pool, and return it.
+
+    `name` is that of the split, for messages. Raises UserError if all pixels are void.
+    """
     for images, masks in framed(split, f"running members on {name}"):
         answers = {member.name: member.answer(images) for member in members}
         for place, mask in enumerate(masks):

@@ -74,7 +74,7 @@ def _shares(cell: tuple[slice, slice], members: int, grid: Grid, height: int, wi
 def swept(table: Cells, costs: Sequence[float], percentiles: int = 50) -> tuple[Sweep, np.ndarray, np.ndarray]:
     """Return (settings of the gates, mIoU of each, average cost of an image of each).
 
-    For each gate, up to `percentiles` values are tried, and NEVER.
+    For each gate, up to `percentiles` values are tried, and NEVER. `costs` are those of a whole image, for each member.
     """
     classes = table.counts.shape[-1]
     settings = sweep(table.confidences, table.counts.reshape(*table.counts.shape[:2], -1), percentiles)
@@ -104,7 +104,10 @@ def curve(
 
 
 def decided(committee: Committee, table: Cells, costs: Sequence[float]) -> tuple[np.ndarray, float]:
-    """Return (confusion of every image int64 [N, C, C], average cost of an image) under the committee's gates."""
+    """Return (confusion of every image int64 [N, C, C], average cost of an image) under the committee's gates.
+
+    `costs` are those of a whole image, for each member.
+    """
     stage = stage_of(table.confidences, committee.gates)
     each = np.arange(len(stage))
     counts = np.zeros((table.images, *table.counts.shape[2:]), np.int64)

@@ -54,7 +54,7 @@ class DenseDecision:
 
 
 def cells(height: int, width: int, size: int) -> list[Cell]:
-    """Return the square cells of an image, row by row; the last of a row or column may be smaller.
+    """Return the square cells of an image as (rows, columns) slices, row by row; the last ones may be smaller.
 
     size: side in pixels; 0 makes the whole image one cell.
     """
@@ -92,7 +92,7 @@ def cell_confidences(committee: Committee, answer: np.ndarray, apart: np.ndarray
 def _max_prob(answer: np.ndarray) -> np.ndarray:
     """Return float32 [H, W]: 1 / sum_c exp(z_c - max z), NaN where a logit is NaN or infinite.
 
-    It goes class by class: NumPy takes several times as long over a short last axis.
+    It loops over the classes, because NumPy is several times slower along a short last axis.
     """
     classes = np.ascontiguousarray(np.moveaxis(answer, -1, 0), np.float32)
     top, total = classes.max(0), np.zeros(answer.shape[:-1], np.float32)

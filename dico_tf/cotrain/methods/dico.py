@@ -54,7 +54,7 @@ class Dico:
         return [()] * len(views)
 
     def own(self, task: Task, logits, goal, truth: Truth, branch: int):
-        """Return a branch's loss on the labels, which is reported, and its training loss, each [B, ...].
+        """Return two losses of a branch, each [B, ...]: on the labels, which is reported, and the one it trains on.
 
         Args:
             logits: [B, n, ..., C], of n copies of each view.

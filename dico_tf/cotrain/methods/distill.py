@@ -28,8 +28,9 @@ class Distill(Dico):
     def teach(self, views: list, batch: Batch) -> list:
         if self.teacher is None:
             raise UserError(
-                "method='distill' needs a teacher to train: give DiCo(..., teacher=teacher), where teacher(images) "
-                "returns logits; call learn_from(teacher) on a DiCo that was loaded; or give train.py --teacher"
+                "method='distill' needs a teacher to train: give train.py --teacher, or in Python "
+                "DiCo(..., teacher=teacher), where teacher(images) returns logits; a DiCo that was loaded needs "
+                "learn_from(lambda images, index: teacher(images))"
             )
         images = [batch.image] * len(views) if self.settings.teacher_views == "clean" else views
         answers = {}

@@ -40,7 +40,10 @@ class Classification(Task):
         return unpack(data)
 
     def inputs(self, batch: Batch, epoch: Any, step: Any, teach: Callable) -> tuple[list[tf.Tensor], Truth]:
-        """Return views and truth. One draw of mixup and CutMix serves all branches, unless they are independent."""
+        """Return views and truth. One draw of mixup and CutMix serves all branches, except with training="independent".
+
+        Raises UserError if branches that train together have different images.
+        """
         if self.settings.training == "independent":
             return self._independent(batch, epoch, step, teach)
         if not batch.shared:

@@ -46,7 +46,11 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def build(self, network: Any, normalisation: Normalisation) -> BranchNetworks:
-        """Build one branch with new weights."""
+        """Build one branch with new weights.
+
+        Args:
+            network: the branch's architecture, from `branches` of a preset, custom network or list of networks.
+        """
 
     @abc.abstractmethod
     def unpack(self, data: Any) -> Batch:
@@ -88,7 +92,7 @@ class Task(abc.ABC):
             )
 
     def mean(self, values, truth: Truth):
-        """Return the mean of values over the pixels of each image that have a label: [B, ...] -> [B]."""
+        """Return the mean of values [B, H, W] over the labelled pixels of each image: [B]; values [B] as they are."""
         return values
 
     def units(self, truth: Truth):
@@ -100,5 +104,5 @@ class Task(abc.ABC):
         return None
 
     def at_label_size(self, logits, truth: Truth):
-        """Resize logits [..., C] to the size of the labels."""
+        """Return logits [..., h, w, C] resized to the size of the masks; logits of classification as they are."""
         return logits

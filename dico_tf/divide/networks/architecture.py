@@ -16,7 +16,7 @@ def to_dict(model: keras.Model) -> dict[str, Any]:
 
 
 def from_dict(architecture: dict[str, Any]) -> keras.Model:
-    """Return the model of an architecture from `to_dict`. It has no weights; `plan` can divide it."""
+    """Return the model of an architecture from `to_dict`. Its weights have no values, but `plan` can divide it."""
     return weightless(keras.saving.deserialize_keras_object, architecture)
 
 

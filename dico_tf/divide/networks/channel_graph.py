@@ -22,7 +22,8 @@ def channel_graph(model: keras.Model, whole: ChannelGraph | None = None) -> Chan
     """Return the channels of a functional model without nested models. Raises UserError if a layer has no rule.
 
     Args:
-        whole: the network that the model is a branch of; its grouped convolutions are grouped in the branch, too.
+        whole: channels of the network that the model is a branch of. Convolutions that are grouped there are treated as
+            grouped in the branch, too, even if they have one group.
     """
     layouts = whole.layouts.items() if whole else ()
     reader = Reader(frozenset(name.split("/")[0] for name, layout in layouts if layout.groups > 1))

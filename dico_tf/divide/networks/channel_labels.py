@@ -42,7 +42,7 @@ class Reader:
         return first
 
     def unite(self, *labels: np.ndarray) -> None:
-        """Make one unit of all labels at the same position of the first axis, [units, n]."""
+        """Record that labels at one index of the first axis, in all arrays [units, n], form one unit (see `slices`)."""
         first = labels[0].reshape(len(labels[0]), -1)[:, :1]
         for other in labels:
             other = other.reshape(len(other), -1)
@@ -77,7 +77,14 @@ class LabelledCall:
         groups: int = 1,
         shape: tuple[int, ...] | None = None,
     ) -> None:
-        """Say which channels the axes of a weight have; `shape` merges some of its axes."""
+        """Record which channels the axes of a weight have, as a `Layout`.
+
+        Args:
+            axes: {axis: labels of its channels}; the others have no channels. Axes may be negative.
+            roles: {axis: READS, WRITES or SCALES}; the others have no role.
+            groups: number of groups of a grouped convolution.
+            shape: the shape of the weight after some of its axes are merged, to which all axes refer; None = its own.
+        """
         count = len(shape or variable.shape)
         axes = {axis % count: labels for axis, labels in axes.items()}
         roles = {axis % count: role for axis, role in roles.items()}
@@ -115,9 +122,10 @@ def labels(*kinds: str) -> Callable[[Rule], Rule]:
 
 
 def passed(call: LabelledCall) -> list[np.ndarray | None]:
-    """Pass channels through a layer that computes channel by channel, such as pooling, or entry by entry, as a sum.
+    """Pass channels through a layer that computes channel by channel, such as pooling, or elementwise, as a sum.
 
-    Its weights, if any, have one entry for each channel: scales and shifts.
+    Inputs of a sum have the same channels. Weights, if any, have one entry for each channel: scales and shifts. Raises
+    UserError if the shapes do not fit such a layer.
     """
     known = [x for x in call.inputs if x is not None]
     size = call.outputs[0][-1] if call.outputs[0] else None

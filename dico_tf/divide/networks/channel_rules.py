@@ -22,7 +22,10 @@ def _last(call: LabelledCall) -> None:
 
 @labels("Conv1D", "Conv2D", "Conv3D")
 def convolution(call: LabelledCall) -> np.ndarray:
-    """Make new channels; those of a group go together with the channels that it reads."""
+    """Make new channels; those of a group form a unit with the channels that it reads.
+
+    If each channel has one filter of its own, pass the channels.
+    """
     _last(call)
     layer, x, groups = call.operation, call.x, call.operation.groups
     if 1 < groups == layer.filters == len(x):  # one filter for each channel
@@ -96,7 +99,7 @@ def embedding(call: LabelledCall) -> np.ndarray:
 
 @labels("GroupNormalization")
 def group_norm(call: LabelledCall) -> list[np.ndarray | None]:
-    """Make the channels of a group one unit."""
+    """Pass the channels, and make those of a group one unit."""
     groups = call.operation.groups
     if 1 < groups < len(call.x):
         call.reader.unite(call.x.reshape(groups, -1))
@@ -133,7 +136,10 @@ def refused(call: LabelledCall):
 
 @labels("MultiHeadAttention")
 def multi_head(call: LabelledCall) -> list[np.ndarray | None]:
-    """Make the channels of a head one unit; those of queries and keys that are multiplied are the same."""
+    """Make the channels of a head one unit; queries and keys share channels, the output has new ones.
+
+    Refuse a layer with an attention mask or an output_shape.
+    """
     layer = call.operation
     heads = layer.num_heads
     if len(call.inputs) > 3 or layer.get_config()["output_shape"] is not None:
@@ -155,7 +161,10 @@ def multi_head(call: LabelledCall) -> list[np.ndarray | None]:
 
 @labels("Attention")
 def attention(call: LabelledCall) -> np.ndarray:
-    """Make the channels of a head one unit; the input has the order [q, k, v], each [heads, d]."""
+    """Make the channels of a head one unit; q and k share channels, the output has those of v.
+
+    The input has the order [q, k, v], each [heads, d]. Keras' own attention is refused.
+    """
     layer = call.operation
     if not hasattr(layer, "heads"):  # Keras' own
         call.refuse("channels are not followed through it")
@@ -200,7 +209,10 @@ def halves(call: LabelledCall) -> np.ndarray:
 
 @labels("WeighedHalves")
 def weighed_halves(call: LabelledCall) -> np.ndarray:
-    """Sum two halves, each with its scores, which have the order [groups, 2, m / groups]."""
+    """Return the channels that both halves of the input and their scores share, as the halves are summed.
+
+    The m channels of each half have scores in the order [groups, 2, m / groups].
+    """
     x, scores = call.inputs
     ordered = scores.reshape(call.operation.groups, 2, -1).transpose(1, 0, 2).reshape(2, -1)
     return call.reader.join(*x.reshape(2, -1), *ordered)
@@ -214,7 +226,7 @@ def resize_as(call: LabelledCall) -> np.ndarray:
 
 @labels("ZeroChannels")
 def zero_channels(call: LabelledCall) -> np.ndarray:
-    """Add channels of zeros, which have no label."""
+    """Return the labels of the input's channels, followed by -1 for each channel of zeros that is added."""
     return np.concatenate([call.x, np.full(call.outputs[0][-1] - len(call.x), -1)])
 
 

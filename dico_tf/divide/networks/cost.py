@@ -129,10 +129,10 @@ def _attention(
 
 
 def _attended(inputs) -> tuple[int, int, list[int]]:
-    """Return the numbers of query and key positions, and the channels of query, key and value.
+    """Return (number of query positions, number of key positions, [channels of query, of key and of value]).
 
     Args:
-        inputs: shapes of query, value and, if given, key.
+        inputs: shapes of query, value and key, in this order; without a key, the value is the key.
     """
     query, value, *rest = inputs
     key = rest[0] if rest else value
@@ -243,7 +243,7 @@ def _macs(model: keras.Model) -> int | None:
 
 
 def cost(model: keras.Model) -> NetworkCost:
-    """Count the parameters and multiply-adds of a built functional or sequential model."""
+    """Count the trainable parameters, moving statistics and multiply-adds of a built functional or sequential model."""
     params = sum(math.prod(v.shape) for v in keras_internals.parameters(model))
     running = sum(math.prod(v.shape) for v in model.non_trainable_variables if v.name.startswith("moving_"))
     # A nested model knows the input sizes it was built with, which may differ from those it is called with.

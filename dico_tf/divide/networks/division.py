@@ -34,7 +34,7 @@ class Plan:
     tolerance: float
     scale: float  # factor of all widths, before they were rounded and refined
     widths: Mapping[Width, int] = dataclasses.field(repr=False)
-    changes: dict[str, list[int]]  # {"conv and 2 more": [width in the whole, in a branch]}
+    changes: dict[str, list[int]]  # {"conv and 2 more": [width in the given model, in a branch]}
     regularisation: dict[str, list[float]]  # {"dropout": [rate in the whole, in a branch]}
     whole: NetworkCost
     branch: NetworkCost
@@ -98,6 +98,7 @@ def plan(
     Args:
         splits, budget, tolerance: as in `divide_model`, which also lists the errors.
         classes: number of classes of whole and branches, which get a head of this size; None keeps the model's.
+            Raises UserError if the model's outputs cannot have this size.
     """
     _check(model, splits, budget, tolerance, classes)
     return weightless(_plan, model, splits, budget, tolerance, classes)
@@ -178,7 +179,7 @@ def _head(network: TracedNetwork, classes: int | None) -> dict[Width, int]:
 
 
 def _changes(network: TracedNetwork, widths: Mapping[Width, int]) -> dict[str, list[int]]:
-    """Return {layers: [width in the whole, in a branch]} of all widths that layers with weights change."""
+    """Return {layers with weights: [width in the given model, in a branch]} of all widths that differ."""
     pairs: dict[tuple[int, int], dict[str, str]] = {}
     for traced in network.calls:
         operation = traced.call.operation

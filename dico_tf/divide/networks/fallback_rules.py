@@ -1,6 +1,6 @@
 """Narrowing rules for layers and operations that have no rule of their own.
 
-Without weights: widths pass through entry by entry, as in a sum, or axis by axis, as in pooling. With weights: the
+Without weights: widths pass through elementwise, as in a sum, or axis by axis, as in pooling. With weights: the
 layer's config must name the width of its output. Anything else is refused.
 """
 
@@ -38,7 +38,10 @@ def unchanged(call: SymbolicCall) -> list[Axes] | None:
 
 
 def follow(call: SymbolicCall) -> list[Axes]:
-    """Pass widths on entry by entry, as in a sum, or axis by axis, as in pooling; refuse a call where neither fits."""
+    """Return the outputs' axes: widths pass elementwise, as in a sum, or axis by axis, as in pooling.
+
+    Refuse a call where neither fits.
+    """
     known = unchanged(call)
     if known is not None:
         return known

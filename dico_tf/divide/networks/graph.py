@@ -1,4 +1,7 @@
-"""Read a functional or sequential Keras model as a list of calls, and copy it with new weights or with none."""
+"""Read a functional or sequential Keras model as a list of calls, and copy it.
+
+A copy has new weights; within `weightless`, these have shapes but no values.
+"""
 
 import concurrent.futures
 import dataclasses
@@ -225,8 +228,8 @@ def copy_weights(model: keras.Model, copy: keras.Model) -> None:
 def copied(operation: Any, changes: dict[str, Any], kind: type | None = None) -> Any:
     """Return a new layer or operation with the config of another one and `changes`; it is not built yet.
 
-    Seeds are dropped, and the layer is not frozen. An operation without a config is returned itself. Raises UserError
-    if the config does not describe the layer.
+    Seeds are dropped, and the layer is not frozen. An operation of keras.ops without a config is returned itself if
+    `changes` has at most a name. Raises UserError if the config does not describe the layer.
 
     Args:
         kind: class of the copy; None = the same class.

@@ -21,7 +21,7 @@ def channel_axis(layer) -> int:
 
 
 def image_output(call: SymbolicCall, channels: Axis) -> Axes:
-    """Return the axes of a convolution's output with these channels. All other axes keep their sizes."""
+    """Return the axes of a convolution's output with these channels; freeze all other axes of its first input."""
     x, channel = call.inputs[0], channel_axis(call.operation)
     for n in range(1, len(x)):
         if n != channel % len(x):

@@ -1,6 +1,6 @@
 """Narrowing rules of keras.ops operations, registered by class name because the classes are not public.
 
-Operations that compute entry by entry, such as sums, need no rule.
+Elementwise operations, such as sums, need no rule.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ def named(*names: str):
 
 
 def sizes(axes) -> tuple:
-    """Return the axes as a shape for a layer's config, with -1 for an axis of open size."""
+    """Return a tuple for `call.set`: the axes themselves, with -1 in place of an axis of open size."""
     return tuple(-1 if axis.size is None else axis for axis in axes)
 
 
@@ -98,7 +98,7 @@ def concatenate(call: SymbolicCall) -> Axes:
 
 @named("Split")
 def split(call: SymbolicCall) -> list[Axes]:
-    """Split an axis into pieces; the split points move with the widths."""
+    """Split an axis into pieces; the split points move with the widths, and equal pieces may become unequal."""
     x, axis = call.inputs[0], call.operation.axis
     if not x[axis].free:  # another axis may be
         return [x.but(axis, fixed(shape[axis])) for shape in call.shapes]

@@ -18,7 +18,7 @@ RATES = ("drop_path_rate", "drop_rate", "dropout_rate", "dropout", "recurrent_dr
 
 
 def at_widths(value: Any, widths: Mapping[Width, int]) -> Any:
-    """Return `value` with each `Axis` in it replaced by its size at these widths."""
+    """Return `value` with each `Axis`, also those in tuples and slices, replaced by its size at these widths."""
     if isinstance(value, Axis):
         return value.value(widths)
     if isinstance(value, tuple):
@@ -111,10 +111,12 @@ def _checked(operation: Any, answer: Any, outputs: tuple[Axes, ...], widths: Map
 
 def _does_not_fit(operation: Any, why: str) -> UserError:
     kind = type(operation).__name__
-    return UserError(
-        f"{kind} {operation.name!r} does not work at the widths of a branch: {why}\n"
-        f"Register a rule with @narrows({kind}), see {PAGE}"
+    remedy = (
+        f"Register a rule with @narrows({kind})"
+        if isinstance(operation, keras.layers.Layer)
+        else "Put it into a layer and register a rule with @narrows"
     )
+    return UserError(f"{kind} {operation.name!r} does not work at the widths of a branch: {why}\n{remedy}, see {PAGE}")
 
 
 def _in_float32(model: keras.Model) -> keras.Model:

@@ -16,10 +16,12 @@ _FEW_WIDTHS = 12  # up to here pairs of widths are changed, too
 
 
 def search(widths: Sequence[Width], cost_of: CostOf, target: float, tolerance: float) -> Candidate:
-    """Return a candidate within `tolerance` of the target, else the nearest one. Three steps, until one finds it:
+    """Return a candidate within `tolerance` of the target, else the nearest one.
 
-    1. all widths scaled by one factor and rounded to multiples of 4 channels (2 below 16, 1 below 8), then some of them
-       one step wider;
+    The search ends at the first step that has a candidate within the tolerance:
+
+    1. all widths scaled by one factor and rounded to multiples of 4 channels (2 below 16, 1 below 8), then mixtures of
+       two neighbouring points of this kind;
     2. the same rounded to single channels;
     3. every point if there are at most 4096, of which the widths most nearly in proportion are preferred; else moves by
        one channel in one or two widths, as long as the cost gets nearer.
@@ -48,9 +50,9 @@ def _distance(candidate: Candidate) -> float:
 
 
 def _mixed(nearest: Candidate, scaled: Callable[[float], Point], cost_of: CostOf, target: float) -> Candidate:
-    """Return the nearest mixture of two neighbouring grid points on both sides of the target.
+    """Return the mixture nearest to the target of two neighbouring grid points, which cost more and less than it.
 
-    The first widths are those of the wider point, the others those of the narrower one.
+    The first widths of a mixture are those of the wider point, the others those of the narrower one.
     """
     above = nearest.cost > target
     scale, step, other = nearest.scale, -1e-3 if above else 1e-3, nearest.point
@@ -72,8 +74,8 @@ def _single_channels(
 ) -> Candidate:
     """Return the best of all points if there are at most 4096, else the end of a steepest descent from `start`.
 
-    The best point is the one within the tolerance whose widths are most nearly in proportion; if none is within it, the
-    nearest to the target.
+    The best point is the one within the tolerance whose widths are most nearly in proportion to the whole's; if none is
+    within it, the nearest to the target.
     """
     sizes = [width.size for width in widths]
 

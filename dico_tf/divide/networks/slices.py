@@ -21,10 +21,11 @@ class Layout:
     """The channels along the axes of one weight.
 
     Attributes:
-        axes: labels along each axis; None if the axis has no channels, such as rows of a filter.
-        roles: READS, WRITES, SCALES or "" of each axis. A kernel reads its input channels and writes its filters.
+        axes: labels along each axis, -1 for a channel of zeros; None if the axis has no channels, as rows of a filter.
+        roles: of each axis: READS for a kernel's input channels, WRITES for its filters, SCALES for factors such as the
+            gamma of a normalisation, "" for all others.
         groups: groups of a grouped convolution, whose axis of input channels has the length of one group.
-        shape: shape of the weight with merged axes, to which `axes` belong; None = its own.
+        shape: the weight is reshaped to it first, so that `axes` fit; None = its own shape.
     """
 
     axes: tuple[np.ndarray | None, ...]
@@ -33,7 +34,7 @@ class Layout:
     shape: tuple[int, ...] | None = None
 
     def of(self, array: np.ndarray) -> np.ndarray:
-        """Return a weight's values with merged axes."""
+        """Return a weight's values, reshaped to `shape`."""
         return array if self.shape is None else array.reshape(self.shape)
 
 
@@ -43,7 +44,7 @@ class ChannelGraph:
 
     Attributes:
         layouts: {weight: its layout}.
-        units: unit of each label; the labels of a unit are chosen together.
+        units: number of each label's unit; the labels of a unit are chosen together.
         outputs: labels of the network's outputs.
     """
 
@@ -55,7 +56,8 @@ class ChannelGraph:
         """Return (labels, numbers) of each axis of each weight, in an order that whole and branch share.
 
         Both arrays have an entry for each channel with a label. The number is 1, except in the input axis of a grouped
-        convolution. There it is the number of the channel's group, from 1, among the groups that its unit reads.
+        convolution. There it is the number of the channel's group, from 1, among those groups of the axis whose
+        channels are of the same unit.
         """
         axes = [
             (axis, self._numbers(axis, layout.groups if role == READS else 1))
@@ -75,7 +77,7 @@ class ChannelGraph:
         return np.repeat(np.array(numbers, np.uint64), members)
 
     def kinds(self) -> np.ndarray:
-        """Return a number for each label; labels with the same number occur equally often in the same weights."""
+        """Return the kind of each label; labels of one kind occur equally often along the same axes of the weights."""
         places = self.places()
         codes = np.random.default_rng(0).integers(1, 2**63, len(places), dtype=np.uint64)
         kinds = np.zeros(len(self.units), np.uint64)
@@ -85,7 +87,11 @@ class ChannelGraph:
 
 
 def components(count: int, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """Return, for each of `count` labels, the smallest label that the pairs connect it with."""
+    """Return, for each of `count` labels, the smallest label that it is connected with, directly or through others.
+
+    Args:
+        pairs: (labels, other labels); those at the same position are connected.
+    """
     root = np.arange(count)
     if not pairs:
         return root
@@ -102,9 +108,9 @@ def components(count: int, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> np
 def importance(graph: ChannelGraph, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
     """Return how much each label matters: the size of what is written to it times the size of what reads it.
 
-    The first is |gamma| of its normalisation, which makes the size of the filters irrelevant, or, without one, the L2
-    norm of the filters. The second is the L2 norm of the kernels' rows that read it. Norms are relative to the layer's
-    mean, so that a label that several layers share has the mean of comparable numbers.
+    The first is |gamma| of its normalisation: with one, the size of the filters is irrelevant. Without one, it is the
+    L2 norm of the filters. The second is the L2 norm of the kernels' rows that read it. All are divided by the layer's
+    mean, so that a label that several layers share has the mean of comparable numbers. What is missing counts as 1.
     """
     sums = {role: np.zeros((2, len(graph.units))) for role in (READS, WRITES, SCALES)}
     for name, layout in graph.layouts.items():
@@ -128,8 +134,8 @@ def importance(graph: ChannelGraph, arrays: Mapping[str, np.ndarray]) -> np.ndar
 def part(order: Sequence[int], size: int, branch: int, branches: int) -> list[int]:
     """Return the entries of `order` that one of several branches takes, in ascending order.
 
-    Branch s takes the entries s, s + S, ... of the order, then those of the next branch, until it has `size`. So two
-    branches share entries only if S x size exceeds their number. A size above their number repeats entries.
+    Branch s, from 0, takes the entries s, s + S, ... of the order, then those of the next branch, until it has `size`.
+    So two branches share entries only if S x size exceeds their number. A size above their number repeats entries.
     """
     turns = sorted(range(len(order)), key=lambda n: ((n - branch) % branches, n))
     return sorted(order[turns[n % len(turns)]] for n in range(size))
@@ -150,8 +156,8 @@ def slices(
         branches: S.
 
     Raises:
-        UserError: if whole and branch differ in layers, or if the branch has channels that correspond to none of the
-            whole, or has more channels than the whole.
+        UserError: if whole and branch differ in layers, if the branch has channels that correspond to none of the
+            whole, or more than the whole, or if a group of its convolutions needs channels of several groups.
     """
     if whole.layouts.keys() != branch.layouts.keys():
         other = sorted(whole.layouts.keys() ^ branch.layouts.keys())[0]
@@ -180,7 +186,7 @@ def _units(graph: ChannelGraph) -> dict[tuple[int, ...], list[dict[int, list[int
 
 
 def _mappings(whole: ChannelGraph, branch: ChannelGraph, scores: np.ndarray, branches: int) -> list[dict[int, int]]:
-    """Return, for each branch, {label of the branch: label of the whole}; `scores` is the `importance` of the whole."""
+    """Return {label of the branch: label of the whole} for each branch; `scores` is the `importance` of the whole."""
     mappings: list[dict[int, int]] = [{} for _ in range(branches)]
     of_whole = _units(whole)
     for kinds, narrow in _units(branch).items():
@@ -189,11 +195,16 @@ def _mappings(whole: ChannelGraph, branch: ChannelGraph, scores: np.ndarray, bra
             raise UserError(_unlike(whole, branch, narrow[0]))
         if len(narrow) > len(wide):
             layer, unit = _first_layer(branch, narrow[0]), "channels" if _single(narrow[0]) else "heads or groups"
-            raise UserError(f"branches are wider than the whole in {layer}: {len(narrow)} {unit} of {len(wide)}")
+            raise UserError(
+                f"branches are wider than the whole in {layer}: {len(narrow)} {unit}, the whole has {len(wide)}"
+            )
         for kind, labels in narrow[0].items():
             if len(labels) > len(wide[0][kind]):
-                layer, sizes = _first_layer(branch, {kind: labels}), f"{len(labels)} channels of {len(wide[0][kind])}"
-                raise UserError(f"branches are wider than the whole in a head or group of {layer}: {sizes}")
+                layer, most = _first_layer(branch, {kind: labels}), len(wide[0][kind])
+                raise UserError(
+                    f"branches are wider than the whole in a head or group of {layer}: {len(labels)} channels, "
+                    f"the whole has {most}"
+                )
         means = [np.mean([scores[label] for labels in unit.values() for label in labels]) for unit in wide]
         order = sorted(range(len(wide)), key=lambda n: (-means[n], n))
         takers: collections.Counter = collections.Counter()
@@ -238,9 +249,9 @@ def _unlike(whole: ChannelGraph, branch: ChannelGraph, unit: dict[int, list[int]
 
 
 def places_of(wide: np.ndarray, narrow: np.ndarray, mapping: Mapping[int, int]) -> np.ndarray:
-    """Return the position in the whole's axis of each position in the branch's.
+    """Return, for each position along the branch's axis, the position along the whole's axis.
 
-    The n-th occurrence of a label in the branch's axis is the n-th of its label in the whole's.
+    The n-th occurrence of a label in `narrow` gets the position of the n-th occurrence of `mapping[label]` in `wide`.
     """
     positions: dict[int, list[int]] = {}
     for n, label in enumerate(wide.tolist()):
@@ -274,7 +285,7 @@ def _cut(name: str, array: np.ndarray, wide: Layout, narrow: Layout, mapping: Ma
     for inputs, outputs in zip(read, written, strict=True):
         if len(np.unique([*(inputs // members), *(outputs // made)])) > 1:
             layer = name.split("/")[0]
-            raise UserError(f"a group of {layer} takes channels of several groups of the whole's {layer}")
+            raise UserError(f"a group of {layer} in a branch takes channels of several groups of {layer} in the whole")
         columns.append(array[..., inputs % members, :][..., outputs])
     values = np.concatenate(columns, axis=-1)
     factor = members / read.shape[1]

@@ -53,7 +53,7 @@ def _endings(model: keras.Model) -> Iterator[Iterator[Call]]:
 def _replacement(operation: Any) -> tuple[Any, bool]:
     """Return the change of one operation, and True if the operation before may have a softmax.
 
-    The change is a new layer, or {config key: value}.
+    The change is a new layer, or {config key: value}; {} if there is none.
     """
     softmax = getattr(operation, "activation", None) is keras.activations.softmax
     if type(operation).__name__ == "Softmax" or (softmax and isinstance(operation, keras.layers.Activation)):

@@ -162,7 +162,7 @@ class TracedNetwork:
 def analyse(model: keras.Model) -> TracedNetwork:
     """Trace which widths of a model without nested models can change.
 
-    The model's inputs and outputs keep their sizes.
+    The model's inputs and outputs keep their sizes. Raises UserError if a layer cannot be narrowed.
     """
     axes: dict[int, Axes] = {id(x): constant(x.shape) for x in model.inputs}
     new_configs: dict[Any, dict[str, Any]] = {}
@@ -209,13 +209,13 @@ def _join_inputs(first: SymbolicCall, now: SymbolicCall) -> None:
 
 
 def _is_head(output: Axes) -> bool:
-    """Return True if the last axis is a single width that is still free: no input and no constant fixes it."""
+    """Return True if the number of classes can change: the last axis is one width, which no input or constant fixes."""
     roots = output[-1].roots()
     return len(roots) == 1 and roots[0][1] == 1 and roots[0][0].free
 
 
 def _free_widths(traced: list[TracedCall], own: dict[Any, dict[str, Axis]]) -> list[Width]:
-    """Return every free width once: those of tensors, and those within one layer, such as `key_dim`."""
+    """Return each width that a branch may change, once: those of tensors, and those in a layer, such as `key_dim`."""
     widths: dict[Width, None] = {}
     for one in traced:
         tensors = [x for x in keras.tree.flatten((one.args, one.kwargs, one.outputs)) if isinstance(x, Axes)]

@@ -30,11 +30,11 @@ class Width:
         self.parts: Segments | None = None
 
     def narrowed(self, scale: float, fine: bool) -> int:
-        """Return scale x size, rounded to a multiple of a step; at most the size.
+        """Return the width's size at a scale: scale x size, rounded to a multiple of a step; at most the size.
 
-        A width of 1 is `unit` channels. The step is about 4 channels, or 2 if the result is below 16 channels, or 1
-        below 8. The result is at least 4 channels, or half of the whole's channels if that is less. With `fine`, the
-        step is a width of 1, and the result at least 1.
+        A size of n makes n x `unit` channels. In channels, the step is about 4, or 2 if scale x size makes fewer
+        than 16, or 1 below 8; in size, it is at least 1. The result makes at least 4 channels, or half of the whole's
+        if that is less. With `fine`, the step is a size of 1, and so is the least result.
         """
         if scale >= 1:
             return self.size
@@ -141,7 +141,10 @@ def join(one: Axis, other: Axis) -> None:
 
 
 def _tie(one: tuple[Width, int], other: tuple[Width, int]) -> None:
-    """Tie (a, m) and (b, n) by m a = n b: a = (n / g) p and b = (m / g) p, with g = gcd(m, n) and a new width p."""
+    """Make m a = n b in every branch, for segments (a, m) and (b, n).
+
+    Then a = (n / g) p and b = (m / g) p, with a new width p and g = gcd(m, n).
+    """
     (a, m), (b, n) = one, other
     if a is b:
         return

@@ -78,7 +78,7 @@ class InferenceEngine:
         return job.result
 
     def swap(self, model: ServedModel) -> None:
-        """Replace `model`, for new requests; those in the queue are still computed by the model given to `submit`."""
+        """Replace the attribute `model`. Requests in the queue still run on the model that `submit` got with them."""
         self.model = model
 
     def stop(self, seconds: float) -> None:

@@ -72,7 +72,8 @@ class ServedModel:
         parts = []
         for start in range(0, len(images), self._batch):
             if time.monotonic() > deadline:
-                raise EdgeError("DEADLINE_EXCEEDED", f"the deadline passed after {start} of {len(images)} images")
+                progress = f"{start} of {len(images)} images"
+                raise EdgeError("DEADLINE_EXCEEDED", f"the deadline passed after computing {progress}")
             batch = images[start : start + self._batch]
             padding = self._batch - len(batch)
             padded = np.pad(batch, [(0, padding), (0, 0), (0, 0), (0, 0)]) if padding else batch
@@ -82,7 +83,9 @@ class ServedModel:
 
 
 def _complete(outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Add the outputs that the file lacks: logits or probabilities, and class_id.
+    """Return logits, probabilities and a committee's outputs as float32, and class_id, the largest logit's class.
+
+    Logits or probabilities are computed from each other if the file lacks one. Its other outputs are dropped.
 
     Raises EdgeError if an output is NaN or infinite.
     """
@@ -147,7 +150,7 @@ def load(path: str | Path, member: str, format: str, threads: int, threads_each:
 
 
 def _check_has_file(export: manifest.Manifest, member: str) -> None:
-    """Raise UserError if `member` is the committee and was never written as one file (members of several sources)."""
+    """Raise UserError if `member` is the committee of an export of a committee.json, which has no LiteRT file of it."""
     if member == manifest.COMMITTEE and manifest.COMMITTEE in (export.content.get("source") or ()):
         raise UserError(
             f"the committee of the export {export.folder} has no LiteRT file of its own: serve it by "

@@ -32,8 +32,8 @@ class ExportWatcher:
             engine: runs the current model.
             path: the manifest, or its folder.
             load: loads and tries the export that is there; raises UserError if it cannot be used.
-            on_result: called after each load with "swapped", "unchanged" or "refused"; not for a refusal with the same
-                cause as the last.
+            on_result: called after each load with "swapped", "unchanged" or "refused". If an export is refused again
+                for the same reason, it is not called again.
             seconds: time between checks.
             stamp: manifest.stamp(path) from before the engine's model was loaded. If the first check finds the same
                 stamp, it loads nothing; None = the first check loads the export.

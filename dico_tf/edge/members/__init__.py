@@ -1,1 +1,1 @@
-"""Members of a committee, reached over the network by one deadline, and the combination of their answers."""
+"""Asking the members of a committee over the network within one deadline, and combining their answers."""

@@ -18,7 +18,10 @@ RejectVote = Callable[[list[Vote], Vote], Missing | None]  # (accepted votes, ne
 
 
 def load_cascade(manifest: Manifest) -> Committee | None:
-    """Return the cascade of an export, or None if it has none. Raises UserError if it or its weights are invalid."""
+    """Return the cascade of an export, or None if it has none.
+
+    Raises UserError if the cascade is invalid, or the weights or temperatures of the committee are.
+    """
     load_weighted_committee(manifest)  # an invalid committee must be refused now, not at the first request
     entry = manifest.content[COMMITTEE].get("cascade")
     if entry is None:
@@ -35,7 +38,7 @@ def load_cascade(manifest: Manifest) -> Committee | None:
 
 
 def load_weighted_committee(manifest: Manifest) -> Committee | None:
-    """Return an export's committee, with weights and temperatures but no gates.
+    """Return an export's committee, with weights and temperatures, and gates at which no image stops.
 
     Returns None if the export has no weights and no temperatures. Raises UserError if they are invalid.
     """
@@ -82,7 +85,7 @@ async def ask_in_turn(
         cascade: order, gates, weights and temperatures.
         images: of one request.
         deadline: end of the whole request, on the event loop's clock.
-        quorum: members that must answer about an image that passes no gate; at most all members of the cascade.
+        quorum: members that must answer if an image passes no gate; a larger number than the cascade has means all.
         reject: returns a cause for a vote that must not be combined with the votes before it.
         cascade_for: chooses, by the first vote, the gates and weights to use; their order must be the same.
     """

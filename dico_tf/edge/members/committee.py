@@ -74,7 +74,7 @@ class RemoteCommittee:
 
     @property
     def member_seconds(self) -> float:
-        """Seconds that a member normally gets: its equal share of `policy.seconds`, less a tenth."""
+        """Seconds that a member normally gets: 90 % of `policy.seconds`, shared equally by the members of a cascade."""
         return self.policy.seconds * (1 - RETURN_SHARE) / (len(self.cascade.members) if self.cascade else 1)
 
     def manifest_of(self, exports: Collection[str]) -> Manifest:
@@ -113,13 +113,15 @@ class RemoteCommittee:
     def _reject(self, accepted: Sequence[Vote], vote: Vote) -> Missing | None:
         """Return the cause if a vote is of another export than the request's first vote; None if the vote counts.
 
-        Votes of TensorFlow Serving always count: they name no export.
+        The first vote counts if its export is one of `exports`. Votes of TensorFlow Serving always count: they name
+        no export.
         """
         if not vote.known:
             return None
-        export = next((each.export for each in accepted if each.known), vote.export)
-        export = export if export in self.exports else self.exports[0]  # the export may change twice in one request
-        return other_export(vote.export, export) if vote.export != export else None
+        first = next((each.export for each in accepted if each.known), None)
+        if first is None:
+            first = vote.export if vote.export in self.exports else self.exports[0]
+        return other_export(vote.export, first) if vote.export != first else None
 
     def _cascade_for(self, vote: Vote, cascade: Cascade) -> Cascade:
         """Return the cascade of the vote's export; `cascade` itself if the vote names no export.

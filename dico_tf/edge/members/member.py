@@ -26,9 +26,10 @@ class Endpoint(Protocol):
 class RemoteMember:
     """A member of a committee at one or several addresses.
 
-    A call goes to the first address whose circuit allows it. If no answer comes within the time that 95 % of its recent
-    calls took, the next one is asked too (a hedge). A call to an unreachable address is repeated at the next one, or at
-    the same one after a pause; a CallBudget limits these repeats to about a tenth of the calls.
+    A call goes to the first address whose circuit allows it. If it has not answered within the time that 95 % of its
+    own recent calls took, the next address is asked too (a hedge). A call to an unreachable address is repeated at the
+    next one, or, after the last, from the first again after a pause (a retry). Retries are limited to about a tenth of
+    the calls, hedges to `hedge_share`.
 
     Args:
         replicas: all addresses of the member; the first one is preferred.

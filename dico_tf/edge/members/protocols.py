@@ -20,7 +20,10 @@ class Unusable(Exception):  # noqa: N818 - named for what is the case
 
 
 class MemberProtocol(Protocol):
-    """Requests to one member, and its responses, as bytes. `parse_vote` raises Unusable, `parse_ready` any error."""
+    """Requests to one member, and its responses, as bytes.
+
+    For a response that cannot be used, `parse_vote` raises Unusable, and `parse_ready` an exception of any type.
+    """
 
     infer_method: str  # gRPC paths
     probe_method: str

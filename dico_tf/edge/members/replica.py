@@ -93,7 +93,10 @@ class Replica:
         return Missing(Cause.UNUSABLE, fault) if fault else vote
 
     def _record(self, outcome: Outcome | None, seconds: float, timeout: float) -> None:
-        """Update response times and circuit. `outcome` is None if the call was cancelled before its deadline."""
+        """Update response times and circuit after a call that took `seconds`, when `timeout` seconds were left for it.
+
+        `outcome` is None if the call was cancelled before its deadline.
+        """
         before = self.breaker.state
         if isinstance(outcome, Vote) or seconds > (self.hedge_after() or timeout):
             self.response_times.add(seconds)  # an unfinished call counts too: it would have taken even longer

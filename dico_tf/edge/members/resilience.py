@@ -23,8 +23,8 @@ class CircuitBreaker:
     """Decides whether one address may be called; an address that keeps failing is skipped for a while.
 
     closed --5 failures in a row--> open --after a pause, a probe succeeds--> half-open --a trial succeeds--> closed.
-    A trial call that fails opens the circuit again, for twice as long. Probes are health checks, so no user's request
-    waits for a dead address. `now` is a clock in seconds.
+    A trial call that fails opens the circuit again, for twice as long, up to LONGEST_OPEN_SECONDS. Probes are health
+    checks, so no user's request waits for a dead address. `now` is a clock in seconds.
     """
 
     def __init__(self, now: Callable[[], float]):

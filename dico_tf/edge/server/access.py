@@ -66,10 +66,10 @@ def check_address(host: str, *, tls: bool, authenticated: bool, insecure: bool) 
     if loopback(host) or insecure or (tls and authenticated):
         return
     missing = [] if tls else ["--tls_cert and --tls_key"]
-    missing += [] if authenticated else ["--token_file or --tls_client_ca"]
+    missing += [] if authenticated else ["one of --token_file and --tls_client_ca"]
     raise UserError(
-        f"--host={host} can be reached from other machines: give {' and '.join(missing)}, "
-        "or --insecure if the network itself is trusted"
+        f"--host={host} can be reached from other machines: give {', and '.join(missing)}; "
+        "or give --insecure if the network itself is trusted"
     )
 
 

@@ -34,7 +34,7 @@ _SERVING = health_pb2.HealthCheckResponse
 
 
 class TokenInterceptor(grpc.aio.ServerInterceptor):
-    """Refuses calls without `authorization: Bearer TOKEN`, before any of their message is read, except PUBLIC ones."""
+    """Refuses calls without `authorization: Bearer TOKEN` before their message is read; methods in PUBLIC need none."""
 
     def __init__(self, token: str):
         self._token = token
@@ -141,7 +141,10 @@ class InferenceServicer:
 
 
 async def _message(contents: AsyncIterator[bytes], seconds: float = UPLOAD_SECONDS) -> bytes:
-    """Read the one message of a call. Methods are registered as streams, so that this timeout can apply."""
+    """Read the one message of a call. Raises EdgeError if there is none within `seconds`, at most UPLOAD_SECONDS.
+
+    Methods are registered as streams, so that this timeout can apply.
+    """
     try:
         async with asyncio.timeout(min(seconds, UPLOAD_SECONDS)):
             return await anext(contents)

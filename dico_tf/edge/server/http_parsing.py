@@ -52,7 +52,7 @@ def parse_head(content: bytes) -> RequestHead:
     headers = _headers(rest)
     is_1_1 = line[3] == b"1"
     if is_1_1 and "host" not in headers:
-        raise HttpError(400, "HTTP/1.1 requires a Host header")
+        raise HttpError(400, "the Host header is missing, which HTTP/1.1 requires")
     chunked, length = _framing(headers, is_1_1)
     connection = {word.strip().lower() for word in headers.get("connection", "").split(",")}
     path, query = _target(line[2].decode())
@@ -80,8 +80,10 @@ def _framing(headers: Mapping[str, str], is_1_1: bool) -> tuple[bool, int | None
     """Return (chunked, length) of the body; (False, None) means that no body is announced. Raises HttpError."""
     length, coding = headers.get("content-length"), headers.get("transfer-encoding")
     if coding is not None:
-        if length is not None or not is_1_1:
-            raise HttpError(400, "Transfer-Encoding is not allowed together with Content-Length, nor in HTTP/1.0")
+        if length is not None:
+            raise HttpError(400, "Transfer-Encoding is not allowed together with Content-Length: send one of them")
+        if not is_1_1:
+            raise HttpError(400, "Transfer-Encoding is not allowed in HTTP/1.0: send Content-Length, or HTTP/1.1")
         if coding.lower() != "chunked":
             raise HttpError(501, "the only supported Transfer-Encoding is chunked")
         return True, None
@@ -108,5 +110,5 @@ def chunk_size(line: bytes) -> int:
     """Return the size that the first line of a chunk gives. Raises HttpError."""
     match = _SIZE.fullmatch(line)
     if not match:
-        raise HttpError(400, "a chunk must start with its size in hexadecimal digits")
+        raise HttpError(400, "a chunk must start with its size: expected 1 to 8 hexadecimal digits")
     return int(match[1], 16)

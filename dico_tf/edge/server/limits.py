@@ -51,7 +51,7 @@ def _pixels(content: bytes) -> int:
 
 
 class ConcurrencyLimit:
-    """A limit on the number of requests that are processed at the same time."""
+    """A limit on the number of requests that are processed at the same time; further ones are refused."""
 
     def __init__(self, most: int):
         self.most = most

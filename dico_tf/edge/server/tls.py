@@ -13,7 +13,8 @@ from dico_tf.errors import UserError
 class ServerTLS:
     """Paths of a server's certificate and key, PEM files; "" = no TLS. Its bool() tells if TLS is on.
 
-    With `client_ca`, clients need a certificate that this CA signed. Raises UserError if a file is missing or unusable.
+    With `client_ca`, clients need a certificate that this CA signed. Raises UserError if only one of `cert` and `key`
+    is given, if `client_ca` is given without them, or if a file is missing or unusable.
     """
 
     cert: str = ""
@@ -49,8 +50,9 @@ class ServerTLS:
 class ClientTLS:
     """Paths of PEM files: the CA that a client trusts, and its own certificate and key. Its bool() tells if TLS is on.
 
-    Without a CA there is no TLS. The certificate is for servers that require one. `prefix` goes before the names
-    tls_ca, tls_cert and tls_key in errors. Raises UserError if a file is missing or unusable.
+    Without a CA there is no TLS. The certificate is for servers that require one; it needs a key and the CA. `prefix`
+    goes before the names tls_ca, tls_cert and tls_key in errors. Raises UserError if one of these is missing, or if a
+    file cannot be used.
     """
 
     ca: str = ""

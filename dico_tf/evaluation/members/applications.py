@@ -73,13 +73,19 @@ def members(uri: MemberURI, classes: int) -> list[Member]:
 
 
 def preprocessing(family: Callable) -> Callable:
-    """Return the function `preprocess_input` for the networks of `family`, e.g. keras.applications.ResNet50."""
+    """Return the function `preprocess_input` for networks made by `family`, e.g. keras.applications.ResNet50."""
     return importlib.import_module(f"keras.applications.{family.__module__.rsplit('.', 1)[-1]}").preprocess_input
 
 
 @functools.lru_cache(32)
 def _base(name: str, weights: str, classes: int, alpha: float) -> keras.Model:
-    """Return a network with logits at its native image size. Cached, so that two members of one network share it."""
+    """Return a network with logits at its native image size. Cached, so that two members of one network share it.
+
+    Args:
+        name: class or function of keras.applications, e.g. "ResNet50".
+        weights: "imagenet", "none" for random ones, or a path.
+        alpha: factor of the width; 0 = the network's default.
+    """
     source = f"keras:{name}"
     family = getattr(keras.applications, name)
     options: dict[str, Any] = {"classes": classes, "classifier_activation": None, **_width(alpha)}
@@ -146,7 +152,9 @@ def _check_size(base: keras.Model, family: Callable, size: int, alpha: float, so
     try:
         shapes = weightless(lambda: [tuple(weight.shape) for weight in family(**_arguments(base, size, alpha)).weights])
     except ValueError as error:  # the size is too small
-        raise UserError(f"{source}: {family.__name__} cannot be built for {size} pixels: {error}") from error
+        raise UserError(
+            f"{source}: {family.__name__} cannot be built for {size} pixels: {error}; give another size"
+        ) from error
     if shapes != [tuple(weight.shape) for weight in base.weights]:
         raise UserError(
             f"{source}: {family.__name__} has weights for {base.input_shape[1]} pixels only, because "

@@ -60,7 +60,7 @@ class Cache:
             return None
         fits = logits.ndim == 2 and logits.dtype == np.float32 and len(logits) == images
         if not fits or about != self._about(checksum, fingerprint, split):
-            _log.warning("%s has the logits of other images or of another member: the network runs again", path)
+            _log.warning("%s does not have the logits of this member on these images: the network runs again", path)
             return None
         return logits
 
@@ -129,7 +129,7 @@ class Cache:
 
 @contextlib.contextmanager
 def _warn_if_full() -> Iterator[None]:
-    """Warn if a file cannot be written, instead of raising UserError."""
+    """Context manager: warn if a file cannot be written, instead of raising UserError."""
     try:
         yield
     except UserError as error:

@@ -51,13 +51,13 @@ def collect_logits(
 ) -> MemberLogits:
     """Return the logits and costs of all members on a split. Each member is cached as soon as it is complete.
 
-    Raises UserError if there is no such split, or if a member has other classes than the data.
+    Raises UserError if the split is missing or empty, or if a member has other classes than the data.
 
     Args:
         split: name of the split.
         cache: is read and written; None = no cache.
-        timed: measure milliseconds, unless they are cached.
-        say: called with a sentence about each member's outputs.
+        timed: measure milliseconds that are not cached; if False, these are NaN.
+        say: called with a sentence about the outputs of each member for which logits or probabilities were detected.
     """
     images = _split(source, split)
     check_classes(members, source)
@@ -118,9 +118,9 @@ def check_classes(members: Sequence[Member], source: Source) -> None:
         odd = [n for n, names in enumerate(zip(ours, theirs, strict=True)) if _names_differ(n, *names)]
         if odd:
             n = odd[0]
-            order = "has the classes in another order" if set(ours) == set(theirs) else "has other classes"
+            difference = "the classes in another order" if set(ours) == set(theirs) else "other classes"
             raise UserError(
-                f"{member.name} {order} than {source.name}: class {n} is {theirs[n]!r} in {member.name} and "
+                f"{member.name} has {difference} than {source.name}: class {n} is {theirs[n]!r} in {member.name} and "
                 f"{ours[n]!r} in {source.name}; members and data need the same classes in the same order"
             )
 
@@ -148,7 +148,10 @@ def check_width(member: Member, count: int, source: Source) -> None:
 
 
 def _run(member: Member, split: Split, source: Source) -> np.ndarray:
-    """Return the logits [N, C] of a member for all images of a split."""
+    """Return the logits [N, C] of a member for all images of a split.
+
+    Raises UserError unless C is the number of the data's classes.
+    """
     logits = []
     bar = Bar(f"running {member.name}", split.size)
     try:
@@ -162,9 +165,13 @@ def _run(member: Member, split: Split, source: Source) -> np.ndarray:
 
 
 def _cost(member: Member, split: Split, cache: Cache | None, timed: bool, say: Callable[[str], None]) -> Cost:
-    """Return the cost of a member, with its time if `timed`: cached, or else counted and measured, and then cached.
+    """Return the cost of a member: from the cache, or else counted and written to the cache.
 
-    Calls `say` with the sentence about the member's outputs.
+    Calls `say` with a sentence such as "x answers with 10 logits" if the kind of outputs was detected.
+
+    Args:
+        split: milliseconds are measured on some of its images.
+        timed: measure milliseconds unless they are cached. For a table of logits nothing is measured or cached.
     """
     this_machine = machine()
     cached = cache.cost(member.checksum, this_machine) if cache else None
@@ -189,7 +196,11 @@ def machine() -> str:
 
 
 def measure_milliseconds(member: Member, images: np.ndarray) -> float:
-    """Return the mean time, in milliseconds, of running the member on single images, after a warm-up."""
+    """Return the mean time, in milliseconds, of running the member on one image, after a warm-up.
+
+    Args:
+        images: uint8 [N, side, side, 3] of the member's size, which are run one by one, several times if they are few.
+    """
     for n in range(_WARM):
         member.run(images[n % len(images)][None])
     seconds: list[float] = []

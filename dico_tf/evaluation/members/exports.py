@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,7 +48,9 @@ def _member(uri: MemberURI, export: Manifest, name: str) -> Member:
             f"{', '.join(name for name in export.names if export.member(name)['files']) or 'none'}"
         )
     if kind and kind not in files:
-        raise UserError(f"{uri.source}: {about['name']} has no file {kind!r}; it has {', '.join(files)}")
+        raise UserError(
+            f"{uri.source}: ?format={kind}: {about['name']} has no such file; give one of {', '.join(files)}"
+        )
     kind = kind or (SAVED_MODEL if SAVED_MODEL in files else next(iter(files)))
     manifest.verify(export, name, kind)
     path = export.path(name, kind)
@@ -55,7 +58,7 @@ def _member(uri: MemberURI, export: Manifest, name: str) -> Member:
     options = {key: how[key] for key in ("pixels", "outputs", "background", "output") if key in how}
     inner = dataclasses.replace(uri, place=str(path), part="", options=options or {"output": "logits"})
     opened = _MODULES.get(kind, tflite).members(inner, len(about["class_names"]))[0]
-    cost = Cost(macs=float(about["macs"]), params=float(about["params"]))
+    cost = Cost(macs=about["macs"] or math.nan, params=about["params"] or math.nan)  # the manifest's 0 is unknown
     return dataclasses.replace(
         opened,
         name=uri.label(about["name"], kind if "format" in uri.options else ""),
@@ -69,8 +72,8 @@ def _member(uri: MemberURI, export: Manifest, name: str) -> Member:
 
 
 def _with_cost(network: LoadedNetwork, cost: Cost) -> LoadedNetwork:
-    """Return the network with the manifest's cost: a converted file counts differently."""
-    return dataclasses.replace(network, cost=cost)
+    """Return the network with the manifest's cost, where it is known: a converted file counts differently."""
+    return dataclasses.replace(network, cost=cost.over(network.cost))
 
 
 def owner(path: Path) -> Path | None:

@@ -1,4 +1,4 @@
-"""Images of a split at the size that one member takes, and a fingerprint of the images."""
+"""Images of a split at the size that one member takes, and a fingerprint of the split's stored images."""
 
 import concurrent.futures
 import hashlib
@@ -39,7 +39,7 @@ class ImageBatches:
         return np.asarray(image_decoding.square(Image.fromarray(image), self._size, self._short))
 
     def batches(self) -> Iterator[np.ndarray]:
-        """Yield all images in the split's order. A thread prepares the next batch meanwhile."""
+        """Yield all images in batches uint8 [B, size, size, 3], in order. A thread prepares the next batch."""
         step = max(1, min(_BATCH, _PIXELS // self._size**2))
         parts = [np.arange(n, min(n + step, self._split.size)) for n in range(0, self._split.size, step)]
         with concurrent.futures.ThreadPoolExecutor(1) as thread:
@@ -54,7 +54,8 @@ class ImageBatches:
 def fingerprint(source: Source, split: Split) -> str:
     """Return a hash of the dataset's name and classes, and of each image's id, label and pixels.
 
-    For image files, their sizes and modification times stand for the pixels.
+    Images that are decoded on demand are not read. In place of their pixels it takes their width and height, and the
+    size and modification time of an image's own file, or the place or length of an image within other files.
     """
     digest = hashlib.sha256(repr((source.name, source.class_names)).encode())
     digest.update(split.labels.astype("<i8").tobytes())

@@ -104,18 +104,20 @@ def load_keras_file(path: Path, source: str) -> keras.Model:
         ) from error
 
 
-def _size(model: keras.Model, uri: MemberURI, size: int) -> int:
-    """Return the image size of a member: that of the file, or of the URI if the file takes any.
+def _size(model: keras.Model, uri: MemberURI, dico_size: int) -> int:
+    """Return the side of a member's images: the network's own, or that of the URI if the network takes any size.
+
+    Raises UserError unless it has one input, square RGB images of this size, and one output [B, classes].
 
     Args:
-        size: image size of a DiCo; 0 = the model is no DiCo.
+        dico_size: image size of a DiCo; 0 = the model is no DiCo.
     """
-    shapes = [(None, size, size, 3)] if size else [tuple(x.shape) for x in model.inputs or ()]
+    shapes = [(None, dico_size, dico_size, 3)] if dico_size else [tuple(x.shape) for x in model.inputs or ()]
     if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][-1] != 3:
         raise UserError(f"{uri.source}: expected one input [side, side, 3], got {[s[1:] for s in shapes]}")
     height, width = shapes[0][1:3]
-    outputs = [] if size else [tuple(x.shape) for x in model.outputs]
-    if not size and (len(outputs) != 1 or len(outputs[0]) != 2):
+    outputs = [] if dico_size else [tuple(x.shape) for x in model.outputs]
+    if not dico_size and (len(outputs) != 1 or len(outputs[0]) != 2):
         raise UserError(f"{uri.source}: expected one output [classes], got {[s[1:] for s in outputs]}")
     return fixed_size(uri, height, width)
 

@@ -1,4 +1,4 @@
-"""Member of a committee: a model of any kind that turns uint8 images into logits."""
+"""Member of a committee: a model of any kind that turns uint8 images into logits, or a table of a model's logits."""
 
 import dataclasses
 import functools
@@ -48,7 +48,7 @@ class TFLiteFile:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Member:
-    """A model that a committee can ask."""
+    """A model, or a table of a model's logits, that can be part of a committee; `load` opens it at the first use."""
 
     name: str
     kind: str
@@ -75,7 +75,10 @@ class Member:
 
     @property
     def cost(self) -> Cost:
-        """Multiply-adds and parameters; collect_logits measures milliseconds. Loads the network."""
+        """Multiply-adds of one image and number of parameters, NaN if unknown. Loads the network.
+
+        Milliseconds are NaN, except of a table whose URI gives them; collect_logits measures them.
+        """
         return self.network.cost
 
     @functools.cached_property

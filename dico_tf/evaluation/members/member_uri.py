@@ -79,9 +79,10 @@ class MemberURI:
         return "first" if self.part == BACKGROUND else self.options.get("background", "auto")
 
     def label(self, *parts: str) -> str:
-        """Return a member's name: the URI's name, or one made of place and size, with `parts` after dots.
+        """Return a member's name: "NAME.part" if the URI has a name, else "PLACE.part" or "PLACE.part@SIZE".
 
-        `parts` distinguish several members of one URI, e.g. "digits.branch_0".
+        PLACE is the last component of a path, without a suffix such as .keras. `parts`, which may be none, distinguish
+        several members of one URI. Example: "digits.branch_0@48" for runs/digits@48.
         """
         name = ".".join([self.name or self._stem, *filter(None, parts)])
         return f"{name}@{self.size}" if self.size and not self.name else name
@@ -127,7 +128,7 @@ def _options(source: str) -> tuple[str, dict[str, str]]:
 
 
 def _split(rest: str) -> tuple[Path, str]:
-    """Return the place, and the part that follows it after a colon."""
+    """Split PLACE[:PART] into place and part; the part is "" without a colon, or if `rest` is an existing path."""
     path = Path(rest).expanduser()
     if path.exists() or ":" not in rest:
         return path, ""

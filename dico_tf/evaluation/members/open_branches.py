@@ -1,4 +1,4 @@
-"""Open the networks that --branches names: members of committees that can be trained."""
+"""Open the networks of --branches and --whole: Keras networks that can be trained, named by the URIs of members."""
 
 import contextlib
 import dataclasses
@@ -18,7 +18,7 @@ EXAMPLES = "keras:MobileNetV2, preset:NAME?weights=FILE, x.keras, or a branch of
 
 @dataclasses.dataclass(frozen=True)
 class OpenedBranches:
-    """Branches, the weights that they start from, and the layers that their owners froze, for each branch."""
+    """Networks of --branches. For each: the weights that it starts from, and the layers that its owner froze."""
 
     network: BranchList
     arrays: Sequence[Arrays]
@@ -26,7 +26,7 @@ class OpenedBranches:
 
     @property
     def owner_frozen(self) -> dict[str, list[str]]:
-        """The frozen layers as settings of DiCo, with names such as branch_0/conv_1."""
+        """DiCo's settings `frozen_layers` and `inference_layers`: lists of names such as branch_0/conv_1."""
 
         def names(kind: str) -> list[str]:
             return [f"branch_{s}/{name}" for s, layers in enumerate(self.frozen) for name in getattr(layers, kind)]
@@ -72,7 +72,8 @@ def _member(source: str) -> Member:
     if len(members) > 1:
         names = ", ".join(member.source for member in members)
         raise UserError(
-            f"expected one network, {source} names {len(members)}: give one of {names} (--branches also takes several)"
+            f"expected one network, {source} names {len(members)}: give one of {names}, or in --branches several, "
+            "comma separated"
         )
     if members[0].keras_model is None:
         kind = members[0].kind.replace("_", " ")

@@ -21,7 +21,7 @@ class OutputDecoder:
         Args:
             outputs: "logits", "probabilities", or "auto" = the first batch decides.
             background: "first" = leave out the first output, "none", or "auto" = leave it out if there is one output
-                more than `classes`.
+                more than `classes`, and `classes` is 2 or more.
             classes: number of classes of the data; 0 = unknown.
 
         Raises UserError for other values of `outputs` or `background`.
@@ -78,9 +78,9 @@ class OutputDecoder:
 
 
 def are_probabilities(values: np.ndarray, step: float = 0.0) -> bool:
-    """Return whether all rows are probabilities: values in 0..1 that add up to 1, within 0.01.
+    """Return True if every row is of probabilities: values in 0..1 whose sum differs from 1 by at most 0.01.
 
-    The sum of C quantised values may differ by max(0.1, C step / 8), as their rounding errors add up.
+    For C quantised outputs the limit is max(0.1, C * step / 8) instead, as their rounding errors add up.
 
     Args:
         values: [B, outputs].

@@ -1,4 +1,4 @@
-"""Preprocessing of raw pixels as layers of a network, so that it is trained and exported with the network."""
+"""Preprocessing of raw pixels as layers, so that a network is trained and exported together with it."""
 
 from collections.abc import Callable
 

@@ -26,12 +26,12 @@ def check_pixels(pixels: str) -> str:
 def preprocess(images: np.ndarray, pixels: str, kind: np.dtype | type, scale: float = 0.0, zero: int = 0) -> np.ndarray:
     """Convert uint8 images [B, H, W, 3] to a network's input of dtype `kind`.
 
-    An integer input gets round(value / scale) + zero. If `pixels` is "0..255" or `scale` is 0, it gets the pixels as
-    they are, and an int8 input the pixels minus 128.
+    A float input gets values in the range `pixels`. An integer input gets round(value / scale) + zero, clipped to the
+    dtype; but with `pixels` "0..255", or `scale` 0, it gets the raw pixels, and int8 the raw pixels minus 128.
 
     Args:
         pixels: range of values that the network was trained with, a key of PIXELS.
-        scale, zero: quantisation of an integer input.
+        scale, zero: quantisation of an integer input; a float input ignores them.
     """
     kind = np.dtype(kind)
     if kind.kind not in "iu":

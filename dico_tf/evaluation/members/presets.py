@@ -99,10 +99,11 @@ def _weights(uri: MemberURI, preset: Preset) -> Path | None:
 def _build(
     preset: Preset, size: int, classes: int, normalisation: Normalisation, weights: Path | None, heads: str
 ) -> keras.Model:
-    """Return a preset's network with the weights of a checkpoint, or random ones.
+    """Return a preset's float32 network with the weights of a checkpoint, or random ones.
 
     Args:
-        heads: "same", or "any": if the checkpoint is of other classes, the head stays random.
+        weights: checkpoint; None = random weights.
+        heads: for a checkpoint with another number of classes: "same" = raise UserError, "any" = leave the head random.
     """
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")

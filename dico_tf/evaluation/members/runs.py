@@ -83,7 +83,8 @@ def frozen_layers(settings: Mapping[str, Any], branch: int) -> FrozenLayers:
     """Return the layers of a branch that the owner of the network froze, not those of --freeze.
 
     Args:
-        settings: may have `frozen_layers` and `inference_layers`, names such as branch_0/conv_1.
+        settings: may have `frozen_layers` and `inference_layers`, names such as branch_0/conv_1; they are returned
+            without branch_0/.
     """
     return FrozenLayers(
         *(
@@ -94,7 +95,10 @@ def frozen_layers(settings: Mapping[str, Any], branch: int) -> FrozenLayers:
 
 
 def _short_side(run: TrainedRun, size: int) -> int:
-    """Return the run's short side; for another image size, int(1.15 size) if the run has a margin, else the size."""
+    """Return the run's short side; for an image size other than the run's, int(1.15 size), or `size` without margin.
+
+    A run has no margin if its short side is its image size.
+    """
     if size == run.data["image_size"]:
         return run.short_side
     return int(image_decoding.MARGIN * size) if run.short_side > run.data["image_size"] else size
@@ -109,7 +113,7 @@ def _with_blocks(models: list[keras.Model], blocks: int, source: str) -> list[ke
 
 
 def digest(run: TrainedRun, chosen: Sequence[int], blocks: int = 0) -> str:
-    """Return the sha256 of architecture and weights of the branches with the numbers `chosen`.
+    """Return the sha256 of architecture, pixel normalisation and weights of the branches with the numbers `chosen`.
 
     Args:
         blocks: number of residual blocks that are used; 0 = all.
@@ -124,7 +128,11 @@ def digest(run: TrainedRun, chosen: Sequence[int], blocks: int = 0) -> str:
 
 
 def network(models: Sequence[keras.Model], average: str, side: int) -> LoadedNetwork:
-    """Return models for images of `side` pixels as one LoadedNetwork; `average` is the rule for several models."""
+    """Return models for images of `side` pixels as one LoadedNetwork.
+
+    Args:
+        average: key of AVERAGES, the rule that combines the logits of several models.
+    """
     costs = [network_cost(model) for model in models]
     total = Cost(macs=float(sum(c.macs for c in costs)), params=float(sum(c.params for c in costs)))
     if len(models) == 1:
@@ -134,7 +142,11 @@ def network(models: Sequence[keras.Model], average: str, side: int) -> LoadedNet
 
 
 def graph(models: Sequence[keras.Model], average: str) -> Graph:
-    """Return models as one Graph; `average` is the rule for several models."""
+    """Return models as one Graph.
+
+    Args:
+        average: key of AVERAGES, the rule that combines the logits of several models.
+    """
     variables = [variable.value for model in models for variable in model.variables]
     if len(models) == 1:
         return Graph(call=lambda x: models[0](x, training=False), trackables=variables)
@@ -148,9 +160,9 @@ def graph(models: Sequence[keras.Model], average: str) -> Graph:
 
 
 def branches(run: TrainedRun, size: int = 0, precision: str = "") -> list[keras.Model]:
-    """Return the trained networks; for another image size, networks that are rebuilt for it with the same weights.
+    """Return a run's trained branches; for another image size, branches that are rebuilt for it with the same weights.
 
-    Raises UserError if the weights do not fit another size.
+    Raises UserError if a network for that size has other layers, or weights of other shapes.
 
     Args:
         size: of images, in pixels; 0 = that of the training.
@@ -165,8 +177,8 @@ def branches(run: TrainedRun, size: int = 0, precision: str = "") -> list[keras.
         arrays = [resize_positions(variable, array) for variable, array in pairs]
         if [array.shape for array in arrays] != [tuple(w.shape) for w in new.weights]:
             raise UserError(
-                f"{run.workdir} cannot take images of {size} pixels: its weights depend on the size of "
-                f"{run.data['image_size']}"
+                f"{run.workdir} cannot take images of {size} pixels: its weights have other shapes at another size; "
+                f"use that of the training, {run.data['image_size']}"
             )
         new.set_weights(arrays)
     return others
@@ -179,7 +191,8 @@ def _rebuild(run: TrainedRun, size: int, precision: str) -> list[keras.Model]:
     if isinstance(whole, Preset) and whole.layout(size) != whole.layout(native):
         sizes = f"{'at most' if native <= CIFAR_LARGEST else 'more than'} {CIFAR_LARGEST} pixels"
         raise UserError(
-            f"{run.workdir}: {whole.name} is another network at {size} pixels than at {native}: give a size of {sizes}"
+            f"{run.workdir}: {whole.name} has other layers at {size} pixels than at the training's {native}: "
+            f"give a size of {sizes}"
         )
     sized = native if isinstance(whole, Preset) else size  # a preset is divided as in the training
     untrained = whole.branches(config.network.splits, config.network.division, sized, len(data["class_names"]))

@@ -91,8 +91,10 @@ def _chosen(signatures: Mapping[str, Any], uri: MemberURI) -> str:
     requested = "" if uri.part == BACKGROUND else uri.part
     name = requested or (DEFAULT if DEFAULT in signatures else next(iter(sorted(signatures))))
     if name not in signatures or (not requested and name != DEFAULT and len(signatures) > 1):
-        wrong = f"no signature {requested!r}" if requested else f"no {DEFAULT}"
-        raise UserError(f"{uri.source} has {wrong}: write :SIGNATURE with one of {_described(signatures)}")
+        raise UserError(
+            f"{uri.source} has no signature {requested or DEFAULT!r}: write :SIGNATURE with one of "
+            f"{_described(signatures)}"
+        )
     return name
 
 
@@ -105,7 +107,7 @@ def _image(signature: Any, name: str, source: str) -> tuple[str, meta_graph_pb2.
         if info.dtype in _IMAGES and (info.tensor_shape.unknown_rank or (len(dims) == 4 and dims[3] in (3, -1))):
             return key, info
     raise UserError(
-        f"{source}: expected a signature whose only input is images [B, side, side, 3], got "
+        f"{source}: expected a signature whose only input is images [B, side, side, 3] in uint8 or floats, got "
         f"{_described({name: signature})}; name another with :SIGNATURE"
     )
 
@@ -119,7 +121,7 @@ def _output(signature: Any, name: str, uri: MemberURI) -> str:
 
 
 def _load(path: Path, name: str, source: str) -> tuple[Any, Any]:
-    """Load a SavedModel. Return it and its signature `name`."""
+    """Return a SavedModel and its signature `name`. Raises UserError, which begins with `source`, if it cannot load."""
     try:
         loaded = tf.saved_model.load(str(path))
         return loaded, loaded.signatures[name]

@@ -54,7 +54,9 @@ def open_segmentation_members(sources: Sequence[str], classes: int) -> list[Segm
             )
     names = [member.name for member in members]
     if twice := {name for name in names if names.count(name) > 1}:
-        raise UserError(f"members are called {', '.join(sorted(twice))} more than once: give NAME=SOURCE")
+        raise UserError(
+            f"members need different names, but {', '.join(sorted(twice))} occurs more than once: give NAME=SOURCE"
+        )
     return members
 
 
@@ -65,9 +67,7 @@ def _members(uri: MemberURI) -> list[SegmentationMember]:
             f"{uri.kind.replace('_', ' ')}"
         )
     if uri.size:
-        raise UserError(
-            f"{uri.source}: networks that classify pixels take images at their own size: leave out @{uri.size}"
-        )
+        raise UserError(f"{uri.source}: members of --task=segmentation take images of any size: leave out @{uri.size}")
     return {kinds.RUN: _run_members, kinds.KERAS_FILE: _keras_file_members, kinds.TFLITE: _tflite_members}[uri.kind](
         uri
     )
@@ -165,7 +165,10 @@ def _tflite_members(uri: MemberURI) -> list[SegmentationMember]:
     contents = tflite.read_graph(path, uri.source)
     image, output = tflite.image_input(contents, uri.source), tflite.score_map(contents, uri)
     if -1 in image.shape[1:3]:
-        raise UserError(f"{uri.source} takes images of any size: convert the network for one size, and give that file")
+        raise UserError(
+            f"{uri.source}: expected a file for images of one size, got one for any size: convert the network "
+            "for one size"
+        )
     ranges = preprocessing.check_pixels(uri.options.get("pixels", preprocessing.OWN))
     network = functools.cache(lambda: tflite.network(path, contents, image, output, image.shape[1], ranges, uri.source))
     return [

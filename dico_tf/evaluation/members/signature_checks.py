@@ -37,7 +37,8 @@ def fixed_size(uri: MemberURI, height: int | None, width: int | None) -> int:
 def chosen_output(scores: Sequence[str], every: Sequence[str], uri: MemberURI, described: str) -> str:
     """Return the output with the scores: that of ?output, else logits, else probabilities, else the only one.
 
-    Raises UserError if there is no output of that name, no output with scores, or several and ?output is missing.
+    Raises UserError if there is no output of that name or, without ?output, if none or several could be the scores.
+    That of ?output may be any of `every`: whether it has scores is not checked.
 
     Args:
         scores: names of the outputs that give one score per class.
@@ -58,7 +59,9 @@ def chosen_output(scores: Sequence[str], every: Sequence[str], uri: MemberURI, d
 
 
 def in_batches(call: Call, batch: int | None) -> Call:
-    """Return a function that calls a network of fixed batch size on any number of images; the last batch is padded.
+    """Return a function that calls a network of fixed batch size on any number of images.
+
+    The last batch is padded with zeros, whose outputs are left out.
 
     Args:
         call: network: images [batch, H, W, 3] -> outputs [batch, outputs].

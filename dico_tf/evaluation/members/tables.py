@@ -55,10 +55,17 @@ def _member(uri: MemberURI, name: str, table: LogitTable) -> Member:
 
 
 def _rows(source: str, name: str, logits, ids, labels, images: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Return the logits of images by their ids, or by the stems of their file names if all stems differ.
+    """Return a table's logits of images, which are looked up by their ids.
 
-    `images` are the ids to look up, and `truth` their labels; `ids` and `labels` are those of the table.
-    Raises UserError if an image is missing, or if its label differs from `truth`.
+    If an id is missing, all are looked up by the stems of their file names, provided that the stems differ.
+
+    Args:
+        source, name: URI and member, for messages.
+        logits, ids, labels: rows of the table.
+        images, truth: ids to look up, and their labels in the data.
+
+    Raises:
+        UserError: if the table has an id twice or lacks an image, or if a label differs from `truth`.
     """
     places = {known: row for row, known in enumerate(ids.tolist())}
     if len(places) < len(ids):

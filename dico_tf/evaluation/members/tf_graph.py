@@ -107,7 +107,10 @@ def graph_cost(call: Callable[[tf.Tensor], Any], side: int, kind: tf.DType, vari
 
 
 def _parameters(variables: list, operations: list | tuple) -> float:
-    """Return the number of trained parameters; without float variables, the number of entries of float constants."""
+    """Return the number of entries of all trainable float variables, or of all float variables if none is trainable.
+
+    Without float variables, it is that of all float constants with more than one entry; NaN if there are none.
+    """
     variables = [v for v in variables if v.dtype.is_floating]
     trained = [v for v in variables if v.trainable] or variables
     if trained:
@@ -118,7 +121,7 @@ def _parameters(variables: list, operations: list | tuple) -> float:
 
 
 def _multiply_adds(operation: tf.Operation) -> int | None:
-    """Return the multiply-adds of an operation; None if their number is unknown."""
+    """Return the multiply-adds of an operation: 0 for types other than those of _COUNTED; None = unknown."""
     names = [attribute.func.name for attribute in operation.node_def.attr.values() if attribute.func.name]
     if names:  # loops and conditions that are still functions: the graph does not tell how often they run
         library = operation.graph.as_graph_def().library.function
@@ -143,13 +146,13 @@ def _adjoint(operation: tf.Operation) -> bool:
 
 
 def _positions(shape: tf.TensorShape, operation: tf.Operation) -> list[tf.TensorShape]:
-    """Return the parts of a shape before and after the channels, the second or last axis by the data_format."""
+    """Return a shape without its channels, in two parts if they are the second axis, or one if they are the last."""
     first = operation.get_attr("data_format").startswith(b"NC")
     return [shape[:1], shape[2:]] if first else [shape[:-1]]
 
 
 def _einsum(operation: tf.Operation) -> int | None:
-    """Return the product of the lengths of all axes in the equation."""
+    """Return the multiply-adds of an Einsum: the product of the lengths of all its axes; None if one is unknown."""
     operands, _, _ = operation.get_attr("equation").decode().partition("->")
     sizes: dict[str, int | None] = {}
     for labels, tensor in zip(operands.split(","), operation.inputs, strict=True):
@@ -165,7 +168,7 @@ def _product(*shapes) -> int | None:
 
 
 def _inlined(frozen: Any) -> Any:
-    """Return the function with calls inlined that TensorFlow keeps otherwise, such as Keras' grouped convolutions."""
+    """Inline the calls that TensorFlow leaves in a frozen function, such as those of Keras' grouped convolutions."""
     if not any(operation.type in _CALLS for operation in frozen.graph.get_operations()):
         return frozen
     graph = frozen.graph.as_graph_def()
@@ -187,7 +190,7 @@ def _inlined(frozen: Any) -> Any:
 
 
 def _total(operations: list[tf.Operation]) -> int | None:
-    """Return the multiply-adds of all operations; None if a number is unknown, or if some are in a loop."""
+    """Return the sum of the multiply-adds of operations; None if a number is unknown or a loop has multiply-adds."""
     if any(operation.type in _COUNTED for operation in _in_loops(operations)):
         return None  # the graph does not tell how often a loop runs
     counts = [_multiply_adds(operation) for operation in operations]

@@ -83,7 +83,8 @@ def image_input(graph: TFLiteGraph, source: str) -> TFLiteTensor:
 def score_map(graph: TFLiteGraph, uri: MemberURI) -> TFLiteTensor:
     """Return the output [B, h, w, classes] of a segmentation network: the one of ?output, or the only one.
 
-    If the file ends with an argmax, the scores it is computed from count as an output.
+    If the file ends with an argmax, the scores it is computed from count as an output. Raises UserError if ?output is
+    not such an output, or if it is missing and there is not exactly one.
     """
     every = (*graph.outputs, *graph.scores)
     maps = {t.name: t for t in every if len(t.shape) == 4 and (t.kind == "FLOAT32" or t.kind in _QUANTISED)}

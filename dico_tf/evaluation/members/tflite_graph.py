@@ -60,7 +60,7 @@ def read(path: Path) -> TFLiteGraph:
 
 
 def _kind(model: Any, graph: Any) -> str:
-    """Return int8 if computed tensors are quantised; else dynamic, float16 or float32, after the stored constants."""
+    """Return int8 if computed tensors are quantised; else dynamic, float16 or float32, by the constants' types."""
     integers = ("INT8", "UINT8", "INT16")
     ends = {*map(int, graph.inputs), *map(int, graph.outputs)}
     kinds: dict[bool, set[str]] = {True: set(), False: set()}  # True: constants, False: computed tensors
@@ -122,7 +122,7 @@ def _macs(model: Any, graph: Any) -> float:
 
 
 def _multiply_adds(name: str, operator: Any, graph: Any) -> int:
-    """Return the multiply-adds of an operator for the whole batch.
+    """Return the multiply-adds of an operator for the whole batch; 0 for operators that _COUNTED does not have.
 
     Kernels are [out, h, w, in], depthwise [1, h, w, out], dense [out, in].
     """
@@ -140,7 +140,8 @@ def _convolution(inputs: Sequence[list[int]], output: list[int], _: Any) -> int:
 def _transposed(inputs: Sequence[list[int]], output: list[int], _: Any) -> int:
     """Return the multiply-adds of a transposed convolution: each position of the image meets the whole kernel.
 
-    Its inputs, in order, are the size of the result, the kernel and the image.
+    Args:
+        inputs: shapes of the operator's inputs, which are the size of the result, the kernel, and the image.
     """
     return math.prod(inputs[2][:-1]) * math.prod(inputs[1])
 

@@ -86,7 +86,7 @@ class Format(abc.ABC):
 
     @abc.abstractmethod
     def describe(self, path: Path) -> dict[str, Any]:
-        """Return what a file's entry of the manifest has besides path, sha256, bytes and batch."""
+        """Return what a file's entry in the manifest contains in addition to path, sha256, bytes and batch."""
 
     def check(self, path: Path, images: np.ndarray, expected: np.ndarray) -> dict[str, float]:
         """Compare a file with its network. Raises UserError if logits differ by more than rounding.

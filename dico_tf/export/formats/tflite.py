@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 class TFLite(ConvertedFormat):
-    """LiteRT files of four kinds, for one batch size or any: float32 image -> float32 outputs, int64 class_id."""
+    """LiteRT files in float32, float16, dynamic or int8, for one batch size or any.
+
+    All kinds take float32 images, and give float32 outputs and an int64 class_id.
+    """
 
     name = "tflite"
     title = "LiteRT"

@@ -9,7 +9,7 @@ from dico_tf.views.piece import Piece
 class ThreeAugment(Piece):
     """Apply one of grayscale, solarize from 128 and Gaussian blur to each image (DeiT III, arXiv 2204.07118).
 
-    All three are equally likely.
+    All three are equally likely. The blur's sigma is uniform in 0.1..2 pixels.
     """
 
     def apply(self, images, rng, fill, in_place):

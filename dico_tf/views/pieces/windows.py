@@ -28,8 +28,8 @@ class ResizedCrop(WindowPiece):
 class ShortSide(WindowPiece):
     """Resize the image to a random size, and cut a square of the view's size anywhere.
 
-    The short side becomes U(least, most) times the view's size. The defaults give about 182 to 228 pixels for views of
-    160, and 256 to 320 for views of 224, as X3D is trained.
+    The short side becomes U(least, most) times the view's size. The defaults are those of X3D: about 182 to 228 pixels
+    for views of 160, and 256 to 320 for views of 224.
     """
 
     least: float = 1.14

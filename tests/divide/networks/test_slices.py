@@ -141,9 +141,9 @@ def test_layers_that_are_joined_in_the_branch_alone_are_refused():
 
 
 WIDER = {  # presets whose branches are wider than the whole somewhere, and where
-    "resnexst_tiny": "in a head or group of stage1_block1_split_reduce: 32 channels of 16",
-    "swin_mini": "in stage1_block1_dense1: 160 channels of 128",
-    "upernet_swin_mini": "in stage1_block1_dense1: 152 channels of 128",
+    "resnexst_tiny": "in a head or group of stage1_block1_split_reduce: 32 channels, the whole has 16",
+    "swin_mini": "in stage1_block1_dense1: 160 channels, the whole has 128",
+    "upernet_swin_mini": "in stage1_block1_dense1: 152 channels, the whole has 128",
 }
 
 

@@ -107,6 +107,7 @@ def _keeps(monkeypatch, module, model: keras.Model, path: Path) -> None:
     applications._base.cache_clear()
 
 
+@pytest.mark.slow
 def test_imagenets_weights_are_read_as_keras_reads_them(monkeypatch, tmp_path, images):
     model = keras.applications.MobileNet(weights=None, alpha=0.25, classifier_activation=None)
     _keeps(monkeypatch, mobilenet, model, tmp_path / "m.weights.h5")

@@ -34,9 +34,14 @@ def member():
             return np.stack([part.mean((1, 2, 3)) if part.size else np.zeros(len(images)) for part in rows], 1)
 
         member = Member(
-            name=name, kind="made", source=name, weights=name, input_size=size, short_side=short_side or size,
+            name=name,
+            kind="made",
+            source=name,
+            weights=name,
+            input_size=size,
+            short_side=short_side or size,
             load=lambda: LoadedNetwork(answer=answer, cost=Cost(macs=7, params=3)),
-        )  # fmt: skip
+        )
         return member, received
 
     return made

@@ -1,6 +1,7 @@
 """Branches of a run, and the files exported of them, as members."""
 
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -121,9 +122,11 @@ def test_files_of_an_export_answer_as_the_run_does(run, exported):
     data = sources.load(trained.config.data, trained.config.run.seed)
     apart = trained.network("float32").predict(data.splits["test"].images, verbose=0)  # it was trained in bfloat16
     given = [
-        str(exported), f"{exported}/manifest.json:committee", f"lite={exported}:branch_0?format=float32",
+        str(exported),
+        f"{exported}/manifest.json:committee",
+        f"lite={exported}:branch_0?format=float32",
         f"folder={exported}/saved_model/branch_1",
-    ]  # fmt: skip
+    ]
     collected = collect_logits(open_members(given, 10), data, "test", timed=False)
     assert list(collected.logits) == ["export.branch_0", "export.branch_1", "export.committee", "lite", "folder"]
     assert all(member.class_names == data.class_names for member in open_members(given, 10))
@@ -145,6 +148,18 @@ def test_what_is_counted_in_the_files_is_what_the_manifest_says(exported):
     assert file.cost.params == pytest.approx(about["params"], rel=0.05)  # normalisations are folded into kernels
 
 
+def test_a_cost_that_the_manifest_does_not_know_is_counted_in_the_file(exported, tmp_path):
+    copy = tmp_path / "export"
+    shutil.copytree(exported, copy)
+    content = manifest.load(copy).content
+    known = content["members"][0]["macs"]
+    content["members"][0]["macs"] = content["members"][0]["params"] = 0
+    for path in copy.rglob("manifest.json"):
+        path.write_text(manifest.text(content))
+    cost = open_members([f"{copy}:branch_0?format=float32"], 10)[0].cost
+    assert cost.macs == known and cost.params > 0
+
+
 def test_a_file_that_is_not_the_exported_one_is_refused(exported, tmp_path):
     content = json.loads((exported / "manifest.json").read_text())
     (tmp_path / "manifest.json").write_text(json.dumps(content))
@@ -157,7 +172,7 @@ def test_a_file_that_is_not_the_exported_one_is_refused(exported, tmp_path):
         open_members([str(tmp_path)])
     with pytest.raises(UserError, match=r"no member 'branch_9'; did you mean branch_"):
         open_members([f"{exported}:branch_9"])
-    with pytest.raises(UserError, match=r"no file 'int4'; it has saved_model, float32"):
+    with pytest.raises(UserError, match=r"\?format=int4: branch_.* has no such file; give one of saved_model, float32"):
         open_members([f"{exported}:branch_0?format=int4"])
     (tmp_path / "manifest.json").write_text("{")
     with pytest.raises(UserError, match="is not the manifest of an export"):
