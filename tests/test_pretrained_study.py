@@ -9,7 +9,8 @@ import pytest
 
 from benchmarks import cifar_subsets, study_pretrained
 from benchmarks.paired import pack, paired_difference, unpack
-from benchmarks.study_pretrained import ARMS, LARGE, PAIR, SCRATCH, Unit
+from benchmarks.study import claim_first
+from benchmarks.study_pretrained import ARMS, LARGE, PAIR, SCRATCH, Unit, unit_of
 from dico_tf.files.tables import write_predictions
 
 
@@ -76,7 +77,7 @@ def test_every_arm_has_as_many_trials_and_runs_after_what_it_needs():
     assert len(set(plan)) == len(plan)
     trials = {name: [unit for unit in plan if unit.arm == name and unit.trial] for name in ARMS}
     choosing = {name for name, arm in ARMS.items() if not (arm.cascade_of or arm.trials_of)}
-    assert {name: len(own) for name, own in trials.items()} == {name: 6 * (name in choosing) for name in ARMS}
+    assert {name: len(own) for name, own in trials.items()} == {name: 4 * (name in choosing) for name in ARMS}
     assert {arm.trials for arm in ARMS.values() if "--optimizer=adamw" in arm.flags} == {study_pretrained.TRIALS}
     assert {(unit.images, unit.subset) for name in choosing - {SCRATCH} for unit in trials[name]} == {(500, 0)}
     for n, unit in enumerate(plan):
@@ -138,33 +139,40 @@ def test_the_whole_study_runs_in_order_and_chooses_by_held_out_images(tmp_path, 
     call = study_pretrained.Call(runs=str(tmp_path / "runs"), minutes=60)
     study_pretrained.go_on(call)
     rows = [json.loads(line) for line in results.read_text().splitlines()]
-    assert [study_pretrained.unit_of(row) for row in rows] == list(study_pretrained.units())
+    assert [unit_of(row) for row in rows] == list(study_pretrained.units())
     assert calls[2] == calls[3] and calls[0][0] == "Lite2_at_112-500-0-0.001-0.01"
     words = dict(calls)["Lite0___Lite1_co_trained-2500-3"]
-    assert {"--lr=0.003", "--weight_decay=0.5", "--epochs=6", "--seed=3"} <= set(words)
+    assert {"--lr=0.003", "--weight_decay=0.5", "--epochs=4", "--seed=3"} <= set(words)
     assert f"--dataset=folder:{tmp_path}/runs/data/2500_3_cascade.csv" in words
     words = dict(calls)["Lite0_distilled_from_the_co_trained-500-2"]
     assert f"--teacher={tmp_path}/runs/Lite0___Lite1_co_trained-500-2" in words
-    words = dict(calls)["WRN_16_4_from_scratch-5000-0-0.02-0.0005"]
+    words = dict(calls)["WRN_16_4_from_scratch-5000-0-0.05-0.0005"]
     assert {"--epochs=20", f"--dataset=folder:{tmp_path}/runs/data/5000_0_trial.csv"} <= set(words)
     folders = {folder.name for folder in (tmp_path / "runs").iterdir()}
     assert folders == {
-        unit.folder for unit in study_pretrained.units() if not unit.trial and not ARMS[unit.arm].cascade_of
+        "locks",
+        *(unit.folder for unit in study_pretrained.units() if not unit.trial and not ARMS[unit.arm].cascade_of),
     }
     assert not list((tmp_path / "runs").glob("*/checkpoints"))
 
     text = capsys.readouterr().out
     assert text.rstrip().endswith("Nothing is missing.") and text.count("**primary**") == 1
     assert f"| **primary**: {PAIR}, 500 images, minus {LARGE}, 500 images | 5 | 2.00 | " in text
-    row = {study_pretrained.unit_of(row): row for row in rows}[Unit(PAIR, 500, 1)]
+    row = {unit_of(row): row for row in rows}[Unit(PAIR, 500, 1)]
     stored = np.load(tmp_path / "runs" / Unit(PAIR, 500, 1).folder / "predictions_test.npz")
     right = stored["logits"].mean(1).argmax(1) == stored["labels"]
     assert (unpack(row["right"], 200) == right).all() and row["ensemble_top1"] == right.mean() and row["macs"] == 200
-    cascade = {study_pretrained.unit_of(row): row for row in rows}[Unit(study_pretrained.CASCADE, 500, 1)]
+    cascade = {unit_of(row): row for row in rows}[Unit(study_pretrained.CASCADE, 500, 1)]
     assert 100 <= cascade["macs"] <= 200 and set(cascade["members"]) <= {"branch_0", "branch_1"}
 
     calls.clear()
-    results.write_text("".join(line + "\n" for line in results.read_text().splitlines()[:15]))
+    lines, unit = results.read_text().splitlines(), Unit(LARGE, 500, 1)
+    monkeypatch.setattr(study_pretrained, "WAIT", 0.01)
+    results.write_text("".join(f"{line}\n" for line, row in zip(lines, rows, strict=True) if unit_of(row) != unit))
+    with claim_first([unit], tmp_path / "runs" / "locks", lambda unit: unit.folder):  # another call runs it
+        study_pretrained.go_on(study_pretrained.Call(runs=str(tmp_path / "runs"), minutes=0.001))
+    assert not calls
+    results.write_text("".join(f"{line}\n" for line in lines[:11]))
     study_pretrained.go_on(study_pretrained.Call(table=True))
     text = capsys.readouterr().out
     assert not calls and f"| 500 | {LARGE} | 1 of 5 |" in text and "± ? |" in text
