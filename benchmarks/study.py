@@ -1,6 +1,5 @@
 """Studies: sets of training runs that can be interrupted and continued, with one result line per finished run."""
 
-import contextlib
 import dataclasses
 import json
 import signal
@@ -8,13 +7,11 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from dico_tf.config import option
 from dico_tf.files.json_files import FORMAT
-from dico_tf.files.locks import lock
 
 ROOT = Path(__file__).parents[1]
 SEEDS = (0, 1, 2)
@@ -107,27 +104,6 @@ def trained(words: Sequence[str], folder: Path, seconds: float) -> bool:
     if status:
         raise SystemExit(status)
     return True
-
-
-@contextlib.contextmanager
-def claim_first(units: Iterable[Any], locks: Path, name_of: Callable[[Any], str]) -> Iterator[Any]:
-    """Lock the first unit that no other process has locked, and yield it; yield None if there is none.
-
-    Args:
-        units: parts of a study, in their order.
-        locks: folder of the lock files.
-        name_of: returns the name of a unit's lock file.
-    """
-    locks.mkdir(parents=True, exist_ok=True)
-    for unit in units:
-        with (locks / name_of(unit)).open("a") as stream:
-            try:
-                lock(stream)
-            except BlockingIOError:
-                continue
-            yield unit
-            return
-    yield None
 
 
 def read_rows(path: Path) -> list[dict]:

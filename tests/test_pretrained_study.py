@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import cifar_subsets, study_pretrained
+from benchmarks import cifar_subsets, study_pretrained, subset_study
 from benchmarks.paired import pack, paired_difference, unpack
-from benchmarks.study import claim_first
-from benchmarks.study_pretrained import ARMS, LARGE, PAIR, SCRATCH, Unit, unit_of
+from benchmarks.study_pretrained import ARMS, LARGE, PAIR, SCRATCH, STUDY
+from benchmarks.subset_study import SETTINGS, SubsetStudy, Unit, claim_first, unit_of
 from dico_tf.files.tables import write_predictions
 
 
@@ -73,7 +73,7 @@ def test_the_arms_of_the_primary_comparison_cost_the_same_within_five_percent():
 
 
 def test_every_arm_has_as_many_trials_and_runs_after_what_it_needs():
-    plan = list(study_pretrained.units())
+    plan = list(STUDY.units([]))
     assert len(set(plan)) == len(plan)
     trials = {name: [unit for unit in plan if unit.arm == name and unit.trial] for name in ARMS}
     choosing = {name for name, arm in ARMS.items() if not (arm.cascade_of or arm.trials_of)}
@@ -113,7 +113,11 @@ def finish(folder: Path, shift: float, splits: int) -> None:
     }
     config = {
         "format": 1,
-        "config": {"lr": 0.1, "weight_decay": 0.2, "average": "logits", "task": "classification"},
+        "config": {
+            **dict.fromkeys(SETTINGS, 0.1),
+            "average": "logits",
+            "task": "classification",
+        },
         "data": {"image_size": 32, "class_names": ["a", "b", "c"]},
     }
     for name, content in (("evaluation_test", evaluation), ("summary", summary), ("config", config)):
@@ -122,7 +126,7 @@ def finish(folder: Path, shift: float, splits: int) -> None:
 
 def test_the_whole_study_runs_in_order_and_chooses_by_held_out_images(tmp_path, monkeypatch, capsys):
     results, calls = tmp_path / "results.jsonl", []
-    monkeypatch.setattr(study_pretrained, "RESULTS", results)
+    monkeypatch.setattr(SubsetStudy, "results", results)
     monkeypatch.setattr(cifar_subsets, "write", lambda folder, data_dir: None)
 
     def trained(words, folder, seconds):
@@ -139,7 +143,7 @@ def test_the_whole_study_runs_in_order_and_chooses_by_held_out_images(tmp_path, 
     call = study_pretrained.Call(runs=str(tmp_path / "runs"), minutes=60)
     study_pretrained.go_on(call)
     rows = [json.loads(line) for line in results.read_text().splitlines()]
-    assert [unit_of(row) for row in rows] == list(study_pretrained.units())
+    assert [unit_of(row) for row in rows] == list(STUDY.units([]))
     assert calls[2] == calls[3] and calls[0][0] == "Lite2_at_112-500-0-0.001-0.01"
     words = dict(calls)["Lite0___Lite1_co_trained-2500-3"]
     assert {"--lr=0.003", "--weight_decay=0.5", "--epochs=4", "--seed=3"} <= set(words)
@@ -151,7 +155,7 @@ def test_the_whole_study_runs_in_order_and_chooses_by_held_out_images(tmp_path, 
     folders = {folder.name for folder in (tmp_path / "runs").iterdir()}
     assert folders == {
         "locks",
-        *(unit.folder for unit in study_pretrained.units() if not unit.trial and not ARMS[unit.arm].cascade_of),
+        *(unit.folder for unit in STUDY.units([]) if not unit.trial and not ARMS[unit.arm].cascade_of),
     }
     assert not list((tmp_path / "runs").glob("*/checkpoints"))
 
@@ -167,9 +171,9 @@ def test_the_whole_study_runs_in_order_and_chooses_by_held_out_images(tmp_path, 
 
     calls.clear()
     lines, unit = results.read_text().splitlines(), Unit(LARGE, 500, 1)
-    monkeypatch.setattr(study_pretrained, "WAIT", 0.01)
+    monkeypatch.setattr(subset_study, "WAIT", 0.01)
     results.write_text("".join(f"{line}\n" for line, row in zip(lines, rows, strict=True) if unit_of(row) != unit))
-    with claim_first([unit], tmp_path / "runs" / "locks", lambda unit: unit.folder):  # another call runs it
+    with claim_first([unit], tmp_path / "runs" / "locks"):  # another call runs it
         study_pretrained.go_on(study_pretrained.Call(runs=str(tmp_path / "runs"), minutes=0.001))
     assert not calls
     results.write_text("".join(f"{line}\n" for line in lines[:11]))
