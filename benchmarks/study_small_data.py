@@ -18,11 +18,11 @@ Protocol, fixed before the runs:
   epochs. 80 epochs of 500 images, 20 of 2,500, 12 of 5,000. The last epoch counts, in all arms and all trials.
 * Trials: on subset 0, in full length, each arm and number of images has its own. The lowest NLL of the ensemble on the
   validation images counts. The arms try learning rate and weight decay; co-trained branches also agreement weight and
-  agreement warm-up. Each arm has five trials: four that are listed below, and one that the best of the four decides. It
-  has the best one's values with three times the weight decay if that was the largest that the arm tried, a third if it
-  was the smallest, and otherwise twice the learning rate. While a trial with a weight decay at an edge is the best, one
-  more trial follows beyond that edge. Two branches take the values of four; branches without agreement take those of
-  the co-trained. Trials with wrong labels are trials of their own.
+  agreement warm-up. Each arm has the four trials that are listed below, and a fifth that the best of the four decides:
+  the best one's values with three times the weight decay if that was the largest that the arm tried, with a third of it
+  if it was the smallest, and otherwise with twice the learning rate, unless that was tried. While a trial with a weight
+  decay at an edge is the best, one more trial follows beyond that edge. Two branches take the values of four; branches
+  without agreement take those of the co-trained. Trials with wrong labels are trials of their own.
 * The chosen values are used on subsets 1 to 5. Subset 0 takes no further part.
 * **Primary comparison: 2,500 images, four co-trained branches minus the whole, in top-1.**
 * Interval: mean +- t(R-1) sqrt(s^2/R + v/N) with R subsets and N test images. s^2 is the variance over subsets of the
