@@ -1,15 +1,17 @@
 """Any image classification dataset of TensorFlow Datasets (TFDS)."""
 
+import dataclasses
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 from PIL import Image
 
 from dico_tf.config import Data
-from dico_tf.data import image_decoding, memory_budget, record_index, records, tfds_builder
+from dico_tf.data import dataset_cache, image_decoding, memory_budget, record_index, records, tfds_builder
 from dico_tf.data.known_datasets import KNOWN
 from dico_tf.data.lazy_images import EncodedImages, ImagesInMemory, LazyImages
 from dico_tf.data.memory_budget import MemoryBudget
@@ -23,6 +25,15 @@ STATISTICS = {  # mean and std of RGB in 0..1, as in the published recipes
     "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
 }
 SPLIT_SEED = 0  # for the test split of a dataset without one; the same for every run
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodedSplit:
+    """The encoded images of a TFDS split, their table, and the files that have random access; () if they have none."""
+
+    images: EncodedImages
+    table: RecordTable
+    files: Sequence[Path] = ()
 
 
 def load(data: Data, seed: int) -> Source:
@@ -106,8 +117,8 @@ def _parts(builder: Any, name: str) -> dict[str, str]:
     return {"train": "train", **({"test": "validation"} if "validation" in has else {})}
 
 
-def _encoded(builder: Any, split: str, keys: Keys, title: str) -> tuple[EncodedImages, RecordTable]:
-    """Return the encoded images of a TFDS split and their table. `title` names the split in messages."""
+def _encoded(builder: Any, split: str, keys: Keys, title: str) -> EncodedSplit:
+    """Return the encoded images of a TFDS split. `title` names the split in messages."""
     height, width, _ = builder.info.features[keys.image].shape
     size = (width, height) if width and height else None
     known = dict(builder.info.splits).get(split)
@@ -121,14 +132,14 @@ def _encoded(builder: Any, split: str, keys: Keys, title: str) -> tuple[EncodedI
     if kind == "tfrecord":
         rows = records.in_files(files, keys, size)
         table = record_index.cached(title, files, about, lambda: records.table(rows, count, title))
-        return records.TFRecordImages(files, table.places), table
+        return EncodedSplit(records.TFRecordImages(files, table.places), table, files)
     whole = builder.as_data_source(split).data_source
     rows = records.in_array(whole, keys, size, title)
     table = record_index.cached(title, files, about, lambda: records.table(rows, count, title))
-    return records.ArrayRecordImages(whole, keys, title), table
+    return EncodedSplit(records.ArrayRecordImages(whole, keys, title), table, files)
 
 
-def _in_memory(builder: Any, split: str, keys: Keys, title: str) -> tuple[EncodedImages, RecordTable]:
+def _in_memory(builder: Any, split: str, keys: Keys, title: str) -> EncodedSplit:
     """Read all encoded images of a split into memory, in the order of the files: for formats without random access."""
     import tensorflow_datasets as tfds
 
@@ -151,48 +162,62 @@ def _in_memory(builder: Any, split: str, keys: Keys, title: str) -> tuple[Encode
                 yield int(row[keys.label]), name, image_decoding.upright_size(image), (0, 0, 0)
 
     table = records.table(rows(), count, title)
-    return ImagesInMemory(title, images), table
+    return EncodedSplit(ImagesInMemory(title, images), table)
 
 
-def _without_secret_test(
-    encoded: dict[str, tuple[EncodedImages, RecordTable]],
-) -> dict[str, tuple[EncodedImages, RecordTable]]:
+def _without_secret_test(encoded: dict[str, EncodedSplit]) -> dict[str, EncodedSplit]:
     """If all labels of `test` are secret (negative), as ImageNet's, make `val` the test; without `val`, have no test.
 
     Otherwise the parts are returned unchanged.
     """
-    if "test" in encoded and len(labels := encoded["test"][1].labels) and (labels < 0).all():
+    if "test" in encoded and len(labels := encoded["test"].table.labels) and (labels < 0).all():
         return {"train": encoded["train"], **({"test": encoded["val"]} if "val" in encoded else {})}
     return encoded
 
 
-def _splits(encoded: dict[str, tuple[EncodedImages, RecordTable]], size: int, name: str) -> dict[str, Split]:
+def _splits(encoded: dict[str, EncodedSplit], size: int, name: str) -> dict[str, Split]:
     """Return the splits. All their squares of `size` pixels are decoded now if they fit in memory, else on demand.
 
     The limit for all splits together is half of the free memory. It is also at most 1 GiB, except for images that are
     all squares of one size, as in CIFAR.
     """
-    sizes = np.concatenate([table.sizes for _, table in encoded.values()])
+    sizes = np.concatenate([part.table.sizes for part in encoded.values()])
     needed, alike = len(sizes) * size * size * 3, len(sizes) > 0 and bool((sizes == sizes[0, 0]).all())
     at_once = needed <= (memory_budget.limit() if alike else min(memory_budget.limit(), memory_budget.AT_ONCE))
     budget = MemoryBudget(memory_budget.limit() - (needed if at_once else 0))
-    named = _distinct([table.ids for _, table in encoded.values()], len(sizes))
+    named = _distinct([part.table.ids for part in encoded.values()], len(sizes))
     splits = {}
-    for part, (images, table) in encoded.items():
-        lazy_images = LazyImages(images, table.sizes, size, image_decoding.short_side(size), budget)
+    for part, own in encoded.items():
+        table = own.table
+        lazy_images = LazyImages(own.images, table.sizes, size, image_decoding.short_side(size), budget)
         ids = table.ids if named else _numbers(part, len(table.labels))
         split = Split(labels=table.labels, ids=ids, lazy_images=lazy_images)
-        splits[part] = _decoded(split, f"{name} {part}") if at_once else split
+        splits[part] = split.with_squares(_squares(split, f"{name} {part}", own.files)) if at_once else split
     return splits
 
 
-def _decoded(split: Split, title: str) -> Split:
+def _squares(split: Split, title: str, files: Sequence[Path]) -> np.ndarray:
+    """Return all squares of a split, uint8 [N, size, size, 3], from the cache or else decoded from `files`."""
+    if not files:
+        return _decoded(split, title)
+    shape = (split.size, *split.image_shape)
+    about = (shape, split.lazy_images.short_side, PIL.__version__)
+
+    def valid(stored: dataset_cache.Arrays) -> bool:
+        return "images" in stored and (stored["images"].shape, stored["images"].dtype) == (shape, np.uint8)
+
+    return dataset_cache.cached("decoded", title, files, about, lambda: {"images": _decoded(split, title)}, valid)[
+        "images"
+    ]
+
+
+def _decoded(split: Split, title: str) -> np.ndarray:
     images, faults = split.lazy_images.decoded(split.numbers, f"decoding {title}")
     for number, error in faults.items():
         raise UserError(
             f"{title} seems damaged: cannot read {split.lazy_images.name(number)}: {error}; copy the dataset again"
         )
-    return split.with_squares(images)
+    return images
 
 
 def _numbers(part: str, count: int) -> list[str]:

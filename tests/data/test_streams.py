@@ -12,6 +12,7 @@ import tensorflow_datasets as tfds
 from dico_tf.config import Data
 from dico_tf.data import memory_budget, records, tf_example
 from dico_tf.data import source as sources
+from dico_tf.data.lazy_images import LazyImages
 from dico_tf.errors import UserError
 from tests.data import streets
 
@@ -101,6 +102,17 @@ def test_a_second_start_reads_the_index_and_not_the_files(prepared, cache, littl
     np.testing.assert_array_equal(_parts(again)["train"], _parts(first)["train"])
 
 
+def test_a_second_start_decodes_no_image_that_fits_in_memory(prepared, cache, monkeypatch):
+    first = _load(prepared)
+    assert len(list((cache.parent / "decoded").iterdir())) == 2
+    monkeypatch.setattr(LazyImages, "decoded", None)
+    again = _load(prepared)
+    for name, images in _parts(first).items():
+        np.testing.assert_array_equal(_parts(again)[name], images)
+    monkeypatch.undo()
+    assert _load(prepared, size=64).splits["train"].images.shape == (30, 64, 64, 3)
+
+
 def test_changed_files_are_read_again_and_the_old_index_goes(prepared, cache, little_memory, tmp_path):
     folder = streets.prepare(tmp_path / "own")
     _load(folder)
@@ -129,7 +141,7 @@ def test_without_a_place_for_the_index_the_files_are_read_each_time(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with caplog.at_level(logging.WARNING):
         assert _load(prepared).splits["train"].size == 30
-    assert "index is not stored" in caplog.text
+    assert "is not cached" in caplog.text
 
 
 def _shard(folder: Path) -> Path:
