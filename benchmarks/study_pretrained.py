@@ -38,7 +38,7 @@ from pathlib import Path
 
 from benchmarks import cifar_subsets
 from benchmarks.study import Call, append, read_rows, trained
-from benchmarks.subset_study import Arm, SubsetStudy, Unit, comparisons_table, finished_row, scores, scores_table
+from benchmarks.subset_study import Arm, SubsetStudy, Unit, finished_row, scores
 from dico_tf import flags
 from dico_tf.committee.options import Search
 from dico_tf.committee.run import find
@@ -116,7 +116,7 @@ COMPARISONS = (
 )
 
 
-STUDY = SubsetStudy(name=NAME, arms=ARMS, plan=PLAN, rank=lambda row: row["ensemble_top1"])
+STUDY = SubsetStudy(name=NAME, arms=ARMS, plan=PLAN, comparisons=COMPARISONS, rank=lambda row: row["ensemble_top1"])
 
 
 def words_of(unit: Unit, rows: Sequence[Mapping], runs: Path) -> list[str]:
@@ -166,18 +166,7 @@ def go_on(call: Call) -> None:
     if not call.table:
         cifar_subsets.write(runs / "data", call.data_dir)
         STUDY.go_on(call, lambda unit, until: finish(unit, until, runs))
-    print(summary(read_rows(STUDY.results)))
-
-
-def summary(rows: Sequence[Mapping]) -> str:
-    """Return the tables of all finished runs, and a line about what is missing."""
-    return "\n\n".join([*filter(None, tables(rows)), STUDY.state(rows)])
-
-
-def tables(rows: Sequence[Mapping]) -> tuple[str, str]:
-    """Return Markdown tables of the arms and of their comparisons; "" if no run but trials is finished."""
-    final = [row for row in rows if not row["trial"]]
-    return (scores_table(final, PLAN), comparisons_table(final, COMPARISONS)) if final else ("", "")
+    print(STUDY.summary(read_rows(STUDY.results)))
 
 
 def main(arguments: list[str]) -> None:

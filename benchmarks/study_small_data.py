@@ -37,7 +37,7 @@ from pathlib import Path
 
 from benchmarks import cifar_subsets
 from benchmarks.study import Call, append, read_rows, trained
-from benchmarks.subset_study import Arm, SubsetStudy, Trial, Unit, comparisons_table, finished_row, scores_table
+from benchmarks.subset_study import Arm, SubsetStudy, Trial, Unit, finished_row
 from dico_tf import flags
 
 NAME = "study_small_data"
@@ -121,7 +121,7 @@ COMPARISONS = (
     ),
     ((COTRAINED, 5000), (WHOLE, 5000)),
 )
-STUDY = SubsetStudy(name=NAME, arms=ARMS, plan=PLAN, rank=lambda row: -row["ensemble_nll"])
+STUDY = SubsetStudy(name=NAME, arms=ARMS, plan=PLAN, comparisons=COMPARISONS, rank=lambda row: -row["ensemble_nll"])
 
 
 def words_of(unit: Unit, rows: Sequence[Mapping], runs: Path) -> list[str]:
@@ -160,14 +160,7 @@ def go_on(call: Call) -> None:
     if not call.table:
         cifar_subsets.write(runs / "data", call.data_dir, SUBSETS)
         STUDY.go_on(call, lambda unit, until: finish(unit, until, runs))
-    print(summary(read_rows(STUDY.results)))
-
-
-def summary(rows: Sequence[Mapping]) -> str:
-    """Return the tables of all finished runs, and a line about what is missing."""
-    final = [row for row in rows if not row["trial"]]
-    tables = [scores_table(final, PLAN), comparisons_table(final, COMPARISONS)] if final else []
-    return "\n\n".join([*tables, STUDY.state(rows)])
+    print(STUDY.summary(read_rows(STUDY.results)))
 
 
 def main(arguments: list[str]) -> None:

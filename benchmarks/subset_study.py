@@ -68,6 +68,7 @@ class SubsetStudy:
     name: str
     arms: Mapping[str, Arm]
     plan: Plan
+    comparisons: Sequence[tuple[Side, Side]]  # the second side is subtracted; the first comparison is the primary one
     rank: Callable[[Mapping], float]  # of a trial's row: the largest counts; of equals, the first trial
 
     @property
@@ -138,10 +139,16 @@ class SubsetStudy:
                 elif unit in self.missing(read_rows(self.results)):  # no other call finished it meanwhile
                     finish(unit, until)
 
-    def state(self, rows: Sequence[Mapping]) -> str:
-        """Return a line about what is missing."""
+    def tables(self, rows: Sequence[Mapping]) -> list[str]:
+        """Return Markdown tables of the arms and of their comparisons; [] if no run but trials is finished."""
+        final = [row for row in rows if not row["trial"]]
+        return [scores_table(final, self.plan), comparisons_table(final, self.comparisons)] if final else []
+
+    def summary(self, rows: Sequence[Mapping]) -> str:
+        """Return the tables of all finished runs, and a line about what is missing."""
         left = self.missing(rows)
-        return f"{len(left)} runs are missing, next: {left[0]}" if left else "Nothing is missing."
+        state = f"{len(left)} runs are missing, next: {left[0]}" if left else "Nothing is missing."
+        return "\n\n".join([*self.tables(rows), state])
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """What README and docs tell people to type: flags that exist, files that exist, code that runs."""
 
+import importlib
 import re
 import shlex
 import subprocess
@@ -8,21 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import (
-    cascade_execution,
-    groups,
-    input_pipeline,
-    latency,
-    lateness,
-    layouts,
-    members_lost,
-    narrow,
-    stochastic_depth,
-    study_cifar10,
-    study_cosub,
-    study_pretrained,
-    train_step,
-)
+from benchmarks import study_cifar10, study_cosub, study_pretrained, study_small_data
 from benchmarks.study import read_rows
 from dico_tf import config, flags
 from dico_tf.cli import committee, divide, evaluate, export, predict, serve, train
@@ -36,21 +23,8 @@ VERBS = {
     for verb in tool.VERBS
 }
 TOOLS = ("committee.py", "serve.py")  # take a verb
-MODULES = {
-    "cascade_execution": cascade_execution,
-    "groups": groups,
-    "input_pipeline": input_pipeline,
-    "latency": latency,
-    "lateness": lateness,
-    "layouts": layouts,
-    "members_lost": members_lost,
-    "narrow": narrow,
-    "stochastic_depth": stochastic_depth,
-    "study_cifar10": study_cifar10,
-    "study_cosub": study_cosub,
-    "study_pretrained": study_pretrained,
-    "train_step": train_step,
-}
+BENCHMARKS = [importlib.import_module(f"benchmarks.{path.stem}") for path in (ROOT / "benchmarks").glob("[a-z]*.py")]
+MODULES = {module.__name__.rpartition(".")[2]: module for module in BENCHMARKS if hasattr(module, "SCRIPT")}
 
 
 def _commands() -> list[tuple[str, str, list[str]]]:
@@ -140,7 +114,11 @@ def test_the_tables_of_the_studies_are_made_from_their_results(study):
     assert study.table(study.finished()) in (ROOT / "README.md").read_text()
 
 
-def test_the_tables_of_pretrained_branches_are_made_from_their_results():
-    page = (ROOT / "docs/branches.md").read_text()
-    for table in study_pretrained.tables(read_rows(study_pretrained.RESULTS)):
-        assert table in page
+@pytest.mark.parametrize(
+    ("study", "page"),
+    [(study_pretrained.STUDY, "docs/branches.md"), (study_small_data.STUDY, "docs/when_to_divide.md")],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_the_tables_of_the_studies_on_subsets_are_made_from_their_results(study, page):
+    for table in study.tables(read_rows(study.results)):
+        assert table in (ROOT / page).read_text()
