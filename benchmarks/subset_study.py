@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.paired import pack, paired_difference, unpack
+from benchmarks.paired import pack, unpack
 from benchmarks.study import ROOT, Call, read_rows, record, spread
 from dico_tf.committee import pool
 from dico_tf.committee.decision import Committee, ensemble
 from dico_tf.committee.scoring import scores_of
+from dico_tf.compare.paired import paired_difference
 from dico_tf.evaluation.cost import Cost, branch_costs
 from dico_tf.files.json_files import read_of_run
 from dico_tf.files.locks import lock

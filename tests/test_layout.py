@@ -14,13 +14,13 @@ from dico_tf.cli import __main__
 
 ROOT = Path(__file__).parents[1]
 GROUND = {
-    "", "config", "errors", "extras", "flags", "invocation", "recipes", "registry", "startup",
+    "", "child_process", "config", "errors", "extras", "flags", "invocation", "recipes", "registry", "startup",
 }  # fmt: skip
 BELOW_GROUND = ("files", "runtime", "formulas")  # rooms that the ground itself may use; they use only FOUNDATION
 FOUNDATION = {"", "errors", "registry"}
 ROOMS = (
     *BELOW_GROUND, "data", "views", "layers", "divide", "models", "cotrain", "training", "evaluation", "committee",
-    "wire", "export", "edge", "start", "cli",
+    "wire", "export", "edge", "compare", "start", "cli",
 )  # fmt: skip
 PACKAGE = sorted(path for path in (ROOT / "dico_tf").rglob("*.py") if not path.stem.endswith("_pb2"))  # made by protoc
 SCRIPTS = sorted(path for path in ROOT.glob("*.py") if path.name != "setup.py")
@@ -39,6 +39,7 @@ NUMPY_ONLY = [
     or "edge" in path.relative_to(ROOT).parts
     or path.parts[-2:] in (("formats", "registry.py"), ("views", "piece.py"), ("views", "policies.py"))
     or path.parent.name == "pieces"
+    or path.parent.name == "compare"  # what needs TensorFlow runs in processes of their own
     or (path.parent.name == "evaluation" and path.stem in MEASURES)
     or path.parts[-2:] in (("members", "preprocessing.py"), ("members", "output_decoding.py"))  # used by workers
 ]

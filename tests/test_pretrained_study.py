@@ -1,43 +1,15 @@
-"""The study of pretrained networks: its interval, its subsets, its plan, and rows from runs."""
+"""The study of pretrained networks: its subsets, its plan, and rows from runs."""
 
 import json
-import math
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from benchmarks import cifar_subsets, study_pretrained, subset_study
-from benchmarks.paired import pack, paired_difference, unpack
+from benchmarks.paired import pack, unpack
 from benchmarks.study_pretrained import ARMS, LARGE, PAIR, SCRATCH, STUDY
 from benchmarks.subset_study import SETTINGS, SubsetStudy, Unit, claim_first, unit_of
 from dico_tf.files.tables import write_predictions
-
-
-def test_the_interval_is_that_of_the_formula_on_known_numbers():
-    one = np.array([[1, 1, 1, 0], [1, 1, 0, 0]], bool)
-    other = np.array([[0, 0, 1, 0], [0, 1, 0, 0]], bool)
-    result = paired_difference(one, other)
-    assert result.mean == 0.375  # of 1/2 and 1/4
-    assert result.of_subsets == pytest.approx(0.03125)
-    assert result.of_images == pytest.approx(np.var([1, 0.5, 0, 0], ddof=1))  # 0.2291667
-    assert result.half == pytest.approx(12.706204736 * math.sqrt(0.03125 / 2 + 0.2291666667 / 4))
-    assert paired_difference(other, one).mean == -result.mean
-    assert paired_difference(one[:1], other[:1]).half == math.inf
-    with pytest.raises(ValueError, match=r"one shape, got \(2, 4\) and \(1, 4\)"):
-        paired_difference(one, other[:1])
-
-
-def test_the_interval_covers_a_true_difference_as_often_as_it_says():
-    random, covered = np.random.default_rng(0), 0
-    for _ in range(300):
-        hard = random.normal(size=400)  # of each test image, the same in both arms
-        shifts = random.normal(0, 0.3, (2, 5, 1)) + np.array([0.5, 0.0])[:, None, None]
-        right = shifts + hard + random.normal(size=(2, 5, 400)) > 0
-        result = paired_difference(*right)
-        truth = 0.1354  # Phi(0.5 / sqrt(2.09)) - 1/2
-        covered += abs(result.mean - truth) <= result.half
-    assert 0.92 <= covered / 300 <= 1.0
 
 
 def test_right_answers_are_stored_as_text():

@@ -11,6 +11,7 @@ COMMANDS = {
     "evaluate": "score a trained run on one of its splits",
     "predict": "print the classes of images",
     "divide": "print the widths and the cost of a divided network",
+    "compare": "train several networks with several seeds, and say which is better",
     "committee": "search for ensembles and cascades of any models",
     "export": "write SavedModels, LiteRT files and a folder for TensorFlow Serving",
     "serve": "serve an export over gRPC and HTTP, without TensorFlow",

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import ctypes
 import json
 import logging
 import os
@@ -11,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
+from dico_tf import child_process
 from dico_tf.edge import gateway, options
 from dico_tf.edge.members.addresses import Address
 from dico_tf.edge.members.committee import PROBE_SECONDS, CommitteePolicy, connect
@@ -19,10 +19,9 @@ from dico_tf.edge.server.listener import Listener
 from dico_tf.errors import UserError
 from dico_tf.files import manifest
 
-WORKER = [sys.executable, "-P", "-m", "dico_tf.cli", "serve", "worker"]  # -P: import nothing from the current folder
+WORKER = [*child_process.PYTHON, "dico_tf.cli", "serve", "worker"]
 GRACE = 5.0  # seconds between SIGTERM and SIGKILL to a worker
 _SHARED_FLAGS = ("token_file", "max_request_bytes", "max_batch", "max_concurrency")  # also given to the workers
-_PR_SET_PDEATHSIG = 1  # option of Linux's prctl: a signal to the child when its parent ends
 
 
 def run(settings: options.LocalOptions, server: options.ServerOptions, print_line: Callable[[str], None]) -> None:
@@ -86,33 +85,13 @@ def workers(export: manifest.Manifest, flags: Sequence[str]) -> Iterator[dict[st
     with contextlib.ExitStack() as stack:
         started = {}
         for name in export.branches:
-            child = _start([*WORKER, f"--manifest={path}", f"--member={name}", *flags, "--http_port=-1"])
+            command = [*WORKER, f"--manifest={path}", f"--member={name}", *flags, "--http_port=-1"]
+            child = child_process.start(command, stdout=subprocess.PIPE)
             stack.callback(_end, child)
             started[name] = child
         yield {name: _wait_until_ready(name, child) for name, child in started.items()}
         for child in started.values():
             child.send_signal(signal.SIGTERM)  # to all first, so that they end at the same time
-
-
-def _start(command: Sequence[str]) -> subprocess.Popen:
-    """Start a worker. Linux kills it when this process, which runs the gateway, ends.
-
-    Ctrl-C does not reach it, so that the gateway ends before its workers.
-    """
-    parent = os.getpid()
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-
-    def end_with_parent() -> None:
-        if libc:
-            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # the parent ended before prctl was called
-            os._exit(1)
-
-    # The child finds the same modules as this process, even if the package is not installed.
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path)}
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, start_new_session=True, preexec_fn=end_with_parent, env=environment
-    )
 
 
 def _wait_until_ready(name: str, child: subprocess.Popen) -> str:

@@ -48,7 +48,7 @@ def test_a_mistake_names_the_command_and_ends_with_status_2(dico):
     assert dico() == (
         2,
         "",
-        "dico: a verb is missing: write dico start|train|evaluate|predict|divide|committee|export|serve "
+        "dico: a verb is missing: write dico start|train|evaluate|predict|divide|compare|committee|export|serve "
         "(--help explains them)\n",
     )
     assert dico("trian") == (2, "", "dico: unknown verb 'trian'; did you mean train? (the verb comes first)\n")
