@@ -92,9 +92,10 @@ def _compare_cost(arm: dict[str, Any], first: Mapping[str, Any]) -> None:
     """Add the ratios of the cost to the first arm's, and `cost_differs`; None and False while one is unknown."""
     cost = arm["cost"]
     known = None not in (cost["macs"], first["macs"])
-    for name in ("macs", "params"):
+    names = ("macs", "params")
+    for name in names:
         cost[f"relative_{name}"] = cost[name] / first[name] if known else None
-    arm["cost_differs"] = known and any(abs(cost[f"relative_{n}"] - 1) > COST_TOLERANCE for n in ("macs", "params"))
+    arm["cost_differs"] = known and any(abs(cost[n] - first[n]) > COST_TOLERANCE * first[n] for n in names)
 
 
 def _check_classes(runs: Finished) -> None:

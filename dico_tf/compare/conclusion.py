@@ -1,6 +1,5 @@
 """A comparison for people: one sentence that says what can be concluded, and a table."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -40,11 +39,10 @@ def _sentence(row: Mapping[str, Any], comparisons: int) -> str:
         if row["mean"] > 0:
             return f"{arm} is ahead of {other} by {100 * row['mean']:.1f} points ({low:.1f} to {high:.1f})"
         return f"{arm} is behind {other} by {-100 * row['mean']:.1f} points ({-high:.1f} to {-low:.1f})"
-    largest = math.ceil(10 * max(abs(low), abs(high)) - 1e-9) / 10
     text = f"no difference between {arm} and {other} can be concluded ({low:+.1f} to {high:+.1f} points)"
     if row["p"] < SIGNIFICANCE:
         return f"{text}: it would be significant alone, but not as one of {comparisons} comparisons"
-    return f"{text}, and one of up to {largest:.1f} points cannot be excluded"
+    return f"{text}, and one of up to {max(-low, high):.1f} points cannot be excluded"
 
 
 def _cost(arm: Mapping[str, Any], first: str) -> str:

@@ -18,7 +18,7 @@ _DIVERGED = "is not finite at step"  # in the message of a training whose loss d
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class FinishedRun:
-    """What a comparison needs of a finished run."""
+    """Results of a finished run that a comparison uses."""
 
     scores: dict[str, float]  # of the ensemble on test images; and the branches' disagreement
     right: np.ndarray  # bool [N], whether the ensemble's answer to each test image is right

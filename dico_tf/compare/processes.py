@@ -14,6 +14,7 @@ from dico_tf.compare.plan import ArmRun
 from dico_tf.data.image_decoding import cores
 from dico_tf.files.locks import lock
 
+TRAIN = (*child_process.PYTHON, "dico_tf.cli", "train")
 THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 _LOCK_SECONDS = 60.0  # a training that a killed comparison has left saves its state and ends in this time
 
@@ -54,7 +55,7 @@ class TrainingProcesses:
         _wait_until_unlocked(folder)
         with (folder / LOG).open("ab") as log:
             process = child_process.start(
-                [*child_process.PYTHON, "dico_tf.cli", "train", *words],
+                [*TRAIN, *words],
                 end_signal=signal.SIGTERM,  # it saves its state
                 environment=self._threads(),
                 stdin=subprocess.DEVNULL,

@@ -87,10 +87,18 @@ class ComparisonRun:
         self._write()
         with _stopped_by_sigterm():
             try:
-                if failed := self._train(until):
-                    return self._report_failure(failed)
+                failed = self._train(until)
+            except (KeyboardInterrupt, SystemExit):
+                self._processes.stop()
+                self.print_line("stopped, and saved: the same command goes on")
+                raise
             finally:
                 self._processes.stop()
+            self._collect()  # some may have finished while they were stopped
+            self._choose()
+            self._write()
+            if failed:
+                return self._report_failure(failed)
             if milliseconds and not self._left() and not self.plan.milliseconds:
                 self.plan.set_milliseconds(self._milliseconds())
         self.print_line("\n" + comparison_table(self._write()))
@@ -100,7 +108,7 @@ class ComparisonRun:
         return [run for run in self._all if run not in self.runs and run not in self.losses]
 
     def _collect(self) -> None:
-        for run in self._all:
+        for run in self._left():
             folder = self.plan.out / run.folder
             if finished.is_finished(folder) or (run.trial and finished.has_diverged(folder)):
                 self._add(run)
@@ -188,20 +196,24 @@ class ComparisonRun:
     def _milliseconds(self) -> dict[str, float]:
         self.print_line("measuring the milliseconds of one image in each arm")
         names = {arm.name: str(self.plan.out / ArmRun(arm.name, self.plan.seeds[0]).folder) for arm in self.plan.arms}
-        times = _measured(list(names.values()))
+        times = _measured(list(names.values()), self.plan.out / "milliseconds.log")
         return {name: times[folder] for name, folder in names.items()}
 
 
-def _measured(folders: Sequence[str]) -> dict[str, float]:
-    process = child_process.start([*child_process.PYTHON, "dico_tf.compare.latency", *folders], stdout=subprocess.PIPE)
-    try:
-        output, _ = process.communicate()
-    except BaseException:
-        process.kill()
-        process.wait()
-        raise
+def _measured(folders: Sequence[str], log: Path) -> dict[str, float]:
+    """Return the milliseconds of each run's ensemble, from a process of its own, whose messages go to `log`."""
+    command = [*child_process.PYTHON, "dico_tf.compare.latency", *folders]
+    with log.open("wb") as errors:
+        process = child_process.start(command, stdout=subprocess.PIPE, stderr=errors)
+        try:
+            output, _ = process.communicate()
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
     if process.returncode:
+        reason = "".join(finished.last_lines(log)[-1:])
         raise UserError(
-            "the milliseconds could not be measured, for the reason above: --nomilliseconds leaves them out"
+            f"the milliseconds could not be measured ({reason}); {log} has more; --nomilliseconds leaves them out"
         )
     return json.loads(output.splitlines()[-1])
