@@ -12,11 +12,18 @@ import pytest
 from benchmarks import study_cifar10, study_cosub, study_pretrained, study_small_data
 from benchmarks.study import read_rows
 from dico_tf import config, flags
-from dico_tf.cli import committee, divide, evaluate, export, predict, serve, train
+from dico_tf.cli import committee, compare, divide, evaluate, export, predict, serve, train
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-SCRIPTS = {"train.py": train, "evaluate.py": evaluate, "predict.py": predict, "divide.py": divide, "export.py": export}
+SCRIPTS = {
+    "train.py": train,
+    "evaluate.py": evaluate,
+    "predict.py": predict,
+    "divide.py": divide,
+    "compare.py": compare,
+    "export.py": export,
+}
 VERBS = {
     f"{tool.__name__.rpartition('.')[2]}.py {verb}": tool.script(verb)
     for tool in (serve, committee)

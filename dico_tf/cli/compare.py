@@ -35,7 +35,7 @@ class CompareOptions:
         'values to try, as "flag=value,value,..."; several flags, separated by ";", are tried in all combinations; '
         "each arm uses its best ones, by the NLL of one seed on validation images",
     )
-    out: str = option("", "folder of all runs, comparison.json and report.html; the same command goes on in it")
+    out: str = option("", "folder of all runs and of comparison.json; the same command goes on in it")
     jobs: int = option(1, "number of trainings at once", at_least=1)
     minutes: float = option(0.0, "stop after this time, with everything saved; 0 = go on to the end", at_least=0)
     milliseconds: bool = option(True, "measure the milliseconds of one image in each arm, at the end")
@@ -57,9 +57,10 @@ def main(arguments: list[str]) -> int:
     arms, grid = _definition(options, arguments)
     from dico_tf.compare.plan import ComparisonPlan
     from dico_tf.compare.run import ComparisonRun, claim
+    from dico_tf.files import atomic
 
     out = Path(options.out)
-    with claim(out):
+    with claim(out), atomic.refusals("out", out):
         plan = ComparisonPlan(out, arms, grid, options.seeds)
         command = f"{invocation.command('compare')} {shlex.join(arguments)}"
         run = ComparisonRun(plan, command, _flagfile(arguments), options.jobs, functools.partial(print, flush=True))

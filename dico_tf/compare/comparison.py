@@ -1,5 +1,6 @@
 """Content of comparison.json: costs and scores of the arms, and their differences to the first arm."""
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -29,7 +30,7 @@ def content(
     Args:
         plan: of the comparison.
         runs: the finished ones, without trials.
-        losses: validation NLL of the finished trials.
+        losses: validation NLL of the finished trials; infinity if one has diverged, which is written as null.
         command: that the user typed, as text.
         flagfile: value of its --flagfile, or "".
 
@@ -68,7 +69,11 @@ def _arm(plan: ComparisonPlan, arm: Arm, runs: Finished, losses: Mapping[ArmRun,
         "flags": list(arm.flags),
         "chosen": plan.grid.typed(chosen),
         "trials": [
-            {"values": plan.grid.typed(dict(run.trial)), "nll": losses[run], "run": run.folder}
+            {
+                "values": plan.grid.typed(dict(run.trial)),
+                "nll": losses[run] if math.isfinite(losses[run]) else None,
+                "run": run.folder,
+            }
             for run in plan.trials(arm.name)
             if run in losses
         ],

@@ -96,7 +96,8 @@ def _remarks(comparison: Mapping[str, Any]) -> Iterator[str]:
     """Yield lines below the table: missing runs, costs that differ, chosen values."""
     seeds, images = comparison["seeds"], comparison["images"]
     if comparison["missing"]:
-        yield f"{comparison['missing']} runs are missing: the same command goes on"
+        missing = comparison["missing"]
+        yield f"{missing} run{' is' if missing == 1 else 's are'} missing: the same command goes on"
     if images:
         yield f"seeds {seeds[0]} to {seeds[-1]}, {images:,} test images; ± is the standard deviation of the seeds,"
         yield "or the 95 % interval of a difference; p is corrected for the number of comparisons"

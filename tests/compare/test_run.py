@@ -1,16 +1,19 @@
 """compare.py with a stand-in for training: order, choice of values, continuing, stopping, failures."""
 
+import functools
 import json
+import math
 import os
 import signal
 import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from dico_tf.compare import processes
+from dico_tf.compare import latency, processes, run
 from dico_tf.compare.run import claim
 
 ARMS = "--arms=whole:--splits=1;divided:--splits=4 --lr=0.2"
@@ -107,6 +110,41 @@ def test_arms_may_be_added_but_not_changed(compare, tmp_path):
     assert ended.status == 2 and "arm whole was defined otherwise (--epochs was the default, is 7)" in ended.err
 
 
+def test_a_flag_file_gives_the_flags_of_all_arms_but_not_the_folder(compare, tmp_path):
+    path = tmp_path / "mine.flags"
+    path.write_text("--workdir=elsewhere\n--seed=5\n--epochs=7\n--lr=0.3\n")
+    assert compare(f"--flagfile={path}", ARMS, "--seeds=1", "--epochs=8").status == 0
+    out = tmp_path / "out"
+    assert content(out)["flagfile"] == str(path) and calls(out).keys() == {"whole/seed_0", "divided/seed_0"}
+    for arm, lr in (("whole", 0.3), ("divided", 0.2)):
+        lines = (out / arm / "arm.flags").read_text().splitlines()
+        assert {"--epochs=8", f"--lr={lr}", "--seed=0", "--workdir="} <= set(lines)
+
+
+def test_milliseconds_are_measured_once_when_all_runs_have_finished(compare, tmp_path, monkeypatch):
+    measured = []
+
+    def fake(folders: list[str], log: Path) -> dict[str, float]:
+        measured.append([str(Path(folder).relative_to(tmp_path / "out")) for folder in folders])
+        return {folder: 2.5 + len(measured) for folder in folders}
+
+    monkeypatch.setattr(run, "_measured", fake)
+    for _ in range(2):
+        assert compare(ARMS, "--seeds=1", "--milliseconds").status == 0
+    assert measured == [["whole/seed_0", "divided/seed_0"]]
+    assert [arm["cost"]["milliseconds"] for arm in content(tmp_path / "out")["arms"]] == [3.5, 3.5]
+    ended = compare(f"{ARMS};third:--splits=2", "--seeds=1", "--milliseconds")
+    assert len(measured) == 2 and " 4.50 " in ended.out  # all are measured again, in turn
+    assert [arm["cost"]["milliseconds"] for arm in content(tmp_path / "out")["arms"]] == [4.5, 4.5, 4.5]
+
+
+def test_timed_calls_take_turns():
+    order: list[str] = []
+    times = latency.interleaved({name: functools.partial(order.append, name) for name in "ab"})
+    assert times.keys() == {"a", "b"} and min(times.values()) > 0
+    assert order == ["a", "b"] * (latency.WARM_UP + latency.MOST)
+
+
 def test_a_failed_training_is_reported_and_the_others_are_stopped_and_saved(compare, tmp_path):
     ended = compare("--arms=bad:--lr=8;slow:--lr=7", "--seeds=1", "--jobs=2")
     log = tmp_path / "out" / "bad" / "seed_0" / "train.log"
@@ -123,20 +161,28 @@ def test_a_trial_that_diverges_is_not_chosen(compare, tmp_path):
     ended = compare("--arms=a:--splits=1;b:--splits=2", "--tune=lr=0.1,9", "--seeds=1")
     assert ended.status == 0, ended.err
     arm = content(tmp_path / "out")["arms"][0]
-    assert arm["chosen"] == {"lr": 0.1} and arm["trials"][1]["nll"] == float("inf") and arm["at_edge"] == ["lr"]
+    assert arm["chosen"] == {"lr": 0.1} and arm["trials"][1]["nll"] is None and arm["at_edge"] == ["lr"]
     assert compare("--arms=a:--splits=1;b:--splits=2", "--tune=lr=0.1,9", "--seeds=1").status == 0
     assert len(calls(tmp_path / "out")) == 6  # it is not tried again
     ended = compare("--arms=a:--splits=1;b:--splits=2", "--tune=lr=9", f"--out={tmp_path / 'other'}")
     assert ended.status == 2 and "all trials of arm a diverged: give other values to --tune" in ended.err
 
 
-def test_minutes_stop_it_and_the_same_command_goes_on(compare, tmp_path):
+def test_minutes_stop_it_and_the_same_command_goes_on(compare, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+
+    def clock() -> float:
+        """Return a late time as soon as one run has finished and the other waits."""
+        return math.inf if content(out)["missing"] == 1 and (out / "slow/seed_0/waiting").exists() else 0.0
+
     words = ("--arms=slow:--lr=7;quick:--splits=2", "--seeds=1", "--jobs=2")
-    ended = compare(*words, "--minutes=0.1")
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "time", SimpleNamespace(monotonic=clock, sleep=time.sleep))
+        ended = compare(*words, "--minutes=5")
     assert ended.status == 0 and "--minutes is over: the same command goes on (1 of 2 finished" in ended.out
-    assert (tmp_path / "out" / "slow" / "seed_0" / "saved").exists()
-    assert content(tmp_path / "out")["missing"] == 1 and "1 runs are missing" in ended.out
-    assert compare(*words).status == 0 and content(tmp_path / "out")["missing"] == 0
+    assert (out / "slow/seed_0/saved").exists()
+    assert content(out)["missing"] == 1 and "1 run is missing" in ended.out
+    assert compare(*words).status == 0 and content(out)["missing"] == 0
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

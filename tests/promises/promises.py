@@ -212,4 +212,34 @@ PROMISES = (
         "if count < 0:",
         fast=("tests/files/test_torch_files.py::test_sizes_are_checked_before_memory_is_allocated",),
     ),
+    Promise(
+        "The seed of the trials takes no part in a comparison of arms.",
+        "dico_tf/compare/plan.py",
+        "first = TUNING_SEED + 1 if grid.points else 0",
+        "first = 0",
+        fast=("tests/compare/test_run.py::test_arms_are_tuned_with_one_seed_and_compared_with_others",),
+    ),
+    Promise(
+        "All conclusions about several arms together are wrong in 5 % of comparisons at most.",
+        "dico_tf/compare/paired.py",
+        "min(1.0, (len(p_values) - rank) * p_values[position])",
+        "min(1.0, p_values[position])",
+        fast=(
+            "tests/compare/test_paired.py::test_equal_arms_are_called_different_in_five_percent_of_comparisons_at_most",
+        ),
+    ),
+    Promise(
+        "The interval of a comparison allows for other seeds and for other test images.",
+        "dico_tf/compare/paired.py",
+        "error = math.sqrt(of_subsets / trainings + of_images / images)",
+        "error = math.sqrt(of_subsets / trainings)",
+        fast=("tests/compare/test_paired.py::test_the_interval_is_that_of_the_formula_on_known_numbers",),
+    ),
+    Promise(
+        "Values that trials chose for an arm stay when a comparison continues.",
+        "dico_tf/compare/run.py",
+        "if self.plan.chosen(arm.name) is not None or any(",
+        "if any(",
+        fast=("tests/compare/test_run.py::test_what_has_finished_is_not_run_again_and_values_stay_chosen",),
+    ),
 )

@@ -13,7 +13,7 @@ from dico_tf import config
 from dico_tf.cli import serve
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = ("train.py", "divide.py", "evaluate.py", "predict.py", "export.py")
+SCRIPTS = ("train.py", "divide.py", "evaluate.py", "predict.py", "compare.py", "export.py")
 HEAVY = {"tensorflow", "keras", "keras_cv", "tensorflow_datasets", "numpy"}
 
 
@@ -65,7 +65,7 @@ def test_an_unknown_flag_is_one_line_and_status_2(script):
     assert message.startswith("unknown flag --spilts; ") and "\n" not in message
 
 
-@pytest.mark.parametrize("script", ["train.py", "divide.py", "evaluate.py"])
+@pytest.mark.parametrize("script", ["train.py", "divide.py", "evaluate.py", "compare.py"])
 def test_a_stray_word_is_refused(script):
     assert mistake(script, "splits=4") == "unexpected argument 'splits=4': write --flag=value"
 
