@@ -99,7 +99,8 @@ def _remarks(comparison: Mapping[str, Any]) -> Iterator[str]:
         missing = comparison["missing"]
         yield f"{missing} run{' is' if missing == 1 else 's are'} missing: the same command goes on"
     if images:
-        yield f"seeds {seeds[0]} to {seeds[-1]}, {images:,} test images; ± is the standard deviation of the seeds,"
+        which = f"seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"seed {seeds[0]}"
+        yield f"{which}, {images:,} test images; ± is the standard deviation of the seeds,"
         yield "or the 95 % interval of a difference; p is corrected for the number of comparisons"
     if any(arm["cost_differs"] for arm in comparison["arms"]):
         yield "* costs over 5 % more or less than the first arm: not a comparison at equal cost"

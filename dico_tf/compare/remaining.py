@@ -38,9 +38,9 @@ class RemainingTime:
         return max(sum(each) / self.jobs, max(each, default=0.0))
 
     def text(self, left: Sequence[ArmRun], running: Mapping[ArmRun, float]) -> str:
-        """Return e.g. ", about 4 min left", or "" if nothing is left or known."""
+        """Return e.g. ", about 4 min left", or "" if nothing is known, or nothing left by the estimate."""
         seconds = self.seconds(left, running)
-        return f", about {duration(seconds)} left" if left and seconds is not None else ""
+        return f", about {duration(seconds)} left" if left and seconds else ""
 
 
 def duration(seconds: float) -> str:

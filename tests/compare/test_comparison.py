@@ -52,6 +52,7 @@ def test_costs_that_differ_by_more_than_five_percent_are_marked(tmp_path, macs, 
     assert result["arms"][1]["cost_differs"] is differs
     assert result["arms"][1]["cost"]["relative_macs"] == macs / 100
     assert ("not a comparison at equal cost" in comparison_table(result)) is differs
+    assert "seed 0, 4 test images" in comparison_table(result)
 
 
 def test_test_images_that_the_seed_draws_are_paired_by_name(tmp_path):
@@ -152,4 +153,5 @@ def test_the_remaining_time_is_that_of_the_runs_of_each_arm():
     assert remaining.seconds(left, {left[0]: 4.0, left[1]: 2.0}) == pytest.approx(28)  # the longest; else 27
     assert remaining.seconds([*left, *left], {}) == pytest.approx(60)  # 10 + 30 + 20, twice, by two at once
     assert remaining.text(left, {}) == ", about 30 s left" and remaining.text([], {}) == ""
+    assert remaining.text(left[:1], {left[0]: 11.0}) == ""  # it takes longer than the others did
     assert [duration(value) for value in (41.2, 600, 9000)] == ["41 s", "10 min", "2.5 h"]
