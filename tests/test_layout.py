@@ -20,7 +20,7 @@ BELOW_GROUND = ("files", "runtime", "formulas")  # rooms that the ground itself 
 FOUNDATION = {"", "errors", "registry"}
 ROOMS = (
     *BELOW_GROUND, "data", "views", "layers", "divide", "models", "cotrain", "training", "evaluation", "committee",
-    "wire", "export", "edge", "compare", "start", "cli",
+    "report", "wire", "export", "edge", "compare", "start", "cli",
 )  # fmt: skip
 PACKAGE = sorted(path for path in (ROOT / "dico_tf").rglob("*.py") if not path.stem.endswith("_pb2"))  # made by protoc
 SCRIPTS = sorted(path for path in ROOT.glob("*.py") if path.name != "setup.py")
@@ -32,10 +32,13 @@ MEASURES = (
     "__init__", "averaging", "cost", "diversity", "metrics", "report", "segmentation_predictions",
     "segmentation", "table",
 )  # fmt: skip
+LIGHT = (
+    "dico_tf", "config", "divide", "committee", "dense", "files", "formulas", "report", "runtime", "wire",
+)  # fmt: skip
 NUMPY_ONLY = [
     path
     for path in PACKAGE
-    if path.parent.name in ("dico_tf", "config", "divide", "committee", "dense", "files", "formulas", "runtime", "wire")
+    if path.parent.name in LIGHT
     or "edge" in path.relative_to(ROOT).parts
     or path.parts[-2:] in (("formats", "registry.py"), ("views", "piece.py"), ("views", "policies.py"))
     or path.parent.name == "pieces"

@@ -1,8 +1,9 @@
 """Search for ensembles and cascades of any models, or show one: dico committee search --workdir=W"""
 
 import dataclasses
+import shlex
 
-from dico_tf import flags
+from dico_tf import flags, invocation
 from dico_tf.config import option
 
 VERBS = {
@@ -67,5 +68,7 @@ def main(arguments: list[str]) -> None:
         print(committee_text(settings.committee, settings.check))
     else:
         from dico_tf.committee.run import find
+        from dico_tf.report.committee_page import write_page
 
-        find(settings, values, print)
+        command = f"{invocation.command('committee')} {shlex.join(arguments)}"
+        find(settings, values, print, lambda report, out: write_page(report, out, command, settings.figures))

@@ -25,7 +25,7 @@ class EvaluateOptions:
 
 SCRIPT = flags.Script(
     name="evaluate",
-    about="Writes evaluation_<split>.json and predictions_<split>.npz to the run's folder, and prints the scores.",
+    about="Writes scores, predictions and report.html to the run's folder, and prints the scores.",
     fields=(*flags.pick("workdir", "data_dir"), *flags.of(EvaluateOptions)),
 )
 
@@ -40,6 +40,7 @@ def main(arguments: list[str]) -> None:
     startup.tensorflow()
     from dico_tf.evaluation.evaluate import evaluate_split, load_splits
     from dico_tf.evaluation.table import evaluation_table
+    from dico_tf.report.run_page import write_page
     from dico_tf.training.build import trained_run
 
     run = trained_run(values["workdir"])
@@ -58,3 +59,4 @@ def main(arguments: list[str]) -> None:
         )
         return
     print(evaluation_table(evaluate_split(run, run.network(), values["split"], parts, values["test_views"])))
+    print(write_page(run.workdir))

@@ -34,6 +34,7 @@ def main(arguments: list[str]) -> int:
     parse_all(settings.views.views, settings.network.splits, settings.data.task)
     startup.tensorflow()
     from dico_tf.evaluation.summary import summarize
+    from dico_tf.report.run_page import write_page
     from dico_tf.training.loop import Stopped
     from dico_tf.training.run import train
 
@@ -53,4 +54,5 @@ def main(arguments: list[str]) -> int:
         )
     elif summary["chief"]:
         print(summarize(summary["workdir"]))
+        print(write_page(summary["workdir"]))
     return 0

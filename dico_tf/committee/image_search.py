@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dico_tf.committee import figures, report
+from dico_tf.committee import report
 from dico_tf.committee.committee_file import Calibration, CommitteeFile
 from dico_tf.committee.decision import Committee
 from dico_tf.committee.guarantee import Guarantee
@@ -74,8 +74,9 @@ class ImageSearch:
         return Report(
             title="A committee of " + ", ".join(committee.members),
             texts=[report.text(committee, results), *texts],
-            draw=lambda folder: figures.draw(folder, committee, front, inputs.test, "test", measure),
             content=_content(inputs, committee, {**results, "front": _points(front)}, record),
+            front=front,
+            test=inputs.test,
         )
 
     def _guaranteed(self, goal: Goal) -> GuaranteedCommittee:

@@ -70,8 +70,8 @@ class Search:
     )
     confidence: float = option(0.95, "confidence of the guarantee")
     guarantee: str = option("probable", "probable: holds with --confidence; expected: holds on average", GUARANTEES)
-    figures: bool = option(True, "draw PNG figures and add them to report.html")
-    out: str = option("committee", "folder for committee.json, report.html and figures")
+    figures: bool = option(True, "draw figures in report.html")
+    out: str = option("committee", "folder for committee.json and report.html")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,5 +99,5 @@ class SegmentationSearch:
     percentiles: int = option(50, "number of values tried for each gate: quantiles of its confidences")
     gate: str = option("max_prob", "confidence that is compared with a gate", tuple(CONFIDENCES))
     average: str = option("probs", "how members' answers are averaged", tuple(AVERAGES))
-    figures: bool = option(True, "draw mIoU against cost and add it to report.html")
-    out: str = option("committee", "folder for committee.json, report.html and the figure")
+    figures: bool = option(True, "draw mIoU against cost in report.html")
+    out: str = option("committee", "folder for committee.json and report.html")

@@ -1,22 +1,24 @@
-"""`committee.py search`: from answers of members to committee.json, an HTML page and figures."""
+"""`committee.py search`: from answers of members to committee.json and report.html."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from dico_tf.committee.committee_file import save
 from dico_tf.committee.decision import Committee
-from dico_tf.committee.html_report import html_page
 from dico_tf.committee.options import Search, SegmentationSearch
 from dico_tf.committee.search import chosen, reference, search
-from dico_tf.committee.search_unit import Unit, progress
+from dico_tf.committee.search_unit import Report, Unit, progress
 from dico_tf.errors import UserError
-from dico_tf.files.atomic import check_writable, write_text
+from dico_tf.files.atomic import check_writable
 
 NAME = "committee.json"
+WritePage = Callable[[Report, Path], str]  # writes report.html into a folder and returns a line about it
 
 
-def find(options: Search | SegmentationSearch, values: Mapping[str, Any], say: Callable[[str], None]) -> Committee:
+def find(
+    options: Search | SegmentationSearch, values: Mapping[str, Any], say: Callable[[str], None], write_page: WritePage
+) -> Committee:
     """Search for a committee, write its files into the folder --out, and return it.
 
     Files are written only after the search has ended. Raises UserError if no committee reaches the goal.
@@ -34,10 +36,9 @@ def find(options: Search | SegmentationSearch, values: Mapping[str, Any], say: C
     with progress("searching", unit.calibration, unit.space, goal) as bar:
         front = search(unit.calibration, unit.space, goal, bar.update)
     report = unit.report(chosen(front, goal), against, front, goal)
-    write(out, report.title, report.texts, report.draw if options.figures else lambda folder: [])
-    save(out / NAME, report.content)
+    line = write(report, out, write_page)
     say("\n\n".join(report.texts))
-    say(f"\nwritten: {out / NAME}, {out / 'report.html'}")
+    say(f"\nwritten: {out / NAME}\n{line}")
     return report.content.committee
 
 
@@ -51,10 +52,12 @@ def _unit(options: Search | SegmentationSearch, values: Mapping[str, Any], say: 
     return ImageSearch(options, values)
 
 
-def write(out: Path, title: str, texts: Sequence[str], draw: Callable[[Path], list[str]]) -> None:
-    """Write report.html into a folder, created if missing, with texts and the figures that `draw` writes there."""
+def write(report: Report, out: Path, write_page: WritePage) -> str:
+    """Write report.html and committee.json into a folder, created if missing, and return the line about the page."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        write_text(out / "report.html", html_page(title, list(texts), out, draw(out)))
     except OSError as error:
         raise UserError(f"--out={out} cannot be written: {error.strerror or error}; give another folder") from None
+    line = write_page(report, out)
+    save(out / NAME, report.content)
+    return line

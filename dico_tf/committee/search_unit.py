@@ -2,25 +2,26 @@
 
 import dataclasses
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Protocol
 
 from tqdm import tqdm
 
 from dico_tf.committee.committee_file import CommitteeFile
 from dico_tf.committee.decision import Committee
+from dico_tf.committee.pool import Pool
 from dico_tf.committee.search import Answers, Goal, Point, Space
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Report:
-    """Texts, figures and committee file of a finished search."""
+    """Texts, committee file, and what figures show, of a finished search."""
 
     title: str
     texts: Sequence[str]
-    draw: Callable[[Path], list[str]]  # writes figures into a folder and returns their names
     content: CommitteeFile
+    front: Sequence[Point] = ()  # the best committees for each cost, on calibration images
+    test: Pool | None = None  # answers to the test images; None: of cells, whose figures show results of `content`
 
 
 class Unit(Protocol):

@@ -12,7 +12,7 @@ from dico_tf.data.pipeline import plain_faults
 from dico_tf.data.segmentation import SegmentationSplit
 from dico_tf.data.source import Split
 from dico_tf.errors import UserError
-from dico_tf.evaluation import evaluate_segmentation, report, segmentation_predictions
+from dico_tf.evaluation import evaluate_segmentation, gallery, report, segmentation_predictions
 from dico_tf.files import json_files
 from dico_tf.files.tables import write_predictions
 from dico_tf.models.presets import find
@@ -45,7 +45,8 @@ def load_splits(run: TrainedRun, data_dir: str = "") -> dict[str, Any]:
 def evaluate_split(run: TrainedRun, model, name: str, parts: dict[str, Any], test_views: str = "") -> dict[str, Any]:
     """Evaluate a split, write evaluation_<split>.json and predictions_<split>.npz, and return the evaluation.
 
-    The test split is also written as evaluation.json and predictions.npz.
+    The test split is also written as evaluation.json and predictions.npz. For the run's page, a classifier's
+    gallery_<split>.npz is written, too.
 
     Args:
         model: the run's network, as run.network() returns it.
@@ -85,6 +86,7 @@ def _classification(run: TrainedRun, model, name: str, split: Split, bar: Bar, v
     )
     if split.videos:
         evaluation["views"] = _views(run, split, views)
+    gallery.write(run.workdir, name, split, logits, evaluation["average"])
     return evaluation, functools.partial(write_predictions, logits=logits, labels=split.labels, ids=split.ids)
 
 

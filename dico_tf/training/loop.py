@@ -265,4 +265,5 @@ class Loop:
         first = np.arange(min(VIEWED_IMAGES, self.train.size))[None, None]
         batch = next(iter(training_batches(self.train, first, self._windows(epoch))))
         views = self.model.views(batch["image"], batch["index"], tf.constant(epoch, tf.int64), "window" in batch)
-        self.metrics_log.show_views([view.numpy() for view in views], epoch)
+        stored = self.train.take(first[0, 0]) if isinstance(self.train, Split) else self.train.framed(first[0, 0])[0]
+        self.metrics_log.show_views(stored, [view.numpy() for view in views], epoch)

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from dico_tf.files import atomic
+from dico_tf.data.thumbnails import thumbnails
+from dico_tf.files import arrays, atomic
 
 VIEWED_IMAGES = 8  # images whose views are shown in TensorBoard
 
@@ -39,12 +40,16 @@ class MetricsLog:
     def _write(self) -> None:
         atomic.write_text(self._path, "".join(json.dumps(row) + "\n" for row in self.rows))
 
-    def show_views(self, views: list[np.ndarray], epoch: int) -> None:
-        """Write one image to TensorBoard: a row for each branch, with its views of the first eight images.
+    def show_views(self, images: np.ndarray, views: list[np.ndarray], epoch: int) -> None:
+        """Write views.npz, and one image to TensorBoard: a row for each branch, its views of the first eight images.
 
         Args:
+            images: the first images [B, H, W, 3], or clips, as they are stored.
             views: S times [B, H, W, 3] in 0..255, or clips [B, T, H, W, 3], of which the first one's frames are shown.
         """
+        small = {"image": images, **{f"branch_{s}": view for s, view in enumerate(views)}}
+        content = {name: thumbnails(pixels[:VIEWED_IMAGES]) for name, pixels in small.items()}
+        arrays.write(self._path.with_name("views.npz"), content, compressed=True)
         views = [view[0] if view.ndim == 5 else view for view in views]
         rows = [np.concatenate(list(view[:VIEWED_IMAGES]), axis=1) for view in views]
         sheet = np.clip(np.concatenate(rows, axis=0), 0, 255).astype(np.uint8)

@@ -78,7 +78,6 @@ class CellSearch:
         return Report(
             title="A committee for scenes",
             texts=[report.text(best.committee, best.grid, results)],
-            draw=lambda folder: [report.draw(folder, results)],
             content=self._content(best, members, results),
         )
 

@@ -1,7 +1,6 @@
-"""Results of a search over cells, as JSON, as text and as a figure."""
+"""Results of a search over cells, as JSON and as text."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,6 @@ from dico_tf.committee.decision import NEVER, Committee
 from dico_tf.committee.dense.cell_pool import Arrangement, CellPool
 from dico_tf.committee.dense.grid import Grid
 from dico_tf.committee.dense.measured_routing import MeasuredRouting
-from dico_tf.committee.html_report import write_figure
 from dico_tf.committee.search import Point, pareto
 from dico_tf.evaluation.segmentation import miou
 from dico_tf.evaluation.table import table
@@ -132,35 +130,3 @@ def text(committee: Committee, grid: Grid, results: Mapping[str, Any]) -> str:
             f"these shares; members alone {', '.join(f'{ms:.1f}' for ms in routing['milliseconds_of_members'])} ms",
         ]
     )
-
-
-def draw(folder: Path, results: Mapping[str, Any]) -> str:
-    """Write miou_against_cost.png into a folder and return its name.
-
-    It shows results on test images: a line for each cell size, a square for each member and the ensemble, and a star
-    for the chosen committee.
-    """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.add_subplot()
-    for curve in results["curves"]:
-        cost, value = np.array(curve["test"]).T
-        axes.plot(cost / 1e6, 100 * value, ".-", label=f"cells of {curve['cell']}" if curve["cell"] else "whole images")
-    for row in results["rows"][1:]:
-        axes.plot(row["test"]["cost"] / 1e6, 100 * row["test"]["miou"], "s", color="tab:gray")
-        axes.annotate(
-            row["name"],
-            (row["test"]["cost"] / 1e6, 100 * row["test"]["miou"]),
-            xytext=(4, -10),
-            textcoords="offset points",
-        )
-    ours = results["rows"][0]["test"]
-    axes.plot(ours["cost"] / 1e6, 100 * ours["miou"], "*", color="tab:red", markersize=14, label="chosen")
-    axes.set(xlabel="average million multiply-adds an image", ylabel="mIoU, %, test images")
-    axes.legend()
-    axes.grid(alpha=0.3)
-    return write_figure(figure, folder / "miou_against_cost.png")

@@ -1,0 +1,1 @@
+"""Self-contained HTML pages of runs, committees and comparisons, in one look."""
