@@ -17,7 +17,10 @@ _MOST_CURVES = 4  # branches in the reliability diagram; with more, only the ens
 
 
 class RunCosts(NamedTuple):
-    """{"params", "macs"} of each branch, of all together, and of the whole network if it is known; None = unknown."""
+    """{"params", "macs"} of each branch, of all together, and of the whole network, unless it is the only branch.
+
+    None = unknown.
+    """
 
     branches: list[dict[str, float | None]]
     total: dict[str, float | None]
@@ -57,7 +60,7 @@ def costs(run: RunFiles) -> RunCosts:
         return RunCosts([unknown] * count, unknown, None)
     branches = [{name: cost[name] for name in unknown} for cost in branch_costs(summary)]
     whole = {name: summary[name].get("whole") for name in unknown}
-    whole = None if whole["params"] is None else whole
+    whole = None if whole["params"] is None or count == 1 else whole
     total = {name: summary[name]["branches"] for name in unknown}
     if run.segmentation and "macs" in evaluation:  # of a frame
         branches = [{**cost, "macs": evaluation["macs"]["branch"]} for cost in branches]
@@ -86,21 +89,7 @@ def against_cost(run: RunFiles) -> Html:
         _points("branches", evaluation, [cost["macs"] for cost in price.branches], evaluation["branches"], score),
         _points("ensemble", evaluation, [price.total["macs"]], [evaluation["ensemble"]], score),
     ]
-    for name, committee in run.committees.items():
-        row = committee.results["rows"][0]["test"]
-        if committee.results.get("measure") == "macs":
-            low, high = row["interval"]
-            label = f"{row_kind(committee.results['rows'][0])} of {name}"
-            series.append(
-                PlotSeries(
-                    name=label,
-                    x=[row["cost"]],
-                    y=[100 * row["accuracy"]],
-                    intervals=[(100 * low, 100 * high)],
-                    line=False,
-                    notes=[f"{label}: {percent(row['accuracy'])} %, {short(row['cost'])}"],
-                )
-            )
+    series += [_committee(name, content.results["rows"][0]) for name, content in run.committees.items()]
     whole = price.whole and price.whole["macs"]
     word = "mIoU" if run.segmentation else "accuracy"
     content = plot(
@@ -113,7 +102,7 @@ def against_cost(run: RunFiles) -> Html:
     )
     reading = "Up and to the left is better: more accurate for less."
     if not run.segmentation:
-        reading += " Vertical bars are 95 % intervals."
+        reading += " Vertical bars are 95 % intervals; marks of about the same cost stand side by side."
     if whole:
         reading += (
             " The dashed vertical line is the cost of the whole, undivided network, which this run did not train."
@@ -121,9 +110,23 @@ def against_cost(run: RunFiles) -> Html:
     return charts(figure(content, reading, panel=True))
 
 
-def row_kind(row: dict[str, Any]) -> str:
-    """Return the kind of a row of a committee's results: single, ensemble or cascade."""
-    return str(row.get("kind", "committee"))
+def _committee(file: str, row: dict[str, Any]) -> PlotSeries:
+    """Return the point of a committee on the test images.
+
+    Args:
+        file: that describes it.
+        row: its results.
+    """
+    name, values = f"{row['kind']} of {file}", row["test"]
+    low, high = values["interval"]
+    return PlotSeries(
+        name=name,
+        x=[values["cost"]],
+        y=[100 * values["accuracy"]],
+        intervals=[(100 * low, 100 * high)],
+        line=False,
+        notes=[f"{name}: {percent(values['accuracy'])} %, {short(values['cost'])}"],
+    )
 
 
 def _points(

@@ -53,7 +53,7 @@ class ChartRow:
 
     label: str
     value: float | None
-    shown: str  # the value as text
+    value_text: str
     interval: tuple[float, float] | None = None
 
 
@@ -181,9 +181,9 @@ def _described(series: PlotSeries) -> str:
 
 def _axes(across: _Scale, up: _Scale, horizontal: str, vertical: str) -> Html:
     parts = []
-    for value, shown in up.ticks():
+    for value, number in up.ticks():
         y = up.place(value)
-        parts += [_line(_LEFT, y, _RIGHT, y, "grid"), _words(_LEFT - 6, y + 4, shown, "end", "tick")]
+        parts += [_line(_LEFT, y, _RIGHT, y, "grid"), _words(_LEFT - 6, y + 4, number, "end", "tick")]
     parts += _ticks_below(across, _TOP, _BOTTOM)
     parts.append(_words(4, 14, vertical, "start"))
     parts.append(_words(_RIGHT, _BOTTOM + 36, horizontal, "end"))
@@ -193,9 +193,9 @@ def _axes(across: _Scale, up: _Scale, horizontal: str, vertical: str) -> Html:
 
 def _ticks_below(across: _Scale, top: float, bottom: float) -> list[Html]:
     parts = []
-    for value, shown in across.ticks():
+    for value, number in across.ticks():
         x = across.place(value)
-        parts += [_line(x, top, x, bottom, "grid"), _words(x, bottom + 16, shown, "middle", "tick")]
+        parts += [_line(x, top, x, bottom, "grid"), _words(x, bottom + 16, number, "middle", "tick")]
     return parts
 
 
@@ -314,28 +314,28 @@ def rows(
     for number, row in enumerate(values):
         parts.append(_row(row, 8 + _ROW * number, scale, bars))
     parts.append(_words(_RIGHT, bottom + 36, axis.label, "end"))
-    summary = "; ".join(f"{row.label}: {row.shown}" for row in values)
+    summary = "; ".join(f"{row.label}: {row.value_text}" for row in values)
     return _svg(name, title, f"{axis.label}. {summary}.", bottom + 44, parts)
 
 
 def _row(row: ChartRow, top: float, scale: _Scale, bars: bool) -> Html:
     y = top + 27
-    most = (_RIGHT - 14) // 8 - len(row.shown) - 2
-    parts = [_words(14, top + 13, _cut(row.label, most), "start"), _words(_RIGHT, top + 13, row.shown, "end")]
+    most = (_RIGHT - 14) // 8 - len(row.value_text) - 2
+    parts = [_words(14, top + 13, _cut(row.label, most), "start"), _words(_RIGHT, top + 13, row.value_text, "end")]
     if row.value is None:
         return joined(*parts)
     x = scale.place(row.value)
     if bars:
         start = scale.place(0)
         bar = f"M{start:.1f} {y - 6:.1f}H{max(x, start + 1):.1f}V{y + 6:.1f}H{start:.1f}Z"
-        parts.append(element("path", element("title", f"{row.label}: {row.shown}"), d=bar, class_="mark s0"))
+        parts.append(element("path", element("title", f"{row.label}: {row.value_text}"), d=bar, class_="mark s0"))
     if row.interval:
         low, high = (scale.place(end) for end in row.interval)
         colour = "s7" if bars else "s0"
         path = f"M{low:.1f} {y - 5}v10M{low:.1f} {y}H{high:.1f}M{high:.1f} {y - 5}v10"
         parts.append(_interval(path, colour))
     if not bars:
-        parts.append(_mark(x, y, 0, f"{row.label}: {row.shown}"))
+        parts.append(_mark(x, y, 0, f"{row.label}: {row.value_text}"))
     return joined(*parts)
 
 

@@ -49,7 +49,7 @@ def _accuracy_chart(counts: np.ndarray, names: list[str], whose: str) -> Html:
         ChartRow(
             label=str(names[c]),
             value=100 * right[c] / images[c],
-            shown=f"{right[c]} of {images[c]}, {100 * right[c] / images[c]:.0f} %",
+            value_text=f"{right[c]} of {images[c]}, {100 * right[c] / images[c]:.0f} %",
             interval=tuple(100 * end for end in wilson(int(right[c]), int(images[c]))),
         )
         for c in order

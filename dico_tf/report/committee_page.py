@@ -179,7 +179,7 @@ def _confidences(committee: Committee, decision: Decision, pool: Pool) -> Html:
 def _exits(committee: Committee, decision: Decision) -> Html:
     shares = 100 * np.bincount(decision.stage, minlength=len(committee.members)) / max(len(decision.stage), 1)
     values = [
-        ChartRow(label=name, value=float(share), shown=f"{share:.1f} %")
+        ChartRow(label=name, value=float(share), value_text=f"{share:.1f} %")
         for name, share in zip(committee.members, shares, strict=True)
     ]
     axis = PlotAxis(label="images that stop at this member, %", limits=(0, 100))

@@ -133,7 +133,7 @@ def _differences(content: Mapping[str, Any]) -> Html:
         whole = low is not None and high is not None
         text = None if mean is None else f"{mean:+.2f}"
         values.append(
-            ChartRow(label=pair, value=mean, shown=text or "no value", interval=(low, high) if whole else None)
+            ChartRow(label=pair, value=mean, value_text=text or "no value", interval=(low, high) if whole else None)
         )
         interval = f"{low:+.2f} to {high:+.2f}" if whole else None
         ps = [None if each.get(name) is None else f"{each[name]:.3f}" for name in ("p", "p_holm")]

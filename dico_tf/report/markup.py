@@ -70,7 +70,7 @@ def table(
         body.append(element("tr", element("th", first, scope="row"), *cells))
     content = element(
         "table",
-        element("caption", element("span", caption)),
+        element("caption", element("span", _unbroken(caption))),
         element("thead", element("tr", *head)),
         element("tbody", *body),
         class_=name or None,
@@ -86,10 +86,17 @@ def _cell(value: Any, name: str | None) -> Html:
     return element("td", value.value, class_=names or None, style=shade if value.shade else None)
 
 
+def _unbroken(sentence: Any) -> Html:
+    """Return a text whose percent signs stay on the line of their number."""
+    return Html(text(sentence).replace(" %", "&nbsp;%"))
+
+
 def figure(content: Html, caption: Any, *, title: str = "", panel: bool = False) -> Html:
     """Return a figure with a caption that says how to read it, and with a heading if `title` is given."""
     heading = element("h3", title) if title else Html("")
-    return element("figure", heading, content, element("figcaption", caption), class_="panel" if panel else None)
+    return element(
+        "figure", heading, content, element("figcaption", _unbroken(caption)), class_="panel" if panel else None
+    )
 
 
 def charts(*figures: Html) -> Html:

@@ -79,7 +79,7 @@ class RunFiles:
 
     @functools.cached_property
     def committees(self) -> dict[str, committee_file.CommitteeFile]:
-        """Committees of this run's branches, by file, in this folder and in its subfolders."""
+        """Ensembles and cascades of this run's branches, by file, in this folder and in its subfolders."""
         result = {}
         for path in (*self.folder.glob("committee.json"), *sorted(self.folder.glob("*/committee.json"))):
             with contextlib.suppress(UserError):
@@ -90,14 +90,15 @@ class RunFiles:
 
     def _is_of_this_run(self, committee: committee_file.CommitteeFile) -> bool:
         """Return True if the committee is of branches that scored on the test images as the evaluation says."""
-        score = "miou" if self.segmentation else "top1"
-        branches = {f"branch_{s}": scores[score] for s, scores in enumerate(self.evaluation["branches"])}
-        rows = {row["name"]: row.get("test", {}) for row in committee.results.get("rows", ())}
-        return self.evaluation["split"] == "test" and all(
+        evaluation, results = self.evaluation, committee.results
+        if not evaluation or self.segmentation or evaluation["split"] != "test" or results.get("measure") != "macs":
+            return False
+        branches = {f"branch_{s}": scores["top1"] for s, scores in enumerate(evaluation["branches"])}
+        accuracies = {row["name"]: row.get("test", {}).get("accuracy") for row in results["rows"]}
+        return len(committee.members) > 1 and all(
             member.kind == member_kinds.RUN
-            and member.name in branches
-            and (accuracy := rows.get(member.name, {}).get("accuracy")) is not None
-            and abs(accuracy - branches[member.name]) < 1e-6
+            and None not in (branches.get(member.name), accuracies.get(member.name))
+            and abs(accuracies[member.name] - branches[member.name]) < 1e-6
             for member in committee.members
         )
 

@@ -30,11 +30,10 @@ a:focus-visible, .scroll:focus-visible {{ outline: 2px solid var(--s0); outline-
 .scroll {{ overflow-x: auto; max-width: 100%; margin: .8rem 0; }}
 table {{ border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }}
 caption {{ text-align: left; color: var(--faint); padding-bottom: .4rem; }}
-caption span {{ display: block; max-width: min(46rem, calc(100vw - 2rem)); }}
+caption span {{ display: block; width: max-content; max-width: min(46rem, calc(100vw - 2rem)); }}
 th, td {{ padding: .3rem .6rem; border-bottom: 1px solid var(--rule); text-align: left; vertical-align: top; }}
 th {{ font-weight: 600; }}
 th[scope="row"] {{ min-width: 6.5rem; }}
-.matrix th[scope="row"] {{ min-width: 0; }}
 .item {{ white-space: nowrap; }}
 thead th {{ vertical-align: bottom; border-bottom: 2px solid var(--rule); }}
 .number {{ text-align: right; white-space: nowrap; }}
@@ -69,7 +68,9 @@ img.small {{ image-rendering: pixelated; }}
 pre {{ overflow-x: auto; background: var(--panel); border: 1px solid var(--rule); border-radius: 8px; padding: .8rem;
   font-size: .88rem; }}
 code {{ overflow-wrap: anywhere; }}
+@media (min-width: 48rem) {{ th[scope="row"] {{ min-width: 10rem; }} }}
 @media (max-width: 30rem) {{ .chart {{ font-size: 14px; }} .panel {{ padding: .5rem; }}
   main {{ padding: 1rem .8rem 3rem; }} }}
+.matrix th[scope="row"] {{ min-width: 0; }}
 @media print {{ nav {{ display: none; }} figure, tr {{ break-inside: avoid; }} }}
 """

@@ -123,18 +123,20 @@ def test_a_long_line_is_thinned_to_its_ends():
 
 def test_labels_are_escaped_and_a_long_one_is_cut():
     label = "<b>&" + "x" * 200
-    root = parsed(rows("n", "t", AXIS, [ChartRow(label=label, value=5, shown="5 %", interval=(4, 6))]))
-    shown = [each.text for each in root.all("text")]
-    assert any(text.startswith("<b>&xxx") and text.endswith("…") and len(text) < 60 for text in shown)
+    root = parsed(rows("n", "t", AXIS, [ChartRow(label=label, value=5, value_text="5 %", interval=(4, 6))]))
+    texts = [each.text for each in root.all("text")]
+    assert any(text.startswith("<b>&xxx") and text.endswith("…") and len(text) < 60 for text in texts)
     assert f"{label}: 5 %" in next(root.all("desc")).text and not list(root.all("b"))
 
 
 def test_a_row_without_a_value_has_no_mark():
-    root = parsed(rows("n", "t", PlotAxis(label="x"), [ChartRow(label="a", value=None, shown="no value")], zero=True))
+    root = parsed(
+        rows("n", "t", PlotAxis(label="x"), [ChartRow(label="a", value=None, value_text="no value")], zero=True)
+    )
     assert not marks(root) and "no value" in [each.text for each in root.all("text")]
 
 
 def test_bars_start_at_zero():
-    root = parsed(rows("n", "t", AXIS, [ChartRow(label="a", value=10, shown="10")], bars=True))
+    root = parsed(rows("n", "t", AXIS, [ChartRow(label="a", value=10, value_text="10")], bars=True))
     (bar,) = [each for each in root.all("path") if "mark" in each.attributes["class"].split()]
     assert bar.attributes["d"].startswith("M14.0 ") and "H426.0" in bar.attributes["d"]

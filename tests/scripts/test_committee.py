@@ -17,6 +17,7 @@ from dico_tf.errors import UserError
 from dico_tf.files import tables
 from dico_tf.files.arrays import write_folder
 from tests.committee.generated import pool
+from tests.report.pages import checked, headings, table_of
 
 ROOT = Path(__file__).parents[2]
 POOL = pool(800)
@@ -41,7 +42,7 @@ def test_choices_are_those_the_rooms_know():
     assert options.GUARANTEES == guarantee.KINDS
 
 
-def test_a_table_becomes_a_committee_a_page_and_figures(table, tmp_path, capsys):
+def test_a_table_becomes_a_committee_and_a_page_with_figures(table, tmp_path, capsys):
     search(table, tmp_path / "out")
     said, saved = capsys.readouterr().out, load(tmp_path / "out/committee.json")
     assert said.startswith("ask m") and "reference: ensemble of 3" in said and "calibration less test" in said
@@ -52,8 +53,17 @@ def test_a_table_becomes_a_committee_a_page_and_figures(table, tmp_path, capsys)
     price = [POOL.cost(member, "macs") for member in saved.committee.members]
     assert ours["cost"] == pytest.approx(average_cost(price, decision.stage))
     assert saved.calibration.images == 400 and saved.calibration.fingerprint == POOL.random_split(0.5, 0)[0].fingerprint
-    page = (tmp_path / "out/report.html").read_text()
-    assert page.count("data:image/png;base64,") == 4 == len(list((tmp_path / "out").glob("*.png")))
+    assert said.endswith(f"report: {tmp_path / 'out/report.html'}\n")
+    root = checked((tmp_path / "out/report.html").read_text())
+    sections = ["Accuracy against cost", "Exits", "Reliability", "Disagreement of the members", "Classes"]
+    assert headings(root) == ["Results", *sections, "Command"] and "committee search --logits=" in root.text
+    row = table_of(root, "Accuracy and cost")[1]
+    assert row[0] == "the committee" and row[2] == f"{100 * ours['accuracy']:.2f}"
+    stopped = [
+        f"{member}: {100 * (decision.stage == k).mean():.1f} %" for k, member in enumerate(saved.committee.members)
+    ]
+    assert "; ".join(stopped) in root.text
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"committee.json", "report.html"}
     committee.main(["show", f"--committee={tmp_path / 'out/committee.json'}"])
     assert "fitted to 400 images" in capsys.readouterr().out
     committee.main(["show", f"--committee={tmp_path / 'out/committee.json'}", "--check"])
@@ -69,7 +79,7 @@ def test_without_a_budget_the_reference_is_matched_for_less(table, tmp_path, cap
     rows = {row["name"]: row["calibration"] for row in load(tmp_path / "committee.json").results["rows"]}
     assert rows["the committee"]["accuracy"] >= rows["reference: ensemble of 3"]["accuracy"]
     assert rows["the committee"]["cost"] < rows["reference: ensemble of 3"]["cost"]
-    assert not list(tmp_path.glob("*.png"))
+    assert headings(checked((tmp_path / "report.html").read_text())) == ["Results", "Command"]
 
 
 def test_a_guarantee_is_said_and_kept_in_the_file(table, tmp_path, capsys):

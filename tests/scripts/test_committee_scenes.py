@@ -16,6 +16,7 @@ from dico_tf.errors import UserError
 from dico_tf.evaluation.members.segmentation_members import open_segmentation_members
 from dico_tf.evaluation.segmentation import confusion, miou
 from tests.data import scenery
+from tests.report.pages import checked, headings, table_of
 
 SIZES = {"train": [(40, 32)] * 2, "val": [(40, 32)] * 6, "test": [(48, 32)] * 5}
 
@@ -75,7 +76,9 @@ def test_two_networks_become_a_cascade_over_cells(asked, capsys):
     assert rows["the committee"]["calibration"]["miou"] >= rows["large"]["calibration"]["miou"]
     assert rows["the committee"]["calibration"]["cost"] <= rows["large"]["calibration"]["cost"]
     assert [curve["cell"] for curve in saved.results["curves"]] == [0, 8]
-    assert "data:image/png;base64," in (asked / "out/report.html").read_text()
+    root = checked((asked / "out/report.html").read_text())
+    assert headings(root) == ["Results", "mIoU against cost", "Command"]
+    assert [row[0] for row in table_of(root, "mIoU and average")[1:]] == list(rows)
     (member,) = open_segmentation_members([f"{asked}/large.keras"], 3)
     counts = np.zeros((3, 3), np.int64)
     for seed in range(8, 13):
