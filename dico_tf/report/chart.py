@@ -23,12 +23,16 @@ _APART = 9  # pixels between the intervals of points with the same x
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PlotAxis:
-    """Label and range of an axis; without limits, it spans the values."""
+    """Label and range of an axis; without limits, it spans the values, with a margin within `bounds`."""
 
     label: str
     limits: tuple[float, float] | None = None
+    bounds: tuple[float, float] = (-math.inf, math.inf)
     log: bool = False
     whole: bool = False  # ticks at whole numbers only
+
+
+PERCENT = (0.0, 100.0)  # bounds of a share
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -115,7 +119,9 @@ def _scale(axis: PlotAxis, values: Sequence[float], start: float, end: float) ->
         margin = max((high / low) ** 0.08, 1.15)
         return _Scale(low / margin, high * margin, start, end, True)
     margin = 0.06 * (high - low) or 0.05 * abs(high) or 0.5
-    return _Scale(low - margin, high + margin, start, end, False, axis.whole)
+    least, most = axis.bounds
+    low, high = max(low - margin, min(least, low)), min(high + margin, max(most, high))
+    return _Scale(low, high, start, end, False, axis.whole)
 
 
 def plot(

@@ -1,5 +1,6 @@
 """report.html of a committee search: results, accuracy against cost, exits, calibration, classes and command."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from dico_tf.committee.scoring import CommitteeScores, scores_of
 from dico_tf.committee.search_unit import Report
 from dico_tf.evaluation.metrics import confusion
 from dico_tf.report import accuracy, class_sections
-from dico_tf.report.chart import ChartRow, PlotAxis, PlotSeries, plot, rows, short
+from dico_tf.report.chart import PERCENT, ChartRow, PlotAxis, PlotSeries, plot, rows, short
 from dico_tf.report.markup import Html, Section, charts, commands, element, figure, joined, page, table
 from dico_tf.report.written import written
 
@@ -125,7 +126,7 @@ def _against_cost(committee: Committee, front: Sequence[Any], pool: Pool, measur
         "cost",
         "Accuracy against average cost",
         PlotAxis(label=f"average {_UNITS[measure]} of an image (log scale)", log=True),
-        PlotAxis(label="accuracy, test, %"),
+        PlotAxis(label="accuracy, test, %", bounds=PERCENT),
         series,
     )
     reading = (
@@ -163,7 +164,7 @@ def _confidences(committee: Committee, decision: Decision, pool: Pool) -> Html:
         "confidences",
         f"Confidences of {committee.members[0]}",
         PlotAxis(label=f"{committee.confidence} of {committee.members[0]}"),
-        PlotAxis(label="images"),
+        PlotAxis(label="images", bounds=(0.0, math.inf)),
         series,
         verticals=[gate] if np.isfinite(gate) else [],
     )
@@ -239,7 +240,7 @@ def _dense_chart(results: Mapping[str, Any]) -> Html:
         "cost",
         "mIoU against average cost",
         PlotAxis(label="average multiply-adds of an image (log scale)", log=True),
-        PlotAxis(label="mIoU, test, %"),
+        PlotAxis(label="mIoU, test, %", bounds=PERCENT),
         series,
     )
     reading = "Up and to the left is better. A line joins the cascades of one cell size with different gates."

@@ -7,7 +7,7 @@ from typing import Any
 from dico_tf.evaluation.metrics import SCORES
 from dico_tf.report import accuracy, class_sections, gallery_sections
 from dico_tf.report.accuracy import branch_names, percent
-from dico_tf.report.chart import PlotAxis, PlotSeries, plot
+from dico_tf.report.chart import PERCENT, PlotAxis, PlotSeries, plot
 from dico_tf.report.markup import Html, Section, charts, commands, element, figure, joined, page, table
 from dico_tf.report.run_files import RunFiles
 from dico_tf.report.written import written
@@ -174,7 +174,7 @@ def _by_branch(run: RunFiles, rows: list[dict[str, Any]], split: str, score: str
         "curve-score",
         f"{word} on {split} by epoch",
         PlotAxis(label="epoch", whole=True),
-        PlotAxis(label=f"{word}, {split}, %"),
+        PlotAxis(label=f"{word}, {split}, %", bounds=PERCENT),
         series,
         verticals=_best(best),
     )

@@ -38,6 +38,7 @@ th[scope="row"] {{ min-width: 6.5rem; }}
 thead th {{ vertical-align: bottom; border-bottom: 2px solid var(--rule); }}
 .number {{ text-align: right; white-space: nowrap; }}
 .matrix th, .matrix td {{ padding: .25rem .5rem; }}
+.matrix thead th {{ white-space: normal; overflow-wrap: anywhere; max-width: 8rem; }}
 .matrix .own {{ font-weight: 700; text-decoration: underline; text-underline-offset: .2em; }}
 .charts {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); gap: 1rem; }}
 figure {{ margin: 0; min-width: 0; }}

@@ -140,3 +140,11 @@ def test_bars_start_at_zero():
     root = parsed(rows("n", "t", AXIS, [ChartRow(label="a", value=10, value_text="10")], bars=True))
     (bar,) = [each for each in root.all("path") if "mark" in each.attributes["class"].split()]
     assert bar.attributes["d"].startswith("M14.0 ") and "H426.0" in bar.attributes["d"]
+
+
+def test_the_margin_of_an_axis_stays_within_its_bounds():
+    axis = PlotAxis(label="y", bounds=(0, 100))
+    (_, low), (_, high) = marks(drawn(PlotSeries(name="a", x=[1, 2], y=[0, 100]), y=axis))
+    assert (low, high) == (256, 30)
+    (_, low), (_, high) = marks(drawn(PlotSeries(name="a", x=[1, 2], y=[40, 60]), y=axis))
+    assert low < 256 and high > 30
