@@ -13,6 +13,7 @@ from dico_tf.evaluation import segmentation_predictions
 from dico_tf.evaluation.segmentation import ConfusionCounts, miou
 from dico_tf.evaluation.segmentation_predictions import SegmentationPredictions
 from tests.data import scenery
+from tests.report.pages import checked, headings, table_of
 
 SETTINGS = [
     "--task=segmentation",
@@ -75,6 +76,14 @@ def test_a_run_writes_what_any_run_writes_in_terms_of_pixels(trained):
     best = max(rows, key=lambda row: row["validation"]["ensemble_miou"])
     assert summary["best_epoch"] == best["epoch"] and summary["status"] == "finished"
     assert summary["final"]["ensemble"] == _json(trained / "evaluation_test.json")["ensemble"]["miou"]
+
+
+@pytest.mark.slow
+def test_the_page_of_a_run_has_what_applies_to_pixels(trained):
+    root = checked((trained / "report.html").read_text(encoding="utf-8"))
+    sections = ["Learning curves", "Accuracy against cost", "Classes", "Views of each branch"]
+    assert headings(root) == ["Summary", *sections, "Commands and versions"]
+    assert sorted(row[0] for row in table_of(root, "IoU of each class")[1:]) == ["car", "road", "sky"]
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from dico_tf.models.presets import PRESETS
 from dico_tf.training import build
 from tests.commands import Ended, command
 from tests.data import films
+from tests.report.pages import checked, headings
 
 ROOT = Path(__file__).parents[2]
 FILMS = [
@@ -75,6 +76,14 @@ def test_a_run_remembers_the_shape_of_its_clips(light):
     macs = PRESETS["x3d_tiny"].with_frames(3).cost(16, 2).macs
     assert read(light / "summary.json")["macs"]["whole"] == macs
     assert (light / "tensorboard").is_dir()
+
+
+@pytest.mark.slow
+def test_the_page_of_a_run_shows_frames_of_clips(light):
+    root = checked((light / "report.html").read_text(encoding="utf-8"))
+    assert {"Learning curves", "Reliability", "Classes", "Views of each branch"} <= set(headings(root))
+    with np.load(light / "views.npz") as stored:
+        assert stored["branch_0"].shape == stored["image"].shape == (8, 16, 16, 3)
 
 
 @pytest.mark.slow
