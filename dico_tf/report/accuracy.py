@@ -8,7 +8,8 @@ import numpy as np
 from dico_tf.committee.statistics import wilson
 from dico_tf.evaluation.averaging import combine, softmax
 from dico_tf.evaluation.cost import branch_costs
-from dico_tf.report.chart import PERCENT, PlotAxis, PlotSeries, plot, short
+from dico_tf.report.axis import PERCENT, PlotAxis, short
+from dico_tf.report.chart import PlotSeries, plot
 from dico_tf.report.markup import Html, TableCell, charts, figure, table
 from dico_tf.report.run_files import RunFiles
 
@@ -95,7 +96,7 @@ def against_cost(run: RunFiles) -> Html:
     content = plot(
         "cost",
         f"{word} against multiply-adds",
-        PlotAxis(label="multiply-adds of an image (log scale)", log=True),
+        PlotAxis(label="multiply-adds of an image", log=True),
         PlotAxis(label=f"{word}, {evaluation['split']}, %", bounds=PERCENT),
         series,
         verticals=[whole] if whole else [],

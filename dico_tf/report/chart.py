@@ -5,6 +5,7 @@ import math
 import unicodedata
 from collections.abc import Sequence
 
+from dico_tf.report.axis import AxisScale, PlotAxis, scale_of, short
 from dico_tf.report.markup import Html, element, joined
 from dico_tf.report.style import SERIES
 
@@ -19,20 +20,6 @@ _MARKS = (
 )  # fmt: skip
 _ROW = 42  # height of a row
 _APART = 9  # pixels between the intervals of points with the same x
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PlotAxis:
-    """Label and range of an axis; without limits, it spans the values, with a margin within `bounds`."""
-
-    label: str
-    limits: tuple[float, float] | None = None
-    bounds: tuple[float, float] = (-math.inf, math.inf)
-    log: bool = False
-    whole: bool = False  # ticks at whole numbers only
-
-
-PERCENT = (0.0, 100.0)  # bounds of a share
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,69 +48,6 @@ class ChartRow:
     interval: tuple[float, float] | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class _Scale:
-    """Maps values of an axis to pixels."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-    log: bool
-    whole: bool = False
-
-    def place(self, value: float) -> float:
-        low, high, value = (math.log10(each) if self.log else each for each in (self.low, self.high, value))
-        return self.start + (value - low) / (high - low) * (self.end - self.start)
-
-    def ticks(self) -> list[tuple[float, str]]:
-        if self.log:
-            powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
-            values = [digit * 10.0**power for power in powers for digit in (1, 2, 5)]
-            values = [value for value in values if self.low <= value <= self.high]
-            if len(values) > 6:
-                values = [value for value in values if math.isclose(math.log10(value) % 1, 0, abs_tol=1e-9)]
-            if len(values) >= 2:
-                return [(value, short(value)) for value in values[:: -(-len(values) // 6)]]
-        step = _step((self.high - self.low) / 5)
-        step = max(1.0, round(step)) if self.whole else step
-        first = math.ceil(self.low / step - 1e-9)
-        count = math.floor(self.high / step + 1e-9) - first + 1
-        values = [(first + n) * step for n in range(count)]
-        digits = max(0, -math.floor(math.log10(step) + 1e-9))
-        digits += not math.isclose(step * 10**digits, round(step * 10**digits))
-        large = max(abs(self.low), abs(self.high)) >= 1e4
-        return [(value, short(value) if large else f"{value + 0.0:.{digits}f}") for value in values]
-
-
-def short(value: float) -> str:
-    """Return a number as text with k, M, G or T, such as "89 M" or "1.25 G"."""
-    for power, unit in ((12, "T"), (9, "G"), (6, "M"), (3, "k")):
-        if abs(value) >= 0.9995 * 10**power:
-            return f"{value / 10**power:.3g} {unit}"
-    return f"{value:.3g}"
-
-
-def _step(rough: float) -> float:
-    """Return the smallest of 1, 2, 2.5 and 5 times a power of ten that is at least `rough`."""
-    power = 10.0 ** math.floor(math.log10(rough))
-    return next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * (1 - 1e-9))
-
-
-def _scale(axis: PlotAxis, values: Sequence[float], start: float, end: float) -> _Scale:
-    finite = [value for value in values if math.isfinite(value) and (value > 0 or not axis.log)]
-    low, high = axis.limits or (min(finite, default=0.0), max(finite, default=1.0))
-    if axis.limits:
-        return _Scale(low, high, start, end, axis.log, axis.whole)
-    if axis.log:
-        margin = max((high / low) ** 0.08, 1.15)
-        return _Scale(low / margin, high * margin, start, end, True)
-    margin = 0.06 * (high - low) or 0.05 * abs(high) or 0.5
-    least, most = axis.bounds
-    low, high = max(low - margin, min(least, low)), min(high + margin, max(most, high))
-    return _Scale(low, high, start, end, False, axis.whole)
-
-
 def plot(
     name: str,
     title: str,
@@ -146,10 +70,12 @@ def plot(
     points = [(x, y) for each in series for x, y in zip(each.x, each.y, strict=True) if _finite(x, y)]
     if not points:
         return Html("")
+    if min(x for x, _ in points) <= 0:
+        horizontal = dataclasses.replace(horizontal, log=False)
     ends = [end for each in series for interval in each.intervals for end in interval if math.isfinite(end)]
-    across = _scale(horizontal, [x for x, _ in points] + list(verticals), _LEFT, _RIGHT)
-    up = _scale(vertical, [y for _, y in points] + ends, _BOTTOM, _TOP)
-    parts = [_axes(across, up, horizontal.label, vertical.label)]
+    across = scale_of(horizontal, [x for x, _ in points] + list(verticals), _LEFT, _RIGHT)
+    up = scale_of(vertical, [y for _, y in points] + ends, _BOTTOM, _TOP)
+    parts = [_axes(across, up, horizontal.label + " (log scale)" * horizontal.log, vertical.label)]
     parts += [_line(across.place(x), up.place(y), across.place(u), up.place(v), "guide") for (x, y), (u, v) in guides]
     parts += [_line(across.place(x), _TOP, across.place(x), _BOTTOM, "guide") for x in verticals]
     taken: set[int] = set()  # pixels of columns with marks
@@ -185,7 +111,7 @@ def _described(series: PlotSeries) -> str:
     return f"{series.name}: from {before:.4g} at {short(first)} to {after:.4g} at {short(last)}"
 
 
-def _axes(across: _Scale, up: _Scale, horizontal: str, vertical: str) -> Html:
+def _axes(across: AxisScale, up: AxisScale, horizontal: str, vertical: str) -> Html:
     parts = []
     for value, number in up.ticks():
         y = up.place(value)
@@ -197,7 +123,7 @@ def _axes(across: _Scale, up: _Scale, horizontal: str, vertical: str) -> Html:
     return joined(*parts)
 
 
-def _ticks_below(across: _Scale, top: float, bottom: float) -> list[Html]:
+def _ticks_below(across: AxisScale, top: float, bottom: float) -> list[Html]:
     parts = []
     for value, number in across.ticks():
         x = across.place(value)
@@ -213,7 +139,7 @@ def _beside(x: float, taken: set[int]) -> float:
     return free
 
 
-def _drawn(series: PlotSeries, number: int, across: _Scale, up: _Scale, taken: set[int]) -> Html:
+def _drawn(series: PlotSeries, number: int, across: AxisScale, up: AxisScale, taken: set[int]) -> Html:
     colour, parts, run, path = f"s{number % SERIES}", [], False, []
     places: list[tuple[float, float] | None] = []
     for x, y in zip(series.x, series.y, strict=True):
@@ -310,7 +236,7 @@ def rows(
         return Html("")
     numbers = [row.value for row in values if row.value is not None]
     numbers += [end for row in values if row.interval for end in row.interval]
-    scale = _scale(axis, [*numbers, *([0.0] if zero or bars else [])], 14, _RIGHT)
+    scale = scale_of(axis, [*numbers, *([0.0] if zero or bars else [])], 14, _RIGHT)
     if bars and not axis.limits:
         scale = dataclasses.replace(scale, low=0.0)
     bottom = 8 + _ROW * len(values)
@@ -324,7 +250,7 @@ def rows(
     return _svg(name, title, f"{axis.label}. {summary}.", bottom + 44, parts)
 
 
-def _row(row: ChartRow, top: float, scale: _Scale, bars: bool) -> Html:
+def _row(row: ChartRow, top: float, scale: AxisScale, bars: bool) -> Html:
     y = top + 27
     most = (_RIGHT - 14) // 8 - len(row.value_text) - 2
     parts = [_words(14, top + 13, _cut(row.label, most), "start"), _words(_RIGHT, top + 13, row.value_text, "end")]

@@ -6,7 +6,8 @@ import numpy as np
 
 from dico_tf.committee.statistics import wilson
 from dico_tf.report.accuracy import branch_names, percent
-from dico_tf.report.chart import ChartRow, PlotAxis, rows
+from dico_tf.report.axis import PlotAxis
+from dico_tf.report.chart import ChartRow, rows
 from dico_tf.report.markup import Html, TableCell, charts, figure, joined, table
 from dico_tf.report.run_files import RunFiles
 

@@ -15,7 +15,8 @@ from dico_tf.committee.scoring import CommitteeScores, scores_of
 from dico_tf.committee.search_unit import Report
 from dico_tf.evaluation.metrics import confusion
 from dico_tf.report import accuracy, class_sections
-from dico_tf.report.chart import PERCENT, ChartRow, PlotAxis, PlotSeries, plot, rows, short
+from dico_tf.report.axis import PERCENT, PlotAxis, short
+from dico_tf.report.chart import ChartRow, PlotSeries, plot, rows
 from dico_tf.report.markup import Html, Section, charts, commands, element, figure, joined, page, table
 from dico_tf.report.written import written
 
@@ -125,7 +126,7 @@ def _against_cost(committee: Committee, front: Sequence[Any], pool: Pool, measur
     content = plot(
         "cost",
         "Accuracy against average cost",
-        PlotAxis(label=f"average {_UNITS[measure]} of an image (log scale)", log=True),
+        PlotAxis(label=f"average {_UNITS[measure]} of an image", log=True),
         PlotAxis(label="accuracy, test, %", bounds=PERCENT),
         series,
     )
@@ -239,7 +240,7 @@ def _dense_chart(results: Mapping[str, Any]) -> Html:
     content = plot(
         "cost",
         "mIoU against average cost",
-        PlotAxis(label="average multiply-adds of an image (log scale)", log=True),
+        PlotAxis(label="average multiply-adds of an image", log=True),
         PlotAxis(label="mIoU, test, %", bounds=PERCENT),
         series,
     )

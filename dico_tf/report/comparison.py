@@ -6,7 +6,8 @@ from typing import Any
 from urllib.parse import quote
 
 from dico_tf.files import json_files
-from dico_tf.report.chart import ChartRow, PlotAxis, PlotSeries, plot, rows, short
+from dico_tf.report.axis import PlotAxis, short
+from dico_tf.report.chart import ChartRow, PlotSeries, plot, rows
 from dico_tf.report.markup import Html, Section, charts, commands, element, figure, joined, page, table
 from dico_tf.report.written import NAME, written
 
@@ -175,7 +176,7 @@ def _against_cost(content: Mapping[str, Any], arms: list[Mapping[str, Any]]) -> 
     chart = plot(
         "cost",
         f"{_word(content)} against multiply-adds",
-        PlotAxis(label="multiply-adds of an image (log scale)", log=True),
+        PlotAxis(label="multiply-adds of an image", log=True),
         PlotAxis(label=f"{_word(content)}, {content['split']}{unit}"),
         series,
     )

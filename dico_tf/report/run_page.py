@@ -7,7 +7,8 @@ from typing import Any
 from dico_tf.evaluation.metrics import SCORES
 from dico_tf.report import accuracy, class_sections, gallery_sections
 from dico_tf.report.accuracy import branch_names, percent
-from dico_tf.report.chart import PERCENT, PlotAxis, PlotSeries, plot
+from dico_tf.report.axis import PERCENT, PlotAxis
+from dico_tf.report.chart import PlotSeries, plot
 from dico_tf.report.markup import Html, Section, charts, commands, element, figure, joined, page, table
 from dico_tf.report.run_files import RunFiles
 from dico_tf.report.written import written

@@ -5,7 +5,8 @@ import re
 
 import pytest
 
-from dico_tf.report.chart import ChartRow, PlotAxis, PlotSeries, plot, rows, short
+from dico_tf.report.axis import PlotAxis, short
+from dico_tf.report.chart import ChartRow, PlotSeries, plot, rows
 from tests.report.pages import parsed
 
 AXIS = PlotAxis(label="x", limits=(0, 10))
@@ -148,3 +149,11 @@ def test_the_margin_of_an_axis_stays_within_its_bounds():
     assert (low, high) == (256, 30)
     (_, low), (_, high) = marks(drawn(PlotSeries(name="a", x=[1, 2], y=[40, 60]), y=axis))
     assert low < 256 and high > 30
+
+
+def test_a_cost_of_zero_is_drawn_on_a_linear_axis():
+    axis = PlotAxis(label="cost", log=True)
+    root = drawn(PlotSeries(name="a", x=[0, 5, 10], y=[1, 2, 3]), x=axis)
+    (a, _), (b, _), (c, _) = marks(root)
+    assert b - a == pytest.approx(c - b) and "log scale" not in root.text
+    assert "cost (log scale)" in drawn(PlotSeries(name="a", x=[1, 5], y=[1, 2]), x=axis).text
