@@ -58,13 +58,17 @@ def main(arguments: list[str]) -> int:
     from dico_tf.compare.plan import ComparisonPlan
     from dico_tf.compare.run import ComparisonRun, claim
     from dico_tf.files import atomic
+    from dico_tf.report.comparison import write_page
 
     out = Path(options.out)
     with claim(out), atomic.refusals("out", out):
         plan = ComparisonPlan(out, arms, grid, options.seeds)
         command = f"{invocation.command('compare')} {shlex.join(arguments)}"
         run = ComparisonRun(plan, command, _flagfile(arguments), options.jobs, functools.partial(print, flush=True))
-        return run.go_on(begun + (60 * options.minutes or math.inf), options.milliseconds)
+        status = run.go_on(begun + (60 * options.minutes or math.inf), options.milliseconds)
+        if not status:  # the last lines of a failed training stay the last ones
+            print(write_page(out))
+        return status
 
 
 def _flagfile(arguments: Sequence[str]) -> str:

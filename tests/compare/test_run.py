@@ -15,6 +15,7 @@ import pytest
 
 from dico_tf.compare import latency, processes, run
 from dico_tf.compare.run import claim
+from tests.report.pages import checked, headings
 
 ARMS = "--arms=whole:--splits=1;divided:--splits=4 --lr=0.2"
 TUNE = "--tune=weight_decay=0,0.01,0.02"
@@ -72,7 +73,10 @@ def test_arms_are_tuned_with_one_seed_and_compared_with_others(compare, tmp_path
     assert difference["p"] == difference["p_holm"] < 0.05
     assert (difference["seeds"], difference["images"]) == (3, 600)
     assert result["conclusion"].startswith("divided is ahead of whole by ") and "4.00 times" in result["conclusion"]
-    assert ended.out.rstrip().endswith(result["conclusion"])
+    assert ended.out.endswith(f"{result['conclusion']}\nreport: {out / 'report.html'}\n")
+    root = checked((out / "report.html").read_text())
+    sections = ["Conclusion", "Arms", "Differences", "Accuracy against cost", "Trials", "Commands and versions"]
+    assert headings(root) == sections and result["conclusion"] in root.text
     assert "(12 of 12 finished)" in ended.out and " left)" in ended.out
     assert "--weight_decay is at the edge of the values tried" in ended.out
     assert "another line" in (out / "whole" / "seed_1" / "train.log").read_text()
