@@ -14,6 +14,7 @@ from dico_tf.config.config import (
     to_values,
     without_removed,
 )
+from dico_tf.config.run_schema import Data, MachineOptions, OptimisationOptions, RunOptions
 from dico_tf.config.schema import (
     COUPLED_DECAY,
     DIVISIONS,
@@ -22,12 +23,8 @@ from dico_tf.config.schema import (
     TASKS,
     BranchOptions,
     CotrainingOptions,
-    Data,
     FinetuningOptions,
-    MachineOptions,
     NetworkOptions,
-    OptimisationOptions,
-    RunOptions,
     StepOptions,
     ViewOptions,
 )

@@ -6,15 +6,12 @@ from typing import Any
 
 from dico_tf.config import validation
 from dico_tf.config.bounds import option
+from dico_tf.config.run_schema import Data, MachineOptions, OptimisationOptions, RunOptions
 from dico_tf.config.schema import (
     BranchOptions,
     CotrainingOptions,
-    Data,
     FinetuningOptions,
-    MachineOptions,
     NetworkOptions,
-    OptimisationOptions,
-    RunOptions,
     StepOptions,
     ViewOptions,
 )
