@@ -23,7 +23,8 @@ def fault(**values) -> str:
 
 ELSEWHERE = {
     "dataset": "folder:photos", "data_dir": "/data", "image_size": 48, "classes": 7, "validation": 0,
-    "skip_unreadable": True, "model": "resnet_110", "splits": 2, "division": "published", "init_from": "old",
+    "skip_unreadable": True, "train_images": 90, "label_noise": 0.25,
+    "model": "resnet_110", "splits": 2, "division": "published", "init_from": "old",
     "init": "slices",
     "views": ("crop", "crop+flip"), "same_views": False, "mixup": 0.25, "cutmix": 1.5, "repeated_augmentation": 3,
     "method": "dico",
@@ -180,7 +181,8 @@ def test_a_value_that_is_no_choice_is_refused_with_the_choices(name):
 
 # name: the smallest allowed, the largest refused
 LOWER = {
-    "image_size": (0, -1), "classes": (0, -1), "validation": (1, -1), "splits": (1, 0), "mixup": (0, -1e-9),
+    "image_size": (0, -1), "classes": (0, -1), "validation": (1, -1), "train_images": (0, -1),
+    "label_noise": (0, -1e-9), "splits": (1, 0), "mixup": (0, -1e-9),
     "cutmix": (0, -1e-9), "repeated_augmentation": (1, 0),
     "agreement_weight": (0, -1e-9), "agreement_warmup_epochs": (0, -1), "batch_size": (1, 0),
     "accumulation": (1, 0), "epochs": (1, 0), "max_steps": (0, -1), "lr": (1e-4, -1e-9), "warmup_epochs": (-1, -2),
@@ -218,7 +220,7 @@ def test_pictures_have_the_pixels_that_every_network_needs():
     ("name", "allowed", "refused"),
     [
         ("label_smoothing", 0.999, 1), ("ema", 0.9999, 1), ("momentum", 0.999, 1.0), ("step_factor", 1, 1.1),
-        ("seed", 2**31 - 1, 2**31),
+        ("seed", 2**31 - 1, 2**31), ("label_noise", 0.999, 1),
     ],
 )  # fmt: skip
 def test_a_number_is_allowed_up_to_its_bound_and_refused_above(name, allowed, refused):
@@ -339,11 +341,4 @@ def test_segmentation_refuses_what_only_classes_of_images_have():
     assert "branches share each image's crop" in fault(task="segmentation", training="independent")
     assert "pieces of at least 2 images" in fault(task="segmentation", batch_size=4, accumulation=4)
     assert from_values({"task": "segmentation", "void": 11}).data.void == 11
-
-
-@pytest.mark.parametrize("values", [{"dataset": "cifar10"}, {"dataset": "folder:a", "task": "segmentation"}])
-def test_duplicates_are_skipped_only_in_folders_of_classes(values):
-    assert "--skip_duplicates is for classes of images in a folder" in fault(skip_duplicates=True, **values)
-    assert from_values({"dataset": "folder:a", "skip_duplicates": True}).data.skip_duplicates
-
     assert "at most 255" in fault(task="segmentation", void=256)

@@ -48,6 +48,18 @@ class Data:
         "a tenth); 0 = none, needs --select=test",
         at_least=0,
     )
+    train_images: int = option(
+        0,
+        "number of training images to use, with the classes in proportion, chosen by the seed after validation is set "
+        "aside; a smaller number gives a part of the same images; 0 = all",
+        at_least=0,
+    )
+    label_noise: float = option(
+        0.0,
+        "share of the training images that get a wrong label, chosen by the seed, for studies of robustness; 0 = none",
+        at_least=0,
+        below=1,
+    )
     skip_unreadable: bool = option(False, "leave out image files that cannot be read, instead of stopping")
     skip_duplicates: bool = option(False, "use one of image files with equal bytes: of test if it has one, else of val")
 

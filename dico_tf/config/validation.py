@@ -253,6 +253,8 @@ def _task(s: Any) -> Iterator[str]:
         yield fault
     if s.task == "segmentation" and s.skip_unreadable:
         yield "--skip_unreadable contradicts --task=segmentation: repair or remove images together with their masks"
+    if s.label_noise and s.task == "segmentation":
+        yield f"--label_noise={s.label_noise:g} contradicts --task=segmentation, whose labels are masks: leave it out"
     if s.skip_duplicates and not (s.task == "classification" and s.dataset.startswith("folder")):
         yield (
             f"--skip_duplicates is for classes of images in a folder and contradicts --task={s.task} "

@@ -4,7 +4,7 @@ import numpy as np
 
 from dico_tf.errors import UserError
 
-_ORDER, _HELD_OUT = 1, 2  # one random stream for each use
+_ORDER, _HELD_OUT, _SUBSET, _NOISE = 1, 2, 3, 4  # one random stream for each use
 
 
 def _shuffled(size: int, *words: int) -> np.ndarray:
@@ -12,8 +12,11 @@ def _shuffled(size: int, *words: int) -> np.ndarray:
 
     It sorts raw bits of Philox, which are the same in every release of NumPy; a Generator's results may change.
     """
-    bits = np.random.Philox(np.random.SeedSequence(words)).random_raw(size)
-    return np.argsort(bits, kind="stable").astype(np.int64)
+    return np.argsort(_bits(size, *words), kind="stable").astype(np.int64)
+
+
+def _bits(size: int, *words: int) -> np.ndarray:
+    return np.random.Philox(np.random.SeedSequence(words)).random_raw(size)
 
 
 def order(size: int, seed: int, epoch: int, branch: int | None = None) -> np.ndarray:
@@ -27,6 +30,27 @@ def shuffled(size: int, seed: int, part: int = 0) -> np.ndarray:
     The permutations of different `part`, such as the number of a class, are independent.
     """
     return _shuffled(size, _HELD_OUT, seed, part, 1)
+
+
+def preference(size: int, seed: int, part: int = 0) -> np.ndarray:
+    """Return a permutation int64 [size] of images, of which a run with --train_images takes the first ones.
+
+    The permutations of different `part`, such as the number of a class, are independent.
+    """
+    return _shuffled(size, _SUBSET, seed, part, 1)
+
+
+def wrong_labels(labels: np.ndarray, share: float, classes: int, seed: int) -> np.ndarray:
+    """Return labels [N] of which round(share N), chosen at random, are each another class, all others equally likely.
+
+    The images with wrong labels at a smaller share are among those at a larger one, and have the same wrong labels.
+    """
+    size = len(labels)
+    chosen = _shuffled(size, _NOISE, seed, 0, 1)[: round(share * size)]
+    steps = (_bits(size, _NOISE, seed, 1, 1) % np.uint64(classes - 1)).astype(np.int64) + 1
+    noisy = labels.copy()
+    noisy[chosen] = (labels[chosen] + steps[chosen]) % classes
+    return noisy
 
 
 def plan(

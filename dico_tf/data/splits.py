@@ -1,10 +1,13 @@
-"""Splitting a dataset into train, validation and test, and counting its classes."""
+"""Splitting a dataset into train, validation and test, reducing its training images, and counting its classes."""
+
+import dataclasses
 
 import numpy as np
 
-from dico_tf.data.epoch_order import shuffled
+from dico_tf.data.epoch_order import preference, shuffled, wrong_labels
 from dico_tf.data.segmentation import VOID, SegmentationSplit
 from dico_tf.data.source import Split
+from dico_tf.errors import UserError
 
 AT_ONCE = 32  # masks that are read at a time
 
@@ -33,6 +36,47 @@ def stratified(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray,
         chosen.append(members[shuffled(len(members), seed, int(label) + 1)[:count]])
     test = np.sort(np.concatenate(chosen)).astype(np.int64)
     return np.setdiff1d(np.arange(len(labels)), test), test
+
+
+def nested_order(split: Split | SegmentationSplit, seed: int) -> np.ndarray:
+    """Return the order, int64 [N], whose first n positions are the subset of n images that --train_images=n takes.
+
+    Every class gives one image first, and then images in proportion to its size: its share of the n images, up to
+    rounding. Images with masks have no such classes; their order is random.
+    """
+    if not isinstance(split, Split):
+        return preference(split.size, seed)
+    time = np.empty(split.size)  # at which an image is taken, if every class is used up at time 1
+    for label in np.unique(split.labels):
+        members = np.flatnonzero(split.labels == label)
+        order = members[preference(len(members), seed, int(label) + 1)]
+        time[order] = (np.arange(len(order)) + 0.5) / len(order)
+        time[order[0]] = 0
+    tie = preference(split.size, seed)
+    return tie[np.argsort(time[tie], kind="stable")]
+
+
+def reduced(split: Split | SegmentationSplit, count: int, noise: float, classes: int, seed: int):
+    """Return the split with the first `count` images of `nested_order`, in stored order, and with wrong labels.
+
+    An image has the same label, right or wrong, at every `count`.
+
+    Args:
+        count: 0 = all images.
+        noise: share (0..1) of wrong labels among all images; see `wrong_labels`.
+        classes: number of classes.
+
+    Raises:
+        UserError: there are fewer than `count` images, or there is no wrong class.
+    """
+    if count > split.size:
+        raise UserError(f"--train_images={count} is more than the {split.size} training images: give at most that many")
+    if noise and classes < 2:
+        raise UserError(f"--label_noise={noise:g} needs at least two classes, got {classes}: leave it out")
+    positions = np.sort(nested_order(split, seed)[:count]) if count else None
+    if noise:
+        split = dataclasses.replace(split, labels=wrong_labels(split.labels, noise, classes, seed))
+    return split if positions is None else split.subset(positions)
 
 
 def class_counts(split: Split | SegmentationSplit, classes: int) -> list[int]:

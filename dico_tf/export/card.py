@@ -47,12 +47,18 @@ def _data(content: dict[str, Any], data: dict[str, Any]) -> str:
     listed = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
     entry = content["input"]
     margin = entry["short_side"] > entry["size"]
+    used = f"\nTrained on {_trained_on(data['trained_on'])}." if "trained_on" in data else ""
     resized = f"resized to a short side of {entry['short_side']} pixels, then " if margin else ""
     return f"""## Data
 
-{data["name"]}: {sizes} images of {_count(len(names), "class", "classes")}: {listed}.
+{data["name"]}: {sizes} images of {_count(len(names), "class", "classes")}: {listed}.{used}
 Images are {resized}cropped to the central square.
 Licence of the data: {_LICENCES.get(data["name"], _UNKNOWN)}."""
+
+
+def _trained_on(used: dict[str, Any]) -> str:
+    noise = f", {used['label_noise']:.0%} of the training labels made wrong on purpose" if used["label_noise"] else ""
+    return f"{used['images']:,} of the train images{noise}"
 
 
 def _metrics(content: dict[str, Any], test: dict[str, Any] | None) -> str:

@@ -12,7 +12,7 @@ from dico_tf.config import Config, RunOptions
 from dico_tf.cotrain.dico import DiCo
 from dico_tf.data import source as sources
 from dico_tf.data.source import Source, Split
-from dico_tf.data.splits import carve, class_counts
+from dico_tf.data.splits import carve, class_counts, reduced
 from dico_tf.errors import UserError
 from dico_tf.files import atomic, json_files
 from dico_tf.files.json_files import read_of_run
@@ -34,6 +34,7 @@ def splits(config: Config, source: Source) -> dict[str, Split]:
     """Return the splits train, validation and test of a run, as far as there are images for them.
 
     Validation is the source's val split. Without one, --validation images are set aside from train, never from test.
+    Then --train_images and --label_noise change train.
     """
     parts = dict(source.splits)
     if "train" not in parts:
@@ -44,6 +45,8 @@ def splits(config: Config, source: Source) -> dict[str, Split]:
         parts["validation"] = parts.pop("val")
     elif config.data.validation:
         parts["train"], parts["validation"] = carve(parts["train"], config.data.validation, config.run.seed)
+    data, classes = config.data, len(source.class_names)
+    parts["train"] = reduced(parts["train"], data.train_images, data.label_noise, classes, config.run.seed)
     return {name: split for name, split in parts.items() if split is not None}
 
 
@@ -135,6 +138,8 @@ def _train(
     parts = splits(config, source)
     _check_sizes(config, source, parts)
     data, teacher = build.facts(source, find(reference)), None
+    if config.data.train_images or config.data.label_noise:
+        data["trained_on"] = {"images": parts["train"].size, "label_noise": config.data.label_noise}
     if config.cotraining.class_weights == ("balanced",):
         data["class_counts"] = class_counts(parts["train"], len(source.class_names))
     if config.cotraining.teacher and open_teacher:
