@@ -35,7 +35,7 @@ ELSEWHERE = {
     "min_lr": 1e-7, "step_epochs": (10, 20), "step_factor": 0.5, "weight_decay": 3e-5,
     "weight_decay_division": "exp", "clip_norm": 2.5, "ema": 0.99, "evaluate_ema": True,
     "precision": "mixed_bfloat16", "strategy": "one", "sync_batch_norm": True, "workdir": "runs/a", "seed": 12,
-    "save_every": 5, "keep": 3, "select": "test", "evaluation_batch_size": 77,
+    "save_every": 5, "keep": 3, "patience": 4, "select": "test", "evaluation_batch_size": 77,
     "task": "video", "frames": 4, "frame_rate": 3, "test_views": "10x3", "poly_power": 2.0,
     "void": 255, "auxiliary_weight": 0.5,  # of masks, and so at their defaults
     "skip_duplicates": False,  # of images
@@ -187,7 +187,8 @@ LOWER = {
     "agreement_weight": (0, -1e-9), "agreement_warmup_epochs": (0, -1), "batch_size": (1, 0),
     "accumulation": (1, 0), "epochs": (1, 0), "max_steps": (0, -1), "lr": (1e-4, -1e-9), "warmup_epochs": (-1, -2),
     "warmup_lr": (0, -1e-9), "min_lr": (0, -1e-9), "clip_norm": (0, -1e-9), "seed": (0, -1), "save_every": (0, -1),
-    "keep": (1, 0), "evaluation_batch_size": (1, 0), "label_smoothing": (0, -1e-9), "ema": (0, -1e-9),
+    "keep": (1, 0), "patience": (0, -1),
+    "evaluation_batch_size": (1, 0), "label_smoothing": (0, -1e-9), "ema": (0, -1e-9),
     "momentum": (0, -1e-9), "step_factor": (1e-9, 0), "weight_decay": (0, -1e-9),
     "backbone_lr": (1e-9, 0), "submodels": (2, 1), "label_weight": (1e-9, -1e-9),
     "temperature": (1e-9, 0), "evaluate_every": (1, 0), "drop_path": (0, -1e-9),

@@ -168,6 +168,12 @@ class RunOptions:
     evaluate_every: int = option(
         1, "epochs between evaluations on the --select split; the last epoch is always evaluated", at_least=1
     )
+    patience: int = option(
+        0,
+        "stop when this many evaluations in a row are not better than the best one; see --evaluate_every; 0 = off",
+        at_least=0,
+        free=True,
+    )
     select: str = option("validation", "split on which the best epoch is chosen", ("validation", "test"))
     evaluation_batch_size: int = option(
         250, "images per step of an evaluation; each frame of a clip counts as an image", at_least=1, free=True

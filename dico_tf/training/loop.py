@@ -88,8 +88,17 @@ class Loop:
     def step(self) -> int:
         return int(self.model.step.numpy())
 
+    @property
+    def stopped_early(self) -> bool:
+        """True if --patience ends the training before all its steps are done."""
+        patience, name = self.config.run.patience, self.config.run.select
+        if not (patience and self.best and self.step < self.total_steps):
+            return False
+        later = [row for row in self.rows if name in row and row["epoch"] > self.best["epoch"]]
+        return len(later) >= patience
+
     def run(self) -> None:
-        """Train until all epochs, or --max_steps, are done.
+        """Train until all epochs, or --max_steps, are done, or --patience has run out.
 
         Raises:
             Stopped: after a signal, when the state is saved. A second signal raises KeyboardInterrupt without saving.
@@ -100,13 +109,18 @@ class Loop:
         before = {number: signal.signal(number, self._request_stop) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             with plain_faults():
-                while self.step < self.total_steps:
+                while self.step < self.total_steps and not self.stopped_early:
                     self._epoch(self.epochs_done)
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
             if self.metrics_log:
                 self.metrics_log.close()
+        if self.stopped_early:
+            self.say(
+                f"stopped early after epoch {self.epochs_done}: the last {self.config.run.patience} evaluations were "
+                f"not better than that of epoch {self.best['epoch'] + 1} (--patience)"
+            )
 
     def _request_stop(self, number, frame) -> None:
         if self._stop_requested:

@@ -296,5 +296,6 @@ def _summary(config: Config, loop: Loop, data: dict[str, Any], seconds: float, s
         "select": select,
         "selected_on_test": select == "test",
         "final": final,
+        "stopped_early": loop.stopped_early,
         "status": status,
     }
