@@ -84,6 +84,22 @@ def per_class_accuracy(logits: ArrayLike, labels: ArrayLike) -> list[float | Non
     return [right / images if images else None for right, images in of_class]
 
 
+def balanced_accuracy(logits: ArrayLike, labels: ArrayLike) -> float:
+    """mean_c TP_c / N_c over the classes c with images, of which there are N_c and TP_c are answered right."""
+    return float(np.mean([share for share in per_class_accuracy(logits, labels) if share is not None]))
+
+
+def macro_f1(logits: ArrayLike, labels: ArrayLike) -> float:
+    """mean_c 2 TP_c / (2 TP_c + FP_c + FN_c) over the classes c that labels or predictions have.
+
+    TP_c images of class c are predicted as c, FN_c are not, and FP_c images of other classes are predicted as c.
+    """
+    counts = confusion(logits, labels)
+    total = counts.sum(0) + counts.sum(1)  # 2 TP + FP + FN
+    used = total > 0
+    return float((2 * counts.diagonal()[used] / total[used]).mean())
+
+
 def scores(logits: ArrayLike, labels: ArrayLike) -> dict[str, float]:
     """Return {name: score} of one branch or of the ensemble, for every score of `SCORES`."""
     return {name: SCORES[name].formula(logits, labels) for name in SCORES}
@@ -94,6 +110,8 @@ SCORES.add("top5", Score("top-5 %", lambda logits, labels: top_k(logits, labels,
 SCORES.add("nll", Score("NLL", nll))
 SCORES.add("brier", Score("Brier", brier))
 SCORES.add("ece", Score("ECE %", ece, percent=True))
+SCORES.add("balanced_accuracy", Score("balanced %", balanced_accuracy, percent=True))
+SCORES.add("macro_f1", Score("macro F1 %", macro_f1, percent=True))
 
 
 def checked_labels(labels: ArrayLike, images: int, classes: int) -> np.ndarray:

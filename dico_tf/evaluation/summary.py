@@ -5,7 +5,7 @@ from typing import Any
 
 from dico_tf.evaluation.cost import branch_costs
 from dico_tf.evaluation.evaluate import evaluate_split, load_splits
-from dico_tf.evaluation.table import table
+from dico_tf.evaluation.table import per_class_lines, table
 from dico_tf.files import json_files
 from dico_tf.training.build import trained_run
 
@@ -34,7 +34,7 @@ def summarize(workdir: str | Path) -> str:
 def describe(summary: dict[str, Any], evaluation: dict[str, Any]) -> str:
     """Return a table for the terminal: cost of the undivided network, cost and scores of each branch and the ensemble.
 
-    Lines about the best epoch and the branches' disagreement follow.
+    Lines about the best epoch, the branches' disagreement and the accuracy of each class follow.
 
     Args:
         summary: content of summary.json.
@@ -58,9 +58,8 @@ def describe(summary: dict[str, Any], evaluation: dict[str, Any]) -> str:
     if summary["selected_on_test"]:
         lines[-1] += ", chosen on the test images as the papers do: optimistic"
     what = "pixels" if segmentation else "images"
-    return "\n".join(
-        [*lines, f"branches disagree on {100 * evaluation['diversity']['disagreement']:.1f} % of the {what}"]
-    )
+    lines.append(f"branches disagree on {100 * evaluation['diversity']['disagreement']:.1f} % of the {what}")
+    return "\n".join([*lines, *per_class_lines(evaluation)])
 
 
 def _scores(scores: dict[str, float]) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 from dico_tf.evaluation.metrics import SCORES
 
 _GAP = "  "
+ALL_CLASSES, EXTREMES = 20, 5  # classes of which each has a row; of more, the best and the worst
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[Any]], right_aligned: Collection[int] = ()) -> str:
@@ -34,7 +35,32 @@ def evaluation_table(evaluation: dict[str, Any]) -> str:
     rows = [[row, *((_percent if SCORES[n].percent else _number)(values[n]) for n in names)] for row, values in named]
     headers = ["", *(SCORES[name].heading for name in names)]
     body = table(headers, rows, range(1, len(headers)))
-    return "\n".join([_heading(evaluation), "", body, "", *_footer(evaluation)])
+    return "\n".join([_heading(evaluation), "", body, "", *_footer(evaluation), *per_class_lines(evaluation)])
+
+
+def per_class(evaluation: dict[str, Any]) -> list[tuple[str, int | None, float | None]]:
+    """Return rows (class, images, the ensemble's accuracy) of up to 20 classes; [] for an evaluation without them.
+
+    Of more classes, only the 5 with the highest accuracy and the 5 with the lowest are returned, among those that have
+    images, with a row between that counts the others.
+    """
+    if not evaluation.get("per_class") or evaluation.get("task") == "segmentation":
+        return []
+    images = map(sum, evaluation["confusion"])
+    rows = list(zip(evaluation["class_names"], images, evaluation["per_class"], strict=True))
+    if len(rows) <= ALL_CLASSES:
+        return rows
+    ranked = sorted((row for row in rows if row[2] is not None), key=lambda row: -row[2])
+    others = len(rows) - 2 * EXTREMES
+    if len(ranked) <= 2 * EXTREMES:
+        return ranked
+    return [*ranked[:EXTREMES], (f"({others} other classes)", None, None), *ranked[-EXTREMES:]]
+
+
+def per_class_lines(evaluation: dict[str, Any]) -> list[str]:
+    """Return an empty line and a table of the ensemble's accuracy by class; [] for an evaluation without it."""
+    rows = [(name, count, _percent(share)) for name, count, share in per_class(evaluation)]
+    return ["", table(["class", "images", "accuracy %"], rows, (1, 2))] if rows else []
 
 
 def _segmentation_table(evaluation: dict[str, Any]) -> str:

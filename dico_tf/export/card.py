@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+from dico_tf.evaluation.table import per_class
 from dico_tf.files.manifest import COMMITTEE
 from dico_tf.formulas.averages import AVERAGES
 
@@ -11,6 +12,7 @@ _LICENCES = {
     "cifar10": "CIFAR-10 (A. Krizhevsky, 2009); its authors state no licence",
     "cifar100": "CIFAR-100 (A. Krizhevsky, 2009); its authors state no licence",
 }
+_LATER = {"balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"}  # scores that older evaluations lack
 _UNKNOWN = "unknown; ask the source of the images"
 
 
@@ -83,14 +85,26 @@ def _metrics(content: dict[str, Any], test: dict[str, Any] | None) -> str:
         lines += [_cascade(content), ""]
     if test:
         ensemble = test["ensemble"]
+        more = "".join(f", {title} {ensemble[name]:.2%}" for name, title in _LATER.items() if name in ensemble)
         lines.append(
             f"On the {test['split']} images the ensemble reached {100 * ensemble['top1']:.2f} % "
-            f"(NLL {ensemble['nll']:.4f}, ECE {ensemble['ece']:.4f}); "
+            f"(NLL {ensemble['nll']:.4f}, ECE {ensemble['ece']:.4f}{more}); "
             f"its best epoch was chosen on the {test['select']} images."
         )
+        lines += _classes(test)
     else:
         lines.append("No test images have been evaluated.")
     return "\n".join(lines).rstrip()
+
+
+def _classes(test: dict[str, Any]) -> list[str]:
+    """Return a table of the ensemble's accuracy on the test images of each class; [] for an evaluation without it."""
+    rows = [
+        f"| {name.replace('|', chr(92) + '|')} | {'-' if images is None else f'{images:,}'} | "
+        f"{'-' if share is None else f'{share:.2%}'} |"
+        for name, images, share in per_class(test)
+    ]
+    return ["", "| class | images | accuracy |", "|---|---|---|", *rows] if rows else []
 
 
 def _cascade(content: dict[str, Any]) -> str:

@@ -184,8 +184,37 @@ def test_two_classes_suffice():
     assert scores["nll"] == pytest.approx(-(math.log(0.9) + math.log(0.4)) / 2)
 
 
-def test_scores_carry_the_five_numbers_of_the_report():
-    assert list(metrics.scores(LOGITS, LABELS)) == ["top1", "top5", "nll", "brier", "ece"]
+def _answers(predictions, classes):
+    """Return logits whose largest are the predicted classes."""
+    return np.eye(classes)[np.asarray(predictions)]
+
+
+def test_a_common_class_does_not_hide_a_rare_one():
+    labels, logits = [0] * 8 + [1, 1], _answers([0] * 8 + [0, 1], 2)
+    assert metrics.top_k(logits, labels, 1) == 0.9
+    assert metrics.balanced_accuracy(logits, labels) == (1 + 1 / 2) / 2
+    assert metrics.macro_f1(logits, labels) == pytest.approx((16 / 17 + 2 / 3) / 2)
+
+
+def test_classes_without_images_count_only_where_they_are_predicted():
+    labels, logits = [0, 0, 1], _answers([0, 2, 1], 4)  # class 2 is predicted and has no images, class 3 neither
+    assert metrics.balanced_accuracy(logits, labels) == (1 / 2 + 1) / 2
+    assert metrics.macro_f1(logits, labels) == pytest.approx((2 / 3 + 1 + 0) / 3)
+
+
+def test_scores_agree_with_those_of_scikit_learn():
+    from sklearn.metrics import balanced_accuracy_score, f1_score
+
+    rng = np.random.default_rng(0)
+    labels, predictions = rng.integers(0, 6, 300), rng.integers(0, 6, 300)
+    logits = _answers(predictions, 6)
+    assert metrics.balanced_accuracy(logits, labels) == pytest.approx(balanced_accuracy_score(labels, predictions))
+    assert metrics.macro_f1(logits, labels) == pytest.approx(f1_score(labels, predictions, average="macro"))
+
+
+def test_scores_carry_the_numbers_of_the_report():
+    names = ["top1", "top5", "nll", "brier", "ece", "balanced_accuracy", "macro_f1"]
+    assert list(metrics.scores(LOGITS, LABELS)) == names
     assert all(type(value) is float for value in metrics.scores(LOGITS, LABELS).values())
 
 

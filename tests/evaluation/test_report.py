@@ -45,7 +45,7 @@ def test_the_report_has_the_published_keys():
     ]
     assert report["format"] == 1
     assert (report["split"], report["select"], report["weights"]) == ("test", "validation", "raw")
-    scores = ["top1", "top5", "nll", "brier", "ece"]
+    scores = ["top1", "top5", "nll", "brier", "ece", "balanced_accuracy", "macro_f1"]
     assert [list(branch) for branch in report["branches"]] == [scores] * 3
     assert list(report["ensemble"]) == scores
     assert list(report["diversity"]) == ["disagreement", "q_statistic", "ambiguity", "ambiguity_score"]
