@@ -30,7 +30,7 @@ BENCHMARKS = sorted((ROOT / "benchmarks").rglob("*.py"))
 HEAVY = {"tensorflow", "keras", "keras_cv", "tensorflow_datasets", "jax", "torch"}
 MEASURES = (
     "__init__", "averaging", "cost", "diversity", "metrics", "report", "segmentation_predictions",
-    "segmentation", "table",
+    "segmentation", "summary", "table",
 )  # fmt: skip
 LIGHT = (
     "dico_tf", "config", "divide", "committee", "dense", "files", "formulas", "report", "runtime", "wire",

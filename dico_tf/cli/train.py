@@ -1,5 +1,6 @@
 """Train a divided network: dico train --flagfile=configs/cifar10.flags"""
 
+import os
 import shlex
 import sys
 
@@ -32,8 +33,14 @@ def main(arguments: list[str]) -> int:
 
     # report mistakes before TensorFlow is imported
     parse_all(settings.views.views, settings.network.splits, settings.data.task)
+    if not os.environ.get("TF_CONFIG"):  # several machines end together, or not at all
+        from dico_tf.evaluation.summary import summary_of_finished
+
+        if text := summary_of_finished(settings):
+            print(text)
+            return 0
     startup.tensorflow()
-    from dico_tf.evaluation.summary import summarize
+    from dico_tf.evaluation.evaluate import summarize
     from dico_tf.report.run_page import write_page
     from dico_tf.training.loop import Stopped
     from dico_tf.training.run import train
@@ -53,6 +60,6 @@ def main(arguments: list[str]) -> int:
             f"stopped at step {summary['steps']} by --max_steps, before the first epoch ended: nothing to evaluate yet"
         )
     elif summary["chief"]:
-        print(summarize(summary["workdir"]))
+        print(summarize(summary["workdir"], summary["parts"]))
         print(write_page(summary["workdir"]))
     return 0

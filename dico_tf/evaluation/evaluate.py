@@ -13,11 +13,12 @@ from dico_tf.data.segmentation import SegmentationSplit
 from dico_tf.data.source import Split
 from dico_tf.errors import UserError
 from dico_tf.evaluation import evaluate_segmentation, gallery, report, segmentation_predictions
+from dico_tf.evaluation.summary import describe, final_scores
 from dico_tf.files import json_files
 from dico_tf.files.tables import write_predictions
 from dico_tf.models.presets import find
 from dico_tf.training import steps
-from dico_tf.training.build import TrainedRun, data_options
+from dico_tf.training.build import TrainedRun, data_options, trained_run
 from dico_tf.training.progress import Bar
 from dico_tf.training.run import splits
 
@@ -40,6 +41,25 @@ def load_splits(run: TrainedRun, data_dir: str = "") -> dict[str, Any]:
             "labels, image names or video lengths differ; restore the data of the training"
         )
     return splits(config, source)
+
+
+def summarize(workdir: str | Path, parts: dict[str, Any]) -> str:
+    """Evaluate a run's best weights on validation and test, add `final` to summary.json, and return `describe` of it.
+
+    The table and `final` have the scores on test, or on validation if there is no test split. The evaluation and
+    predictions files of both splits are written, too.
+
+    Args:
+        parts: all splits of the run, as load_splits returns them.
+    """
+    run = trained_run(workdir)
+    model = run.network()
+    evaluations = {name: evaluate_split(run, model, name, parts) for name in ("validation", "test") if name in parts}
+    evaluation = evaluations.get("test") or evaluations["validation"]
+    summary = json_files.read_of_run(run.workdir / "summary.json")
+    summary["final"] = final_scores(evaluation)
+    json_files.write(run.workdir / "summary.json", summary)
+    return describe(summary, evaluation)
 
 
 def evaluate_split(run: TrainedRun, model, name: str, parts: dict[str, Any], test_views: str = "") -> dict[str, Any]:

@@ -1,34 +1,49 @@
-"""Summary of a finished run: cost and accuracy of each branch and of the ensemble."""
+"""Summary of a finished run: cost and accuracy of each branch and of the ensemble. It reads files only."""
 
 from pathlib import Path
 from typing import Any
 
+from dico_tf.config import Config, from_json, to_values
+from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import branch_costs
-from dico_tf.evaluation.evaluate import evaluate_split, load_splits
 from dico_tf.evaluation.table import per_class_lines, table
-from dico_tf.files import json_files
-from dico_tf.training.build import trained_run
+from dico_tf.files.json_files import read_of_run
+from dico_tf.training import workdir
 
 
-def summarize(workdir: str | Path) -> str:
-    """Evaluate a run's best weights on validation and test, add `final` to summary.json, and return `describe` of it.
+def summary_of_finished(config: Config) -> str:
+    """Return the `describe` of a run that is finished and evaluated with exactly these settings, else "".
 
-    The table and `final` have the scores on test, or on validation if there is no test split. The evaluation and
-    predictions files of both splits are written, too.
+    Raises UserError if another process is training in its folder.
     """
-    run = trained_run(workdir)
-    model, parts = run.network(), load_splits(run)
-    evaluations = {name: evaluate_split(run, model, name, parts) for name in ("validation", "test") if name in parts}
-    evaluation = evaluations.get("test") or evaluations["validation"]
-    summary = json_files.read_of_run(run.workdir / "summary.json")
+    folder = Path(config.run.workdir) if config.run.workdir else workdir.default(config)
+    try:
+        summary, before = read_of_run(folder / "summary.json"), from_json(workdir.record(folder)["config"])
+        split = (summary.get("final") or {}).get("split")  # only an evaluated run has one
+        if summary["status"] != "finished" or not split or _without_folder(before) != _without_folder(config):
+            return ""
+        evaluation = read_of_run(folder / f"evaluation_{split}.json")
+    except UserError:
+        return ""
+    if summary["final"] != final_scores(evaluation):  # evaluated again, in another way
+        return ""
+    workdir.Claim(folder).release()
+    early = ", stopped early by --patience" if summary.get("stopped_early") else ""
+    return f"{folder} is finished: {summary['epochs']} epochs{early}\n{describe(summary, evaluation)}"
+
+
+def _without_folder(config: Config) -> dict[str, Any]:
+    return {**to_values(config), "workdir": ""}
+
+
+def final_scores(evaluation: dict[str, Any]) -> dict[str, Any]:
+    """Return the entry `final` of summary.json: split, and top-1 accuracy or mIoU of the branches and the ensemble."""
     score = "miou" if evaluation.get("task") == "segmentation" else "top1"
-    summary["final"] = {
+    return {
         "split": evaluation["split"],
         "branches": [branch[score] for branch in evaluation["branches"]],
         "ensemble": evaluation["ensemble"][score],
     }
-    json_files.write(run.workdir / "summary.json", summary)
-    return describe(summary, evaluation)
 
 
 def describe(summary: dict[str, Any], evaluation: dict[str, Any]) -> str:

@@ -96,7 +96,9 @@ def train(
     open_teacher: OpenTeacher | None = None,
     open_branches: OpenBranches | None = None,
 ) -> dict[str, Any]:
-    """Train or continue a run. Return the content of summary.json, and the entries `workdir` and `chief`.
+    """Train or continue a run. Return the content of summary.json, and the entries `workdir`, `chief` and `parts`.
+
+    `parts` are the splits of the run.
 
     Args:
         flags_text: content of run.flags.
@@ -167,7 +169,7 @@ def _train(
         json_files.write(folder / "config.json", workdir.describe(config, data, reference))
         atomic.write_text(folder / "run.flags", flags_text)
     say(_first_line(config, folder, place, parts))
-    return _loop_and_sum_up(config, loop, folder, place, data)
+    return {**_loop_and_sum_up(config, loop, folder, place, data), "parts": parts}
 
 
 def _check_sizes(config: Config, source: Source, parts: dict[str, Split]) -> None:

@@ -14,9 +14,8 @@ from dico_tf.data import memory_budget
 from dico_tf.data import source as sources
 from dico_tf.errors import UserError
 from dico_tf.evaluation.averaging import combine, softmax
-from dico_tf.evaluation.evaluate import evaluate_split, load_splits
+from dico_tf.evaluation.evaluate import evaluate_split, load_splits, summarize
 from dico_tf.evaluation.predict import predict
-from dico_tf.evaluation.summary import summarize
 from dico_tf.files import tables
 from dico_tf.training.build import trained_run
 from dico_tf.training.loop import Loop
@@ -68,7 +67,7 @@ def _trained(config: Config) -> dict[str, np.ndarray]:
 def run(photos, tmp_path_factory) -> Path:
     workdir = tmp_path_factory.mktemp("run") / "w"
     _trained(_config(photos, workdir))
-    summarize(workdir)
+    summarize(workdir, load_splits(trained_run(workdir)))
     return workdir
 
 

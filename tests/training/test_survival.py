@@ -123,6 +123,7 @@ def test_sigterm_saves_and_stops(recipe, tmp_path, monkeypatch):
 def test_a_truncated_checkpoint_is_passed_over_for_the_one_before(recipe, unharmed, tmp_path):
     folder = tmp_path / "damaged"
     shutil.copytree(unharmed, folder)
+    (folder / "summary.json").unlink()  # so that the run is not finished
     before, newest = _steps(folder)[-2:]
     weights = folder / f"checkpoints/step_{newest}/weights.npz"
     weights.write_bytes(weights.read_bytes()[:1000])
