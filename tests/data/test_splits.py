@@ -138,3 +138,13 @@ def test_an_image_has_the_same_label_in_every_subset_and_stays_wrong_with_more_n
 def test_a_single_class_has_no_wrong_label():
     with pytest.raises(UserError, match=r"^--label_noise=0.5 needs at least two classes"):
         reduced(_labelled(5), 0, 0.5, 1, seed=0)
+
+
+def test_files_get_wrong_labels_and_are_left_out_without_being_read():
+    lazy_images = LazyImages(
+        ImageFiles(Path("/nowhere"), [f"{n}.jpg" for n in range(40)]), np.ones((40, 2)), 8, 8, MemoryBudget(0)
+    )
+    split = Split(lazy_images=lazy_images, labels=[0, 1] * 20, ids=range(40))
+    part = reduced(split, 10, 0.5, 2, seed=0)
+    assert part.numbers.tolist() == part.ids.astype(int).tolist() and part.size == 10
+    assert part.labels.tolist() == reduced(split, 0, 0.5, 2, seed=0).labels[part.numbers].tolist()
