@@ -29,8 +29,13 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 BENCHMARKS = sorted((ROOT / "benchmarks").rglob("*.py"))
 HEAVY = {"tensorflow", "keras", "keras_cv", "tensorflow_datasets", "jax", "torch"}
 MEASURES = (
+<<<<<<< HEAD
     "__init__", "averaging", "cost", "diversity", "metrics", "report", "segmentation_predictions",
     "segmentation", "summary", "table",
+=======
+    "__init__", "averaging", "cost", "diversity", "interpretation", "metrics", "report", "segmentation_predictions",
+    "segmentation", "table",
+>>>>>>> 8c531c5 (Place a division against published results, warn of a missed budget, and interpret a run's table)
 )  # fmt: skip
 LIGHT = (
     "dico_tf", "config", "divide", "committee", "dense", "files", "formulas", "report", "runtime", "wire",
@@ -40,6 +45,7 @@ NUMPY_ONLY = [
     for path in PACKAGE
     if path.parent.name in LIGHT
     or "edge" in path.relative_to(ROOT).parts
+    or path.parts[-2:] in (("models", "evidence.py"), ("models", "published_results.py"))
     or path.parts[-2:] in (("formats", "registry.py"), ("views", "piece.py"), ("views", "policies.py"))
     or path.parent.name == "pieces"
     or path.parent.name == "compare"  # what needs TensorFlow runs in processes of their own

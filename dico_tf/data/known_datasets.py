@@ -9,6 +9,13 @@ KNOWN = {
     "svhn_cropped": (32, 10),
     "imagenet2012": (224, 1000),
 }
+TRAINING_IMAGES = {
+    "digits": 1438,
+    "cifar10": 50_000,
+    "cifar100": 50_000,
+    "svhn_cropped": 73_257,
+    "imagenet2012": 1_281_167,
+}
 CLIPS = {"moving": 8, "kinetics400": 400, "kinetics600": 600}  # classes; the network decides the size of clips
 CIFAR_LARGEST = 64  # pixels up to which the cifar layouts apply
 

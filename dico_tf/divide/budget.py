@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
+OFF_TARGET = 0.10  # relative distance from the target beyond which users are warned
 _ENOUGH = 0.004  # relative distance at which the search stops
 _FINEST = 1e-3  # relative size of the bracket at which the search stops: no grid of channels is finer
 _PATIENCE = 8  # points tried without getting nearer, after which `refine` stops

@@ -1,4 +1,4 @@
-"""Diversity of the branches, from logits [N, S, C]: an ensemble gains only where its branches differ."""
+"""Diversity of the branches, and what their ensemble gains by it, from logits [N, S, C]."""
 
 import itertools
 
@@ -63,6 +63,29 @@ def measure(logits: ArrayLike, labels: ArrayLike, average: str = "logits") -> di
         "q_statistic": q_statistic(logits, labels),
         "ambiguity": ambiguity(logits, average),
         "ambiguity_score": AMBIGUITY_SCORES.get(average),
+    }
+
+
+def gain(logits: ArrayLike, ensemble: ArrayLike, labels: ArrayLike) -> dict[str, dict[str, float]]:
+    """Return top-1 accuracy of the ensemble less that of its mean branch, and of its best branch, with standard errors.
+
+    {"mean_branch": {"difference", "standard_error"}, "best_branch": ...}, all shares; 0 for one branch. The standard
+    error is that of the paired difference over the same N images: std_n(d_n) / sqrt N, d_n = ensemble right - branch
+    right.
+
+    Args:
+        logits: [N, S, C] of the branches.
+        ensemble: [N, C], their average.
+        labels: class numbers [N].
+    """
+    logits, ensemble = checked_logits(logits, "NSC"), checked_logits(ensemble, "NC")
+    labels = checked_labels(labels, len(logits), logits.shape[2])
+    right = (logits.argmax(2) == labels[:, None]).astype(np.float64)  # [N, S]
+    branches = {"mean_branch": right.mean(1), "best_branch": right[:, right.mean(0).argmax()]}
+    differences = {name: (ensemble.argmax(1) == labels) - branch for name, branch in branches.items()}
+    return {
+        name: {"difference": float(d.mean()), "standard_error": float(d.std() / np.sqrt(len(d)))}
+        for name, d in differences.items()
     }
 
 

@@ -54,6 +54,7 @@ def evaluate(
         "average": average,
         "averages": {name: metrics.top_k(combined, labels, 1) for name, combined in ensembles.items()},
         "diversity": diversity.measure(logits, labels, average),
+        "gain": diversity.gain(logits, ensemble, labels),
         "per_class": metrics.per_class_accuracy(ensemble, labels),
         "confusion": metrics.confusion(ensemble, labels).tolist(),
         "class_names": [str(name) for name in class_names],

@@ -6,6 +6,7 @@ from typing import Any
 from dico_tf.config import Config, from_json, to_values
 from dico_tf.errors import UserError
 from dico_tf.evaluation.cost import branch_costs
+from dico_tf.evaluation.interpretation import interpret
 from dico_tf.evaluation.table import per_class_lines, table
 from dico_tf.files.json_files import read_of_run
 from dico_tf.training import workdir
@@ -49,7 +50,8 @@ def final_scores(evaluation: dict[str, Any]) -> dict[str, Any]:
 def describe(summary: dict[str, Any], evaluation: dict[str, Any]) -> str:
     """Return a table for the terminal: cost of the undivided network, cost and scores of each branch and the ensemble.
 
-    Lines about the best epoch, the branches' disagreement and the accuracy of each class follow.
+    Lines about the best epoch, the branches' disagreement and the accuracy of each class follow, and a sentence that
+    interprets the table.
 
     Args:
         summary: content of summary.json.
@@ -74,7 +76,7 @@ def describe(summary: dict[str, Any], evaluation: dict[str, Any]) -> str:
         lines[-1] += ", chosen on the test images as the papers do: optimistic"
     what = "pixels" if segmentation else "images"
     lines.append(f"branches disagree on {100 * evaluation['diversity']['disagreement']:.1f} % of the {what}")
-    return "\n".join([*lines, *per_class_lines(evaluation)])
+    return "\n".join([*lines, *per_class_lines(evaluation), *interpret(summary, evaluation)])
 
 
 def _scores(scores: dict[str, float]) -> list[str]:

@@ -5,21 +5,25 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from dico_tf.config import Config, Data
-from dico_tf.data.known_datasets import CIFAR_LARGEST, CLIPS, shape
+from dico_tf.data.known_datasets import CIFAR_LARGEST, CLIPS, TRAINING_IMAGES, shape
+from dico_tf.divide.budget import OFF_TARGET
 from dico_tf.divide.networks.cost import NetworkCost
 from dico_tf.errors import UserError
 from dico_tf.files.json_files import FORMAT
-from dico_tf.models import published_results
+from dico_tf.models import evidence, published_results
 from dico_tf.models.branch_list import BranchList, ListedBranch
 from dico_tf.models.presets import PRESETS, branch_weight_decay, find, whole_weight_decay
 
 
-def audit(config: Config, image_size: int, classes: int, network: Any = None) -> dict[str, Any]:
+def audit(
+    config: Config, image_size: int, classes: int, network: Any = None, training_images: int = 0
+) -> dict[str, Any]:
     """Return the object that `divide.py --json` prints.
 
     Args:
         image_size, classes: the size and number of classes at which costs are counted.
         network: the network to divide, or a list of branches; None = the network that --model names.
+        training_images: their number; 0 = that of the data set, if it is a known one.
     """
     splits, network = config.network.splits, network or find(config.network.model)
     if network.task == "video":
@@ -29,6 +33,7 @@ def audit(config: Config, image_size: int, classes: int, network: Any = None) ->
     branches = network.branches(splits, division, image_size, classes)
     whole, costs = network.cost(image_size, classes), [branch.cost(image_size, classes) for branch in branches]
     changes, rates = network.differences(branches)
+    images = training_images or TRAINING_IMAGES.get(config.data.dataset, 0)
     return {
         "format": FORMAT,
         "model": network.name,
@@ -50,6 +55,8 @@ def audit(config: Config, image_size: int, classes: int, network: Any = None) ->
         "whole_macs": whole and whole.macs,
         "weight_decay": _weight_decay(config, image_size),
         "regularisation": rates,
+        "warning": _warning(division, whole, costs),
+        "advice": _advice(config, network, division, costs[0].params, image_size, images),
     }
 
 
@@ -66,6 +73,53 @@ def _distance(division: str, whole: NetworkCost | None, costs: Sequence[NetworkC
     if division not in ("params", "macs") or whole is None:
         return {}
     return {"distance": sum(getattr(cost, division) for cost in costs) / getattr(whole, division) - 1}
+
+
+def _warning(division: str, whole: NetworkCost | None, costs: Sequence[NetworkCost]) -> str | None:
+    """Return a phrase about branches that together are more than 10 % off their budget; None for any others.
+
+    The budget is the whole's multiply-adds for macs, and its parameters for any other division. A list of branches
+    has no budget.
+    """
+    if division == "listed" or whole is None:
+        return None
+    measure, noun = ("macs", "multiply-adds") if division == "macs" else ("params", "parameters")
+    total = sum(getattr(cost, measure) for cost in costs)
+    if abs(total / getattr(whole, measure) - 1) <= OFF_TARGET:
+        return None
+    share, remedy = _share(total, getattr(whole, measure)), ", or --division=params" if division == "published" else ""
+    return f"the branches together have {share} of the whole's {noun}; give another --splits{remedy}"
+
+
+def _advice(
+    config: Config, network: Any, division: str, branch_params: int, image_size: int, training_images: int
+) -> evidence.Advice | None:
+    """Return what published results say about the division; see `evidence.advise`."""
+    if division == "listed" and config.network.splits > 1:
+        return evidence.without_division()
+    return evidence.advise(
+        evidence.Division(
+            model=network.name,
+            family=network.family_name,
+            task=network.task,
+            splits=config.network.splits,
+            published=division == "published",
+            branch_params=branch_params,
+            dataset=config.data.dataset,
+            image_size=image_size,
+            training_images=training_images,
+            pretrained=bool(config.run.init_from),
+        )
+    )
+
+
+def remarks(report: dict[str, Any]) -> list[str]:
+    """Return the warning and the advice of an audit as lines of text, as far as there are any."""
+    lines = [f"warning: {report['warning']}"] if report["warning"] else []
+    if advice := report["advice"]:
+        source = f" [{advice['source']}]" if advice["source"] else ""
+        lines.append(f"published evidence: {advice['text']}{source}")
+    return lines
 
 
 def _weight_decay(config: Config, image_size: int) -> dict[str, Any]:
@@ -162,7 +216,8 @@ def describe(report: dict[str, Any]) -> str:
         )
     each = "clip" if "frames" in r else "image"
     last = f"Multiply-adds of convolutions, dense layers and attention, per {each}; papers call them FLOPs."
-    return "\n".join([*lines, "", last])
+    more = remarks(report)
+    return "\n".join([*lines, "", last, *([""] if more else []), *more])
 
 
 def _size(report: dict[str, Any]) -> str:

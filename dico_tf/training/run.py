@@ -16,7 +16,7 @@ from dico_tf.data.splits import carve, class_counts, reduced
 from dico_tf.errors import UserError
 from dico_tf.files import atomic, json_files
 from dico_tf.files.json_files import read_of_run
-from dico_tf.models.audit import audit
+from dico_tf.models.audit import audit, remarks
 from dico_tf.models.branch_list import BranchList
 from dico_tf.models.presets import PRESETS, branch_weight_decay, check_task, find
 from dico_tf.models.torch_weights import Carried
@@ -169,6 +169,9 @@ def _train(
         json_files.write(folder / "config.json", workdir.describe(config, data, reference))
         atomic.write_text(folder / "run.flags", flags_text)
     say(_first_line(config, folder, place, parts))
+    if not loop.step:
+        for line in remarks(_audit(config, loop, data)):
+            say(line)
     return {**_loop_and_sum_up(config, loop, folder, place, data), "parts": parts}
 
 
@@ -277,8 +280,7 @@ def _first_line(config: Config, folder: Path, place: Devices, parts: dict[str, S
 
 
 def _summary(config: Config, loop: Loop, data: dict[str, Any], seconds: float, status: str) -> dict[str, Any]:
-    network = find(loop.model.get_config()["model"])
-    report = audit(config, data["image_size"], len(data["class_names"]), network)
+    report = _audit(config, loop, data)
     best = next((row for row in loop.rows if loop.best and row["epoch"] == loop.best["epoch"]), None)
     select = config.run.select
     name = f"{select}_ema" if config.optimisation.evaluate_ema else select
@@ -300,4 +302,11 @@ def _summary(config: Config, loop: Loop, data: dict[str, Any], seconds: float, s
         "final": final,
         "stopped_early": loop.stopped_early,
         "status": status,
+        "advice": report["advice"],
     }
+
+
+def _audit(config: Config, loop: Loop, data: dict[str, Any]) -> dict[str, Any]:
+    """Return the audit of the network that a run trains, on its own classes and training images."""
+    network = find(loop.model.get_config()["model"])
+    return audit(config, data["image_size"], len(data["class_names"]), network, loop.train.size)

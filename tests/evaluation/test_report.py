@@ -39,6 +39,7 @@ def test_the_report_has_the_published_keys():
         "average",
         "averages",
         "diversity",
+        "gain",
         "per_class",
         "confusion",
         "class_names",
