@@ -276,6 +276,40 @@ def test_stages_step_by_themselves_where_the_path_passes_the_budget(division):
     assert all(width % 4 == 0 for width in branch)
 
 
+@pytest.mark.parametrize(
+    ("settings", "warning"),
+    [
+        (
+            {},
+            "the branches together have 200.0% of the whole's parameters; give another --splits, or --division=params",
+        ),
+        ({"division": "params"}, None),
+        ({"splits": 1}, None),
+        (
+            {"division": "macs", "splits": 32},
+            "the branches together have 343.6% of the whole's multiply-adds; give another --splits",
+        ),
+    ],
+)
+def test_a_division_far_off_its_target_is_warned_of(settings, warning):
+    report = audit.one(config.from_values({"model": "wrn_tiny", "splits": 2, "dataset": "digits", **settings}))
+    assert report["warning"] == warning
+    lines = audit.describe(report).splitlines()
+    assert [line for line in lines if line.startswith("warning")] == ([f"warning: {warning}"] if warning else [])
+    advice = report["advice"]
+    if report["splits"] == 1:
+        assert advice is None and "evidence" not in lines[-1]
+    else:
+        assert lines[-1] == f"published evidence: {advice['text']} [{advice['source']}]"
+        assert advice["favours"] is None and "here there are 1,438 training images" in advice["text"]
+
+
+def test_a_network_outside_of_the_evidence_has_no_source():
+    report = audit.one(config.from_values({"model": "vit_tiny", "splits": 2, "division": "params"}))
+    assert report["advice"]["source"] is None
+    assert audit.describe(report).splitlines()[-1] == f"published evidence: {report['advice']['text']}"
+
+
 @pytest.mark.parametrize("family", [f for f in families() if f.stages], ids=lambda f: f.name)
 def test_stages_of_one_width_halve_their_maps_all_the_same(family):
     """A budget may choose them so."""

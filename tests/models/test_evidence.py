@@ -168,6 +168,21 @@ def test_the_digits_are_as_many_as_noted():
     assert len(digits.load(Data(), 0).splits["train"].labels) == known_datasets.TRAINING_IMAGES["digits"]
 
 
+@pytest.mark.parametrize(
+    ("name", "low", "high"),
+    [
+        ("below 0.5 M parameters", 0, 0.5),
+        ("0.5 to 1.5 M", 0.5, 1.5),
+        ("1.5 to 6 M", 1.5, 6),
+        ("6 M and more", 6, 1000),
+    ],
+)
+def test_the_page_sums_up_the_cases_on_small_images(name, low, high):
+    gains = [c.gain for c in CASES if c.dataset != "imagenet2012" and low <= c.params < high]
+    row = f"| {name} | {len(gains)} | {sum(g > 0 for g in gains)} | {min(gains):+.2f} to {max(gains):+.2f} |"
+    assert row in (ROOT / "docs/when_to_divide.md").read_text()
+
+
 def test_the_table_of_the_page_has_every_case():
     page = (ROOT / "docs/when_to_divide.md").read_text()
     for case in sorted(CASES, key=lambda case: case.params):

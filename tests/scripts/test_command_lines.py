@@ -144,7 +144,10 @@ def test_divide_prints_one_json_object_last():
         "whole_macs",
         "weight_decay",
         "regularisation",
+        "warning",
+        "advice",
     }
+    assert report["warning"] is None and set(report["advice"]) == {"text", "source", "favours"}
     assert (report["format"], report["model"], report["splits"], report["classes"]) == (1, "wrn_28_10", 4, 100)
     assert report["changes"] == {"width": [10, 5]}
     assert [set(branch) for branch in report["branches"]] == [{"params", "macs"}] * 4

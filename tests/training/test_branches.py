@@ -160,6 +160,7 @@ def test_divide_compares_their_cost_with_another_network(run, folder):
     assert report["branches"] == read(run[0] / "summary.json")["branches"] and report["image_size"] == 16
     text = succeeded("divide", *words)
     assert text.startswith("2 branches, digits: 16x16 pixels, 10 classes") and "\n  open at 16 " in text
+    assert "warning" not in text and text.endswith("all divide one network into equal branches\n")
     assert command("divide", *words, "--all").err.startswith(
         "divide.py: --all lists presets and contradicts --branches"
     )

@@ -77,6 +77,17 @@ def digits(tmp_path_factory) -> Path:
     output = _taught(folder, *DIGITS)
     for text in ("whole budget", "branch_0", "branch_1", "ensemble (logits)", "test top-1 %", "branches disagree on"):
         assert text in output
+    first, warning, evidence, *_ = output.splitlines()
+    assert first.startswith("wrn_tiny in 2 branches on digits")
+    assert warning.startswith(
+        "warning: the branches together have 200.0% of the whole's parameters; give another --spl"
+    )
+    assert evidence.startswith("published evidence: branches of 0.078 M parameters: no published case is as small")
+    assert evidence.endswith("at least 50,000, here there are 1,338 training images [arXiv 2011.14660]")
+    assert output.count(evidence) == 1
+    assert output.splitlines()[-1].startswith(
+        "the branches together are dearer than the whole (200 % of its parameters"
+    )
     return folder
 
 
