@@ -99,7 +99,7 @@ def test_the_code_of_the_readme_runs(tmp_path):
 def test_the_audits_of_a_page_are_what_divide_prints(page):
     from dico_tf.models import audit
 
-    output = re.findall(r"divide\.py(.*)\n\n```text\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+    output = re.findall(r"divide\.py([^\n]*)\n\n```text\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
     assert output
     for words, text in output:
         values, _ = flags.parse(divide.SCRIPT, words.split())
