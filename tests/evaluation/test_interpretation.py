@@ -1,6 +1,9 @@
 """The sentence under a run's table: the most important one, and none that the numbers cannot carry."""
 
+import json
 import re
+import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from dico_tf.evaluation.averaging import combine
 from dico_tf.evaluation.interpretation import independent_disagreement, interpret
 from dico_tf.evaluation.report import evaluate
 
+ROOT = Path(__file__).parents[2]
 CLASSES = 10
 SUMMARY = {
     "splits": 2,
@@ -166,6 +170,24 @@ def test_an_old_evaluation_has_a_standard_error_that_is_not_too_small():
         float(interpret(SUMMARY, content)[0].split("minus ")[1].split(",")[0]) for content in (evaluation, old)
     )
     assert new_limit <= old_limit < 4 * new_limit
+
+
+@pytest.mark.parametrize(
+    ("archive", "start"),
+    [
+        ("dico", "no clear difference between the ensemble and its mean branch: +25.00 points, and chance explains "),
+        ("video", "no clear difference between the ensemble and its mean branch: +6.25 points, and chance explains "),
+        ("own", "the branches together are dearer than the whole (113 % of its multiply-adds): "),
+        ("segmentation", None),
+        ("cosub", None),
+    ],
+)
+def test_files_of_the_first_version_are_interpreted(archive, start):
+    with tarfile.open(ROOT / f"tests/fixtures/v0/runs/{archive}.tar.xz") as run:
+        names = (f"runs/{archive}/summary.json", f"runs/{archive}/evaluation.json")
+        summary, evaluation = (json.load(run.extractfile(name)) for name in names)
+    sentences = interpret(summary, evaluation)
+    assert [sentence.startswith(start) for sentence in sentences] == ([True] if start else [])
 
 
 SCENES = {

@@ -81,7 +81,8 @@ def _killed(recipe: list[str], folder: Path, step: int) -> None:
 @pytest.fixture(scope="module")
 def unharmed(recipe, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("survival") / "unharmed"
-    assert "whole budget" in succeeded("train", *recipe, f"--workdir={folder}")
+    out = succeeded("train", *recipe, f"--workdir={folder}")
+    assert "whole budget" in out and "published evidence" in out
     return folder
 
 
@@ -89,7 +90,8 @@ def unharmed(recipe, tmp_path_factory) -> Path:
 def test_a_killed_run_continues_bit_identically(recipe, unharmed, tmp_path, step):
     folder = tmp_path / "killed"
     _killed(recipe, folder, step)
-    assert "continuing from step" in succeeded("train", *recipe, f"--workdir={folder}")
+    out = succeeded("train", *recipe, f"--workdir={folder}")
+    assert "continuing from step" in out and "published evidence" not in out  # which is said once
     assert _steps(folder) == _steps(unharmed)
     last = f"checkpoints/step_{_steps(unharmed)[-1]}"
     _identical(unharmed / last, folder / last, "weights", "progress")
