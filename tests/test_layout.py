@@ -29,13 +29,8 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 BENCHMARKS = sorted((ROOT / "benchmarks").rglob("*.py"))
 HEAVY = {"tensorflow", "keras", "keras_cv", "tensorflow_datasets", "jax", "torch"}
 MEASURES = (
-<<<<<<< HEAD
-    "__init__", "averaging", "cost", "diversity", "metrics", "report", "segmentation_predictions",
-    "segmentation", "summary", "table",
-=======
     "__init__", "averaging", "cost", "diversity", "interpretation", "metrics", "report", "segmentation_predictions",
-    "segmentation", "table",
->>>>>>> 8c531c5 (Place a division against published results, warn of a missed budget, and interpret a run's table)
+    "segmentation", "summary", "table",
 )  # fmt: skip
 LIGHT = (
     "dico_tf", "config", "divide", "committee", "dense", "files", "formulas", "report", "runtime", "wire",
