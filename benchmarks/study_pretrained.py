@@ -140,7 +140,7 @@ def words_of(unit: Unit, rows: Sequence[Mapping], runs: Path) -> list[str]:
 def cascade_row(unit: Unit, folder: Path) -> dict:
     """Search for a cascade of a run's branches; return its result row."""
     values = {"workdir": str(folder), "seed": unit.subset}
-    committee = find(Search(out=str(folder / "committee"), figures=False), values, print)
+    committee = find(Search(out=str(folder / "committee")), values, print, lambda report, out: "no page is written")
     about = {"format": FORMAT, "arm": unit.arm, "seed": unit.subset, "images": unit.images, "trial": None}
     return {**about, "members": committee.members, "gates": committee.gates, **scores(committee, folder)}
 

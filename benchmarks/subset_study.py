@@ -24,7 +24,7 @@ SETTINGS = ("lr", "weight_decay", "agreement_weight", "agreement_warmup_epochs")
 WAIT = 10.0  # seconds before a call looks for work again
 Trial = tuple[float, ...]  # values of an arm's settings
 Plan = Sequence[tuple[Sequence[str], int, Sequence[int]]]  # (arms, images, subsets): trials, then each subset
-COSTS = (("params", 1e6, 2), ("macs", 1e6, 1), ("seconds", 1, 0))  # column, divisor, digits
+COSTS = (("params", 1e6, 2), ("macs", 1e6, 1), ("seconds", 1, 0))  # column, divisor, digits; medians in the table
 Side = tuple[str, int]  # an arm, and the number of images
 
 
@@ -198,7 +198,7 @@ def finished_row(unit: Unit, folder: Path) -> dict:
 
 
 def scores_table(final: Sequence[Mapping], plan: Plan) -> str:
-    """Return a Markdown table of cost and scores of each arm and number of images: means, some with deviations.
+    """Return a Markdown table of the median cost and the mean scores of each arm and number of images.
 
     Args:
         final: rows of finished runs that are no trials.
@@ -210,21 +210,21 @@ def scores_table(final: Sequence[Mapping], plan: Plan) -> str:
     for name, images, subsets in ((name, *row[1:]) for row in plan for name in row[0]):
         rows = [row for row in final if (row["arm"], row["images"]) == (name, images)]
         if rows:
-            costs = [_mean(rows, key, divisor, digits) for key, divisor, digits in COSTS]
+            costs = [_middle(rows, key, divisor, digits, statistics.median) for key, divisor, digits in COSTS]
             branches = zip(*(row.get("branches_top1", ()) for row in rows), strict=True)
             each = ", ".join(f"{100 * statistics.mean(values):.2f}" for values in branches)
             top1 = spread([100 * row["ensemble_top1"] for row in rows])
             nll = spread([row["ensemble_nll"] for row in rows], 3)
-            others = [_mean(rows, key, 0.01, 2) for key in ("ensemble_ece", "disagreement")]
-            cells = [f"{images:,}", name, f"{len(rows)} of {len(subsets)}", *costs, each, top1, nll, *others]
+            others = [_middle(rows, key, 0.01, 2, statistics.mean) for key in ("ensemble_ece", "disagreement")]
+            cells = [f"{images:,}", name, f"{len(rows)} of {len(subsets)}", *costs, each or "-", top1, nll, *others]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _mean(rows: Sequence[Mapping], key: str, divisor: float, digits: int) -> str:
-    """Format the mean of a column divided by a number; "-" if a row does not have it, as those of cascades."""
+def _middle(rows: Sequence[Mapping], key: str, divisor: float, digits: int, middle: Callable) -> str:
+    """Format the mean or median of a column, divided by a number; "-" if a row lacks it, as those of cascades do."""
     values = [row.get(key) for row in rows]
-    return "-" if None in values else f"{statistics.mean(values) / divisor:.{digits}f}"
+    return "-" if None in values else f"{middle(values) / divisor:.{digits}f}"
 
 
 def comparisons_table(final: Sequence[Mapping], comparisons: Sequence[tuple[Side, Side]]) -> str:

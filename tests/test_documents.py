@@ -130,3 +130,13 @@ def test_the_tables_of_the_studies_are_made_from_their_results(study):
 def test_the_tables_of_the_studies_on_subsets_are_made_from_their_results(study, page):
     for table in study.tables(read_rows(study.results)):
         assert table in (ROOT / page).read_text()
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/branches.md"])
+def test_the_primary_difference_of_pretrained_networks_is_that_of_the_results(page):
+    table = study_pretrained.STUDY.tables(read_rows(study_pretrained.STUDY.results))[1]
+    primary = next(line for line in table.splitlines() if "**primary**" in line)
+    mean, half = map(float, re.search(r"([-+][\d.]+) ± ([\d.]+)", primary).groups())
+    text = " ".join((ROOT / page).read_text().split())
+    assert f"{-mean:.2f} points behind" in text
+    assert f"(95 % interval: {-mean - half:.2f} to {-mean + half:.2f} points" in text
