@@ -37,7 +37,10 @@ def main(arguments: list[str]) -> int:
         from dico_tf.evaluation.summary import summary_of_finished
 
         if text := summary_of_finished(settings):
-            print(text)
+            from dico_tf.report.written import existing
+            from dico_tf.training.workdir import folder_of
+
+            print("\n".join([text, *existing(folder_of(settings))]))
             return 0
     startup.tensorflow()
     from dico_tf.evaluation.evaluate import summarize

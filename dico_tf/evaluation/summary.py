@@ -1,6 +1,5 @@
 """Summary of a finished run: cost and accuracy of each branch and of the ensemble. It reads files only."""
 
-from pathlib import Path
 from typing import Any
 
 from dico_tf.config import Config, from_json, to_values
@@ -17,7 +16,7 @@ def summary_of_finished(config: Config) -> str:
 
     Raises UserError if another process is training in its folder.
     """
-    folder = Path(config.run.workdir) if config.run.workdir else workdir.default(config)
+    folder = workdir.folder_of(config)
     try:
         summary, before = read_of_run(folder / "summary.json"), from_json(workdir.record(folder)["config"])
         split = (summary.get("final") or {}).get("split")  # only an evaluated run has one

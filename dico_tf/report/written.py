@@ -1,4 +1,4 @@
-"""Write a page, or say why there is none."""
+"""The file report.html: written, or the reason why it is not."""
 
 import logging
 from collections.abc import Callable
@@ -27,4 +27,13 @@ def written(folder: Path, make: Callable[[], str]) -> str:
     except Exception:
         logging.getLogger(__name__).exception("%s could not be made; the other files are complete", path)
         return f"warning: no report: {path} could not be made"
+    return _line(path)
+
+
+def existing(folder: Path) -> list[str]:
+    """Return the line with the path of a folder's report.html; [] if there is none."""
+    return [_line(folder / NAME)] if (folder / NAME).exists() else []
+
+
+def _line(path: Path) -> str:
     return f"report: {path}"

@@ -112,7 +112,7 @@ def train(
     """
     _check_network(config)
     parse_all(config.views.views, config.network.splits, config.data.task)
-    folder = Path(config.run.workdir) if config.run.workdir else workdir.default(config)
+    folder = workdir.folder_of(config)
     share_threads(config.network.splits)
     place = devices(config.machine.strategy)
     share(config.optimisation.batch_size, place)

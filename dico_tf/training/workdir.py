@@ -16,6 +16,11 @@ from dico_tf.files.locks import lock
 PACKAGES = ("tensorflow", "keras", "keras-cv", "tensorflow-datasets", "numpy")
 
 
+def folder_of(config: Config) -> Path:
+    """Return the folder of a run: --workdir, or without it the default one."""
+    return Path(config.run.workdir) if config.run.workdir else default(config)
+
+
 def default(config: Config) -> Path:
     """Return the folder of a run without --workdir: runs/DATASET-MODEL-sSPLITS-seedSEED.
 
