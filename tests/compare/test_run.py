@@ -191,6 +191,8 @@ def test_minutes_stop_it_and_the_same_command_goes_on(compare, tmp_path, monkeyp
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_stops_all_trainings_saved(compare, tmp_path, number, status):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored in tests that run in background
+
     def send() -> None:
         while len(list((tmp_path / "out").glob("*/seed_0/waiting"))) < 2:
             time.sleep(0.05)
@@ -200,6 +202,7 @@ def test_a_signal_stops_all_trainings_saved(compare, tmp_path, number, status):
     thread.start()
     ended = compare("--arms=a:--lr=7;b:--lr=7 --splits=2", "--seeds=1", "--jobs=2")
     thread.join()
+    signal.signal(signal.SIGINT, before)
     assert ended.status == status and "stopped, and saved: the same command goes on" in ended.out
     assert len(list((tmp_path / "out").glob("*/seed_0/saved"))) == 2
 

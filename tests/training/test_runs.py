@@ -85,9 +85,9 @@ def digits(tmp_path_factory) -> Path:
     assert evidence.startswith("published evidence: branches of 0.078 M parameters: no published case is as small")
     assert evidence.endswith("at least 50,000, here there are 1,338 training images [arXiv 2011.14660]")
     assert output.count(evidence) == 1
-    assert output.splitlines()[-1].startswith(
-        "the branches together are dearer than the whole (200 % of its parameters"
-    )
+    *_, sentence, page = output.splitlines()
+    assert sentence.startswith("the branches together are dearer than the whole (200 % of its parameters")
+    assert page == f"report: {folder}/report.html"
     return folder
 
 
