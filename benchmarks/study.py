@@ -5,11 +5,11 @@ import json
 import signal
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from dico_tf import child_process
 from dico_tf.config import option
 from dico_tf.files.json_files import FORMAT
 
@@ -89,18 +89,23 @@ def _train(study: Study, arm: str, seed: int, piece: Piece, seconds: float) -> P
 def trained(words: Sequence[str], folder: Path, seconds: float) -> bool:
     """Train or continue a run; return False if it had to stop because the time ran out.
 
+    If this process ends, the run stops and saves its state, too.
+
     Args:
         words: flags of train.py, without --workdir.
         folder: of the run.
         seconds: time limit.
     """
-    with subprocess.Popen([sys.executable, "train.py", *words, f"--workdir={folder}"], cwd=ROOT) as process:
-        try:
-            status = process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGTERM)  # it saves its state, and the next call continues
-            process.wait()
+    command = [*child_process.PYTHON, "dico_tf.cli", "train", *words, f"--workdir={folder}"]
+    process = child_process.start(command, end_signal=signal.SIGTERM, cwd=ROOT)
+    try:
+        status = process.wait(seconds)
+    except BaseException as error:  # Ctrl-C, too: the run saves its state, and the next call continues
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+        if isinstance(error, subprocess.TimeoutExpired):
             return False
+        raise
     if status:
         raise SystemExit(status)
     return True

@@ -17,7 +17,7 @@ def start(
     *,
     end_signal: int = signal.SIGKILL,
     environment: Mapping[str, str] | None = None,
-    **streams: Any,
+    **options: Any,
 ) -> subprocess.Popen:
     """Start a child process. Ctrl-C does not reach it, so that this process decides when it ends.
 
@@ -25,7 +25,7 @@ def start(
         command: program and arguments.
         end_signal: the signal that Linux sends to it when this process ends.
         environment: variables that it has in addition to those of this process.
-        streams: stdout and stderr, as for `subprocess.Popen`.
+        options: of `subprocess.Popen`, such as stdout.
     """
     parent = os.getpid()
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -39,4 +39,4 @@ def start(
     # The child finds the same modules as this process, even if the package is not installed.
     path = os.pathsep.join(os.path.abspath(path) for path in sys.path)
     variables = {**os.environ, **(environment or {}), "PYTHONPATH": path}
-    return subprocess.Popen(command, start_new_session=True, preexec_fn=end_with_parent, env=variables, **streams)
+    return subprocess.Popen(command, start_new_session=True, preexec_fn=end_with_parent, env=variables, **options)
