@@ -161,12 +161,8 @@ def finish(unit: Unit, until: float, runs: Path) -> None:
 
 
 def go_on(call: Call) -> None:
-    """Continue the study until its time is up or nothing is missing; then print the tables."""
-    runs = STUDY.runs(call)
-    if not call.table:
-        cifar_subsets.write(runs / "data", call.data_dir)
-        STUDY.go_on(call, lambda unit, until: finish(unit, until, runs))
-    print(STUDY.summary(read_rows(STUDY.results)))
+    """Continue the study, and print the tables of its finished runs."""
+    STUDY.go_on(call, lambda data: cifar_subsets.write(data, call.data_dir), finish)
 
 
 def main(arguments: list[str]) -> None:

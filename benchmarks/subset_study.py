@@ -126,19 +126,26 @@ class SubsetStudy:
         ranks = self._ranks(rows, name, images)
         return max(self.trials(name, images, rows), key=lambda trial: ranks[trial])
 
-    def go_on(self, call: Call, finish: Callable[[Unit, float], None]) -> None:
-        """Continue the study until its time is up or nothing is missing.
+    def go_on(self, call: Call, prepare: Callable[[Path], None], finish: Callable[[Unit, float, Path], None]) -> None:
+        """Continue the study until its time is up or nothing is missing; then print the tables.
 
         Args:
-            finish: runs a unit and appends its row; it appends nothing if it must stop before the time it is given.
+            prepare: writes the data into a folder, unless they are there.
+            finish: runs a unit and appends its row. It appends nothing if it must stop before. It is given the unit,
+                the time to stop of the monotonic clock, and the folder of all runs.
         """
-        until = time.monotonic() + 60 * call.minutes
+        if not call.table:
+            prepare(self.runs(call) / "data")
+            self._work(self.runs(call), time.monotonic() + 60 * call.minutes, finish)
+        print(self.summary(read_rows(self.results)))
+
+    def _work(self, runs: Path, until: float, finish: Callable[[Unit, float, Path], None]) -> None:
         while time.monotonic() < until and (left := self.missing(read_rows(self.results))):
-            with claim_first([unit for unit in left if self.ready(unit, left)], self.runs(call) / "locks") as unit:
+            with claim_first([unit for unit in left if self.ready(unit, left)], runs / "locks") as unit:
                 if unit is None:  # other calls run all that could be run now
                     time.sleep(WAIT)
                 elif unit in self.missing(read_rows(self.results)):  # no other call finished it meanwhile
-                    finish(unit, until)
+                    finish(unit, until, runs)
 
     def tables(self, rows: Sequence[Mapping]) -> list[str]:
         """Return Markdown tables of the arms and of their comparisons; [] if no run but trials is finished."""
@@ -198,7 +205,7 @@ def finished_row(unit: Unit, folder: Path) -> dict:
 
 
 def scores_table(final: Sequence[Mapping], plan: Plan) -> str:
-    """Return a Markdown table of the median cost and the mean scores of each arm and number of images.
+    """Return a Markdown table with a row for each arm and number of images: median cost, mean scores.
 
     Args:
         final: rows of finished runs that are no trials.
@@ -228,7 +235,7 @@ def _middle(rows: Sequence[Mapping], key: str, divisor: float, digits: int, midd
 
 
 def comparisons_table(final: Sequence[Mapping], comparisons: Sequence[tuple[Side, Side]]) -> str:
-    """Return a Markdown table of paired differences with their intervals; the first comparison is the primary one.
+    """Return a Markdown table of paired differences and their intervals. The first row is the primary comparison.
 
     Args:
         final: rows of finished runs that are no trials.

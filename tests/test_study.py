@@ -37,3 +37,4 @@ def test_a_study_that_is_killed_leaves_a_run_that_saved_its_state(tmp_path, numb
     process.send_signal(number)
     process.wait()
     until(lambda: status(folder) == "stopped", seconds=600)
+    assert any((folder / "checkpoints").glob("step_*/state.json"))

@@ -53,7 +53,7 @@ class TuningGrid:
         return {flag: self.values[flag][text] for flag, text in point.items()}
 
     def at_edge(self, point: Mapping[str, str]) -> list[str]:
-        """Return the flags whose value is the smallest or largest number that was tried; a better one may lie beyond.
+        """Return the flags whose value is the smallest or the largest number of those that were tried.
 
         Flags with a single value, and flags that are no numbers, are left out.
         """
@@ -168,7 +168,7 @@ class ComparisonPlan:
             yield from (ArmRun(arm.name, seed) for arm in self.arms)
 
     def words(self, run: ArmRun) -> list[str]:
-        """Return the flags of train.py for a run. For one that is no trial, its arm's values must be chosen."""
+        """Return the flags of train.py for a run. Unless it is a trial, the values of its arm must have been chosen."""
         point = dict(run.trial) or self.chosen(run.arm)
         return [
             f"--flagfile={(self.out / run.arm / SETTINGS).absolute()}",

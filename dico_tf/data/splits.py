@@ -57,9 +57,10 @@ def nested_order(split: Split | SegmentationSplit, seed: int) -> np.ndarray:
 
 
 def reduced(split: Split | SegmentationSplit, count: int, noise: float, classes: int, seed: int):
-    """Return the split with the first `count` images of `nested_order`, in stored order, and with wrong labels.
+    """Return a subset of a split's images, in stored order, of which a share has wrong labels.
 
-    An image has the same label, right or wrong, at every `count`.
+    The subset is the first `count` images of `nested_order`. An image has the same label, right or wrong, at every
+    `count`.
 
     Args:
         count: 0 = all images.
