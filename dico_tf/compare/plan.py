@@ -53,7 +53,7 @@ class TuningGrid:
         return {flag: self.values[flag][text] for flag, text in point.items()}
 
     def at_edge(self, point: Mapping[str, str]) -> list[str]:
-        """Return the flags whose value is the smallest or the largest number of those that were tried.
+        """Return the flags whose value in `point` is the lowest or the highest that was tried.
 
         Flags with a single value, and flags that are no numbers, are left out.
         """

@@ -26,7 +26,7 @@ def cached(
     make: Callable[[], Arrays],
     valid: Callable[[Arrays], bool],
 ) -> Arrays:
-    """Return the arrays made from `files` from the cache, or the result of `make`, which is then cached.
+    """Return arrays from the cache; without them, call `make`, which makes them from `files`, and cache its result.
 
     Cached arrays are used only while `about` and each file's name, size and modification time are the same. New arrays
     replace older ones of the same `name` whose files lie in the same folder. The cache is the folder dico_tf/KIND in

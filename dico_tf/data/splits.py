@@ -57,14 +57,13 @@ def nested_order(split: Split | SegmentationSplit, seed: int) -> np.ndarray:
 
 
 def reduced(split: Split | SegmentationSplit, count: int, noise: float, classes: int, seed: int):
-    """Return a subset of a split's images, in stored order, of which a share has wrong labels.
+    """Return the first `count` images of `nested_order`, in their stored order, some of them with wrong labels.
 
-    The subset is the first `count` images of `nested_order`. An image has the same label, right or wrong, at every
-    `count`.
+    An image's label, right or wrong, does not depend on `count`.
 
     Args:
         count: 0 = all images.
-        noise: share (0..1) of wrong labels among all images; see `wrong_labels`.
+        noise: share (0..1) of wrong labels among the images of the split, before the subset is taken.
         classes: number of classes.
 
     Raises:

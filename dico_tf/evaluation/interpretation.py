@@ -62,7 +62,7 @@ def _dearer(summary: Content, evaluation: Content) -> str | None:
 
 
 def independent_disagreement(accuracies: list[float], classes: int) -> float:
-    """Return the disagreement of branches of these accuracies, if their errors were independent.
+    """Return the share of images on which two branches of these accuracies would differ with independent errors.
 
     The mean over pairs of 1 - [a b + (1 - a) (1 - b) / (C - 1)]: both are right, or both choose the same wrong class,
     where each of the C - 1 wrong ones is as likely.

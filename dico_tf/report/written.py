@@ -31,7 +31,7 @@ def written(folder: Path, make: Callable[[], str]) -> str:
 
 
 def existing(folder: Path) -> list[str]:
-    """Return the line with the path of a folder's report.html; [] if there is none."""
+    """Return a list with one line, which names the folder's report.html; [] if that file does not exist."""
     return [_line(folder / NAME)] if (folder / NAME).exists() else []
 
 
